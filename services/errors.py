@@ -1,0 +1,110 @@
+"""The one error tree. Every class has a stable code that reaches the browser, the CLI and the API unchanged.
+
+    ChatServerError                  HTTP  code
+    ├── ConfigurationError            500  configuration        a setting or an installation is wrong
+    ├── ProtocolError                 500  protocol             bytes on the wire are not ours, or of another version
+    ├── InvalidRequest                400  invalid_request      a field has a bad type, size or value
+    │   ├── PromptTooLong             400  prompt_too_long      prompt exceeds the model's context; nothing is cut
+    │   ├── TemplateError             400  template_error       the chat template refuses these messages
+    │   └── Unsupported               400  unsupported          the engine lacks a sampling option
+    ├── UnknownModel                  404  unknown_model        no worker ever announced this model
+    ├── Forbidden                     403  forbidden            the request belongs to another user
+    ├── Conflict                      409  conflict             the id is in use by another user or model
+    ├── Gone                          410  gone                 the answer has expired or never existed
+    ├── Busy                          429  busy                 the model's queue is full
+    │   └── UserLimit                 429  user_limit           this user has too many requests in flight
+    ├── EngineError                   500  engine_error         the engine failed on this request
+    │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
+    └── Unavailable                   503  unavailable          Redis does not answer
+
+Three more codes end a request without an exception of their own: `poison` (workers died on it too often), `expired`
+(it waited in the queue past its deadline) and `interrupted` (a stream that cannot be rewound lost its tail).
+"""
+
+from typing import Any
+
+
+class ChatServerError(Exception):
+    """Base of all errors. `str(error)` names the offending value and the remedy."""
+
+    code = "internal"
+    http_status = 500
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shape in which an error travels to a client: code, message, and retry_after_s where a retry may help."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.retry_after_s is not None:
+            body["retry_after_s"] = self.retry_after_s
+        return body
+
+
+class ConfigurationError(ChatServerError):
+    code = "configuration"
+
+
+class ProtocolError(ChatServerError):
+    code = "protocol"
+
+
+class InvalidRequest(ChatServerError):
+    code = "invalid_request"
+    http_status = 400
+
+
+class PromptTooLong(InvalidRequest):
+    code = "prompt_too_long"
+
+
+class TemplateError(InvalidRequest):
+    code = "template_error"
+
+
+class Unsupported(InvalidRequest):
+    code = "unsupported"
+
+
+class UnknownModel(ChatServerError):
+    code = "unknown_model"
+    http_status = 404
+
+
+class Forbidden(ChatServerError):
+    code = "forbidden"
+    http_status = 403
+
+
+class Conflict(ChatServerError):
+    code = "conflict"
+    http_status = 409
+
+
+class Gone(ChatServerError):
+    code = "gone"
+    http_status = 410
+
+
+class Busy(ChatServerError):
+    code = "busy"
+    http_status = 429
+
+
+class UserLimit(Busy):
+    code = "user_limit"
+
+
+class EngineError(ChatServerError):
+    code = "engine_error"
+
+
+class OutOfMemory(EngineError):
+    code = "out_of_memory"
+
+
+class Unavailable(ChatServerError):
+    code = "unavailable"
+    http_status = 503

@@ -1,0 +1,82 @@
+"""The one place that reads the environment. Made once in a `__main__` or command, then passed in as plain values.
+
+Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*` name
+stops the start and names the nearest valid one: a mistyped limit must not silently be the default.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.errors import ConfigurationError
+
+PREFIX = "CHATSERVER_"
+
+
+class Settings(BaseModel):
+    """Frozen settings. Times are seconds, sizes are bytes or characters as named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis or Valkey answers (REDIS_URL).")
+    namespace: str = Field("chatserver", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every key.")
+    state_dir: Path = Field(Path(".chatserver"), description="Where this machine keeps caches, logs, embedded data.")
+
+    model: str = Field("smollm2-135m", description="The model a worker serves: a catalogue name, folder, GGUF, hub id.")
+    served_name: str = Field("", description="The name under which it is served; empty: derived from `model`.")
+    engine: str = Field("auto", pattern="^(auto|transformers|openvino)$", description="Engine adapter.")
+    chat_template: str = Field("", description="Named template for models without one: vicuna-v1.1, alpaca, plain.")
+    slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
+    context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")
+    cache_gib: float = Field(1.0, gt=0, description="Key/value cache of a CPU engine, GiB.")
+    flush_s: float = Field(0.03, ge=0, le=1, description="Tokens of one request are journalled at most this late.")
+    lease_s: float = Field(4.0, gt=0, description="A worker that renewed nothing for this long loses its requests.")
+    stall_s: float = Field(60.0, gt=0, description="An engine without a step for this long counts as hung.")
+    drain_s: float = Field(5.0, ge=0, description="On SIGTERM: time to hand the running requests back.")
+
+    max_queue: int = Field(1000, ge=1, description="Requests per model, waiting and running, before `busy`.")
+    max_user_requests: int = Field(64, ge=1, description="Requests one user may have in flight per model.")
+    max_tries: int = Field(3, ge=1, description="Deaths without progress before a request is given up as poison.")
+    queue_deadline_s: float = Field(900.0, gt=0, description="A request that waited longer is ended as `expired`.")
+    answer_ttl_s: int = Field(86_400, ge=60, description="How long a request's state and journal are kept.")
+    max_message_chars: int = Field(200_000, ge=1, description="Upper bound of all message text in one request.")
+
+    host: str = Field("127.0.0.1", description="Address on which the web app listens.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the web app; 0 takes a free one.")
+    secret_key: str = Field("", description="Signs the browser's cookie; empty: made once, kept in the state folder.")
+    allowed_origins: str = Field("", description="Comma-separated extra origins that may open a socket.")
+    window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
+    relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
+
+    log_format: str = Field("human", pattern="^(human|json)$", description="How log lines are written.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written.")
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets a field."""
+    return "REDIS_URL" if field == "redis_url" else PREFIX + field.upper()
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment; `overrides` (command-line options that were given) win over it.
+
+    Raises ConfigurationError for an unknown `CHATSERVER_*` variable or a value out of range.
+    """
+    environment = os.environ if environment is None else environment
+    fields = {variable_of(name): name for name in Settings.model_fields}
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in fields:
+            near = difflib.get_close_matches(variable, fields, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"unknown setting {variable}; did you mean {near}? Unset it or rename it.")
+    values: dict[str, Any] = {name: environment[v] for v, name in fields.items() if environment.get(v)}
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise ConfigurationError(f"{variable_of(name)}={first.get('input')!r}: {first['msg']}") from None

@@ -1,0 +1,80 @@
+"""The engine interface: token ids in, token ids out. The worker loop and both adapters meet here and nowhere else.
+
+An engine knows neither Redis nor text. It runs its own thread(s) after `start`, accepts requests from any thread and
+reports through the `on_event` callback of each request, in order, from a thread of its own. A callback must be quick.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Outcome = Literal["finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw the next token. Temperature 0 means greedy, whatever the rest says."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0 = all of the vocabulary
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineEvent:
+    """New tokens of one request, and, on exactly one event per request, how it ended.
+
+    `token_ids` holds only tokens not reported before; a stop token is never among them. `reason` is `stop` or
+    `length` when finished, an error code of `services.errors` when failed.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    outcome: Outcome | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What validation above the engine needs to know."""
+
+    vocab_size: int
+    context_tokens: int  # prompt + answer
+    max_running: int  # slots: requests that may run at once
+    supports: frozenset[str]  # names of Sampling fields honoured per request
+
+
+OnEvent = Callable[[EngineEvent], None]
+
+
+class Engine(Protocol):
+    """What an adapter implements. `submit` never blocks on generation; after `stop` every request has had its end."""
+
+    name: str
+    description: str  # one line: attention, precision, device, and why
+
+    @property
+    def limits(self) -> ModelLimits: ...
+
+    def start(self) -> None:
+        """Load the weights and start the loop. Raises ConfigurationError when the model cannot be loaded."""
+
+    def stop(self) -> None:
+        """Cancel what runs, end the threads, free the memory. Idempotent."""
+
+    def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
+        """Queue one request. Raises InvalidRequest or EngineError; then no event follows."""
+
+    def cancel(self, request_id: str) -> None:
+        """End a request with outcome `cancelled`; an unknown or ended id is ignored."""
+
+    def progress(self) -> float:
+        """`time.monotonic()` of the last step that advanced anything; the watchdog's and the lease's evidence."""
+
+    def alive(self) -> bool:
+        """False once the loop has died and nothing submitted will ever be answered."""
