@@ -108,14 +108,21 @@ class SamplingOptions:
     stop: tuple[str, ...] = ()
 
 
-_RANGES: dict[str, tuple[type | tuple[type, ...], float, float]] = {
+_RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "max_new_tokens": (int, 1, 131_072),
-    "temperature": ((int, float), 0, 5),
-    "top_p": ((int, float), 0.001, 1),
+    "temperature": (float, 0, 5),
+    "top_p": (float, 0.001, 1),
     "top_k": (int, 0, 1_000_000),
-    "repetition_penalty": ((int, float), 0.1, 10),
+    "repetition_penalty": (float, 0.1, 10),
     "seed": (int, 0, 2**31 - 1),
 }
+
+
+def _parse_number(name: str, value: Any) -> float:
+    kind, low, high = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
+        raise InvalidRequest(f"sampling.{name}={value!r:.80} is not a number from {low} to {high}")
+    return kind(value)
 
 
 def parse_sampling(raw: object) -> SamplingOptions:
@@ -129,10 +136,7 @@ def parse_sampling(raw: object) -> SamplingOptions:
         elif name in _RANGES:
             if value is None and name == "seed":
                 continue
-            kind, low, high = _RANGES[name]
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                raise InvalidRequest(f"sampling.{name}={value!r:.80} is not a number from {low} to {high}")
-            values[name] = float(value) if isinstance(kind, tuple) else value
+            values[name] = _parse_number(name, value)
         else:
             known = ", ".join([*_RANGES, "stop"])
             raise InvalidRequest(f"unknown sampling option {name!r:.80}; known: {known}")

@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 
 Outcome = Literal["finished", "failed", "cancelled"]
 
+ENGINE_LOST = "engine_lost"
+"""Reason of a `failed` event when the whole engine died or hung: the request is innocent and may be begun again."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -29,7 +32,7 @@ class EngineEvent:
     """New tokens of one request, and, on exactly one event per request, how it ended.
 
     `token_ids` holds only tokens not reported before; a stop token is never among them. `reason` is `stop` or
-    `length` when finished, an error code of `services.errors` when failed.
+    `length` when finished; an error code of `services.errors`, or ENGINE_LOST, when failed.
     """
 
     request_id: str

@@ -1,0 +1,31 @@
+"""The `chatserver` command: one subcommand per file, and what only they share. Entry point: `main`.
+
+    chatserver up            everything on this machine        chatserver models     what is served
+    chatserver chat          talk in the terminal              chatserver status     queues, workers, requests
+    chatserver send TEXT     one question                      chatserver worker     one GPU process
+                                                               chatserver web        one web process
+
+It talks to Redis directly and starts the other programs as processes: nothing here imports them. Whatever takes long
+to import is imported inside the functions that need it, so that `--help` is quick.
+"""
+
+import os
+import sys
+
+from services.errors import ChatServerError
+
+
+def main() -> None:
+    """Run a subcommand and exit: 0 done, 1 failed, 2 misuse or a wrong setting, 130 interrupted."""
+    from services.command.application import application
+
+    try:
+        application()
+    except ChatServerError as error:
+        print(f"chatserver: {error.message} ({error.code})", file=sys.stderr)
+        sys.exit(2 if error.code == "configuration" else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,80 @@
+"""The client of the CLI and of scripts: submit, follow until the end, cancel. It needs Redis and nothing else.
+
+The web app follows many requests at once and so has a driver of its own, `webapp/relay.py`, over the same Follower.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from services.errors import Unavailable
+from services.follower import Follower
+from services.protocol import ChatRequest, Event
+from services.reader import ReaderEvent, Status
+from services.requests import Requests
+
+OUTAGE_GRACE_S = 120.0
+POSITION_INTERVAL_S = 1.0
+
+
+class ChatClient(Requests):
+    """Front-end access to one installation, one answer at a time."""
+
+    def follow(
+        self,
+        rid: str,
+        user: str,
+        *,
+        offset: int = 0,
+        nonce: str = "",
+        request: ChatRequest | None = None,
+        on_outage: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Iterator[ReaderEvent]:
+        """The answer from a cursor on, until Done. Raises Forbidden, or Unavailable after a long outage of Redis."""
+        follower = Follower(self, rid, user, clock(), offset=offset, nonce=nonce, request=request)
+        failing_since: float | None = None
+        position_at = clock()
+        pubsub = self._redis.pubsub()
+        try:
+            while not follower.reader.done:
+                try:
+                    yield from self._step(pubsub, follower, clock)
+                    if not follower.reader.running and clock() - position_at >= POSITION_INTERVAL_S:
+                        position_at = clock()
+                        yield from self._position(follower)
+                    failing_since = None
+                except RedisError as error:
+                    if failing_since is None:
+                        failing_since = clock()
+                        on_outage(f"Redis does not answer ({error}); retrying")
+                    if clock() - failing_since > OUTAGE_GRACE_S:
+                        raise Unavailable(f"Redis has not answered for {OUTAGE_GRACE_S:.0f} s: {error}") from None
+                    pubsub.close()
+                    pubsub = self._redis.pubsub()
+                    time.sleep(0.5)
+        finally:
+            pubsub.close()
+
+    def _step(self, pubsub: PubSub, follower: Follower, clock: Callable[[], float]) -> Iterator[ReaderEvent]:
+        """Wait a moment for live events, then do what is due."""
+        if not pubsub.subscribed:
+            pubsub.subscribe(self.keys.events(follower.rid))
+        message = pubsub.get_message(timeout=0.5)
+        while message is not None:
+            if message["type"] == "subscribe":
+                follower.reader.resubscribed()
+            elif message["type"] == "message":
+                yield from follower.live(Event.decode(message["data"]), clock())
+            message = pubsub.get_message(timeout=0)
+        if pubsub.subscribed and follower.due(clock()):
+            yield from follower.poll(clock())
+
+    def _position(self, follower: Follower) -> Iterator[ReaderEvent]:
+        if not follower.model:
+            return
+        waiting = self.queue(follower.model).waiting()
+        if follower.rid in waiting:
+            yield Status("queued", waiting.index(follower.rid))

@@ -1,0 +1,42 @@
+"""What the commands that talk to Redis share: where it is, who we are, which model is meant."""
+
+import getpass
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from services.errors import UnknownModel
+from services.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from services.registry import Registry
+
+
+def command_settings(**options: Any) -> Settings:
+    """Settings of a command. Without REDIS_URL, a `chatserver up` over the same state folder is used."""
+    settings = load_settings(**options)
+    if os.environ.get("REDIS_URL") or options.get("redis_url"):
+        return settings
+    from services.embedded import running_url
+
+    url = running_url(settings.state_dir)
+    return settings.model_copy(update={"redis_url": url}) if url else settings
+
+
+def user_id() -> str:
+    """`cli-` and the name of the operating system's user, made fit for a key."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number without a name
+        name = str(os.getuid())
+    return "cli-" + re.sub(r"[^A-Za-z0-9._-]", "-", name)[:100]
+
+
+def choose_model(registry: "Registry", wanted: str | None) -> str:
+    """The wanted model, else the first one that a worker serves, else the first ever announced."""
+    if wanted:
+        return wanted
+    models = sorted(registry.models(), key=lambda model: (model.workers == 0, model.name))
+    if not models:
+        raise UnknownModel("no worker serves a model yet; start one with `chatserver worker` or `chatserver up`")
+    return models[0].name

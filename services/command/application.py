@@ -1,0 +1,21 @@
+"""The table of subcommands."""
+
+import typer
+
+from services.command import chat, models, send, status, up, web, worker
+
+application = typer.Typer(
+    name="chatserver",
+    help="A self-hosted chat system for language models over Redis streams.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+application.command()(up.up)
+application.command()(chat.chat)
+application.command()(send.send)
+application.command()(models.models)
+application.command()(status.status)
+application.command()(worker.worker)
+application.command()(web.web)

@@ -1,0 +1,25 @@
+"""How the command starts the other programs: `python -m …`, options handed over as environment variables."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+from services.settings import load_settings, variable_of
+
+
+def module_command(module: str) -> list[str]:
+    """The command line that runs one of our programs with this interpreter."""
+    return [sys.executable, "-m", module]
+
+
+def child_environment(**options: Any) -> dict[str, str]:
+    """Our environment plus the options that were given (not None), under their variables' names."""
+    given = {variable_of(name): str(value) for name, value in options.items() if value is not None}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **given}
+
+
+def become(module: str, **options: Any) -> NoReturn:
+    """Replace this process by one of our programs. Raises ConfigurationError before that for a wrong option."""
+    load_settings(**options)
+    command = module_command(module)
+    os.execve(command[0], command, child_environment(**options))

@@ -1,0 +1,183 @@
+"""One machine that runs the whole system: what `chatserver up` starts, watches and ends.
+
+Start: Redis, then workers and web app side by side. End: workers first, so that they hand back what they run, then the
+web app, then Redis. A second Ctrl-C kills.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Self
+
+import redis
+
+from services.command.children import QUICK_DEATHS, Child, Log
+from services.command.launch import child_environment, module_command
+from services.connection import connect, wait_for_redis
+from services.embedded import EmbeddedServer, free_port
+from services.errors import ConfigurationError
+from services.protocol import Keys
+from services.registry import Registry
+from services.settings import Settings
+
+POLL_S = 0.1
+WEB_END_S = 5.0
+DRAIN_SPARE_S = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Machine:
+    """A context manager: everything it started has ended when it is left."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self._settings = settings
+        self._log = Log()
+        self._signals = 0
+        self._stop = threading.Event()
+        self._started_at = time.monotonic()
+        self._ready = False
+        self._port = settings.port or free_port()
+        own = bool(os.environ.get("REDIS_URL"))
+        self._server = None if own else EmbeddedServer(settings.state_dir)
+        self._num_workers = workers
+        self._workers: list[Child] = []
+        self._web: Child | None = None
+
+    def __enter__(self) -> Self:
+        self._before = [(number, signal.signal(number, self._interrupt)) for number in SIGNALS]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._end_all()
+        finally:
+            for number, handler in self._before:
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        self._stop.set()
+
+    def run(self) -> None:
+        """Until a signal. Raises ConfigurationError when something cannot start."""
+        _check_port(self._settings.host, self._port)
+        url = self._start_redis()
+        with contextlib.closing(connect(url, role="command")) as client:
+            if not wait_for_redis(client, self._say, self._stop):
+                return
+            self._make_children(url)
+            while not self._stop.wait(POLL_S):
+                self._tend(client)
+
+    def _say(self, line: str) -> None:
+        self._log.line("up", line)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _start_redis(self) -> str:
+        if self._server is None:
+            return self._settings.redis_url
+        self._server.start()
+        self._say(f"Redis: {self._server.url}, data in {self._server.folder}")
+        return self._server.url
+
+    def _make_children(self, url: str) -> None:
+        chosen = {name: getattr(self._settings, name) for name in ("model", "engine", "slots", "host", "state_dir")}
+        environment = child_environment(**chosen, redis_url=url, port=self._port)
+        names = [f"worker-{number + 1}" for number in range(self._num_workers)]
+        self._workers = [Child(name, module_command("workers"), environment, self._log) for name in names]
+        self._web = Child("web", module_command("webapp"), environment, self._log)
+
+    # -- watch ---------------------------------------------------------------------------------------------------
+
+    def _tend(self, client: redis.Redis) -> None:
+        assert self._web is not None
+        if self._server is not None and not self._server.running():
+            self._say("Redis ended; starting it again")
+            self._server.start()
+        for child in (*self._workers, self._web):
+            child.tend()
+            if not self._ready and child.quick_deaths >= QUICK_DEATHS:
+                words = "\n".join(f"  {line}" for line in child.last_lines)
+                raise ConfigurationError(
+                    f"{child.name} died {QUICK_DEATHS} times at the start; its last words:\n{words}"
+                )
+        if not self._ready and (models := self._served(client)) and self._page_answers():
+            self._ready = True
+            self._announce(models)
+
+    def _served(self, client: redis.Redis) -> list[str]:
+        """The models that our own workers announce; presence of an earlier run may still linger."""
+        pids, host = {child.pid for child in self._workers}, socket.gethostname()
+        try:
+            found = Registry(client, Keys(self._settings.namespace)).workers()
+        except redis.RedisError:
+            return []
+        return sorted({worker.model for worker in found if worker.pid in pids and worker.host == host})
+
+    def _page_answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._local_address}/readyz", timeout=2) as answer:
+                return int(answer.status) == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    @property
+    def _local_address(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self._settings.host, self._settings.host)
+        return f"http://{host}:{self._port}"
+
+    def _announce(self, models: Sequence[str]) -> None:
+        took_s = time.monotonic() - self._started_at
+        self._say(f"ready in {took_s:.1f} s: {', '.join(models)} on {self._num_workers} worker(s)")
+        self._say(f"open {self._local_address}   (Ctrl-C ends everything)")
+
+    # -- end -----------------------------------------------------------------------------------------------------
+
+    def _end_all(self) -> None:
+        if self._workers:
+            self._say("ending: workers first, they hand back what they run; Ctrl-C again kills")
+            self._end(self._workers, self._settings.drain_s + DRAIN_SPARE_S)
+        if self._web is not None:
+            self._end([self._web], WEB_END_S)
+        if self._server is not None:
+            self._server.stop()
+        if self._workers:
+            self._say("ended")
+
+    def _end(self, children: Sequence[Child], timeout_s: float) -> None:
+        signals_before = self._signals
+        for child in children:
+            child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        self._wait(lambda: all(child.gone() for child in children), deadline, signals_before)
+        for child in children:
+            if not child.gone():
+                self._say(f"{child.name} did not end by itself; killed")
+            child.finish()
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, signals_before: int) -> None:
+        while not condition() and time.monotonic() < deadline and self._signals == signals_before:
+            time.sleep(0.02)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Say at once that the port is taken, rather than after three deaths of the web app."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} on {host} cannot be used: {error.strerror}; choose another one, or --port 0 for a free one"
+            ) from None

@@ -1,0 +1,50 @@
+"""An answer as plain text on stdout, for pipes and scripts: what was printed stays printed."""
+
+import sys
+
+# Escape sequences of a model's text must not reach a terminal; line feeds and tabs may.
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def without_controls(text: str) -> str:
+    """Text that is safe on a terminal."""
+    return text.translate(_CONTROLS)
+
+
+class PlainDisplay:
+    """Text to stdout as it comes, everything else to stderr."""
+
+    def __init__(self) -> None:
+        self._safe = not sys.stdout.isatty()
+        self._line_open = False
+        self._said = ""
+
+    def text(self, text: str) -> None:
+        sys.stdout.write(text if self._safe else without_controls(text))
+        sys.stdout.flush()
+        self._line_open = not text.endswith("\n")
+
+    def rewind(self, offset: int) -> bool:
+        return False
+
+    def waiting(self, state: str, position: int | None) -> None:
+        line = f"waiting, {position_text(position)}" if state == "queued" else ""
+        if line and line != self._said and sys.stderr.isatty():
+            self.note(line)
+        self._said = line
+
+    def note(self, line: str) -> None:
+        print(f"chatserver: {line}", file=sys.stderr)
+
+    def end(self) -> None:
+        """Close the last line."""
+        if self._line_open:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+def position_text(position: int | None) -> str:
+    """The number of requests ahead, in words."""
+    if position is None:
+        return "in the queue"
+    return "next in line" if position == 0 else f"{'1000 or more' if position >= 1000 else position} ahead"

@@ -1,0 +1,33 @@
+"""`chatserver status`: queues, workers and requests in flight."""
+
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show the queue of each model, the workers and the requests in flight."""
+    from services.command.access import command_settings
+    from services.command.tables import print_json, print_table
+    from services.connection import address_of, connect, translated
+    from services.overview import overview
+    from services.protocol import Keys
+
+    settings = command_settings()
+    with connect(settings.redis_url, role="command") as redis, translated():
+        found = overview(redis, Keys(settings.namespace))
+        address = address_of(redis)
+    if as_json:
+        print_json(found)
+        return
+    server = found["redis"]
+    print(f"{server['server']} {server['version']} at {address}, {server['used_memory_mib']} MiB\n")
+    print_table(found["models"], "name workers slots running queued in_flight dead tokens_per_s")
+    print()
+    print_table(found["workers"], "wid model engine slots running tokens_per_s age_s host pid")
+    print()
+    print_table(found["requests"], "rid model user status tokens tries age_s wid")
+    if (more := found["requests_in_flight"] - len(found["requests"])) > 0:
+        print(f"… and {more} more")

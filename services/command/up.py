@@ -1,0 +1,24 @@
+"""`chatserver up`: Redis, workers and the web app on this machine, under one log, until Ctrl-C."""
+
+from typing import Annotated
+
+import typer
+
+from services.command.worker import Engine, Model
+
+
+def up(
+    model: Model = None,
+    engine: Engine = None,
+    host: Annotated[str | None, typer.Option(help="Address of the web app.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the web app; 0 takes a free one.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    slots: Annotated[int | None, typer.Option(help="Requests that one worker runs at once.")] = None,
+) -> None:
+    """Run everything on this machine: Redis (unless REDIS_URL is set), workers, the web app."""
+    from services.command.machine import Machine
+    from services.settings import load_settings
+
+    settings = load_settings(model=model, engine=engine, host=host, port=port, slots=slots)
+    with Machine(settings, workers) as machine:
+        machine.run()

@@ -1,0 +1,82 @@
+"""The whole installation at a glance: what `chatserver status` prints and what an operator's script reads.
+
+Read-only; every number comes from Redis, and `age_s` of a worker is as exact as its machine's clock.
+"""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from redis import Redis
+
+from services.journal import Head, Journal
+from services.protocol import Keys
+from services.queue import RequestQueue
+from services.registry import ModelInfo, Registry
+
+MAX_REQUESTS = 200
+
+
+def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """Every model ever announced, with the load of its workers now."""
+    return [_model_row(model) for model in Registry(redis, keys).models()]
+
+
+def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
+    """`{redis, models, workers, requests, requests_in_flight}`; at most `max_requests` requests are looked at."""
+    registry = Registry(redis, keys)
+    models = [_queue_row(redis, keys, model) for model in registry.models()]
+    return {
+        "redis": _server_row(redis),
+        "models": models,
+        "workers": _worker_rows(registry),
+        "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests),
+        "requests_in_flight": sum(model["in_flight"] for model in models),
+    }
+
+
+def _model_row(model: ModelInfo) -> dict[str, Any]:
+    return {**asdict(model), "tokens_per_s": round(model.tokens_per_s, 1)}
+
+
+def _queue_row(redis: Redis, keys: Keys, model: ModelInfo) -> dict[str, Any]:
+    queue = RequestQueue(redis, keys, model.name)
+    return {**_model_row(model), "in_flight": queue.length(), "dead": queue.dead_length()}
+
+
+def _worker_rows(registry: Registry) -> list[dict[str, Any]]:
+    now = time.time()
+    return [
+        {**asdict(worker), "tokens_per_s": round(worker.tokens_per_s, 1), "age_s": round(max(now - worker.seen, 0), 1)}
+        for worker in registry.workers()
+    ]
+
+
+def _request_rows(redis: Redis, keys: Keys, models: list[str], limit: int) -> list[dict[str, Any]]:
+    journal = Journal(redis, keys)
+    seconds, micros = redis.time()
+    now_ms = seconds * 1000 + micros // 1000
+    rows: list[dict[str, Any]] = []
+    for model in models:
+        for rid in RequestQueue(redis, keys, model).in_flight()[: limit - len(rows)]:
+            rows.append({"rid": rid, "model": model, **_head_row(journal.head(rid), now_ms)})
+    return sorted(rows, key=lambda row: -float(row["age_s"]))
+
+
+def _head_row(head: Head | None, now_ms: int) -> dict[str, Any]:
+    if head is None:  # ended and expired, or its state was lost; its reader or its worker will find out
+        return {"user": "", "status": "gone", "tokens": 0, "tries": 0, "age_s": 0.0, "wid": ""}
+    age_s = round(max(now_ms - head.created_ms, 0) / 1000, 1)
+    fields = {"user": head.user, "status": head.status, "tokens": head.n, "tries": head.tries}
+    return {**fields, "age_s": age_s, "wid": head.wid}
+
+
+def _server_row(redis: Redis) -> dict[str, Any]:
+    info = redis.info()
+    valkey = info.get("valkey_version")
+    return {
+        "server": "Valkey" if valkey else "Redis",
+        "version": valkey or info["redis_version"],
+        "clients": info["connected_clients"],
+        "used_memory_mib": round(info["used_memory"] / 2**20, 1),
+    }

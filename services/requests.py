@@ -1,0 +1,74 @@
+"""What a front end does to a request: accept it, queue it again when it was lost, cancel it.
+
+Everything here may be repeated after a lost reply: a request id is accepted once.
+"""
+
+from typing import Self
+
+from redis import Redis
+
+from services.errors import Busy, UnknownModel
+from services.journal import Head, Journal
+from services.protocol import TERMINAL, ChatRequest, Keys
+from services.queue import RequestQueue
+from services.settings import Settings
+
+
+class Requests:
+    """The requests of one installation, from a front end's side."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        max_queue: int = 1000,
+        max_user_requests: int = 64,
+        answer_ttl_s: int = 86_400,
+    ) -> None:
+        self._redis = redis
+        self.keys = keys
+        self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
+        self._max_queue = max_queue
+        self._max_user = max_user_requests
+
+    @classmethod
+    def from_settings(cls, redis: Redis, settings: Settings) -> Self:
+        return cls(
+            redis,
+            Keys(settings.namespace),
+            max_queue=settings.max_queue,
+            max_user_requests=settings.max_user_requests,
+            answer_ttl_s=settings.answer_ttl_s,
+        )
+
+    def queue(self, model: str) -> RequestQueue:
+        return RequestQueue(self._redis, self.keys, model)
+
+    def submit(self, request: ChatRequest) -> None:
+        """Accept a request, once per id. Raises UnknownModel, Conflict, Busy or UserLimit."""
+        if not self._redis.sismember(self.keys.models, request.model):
+            known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
+            raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
+        status, epoch = self.journal.create(request)
+        if status == "new":
+            self._enqueue(request.model, request.rid, request.user, request.encode(), base=epoch, force=False)
+
+    def requeue(self, rid: str, head: Head, payload: bytes) -> None:
+        """Queue a lost request again. One that ran before is let in past the ceilings: it was accepted once."""
+        try:
+            self._enqueue(head.model, rid, head.user, payload, base=head.epoch, force=head.epoch > 0)
+        except Busy:
+            return  # never begun and the queue is full: the next audit tries again
+
+    def _enqueue(self, model: str, rid: str, user: str, payload: bytes, *, base: int, force: bool) -> None:
+        self.queue(model).enqueue(
+            rid, user, payload, base=base, force=force, max_queue=self._max_queue, max_user=self._max_user
+        )
+
+    def cancel(self, rid: str, user: str) -> str:
+        """End a request whatever stage it is in; its final status. Raises Gone or Forbidden."""
+        status = self.journal.cancel(rid, user)
+        if status in TERMINAL:
+            self._redis.publish(self.keys.control, f"cancel {rid}")  # saves its worker a step; nothing depends on it
+        return status

@@ -1,0 +1,41 @@
+"""The Lua scripts and how they are called. Each script touches keys of one hash tag only, and all start with `#!lua`.
+
+`_request.lua` is no script: its text is put behind the first line of each script that opens with `-- include`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """One Lua file. Called by its SHA-1; sent whole only when the server does not know it yet."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("services.scripts")
+        text = folder.joinpath(f"{name}.lua").read_text("utf-8")
+        shebang, body = text.split("\n", 1)
+        if body.startswith("-- include _request.lua"):
+            body = folder.joinpath("_request.lua").read_text("utf-8") + body
+        self.name = name
+        self.text = f"{shebang}\n{body}"
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: Sequence[str], arguments: Sequence[Argument]) -> tuple[Any, ...]:
+        """The EVALSHA command, for a pipeline. Its caller answers NoScriptError by `load`."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+    def load(self, redis: "Redis") -> None:
+        redis.execute_command("SCRIPT LOAD", self.text)
+
+    def __call__(self, redis: "Redis", keys: Sequence[str], *arguments: Argument) -> Any:
+        try:
+            return redis.execute_command(*self.command(keys, arguments))
+        except NoScriptError:
+            return redis.execute_command("EVAL", self.text, len(keys), *keys, *arguments)

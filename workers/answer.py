@@ -1,0 +1,69 @@
+"""The text of one answer, and where in it each token ends. Fed by the worker loop, one token id at a time.
+
+The journal continues by token offset, readers by text offset: `slice_from` gives both for any token, so an entry can
+be written again from wherever the journal ends. The same ids always give the same text and offsets, on any worker.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from workers.detokenizer import TextDecoder
+from workers.stop_strings import StopMatcher
+
+
+class Answer:
+    """Token ids in, text out, held back where a character or a stop string may be incomplete."""
+
+    def __init__(self, decoder: TextDecoder, stop: Sequence[str] = ()) -> None:
+        self._detokenizer = decoder.stream()
+        self._matcher = StopMatcher(stop)
+        self._text = ""
+        self._ends: list[int] = []  # per token: code points of text shown once it was pushed
+        self._finished = False
+        self.token_ids: list[int] = []
+
+    @property
+    def text(self) -> str:
+        """All text shown so far."""
+        return self._text
+
+    @property
+    def matched_stop(self) -> bool:
+        """A stop string completed: the answer is over, and the text ends before that string."""
+        return bool(self._matcher.matched)
+
+    def push(self, token_id: int) -> str:
+        """Take one token; returns the text it adds. Refused, without effect, after a match or after `finish`."""
+        if self.matched_stop or self._finished:
+            return ""
+        self.token_ids.append(token_id)
+        added = self._matcher.push(self._detokenizer.push(token_id))
+        self._text += added
+        self._ends.append(len(self._text))
+        return added
+
+    def extend(self, token_ids: Iterable[int]) -> str:
+        """Take several tokens, up to the one that completes a stop string; returns the text they add."""
+        return "".join([self.push(token_id) for token_id in token_ids])
+
+    def replay(self, token_ids: Sequence[int]) -> None:
+        """Rebuild the state of an answer that another worker began. Only on a new object."""
+        assert not self.token_ids, "replay continues nothing"
+        self.extend(token_ids)
+
+    def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
+        """(ids, text offset, text) from token `token_offset` on; at the end: no ids, and what `finish` released."""
+        if not 0 <= token_offset <= len(self.token_ids):
+            raise ValueError(f"token offset {token_offset} is not within 0..{len(self.token_ids)}")
+        start = self._ends[token_offset - 1] if token_offset else 0
+        return tuple(self.token_ids[token_offset:]), start, self._text[start:]
+
+    def finish(self) -> str:
+        """No token follows: returns the text held back until now. A second call returns nothing."""
+        if self._finished or self.matched_stop:
+            return ""
+        self._finished = True
+        added = self._matcher.push(self._detokenizer.flush())
+        if not self.matched_stop:
+            added += self._matcher.flush()
+        self._text += added
+        return added

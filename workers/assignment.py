@@ -1,0 +1,186 @@
+"""One request that this worker owns: from the entry it took to the acknowledged end.
+
+The protocol's worker side, and nothing of engines or threads: begin (with the repair of a stale epoch), the tokens that
+are not journalled yet, what to do with each refusal, the end and its acknowledgement. A lost connection anywhere leaves
+an assignment as it was; every call may be made again.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from services.errors import ProtocolError
+from services.journal import Begun, Journal, Refused
+from services.protocol import ChatRequest, Event
+from services.queue import Entry, RequestQueue
+
+MAX_BEGINS = 20  # in all, whatever progress was made between
+_MAX_RAISES = 8
+
+Verdict = Literal["held", "over", "restart"]
+
+
+class Transcript(Protocol):
+    """The tokens of an answer and the text that has come out of them; `workers.answer.Answer` is the real one."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+    def slice_from(self, offset: int) -> tuple[tuple[int, ...], int, str]:
+        """Tokens from a token offset on, the text offset where they start, and their text."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the answer is to end, once all its tokens are journalled."""
+
+    kind: Literal["finished", "failed"]
+    code: str
+    message: str
+    tail: str  # text that was held back until the end was known
+    usage: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a worker needs to know to own requests."""
+
+    wid: str
+    max_tries: int
+    deadline_ms: int
+
+
+class Assignment:
+    """Ownership of one answer. `verdict` answers: still held, over (acknowledged or lost), or to be begun again."""
+
+    def __init__(self, entry: Entry, request: ChatRequest, begun: Begun, nonce: str) -> None:
+        self.entry = entry
+        self.request = request
+        self.nonce = nonce
+        self.tries = begun.tries
+        self.journalled = begun.n  # tokens that are known to be in the journal
+        self.events = begun.events
+
+    @property
+    def rid(self) -> str:
+        return self.entry.rid
+
+    @property
+    def suspect(self) -> bool:
+        """It killed its last owner before a single token, and has not produced one here either."""
+        return self.tries >= 2 and self.journalled == 0
+
+    def journalled_ids(self) -> list[int]:
+        """The tokens to continue from."""
+        ids: list[int] = []
+        for event in self.events:
+            ids[event.off :] = event.ids if event.kind == "tokens" else ids[event.off :]
+        return ids
+
+    def next_event(self, transcript: Transcript) -> Event | None:
+        """What is not journalled yet, as one event; None when nothing is."""
+        if self.journalled >= len(transcript.ids):
+            return None
+        ids, toff, text = transcript.slice_from(self.journalled)
+        return Event("tokens", self.nonce, self.journalled, toff, ids, text)
+
+
+def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
+    """Become the owner of a delivered entry; None when there is nothing to do (then the entry is dealt with)."""
+    try:
+        request = ChatRequest.decode(entry.payload)
+    except ProtocolError as error:
+        _refuse_undecodable(queue, journal, entry, rules, str(error))
+        return None
+    for _ in range(_MAX_RAISES):
+        nonce = secrets.token_hex(8)
+        reply = _begin(journal, request, entry, nonce, rules)
+        if isinstance(reply, Begun):
+            # The state's payload is the truth: an id submitted twice is the question that came first.
+            return Assignment(entry, ChatRequest.decode(reply.payload), reply, nonce)
+        if reply.why != "STALE":
+            queue.ack(entry, reason=reply.code if reply.status == "failed" else "")
+            return None
+        # A re-queued entry, or a server that lost its tail: our count is behind what the answer has seen.
+        new_count = reply.number + 1 - entry.base
+        if not queue.hold(entry, rules.wid, "raise", new_count):
+            return None
+        entry = replace(entry, count=new_count)
+    return None
+
+
+def _begin(journal: Journal, request: ChatRequest, entry: Entry, nonce: str, rules: Rules) -> Begun | Refused:
+    return journal.begin(
+        request,
+        entry.payload,
+        epoch=entry.epoch,
+        nonce=nonce,
+        wid=rules.wid,
+        max_tries=rules.max_tries,
+        max_begins=MAX_BEGINS,
+        deadline_ms=rules.deadline_ms,
+    )
+
+
+def _refuse_undecodable(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules, why: str) -> None:
+    """A payload of another version must end for its readers too, not loop from worker to worker."""
+    request = ChatRequest(entry.rid, entry.user, queue.model, ())
+    nonce = secrets.token_hex(8)
+    reply = _begin(journal, request, entry, nonce, rules)
+    if isinstance(reply, Begun):
+        journal.finish(
+            entry.rid, entry.epoch, Event("failed", nonce, reply.n, reply.toff, code="protocol", message=why)
+        )
+    queue.ack(entry, reason="protocol")
+
+
+def applied(queue: RequestQueue, held: Assignment, reply: list[Any], rules: Rules) -> Verdict:
+    """Digest the reply of an append."""
+    result = Journal.appended(reply)
+    if isinstance(result, int):
+        held.journalled = max(held.journalled, result)
+        return "held"
+    if result.why == "NEED":  # the server lost a tail that we still have: send from there
+        held.journalled = result.number
+        return "held"
+    return settle(queue, held, result, rules)
+
+
+def settle(queue: RequestQueue, held: Assignment, refused: Refused, rules: Rules) -> Verdict:
+    """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
+    if refused.why == "ENDED":
+        queue.ack(held.entry)
+        return "over"
+    mine = queue.hold(held.entry, rules.wid, "renew")
+    return "restart" if mine else "over"
+
+
+def end(queue: RequestQueue, journal: Journal, held: Assignment, toff: int, ending: Ending, rules: Rules) -> Verdict:
+    """Write the terminal event, then acknowledge. After a connection error in between, call it again whole."""
+    event = Event(
+        ending.kind,
+        held.nonce,
+        held.journalled,
+        toff,
+        text=ending.tail,
+        code=ending.code,
+        message=ending.message,
+        usage=dict(ending.usage),
+    )
+    refused = journal.finish(held.rid, held.entry.epoch, event)
+    if refused is None:
+        queue.ack(held.entry)
+        return "over"
+    if refused.why == "NEED":
+        held.journalled = refused.number
+        return "held"
+    return settle(queue, held, refused, rules)
+
+
+def hand_back(queue: RequestQueue, journal: Journal, held: Assignment, rules: Rules) -> bool:
+    """Let go so that another worker continues at once; False when the request had ended or was lost already."""
+    refused = journal.hand_back(held.rid, held.nonce)
+    if refused is not None:
+        settle(queue, held, refused, rules)
+        return False
+    return queue.hold(held.entry, rules.wid, "handback")

@@ -1,0 +1,349 @@
+"""The worker's loop body, free of threads: entries and engine events in, journal writes out.
+
+claim → begin → engine.submit → append (one pipeline for all running requests) → finish → ack. `workers/worker.py` feeds
+it from threads; the model test feeds it from a scheduler. A redis error anywhere leaves every assignment as it was:
+the caller reports it to `disconnected` and calls again.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from redis import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from services.errors import ChatServerError, EngineError
+from services.journal import Journal
+from services.protocol import HANDBACK, ChatRequest, Event
+from services.queue import Entry, Pending, RequestQueue
+from workers import assignment
+from workers.assignment import Assignment, Ending, Rules, Transcript
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
+
+log = logging.getLogger("chatserver.worker")
+
+BEAT_S = 2.0
+RESCUE_S = 10.0
+
+
+class AnswerText(Transcript, Protocol):
+    """What the loop needs of `workers.answer.Answer`."""
+
+    @property
+    def matched_stop(self) -> bool: ...
+    def feed(self, token_id: int) -> bool: ...
+    def replay(self, ids: Iterable[int]) -> None: ...
+    def finish(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to generate one answer: the rendered prompt, how to sample after it, and the text to come."""
+
+    prompt_ids: list[int]
+    sampling: Sampling
+    answer: AnswerText
+
+
+Planner = Callable[[ChatRequest], Plan]
+"""Renders and validates a request. Raises ChatServerError: the request then fails with that code."""
+
+
+@dataclass
+class Running:
+    """One request in the engine, or ended there and not yet in the journal."""
+
+    held: Assignment
+    plan: Plan | None
+    engine_id: str
+    heard_at: float  # last token or beat that readers could see
+    ending: Ending | None = None
+    restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
+
+    def unsent(self) -> Event | None:
+        return self.held.next_event(self.plan.answer) if self.plan else None
+
+
+@dataclass
+class Seen:
+    """When this worker first saw an entry un-renewed, by its own clock."""
+
+    since: float
+    idle_s: float
+
+
+class WorkerLoop:
+    """All requests of one worker. Not thread-safe: one thread calls it."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        queue: RequestQueue,
+        journal: Journal,
+        engine: Engine,
+        plan: Planner,
+        rules: Rules,
+        *,
+        lease_s: float,
+        stall_s: float,
+        slots: int,
+        on_event: Callable[[EngineEvent], None],
+        now: float,
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._journal = journal
+        self._engine = engine
+        self._plan = plan
+        self._rules = rules
+        self._lease_s = lease_s
+        self._stall_s = stall_s
+        self.slots = slots
+        self._on_event = on_event
+        self.running: dict[str, Running] = {}
+        self._by_engine_id: dict[str, Running] = {}
+        self._seen: dict[tuple[str, str, int], Seen] = {}
+        self._grace_until = now
+        self._busy_at = now  # when the engine last went from idle to busy
+        self._renewed_at = now
+        self._rescued_at = now
+        self.tokens = 0
+
+    # -- what comes in -------------------------------------------------------------------------------------------
+
+    def accept(self, entry: Entry, now: float) -> None:
+        """Begin a delivered entry and hand it to the engine."""
+        if entry.rid in self.running:
+            return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
+        held = assignment.begin(self._queue, self._journal, entry, self._rules)
+        if held is not None:
+            self._start(held, now)
+
+    def engine_event(self, event: EngineEvent) -> None:
+        """New tokens, or the end, of one request in the engine."""
+        running = self._by_engine_id.get(event.request_id)
+        if running is None or running.ending is not None or running.plan is None:
+            return
+        answer = running.plan.answer
+        for token_id in event.token_ids:
+            self.tokens += 1
+            if not answer.feed(token_id) or answer.matched_stop:
+                break
+        if answer.matched_stop:
+            self._engine.cancel(event.request_id)
+            running.ending = self._ending(running, "finished", "stop", "")
+        elif event.outcome == "finished":
+            running.ending = self._ending(running, "finished", event.reason, "")
+        elif event.outcome == "failed" and event.reason == ENGINE_LOST:
+            running.restart = "engine"
+        elif event.outcome == "failed":
+            running.ending = self._ending(running, "failed", event.reason or EngineError.code, event.message)
+
+    def cancelled(self, rid: str) -> None:
+        """A reader cancelled; the journal says whether that is true."""
+        running = self.running.get(rid)
+        if running is not None:
+            refused = self._journal.beat(rid, running.held.nonce)
+            if refused is not None:
+                self._settled(running, assignment.settle(self._queue, running.held, refused, self._rules))
+
+    def disconnected(self, now: float) -> None:
+        """Redis failed. Everybody's leases look expired after an outage: let their owners renew first."""
+        self._grace_until = now + self._lease_s
+
+    # -- what goes out -------------------------------------------------------------------------------------------
+
+    def unsent(self) -> bool:
+        """Whether any running request has something to write."""
+        return any(r.ending or r.restart or (r.plan and r.unsent()) for r in self.running.values())
+
+    def flush(self, now: float) -> None:
+        """Journal and publish what the engine produced, in one pipeline; then end what has ended."""
+        batch = [(running, event) for running in self.running.values() if (event := running.unsent())]
+        if batch:
+            pipe = self._redis.pipeline(transaction=False)
+            for running, event in batch:
+                held = running.held
+                pipe.execute_command(*self._journal.append_command(held.rid, held.entry.epoch, event))
+            for (running, _), reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+                self._appended(running, reply, now)
+        for running in [r for r in self.running.values() if r.ending or r.restart]:
+            if running.restart:
+                self._restart(running, now)
+            elif running.unsent() is None:
+                self._end(running)
+
+    def _appended(self, running: Running, reply: Any, now: float) -> None:
+        if isinstance(reply, NoScriptError):
+            self._journal.load_append()
+        elif isinstance(reply, ResponseError):
+            log.warning("append refused (%s); the tokens are kept", reply, extra={"rid": running.held.rid})
+        elif isinstance(reply, Exception):
+            raise reply
+        else:
+            running.heard_at = now
+            self._settled(running, assignment.applied(self._queue, running.held, reply, self._rules))
+
+    def _end(self, running: Running) -> None:
+        assert running.ending is not None
+        toff = running.plan.answer.slice_from(running.held.journalled)[1] if running.plan else self._text_end(running)
+        verdict = assignment.end(self._queue, self._journal, running.held, toff, running.ending, self._rules)
+        self._settled(running, verdict)
+        if verdict == "over":
+            log.info(
+                "%s (%s), %d tokens",
+                running.ending.kind,
+                running.ending.code,
+                running.held.journalled,
+                extra={"rid": running.held.rid},
+            )
+
+    @staticmethod
+    def _text_end(running: Running) -> int:
+        last = running.held.events[-1]
+        return last.toff + len(last.text)
+
+    def _settled(self, running: Running, verdict: assignment.Verdict) -> None:
+        if verdict == "over":
+            self._forget(running)
+        elif verdict == "restart":
+            running.restart = "lease"
+
+    def _forget(self, running: Running) -> None:
+        self._engine.cancel(running.engine_id)
+        self._by_engine_id.pop(running.engine_id, None)
+        self.running.pop(running.held.rid, None)
+
+    # -- begin, and begin again ----------------------------------------------------------------------------------
+
+    def _start(self, held: Assignment, now: float) -> None:
+        """Continue the answer from its journal: nothing is generated twice, nothing is left out."""
+        running = Running(held, None, f"{held.rid}#{held.nonce}", now)
+        self.running[held.rid] = running
+        self._by_engine_id[running.engine_id] = running
+        try:
+            running.plan = plan = self._plan(held.request)
+            done = held.journalled_ids()
+            plan.answer.replay(done)
+            remaining = plan.sampling.max_new_tokens - len(done)
+            if plan.answer.matched_stop or remaining <= 0:
+                code = "stop" if plan.answer.matched_stop else "length"
+                running.ending = self._ending(running, "finished", code, "")
+                return
+            self._submit(running, plan, done, remaining, now)
+        except ChatServerError as error:
+            running.ending = self._ending(running, "failed", error.code, error.message)
+
+    def _submit(self, running: Running, plan: Plan, done: list[int], remaining: int, now: float) -> None:
+        sampling = replace(plan.sampling, max_new_tokens=remaining)
+        if len(self._by_engine_id) == 1:
+            self._busy_at = now
+        self._engine.submit(running.engine_id, [*plan.prompt_ids, *done], sampling, self._on_event)
+        log.info(
+            "running: %d prompt tokens, %d continued, try %d",
+            len(plan.prompt_ids),
+            len(done),
+            running.held.tries,
+            extra={"rid": running.held.rid},
+        )
+
+    def _restart(self, running: Running, now: float) -> None:
+        """The fence or the engine lost the request, but its entry is still ours: begin under a new nonce."""
+        fresh = assignment.begin(self._queue, self._journal, running.held.entry, self._rules)
+        if fresh is None:
+            self._forget(running)
+            return
+        theirs = fresh.journalled_ids()
+        if running.restart == "lease" and running.plan and running.plan.answer.ids[: len(theirs)] == theirs:
+            running.held, running.restart = fresh, ""  # what we hold extends the journal: readers see no rewind
+            return
+        self._forget(running)
+        self._start(fresh, now)
+
+    def _ending(self, running: Running, kind: Any, code: str, message: str) -> Ending:
+        tail, usage = "", {}
+        if running.plan is not None:
+            tail = running.plan.answer.finish()
+            usage = {
+                "prompt_tokens": len(running.plan.prompt_ids),
+                "completion_tokens": len(running.plan.answer.ids),
+            }
+        return Ending(kind, code, message, tail, usage)
+
+    # -- leases --------------------------------------------------------------------------------------------------
+
+    def keep(self, now: float) -> None:
+        """Renew what is held, tell readers that it lives, take over what others lost. Call it a few times a second."""
+        if now - self._renewed_at >= self._lease_s / 3 and self._engine_lives(now):
+            self._renewed_at = now
+            self._renew(now)
+        if now >= self._grace_until:
+            self._reclaim(now)
+        if now - self._rescued_at >= RESCUE_S:
+            self._rescued_at = now
+            rescued = self._queue.rescue()
+            if rescued:
+                log.warning("%d entries were delivered to nobody; handed back", rescued)
+
+    def _engine_lives(self, now: float) -> bool:
+        """A lease is renewed only while its engine makes progress, so that a hung device loses its requests too."""
+        return not self.running or now - max(self._engine.progress(), self._busy_at) < self._stall_s
+
+    def _renew(self, now: float) -> None:
+        for running in list(self.running.values()):
+            if not self._queue.hold(running.held.entry, self._rules.wid, "renew"):
+                log.warning("lost the lease; stopping", extra={"rid": running.held.rid})
+                self._forget(running)
+            elif now - running.heard_at >= BEAT_S:
+                running.heard_at = now
+                refused = self._journal.beat(running.held.rid, running.held.nonce)
+                if refused is not None:
+                    verdict = assignment.settle(self._queue, running.held, refused, self._rules)
+                    self._settled(running, verdict)
+
+    def _reclaim(self, now: float) -> None:
+        pending = self._queue.pending()
+        seen = {(p.entry_id, p.owner, p.count): p for p in pending}
+        self._seen = {key: value for key, value in self._seen.items() if key in seen}
+        mine = {running.held.entry.entry_id for running in self.running.values()}
+        for key, row in seen.items():
+            if len(self.running) >= self.slots:
+                return
+            if row.entry_id not in mine and self._expired(key, row, now):
+                self._take_over(row, now)
+
+    def _expired(self, key: tuple[str, str, int], row: Pending, now: float) -> bool:
+        """By the server's clock, or by ours: the server's may have stepped back."""
+        if row.owner == HANDBACK:
+            return True
+        first = self._seen.get(key)
+        if first is None or row.idle_s < first.idle_s:
+            first = self._seen[key] = Seen(now, row.idle_s)
+        first.idle_s = row.idle_s
+        return row.idle_s >= self._lease_s or now - first.since >= self._lease_s
+
+    def _take_over(self, row: Pending, now: float) -> None:
+        rid = self._queue.rid_of(row.entry_id)
+        if rid is None:
+            return
+        head = self._journal.head(rid)
+        suspect = head is not None and head.tries >= 1 and head.n == 0
+        if suspect and any(running.held.suspect for running in self.running.values()):
+            return  # two requests that may each kill a worker never share one
+        entry = self._queue.reclaim(row, self._rules.wid)
+        if entry is not None:
+            log.info("took over from %s (delivery %d)", row.owner, entry.count, extra={"rid": rid})
+            self.accept(entry, now)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def drain(self, now: float) -> int:
+        """Stop everything that runs and hand it back; the number of requests handed back."""
+        self.flush(now)
+        handed = 0
+        for running in list(self.running.values()):
+            handed += assignment.hand_back(self._queue, self._journal, running.held, self._rules)
+            self._forget(running)
+        self._queue.retire(self._rules.wid)
+        return handed

@@ -1,0 +1,291 @@
+"""Engine adapter over `openvino_genai.ContinuousBatchingPipeline`: the default on CPUs for the models that it reads.
+
+Made by `workers.select_engine`. One thread owns the pipeline: it takes submissions and cancellations from an inbox,
+steps, and reports. Reads GGUF files of a few families and OpenVINO IR folders; neither needs torch.
+"""
+
+import json
+import logging
+import math
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.catalogue import ModelSource
+from services.errors import ConfigurationError, EngineError, OutOfMemory
+from workers.engine import ModelLimits, OnEvent, Sampling
+from workers.gguf_metadata import read_gguf_metadata
+from workers.running import RunningRequests
+from workers.validation import check_submission
+
+logger = logging.getLogger(__name__)
+
+GGUF_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
+_SUPPORTS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
+_STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the cache and the limits depend on."""
+
+    vocab_size: int
+    context_tokens: int
+    cache_bytes_per_token: int  # at 2 bytes per value: an upper bound, the CPU plugin stores 1
+
+
+@dataclass
+class _Run:
+    request_id: str
+    handle: Any
+    stop_token_ids: frozenset[int]
+
+
+class OpenVinoEngine:
+    """See `workers.engine.Engine`."""
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        slots: int = 16,
+        context_tokens: int = 0,
+        cache_gib: float = 1.0,
+        make_pipeline: Callable[[], Any] | None = None,
+    ) -> None:
+        """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB."""
+        self._source = source
+        self._slots = slots
+        self._context_tokens = context_tokens
+        self._cache_gib = max(1, math.ceil(cache_gib))
+        self._make_pipeline = make_pipeline or self._load_pipeline
+        self._running = RunningRequests()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._runs: dict[str, _Run] = {}
+        self._serial = 0
+        self._pipeline: Any = None
+        self._limits: ModelLimits | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._progress = time.monotonic()
+        self.description = f"openvino on the CPU, {source.name}, not started"
+
+    @property
+    def limits(self) -> ModelLimits:
+        if self._limits is None:
+            self._limits = self._read_limits()
+        return self._limits
+
+    def start(self) -> None:
+        limits = self.limits
+        try:
+            self._pipeline = self._make_pipeline()
+        except (RuntimeError, ValueError, ImportError) as error:
+            raise ConfigurationError(f"openvino cannot load {self._source.path}: {error}") from None
+        self.description = (
+            f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_gib} GiB,"
+            f" {self._slots} slots, context {limits.context_tokens}"
+        )
+        self._stopping = False
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="openvino-engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping = True
+            self._inbox.put(_nothing)
+            thread.join(_STOP_TIMEOUT_S)
+        self._runs.clear()
+        self._pipeline = None
+        self._running.end_all("cancelled", message="the engine was stopped")
+
+    def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
+        check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
+        if not self.alive():
+            raise EngineError("the openvino engine is not running; start it first")
+        self._running.add(request_id, on_event)
+        prompt = list(prompt_token_ids)
+        self._inbox.put(lambda: self._add(request_id, prompt, sampling))
+
+    def cancel(self, request_id: str) -> None:
+        if request_id in self._running:
+            self._inbox.put(lambda: self._cancel(request_id))
+
+    def progress(self) -> float:
+        return self._progress
+
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._stopping
+
+    # ---- the engine's thread
+
+    def _loop(self) -> None:
+        """Runs until stopped. The one place that survives any failure of a step."""
+        while not self._stopping:
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - the named loop boundary
+                if not self._recover(error):
+                    return
+
+    def _turn(self) -> None:
+        """Take what is in the inbox, waiting only when there is nothing to compute; then one step."""
+        self._take_inbox()
+        if not self._stopping and self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+            self._progress = time.monotonic()
+            for run in list(self._runs.values()):
+                self._report(run)
+
+    def _take_inbox(self) -> None:
+        idle = not self._runs and not self._pipeline.has_non_finished_requests()
+        while True:
+            try:
+                command = self._inbox.get(block=idle)
+            except queue.Empty:
+                return
+            self._progress = time.monotonic()
+            command()
+            idle = False
+
+    def _add(self, request_id: str, prompt: list[int], sampling: Sampling) -> None:
+        import numpy as np
+        import openvino as ov
+
+        if request_id not in self._running:
+            return
+        self._serial += 1
+        try:
+            tensor = ov.Tensor(np.array([prompt], dtype=np.int64))
+            handle = self._pipeline.add_request(self._serial, tensor, self._generation_config(sampling))
+        except (RuntimeError, ValueError, TypeError) as error:
+            logger.warning("request %s refused by openvino: %s", request_id, error)
+            self._running.end(request_id, "failed", reason=EngineError.code, message=str(error))
+            return
+        self._runs[request_id] = _Run(request_id, handle, frozenset(sampling.stop_token_ids))
+
+    def _cancel(self, request_id: str) -> None:
+        run = self._runs.pop(request_id, None)
+        if run is not None:
+            run.handle.cancel()
+        self._running.end(request_id, "cancelled")
+
+    def _report(self, run: _Run) -> None:
+        token_ids: list[int] = []
+        while run.handle.can_read():
+            for output in run.handle.read().values():
+                token_ids += output.generated_ids
+        status = run.handle.get_status().name
+        if status == "RUNNING":
+            self._running.tokens(run.request_id, token_ids)
+            return
+        del self._runs[run.request_id]
+        if status == "FINISHED":
+            stopped = bool(token_ids) and token_ids[-1] in run.stop_token_ids
+            kept = token_ids[:-1] if stopped else token_ids
+            self._running.end(run.request_id, "finished", reason="stop" if stopped else "length", token_ids=kept)
+            return
+        message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib} GiB is full"
+        self._running.end(
+            run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids
+        )
+
+    def _recover(self, error: Exception) -> bool:
+        """After a failed step: everything that ran has failed, and the pipeline is made anew. False if that fails."""
+        logger.exception("openvino step failed with %d requests running; reloading the model", len(self._runs))
+        self._runs.clear()
+        self._running.end_all("failed", reason=_code_of(error), message=f"the openvino engine failed: {error}")
+        self._pipeline = None
+        try:
+            self._pipeline = self._make_pipeline()
+        except Exception as second:  # noqa: BLE001 - the engine is dead now, which the watchdog sees
+            logger.error("openvino cannot reload the model: %s", second)
+            self._running.end_all("failed", reason=EngineError.code, message=f"the engine is gone: {second}")
+            return False
+        self._progress = time.monotonic()
+        return True
+
+    # ---- loading
+
+    def _load_pipeline(self) -> Any:
+        import openvino_genai
+
+        config = openvino_genai.SchedulerConfig()
+        config.cache_size = self._cache_gib
+        config.max_num_seqs = self._slots
+        config.enable_prefix_caching = True
+        config.dynamic_split_fuse = True
+        return openvino_genai.ContinuousBatchingPipeline(str(self._source.path), config, "CPU")
+
+    def _generation_config(self, sampling: Sampling) -> Any:
+        import openvino_genai
+
+        config = openvino_genai.GenerationConfig()
+        config.apply_chat_template = False
+        config.max_new_tokens = sampling.max_new_tokens
+        config.stop_token_ids = set(sampling.stop_token_ids)
+        config.ignore_eos = not sampling.stop_token_ids
+        config.repetition_penalty = sampling.repetition_penalty
+        config.do_sample = sampling.temperature > 0
+        if config.do_sample:
+            config.temperature = sampling.temperature
+            config.top_p = sampling.top_p
+            config.rng_seed = random.getrandbits(32) if sampling.seed is None else sampling.seed
+            if sampling.top_k:
+                config.top_k = sampling.top_k
+        return config
+
+    def _read_limits(self) -> ModelLimits:
+        assert self._source.path is not None, "openvino serves local files only"
+        shape = shape_of(self._source.path)
+        in_cache = self._cache_gib * 2**30 // shape.cache_bytes_per_token
+        context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
+        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS)
+
+
+def can_read(source: ModelSource) -> tuple[bool, str]:
+    """Whether this adapter can serve a model, and the reason in words."""
+    if source.gguf is not None:
+        architecture = read_gguf_metadata(source.gguf)["general.architecture"]
+        readable = architecture in GGUF_ARCHITECTURES
+        return readable, f"a GGUF of architecture {architecture}, which openvino {'reads' if readable else 'cannot read'}"
+    if source.path is not None and (source.path / "openvino_model.xml").exists():
+        return True, "a folder with an OpenVINO IR"
+    return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
+
+
+def shape_of(path: Path) -> ModelShape:
+    """Vocabulary, context and cache size of a GGUF file or of a folder with config.json."""
+    if path.is_dir():
+        return _shape_from_config(json.loads((path / "config.json").read_text()))
+    data = read_gguf_metadata(path)
+    name = data["general.architecture"]
+    heads = data[f"{name}.attention.head_count"]
+    head_values = data.get(f"{name}.attention.key_length", data[f"{name}.embedding_length"] // heads)
+    cached = data[f"{name}.block_count"] * data.get(f"{name}.attention.head_count_kv", heads) * head_values
+    return ModelShape(len(data["tokenizer.ggml.tokens"]), data[f"{name}.context_length"], cached * 2 * 2)
+
+
+def _shape_from_config(config: dict[str, Any]) -> ModelShape:
+    heads = config["num_attention_heads"]
+    head_values = config.get("head_dim") or config["hidden_size"] // heads
+    cached = config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * head_values
+    return ModelShape(config["vocab_size"], config["max_position_embeddings"], cached * 2 * 2)
+
+
+def _code_of(error: Exception) -> str:
+    text = str(error).lower()
+    return OutOfMemory.code if "memory" in text or isinstance(error, MemoryError) else EngineError.code
+
+
+def _nothing() -> None:
+    """Wakes the loop."""

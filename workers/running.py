@@ -1,0 +1,58 @@
+"""The requests that an engine runs: guarantees one terminal event each, whatever happens. Shared by the adapters.
+
+Whoever removes a request from the table is the one who may send its terminal event, so two ends never race.
+"""
+
+import threading
+from collections.abc import Sequence
+
+from services.errors import InvalidRequest
+from workers.engine import EngineEvent, OnEvent, Outcome
+
+
+class RunningRequests:
+    """Request id → callback. Thread-safe; callbacks run outside the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[str, OnEvent] = {}
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._callbacks
+
+    def add(self, request_id: str, on_event: OnEvent) -> None:
+        """Raises InvalidRequest when the id is already running."""
+        with self._lock:
+            if request_id in self._callbacks:
+                raise InvalidRequest(f"request {request_id!r} is already running in this engine; use another id")
+            self._callbacks[request_id] = on_event
+
+    def discard(self, request_id: str) -> None:
+        """Forget a request without an event: its submission failed."""
+        with self._lock:
+            self._callbacks.pop(request_id, None)
+
+    def tokens(self, request_id: str, token_ids: Sequence[int]) -> None:
+        """Report new tokens; nothing if the request has ended."""
+        on_event = self._callbacks.get(request_id)
+        if on_event is not None and token_ids:
+            on_event(EngineEvent(request_id, tuple(token_ids)))
+
+    def end(
+        self, request_id: str, outcome: Outcome, *, reason: str = "", message: str = "", token_ids: Sequence[int] = ()
+    ) -> bool:
+        """Report the end, with the last tokens. False, and no event, if the request had ended before."""
+        with self._lock:
+            on_event = self._callbacks.pop(request_id, None)
+        if on_event is None:
+            return False
+        on_event(EngineEvent(request_id, tuple(token_ids), outcome, reason, message))
+        return True
+
+    def end_all(self, outcome: Outcome, *, reason: str = "", message: str = "") -> None:
+        """The same end for everything that runs."""
+        for request_id in list(self._callbacks):
+            self.end(request_id, outcome, reason=reason, message=message)

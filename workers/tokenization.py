@@ -1,0 +1,217 @@
+"""Messages → token ids, and the ids that end a turn. One `ChatTokenizer` per worker, made at its start.
+
+The chat template is the tokenizer's own, or a named one of `services.templates`. Text that people typed can never
+become a special token: wherever a message spells one (`<|im_end|>`), the tokenizer is made to see it in two pieces.
+A GGUF's tokenizer is built from the file's metadata; none of this needs torch.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+from services.catalogue import ModelSource
+from services.errors import ConfigurationError, TemplateError
+from services.protocol import Message
+from services.templates import choose_template, named_template
+from workers.gguf_metadata import read_gguf_metadata
+
+# Tokens that end a turn in the templates in use; a model that lists only its end-of-text token still emits them.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>")
+_CONTROL_TOKEN = 3  # gguf: tokenizer.ggml.token_type
+_PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
+
+# How llama.cpp names pre-tokenizers that split more than GPT-2's does; `transformers` ignores the name.
+_GPT2_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
+_LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_LLAMA3_LIKE = frozenset({"llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"})
+
+
+class ChatTokenizer:
+    """Renders conversations for one model. Safe to use from several threads."""
+
+    def __init__(
+        self, tokenizer: Any, *, template: str = "", model_name: str = "", eos_token_ids: Iterable[int] = ()
+    ) -> None:
+        """`tokenizer` is a fast tokenizer of `transformers`; `template` a name of `services.templates` or empty."""
+        self._tokenizer = tokenizer
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
+        chosen = named_template(name) if name else None
+        self._jinja: str | None = chosen.jinja if chosen else None
+        self.template_name = name
+        self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
+        self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
+        self._special = _overlapping_pattern(self._backend)
+        self._continuing = _without_prefix(self._backend)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that text can become; a model's own vocabulary may be padded beyond it."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    def decoder(self) -> Tokenizer:
+        """The `tokenizers` object that `workers.detokenizer` reads."""
+        return self._backend
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
+        mark = _unused_character(messages)
+        turns = [{"role": m.role, "content": self._defused(m.content, mark)} for m in messages]
+        return self._encode(self._template(turns), mark)
+
+    def _template(self, turns: list[dict[str, str]]) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=True
+            )
+        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
+            raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
+        return str(text)
+
+    def _defused(self, content: str, mark: str) -> str:
+        """`content` with `mark` after the first character of every special token that it spells."""
+        if self._special is None:
+            return content
+        starts = [match.start() for match in self._special.finditer(content)]
+        for start in reversed(starts):
+            content = content[: start + 1] + mark + content[start + 1 :]
+        return content
+
+    def _encode(self, text: str, mark: str) -> list[int]:
+        """Token ids of `text`, cut at the marks. The template spells the beginning-of-text token, so none is added."""
+        first, *others = text.split(mark)
+        ids = list(self._backend.encode(first, add_special_tokens=False).ids)
+        for piece in others:
+            ids += self._continuing.encode(piece, add_special_tokens=False).ids
+        return ids
+
+    def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:
+        ends = set(eos_token_ids)
+        if self._tokenizer.eos_token_id is not None:
+            ends.add(self._tokenizer.eos_token_id)
+        special = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        ends.update(self._backend.token_to_id(token) for token in _TURN_ENDS if token in special)
+        return tuple(sorted(ends))
+
+
+def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
+    """The tokenizer of a model. Raises ConfigurationError when it has none that can be read."""
+    if source.gguf is not None:
+        tokenizer, eos_token_ids = _from_gguf(source.gguf)
+    else:
+        tokenizer, eos_token_ids = _from_checkpoint(source.location)
+    return ChatTokenizer(tokenizer, template=template, model_name=source.name, eos_token_ids=eos_token_ids)
+
+
+def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
+    """A folder or hub id: the tokenizer, and the end tokens that its generation_config.json lists."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}: {error}") from None
+    if not tokenizer.is_fast:
+        raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
+    try:
+        eos = GenerationConfig.from_pretrained(location).eos_token_id
+    except OSError:  # the file is optional
+        eos = None
+    return tokenizer, set(eos) if isinstance(eos, list) else {eos} - {None}
+
+
+def _from_gguf(path: Path) -> tuple[Any, set[int]]:
+    from transformers import PreTrainedTokenizerFast
+    from transformers.integrations.ggml import (
+        GGUF_TO_FAST_CONVERTERS,
+        GGUF_TOKENIZER_MAPPING,
+        convert_gguf_tokenizer,
+    )
+
+    metadata = read_gguf_metadata(path)
+    architecture = metadata["general.architecture"]
+    if architecture not in GGUF_TO_FAST_CONVERTERS or "tokenizer.ggml.tokens" not in metadata:
+        known = ", ".join(sorted(GGUF_TO_FAST_CONVERTERS))
+        raise ConfigurationError(f"{path.name}: no tokenizer for architecture {architecture!r}; known: {known}")
+    fields = {
+        name: metadata[f"tokenizer.{key}"]
+        for key, name in GGUF_TOKENIZER_MAPPING["tokenizer"].items()
+        if f"tokenizer.{key}" in metadata
+    }
+    backend, _ = convert_gguf_tokenizer(architecture, fields)  # its notes on bos and eos are swapped: not used
+    _finish_gguf(backend, metadata)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=metadata.get("tokenizer.chat_template"),
+        **{f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")},
+    )
+    ends = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
+    return tokenizer, {end for end in ends if end is not None}
+
+
+def _token(metadata: dict[str, Any], key: str) -> str | None:
+    index = metadata.get(key)
+    return None if index is None else str(metadata["tokenizer.ggml.tokens"][index])
+
+
+def _finish_gguf(backend: Tokenizer, metadata: dict[str, Any]) -> None:
+    """What the conversion leaves out: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
+    tokens = metadata["tokenizer.ggml.tokens"]
+    kinds = metadata.get("tokenizer.ggml.token_type", ())
+    backend.add_special_tokens([tokens[index] for index, kind in enumerate(kinds) if kind == _CONTROL_TOKEN])
+    pre = metadata.get("tokenizer.ggml.pre", "")
+    pieces: list[Any] = []
+    if pre in _GPT2_WITH_DIGITS:
+        pieces = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    elif pre in _LLAMA3_LIKE:
+        split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
+        pieces = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    if pieces:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
+
+
+def _overlapping_pattern(backend: Tokenizer) -> "re.Pattern[str] | None":
+    """Matches, at zero width, every place where a special token's text begins, overlapping ones included."""
+    added = backend.get_added_tokens_decoder().values()
+    texts = sorted({token.content for token in added if len(token.content) > 1}, key=len, reverse=True)
+    return re.compile(f"(?={'|'.join(map(re.escape, texts))})") if texts else None
+
+
+def _unused_character(messages: Sequence[Message]) -> str:
+    text = "".join(message.content for message in messages)
+    for code in _PRIVATE_USE:
+        if chr(code) not in text:
+            return chr(code)
+    raise TemplateError(f"the messages use all {len(_PRIVATE_USE)} private-use characters; remove some")
+
+
+def _without_prefix(backend: Tokenizer) -> Tokenizer:
+    """A copy that puts no space before a text: for the later pieces of one text."""
+    spec = json.loads(backend.to_str())
+    for part in _parts(spec.get("pre_tokenizer")):
+        if part["type"] == "Metaspace":
+            part["prepend_scheme"] = "never"
+        if "add_prefix_space" in part:
+            part["add_prefix_space"] = False
+    kept = [part for part in _parts(spec.get("normalizer")) if part["type"] != "Prepend"]
+    spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _parts(component: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The members of a serialised pre-tokenizer or normalizer, be it a sequence, a single one or absent."""
+    if component is None:
+        return []
+    if component["type"] == "Sequence":
+        members = component.get("pretokenizers") or component.get("normalizers") or []
+        return [part for member in members for part in _parts(member)]
+    return [component]
+

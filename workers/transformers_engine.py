@@ -1,0 +1,339 @@
+"""Engine adapter over `transformers` continuous batching: any Hugging Face causal LM, GPUs first, CPUs as a fallback.
+
+Made by `workers.select_engine`. The library's manager runs its own thread; one reader thread of ours takes its
+outputs, which carry all tokens so far, and reports what is new. Written against transformers 5.17: the names of its
+options change with 5.18 and later.
+"""
+
+import gc
+import itertools
+import logging
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.catalogue import ModelSource
+from services.errors import ConfigurationError, EngineError, OutOfMemory
+from workers.engine import ModelLimits, OnEvent, Sampling
+from workers.running import RunningRequests
+from workers.validation import check_submission
+
+logger = logging.getLogger(__name__)
+
+_SUPPORTS = frozenset({"temperature", "top_p", "top_k"})
+_CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
+_CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
+_POLL_S = 0.1
+_STOP_TIMEOUT_S = 30.0
+
+
+@dataclass
+class _Run:
+    request_id: str
+    stop_token_ids: frozenset[int]
+    num_reported: int = 0
+
+
+@dataclass(frozen=True)
+class _Cancelled:
+    key: str
+
+
+class TransformersEngine:
+    """See `workers.engine.Engine`."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        slots: int = 16,
+        context_tokens: int = 0,
+        cache_gib: float = 1.0,
+        state_dir: Path | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        """`dtype` is auto, fp32 or bf16. `state_dir` keeps the converted copy of a GGUF; without it, none is kept."""
+        if dtype not in ("auto", "fp32", "bf16"):
+            raise ConfigurationError(f"dtype {dtype!r} is not auto, fp32 or bf16")
+        self._source = source
+        self._slots = slots
+        self._context_tokens = context_tokens
+        self._cache_gib = cache_gib
+        self._state_dir = state_dir
+        self._dtype = dtype
+        self._running = RunningRequests()
+        self._runs: dict[str, _Run] = {}
+        self._serials = itertools.count()
+        self._model: Any = None
+        self._manager: Any = None
+        self._reader: threading.Thread | None = None
+        self._limits: ModelLimits | None = None
+        self._dead = False
+        self._stopping = False
+        self._steps = 0
+        self._progress = time.monotonic()
+        self.description = f"transformers, {source.name}, not started"
+
+    @property
+    def limits(self) -> ModelLimits:
+        """Known once started: the cache is sized by the library."""
+        if self._limits is None:
+            raise EngineError("the transformers engine is not started; its limits are unknown until then")
+        return self._limits
+
+    def start(self) -> None:
+        try:
+            self._model = self._load_model()
+            self._manager = self._make_manager()
+            self._manager.warmup()  # allocates the cache here, where a failure can be told
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            self._model = self._manager = None
+            raise ConfigurationError(f"transformers cannot load {self._source.location!r}: {error}") from None
+        self._limits = self._read_limits()
+        self._stopping = self._dead = False
+        self._progress = time.monotonic()
+        self._manager.start()
+        self._reader = threading.Thread(target=self._read, name="transformers-reader", daemon=True)
+        self._reader.start()
+
+    def stop(self) -> None:
+        reader, self._reader = self._reader, None
+        manager, self._manager = self._manager, None
+        if manager is None:
+            return
+        self._stopping = True
+        if reader is not None:
+            manager.output_router.output_queue.put(None)
+            reader.join(_STOP_TIMEOUT_S)
+        self._runs.clear()
+        self._running.end_all("cancelled", message="the engine was stopped")
+        manager.stop(block=True, timeout=_STOP_TIMEOUT_S, hard_stop=True)
+        self._model = None
+        gc.collect()
+
+    def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
+        if not self.alive():
+            raise EngineError("the transformers engine is not running; start it first")
+        check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
+        self._running.add(request_id, on_event)
+        key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
+        self._runs[key] = _Run(request_id, frozenset(sampling.stop_token_ids))
+        if not self._add(key, prompt_token_ids, sampling):
+            del self._runs[key]
+            self._running.discard(request_id)
+            raise EngineError("the transformers engine takes no more requests: it is stopping or has failed")
+
+    def cancel(self, request_id: str) -> None:
+        manager = self._manager
+        key = next((key for key, run in list(self._runs.items()) if run.request_id == request_id), None)
+        if manager is not None and key is not None:
+            manager.cancel_request(key)
+            manager.output_router.output_queue.put(_Cancelled(key))  # the library delivers nothing for it
+
+    def progress(self) -> float:
+        steps = getattr(self._manager, "current_batch", 0)
+        if steps != self._steps:
+            self._steps = steps
+            self._progress = time.monotonic()
+        return self._progress
+
+    def alive(self) -> bool:
+        return self._manager is not None and not self._dead and not self._stopping
+
+    def _add(self, key: str, prompt: Sequence[int], sampling: Sampling) -> bool:
+        greedy = sampling.temperature == 0
+        added = self._manager.add_request(
+            list(prompt),
+            request_id=key,
+            max_new_tokens=sampling.max_new_tokens,
+            streaming=True,
+            eos_token_id=list(sampling.stop_token_ids) or [-1],
+            temperature=1.0 if greedy else sampling.temperature,
+            top_k=1 if greedy else sampling.top_k or self.limits.vocab_size,
+            top_p=1.0 if greedy else sampling.top_p,
+        )
+        return added is not None
+
+    # ---- the reader's thread
+
+    def _read(self) -> None:
+        """Runs until stopped or until the library's loop has died; then everything that ran has failed."""
+        manager = self._manager
+        outputs = manager.output_router.output_queue
+        while not self._stopping:
+            try:
+                output = outputs.get(timeout=_POLL_S)
+            except queue.Empty:
+                if manager.background_thread_status.fatal_error is not None or not manager.is_running():
+                    self._fail_all(manager.background_thread_status.fatal_error)
+                    return
+                continue
+            if isinstance(output, _Cancelled):
+                self._end_cancelled(output.key)
+            elif output is not None:
+                self._report(output)
+
+    def _report(self, output: Any) -> None:
+        run = self._runs.get(output.request_id)
+        if run is None:  # cancelled before
+            return
+        new = output.generated_tokens[run.num_reported :]
+        run.num_reported += len(new)
+        if not output.is_finished():
+            self._running.tokens(run.request_id, new)
+            return
+        del self._runs[output.request_id]
+        if output.error is not None:
+            code = _code_of(output.error)
+            self._running.end(run.request_id, "failed", reason=code, message=output.error, token_ids=new)
+            return
+        stopped = bool(new) and new[-1] in run.stop_token_ids
+        kept = new[:-1] if stopped else new
+        self._running.end(run.request_id, "finished", reason="stop" if stopped else "length", token_ids=kept)
+
+    def _end_cancelled(self, key: str) -> None:
+        run = self._runs.pop(key, None)
+        if run is not None:
+            self._running.end(run.request_id, "cancelled")
+
+    def _fail_all(self, error: object) -> None:
+        self._dead = True
+        logger.error("the transformers loop died with %d requests running: %s", len(self._running), error)
+        self._runs.clear()
+        self._running.end_all("failed", reason=_code_of(error), message=f"the transformers engine failed: {error}")
+
+    # ---- loading
+
+    def _load_model(self) -> Any:
+        import torch
+        import transformers
+
+        cuda = torch.cuda.is_available()
+        dtype, why_dtype = _choose_dtype(self._dtype, cuda)
+        attention, why_attention = _choose_attention(cuda)
+        device = "cuda" if cuda else "cpu"
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+        model = self._from_gguf(options) if self._source.gguf else _from_pretrained(self._source.location, options)
+        self.description = (
+            f"transformers on {device}, {self._source.name}, {dtype} ({why_dtype}), {attention} ({why_attention})"
+        )
+        return model.to(device).eval()
+
+    def _from_gguf(self, options: dict[str, Any]) -> Any:
+        """The dequantized model of a GGUF, from the copy that an earlier start kept, if there is one."""
+        file = self._source.gguf
+        assert file is not None
+        if self._state_dir is None:
+            return _from_pretrained(str(file.parent), {**options, "gguf_file": file.name})
+        stat = file.stat()
+        copy = self._state_dir / "converted" / f"{file.stem}-{stat.st_size}-{int(stat.st_mtime)}-{options['dtype']}"
+        if not copy.exists():
+            model = _from_pretrained(str(file.parent), {**options, "gguf_file": file.name})
+            _save_atomically(model, copy)
+        return _from_pretrained(str(copy), options)
+
+    def _make_manager(self) -> Any:
+        from transformers import GenerationConfig
+        from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+        from workers.logits_processors import TopK, TopP
+
+        # Processors exist per request only if the default is not neutral; every request sets its own values.
+        defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
+        config = ContinuousBatchingConfig(
+            per_request_processors=True, max_requests_per_batch=self._slots, **self._cache_options()
+        )
+        manager = self._model.init_continuous_batching(defaults, config)
+        temperature, top_k, top_p = manager.logit_processor.logits_processor
+        manager.logit_processor.logits_processor[1:] = [TopK(top_k), TopP(top_p)]
+        assert temperature.supported_kwargs.keys() == {"temperature"}
+        return manager
+
+    def _cache_options(self) -> dict[str, int]:
+        """On a GPU the library sizes the cache by free memory; on a CPU it would take nearly all of it."""
+        if self._model.device.type != "cpu":
+            return {}
+        config = self._model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_values = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        bytes_per_token = 2 * config.num_hidden_layers * heads * head_values * self._model.dtype.itemsize
+        useful = self._slots * self._context()
+        num_tokens = min(int(self._cache_gib * 2**30) // bytes_per_token, useful + _CPU_BLOCK_TOKENS * self._slots)
+        return {
+            "block_size": _CPU_BLOCK_TOKENS,
+            "num_blocks": max(2, num_tokens // _CPU_BLOCK_TOKENS),
+            "max_batch_tokens": _CPU_BATCH_TOKENS,
+        }
+
+    def _context(self) -> int:
+        longest: int = self._model.config.get_text_config().max_position_embeddings
+        return min(longest, self._context_tokens or longest)
+
+    def _read_limits(self) -> ModelLimits:
+        cache = self._manager.continuous_batching_config
+        in_cache = (cache.num_blocks - 1) * cache.block_size
+        vocab_size = self._model.config.get_text_config().vocab_size
+        return ModelLimits(vocab_size, min(self._context(), in_cache), self._slots, _SUPPORTS)
+
+
+def _from_pretrained(location: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(location, **options)
+
+
+def _save_atomically(model: Any, folder: Path) -> None:
+    """Write a checkpoint beside its final name, then rename: a folder of that name is always whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    model.hf_quantizer = None  # else save_pretrained refuses, though the weights are plain by now
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+    try:
+        model.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # another process may have been first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
+    import torch
+
+    if asked != "auto":
+        return {"fp32": "float32", "bf16": "bfloat16"}[asked], "asked for"
+    if cuda:
+        fast = torch.cuda.is_bf16_supported()
+        return ("bfloat16", "this GPU computes it") if fast else ("float16", "this GPU lacks bfloat16")
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return "bfloat16", "this CPU computes it"
+    return "float32", "this CPU lacks bfloat16 instructions"
+
+
+def _choose_attention(cuda: bool) -> tuple[str, str]:
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    if not cuda:
+        return "paged|sdpa", "flash-attn needs a GPU"
+    if is_flash_attn_3_available():
+        return "flash_attention_3", "flash-attn 3 is installed"
+    if is_flash_attn_2_available():
+        return "flash_attention_2", "flash-attn 2 is installed"
+    return "paged|sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+
+
+def _code_of(error: object) -> str:
+    text = str(error).lower()
+    starved = "out of memory" in text or "can't allocate" in text or "not enough memory" in text or "offloaded" in text
+    return OutOfMemory.code if starved else EngineError.code

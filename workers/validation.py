@@ -1,0 +1,101 @@
+"""Everything that must hold before tokens reach an engine, checked once, above every adapter.
+
+Each of these, unchecked, ends an engine's loop for good, neighbours included: temperature 0 with sampling, top_k
+beyond the vocabulary, an id out of it, a prompt beyond the cache. `validate` turns a client's options into `Sampling`;
+adapters call `check_submission` again, since whoever submits may not have come through here.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from services.errors import InvalidRequest, PromptTooLong, Unsupported
+from services.protocol import SamplingOptions
+from workers.engine import ModelLimits, Sampling
+
+# Value of each option at which it changes nothing, so that an engine without it can still serve the request.
+_NEUTRAL = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": None}
+
+
+def validate(
+    prompt_ids: Sequence[int],
+    options: SamplingOptions,
+    limits: ModelLimits,
+    *,
+    engine: str,
+    stop_token_ids: Iterable[int] = (),
+) -> Sampling:
+    """Sampling for an answer to this prompt. Raises InvalidRequest, PromptTooLong or Unsupported.
+
+    `max_new_tokens` becomes what fits: min(asked, context - prompt). To continue an answer of n tokens, validate the
+    prompt alone and subtract n from `max_new_tokens`; if nothing is left, the answer was complete.
+    """
+    _check_room(len(prompt_ids), limits)
+    greedy = options.temperature == 0
+    sampling = Sampling(
+        max_new_tokens=min(options.max_new_tokens, limits.context_tokens - len(prompt_ids)),
+        temperature=float(options.temperature),
+        top_p=1.0 if greedy else float(options.top_p),
+        top_k=0 if greedy else options.top_k,
+        repetition_penalty=float(options.repetition_penalty),
+        seed=None if greedy else options.seed,
+        stop_token_ids=tuple(stop_token_ids),
+    )
+    check_submission(prompt_ids, sampling, limits, engine=engine)
+    return sampling
+
+
+def check_submission(prompt_ids: Sequence[int], sampling: Sampling, limits: ModelLimits, *, engine: str) -> None:
+    """Raises InvalidRequest (or a subclass) naming the value for anything the engine must not see."""
+    _check_ids(prompt_ids, limits)
+    _check_room(len(prompt_ids), limits)
+    _check_budget(len(prompt_ids), sampling.max_new_tokens, limits)
+    _check_number("temperature", sampling.temperature, 0, 100)
+    _check_number("top_p", sampling.top_p, 1e-6, 1)
+    _check_number("repetition_penalty", sampling.repetition_penalty, 1e-3, 100)
+    _check_whole("top_k", sampling.top_k, 0, limits.vocab_size)
+    if sampling.seed is not None:
+        _check_whole("seed", sampling.seed, 0, 2**63 - 1)
+    for token_id in sampling.stop_token_ids:
+        _check_whole("stop_token_ids", token_id, 0, limits.vocab_size - 1)
+    _check_supported(sampling, limits, engine)
+
+
+def _check_ids(prompt_ids: Sequence[int], limits: ModelLimits) -> None:
+    if not prompt_ids:
+        raise InvalidRequest("the prompt has no tokens; send at least one message with text")
+    for token_id in (min(prompt_ids), max(prompt_ids)):
+        if not 0 <= token_id < limits.vocab_size:
+            raise InvalidRequest(
+                f"token id {token_id} is outside the model's vocabulary of {limits.vocab_size};"
+                " the tokenizer and the weights belong to different models"
+            )
+
+
+def _check_room(prompt_tokens: int, limits: ModelLimits) -> None:
+    if prompt_tokens >= limits.context_tokens:
+        raise PromptTooLong(
+            f"the prompt has {prompt_tokens} tokens and the model's context {limits.context_tokens},"
+            f" which leaves no room to answer; shorten it to {limits.context_tokens - 1} or less"
+        )
+
+
+def _check_budget(prompt_tokens: int, max_new_tokens: int, limits: ModelLimits) -> None:
+    room = limits.context_tokens - prompt_tokens
+    _check_whole("max_new_tokens", max_new_tokens, 1, room)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidRequest(f"sampling.{name}={value!r:.80} is not a whole number from {low} to {high}")
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, float) or not math.isfinite(value) or not low <= value <= high:
+        raise InvalidRequest(f"sampling.{name}={value!r:.80} is not a number from {low:g} to {high:g}")
+
+
+def _check_supported(sampling: Sampling, limits: ModelLimits, engine: str) -> None:
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(sampling, name)
+        if value != neutral and name not in limits.supports:
+            raise Unsupported(f"sampling.{name}={value!r}: engine {engine} cannot set it per request; leave it out")
