@@ -31,7 +31,7 @@ class Follower:
         self.model = request.model if request else ""
         self.reader = JournalReader(now, offset=offset, nonce=nonce)
         self._requests = requests
-        self._user = user
+        self.user = user
         self._request = request
         self._missing_since: float | None = None
         self._absent = 0  # audits in a row that found no queue entry
@@ -68,7 +68,7 @@ class Follower:
         return []
 
     def _found(self, head: Head) -> None:
-        if head.user != self._user:
+        if head.user != self.user:
             raise Forbidden(f"request {self.rid} belongs to another user")
         self.model = head.model
         self._missing_since = None

@@ -91,6 +91,7 @@ class JournalReader:
         self.done = False
         self.running = False
         self._resume: tuple[int, str] | None = (offset, nonce)
+        self._ends: dict[str, int] = {}  # nonce → where its text ended at the last journal read
         self._nonce: str | None = None  # the verified owner; None = compare with the journal first
         self._unread = True
         self._heard_at = now  # anything from the owner
@@ -101,6 +102,15 @@ class JournalReader:
     def nonce(self) -> str:
         """The nonce half of the cursor that belongs to `len(shown)`."""
         return self._nonce or ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the journal has been read once, so that cursors can be judged."""
+        return self._resume is None
+
+    def trusted(self, offset: int, nonce: str) -> int:
+        """How much of another's cursor the journal still holds: what its nonce wrote, and what was there before."""
+        return min(offset, len(self.shown) if nonce and nonce == self._nonce else self._ends.get(nonce, 0))
 
     def resubscribed(self) -> None:
         """The live channel (re)started, or a read failed: the truth is only in the journal."""
@@ -148,6 +158,7 @@ class JournalReader:
         """The whole journal, read after the channel was confirmed and `reading` was called."""
         view = JournalView.of(events)
         self._head_at = now
+        self._ends = view.ends
         out: list[ReaderEvent] = []
         if self._resume is not None:
             out += self._adopt_cursor(view)

@@ -23,11 +23,10 @@ Verdict = Literal["held", "over", "restart"]
 class Transcript(Protocol):
     """The tokens of an answer and the text that has come out of them; `workers.answer.Answer` is the real one."""
 
-    @property
-    def ids(self) -> list[int]: ...
+    token_ids: list[int]
 
-    def slice_from(self, offset: int) -> tuple[tuple[int, ...], int, str]:
-        """Tokens from a token offset on, the text offset where they start, and their text."""
+    def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
+        """Tokens from a token offset on, the text offset where they start, and their text (no held-back tail)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Assignment:
 
     def next_event(self, transcript: Transcript) -> Event | None:
         """What is not journalled yet, as one event; None when nothing is."""
-        if self.journalled >= len(transcript.ids):
+        if self.journalled >= len(transcript.token_ids):
             return None
         ids, toff, text = transcript.slice_from(self.journalled)
         return Event("tokens", self.nonce, self.journalled, toff, ids, text)

@@ -58,8 +58,12 @@ OnEvent = Callable[[EngineEvent], None]
 class Engine(Protocol):
     """What an adapter implements. `submit` never blocks on generation; after `stop` every request has had its end."""
 
-    name: str
-    description: str  # one line: attention, precision, device, and why
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str:
+        """One line: attention, precision, device, and why."""
 
     @property
     def limits(self) -> ModelLimits: ...

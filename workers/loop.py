@@ -6,7 +6,7 @@ the caller reports it to `disconnected` and calls again.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -32,8 +32,8 @@ class AnswerText(Transcript, Protocol):
 
     @property
     def matched_stop(self) -> bool: ...
-    def feed(self, token_id: int) -> bool: ...
-    def replay(self, ids: Iterable[int]) -> None: ...
+    def push(self, token_id: int) -> str: ...
+    def replay(self, token_ids: Sequence[int]) -> None: ...
     def finish(self) -> str: ...
 
 
@@ -120,15 +120,17 @@ class WorkerLoop:
         if held is not None:
             self._start(held, now)
 
-    def engine_event(self, event: EngineEvent) -> None:
-        """New tokens, or the end, of one request in the engine."""
+    def engine_event(self, event: EngineEvent) -> bool:
+        """New tokens, or the end, of one request in the engine; whether a reader waits for just this."""
         running = self._by_engine_id.get(event.request_id)
         if running is None or running.ending is not None or running.plan is None:
-            return
+            return False
         answer = running.plan.answer
+        first = running.held.journalled == 0
         for token_id in event.token_ids:
+            answer.push(token_id)
             self.tokens += 1
-            if not answer.feed(token_id) or answer.matched_stop:
+            if answer.matched_stop:
                 break
         if answer.matched_stop:
             self._engine.cancel(event.request_id)
@@ -139,6 +141,7 @@ class WorkerLoop:
             running.restart = "engine"
         elif event.outcome == "failed":
             running.ending = self._ending(running, "failed", event.reason or EngineError.code, event.message)
+        return first or running.ending is not None
 
     def cancelled(self, rid: str) -> None:
         """A reader cancelled; the journal says whether that is true."""
@@ -170,7 +173,8 @@ class WorkerLoop:
                 self._appended(running, reply, now)
         for running in [r for r in self.running.values() if r.ending or r.restart]:
             if running.restart:
-                self._restart(running, now)
+                if self._engine.alive():
+                    self._restart(running, now)
             elif running.unsent() is None:
                 self._end(running)
 
@@ -233,7 +237,10 @@ class WorkerLoop:
                 return
             self._submit(running, plan, done, remaining, now)
         except ChatServerError as error:
-            running.ending = self._ending(running, "failed", error.code, error.message)
+            if isinstance(error, EngineError) and not self._engine.alive():
+                running.restart = "engine"  # it died this moment
+            else:
+                running.ending = self._ending(running, "failed", error.code, error.message)
 
     def _submit(self, running: Running, plan: Plan, done: list[int], remaining: int, now: float) -> None:
         sampling = replace(plan.sampling, max_new_tokens=remaining)
@@ -255,7 +262,7 @@ class WorkerLoop:
             self._forget(running)
             return
         theirs = fresh.journalled_ids()
-        if running.restart == "lease" and running.plan and running.plan.answer.ids[: len(theirs)] == theirs:
+        if running.restart == "lease" and running.plan and running.plan.answer.token_ids[: len(theirs)] == theirs:
             running.held, running.restart = fresh, ""  # what we hold extends the journal: readers see no rewind
             return
         self._forget(running)
@@ -267,7 +274,7 @@ class WorkerLoop:
             tail = running.plan.answer.finish()
             usage = {
                 "prompt_tokens": len(running.plan.prompt_ids),
-                "completion_tokens": len(running.plan.answer.ids),
+                "completion_tokens": len(running.plan.answer.token_ids),
             }
         return Ending(kind, code, message, tail, usage)
 
@@ -278,7 +285,7 @@ class WorkerLoop:
         if now - self._renewed_at >= self._lease_s / 3 and self._engine_lives(now):
             self._renewed_at = now
             self._renew(now)
-        if now >= self._grace_until:
+        if now >= self._grace_until and self._engine.alive():
             self._reclaim(now)
         if now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now

@@ -20,8 +20,8 @@ from services.protocol import Message
 from services.templates import choose_template, named_template
 from workers.gguf_metadata import read_gguf_metadata
 
-# Tokens that end a turn in the templates in use; a model that lists only its end-of-text token still emits them.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>")
+# Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>", "<|endoftext|>")
 _CONTROL_TOKEN = 3  # gguf: tokenizer.ggml.token_type
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
 

@@ -15,6 +15,7 @@ QUICK_S = 10.0  # a life shorter than this counts as a death at once
 QUICK_DEATHS = 3
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
+FINISH_TIMEOUT_S = 5.0
 COLOURS = ("36", "33", "35", "32", "34")
 
 
@@ -65,7 +66,7 @@ class Child:
             if now >= self._start_at:
                 self._start()
         elif (code := self._process.poll()) is not None:
-            self._end(signal.SIGKILL, 0)
+            self.finish()
             self.quick_deaths = self.quick_deaths + 1 if now - self._started_at < QUICK_S else 1
             pause_s = min(FIRST_PAUSE_S * 2 ** (self.quick_deaths - 1), LONGEST_PAUSE_S)
             self._start_at = now + pause_s
@@ -84,26 +85,23 @@ class Child:
             self.last_lines.append(line)
             self._log.line(self.name, line)
 
-    def signal(self, how: signal.Signals) -> None:
+    def terminate(self) -> None:
+        """Ask it to end; `gone` tells when it has, `finish` must follow."""
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.terminate()
 
     def gone(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
-    def finish(self) -> int:
-        """Kill it if it still runs, and all that it started; its exit code."""
-        return self._end(signal.SIGKILL, 0)
-
-    def _end(self, how: signal.Signals, timeout_s: float) -> int:
+    def finish(self) -> None:
+        """Kill it if it still runs, and all that it started."""
         process, self._process = self._process, None
         if process is None or self._pump is None:
-            return 0
-        end_tied(process, how, timeout_s)
-        self._pump.join(5)
+            return
+        end_tied(process, signal.SIGKILL, FINISH_TIMEOUT_S)
+        self._pump.join(FINISH_TIMEOUT_S)
         if process.stdout is not None:
             process.stdout.close()
-        return process.returncode
 
 
 def reason(code: int) -> str:

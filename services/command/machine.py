@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -155,19 +155,15 @@ class Machine:
             self._say("ended")
 
     def _end(self, children: Sequence[Child], timeout_s: float) -> None:
-        signals_before = self._signals
         for child in children:
-            child.signal(signal.SIGTERM)
+            child.terminate()
         deadline = time.monotonic() + timeout_s
-        self._wait(lambda: all(child.gone() for child in children), deadline, signals_before)
+        while self._signals < 2 and time.monotonic() < deadline and not all(child.gone() for child in children):
+            time.sleep(0.02)
         for child in children:
             if not child.gone():
                 self._say(f"{child.name} did not end by itself; killed")
             child.finish()
-
-    def _wait(self, condition: Callable[[], bool], deadline: float, signals_before: int) -> None:
-        while not condition() and time.monotonic() < deadline and self._signals == signals_before:
-            time.sleep(0.02)
 
 
 def _check_port(host: str, port: int) -> None:
@@ -179,5 +175,5 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(
-                f"port {port} on {host} cannot be used: {error.strerror}; choose another one, or --port 0 for a free one"
+                f"port {port} on {host} cannot be used: {error.strerror}; choose another, or --port 0 for a free one"
             ) from None

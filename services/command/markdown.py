@@ -5,6 +5,7 @@ again, so the cost and the flicker do not grow with the answer. A rewind into wh
 block anew.
 """
 
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -35,29 +36,36 @@ class AnswerMarkdown(Markdown):
         self.parsed = parser().parse(without_controls(text))
 
 
-class Tail:
-    """The last lines of something that may be higher than the screen."""
+class Lines:
+    """Something without the empty lines around it and, if `tail`, only as many of its last ones as fit the screen."""
 
-    def __init__(self, content: RenderableType) -> None:
+    def __init__(self, content: RenderableType, *, tail: bool = False) -> None:
         self._content = content
+        self._tail = tail
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = console.render_lines(self._content, options, pad=False)
-        for line in lines[-max(options.size.height - 2, 1) :]:
+        while lines and _is_blank(lines[0]):
+            del lines[0]
+        while lines and _is_blank(lines[-1]):
+            del lines[-1]
+        for line in lines[-max(options.size.height - 2, 1) :] if self._tail else lines:
             yield from line
             yield Segment.line()
 
 
-def settled_length(text: str) -> int:
-    """How many characters at the start of `text` are whole blocks that later text cannot change.
+def _is_blank(line: list[Segment]) -> bool:
+    return not any(segment.text.strip() for segment in line)
+
+
+def settled_blocks(text: str) -> list[str]:
+    """The whole blocks at the start of `text` that later text cannot change; joined they are a prefix of it.
 
     Only whole lines are judged: the first character of a line may still become the marker of a list.
     """
-    whole = text[: text.rfind("\n") + 1]
-    starts = [token.map[0] for token in parser().parse(whole) if token.level == 0 and token.map]
-    if len(starts) < 2:
-        return 0
-    return sum(len(line) for line in whole.split("\n")[: starts[-1]]) + starts[-1]
+    lines = [f"{line}\n" for line in text.split("\n")[:-1]]
+    starts = [token.map[0] for token in parser().parse("".join(lines)) if token.level == 0 and token.map]
+    return ["".join(lines[first:last]) for first, last in pairwise([0, *starts[1:]])]
 
 
 class MarkdownDisplay:
@@ -89,11 +97,9 @@ class MarkdownDisplay:
         self._text += text
         if "\n" not in text:
             return
-        length = settled_length(self._text[self._starts[-1] :])
-        if length:
-            start = self._starts[-1]
-            self._starts.append(start + length)
-            self._print_block(self._text[start : start + length])
+        for block in settled_blocks(self._text[self._starts[-1] :]):
+            self._starts.append(self._starts[-1] + len(block))
+            self._print_block(block)
 
     def rewind(self, offset: int) -> bool:
         self._text = self._text[:offset]
@@ -110,13 +116,13 @@ class MarkdownDisplay:
         self._console.print(Text(line, style="yellow"))
 
     def _print_block(self, text: str) -> None:
-        self._console.print(AnswerMarkdown(text))
+        self._console.print(Lines(AnswerMarkdown(text)))
         self._console.print()
 
     def _unfinished(self) -> RenderableType:
         rest = self._text[self._starts[-1] :]
         if len(rest) > LONG_CHARS:
-            return Tail(Text(without_controls(rest[-LONG_CHARS:])))
+            return Lines(Text(without_controls(rest[-LONG_CHARS:])), tail=True)
         if rest.strip():
-            return Tail(AnswerMarkdown(rest))
+            return Lines(AnswerMarkdown(rest), tail=True)
         return Spinner("dots", text=self._waiting) if self._waiting and not self._text else Group()

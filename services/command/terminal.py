@@ -4,7 +4,10 @@ Enter sends; Esc Enter (or Alt-Enter) starts a new line; pasted text may hold li
 empties the line, Ctrl-D leaves.
 """
 
-from collections.abc import Callable
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -26,12 +29,27 @@ from services.protocol import parse_sampling
 from services.registry import Registry
 
 HELP = """\
-/model [NAME]   show the models, or talk to another one     /clear       forget the conversation
-/system [TEXT]  show, set or (with -) remove the system     /save FILE   write it: Markdown for .md, else JSON
-                message                                     /help        this
-/temp [NUMBER]  show or set the temperature; 0 is greedy    /quit        leave, as Ctrl-D does
-/regen          ask the last question again
+/model [NAME]    show the models, or talk to another one
+/system [TEXT]   show or set the system message; - removes it
+/temp [NUMBER]   show or set the temperature; 0 is greedy
+/regen           ask the last question again
+/clear           forget the conversation
+/save FILE       write it to a new file: Markdown for .md, else JSON
+/help  /quit
 Enter sends, Esc Enter starts a new line, Ctrl-C stops an answer."""
+
+
+@contextmanager
+def silent_keys() -> Iterator[None]:
+    """What is typed during an answer is not echoed: a `^C` in the live part would leave lines behind."""
+    before = termios.tcgetattr(sys.stdin)
+    silent = list(before)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 class Terminal:
@@ -111,7 +129,7 @@ class Terminal:
 
     def _ask(self, text: str) -> None:
         request = self._conversation.question(text, user=self._user, max_chars=self._max_chars)
-        with MarkdownDisplay(self._console) as display:
+        with silent_keys(), MarkdownDisplay(self._console) as display:
             answer = ask(self._client, self._connection, request, display)
         self._conversation.answered(answer)
         self._print(_summary(answer))

@@ -10,7 +10,7 @@ offsets fit.
 import hashlib
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,18 +126,18 @@ class ModelAnswer:
     matched_stop = False
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
+        self.token_ids: list[int] = []
 
-    def feed(self, token_id: int) -> bool:
-        self.ids.append(token_id)
-        return True
+    def push(self, token_id: int) -> str:
+        self.token_ids.append(token_id)
+        return text_of(token_id)
 
-    def replay(self, ids: Iterable[int]) -> None:
-        self.ids.extend(ids)
+    def replay(self, token_ids: Sequence[int]) -> None:
+        self.token_ids.extend(token_ids)
 
-    def slice_from(self, offset: int) -> tuple[tuple[int, ...], int, str]:
-        before = sum(len(text_of(i)) for i in self.ids[:offset])
-        return tuple(self.ids[offset:]), before, "".join(map(text_of, self.ids[offset:]))
+    def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
+        before = sum(len(text_of(i)) for i in self.token_ids[:token_offset])
+        return tuple(self.token_ids[token_offset:]), before, "".join(map(text_of, self.token_ids[token_offset:]))
 
     def finish(self) -> str:
         return "."

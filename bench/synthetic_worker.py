@@ -1,0 +1,145 @@
+"""A real worker over an engine without a model: it repeats the last message at a set rate.
+
+    python -m bench.synthetic_worker --model echo --rate 20 --slots 8 --chunk 4
+
+For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
+code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
+goes on exactly where its journal ends.
+"""
+
+import argparse
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+from services.connection import connect, wait_for_redis
+from services.logs import configure_logging
+from services.protocol import ChatRequest, Keys
+from services.settings import load_settings
+from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.loop import Plan
+from workers.worker import Worker
+
+
+class EchoText:
+    """A transcript whose tokens are code points."""
+
+    matched_stop = False
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        self.token_ids.append(token_id)
+        return chr(token_id)
+
+    def replay(self, token_ids: Sequence[int]) -> None:
+        self.token_ids.extend(token_ids)
+
+    def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
+        ids = tuple(self.token_ids[token_offset:])
+        return ids, token_offset, "".join(map(chr, ids))
+
+    def finish(self) -> str:
+        return ""
+
+
+def plan(request: ChatRequest) -> Plan:
+    """The prompt is the message's length, then its code points: enough to know where a continued answer stands."""
+    text = [ord(character) for character in request.messages[-1].content]
+    sampling = Sampling(max_new_tokens=min(request.sampling.max_new_tokens, len(text)))
+    return Plan([len(text), *text], sampling, EchoText())
+
+
+class EchoEngine:
+    """Emits for all running requests in one step, like a batching engine."""
+
+    name = "echo"
+    description = "echo engine: repeats the last message"
+
+    def __init__(self, *, rate: float, chunk: int, slots: int) -> None:
+        self.limits = ModelLimits(0x110000, 1_000_000, slots, frozenset({"temperature", "top_p", "top_k", "seed"}))
+        self._period_s = 1 / rate
+        self._chunk = chunk
+        self._jobs: dict[str, tuple[list[int], int, int, OnEvent]] = {}  # text, position, end, callback
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="echo-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def alive(self) -> bool:
+        return not self._stop.is_set()
+
+    def progress(self) -> float:
+        return self._progress
+
+    def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
+        length = prompt_token_ids[0]
+        text = list(prompt_token_ids[1 : length + 1])
+        position = len(prompt_token_ids) - 1 - length
+        with self._lock:
+            self._jobs[request_id] = (text, position, position + sampling.max_new_tokens, on_event)
+
+    def cancel(self, request_id: str) -> None:
+        with self._lock:
+            job = self._jobs.pop(request_id, None)
+        if job is not None:
+            job[3](EngineEvent(request_id, (), "cancelled"))
+
+    def _run(self) -> None:
+        next_step = time.monotonic()
+        while not self._stop.wait(max(0.0, next_step - time.monotonic())):
+            next_step += self._period_s
+            self._progress = time.monotonic()
+            with self._lock:
+                for request_id, (text, position, end, on_event) in list(self._jobs.items()):
+                    upto = min(position + self._chunk, end)
+                    self._jobs[request_id] = (text, upto, end, on_event)
+                    if upto == end:
+                        del self._jobs[request_id]
+                    reason = "stop" if end == len(text) else "length"
+                    ending = ("finished", reason) if upto == end else (None, "")
+                    on_event(EngineEvent(request_id, tuple(text[position:upto]), *ending))  # type: ignore[arg-type]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="echo", help="name under which it is served")
+    parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
+    parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
+    parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
+    options = parser.parse_args()
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    engine = EchoEngine(rate=options.rate, chunk=options.chunk, slots=options.slots)
+    engine.start()
+    redis = connect(settings.redis_url, role="worker")
+    wait_for_redis(redis, print)
+    worker = Worker(
+        redis,
+        Keys(settings.namespace),
+        options.model,
+        engine,
+        plan,
+        lease_s=settings.lease_s,
+        stall_s=settings.stall_s,
+        flush_s=settings.flush_s,
+        drain_s=settings.drain_s,
+        max_tries=settings.max_tries,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    worker.run()
+    engine.stop()
+
+
+if __name__ == "__main__":
+    main()

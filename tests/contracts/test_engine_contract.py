@@ -1,0 +1,406 @@
+"""One suite for every engine adapter: what `workers.engine` promises, on real engines.
+
+transformers runs a two-layer random Llama in fp32, where greedy decoding is exact; openvino the packaged model, loaded
+once. Both are started and stopped anew for every test.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.catalogue import ModelSource, resolve
+from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
+from workers.engine import Engine, EngineEvent, Sampling
+from workers.openvino_engine import OpenVinoEngine
+from workers.transformers_engine import TransformersEngine
+
+PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
+CONTEXT = 128
+SLOTS = 4
+DEADLINE_S = 120.0
+
+
+class Recorder:
+    """Collects the events of requests and waits for them with a deadline."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.events: dict[str, list[EngineEvent]] = {}
+
+    def __call__(self, event: EngineEvent) -> None:
+        with self._changed:
+            self.events.setdefault(event.request_id, []).append(event)
+            self._changed.notify_all()
+
+    def tokens(self, request_id: str) -> list[int]:
+        return [token for event in self.events.get(request_id, ()) for token in event.token_ids]
+
+    def ends(self, request_id: str) -> list[EngineEvent]:
+        return [event for event in self.events.get(request_id, ()) if event.outcome]
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, DEADLINE_S), f"{what} did not happen: {self.events}"
+
+    def end(self, request_id: str) -> EngineEvent:
+        """The terminal event of a request; fails if there is more than one."""
+        self.wait_for(lambda: self.ends(request_id), f"the end of {request_id}")
+        (end,) = self.ends(request_id)
+        assert self.events[request_id][-1] is end, "an event followed the terminal one"
+        return end
+
+    def wait_for_tokens(self, request_id: str, count: int) -> None:
+        self.wait_for(lambda: len(self.tokens(request_id)) >= count, f"{count} tokens of {request_id}")
+
+
+class BreakablePipeline:
+    """The real OpenVINO pipeline, except that one step can be made to fail."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self.error: Exception | None = None
+
+    def step(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self._pipeline.step()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+
+@dataclass
+class Rig:
+    """An engine under test and how to break it."""
+
+    engine: Any
+    exact: bool  # greedy decoding is bit-equal however it is batched
+    break_step: Callable[[Exception], None]
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def submit(self, request_id: str, prompt: list[int] | None = None, **options: Any) -> None:
+        sampling = Sampling(**{"max_new_tokens": 8, **options})
+        self.engine.submit(request_id, PROMPT if prompt is None else prompt, sampling, self.recorder)
+
+    def answer(self, request_id: str, prompt: list[int] | None = None, **options: Any) -> list[int]:
+        """Tokens of one request, run to its end."""
+        self.submit(request_id, prompt, **options)
+        end = self.recorder.end(request_id)
+        assert end.outcome == "finished", end
+        return self.recorder.tokens(request_id)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama checkpoint; weights large enough that its greedy output varies."""
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.5,
+    )
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def packaged() -> ModelSource:
+    try:
+        return resolve("smollm2-135m")
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def openvino_pipeline(packaged: ModelSource) -> Any:
+    pytest.importorskip("openvino_genai")
+    return OpenVinoEngine(packaged, slots=SLOTS)._load_pipeline()
+
+
+def transformers_rig(folder: Path) -> Rig:
+    engine = TransformersEngine(ModelSource("tiny", "folder", folder), slots=SLOTS, cache_gib=0.01, dtype="fp32")
+
+    def break_step(error: Exception) -> None:
+        def fail() -> None:
+            raise error
+
+        engine._manager._generation_step = fail
+
+    return Rig(engine, exact=True, break_step=break_step)
+
+
+def openvino_rig(source: ModelSource, pipeline: Any) -> Rig:
+    made: list[BreakablePipeline] = []
+
+    def make_pipeline() -> BreakablePipeline:
+        made.append(BreakablePipeline(pipeline))
+        return made[-1]
+
+    engine = OpenVinoEngine(source, slots=SLOTS, context_tokens=CONTEXT, make_pipeline=make_pipeline)
+
+    def break_step(error: Exception) -> None:
+        made[-1].error = error
+
+    return Rig(engine, exact=False, break_step=break_step)
+
+
+@pytest.fixture(params=["transformers", pytest.param("openvino", marks=pytest.mark.model)])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    if request.param == "transformers":
+        made = transformers_rig(request.getfixturevalue("tiny_llama"))
+    else:
+        made = openvino_rig(request.getfixturevalue("packaged"), request.getfixturevalue("openvino_pipeline"))
+    made.engine.start()
+    yield made
+    made.engine.stop()
+    for request_id in made.recorder.events:
+        assert len(made.recorder.ends(request_id)) == 1, f"{request_id} had more or less than one end"
+
+
+def test_a_request_ends_once_after_exactly_max_new_tokens(rig: Rig) -> None:
+    assert len(rig.answer("r", max_new_tokens=11)) == 11
+    assert rig.recorder.end("r").reason == "length"
+
+
+def test_a_single_token_can_be_asked_for(rig: Rig) -> None:
+    assert len(rig.answer("r", max_new_tokens=1)) == 1
+
+
+def test_tokens_arrive_one_step_at_a_time_and_each_only_once(rig: Rig) -> None:
+    tokens = rig.answer("r", max_new_tokens=16)
+    assert len(tokens) == 16
+    assert len(rig.recorder.events["r"]) >= 8, "the answer was not streamed"
+    assert tokens == rig.answer("again", max_new_tokens=16)
+
+
+def test_an_answer_may_fill_the_context_to_the_last_token(rig: Rig) -> None:
+    context = rig.engine.limits.context_tokens
+    prompt = [1 + n % 300 for n in range(context - 5)]
+    assert len(rig.answer("r", prompt, max_new_tokens=5)) == 5
+
+
+def test_greedy_answers_in_a_batch_equal_those_one_at_a_time(rig: Rig) -> None:
+    if not rig.exact:
+        pytest.skip("openvino quantizes activations per batch: greedy output depends on it (reference/engine.md)")
+    prompts = {f"r{n}": [1, *range(20 + n, 30 + 2 * n)] for n in range(2 * SLOTS)}
+    alone = {name: rig.answer(f"{name}-alone", prompt, max_new_tokens=20) for name, prompt in prompts.items()}
+    for name, prompt in prompts.items():
+        rig.submit(name, prompt, max_new_tokens=20)
+    for name in prompts:
+        assert rig.recorder.end(name).outcome == "finished"
+        assert rig.recorder.tokens(name) == alone[name]
+
+
+def test_a_greedy_answer_continued_from_its_middle_is_the_same(rig: Rig) -> None:
+    if not rig.exact:
+        pytest.skip("openvino quantizes activations per batch: greedy output depends on it (reference/engine.md)")
+    whole = rig.answer("whole", max_new_tokens=20)
+    assert rig.answer("rest", PROMPT + whole[:9], max_new_tokens=11) == whole[9:]
+
+
+def test_more_requests_than_slots_all_finish(rig: Rig) -> None:
+    names = [f"r{n}" for n in range(3 * SLOTS)]
+    for name in names:
+        rig.submit(name, max_new_tokens=6)
+    for name in names:
+        assert rig.recorder.end(name).outcome == "finished"
+        assert len(rig.recorder.tokens(name)) == 6
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_in_it(rig: Rig) -> None:
+    free = rig.answer("free", max_new_tokens=20)
+    stop = free[7]
+    stopped = rig.answer("stopped", max_new_tokens=20, stop_token_ids=(stop, 3))
+    assert rig.recorder.end("stopped").reason == "stop"
+    assert stop not in stopped
+    if rig.exact:
+        assert stopped == free[: free.index(stop)]
+
+
+def test_without_stop_tokens_only_the_length_ends_an_answer(rig: Rig) -> None:
+    assert len(rig.answer("r", max_new_tokens=100, stop_token_ids=())) == 100
+
+
+def test_top_k_1_at_a_temperature_is_greedy(rig: Rig) -> None:
+    greedy = rig.answer("greedy", max_new_tokens=12)
+    assert rig.answer("sampled", max_new_tokens=12, temperature=1.5, top_k=1) == greedy
+
+
+def test_temperature_is_per_request(rig: Rig) -> None:
+    greedy = rig.answer("alone", max_new_tokens=24)
+    for n in range(3):
+        rig.submit(f"hot{n}", max_new_tokens=24, temperature=5.0)
+    rig.submit("greedy", max_new_tokens=24)
+    hot = [tuple(rig.recorder.tokens(f"hot{n}")) for n in range(3) if rig.recorder.end(f"hot{n}")]
+    assert rig.recorder.end("greedy").outcome == "finished"
+    assert len({*hot, tuple(greedy)}) == 4, "hot requests should differ from each other and from the greedy one"
+    if rig.exact:
+        assert rig.recorder.tokens("greedy") == greedy
+
+
+def test_the_same_seed_gives_the_same_tokens_where_seeds_are_supported(rig: Rig) -> None:
+    if "seed" not in rig.engine.limits.supports:
+        with pytest.raises(Unsupported, match="seed"):
+            rig.submit("r", temperature=1.0, seed=5)
+        return
+    options = {"max_new_tokens": 16, "temperature": 1.5}
+    first = rig.answer("first", seed=5, **options)
+    assert rig.answer("second", seed=5, **options) == first
+    assert rig.answer("other", seed=6, **options) != first
+    assert rig.answer("unseeded", **options) != rig.answer("unseeded too", **options)
+
+
+def test_cancelling_midway_ends_once_and_leaves_the_neighbours_unharmed(rig: Rig) -> None:
+    alone = rig.answer("alone", max_new_tokens=60)
+    rig.submit("neighbour", max_new_tokens=60)
+    rig.submit("victim", [2, 90, 91, 92], max_new_tokens=120)
+    rig.recorder.wait_for_tokens("victim", 3)
+    rig.engine.cancel("victim")
+    rig.engine.cancel("victim")
+    assert rig.recorder.end("victim").outcome == "cancelled"
+    assert rig.recorder.end("neighbour").outcome == "finished"
+    assert len(rig.recorder.tokens("neighbour")) == 60
+    if rig.exact:
+        assert rig.recorder.tokens("neighbour") == alone
+    assert len(rig.recorder.ends("victim")) == 1
+
+
+def test_a_waiting_request_can_be_cancelled(rig: Rig) -> None:
+    for n in range(SLOTS):
+        rig.submit(f"r{n}", max_new_tokens=60)
+    rig.submit("waiting", max_new_tokens=60)
+    rig.engine.cancel("waiting")
+    assert rig.recorder.end("waiting").outcome == "cancelled"
+    for n in range(SLOTS):
+        assert rig.recorder.end(f"r{n}").outcome == "finished"
+
+
+def test_cancelling_an_unknown_or_ended_request_does_nothing(rig: Rig) -> None:
+    rig.answer("r")
+    rig.engine.cancel("r")
+    rig.engine.cancel("never seen")
+    assert len(rig.answer("next")) == 8
+    assert len(rig.recorder.ends("r")) == 1
+
+
+def test_an_id_may_be_used_again_after_a_cancel_and_sees_only_its_own_tokens(rig: Rig) -> None:
+    rig.submit("r", max_new_tokens=100)
+    rig.recorder.wait_for_tokens("r", 2)
+    rig.engine.cancel("r")
+    assert rig.recorder.end("r").outcome == "cancelled"
+    second = Recorder()
+    rig.engine.submit("r", PROMPT, Sampling(9), second)
+    assert second.end("r").outcome == "finished"
+    assert len(second.tokens("r")) == 9
+
+
+BAD: dict[str, tuple[type[Exception], list[int] | None, dict[str, Any]]] = {
+    "empty prompt": (InvalidRequest, [], {}),
+    "id beyond the vocabulary": (InvalidRequest, [1, 10**6], {}),
+    "negative id": (InvalidRequest, [1, -1], {}),
+    "prompt beyond the context": (PromptTooLong, [5] * 10_000, {}),
+    "prompt that fills the context": (PromptTooLong, [5] * CONTEXT, {}),
+    "answer beyond the context": (InvalidRequest, None, {"max_new_tokens": 10**6}),
+    "no new tokens": (InvalidRequest, None, {"max_new_tokens": 0}),
+    "top_k beyond the vocabulary": (InvalidRequest, None, {"top_k": 10**6, "temperature": 1.0}),
+    "negative temperature": (InvalidRequest, None, {"temperature": -1.0}),
+    "temperature that is no number": (InvalidRequest, None, {"temperature": float("nan")}),
+    "whole number as temperature": (InvalidRequest, None, {"temperature": 1}),
+    "top_p of zero": (InvalidRequest, None, {"top_p": 0.0, "temperature": 1.0}),
+    "stop token beyond the vocabulary": (InvalidRequest, None, {"stop_token_ids": (10**6,)}),
+}
+
+
+def test_bad_requests_are_refused_and_a_healthy_neighbour_finishes(rig: Rig) -> None:
+    rig.submit("healthy", max_new_tokens=60)
+    for name, (error, prompt, options) in BAD.items():
+        with pytest.raises(error):
+            rig.submit(name, prompt, **options)
+        assert name not in rig.recorder.events
+    with pytest.raises(InvalidRequest, match="already running"):
+        rig.submit("healthy")
+    assert rig.recorder.end("healthy").outcome == "finished"
+    assert len(rig.recorder.tokens("healthy")) == 60
+    assert rig.engine.alive()
+    assert len(rig.answer("after")) == 8
+
+
+def test_temperature_zero_is_served_as_greedy(rig: Rig) -> None:
+    assert rig.answer("zero", temperature=0.0, top_p=0.5, top_k=3) == rig.answer("greedy")
+
+
+def test_stopping_cancels_what_runs_and_leaves_no_thread(rig: Rig) -> None:
+    for n in range(SLOTS + 2):
+        rig.submit(f"r{n}", max_new_tokens=110)
+    rig.recorder.wait_for_tokens("r0", 1)
+    rig.engine.stop()
+    rig.engine.stop()
+    for n in range(SLOTS + 2):
+        assert rig.recorder.end(f"r{n}").outcome in ("cancelled", "finished")
+    assert rig.recorder.end("r5").outcome == "cancelled"
+    assert not rig.engine.alive()
+    names = [thread.name for thread in threading.enumerate()]
+    # transformers keeps an idle pool from loading the weights; everything else must be gone
+    assert [name for name in names if not name.startswith(("MainThread", "ThreadPoolExecutor"))] == []
+    with pytest.raises(EngineError, match="not running"):
+        rig.submit("late")
+
+
+def test_a_stopped_engine_can_be_started_again(rig: Rig) -> None:
+    rig.engine.stop()
+    rig.engine.start()
+    assert len(rig.answer("r")) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(RuntimeError("boom"), "engine_error"), (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out_of_memory")],
+)
+def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(
+    rig: Rig, error: Exception, code: str
+) -> None:
+    for n in range(SLOTS + 2):
+        rig.submit(f"r{n}", max_new_tokens=110)
+    rig.recorder.wait_for_tokens("r0", 1)
+    rig.break_step(error)
+    for n in range(SLOTS + 2):
+        end = rig.recorder.end(f"r{n}")
+        assert (end.outcome, end.reason) == ("failed", code)
+        assert str(error) in end.message
+    if rig.exact:  # the library's loop never comes back
+        rig.recorder.wait_for(lambda: True, "the failure")
+        assert not rig.engine.alive()
+        with pytest.raises(EngineError):
+            rig.submit("after")
+    else:
+        assert len(rig.answer("after")) == 8
+
+
+def test_progress_moves_while_tokens_are_made(rig: Rig) -> None:
+    before = rig.engine.progress()
+    rig.answer("r")
+    assert rig.engine.progress() > before
+
+
+def test_the_description_says_where_and_how_it_runs(rig: Rig) -> None:
+    assert rig.engine.name in rig.engine.description
+    assert "cpu" in rig.engine.description.lower() or "cuda" in rig.engine.description
+
+
+def test_adapters_are_engines(rig: Rig) -> None:
+    engine: Engine = rig.engine
+    assert engine.limits.max_running == SLOTS
+    assert replace(engine.limits, max_running=1).max_running == 1

@@ -1,0 +1,156 @@
+"""The command as a program: quick help, no torch, errors that name the remedy."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from services.command.access import choose_model, command_settings, user_id
+from services.embedded import EmbeddedServer, free_port
+from services.errors import UnknownModel
+from services.protocol import NAME, ChatRequest, Keys, Message
+from services.registry import Registry, WorkerInfo
+from services.requests import Requests
+
+HEAVY = ("torch", "transformers", "openvino", "flask", "workers", "webapp", "pipelines")
+
+
+def run(*arguments: str, folder: Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("CHATSERVER_", "REDIS_URL"))}
+    return subprocess.run(
+        [sys.executable, "-m", "services.command", *arguments],
+        cwd=folder,
+        env={**ours, **variables},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def worker_info(model: str) -> WorkerInfo:
+    now = time.time()
+    return WorkerInfo(f"w-{model}", model, "none", 4, 1, 12.34, 2048, "h", 1, now, now)
+
+
+def test_help_names_every_subcommand(tmp_path: Path) -> None:
+    answer = run("--help", folder=tmp_path)
+    assert answer.returncode == 0
+    assert all(f" {name} " in answer.stdout for name in ("up", "chat", "send", "models", "status", "worker", "web"))
+
+
+def test_help_loads_nothing_heavy_and_no_redis(tmp_path: Path) -> None:
+    """`chatserver --help` must be quick; torch alone takes seconds to import."""
+    program = (
+        "import sys, services.command.application\n"
+        f"print([name for name in ({', '.join(map(repr, HEAVY))}, 'redis', 'prompt_toolkit') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_the_whole_client_loads_no_torch() -> None:
+    program = (
+        "import sys, services.command.terminal, services.command.send, services.command.machine, services.overview\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [("models",), ("status",), ("send", "hi"), ("chat",), ("worker",), ("web",)])
+def test_an_unknown_setting_stops_every_command(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    answer = run(*arguments, folder=tmp_path, CHATSERVER_SLOTZ="3")
+    assert answer.returncode == 2
+    assert "unknown setting CHATSERVER_SLOTZ; did you mean CHATSERVER_SLOTS?" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [("models",), ("status",), ("send", "hi"), ("chat",)])
+def test_a_missing_redis_is_a_line_and_an_exit_code(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    answer = run(*arguments, folder=tmp_path, stdin="hi", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert "Redis does not answer" in answer.stderr and "(unavailable)" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_asking_a_model_that_nobody_serves_fails(tmp_path: Path, redis_server: EmbeddedServer, namespace: str) -> None:
+    variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+    answer = run("chat", folder=tmp_path, stdin="hi\n", **variables)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "no worker serves a model yet" in answer.stderr
+    answer = run("send", "hi", "--model", "other", folder=tmp_path, **variables)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "(unknown_model)" in answer.stderr
+
+
+def test_a_message_that_is_empty_or_no_text_is_refused(
+    tmp_path: Path, redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str
+) -> None:
+    Registry(redis_client, Keys(namespace)).announce(worker_info("m"))
+    variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+    assert "(invalid_request)" in run("chat", folder=tmp_path, stdin=" \n", **variables).stderr
+    assert "(invalid_request)" in run("send", "hi", "--temp", "-3", folder=tmp_path, **variables).stderr
+
+
+def test_models_and_status_show_workers_queues_and_requests(
+    tmp_path: Path, redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str
+) -> None:
+    Registry(redis_client, Keys(namespace)).announce(worker_info("m"))
+    request = ChatRequest("r1", "cli-me", "m", (Message("user", "hi"),))
+    Requests(redis_client, Keys(namespace)).submit(request)
+    variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+
+    models = json.loads(run("models", "--json", folder=tmp_path, **variables).stdout)
+    load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
+    expected = {"name": "m", **load, "context_tokens": 2048}
+    assert models == [expected]
+    assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
+
+    status = json.loads(run("status", "--json", folder=tmp_path, **variables).stdout)
+    assert status["models"] == [{**expected, "in_flight": 1, "dead": 0}]
+    assert status["requests_in_flight"] == 1
+    assert [(row["rid"], row["user"], row["status"], row["tokens"]) for row in status["requests"]] == [
+        ("r1", "cli-me", "new", 0)
+    ]
+    assert status["workers"][0]["wid"] == "w-m"
+    assert "r1" in run("status", folder=tmp_path, **variables).stdout
+
+
+def test_commands_find_the_server_that_up_started_over_the_same_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    default = command_settings(state_dir=tmp_path).redis_url
+    with EmbeddedServer(tmp_path, appendfsync="no") as server:
+        assert command_settings(state_dir=tmp_path).redis_url == server.url
+        monkeypatch.setenv("REDIS_URL", "redis://10.0.0.1:6379/0")
+        assert command_settings(state_dir=tmp_path).redis_url == "redis://10.0.0.1:6379/0"
+        monkeypatch.delenv("REDIS_URL")
+    assert command_settings(state_dir=tmp_path).redis_url == default
+
+
+@pytest.mark.parametrize("name", ["ann", "Jörg Müller", "DOMAIN\\x{}", "x" * 300])
+def test_any_user_name_becomes_an_id_fit_for_a_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: name)
+    assert NAME.fullmatch(user_id())
+    assert user_id().startswith("cli-")
+
+
+def test_the_default_model_is_the_first_that_has_a_worker(redis_client: redis.Redis, namespace: str) -> None:
+    registry = Registry(redis_client, Keys(namespace))
+    with pytest.raises(UnknownModel, match="chatserver worker"):
+        choose_model(registry, None)
+    registry.announce(worker_info("a"))
+    registry.announce(worker_info("b"))
+    assert choose_model(registry, None) == "a"
+    registry.leave("w-a")
+    assert choose_model(registry, None) == "b"
+    assert choose_model(registry, "c") == "c"

@@ -1,0 +1,84 @@
+"""The CLI's conversation: which turns a question carries, and what a failure leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.command.answer import Answer
+from services.command.conversation import Conversation
+from services.errors import InvalidRequest
+from services.protocol import ChatRequest
+
+
+def ask(conversation: Conversation, text: str) -> ChatRequest:
+    return conversation.question(text, user="cli-me", max_chars=1000)
+
+
+def finished(text: str, status: str = "finished") -> Answer:
+    return Answer(text, status, "stop", "", {})
+
+
+def contents(request: ChatRequest) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in request.messages]
+
+
+def test_a_question_carries_the_system_message_and_all_turns_under_a_fresh_id() -> None:
+    conversation = Conversation("m", system="be brief", temperature=0.0, max_tokens=5)
+    first = ask(conversation, "one")
+    conversation.answered(finished("1"))
+    second = ask(conversation, "two")
+    assert contents(second) == [("system", "be brief"), ("user", "one"), ("assistant", "1"), ("user", "two")]
+    assert first.rid != second.rid
+    assert (second.sampling.temperature, second.sampling.max_new_tokens) == (0.0, 5)
+
+
+def test_a_failed_question_is_no_turn_but_can_be_asked_again() -> None:
+    conversation = Conversation("m")
+    ask(conversation, "one")
+    conversation.answered(finished("half", status="failed"))
+    assert conversation.turns == []
+    assert conversation.again() == "one"
+
+
+def test_a_stopped_answer_is_kept_as_far_as_it_came() -> None:
+    conversation = Conversation("m")
+    ask(conversation, "one")
+    conversation.answered(finished("half", status="cancelled"))
+    assert [turn.content for turn in conversation.turns] == ["one", "half"]
+
+
+def test_asking_again_replaces_the_last_answer_only() -> None:
+    conversation = Conversation("m")
+    for question in ("one", "two"):
+        ask(conversation, question)
+        conversation.answered(finished(f"to {question}"))
+    assert conversation.again() == "two"
+    assert [turn.content for turn in conversation.turns] == ["one", "to one"]
+
+
+def test_nothing_to_ask_again_is_said() -> None:
+    conversation = Conversation("m")
+    with pytest.raises(InvalidRequest, match="no question"):
+        conversation.again()
+    ask(conversation, "one")
+    conversation.clear()
+    with pytest.raises(InvalidRequest, match="no question"):
+        conversation.again()
+
+
+def test_saving_writes_json_or_markdown_and_never_over_a_file(tmp_path: Path) -> None:
+    conversation = Conversation("m", system="be brief")
+    ask(conversation, "one")
+    conversation.answered(finished("ä"))
+    conversation.save(tmp_path / "c.json")
+    conversation.save(tmp_path / "c.md")
+    saved = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    assert saved["messages"] == [{"role": "user", "content": "one"}, {"role": "assistant", "content": "ä"}]
+    assert (tmp_path / "c.md").read_text(
+        encoding="utf-8"
+    ) == "# m\n\n> be brief\n\n## user\n\none\n\n## assistant\n\nä\n"
+    with pytest.raises(InvalidRequest, match="exists already"):
+        conversation.save(tmp_path / "c.json")
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        conversation.save(tmp_path / "no" / "c.json")

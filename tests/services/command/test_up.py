@@ -1,0 +1,203 @@
+"""`chatserver up` with stand-ins for the two programs that it starts: order, restarts, reasons, signals.
+
+`python -m workers` finds the stand-ins first because the command runs in the folder that holds them.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+WORKER = """
+import os, signal, socket, sys, time
+from services.connection import connect
+from services.protocol import Keys
+from services.registry import Registry, WorkerInfo
+from services.settings import load_settings
+
+if os.path.exists("broken"):
+    sys.exit("the model is on strike")
+over = []
+signal.signal(signal.SIGTERM, lambda number, frame: over.append(number))
+settings = load_settings()
+registry = Registry(connect(settings.redis_url, role="worker"), Keys(settings.namespace))
+wid = f"w{os.getpid()}"
+print("worker pid", os.getpid())
+while not over or os.path.exists("stubborn"):
+    now = time.time()
+    host = socket.gethostname()
+    registry.announce(WorkerInfo(wid, settings.model, "none", 4, 0, 0.0, 100, host, os.getpid(), now, now))
+    time.sleep(0.02)
+registry.leave(wid)
+print("worker drained")
+"""
+
+WEB = """
+import signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from services.settings import load_settings
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *arguments):
+        pass
+
+def end(number, frame):
+    print("web ended")
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+settings = load_settings()
+HTTPServer((settings.host, settings.port), Handler).serve_forever()
+"""
+
+
+class Up:
+    """A running `chatserver up` and what it has printed."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "services.command", "up", "--model", "stand-in", "--port", "0", *options],
+            cwd=folder,
+            env={**environment, "CHATSERVER_DRAIN_S": "30"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(iter(self.process.stdout.readline, ""))
+
+    def has(self, pattern: str, times: int = 1) -> Callable[[], bool]:
+        return lambda: len(re.findall(pattern, self.text)) >= times
+
+    @property
+    def text(self) -> str:
+        return "".join(list(self.lines))
+
+    def end(self) -> int:
+        code = self.process.wait(30)
+        self._thread.join()
+        return code
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    for name, source in (("workers", WORKER), ("webapp", WEB)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "__main__.py").write_text(source)
+    started: list[Up] = []
+
+    def up(*options: str) -> Up:
+        started.append(Up(tmp_path, *options))
+        return started[-1]
+
+    yield up
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            one.process.kill()
+        one.end()
+        assert one.process.stdout is not None
+        one.process.stdout.close()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_it_prints_the_address_when_usable_and_ends_in_order_without_error(
+    start: Callable[..., Up], eventually: Callable[..., None]
+) -> None:
+    up = start("--workers", "2")
+    eventually(up.has(r"open http://127\.0\.0\.1:\d+"), "the address")
+    eventually(up.has(r"worker pid", times=2), "both workers")
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0
+    assert "Traceback" not in up.text
+    assert up.text.count("worker drained") == 2
+    assert up.text.rindex("worker drained") < up.text.index("web ended")
+    assert up.lines[-1].rstrip().endswith("ended")
+
+
+def test_a_worker_that_dies_is_started_again_and_a_line_says_so(
+    start: Callable[..., Up], eventually: Callable[..., None]
+) -> None:
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    first = re.search(r"worker pid (\d+)", up.text)
+    assert first is not None
+    os.kill(int(first[1]), signal.SIGKILL)
+    eventually(up.has(r"worker pid \d+", times=2), "the second worker")
+    assert "worker-1 ended with signal SIGKILL; starting it again in 0.5 s" in up.text
+    up.process.send_signal(signal.SIGTERM)
+    assert up.end() == 0
+
+
+def test_a_worker_that_cannot_start_stops_everything_with_its_reason(start: Callable[..., Up], tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    up = start()
+    assert up.end() == 2
+    assert "worker-1 died 3 times at the start; its last words:\n  the model is on strike" in up.text
+    assert "Traceback" not in up.text
+
+
+def test_a_second_ctrl_c_kills_a_worker_that_does_not_drain(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    (tmp_path / "stubborn").touch()
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    up.process.send_signal(signal.SIGINT)
+    eventually(up.has("workers first"), "the drain")
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0
+    assert "worker-1 did not end by itself; killed" in up.text
+
+
+def test_nothing_outlives_it_when_it_is_killed(start: Callable[..., Up], eventually: Callable[..., None]) -> None:
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    found = re.search(r"worker pid (\d+)", up.text)
+    assert found is not None
+    up.process.kill()
+    eventually(lambda: not lives(int(found[1])), "the end of the worker")
+
+
+def test_a_taken_port_is_named_at_once(start: Callable[..., Up], redis_server: object) -> None:
+    port = str(redis_server.port)  # type: ignore[attr-defined]
+    up = start("--port", port)
+    assert up.end() == 2
+    assert f"port {port} on 127.0.0.1 cannot be used: Address already in use" in up.text
+
+
+def test_an_unknown_setting_stops_it_with_the_nearest_name(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "services.command", "up"],
+        cwd=tmp_path,
+        env={**os.environ, "CHATSERVER_MODLE": "x"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert "unknown setting CHATSERVER_MODLE; did you mean CHATSERVER_MODEL?" in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -1,0 +1,51 @@
+/** The select of models, and the notice when nothing can answer. */
+
+import type { Models } from "../models";
+import type { Model } from "../protocol";
+import { byId, h, setText } from "./dom";
+
+export class ModelPicker {
+  private select = byId<HTMLSelectElement>("model");
+  private notice = byId("no-worker");
+  private drawn = "";
+
+  constructor(private models: Models, private chosen: (name: string) => void) {
+    this.select.onchange = () => this.chosen(this.select.value);
+    this.select.onfocus = () => void this.models.refresh();
+  }
+
+  get value(): string {
+    return this.select.value;
+  }
+
+  /** `wanted` stays selected while it is in the list; else the first one with a worker. */
+  show(wanted: string): void {
+    const { list, state } = this.models;
+    const name = this.models.find(wanted)?.name ?? list.find((m) => m.workers > 0)?.name ?? list[0]?.name ?? "";
+    const key = JSON.stringify([name, state, list.map((m) => [m.name, labelOf(m)])]);
+    if (key !== this.drawn) {
+      this.drawn = key;
+      this.select.replaceChildren(...list.map((m) => h("option", { value: m.name, selected: m.name === name }, labelOf(m))));
+      if (list.length === 0) this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
+      this.select.disabled = list.length === 0;
+    }
+    this.showNotice(name);
+  }
+
+  private showNotice(name: string): void {
+    const { state, list, served } = this.models;
+    const model = this.models.find(name);
+    let text = "";
+    if (state === "unreachable") text = "The list of models cannot be read right now. Trying again every few seconds.";
+    else if (state === "known" && list.length === 0) text = "No worker is serving a model yet. This page looks again every few seconds.";
+    else if (state === "known" && !served) text = "No worker is serving right now. A question waits in the queue until one starts.";
+    else if (model && model.workers === 0) text = `No worker is serving ${name} right now. Choose another model, or let a question wait in the queue.`;
+    setText(this.notice, text);
+    this.notice.hidden = !text;
+  }
+}
+
+function labelOf(model: Model): string {
+  if (model.workers === 0) return `${model.name} (no worker)`;
+  return model.queued > 0 ? `${model.name} (${model.queued} waiting)` : model.name;
+}

@@ -1,0 +1,48 @@
+/** What the page says about an answer's progress. Pure. */
+
+import type { Message } from "../conversations";
+import type { Live } from "../requests";
+
+type Progress = Pick<Live, "phase" | "position" | "cancelling"> & { cursor: { length: number } };
+
+/** Empty once text is flowing. `served`: a worker serves the model now. */
+export function describeWaiting(message: Message, live: Progress | undefined, served: boolean): string {
+  if (!live) return message.content ? "" : "Waiting…";
+  if (live.cancelling) return "Stopping…";
+  if (live.phase === "sending") return "Sending…";
+  if (live.phase === "queued") return queued(live.position, served, message.model ?? "this model");
+  return live.cursor.length === 0 ? "Thinking…" : "";
+}
+
+function queued(position: number | undefined, served: boolean, model: string): string {
+  if (!served) return `Waiting for a worker that serves ${model}`;
+  if (position === undefined) return "Waiting in the queue…";
+  if (position === 0) return "You are next";
+  if (position === 1) return "1 request ahead of you";
+  return position >= 1000 ? "1,000 or more requests ahead of you" : `${position} requests ahead of you`;
+}
+
+/** The line under an ended answer. */
+export function describeUsage(message: Message): string {
+  const parts: string[] = [];
+  if (message.state === "cancelled") parts.push("Stopped");
+  if (message.code === "length") parts.push("Reached the token limit");
+  const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
+  if (completion_tokens) {
+    parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);
+    const rate = tokensPerSecond(completion_tokens, first_token_ms, total_ms);
+    if (rate !== undefined) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+  }
+  return parts.join(" · ");
+}
+
+export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {
+  if (first_token_ms === undefined || total_ms === undefined || total_ms <= first_token_ms) return undefined;
+  return (tokens * 1000) / (total_ms - first_token_ms);
+}
+
+/** What a screen reader hears of an answer's end. */
+export function describeEnd(message: Message): string {
+  if (message.state === "failed") return `The answer failed: ${message.error?.message ?? "unknown reason"}`;
+  return message.state === "cancelled" ? "The answer was stopped" : "The answer is complete";
+}

@@ -1,0 +1,292 @@
+"""One relay per web process: answers from Redis to the sockets that watch them.
+
+It holds one subscription for all watched requests and one Follower per request, however many sockets watch it. A
+socket is sent slices of the text that the follower has, at most every few milliseconds and at most a window ahead of
+what the client acknowledged; so tokens are coalesced, and a slow client costs an offset, not a buffer.
+
+All of it runs in greenlets (or threads) of one process; `spawn` and `sleep` come from the web server.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from services.errors import ChatServerError, Forbidden
+from services.follower import Follower
+from services.protocol import ChatRequest, Event
+from services.reader import Done, ReaderEvent, Rewind, Status
+from services.requests import Requests
+
+log = logging.getLogger("chatserver.relay")
+
+TICK_S = 0.25
+POSITION_S = 1.0
+RECONNECT_S = 0.5
+
+Emit = Callable[[str, str, dict[str, Any]], None]
+"""emit(socket id, event name, payload)"""
+
+
+@dataclass
+class View:
+    """One socket's place in one answer. `sent` is None until its cursor was judged against the journal."""
+
+    sid: str
+    offset: int
+    nonce: str
+    sent: int | None = None
+    acked: int = 0
+    finished: bool = False
+
+
+@dataclass
+class Watch:
+    """One followed request and the sockets that watch it."""
+
+    follower: Follower
+    channel: str
+    views: dict[str, View] = field(default_factory=dict)
+    status: Status | None = None
+    done: Done | None = None
+    polling: bool = False
+
+
+class Relay:
+    """Follows requests for sockets. `watch`, `received` and `forget` may be called from any greenlet."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        redis: Redis,
+        emit: Emit,
+        *,
+        interval_s: float,
+        window_chars: int,
+        spawn: Callable[..., Any],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._requests = requests
+        self._redis = redis
+        self._emit = emit
+        self._interval_s = interval_s
+        self._window = window_chars
+        self._spawn = spawn
+        self._sleep = sleep
+        self._pubsub: Any = None
+        self._watches: dict[str, Watch] = {}
+        self._dirty: set[str] = set()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to listen; until then nothing is relayed."""
+        self._spawn(self._listen)
+        self._spawn(self._send)
+        self._spawn(self._tick)
+        self._spawn(self._positions)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    @property
+    def num_watches(self) -> int:
+        return len(self._watches)
+
+    # -- what sockets ask ----------------------------------------------------------------------------------------
+
+    def watch(
+        self, sid: str, rid: str, user: str, *, offset: int = 0, nonce: str = "", request: ChatRequest | None = None
+    ) -> None:
+        """Send this answer to a socket from its cursor on. Raises Forbidden for another user's request."""
+        watch = self._watches.get(rid)
+        if watch is None:
+            head = self._requests.journal.head(rid)
+            if head is not None and head.user != user:
+                raise Forbidden(f"request {rid} belongs to another user")
+            follower = Follower(self._requests, rid, user, time.monotonic(), request=request)
+            watch = self._watches.setdefault(rid, Watch(follower, self._requests.keys.events(rid)))
+        if watch.follower.user != user:
+            raise Forbidden(f"request {rid} belongs to another user")
+        watch.views[sid] = View(sid, offset, nonce, acked=offset)
+        self._dirty.add(rid)
+        if len(watch.views) == 1:
+            self._subscribe(watch)
+        if watch.status is not None and not watch.done:
+            self._emit_status(sid, rid, watch.status)
+
+    def unwatch(self, sid: str, rid: str) -> None:
+        """A socket is not interested any more; the last one ends the subscription. The request goes on."""
+        watch = self._watches.get(rid)
+        if watch is None or watch.views.pop(sid, None) is None or watch.views:
+            return
+        del self._watches[rid]
+        try:
+            if self._pubsub is not None:
+                self._pubsub.unsubscribe(watch.channel)
+        except RedisError as error:
+            log.debug("unsubscribe: %s", error)
+
+    def forget(self, sid: str) -> None:
+        """A socket is gone."""
+        for rid in [rid for rid, watch in self._watches.items() if sid in watch.views]:
+            self.unwatch(sid, rid)
+
+    def received(self, sid: str, rid: str, offset: int) -> None:
+        """A client has applied the text up to `offset`: its window moves."""
+        watch = self._watches.get(rid)
+        view = watch.views.get(sid) if watch else None
+        if view is not None and view.sent is not None:
+            view.acked = max(view.acked, min(offset, view.sent))
+            self._dirty.add(rid)
+
+    # -- from Redis ----------------------------------------------------------------------------------------------
+
+    def _subscribe(self, watch: Watch) -> None:
+        """Ask for the channel; its confirmation makes the follower read the journal."""
+        if self._pubsub is None:
+            return  # `_listen` subscribes to all watched channels once it is connected
+        try:
+            self._pubsub.subscribe(watch.channel)
+        except RedisError as error:
+            log.debug("subscribe: %s", error)
+
+    def _listen(self) -> None:
+        while not self._stopping:
+            pubsub = self._redis.pubsub()
+            try:
+                pubsub.subscribe(self._requests.keys.control, *(watch.channel for watch in self._watches.values()))
+                self._pubsub = pubsub
+                for watch in list(self._watches.values()):
+                    if watch.channel.encode() not in pubsub.channels:  # came while we connected
+                        pubsub.subscribe(watch.channel)
+                while not self._stopping:
+                    message = pubsub.get_message(timeout=1.0)
+                    if message is not None:
+                        self._heard(message)
+            except RedisError as error:
+                log.warning("the subscription was lost (%s); reconnecting", error)
+                self._sleep(RECONNECT_S)
+            finally:
+                self._pubsub = None
+                pubsub.close()
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        rid = self._rid_of(message["channel"])
+        watch = self._watches.get(rid)
+        if watch is None:
+            return
+        if message["type"] == "subscribe":
+            watch.follower.reader.resubscribed()
+        elif message["type"] == "message":
+            self._digest(rid, watch, watch.follower.live(Event.decode(message["data"]), time.monotonic()))
+        if not watch.polling and watch.follower.due(time.monotonic()):
+            watch.polling = True
+            self._spawn(self._poll, rid, watch)
+
+    @staticmethod
+    def _rid_of(channel: bytes) -> str:
+        text = channel.decode()
+        return text[text.find("{") + 1 : text.rfind("}")]
+
+    def _poll(self, rid: str, watch: Watch) -> None:
+        """Let the follower fetch what it wants, until it wants nothing."""
+        try:
+            while self._watches.get(rid) is watch and watch.follower.due(time.monotonic()):
+                self._digest(rid, watch, watch.follower.poll(time.monotonic()))
+        except RedisError as error:
+            log.debug("poll of %s: %s", rid, error)
+        except ChatServerError as error:
+            self._digest(rid, watch, watch.follower.reader.gone(error.code, error.message))
+        finally:
+            watch.polling = False
+
+    def _tick(self) -> None:
+        """Silence is noticed here: heads, audits, reads that failed."""
+        while not self._stopping:
+            self._sleep(TICK_S)
+            now = time.monotonic()
+            for rid, watch in list(self._watches.items()):
+                if not watch.polling and watch.follower.due(now):
+                    watch.polling = True
+                    self._spawn(self._poll, rid, watch)
+
+    def _positions(self) -> None:
+        """Once a second, per model: where the waiting requests stand."""
+        while not self._stopping:
+            self._sleep(POSITION_S)
+            waiting = [
+                (rid, watch)
+                for rid, watch in self._watches.items()
+                if watch.follower.model and not watch.follower.reader.running and not watch.done
+            ]
+            try:
+                for model in {watch.follower.model for _, watch in waiting}:
+                    order = {rid: index for index, rid in enumerate(self._requests.queue(model).waiting())}
+                    for rid, watch in waiting:
+                        if watch.follower.model == model and rid in order and not watch.follower.reader.running:
+                            self._digest(rid, watch, [Status("queued", order[rid])])
+            except RedisError as error:
+                log.debug("positions: %s", error)
+
+    # -- to the sockets ------------------------------------------------------------------------------------------
+
+    def _digest(self, rid: str, watch: Watch, events: list[ReaderEvent]) -> None:
+        """Statuses and rewinds go out at once; text waits for the next slice."""
+        for event in events:
+            if isinstance(event, Status):
+                if event != watch.status:
+                    watch.status = event
+                    for sid in list(watch.views):
+                        self._emit_status(sid, rid, event)
+            elif isinstance(event, Rewind):
+                for view in watch.views.values():
+                    self._rewind(rid, view, event.offset, event.nonce)
+            elif isinstance(event, Done):
+                watch.done = event
+        self._dirty.add(rid)
+
+    def _emit_status(self, sid: str, rid: str, status: Status) -> None:
+        payload: dict[str, Any] = {"id": rid, "state": status.state}
+        if status.position is not None:
+            payload["position"] = status.position
+        self._emit(sid, "status", payload)
+
+    def _rewind(self, rid: str, view: View, offset: int, nonce: str) -> None:
+        if view.sent is not None and view.sent > offset:
+            view.sent, view.acked = offset, min(view.acked, offset)
+            self._emit(view.sid, "rewind", {"id": rid, "offset": offset, "nonce": nonce})
+
+    def _send(self) -> None:
+        """The one sender: every few milliseconds, a slice to each socket that has text to come."""
+        while not self._stopping:
+            self._sleep(self._interval_s)
+            dirty, self._dirty = self._dirty, set()
+            for rid in dirty:
+                watch = self._watches.get(rid)
+                if watch is not None and watch.follower.reader.ready:
+                    self._send_watch(rid, watch)
+
+    def _send_watch(self, rid: str, watch: Watch) -> None:
+        reader = watch.follower.reader
+        for view in list(watch.views.values()):
+            if view.sent is None:
+                keep = reader.trusted(view.offset, view.nonce)
+                view.sent = view.offset
+                self._rewind(rid, view, keep, reader.nonce)
+                view.acked = view.sent
+            text = reader.shown[view.sent : view.acked + self._window]
+            if text:
+                payload = {"id": rid, "offset": view.sent, "nonce": reader.nonce, "text": text}
+                view.sent += len(text)
+                self._emit(view.sid, "tokens", payload)
+            if watch.done is not None and view.sent == len(reader.shown):
+                self._finish(rid, watch.done, view)
+
+    def _finish(self, rid: str, done: Done, view: View) -> None:
+        payload = {"status": done.status, "offset": done.offset, "code": done.code, "message": done.message}
+        self._emit(view.sid, "done", {"id": rid, **payload, "usage": done.usage})
+        self.unwatch(view.sid, rid)

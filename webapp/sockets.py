@@ -1,0 +1,97 @@
+"""The Socket.IO events of docs/protocol.md. Each handler checks what came in, acts, and acknowledges.
+
+No traceback ever reaches a client: what is wrong comes back as `{ok: false, error: {code, message}}`.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import request as handshake
+from flask import session
+from flask_socketio import SocketIO
+from redis.exceptions import RedisError
+
+from services.connection import translated
+from services.errors import ChatServerError, Forbidden, InvalidRequest
+from services.protocol import check_name, parse_request
+from services.requests import Requests
+from webapp.relay import Relay
+
+log = logging.getLogger("chatserver.web")
+
+Handler = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
+"""handler(socket id, user, payload) → what the acknowledgement adds to `{ok: true}`"""
+
+
+def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_message_chars: int) -> None:
+    """Attach the handlers."""
+
+    def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        request = parse_request(payload, user=user, max_chars=max_message_chars)
+        requests.submit(request)
+        relay.watch(sid, request.rid, user, request=request)
+        log.info("submitted %s", request.model, extra={"rid": request.rid})
+        return {"id": request.rid}
+
+    def watch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        nonce = payload.get("nonce", "")
+        if not isinstance(nonce, str) or len(nonce) > 64:
+            raise InvalidRequest(f"nonce {nonce!r:.80} is not a string of at most 64 characters")
+        relay.watch(sid, _rid(payload), user, offset=_offset(payload), nonce=nonce)
+        return {}
+
+    def unwatch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        relay.unwatch(sid, _rid(payload))
+        return {}
+
+    def cancel(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        return {"status": requests.cancel(_rid(payload), user)}
+
+    def received(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        relay.received(sid, _rid(payload), _offset(payload))
+        return {}
+
+    def connect(auth: object = None) -> bool | None:
+        return None if "user" in session else False
+
+    def disconnect(reason: object = None) -> None:
+        relay.forget(handshake.sid)  # type: ignore[attr-defined]
+
+    socketio.on_event("connect", connect)
+    socketio.on_event("disconnect", disconnect)
+    for handler in (submit, watch, unwatch, cancel, received):
+        socketio.on_event(handler.__name__, _answering(handler))
+
+
+def _answering(handler: Handler) -> Callable[..., dict[str, Any]]:
+    """Turn a handler into a Socket.IO callback that always acknowledges, whatever it was sent."""
+
+    @functools.wraps(handler)
+    def callback(*arguments: Any) -> dict[str, Any]:
+        try:
+            if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
+                raise InvalidRequest(f"{handler.__name__} takes one object")
+            if "user" not in session:
+                raise Forbidden("this socket has no session cookie; load the page or /api/session first")
+            with translated():
+                return {"ok": True, **handler(handshake.sid, session["user"], arguments[0])}  # type: ignore[attr-defined]
+        except ChatServerError as error:
+            return {"ok": False, "error": error.as_dict()}
+        except RedisError:
+            log.exception("%s failed", handler.__name__)
+            return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
+
+    return callback
+
+
+def _rid(payload: Mapping[str, Any]) -> str:
+    return check_name(payload.get("id"), "id")
+
+
+def _offset(payload: Mapping[str, Any]) -> int:
+    offset = payload.get("offset", 0)
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= 100_000_000:
+        raise InvalidRequest(f"offset {offset!r:.80} is not a whole number from 0 to 100000000")
+    return offset

@@ -1,0 +1,101 @@
+"""A worker: `python -m workers`, or `chatserver worker`. Settings come from the environment.
+
+`python -m workers --check` is its health probe: exit code 0 when a worker of this machine announces itself and its
+engine answers.
+"""
+
+import logging
+import signal
+import socket
+import sys
+import threading
+
+from services.catalogue import resolve
+from services.connection import connect, wait_for_redis
+from services.errors import ChatServerError
+from services.logs import configure_logging
+from services.protocol import Keys, check_name
+from services.registry import Registry
+from services.settings import Settings, load_settings
+from workers.planner import ChatPlanner
+from workers.select_engine import create_engine
+from workers.tokenization import load_tokenizer
+from workers.watchdog import SupervisedEngine
+from workers.worker import Worker
+
+log = logging.getLogger("chatserver.worker")
+
+
+def serve(settings: Settings) -> None:
+    """Load the model, serve it until SIGTERM or SIGINT, drain."""
+    source = resolve(settings.model)
+    model = check_name(settings.served_name or source.name, "served_name")
+    tokenizer = load_tokenizer(source, template=settings.chat_template)
+    log.info(tokenizer.template_reason)
+    options = {
+        "engine": settings.engine,
+        "slots": settings.slots,
+        "context_tokens": settings.context_tokens,
+        "cache_gib": settings.cache_gib,
+        "state_dir": settings.state_dir,
+    }
+    log.info(create_engine(source, **options)[1])  # type: ignore[arg-type]
+    engine = SupervisedEngine(lambda: create_engine(source, **options)[0], stall_s=settings.stall_s)  # type: ignore[arg-type]
+    engine.start()
+    log.info(engine.description)
+    redis = connect(settings.redis_url, role="worker")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        if wait_for_redis(redis, log.warning, stopping):
+            worker = Worker(
+                redis,
+                Keys(settings.namespace),
+                model,
+                engine,
+                ChatPlanner(tokenizer, engine),
+                lease_s=settings.lease_s,
+                stall_s=settings.stall_s,
+                flush_s=settings.flush_s,
+                drain_s=settings.drain_s,
+                max_tries=settings.max_tries,
+                queue_deadline_s=settings.queue_deadline_s,
+                answer_ttl_s=settings.answer_ttl_s,
+            )
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: worker.stop())
+            if stopping.is_set():
+                return
+            log.info("serving %s as %s with %d slots", settings.model, model, engine.limits.max_running)
+            worker.run()
+    finally:
+        engine.stop()
+        redis.close()
+
+
+def check(settings: Settings) -> str:
+    """Empty when a worker of this machine is present, else what is wrong."""
+    redis = connect(settings.redis_url, role="command")
+    here = [w for w in Registry(redis, Keys(settings.namespace)).workers() if w.host == socket.gethostname()]
+    return "" if here else f"no worker on {socket.gethostname()} has announced itself in the last seconds"
+
+
+def main() -> int:
+    """Exit code 0 after an orderly end; 1 with one line that says what is wrong."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_format, settings.log_level)
+        if sys.argv[1:] == ["--check"]:
+            wrong = check(settings)
+            print(wrong or "ok")
+            return 1 if wrong else 0
+        serve(settings)
+    except ChatServerError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

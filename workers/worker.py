@@ -1,0 +1,238 @@
+"""One worker process: the threads around the loop, and its orderly start and end.
+
+Four threads: the *main* one runs the loop and is the only one that writes answers; the *taker* waits for new entries
+while there are free slots; the *listener* hears wake-ups; the *herald* announces presence. The engine brings its own.
+
+Order of the end (SIGTERM or Ctrl-C): stop taking → journal what is there → hand the running requests back → leave the
+registry → stop the engine.
+"""
+
+import logging
+import os
+import queue as queues
+import secrets
+import socket
+import threading
+import time
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from services.journal import Journal
+from services.protocol import Keys
+from services.queue import Entry, RequestQueue
+from services.registry import Registry, WorkerInfo
+from workers.assignment import Rules
+from workers.engine import Engine, EngineEvent
+from workers.loop import Planner, WorkerLoop
+
+log = logging.getLogger("chatserver.worker")
+
+KEEP_S = 0.25
+ANNOUNCE_S = 1.0
+TAKE_BLOCK_MS = 500
+RECONNECT_S = 0.5
+
+
+class Cancelled(str):
+    """A wake-up: this request was cancelled."""
+
+
+class Worker:
+    """Serves one model from one engine. `run` blocks until `stop` is called."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        model: str,
+        engine: Engine,
+        plan: Planner,
+        *,
+        lease_s: float = 3.0,
+        stall_s: float = 60.0,
+        flush_s: float = 0.03,
+        drain_s: float = 5.0,
+        max_tries: int = 3,
+        queue_deadline_s: float = 900.0,
+        answer_ttl_s: int = 86_400,
+    ) -> None:
+        # Unique for each start: a reused name would let the ghost of a former process pass for its owner.
+        self.wid = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._redis = redis
+        self._keys = keys
+        self._engine = engine
+        self._flush_s = flush_s
+        self._drain_s = drain_s
+        self._model = model
+        self._queue = RequestQueue(redis, keys, model)
+        self._registry = Registry(redis, keys)
+        self._inbox: queues.SimpleQueue[Entry | EngineEvent | Cancelled | None] = queues.SimpleQueue()
+        self._permits = threading.Semaphore(0)
+        self._permits_out = 0
+        self._stopping = threading.Event()
+        self._started = time.time()
+        self.loop = WorkerLoop(
+            redis,
+            self._queue,
+            Journal(redis, keys, ttl_s=answer_ttl_s),
+            engine,
+            plan,
+            Rules(self.wid, max_tries, int(queue_deadline_s * 1000)),
+            lease_s=lease_s,
+            stall_s=stall_s,
+            slots=engine.limits.max_running,
+            on_event=self._inbox.put,
+            now=time.monotonic(),
+        )
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return. Safe to call from a signal handler."""
+        self._stopping.set()
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """Serve until `stop`, then hand back what runs. The engine is started; its owner stops it."""
+        threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("taker", self._take), ("listener", self._listen), ("herald", self._announce))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._stopping.is_set():
+                self._work()
+        finally:
+            self._stopping.set()
+            self._permits.release()
+            self._drain()
+            for thread in threads:
+                thread.join(timeout=5)
+
+    # -- the main thread -----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Serve until stopped or until Redis fails; then wait a moment."""
+        flushed_at = kept_at = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                self._grant()
+                now = time.monotonic()
+                due = min(kept_at + KEEP_S, flushed_at + self._flush_s if self.loop.unsent() else now + KEEP_S)
+                first = self._receive(max(0.0, due - now))
+                now = time.monotonic()
+                if first or (now - flushed_at >= self._flush_s and self.loop.unsent()):
+                    self.loop.flush(now)
+                    flushed_at = now
+                if now - kept_at >= KEEP_S:
+                    kept_at = now
+                    self.loop.keep(now)
+        except RedisError as error:
+            log.warning("Redis failed (%s); what was generated is kept and sent again", error)
+            self.loop.disconnected(time.monotonic())
+            self._stopping.wait(RECONNECT_S)
+
+    def _grant(self) -> None:
+        """Let the taker fetch as many entries as there are free slots."""
+        free = self.loop.slots - len(self.loop.running) - self._permits_out
+        if free > 0 and self._engine.alive():
+            self._permits_out += free
+            self._permits.release(free)
+
+    def _receive(self, timeout_s: float) -> bool:
+        """Handle what has arrived, waiting for the first; whether a request's first token or end is among it."""
+        urgent = False
+        try:
+            item = self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait()
+            while True:
+                urgent = self._handle(item) or urgent
+                item = self._inbox.get_nowait()
+        except queues.Empty:
+            return urgent
+
+    def _handle(self, item: Entry | EngineEvent | Cancelled | None) -> bool:
+        now = time.monotonic()
+        if isinstance(item, EngineEvent):
+            return self.loop.engine_event(item)
+        if isinstance(item, Cancelled):
+            self.loop.cancelled(item)
+        elif isinstance(item, Entry):
+            self._permits_out -= 1
+            self.loop.accept(item, now)
+        return False
+
+    def _drain(self) -> None:
+        """Hand everything back, within `drain_s` even when Redis comes and goes. Leases do the rest."""
+        deadline = time.monotonic() + self._drain_s
+        while True:
+            try:
+                self._receive(0)
+                handed = self.loop.drain(time.monotonic())
+                self._registry.leave(self.wid)
+                self._redis.publish(self._keys.control, "handback")
+                log.info("drained: %d requests handed back", handed)
+                return
+            except RedisError as error:
+                if time.monotonic() > deadline:
+                    log.warning("could not hand everything back (%s); the leases will run out", error)
+                    return
+                time.sleep(0.1)
+
+    # -- the other threads ---------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        while True:
+            self._permits.acquire()
+            entry = None
+            while entry is None:
+                if self._stopping.is_set():
+                    return
+                try:
+                    entry = self._queue.take(self.wid, TAKE_BLOCK_MS)
+                except RedisError:
+                    self._stopping.wait(RECONNECT_S)
+            self._inbox.put(entry)
+
+    def _listen(self) -> None:
+        """Wake-ups only: whatever is missed here is found by polling."""
+        while not self._stopping.is_set():
+            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+            try:
+                pubsub.subscribe(self._keys.control)
+                while not self._stopping.is_set():
+                    message = pubsub.get_message(timeout=0.5)
+                    if message and message["data"].startswith(b"cancel "):
+                        self._inbox.put(Cancelled(message["data"][7:].decode()))
+            except RedisError:
+                self._stopping.wait(RECONNECT_S)
+            finally:
+                pubsub.close()
+
+    def _announce(self) -> None:
+        """Presence, from a thread of its own: a long step of the main thread must not look like a death."""
+        tokens, at = self.loop.tokens, time.monotonic()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            rate = (self.loop.tokens - tokens) / (now - at) if now > at else 0.0
+            tokens, at = self.loop.tokens, now
+            try:
+                if self._engine.alive():
+                    self._registry.announce(self._info(rate))
+            except RedisError as error:
+                log.debug("presence refused: %s", error)
+            self._stopping.wait(ANNOUNCE_S)
+
+    def _info(self, rate: float) -> WorkerInfo:
+        return WorkerInfo(
+            wid=self.wid,
+            model=self._model,
+            engine=self._engine.name,
+            slots=self.loop.slots,
+            running=len(self.loop.running),
+            tokens_per_s=round(rate, 1),
+            context_tokens=self._engine.limits.context_tokens,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started,
+            seen=time.time(),
+        )
