@@ -74,6 +74,7 @@ class OpenVinoEngine:
         self._limits: ModelLimits | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._dead = False
         self._progress = time.monotonic()
         self.description = f"openvino on the CPU, {source.name}, not started"
 
@@ -93,7 +94,7 @@ class OpenVinoEngine:
             f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_gib} GiB,"
             f" {self._slots} slots, context {limits.context_tokens}"
         )
-        self._stopping = False
+        self._stopping = self._dead = False
         self._progress = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="openvino-engine", daemon=True)
         self._thread.start()
@@ -115,6 +116,8 @@ class OpenVinoEngine:
         self._running.add(request_id, on_event)
         prompt = list(prompt_token_ids)
         self._inbox.put(lambda: self._add(request_id, prompt, sampling))
+        if not self.alive() and self._running.discard(request_id):  # it died since, and nobody reads the inbox
+            raise EngineError("the openvino engine stopped while this request was submitted")
 
     def cancel(self, request_id: str) -> None:
         if request_id in self._running:
@@ -124,7 +127,7 @@ class OpenVinoEngine:
         return self._progress
 
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive() and not self._stopping
+        return self._thread is not None and not self._stopping and not self._dead
 
     # ---- the engine's thread
 
@@ -201,6 +204,8 @@ class OpenVinoEngine:
 
     def _recover(self, error: Exception) -> bool:
         """After a failed step: everything that ran has failed, and the pipeline is made anew. False if that fails."""
+        if self._stopping:
+            return False
         logger.exception("openvino step failed with %d requests running; reloading the model", len(self._runs))
         self._runs.clear()
         self._running.end_all("failed", reason=_code_of(error), message=f"the openvino engine failed: {error}")
@@ -209,6 +214,7 @@ class OpenVinoEngine:
             self._pipeline = self._make_pipeline()
         except Exception as second:  # noqa: BLE001 - the engine is dead now, which the watchdog sees
             logger.error("openvino cannot reload the model: %s", second)
+            self._dead = True
             self._running.end_all("failed", reason=EngineError.code, message=f"the engine is gone: {second}")
             return False
         self._progress = time.monotonic()

@@ -30,10 +30,10 @@ class RunningRequests:
                 raise InvalidRequest(f"request {request_id!r} is already running in this engine; use another id")
             self._callbacks[request_id] = on_event
 
-    def discard(self, request_id: str) -> None:
-        """Forget a request without an event: its submission failed."""
+    def discard(self, request_id: str) -> bool:
+        """Forget a request without an event: its submission failed. False if it has had its end already."""
         with self._lock:
-            self._callbacks.pop(request_id, None)
+            return self._callbacks.pop(request_id, None) is not None
 
     def tokens(self, request_id: str, token_ids: Sequence[int]) -> None:
         """Report new tokens; nothing if the request has ended."""

@@ -18,6 +18,7 @@ from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
 from services.protocol import Message
 from services.templates import choose_template, named_template
+from workers.detokenizer import TextDecoder
 from workers.gguf_metadata import read_gguf_metadata
 
 # Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
@@ -51,15 +52,16 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
+        self._decoder = TextDecoder(self._backend)
 
     @property
     def vocab_size(self) -> int:
         """Ids that text can become; a model's own vocabulary may be padded beyond it."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
-    def decoder(self) -> Tokenizer:
-        """The `tokenizers` object that `workers.detokenizer` reads."""
-        return self._backend
+    def decoder(self) -> TextDecoder:
+        """Makes the incremental text of answers; shared by all of them."""
+        return self._decoder
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""

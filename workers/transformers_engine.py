@@ -127,7 +127,7 @@ class TransformersEngine:
         key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
         self._runs[key] = _Run(request_id, frozenset(sampling.stop_token_ids))
         if not self._add(key, prompt_token_ids, sampling):
-            del self._runs[key]
+            self._runs.pop(key, None)
             self._running.discard(request_id)
             raise EngineError("the transformers engine takes no more requests: it is stopping or has failed")
 
@@ -146,7 +146,10 @@ class TransformersEngine:
         return self._progress
 
     def alive(self) -> bool:
-        return self._manager is not None and not self._dead and not self._stopping
+        manager = self._manager
+        if manager is None or self._dead or self._stopping:
+            return False
+        return manager.background_thread_status.fatal_error is None and bool(manager.is_running())
 
     def _add(self, key: str, prompt: Sequence[int], sampling: Sampling) -> bool:
         greedy = sampling.temperature == 0

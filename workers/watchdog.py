@@ -55,6 +55,7 @@ class SupervisedEngine:
         self._check_every_s = check_every_s
         self._running = RunningRequests()
         self._engine = make_engine()
+        self._limits: ModelLimits | None = None
         self._ready = False
         self._stopping = threading.Event()
         self._supervisor: threading.Thread | None = None
@@ -70,10 +71,12 @@ class SupervisedEngine:
 
     @property
     def limits(self) -> ModelLimits:
-        return self._engine.limits
+        """Of the last engine that started, so that they can be asked during a restart."""
+        return self._limits or self._engine.limits
 
     def start(self) -> None:
         self._engine.start()
+        self._limits = self._engine.limits
         self._ready = True
         self._stopping.clear()
         self._supervisor = threading.Thread(target=self._supervise, name="engine-watchdog", daemon=True)

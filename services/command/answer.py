@@ -58,7 +58,11 @@ def ask(client: ChatClient, connection: redis.Redis, request: ChatRequest, displ
     """Submit, follow to the end, show. Raises what `ChatClient.submit` and `follow` raise."""
     _submit(client, connection, request, display)
     with _interrupt_cancels(client, request), translated():
-        return _follow(client, request, display)
+        try:
+            return _follow(client, request, display)
+        except BrokenPipeError:  # nobody reads our output: nobody needs the answer
+            client.cancel(request.rid, request.user)
+            raise
 
 
 def _submit(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> None:

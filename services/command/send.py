@@ -55,5 +55,5 @@ def run_once(text: str, model: str | None, system: str, temperature: float | Non
         finally:
             display.end()
     if answer.status != "finished":
-        print(f"chatserver: {answer.message or answer.status} ({answer.code or answer.status})", file=sys.stderr)
+        print(f"chatserver: {answer.message or 'stopped'} ({answer.code or answer.status})", file=sys.stderr)
         raise typer.Exit(answer.exit_code)

@@ -5,6 +5,7 @@ once. Both are started and stopped anew for every test.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,13 @@ PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
 CONTEXT = 128
 SLOTS = 4
 DEADLINE_S = 120.0
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.01)
 
 
 class Recorder:
@@ -81,6 +89,7 @@ class Rig:
     exact: bool  # greedy decoding is bit-equal however it is batched
     break_step: Callable[[Exception], None]
     recorder: Recorder = field(default_factory=Recorder)
+    threads_before: set[threading.Thread] = field(default_factory=lambda: set(threading.enumerate()))
 
     def submit(self, request_id: str, prompt: list[int] | None = None, **options: Any) -> None:
         sampling = Sampling(**{"max_new_tokens": 8, **options})
@@ -352,9 +361,9 @@ def test_stopping_cancels_what_runs_and_leaves_no_thread(rig: Rig) -> None:
         assert rig.recorder.end(f"r{n}").outcome in ("cancelled", "finished")
     assert rig.recorder.end("r5").outcome == "cancelled"
     assert not rig.engine.alive()
-    names = [thread.name for thread in threading.enumerate()]
-    # transformers keeps an idle pool from loading the weights; everything else must be gone
-    assert [name for name in names if not name.startswith(("MainThread", "ThreadPoolExecutor"))] == []
+    # Outside our reach: the pool with which transformers loaded the weights, idle, and the monitor of its progress bar.
+    left = {thread.name.split("-")[0] for thread in set(threading.enumerate()) - rig.threads_before}
+    assert left <= {"ThreadPoolExecutor", "tqdm_monitor"}
     with pytest.raises(EngineError, match="not running"):
         rig.submit("late")
 
@@ -381,8 +390,7 @@ def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(
         assert (end.outcome, end.reason) == ("failed", code)
         assert str(error) in end.message
     if rig.exact:  # the library's loop never comes back
-        rig.recorder.wait_for(lambda: True, "the failure")
-        assert not rig.engine.alive()
+        eventually(lambda: not rig.engine.alive(), "the engine's death")
         with pytest.raises(EngineError):
             rig.submit("after")
     else:

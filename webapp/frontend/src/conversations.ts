@@ -150,7 +150,7 @@ export function exportOf({ id, title, model, system, messages }: Conversation) {
 
 /** A title from the first question: its first line, cut at a word. */
 export function titleFrom(text: string, max = 48): string {
-  const line = text.trim().split("\n")[0]?.replace(/\s+/g, " ") ?? "";
+  const line = text.trim().split("\n")[0]?.replace(/^[#>*\s-]+/, "").replace(/\s+/g, " ") ?? "";
   const letters = Array.from(line);
   if (letters.length <= max) return line || "New chat";
   const cut = letters.slice(0, max).join("");

@@ -81,7 +81,7 @@ function render(token: Tokens.Generic, links: Links): string {
 function codeBlock(code: string, info: string): string {
   const language = info.trim().split(/\s/)[0]?.toLowerCase() ?? "";
   const html = highlight(code, language) ?? escapeHtml(code);
-  return `<pre data-language="${escapeHtml(language)}"><code>${html}</code></pre>`;
+  return `<pre><code class="language-${escapeHtml(language)}">${html}</code></pre>`;
 }
 
 function link(href: string, html: string): string {

@@ -42,7 +42,7 @@ test("attributes cannot be broken out of", () => {
 });
 
 test("a half-open fence renders as code", () => {
-  assert.match(render("Here:\n\n```python\nprint('<b>')"), /<pre data-language="python"><code>/);
+  assert.match(render("Here:\n\n```python\nprint('<b>')"), /<pre><code class="language-python">/);
   assert.doesNotMatch(render("```html\n<b>hi"), /<b>/);
 });
 

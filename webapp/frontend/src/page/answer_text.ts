@@ -12,7 +12,7 @@ const ALLOWED = {
     "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "del", "code", "pre", "span", "blockquote",
     "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td",
   ],
-  ALLOWED_ATTR: ["href", "target", "rel", "class", "align", "start", "data-language"],
+  ALLOWED_ATTR: ["href", "target", "rel", "class", "align", "start"],
   ALLOW_DATA_ATTR: false,
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
@@ -50,7 +50,7 @@ function buildBlock(html: string): HTMLElement {
 }
 
 function frameCode(pre: HTMLPreElement): void {
-  const language = pre.dataset["language"] || "text";
+  const language = pre.firstElementChild?.className.replace(/^language-/, "") || "text";
   const frame = h("div", { class: "code" }, h("div", { class: "code-head" }, h("span", { class: "code-language" }, language),
     copyButton(`Copy ${language} code`, () => pre.textContent ?? "")));
   pre.tabIndex = 0;

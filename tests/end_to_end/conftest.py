@@ -1,0 +1,21 @@
+"""Fixtures of the whole system: one per module, with a slow echo worker and one web process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.system import System, running_system
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Redis, one echo worker (20 steps a second, 4 code points each), no web process yet."""
+    with running_system(tmp_path_factory.mktemp("system")) as made:
+        made.echo_worker("--rate", "20", "--chunk", "4")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chat_url(system: System) -> str:
+    """The address of a web process."""
+    return system.web()

@@ -1,0 +1,88 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.errors import InvalidRequest, PromptTooLong, Unsupported
+from services.protocol import SamplingOptions
+from workers.engine import ModelLimits
+from workers.validation import check_submission, validate
+
+LIMITS = ModelLimits(100, 50, 4, frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"}))
+ALL = SamplingOptions(20, 0.5, 0.9, 10, 1.1, 3)
+
+
+def test_supported_options_arrive_unchanged() -> None:
+    sampling = validate([1, 2], ALL, LIMITS, engine="fake", stop_token_ids=[7])
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (20, 0.5, 0.9, 10)
+    assert (sampling.repetition_penalty, sampling.seed, sampling.stop_token_ids) == (1.1, 3, (7,))
+
+
+def test_an_answer_gets_the_room_that_the_prompt_leaves() -> None:
+    assert validate([1] * 45, ALL, LIMITS, engine="fake").max_new_tokens == 5
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers_and_never_cut() -> None:
+    with pytest.raises(PromptTooLong, match="50 tokens and the model's context 50"):
+        validate([1] * 50, ALL, LIMITS, engine="fake")
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no tokens"):
+        validate([], ALL, LIMITS, engine="fake")
+
+
+@pytest.mark.parametrize("bad", [-1, 100])
+def test_ids_outside_the_vocabulary_are_named(bad: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"token id {bad} is outside"):
+        validate([1, bad, 2], ALL, LIMITS, engine="fake")
+
+
+def test_whole_numbers_become_floats() -> None:
+    sampling = validate([1], replace(ALL, temperature=1, top_p=1, repetition_penalty=1), LIMITS, engine="fake")
+    assert [type(v) for v in (sampling.temperature, sampling.top_p, sampling.repetition_penalty)] == [float] * 3
+
+
+def test_top_k_may_not_exceed_the_vocabulary() -> None:
+    assert validate([1], replace(ALL, top_k=100), LIMITS, engine="fake").top_k == 100
+    with pytest.raises(InvalidRequest, match="top_k=101"):
+        validate([1], replace(ALL, top_k=101), LIMITS, engine="fake")
+
+
+def test_temperature_zero_is_greedy_and_what_it_overrides_needs_no_support() -> None:
+    sampling = validate([1], replace(ALL, temperature=0, repetition_penalty=1.0), LIMITS, engine="fake")
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.0, 1.0, 0, None)
+    bare = replace(LIMITS, supports=frozenset())
+    assert validate([1], replace(ALL, temperature=0, repetition_penalty=1.0), bare, engine="fake") == sampling
+
+
+@pytest.mark.parametrize("name", ["top_p", "top_k", "repetition_penalty", "seed"])
+def test_an_option_that_the_engine_lacks_is_named_with_the_engine(name: str) -> None:
+    limits = replace(LIMITS, supports=LIMITS.supports - {name})
+    with pytest.raises(Unsupported, match=f"{name}=.*engine fake"):
+        validate([1], ALL, limits, engine="fake")
+    neutral = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": None}[name]
+    validate([1], replace(ALL, **{name: neutral}), limits, engine="fake")
+
+
+@given(
+    prompt=st.lists(st.integers(-5, 105), max_size=60),
+    options=st.builds(
+        SamplingOptions,
+        max_new_tokens=st.integers(1, 200),
+        temperature=st.floats(0, 5) | st.integers(0, 5),
+        top_p=st.floats(0.001, 1),
+        top_k=st.integers(0, 200),
+        repetition_penalty=st.floats(0.1, 10),
+        seed=st.none() | st.integers(0, 2**31 - 1),
+    ),
+)
+def test_whatever_passes_fits_the_engine(prompt: list[int], options: SamplingOptions) -> None:
+    try:
+        sampling = validate(prompt, options, LIMITS, engine="fake")
+    except InvalidRequest:
+        return
+    check_submission(prompt, sampling, LIMITS, engine="fake")
+    assert 1 <= sampling.max_new_tokens <= LIMITS.context_tokens - len(prompt)
+    assert all(0 <= token_id < LIMITS.vocab_size for token_id in prompt)

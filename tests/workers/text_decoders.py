@@ -1,0 +1,37 @@
+"""Tokenizers of the three kinds in use, for the tests of text: byte-level BPE, Metaspace, byte fallback."""
+
+from services.catalogue import resolve
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from workers.detokenizer import TextDecoder
+from workers.tokenization import load_tokenizer
+
+WORDS = ["▁", "▁the", "▁a", "n", "d", "▁and", "é", "世", "▁世", "lo", "▁hel", " ", ".", "▁▁", "\ufffd"]
+
+
+def smollm2() -> TextDecoder:
+    return load_tokenizer(resolve("smollm2-135m")).decoder()
+
+
+def byte_fallback() -> TextDecoder:
+    """Like Llama 2: sentencepiece pieces, and a token for every byte."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *WORDS]
+    tokenizer = Tokenizer(
+        models.BPE({piece: n for n, piece in enumerate(pieces)}, [], byte_fallback=True, unk_token="<unk>")
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in ("<unk>", "<s>", "</s>")])
+    return TextDecoder(tokenizer)
+
+
+def metaspace() -> TextDecoder:
+    """Like XLM-R or T5: Metaspace in both directions, no bytes."""
+    pieces = ["<unk>", *WORDS]
+    tokenizer = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens([AddedToken("<unk>", normalized=False)])
+    return TextDecoder(tokenizer)
