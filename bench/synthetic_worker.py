@@ -4,14 +4,19 @@
 
 For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
 code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
-goes on exactly where its journal ends.
+goes on exactly where its journal ends. With `--phases 4` a quarter of the requests steps at a time, as with four
+engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time (`time.monotonic()`) of each
+of its steps.
 """
 
 import argparse
+import json
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from services.connection import connect, wait_for_redis
 from services.logs import configure_logging
@@ -52,17 +57,32 @@ def plan(request: ChatRequest) -> Plan:
     return Plan([len(text), *text], sampling, EchoText())
 
 
+@dataclass
+class Job:
+    """One running request: what is left is `text[position:end]`."""
+
+    text: list[int]
+    position: int
+    end: int
+    on_event: OnEvent
+    phase: int
+    emitted: list[float] = field(default_factory=list)
+
+
 class EchoEngine:
-    """Emits for all running requests in one step, like a batching engine."""
+    """Emits for all running requests of a phase in one step, like a batching engine."""
 
     name = "echo"
     description = "echo engine: repeats the last message"
 
-    def __init__(self, *, rate: float, chunk: int, slots: int) -> None:
+    def __init__(self, *, rate: float, chunk: int, slots: int, phases: int = 1, emitted: Path | None = None) -> None:
         self.limits = ModelLimits(0x110000, 1_000_000, slots, frozenset({"temperature", "top_p", "top_k", "seed"}))
-        self._period_s = 1 / rate
+        self._period_s = 1 / rate / phases
         self._chunk = chunk
-        self._jobs: dict[str, tuple[list[int], int, int, OnEvent]] = {}  # text, position, end, callback
+        self._phases = phases
+        self._emitted = emitted.open("a") if emitted else None
+        self._jobs: dict[str, Job] = {}
+        self._num_submitted = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._progress = time.monotonic()
@@ -74,6 +94,8 @@ class EchoEngine:
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+        if self._emitted:
+            self._emitted.close()
 
     def alive(self) -> bool:
         return not self._stop.is_set()
@@ -86,28 +108,39 @@ class EchoEngine:
         text = list(prompt_token_ids[1 : length + 1])
         position = len(prompt_token_ids) - 1 - length
         with self._lock:
-            self._jobs[request_id] = (text, position, position + sampling.max_new_tokens, on_event)
+            phase = self._num_submitted % self._phases
+            self._jobs[request_id] = Job(text, position, position + sampling.max_new_tokens, on_event, phase)
+            self._num_submitted += 1
 
     def cancel(self, request_id: str) -> None:
         with self._lock:
             job = self._jobs.pop(request_id, None)
         if job is not None:
-            job[3](EngineEvent(request_id, (), "cancelled"))
+            job.on_event(EngineEvent(request_id, (), "cancelled"))
 
     def _run(self) -> None:
-        next_step = time.monotonic()
+        next_step, step = time.monotonic(), 0
         while not self._stop.wait(max(0.0, next_step - time.monotonic())):
             next_step += self._period_s
+            step += 1
             self._progress = time.monotonic()
             with self._lock:
-                for request_id, (text, position, end, on_event) in list(self._jobs.items()):
-                    upto = min(position + self._chunk, end)
-                    self._jobs[request_id] = (text, upto, end, on_event)
-                    if upto == end:
-                        del self._jobs[request_id]
-                    reason = "stop" if end == len(text) else "length"
-                    ending = ("finished", reason) if upto == end else (None, "")
-                    on_event(EngineEvent(request_id, tuple(text[position:upto]), *ending))  # type: ignore[arg-type]
+                for request_id, job in list(self._jobs.items()):
+                    if job.phase == step % self._phases:
+                        self._advance(request_id, job)
+
+    def _advance(self, request_id: str, job: Job) -> None:
+        token_ids = tuple(job.text[job.position : min(job.position + self._chunk, job.end)])
+        job.position += len(token_ids)
+        job.emitted.append(time.monotonic())
+        if job.position < job.end:
+            job.on_event(EngineEvent(request_id, token_ids))
+            return
+        del self._jobs[request_id]
+        job.on_event(EngineEvent(request_id, token_ids, "finished", "stop" if job.end == len(job.text) else "length"))
+        if self._emitted:
+            self._emitted.write(json.dumps({"id": request_id.partition("#")[0], "emitted": job.emitted}) + "\n")
+            self._emitted.flush()
 
 
 def main() -> None:
@@ -116,10 +149,18 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
     parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
     parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
+    parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
+    parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
     options = parser.parse_args()
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
-    engine = EchoEngine(rate=options.rate, chunk=options.chunk, slots=options.slots)
+    engine = EchoEngine(
+        rate=options.rate,
+        chunk=options.chunk,
+        slots=options.slots,
+        phases=options.phases,
+        emitted=options.emitted,
+    )
     engine.start()
     redis = connect(settings.redis_url, role="worker")
     wait_for_redis(redis, print)

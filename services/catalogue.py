@@ -76,7 +76,7 @@ def resolve(model: str) -> ModelSource:
     path = Path(model).expanduser()
     if path.is_file():
         return ModelSource(served_name(path.name.removesuffix(".gguf")), "gguf", _checked_gguf(path))
-    if path.is_dir():
+    if model and path.is_dir():
         return _in_folder(path.resolve())
     if _HUB_ID.fullmatch(model):
         return ModelSource(served_name(model.rsplit("/")[-1]), "hub", hub_id=model)

@@ -108,7 +108,7 @@ def running_url(state_dir: Path | str) -> str | None:
 
 
 class EmbeddedServer:
-    """One server process over one state folder. Not thread-safe; the port stays the same over restarts."""
+    """One server process over one state folder. Not thread-safe. Port 0: the one of the run before, else a free one."""
 
     def __init__(
         self, state_dir: Path | str, port: int = 0, binary: Path | str | None = None, appendfsync: Fsync = "always"
@@ -116,6 +116,7 @@ class EmbeddedServer:
         self.folder = Path(state_dir).resolve() / "redis"
         self.log_path = self.folder / "redis.log"
         self._lock_path = self.folder / "lock"
+        self._port_path = self.folder / "port"
         self.port = port
         self._any_port = port == 0
         self._binary = Path(binary) if binary else None
@@ -156,10 +157,19 @@ class EmbeddedServer:
         binary = self._binary or find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(5):
-            self.port = free_port() if self._any_port else self.port
+            if self._any_port:
+                self.port = (self._last_port() if attempt == 0 else 0) or free_port()
             if self._launch(binary, last=attempt == 4 or not self._any_port):
                 self._any_port = False
+                self._port_path.write_text(str(self.port))
                 return
+
+    def _last_port(self) -> int:
+        """The port of the run before, so that clients which outlived it find the data again; 0 when there was none."""
+        try:
+            return int(self._port_path.read_text())
+        except (OSError, ValueError):
+            return 0
 
     def _launch(self, binary: Path, *, last: bool) -> bool:
         existed = any(self.folder.glob("appendonlydir/*"))

@@ -20,7 +20,7 @@ def read_gguf_metadata(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Header(data).read()
-    except (OSError, ValueError, struct.error, KeyError) as error:
+    except (OSError, ValueError, OverflowError, struct.error, KeyError) as error:
         raise ConfigurationError(f"{path} is not a readable GGUF file ({error}); download it again") from None
 
 

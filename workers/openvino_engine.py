@@ -18,7 +18,7 @@ from typing import Any
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError, OutOfMemory
-from workers.engine import ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
 from workers.gguf_metadata import read_gguf_metadata
 from workers.running import RunningRequests
 from workers.validation import check_submission
@@ -162,7 +162,7 @@ class OpenVinoEngine:
 
     def _add(self, request_id: str, prompt: list[int], sampling: Sampling) -> None:
         import numpy as np
-        import openvino as ov
+        import openvino as ov  # type: ignore[import-untyped]
 
         if request_id not in self._running:
             return
@@ -198,9 +198,7 @@ class OpenVinoEngine:
             self._running.end(run.request_id, "finished", reason="stop" if stopped else "length", token_ids=kept)
             return
         message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib} GiB is full"
-        self._running.end(
-            run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids
-        )
+        self._running.end(run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids)
 
     def _recover(self, error: Exception) -> bool:
         """After a failed step: everything that ran has failed, and the pipeline is made anew. False if that fails."""
@@ -215,7 +213,7 @@ class OpenVinoEngine:
         except Exception as second:  # noqa: BLE001 - the engine is dead now, which the watchdog sees
             logger.error("openvino cannot reload the model: %s", second)
             self._dead = True
-            self._running.end_all("failed", reason=EngineError.code, message=f"the engine is gone: {second}")
+            self._running.end_all("failed", reason=ENGINE_LOST, message=f"the engine is gone: {second}")
             return False
         self._progress = time.monotonic()
         return True
@@ -223,7 +221,7 @@ class OpenVinoEngine:
     # ---- loading
 
     def _load_pipeline(self) -> Any:
-        import openvino_genai
+        import openvino_genai  # type: ignore[import-untyped]
 
         config = openvino_genai.SchedulerConfig()
         config.cache_size = self._cache_gib
@@ -263,7 +261,10 @@ def can_read(source: ModelSource) -> tuple[bool, str]:
     if source.gguf is not None:
         architecture = read_gguf_metadata(source.gguf)["general.architecture"]
         readable = architecture in GGUF_ARCHITECTURES
-        return readable, f"a GGUF of architecture {architecture}, which openvino {'reads' if readable else 'cannot read'}"
+        return (
+            readable,
+            f"a GGUF of architecture {architecture}, which openvino {'reads' if readable else 'cannot read'}",
+        )
     if source.path is not None and (source.path / "openvino_model.xml").exists():
         return True, "a folder with an OpenVINO IR"
     return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
@@ -290,7 +291,7 @@ def _shape_from_config(config: dict[str, Any]) -> ModelShape:
 
 def _code_of(error: Exception) -> str:
     text = str(error).lower()
-    return OutOfMemory.code if "memory" in text or isinstance(error, MemoryError) else EngineError.code
+    return OutOfMemory.code if "memory" in text or isinstance(error, MemoryError) else ENGINE_LOST
 
 
 def _nothing() -> None:

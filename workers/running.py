@@ -3,11 +3,14 @@
 Whoever removes a request from the table is the one who may send its terminal event, so two ends never race.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 
 from services.errors import InvalidRequest
 from workers.engine import EngineEvent, OnEvent, Outcome
+
+logger = logging.getLogger(__name__)
 
 
 class RunningRequests:
@@ -39,7 +42,7 @@ class RunningRequests:
         """Report new tokens; nothing if the request has ended."""
         on_event = self._callbacks.get(request_id)
         if on_event is not None and token_ids:
-            on_event(EngineEvent(request_id, tuple(token_ids)))
+            _tell(on_event, EngineEvent(request_id, tuple(token_ids)))
 
     def end(
         self, request_id: str, outcome: Outcome, *, reason: str = "", message: str = "", token_ids: Sequence[int] = ()
@@ -49,10 +52,18 @@ class RunningRequests:
             on_event = self._callbacks.pop(request_id, None)
         if on_event is None:
             return False
-        on_event(EngineEvent(request_id, tuple(token_ids), outcome, reason, message))
+        _tell(on_event, EngineEvent(request_id, tuple(token_ids), outcome, reason, message))
         return True
 
     def end_all(self, outcome: Outcome, *, reason: str = "", message: str = "") -> None:
         """The same end for everything that runs."""
         for request_id in list(self._callbacks):
             self.end(request_id, outcome, reason=reason, message=message)
+
+
+def _tell(on_event: OnEvent, event: EngineEvent) -> None:
+    """A callback that raises must not take the engine's thread, and with it all other requests, down."""
+    try:
+        on_event(event)
+    except Exception:  # the named boundary between an engine and its user
+        logger.exception("request %s: its callback failed on %s", event.request_id, event.outcome or "tokens")

@@ -53,7 +53,10 @@ def choose_engine(source: ModelSource, asked: str = "auto") -> tuple[str, str]:
     if not readable:
         return "transformers", f"no CUDA device, and {source.name} is {what}"
     if importlib.util.find_spec("openvino_genai") is None:
-        return "transformers", "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed"
+        return (
+            "transformers",
+            "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed",
+        )
     return "openvino", f"no CUDA device, and {source.name} is {what}; several times faster there than transformers"
 
 

@@ -18,11 +18,19 @@ from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
 from services.protocol import Message
 from services.templates import choose_template, named_template
-from workers.detokenizer import TextDecoder
 from workers.gguf_metadata import read_gguf_metadata
 
 # Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>", "<|endoftext|>")
+_TURN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|endofturn|>",
+    "<|eot|>",
+    "<|endoftext|>",
+)
 _CONTROL_TOKEN = 3  # gguf: tokenizer.ggml.token_type
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
 
@@ -52,16 +60,15 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
-        self._decoder = TextDecoder(self._backend)
 
     @property
     def vocab_size(self) -> int:
         """Ids that text can become; a model's own vocabulary may be padded beyond it."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
-    def decoder(self) -> TextDecoder:
-        """Makes the incremental text of answers; shared by all of them."""
-        return self._decoder
+    def decoder(self) -> Tokenizer:
+        """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
+        return self._backend
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
@@ -100,7 +107,8 @@ class ChatTokenizer:
         if self._tokenizer.eos_token_id is not None:
             ends.add(self._tokenizer.eos_token_id)
         special = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        ends.update(self._backend.token_to_id(token) for token in _TURN_ENDS if token in special)
+        found = (self._backend.token_to_id(token) for token in _TURN_ENDS if token in special)
+        ends.update(token_id for token_id in found if token_id is not None)
         return tuple(sorted(ends))
 
 
@@ -118,7 +126,7 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     from transformers import AutoTokenizer, GenerationConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(f"no tokenizer can be loaded for {location!r}: {error}") from None
     if not tokenizer.is_fast:
@@ -150,7 +158,7 @@ def _from_gguf(path: Path) -> tuple[Any, set[int]]:
     }
     backend, _ = convert_gguf_tokenizer(architecture, fields)  # its notes on bos and eos are swapped: not used
     _finish_gguf(backend, metadata)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         chat_template=metadata.get("tokenizer.chat_template"),
         **{f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")},
@@ -216,4 +224,3 @@ def _parts(component: dict[str, Any] | None) -> list[dict[str, Any]]:
         members = component.get("pretokenizers") or component.get("normalizers") or []
         return [part for member in members for part in _parts(member)]
     return [component]
-

@@ -20,7 +20,7 @@ from typing import Any
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError, OutOfMemory
-from workers.engine import ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -30,6 +30,7 @@ _SUPPORTS = frozenset({"temperature", "top_p", "top_k"})
 _CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
 _CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
 _POLL_S = 0.1
+_OUT_OF_MEMORY = ("out of memory", "can't allocate", "not enough memory", "no requests can be offloaded")
 _STOP_TIMEOUT_S = 30.0
 
 
@@ -195,7 +196,7 @@ class TransformersEngine:
             return
         del self._runs[output.request_id]
         if output.error is not None:
-            code = _code_of(output.error)
+            code = self._code_of(output.error)
             self._running.end(run.request_id, "failed", reason=code, message=output.error, token_ids=new)
             return
         stopped = bool(new) and new[-1] in run.stop_token_ids
@@ -211,7 +212,16 @@ class TransformersEngine:
         self._dead = True
         logger.error("the transformers loop died with %d requests running: %s", len(self._running), error)
         self._runs.clear()
-        self._running.end_all("failed", reason=_code_of(error), message=f"the transformers engine failed: {error}")
+        self._running.end_all("failed", reason=self._code_of(error), message=f"the transformers engine failed: {error}")
+
+    def _code_of(self, error: object) -> str:
+        """Only a loop that is going down refuses requests: then each that ran is innocent, unless memory ran out."""
+        text = str(error).lower()
+        if any(sign in text for sign in _OUT_OF_MEMORY):
+            return OutOfMemory.code
+        manager = self._manager
+        lost = self._dead or manager is None or manager.background_thread_status.can_accept_new_requests() is not None
+        return ENGINE_LOST if lost else EngineError.code
 
     # ---- loading
 
@@ -261,7 +271,7 @@ class TransformersEngine:
         assert temperature.supported_kwargs.keys() == {"temperature"}
         return manager
 
-    def _cache_options(self) -> dict[str, int]:
+    def _cache_options(self) -> dict[str, Any]:
         """On a GPU the library sizes the cache by free memory; on a CPU it would take nearly all of it."""
         if self._model.device.type != "cpu":
             return {}
@@ -332,9 +342,3 @@ def _choose_attention(cuda: bool) -> tuple[str, str]:
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
     return "paged|sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
-
-
-def _code_of(error: object) -> str:
-    text = str(error).lower()
-    starved = "out of memory" in text or "can't allocate" in text or "not enough memory" in text or "offloaded" in text
-    return OutOfMemory.code if starved else EngineError.code

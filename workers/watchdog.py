@@ -1,7 +1,7 @@
 """Notices an engine that died or hangs, ends what it ran, and starts a fresh one. The worker uses `SupervisedEngine`.
 
-Every request of a lost engine gets its one terminal event, `failed` with `engine_error`, so the worker can hand it
-back to the queue. A thread that hangs inside native code cannot be ended: its engine is abandoned, and whatever it
+Every request of a lost engine gets its one terminal event, `failed` with ENGINE_LOST, so that the worker begins it
+again. A thread that hangs inside native code cannot be ended: its engine is abandoned, and whatever it
 still reports is ignored.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from services.errors import ChatServerError, EngineError
-from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,7 @@ class Watchdog:
 class SupervisedEngine:
     """An Engine that replaces the adapter inside it when that dies or hangs. `alive()` is False while it does."""
 
-    def __init__(
-        self, make_engine: Callable[[], Engine], *, stall_s: float = 60.0, check_every_s: float = 0.5
-    ) -> None:
+    def __init__(self, make_engine: Callable[[], Engine], *, stall_s: float = 60.0, check_every_s: float = 0.5) -> None:
         """`make_engine` returns a new adapter, not started; it is called again for each replacement."""
         self._make_engine = make_engine
         self._stall_s = stall_s
@@ -103,7 +101,7 @@ class SupervisedEngine:
             self._running.discard(request_id)
             raise
         if engine is not self._engine:  # replaced meanwhile: its end may have been missed
-            self._running.end(request_id, "failed", reason=EngineError.code, message="the engine was restarted")
+            self._running.end(request_id, "failed", reason=ENGINE_LOST, message="the engine was restarted")
 
     def cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)
@@ -138,7 +136,7 @@ class SupervisedEngine:
         logger.error("%s; failing %d requests and restarting it", verdict, len(self._running))
         self._ready = False
         lost, self._engine = self._engine, self._make_engine()
-        self._running.end_all("failed", reason=EngineError.code, message=verdict)
+        self._running.end_all("failed", reason=ENGINE_LOST, message=verdict)
         # Stopping waits for a thread that may never come back, so it must not hold up the new engine.
         threading.Thread(target=lost.stop, name="engine-abandoned", daemon=True).start()
         backoff_s = _FIRST_BACKOFF_S

@@ -11,8 +11,7 @@ from typing import IO
 
 from services.processes import end_tied, start_tied
 
-QUICK_S = 10.0  # a life shorter than this counts as a death at once
-QUICK_DEATHS = 3
+QUICK_S = 10.0  # lives shorter than this in a row make the pauses between them longer
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
 FINISH_TIMEOUT_S = 5.0
@@ -44,13 +43,14 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Log) -> None:
         self.name = name
-        self.quick_deaths = 0
+        self.num_deaths = 0
         self.last_lines: deque[str] = deque(maxlen=15)
         self._command = command
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
+        self._quick_deaths = 0  # in a row
         self._started_at = 0.0
         self._start_at = 0.0
 
@@ -67,8 +67,9 @@ class Child:
                 self._start()
         elif (code := self._process.poll()) is not None:
             self.finish()
-            self.quick_deaths = self.quick_deaths + 1 if now - self._started_at < QUICK_S else 1
-            pause_s = min(FIRST_PAUSE_S * 2 ** (self.quick_deaths - 1), LONGEST_PAUSE_S)
+            self.num_deaths += 1
+            self._quick_deaths = self._quick_deaths + 1 if now - self._started_at < QUICK_S else 0
+            pause_s = min(FIRST_PAUSE_S * 2 ** max(self._quick_deaths - 1, 0), LONGEST_PAUSE_S)
             self._start_at = now + pause_s
             self._log.line("up", f"{self.name} ended with {reason(code)}; starting it again in {pause_s:g} s")
 

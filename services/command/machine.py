@@ -18,7 +18,7 @@ from typing import Self
 
 import redis
 
-from services.command.children import QUICK_DEATHS, Child, Log
+from services.command.children import Child, Log
 from services.command.launch import child_environment, module_command
 from services.connection import connect, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
@@ -28,6 +28,7 @@ from services.registry import Registry
 from services.settings import Settings
 
 POLL_S = 0.1
+DEATHS_AT_START = 3  # of one process before the page was ever usable: then something is wrong
 WEB_END_S = 5.0
 DRAIN_SPARE_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -106,10 +107,10 @@ class Machine:
             self._server.start()
         for child in (*self._workers, self._web):
             child.tend()
-            if not self._ready and child.quick_deaths >= QUICK_DEATHS:
+            if not self._ready and child.num_deaths >= DEATHS_AT_START:
                 words = "\n".join(f"  {line}" for line in child.last_lines)
                 raise ConfigurationError(
-                    f"{child.name} died {QUICK_DEATHS} times at the start; its last words:\n{words}"
+                    f"{child.name} died {DEATHS_AT_START} times at the start; its last words:\n{words}"
                 )
         if not self._ready and (models := self._served(client)) and self._page_answers():
             self._ready = True

@@ -450,7 +450,7 @@ class World:
 
     # -- an episode ----------------------------------------------------------------------------------------------
 
-    def run(self, *, faulty_steps: int = 1500, calm_steps: int = 40_000) -> list[str]:
+    def run(self, *, faulty_steps: int = 1500, calm_steps: int = 25_000) -> list[str]:
         """Faults for a while, then calm until everything is answered; what was violated."""
         for _ in range(faulty_steps):
             self.step()

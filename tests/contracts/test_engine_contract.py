@@ -15,7 +15,7 @@ import pytest
 
 from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
-from workers.engine import Engine, EngineEvent, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
 from workers.openvino_engine import OpenVinoEngine
 from workers.transformers_engine import TransformersEngine
 
@@ -376,7 +376,7 @@ def test_a_stopped_engine_can_be_started_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(RuntimeError("boom"), "engine_error"), (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out_of_memory")],
+    [(RuntimeError("boom"), ENGINE_LOST), (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out_of_memory")],
 )
 def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(
     rig: Rig, error: Exception, code: str

@@ -199,6 +199,17 @@ def test_hostile_text_of_a_model_stays_text(browser_page: Page) -> None:
     assert [url for url in requests if "evil.invalid" in url] == []
 
 
+def test_markdown_keeps_its_structure(browser_page: Page) -> None:
+    ask(browser_page, "3. three\n4. four\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n- [x] done\n\n`<i>` **strong**")
+    await_end(browser_page)
+    text = answer(browser_page).locator(".prose")
+    expect(text.locator("ol")).to_have_attribute("start", "3")
+    expect(text.locator("td").last).to_have_css("text-align", "right")
+    expect(text.locator("ul")).to_have_text("☑ done")
+    expect(text.locator("p code")).to_have_text("<i>")
+    expect(text.locator("strong")).to_have_text("strong")
+
+
 def test_copy_buttons_copy_the_code_and_the_answer(browser_page: Page) -> None:
     text = "Look:\n\n```python\nprint('<hi>')\n```"
     ask(browser_page, text)
@@ -275,7 +286,7 @@ def test_a_phone_has_no_horizontal_scroll_and_a_drawer(browser: Browser, chat_ur
 def test_scrolling_up_stops_following_until_asked(browser_page: Page) -> None:
     ask(browser_page, "\n\n".join(f"paragraph {i}" for i in range(60)))
     scroller = browser_page.locator("#scroller")
-    browser_page.wait_for_function("document.querySelector('.assistant .prose').children.length > 8", timeout=LONG_MS)
+    expect(answer(browser_page).locator(".block").nth(12)).to_be_attached(timeout=LONG_MS)
     scroller.hover()
     browser_page.mouse.wheel(0, -400)
     expect(browser_page.get_by_test_id("jump")).to_be_visible()

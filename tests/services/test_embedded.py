@@ -56,6 +56,16 @@ def test_data_survives_a_stop_and_a_kill(tmp_path: Path, binary: Path) -> None:
         assert client.mget("a", "b") == [b"1", b"2"]
 
 
+def test_a_later_run_over_the_same_folder_takes_the_same_port_unless_it_is_taken(tmp_path: Path) -> None:
+    """A client that outlives `chatserver up` finds its answer again after the next one."""
+    with EmbeddedServer(tmp_path / "one") as first:
+        port = first.port
+    with EmbeddedServer(tmp_path / "one") as second:
+        assert second.port == port
+    with EmbeddedServer(tmp_path / "two", port=port), EmbeddedServer(tmp_path / "one") as third:
+        assert third.port != port
+
+
 def test_it_is_durable_and_never_evicts(tmp_path: Path, binary: Path) -> None:
     with EmbeddedServer(tmp_path, binary=binary) as server, client_of(server) as client:
         found = client.config_get("append*") | client.config_get("maxmemory-policy") | client.config_get("bind")

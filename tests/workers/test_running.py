@@ -43,3 +43,18 @@ def test_an_id_that_runs_is_refused_and_one_that_ended_is_free() -> None:
     running.end_all("cancelled")
     running.add("r", lambda _: None)
     assert len(running) == 1
+
+
+def test_a_callback_that_raises_is_logged_and_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    running = RunningRequests()
+    events: list[EngineEvent] = []
+
+    def fail(event: EngineEvent) -> None:
+        raise RuntimeError("bug")
+
+    running.add("bad", fail)
+    running.add("good", events.append)
+    running.tokens("bad", [1])
+    running.end_all("cancelled")
+    assert [event.request_id for event in events] == ["good"]
+    assert "request bad: its callback failed on tokens" in caplog.text

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ def whole(text: str, stop: list[str]) -> str:
 def test_the_cutting_of_the_text_changes_nothing(text: str, stop: list[str], cuts: list[int]) -> None:
     matcher = StopMatcher(stop)
     borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    shown = "".join(matcher.push(text[a:b]) for a, b in zip(borders, borders[1:], strict=False))
+    shown = "".join(matcher.push(text[a:b]) for a, b in pairwise(borders))
     assert shown + matcher.flush() == whole(text, stop)
     assert bool(matcher.matched) == any(s in text for s in stop)
 

@@ -9,7 +9,7 @@ import type { Ack } from "./protocol";
 const ACK_TIMEOUT_MS = 10_000;
 const SILENCE_MS = 45_000;
 const SILENCE_CHECK_MS = 5_000;
-const REFUSED_RETRY_MS = 3_000;
+const REFUSED_RETRY_MS = 1_000;
 
 export type Handlers = Record<string, (payload: any) => void>;
 
@@ -65,8 +65,9 @@ export class Connection {
     this.socket.io.engine.close();
   }
 
+  /** Spread out, since a restarting server refuses everybody at once. */
   private reconnectSoon(): void {
-    setTimeout(() => this.socket.connect(), REFUSED_RETRY_MS);
+    setTimeout(() => this.socket.connect(), REFUSED_RETRY_MS * (1 + 2 * Math.random()));
   }
 }
 

@@ -65,7 +65,7 @@ class ChatPage {
     const conversation = id ? this.conversations.get(id) : undefined;
     this.activeId = conversation?.id;
     const address = conversation ? `#/c/${conversation.id}` : "#/";
-    if (location.hash !== address) history.pushState(null, "", address);
+    if (location.hash !== address) history[focus ? "pushState" : "replaceState"](null, "", address);
     document.title = conversation ? `${conversation.title} · ChatServer` : "ChatServer";
     if (focus || !matchMedia("(pointer: coarse)").matches) this.composer.focus();
     this.painter.all();
@@ -171,10 +171,10 @@ class ChatPage {
       this.picker.show(conversation?.model ?? loadPreferences().model);
       this.sidebar.show(this.conversations.list(), this.activeId, (id) => this.requests.of(id) !== undefined);
       this.transcript.show(conversation);
-      this.sayWaiting(conversation, live);
     } else if (conversation) {
       for (const id of messageIds) this.transcript.refresh(conversation, id);
     }
+    this.sayWaiting(conversation, live);
     this.composer.show(live !== undefined, live?.cancelling ?? false, !this.model, live?.cursor.length ?? 0);
   }
 

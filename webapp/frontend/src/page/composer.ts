@@ -40,7 +40,7 @@ export class Composer {
     this.stopButton.disabled = cancelling;
     setText(this.progress, running && characters > 0 ? `${characters.toLocaleString("en")} characters` : "");
     if (hadFocus && !running) this.focus();
-    this.fit();
+    this.enable();
   }
 
   focus(): void {
@@ -60,8 +60,13 @@ export class Composer {
     this.actions.send(text);
   }
 
-  private fit(): void {
+  private enable(): void {
     this.sendButton.disabled = this.blocked || !this.input.value.trim();
+  }
+
+  /** The box grows with its text. */
+  private fit(): void {
+    this.enable();
     this.input.style.height = "auto";
     this.input.style.height = `${Math.min(this.input.scrollHeight, 240)}px`;
   }

@@ -31,7 +31,7 @@ export function describeUsage(message: Message): string {
   if (completion_tokens) {
     parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);
     const rate = tokensPerSecond(completion_tokens, first_token_ms, total_ms);
-    if (rate !== undefined) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+    if (rate !== undefined) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
   }
   return parts.join(" · ");
 }

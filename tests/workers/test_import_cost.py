@@ -1,0 +1,16 @@
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Loaded only by the running transformers adapter.
+WITH_TORCH = {"logits_processors"}
+
+
+def test_importing_workers_loads_neither_torch_nor_openvino_nor_transformers() -> None:
+    modules = sorted(f"workers.{file.stem}" for file in (ROOT / "workers").glob("*.py") if file.stem not in WITH_TORCH)
+    modules = [module for module in modules if not module.endswith("__")]
+    heavy = "{'torch', 'openvino', 'openvino_genai', 'transformers'}"
+    code = f"import sys, {', '.join(modules)}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr

@@ -1,0 +1,166 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from text_decoders import packaged_source
+
+from services.catalogue import ModelSource
+from services.errors import ConfigurationError, EngineError
+from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, Sampling
+from workers.openvino_engine import OpenVinoEngine, can_read, shape_of
+
+pytest.importorskip("openvino_genai")
+
+LIMITS = ModelLimits(100, 50, 2, frozenset())
+
+
+class FakeHandle:
+    """Answers 7, 7, … until told to end."""
+
+    def __init__(self) -> None:
+        self.status = "RUNNING"
+        self.pending: list[int] = []
+        self.cancelled = False
+
+    def can_read(self) -> bool:
+        return bool(self.pending)
+
+    def read(self) -> dict[int, Any]:
+        ids, self.pending = self.pending, []
+        return {0: SimpleNamespace(generated_ids=ids)}
+
+    def get_status(self) -> Any:
+        return SimpleNamespace(name=self.status)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakePipeline:
+    """Ends every request in its first step with the status that the test chose."""
+
+    def __init__(self, status: str = "FINISHED", refuse: str = "") -> None:
+        self.status = status
+        self.refuse = refuse
+        self.handles: list[FakeHandle] = []
+
+    def add_request(self, number: int, prompt: Any, config: Any) -> FakeHandle:
+        if self.refuse and prompt.data[0][0] == 66:
+            raise RuntimeError(self.refuse)
+        self.handles.append(FakeHandle())
+        return self.handles[-1]
+
+    def has_non_finished_requests(self) -> bool:
+        return bool(self.handles)
+
+    def step(self) -> None:
+        for handle in self.handles:
+            handle.pending, handle.status = [7, 7], self.status
+        self.handles = []
+        if self.status == "RAISE":
+            raise RuntimeError("boom")
+
+
+class Rig:
+    def __init__(self, pipelines: list[Any]) -> None:
+        self.events: dict[str, list[EngineEvent]] = {}
+        self.engine = OpenVinoEngine(ModelSource("fake", "gguf", Path("fake.gguf")), make_pipeline=self._next)
+        self.engine._limits = LIMITS
+        self._pipelines = iter(pipelines)
+
+    def _next(self) -> Any:
+        made = next(self._pipelines)
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def ends(self, *prompts: int) -> list[tuple[str | None, str]]:
+        """(outcome, reason) per request, each with a one-token prompt."""
+        for prompt in prompts:
+            self.engine.submit(f"r{prompt}", [prompt], Sampling(5), self._record)
+        thread = self.engine._thread
+        assert thread is not None
+        while len([r for r in self.events.values() if r[-1].outcome]) < len(prompts):
+            thread.join(0.01)
+        return [(self.events[f"r{prompt}"][-1].outcome, self.events[f"r{prompt}"][-1].reason) for prompt in prompts]
+
+    def _record(self, event: EngineEvent) -> None:
+        self.events.setdefault(event.request_id, []).append(event)
+
+
+@pytest.fixture
+def rigs() -> Iterator[list[Rig]]:
+    made: list[Rig] = []
+    yield made
+    for rig in made:
+        rig.engine.stop()
+
+
+def started(rigs: list[Rig], *pipelines: Any) -> Rig:
+    rig = Rig(list(pipelines))
+    rigs.append(rig)
+    rig.engine.start()
+    return rig
+
+
+def test_a_request_that_openvino_gives_up_is_out_of_memory_and_keeps_its_tokens(rigs: list[Rig]) -> None:
+    rig = started(rigs, FakePipeline("IGNORED"))
+    assert rig.ends(1) == [("failed", "out_of_memory")]
+    assert rig.events["r1"][-1].token_ids == (7, 7)
+
+
+def test_a_request_refused_at_its_add_fails_alone(rigs: list[Rig]) -> None:
+    rig = started(rigs, FakePipeline(refuse="no such thing"))
+    assert rig.ends(66, 1) == [("failed", "engine_error"), ("finished", "length")]
+    assert "no such thing" in rig.events["r66"][-1].message
+
+
+def test_an_engine_that_cannot_reload_after_a_failed_step_is_dead(rigs: list[Rig]) -> None:
+    rig = started(rigs, FakePipeline("RAISE"), RuntimeError("file is gone"))
+    thread = rig.engine._thread
+    assert thread is not None
+    assert rig.ends(1) == [("failed", ENGINE_LOST)]
+    thread.join(20)
+    assert not rig.engine.alive()
+    with pytest.raises(EngineError, match="not running"):
+        rig.ends(2)
+
+
+def test_after_a_failed_step_the_reloaded_pipeline_serves(rigs: list[Rig]) -> None:
+    rig = started(rigs, FakePipeline("RAISE"), FakePipeline())
+    assert rig.ends(1) == [("failed", ENGINE_LOST)]
+    assert rig.ends(1, 2)[1] == ("finished", "length")
+
+
+def test_a_model_that_cannot_be_loaded_is_a_configuration_error() -> None:
+    rig = Rig([RuntimeError("bad magic")])
+    with pytest.raises(ConfigurationError, match=r"openvino cannot load fake\.gguf: bad magic"):
+        rig.engine.start()
+    assert not rig.engine.alive()
+
+
+def test_the_shape_of_the_packaged_model_is_read_from_its_header() -> None:
+    path = packaged_source().path
+    assert path is not None
+    shape = shape_of(path)
+    assert (shape.vocab_size, shape.context_tokens) == (49_152, 8192)
+    assert shape.cache_bytes_per_token == 30 * 3 * 64 * 2 * 2
+
+
+def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> None:
+    config = {
+        "vocab_size": 10,
+        "max_position_embeddings": 20,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "hidden_size": 32,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(tmp_path).cache_bytes_per_token == 3 * 4 * 8 * 4
+
+
+def test_a_hub_id_cannot_be_read() -> None:
+    assert can_read(ModelSource("m", "hub", hub_id="a/m"))[0] is False

@@ -1,0 +1,32 @@
+/** What the page says while an answer waits and after it ended. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import type { Message } from "../src/conversations";
+import { describeUsage, describeWaiting } from "../src/page/words";
+
+const message = (more: Partial<Message> = {}): Message =>
+  ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });
+const progress = (more: object = {}) =>
+  ({ phase: "queued" as const, position: undefined, cancelling: false, cursor: { length: 0 }, ...more });
+
+test("the place in the queue is told in words", () => {
+  const words = (position: number) => describeWaiting(message(), progress({ position }), true);
+  assert.equal(words(0), "You are next");
+  assert.equal(words(1), "1 request ahead of you");
+  assert.equal(words(2), "2 requests ahead of you");
+  assert.equal(words(1000), "1,000 or more requests ahead of you");
+});
+
+test("a missing worker is said, and a running answer thinks until its first text", () => {
+  assert.equal(describeWaiting(message(), progress({ position: 0 }), false), "Waiting for a worker that serves echo");
+  assert.equal(describeWaiting(message(), progress({ phase: "running" }), true), "Thinking…");
+  assert.equal(describeWaiting(message(), progress({ phase: "running", cursor: { length: 1 } }), true), "");
+});
+
+test("the rate leaves out the time before the first token", () => {
+  const usage = { completion_tokens: 1280, first_token_ms: 1000, total_ms: 11_000 };
+  assert.equal(describeUsage(message({ state: "finished", usage, code: "stop" })), "1,280 tokens · 128 tokens/s");
+  assert.equal(describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })), "Reached the token limit · 1 token");
+  assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
+});
