@@ -74,6 +74,9 @@ def run_round(system: BenchSystem, fleet: Fleet, streams: int, options: argparse
     if not fleet.run(lambda: all(answer.done for answer in answers), 3 * length / options.rate):
         unfinished = sum(not answer.done for answer in answers)
         print(f"  {unfinished} streams did not end in time", file=sys.stderr)
+    lost = [answer for answer in answers if answer.problems or answer.text != said[answer.rid]]
+    for answer in lost[:5]:
+        print(f"  LOST {answer.rid}: {answer.length} characters, {answer.problems}, {answer.done}", file=sys.stderr)
     delays = _delays(answers, emitted, window)
     num_emitted = streams * options.rate * options.seconds
     return Round(
@@ -85,7 +88,7 @@ def run_round(system: BenchSystem, fleet: Fleet, streams: int, options: argparse
         delay_p99_ms=round(percentile(delays, 99), 1),
         delay_max_ms=round(max(delays, default=float("nan")), 1),
         submits_per_s=round(streams / (begun_at - started_at), 1),
-        lost=sum(bool(answer.problems) or answer.text != said[answer.rid] for answer in answers),
+        lost=len(lost),
         processes=processes,
     )
 

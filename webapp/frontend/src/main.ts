@@ -106,6 +106,7 @@ class ChatPage {
       conversation.updated_ms = Date.now();
     });
     this.requests.begin(id, answer);
+    this.painter.now();
     this.transcript.toEnd();
     this.composer.focus();
   }
@@ -214,6 +215,12 @@ class Painter {
     this.schedule();
   }
 
+  /** For what the user just did: a key pressed right after must find the page changed. */
+  now(): void {
+    this.pending = "all";
+    this.run();
+  }
+
   one(messageId: string): void {
     if (this.pending !== "all") this.pending.add(messageId);
     this.schedule();
@@ -229,8 +236,9 @@ class Painter {
 
   private run(): void {
     const { pending } = this;
-    this.pending = new Set();
     this.scheduled = false;
+    if (pending !== "all" && pending.size === 0) return;
+    this.pending = new Set();
     const start_ms = performance.now();
     this.paint(pending);
     const now_ms = performance.now();
