@@ -29,6 +29,7 @@ class Settings(BaseModel):
     model: str = Field("smollm2-135m", description="The model a worker serves: a catalogue name, folder, GGUF, hub id.")
     served_name: str = Field("", description="The name under which it is served; empty: derived from `model`.")
     engine: str = Field("auto", pattern="^(auto|transformers|openvino)$", description="Engine adapter.")
+    dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Precision of the transformers engine.")
     chat_template: str = Field("", description="Named template for models without one: vicuna-v1.1, alpaca, plain.")
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
     context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")
@@ -70,7 +71,8 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     fields = {variable_of(name): name for name in Settings.model_fields}
     for variable in environment:
         if variable.startswith(PREFIX) and variable not in fields:
-            near = difflib.get_close_matches(variable, fields, n=1, cutoff=0.0)[0]
+            bare = {name.removeprefix(PREFIX): name for name in fields}
+            near = bare[difflib.get_close_matches(variable.removeprefix(PREFIX), bare, n=1, cutoff=0.0)[0]]
             raise ConfigurationError(f"unknown setting {variable}; did you mean {near}? Unset it or rename it.")
     values: dict[str, Any] = {name: environment[v] for v, name in fields.items() if environment.get(v)}
     values.update({name: value for name, value in overrides.items() if value is not None})

@@ -38,6 +38,7 @@ def serve(settings: Settings) -> None:
         "context_tokens": settings.context_tokens,
         "cache_gib": settings.cache_gib,
         "state_dir": settings.state_dir,
+        "dtype": settings.dtype,
     }
     log.info(create_engine(source, **options)[1])  # type: ignore[arg-type]
     engine = SupervisedEngine(lambda: create_engine(source, **options)[0], stall_s=settings.stall_s)  # type: ignore[arg-type]

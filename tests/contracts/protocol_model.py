@@ -264,7 +264,7 @@ class Reader:
 class World:
     """One episode."""
 
-    def __init__(self, server: EmbeddedServer, seed: int, faults: Faults, *, workers: int = 3, requests: int = 3) -> None:
+    def __init__(self, server: EmbeddedServer, seed: int, faults: Faults) -> None:
         self.server, self.faults = server, faults
         self.random = random.Random(seed)
         self.keys = Keys(f"w{uuid.uuid4().hex[:10]}")
@@ -278,9 +278,9 @@ class World:
         self.readers: list[Reader] = []
         self._next_worker = 0
         self._broken: set[str] = set()
-        for _ in range(workers):
+        for _ in range(3):
             self.add_worker()
-        rids = [f"r{i}" for i in range(requests)] + ([self.poison_rid] if faults.poison else [])
+        rids = [f"r{i}" for i in range(3)] + ([self.poison_rid] if faults.poison else [])
         for rid in rids:
             options = SamplingOptions(max_new_tokens=self.random.randint(10, 60))
             request = ChatRequest(rid, "u", MODEL, (Message("user", rid),), options)
@@ -422,8 +422,9 @@ class World:
 
     def _deliver(self, message: dict[str, Any]) -> None:
         event = Event.decode(message["data"])
+        channel = message["channel"].decode()
         for reader in self.readers:
-            if message["channel"].decode() == self.keys.events(reader.rid) and not self.chance(self.faults.drop_message):
+            if channel == self.keys.events(reader.rid) and not self.chance(self.faults.drop_message):
                 reader.inbox.append(event)
 
     def cut(self) -> None:
