@@ -36,6 +36,7 @@ class Round:
     streams: int
     tokens_per_s: float  # received by all clients, in the window
     rate_reached: float  # of what the engine was asked to emit
+    tokens_per_event: float  # above 1 the relay has coalesced: somebody was late
     delay_p50_ms: float
     delay_p95_ms: float
     delay_p99_ms: float
@@ -83,6 +84,7 @@ def run_round(system: BenchSystem, fleet: Fleet, streams: int, options: argparse
         streams=streams,
         tokens_per_s=round(len(delays) / options.seconds, 1),
         rate_reached=round(len(delays) / num_emitted, 3),
+        tokens_per_event=round(sum(a.length for a in answers) / max(1, sum(len(a.arrivals) for a in answers)), 2),
         delay_p50_ms=round(percentile(delays, 50), 1),
         delay_p95_ms=round(percentile(delays, 95), 1),
         delay_p99_ms=round(percentile(delays, 99), 1),
@@ -120,18 +122,15 @@ def idle_client_bytes(system: BenchSystem, fleet: Fleet, count: int) -> float:
 
 
 def show(rounds: list[Round], idle_bytes: float) -> None:
+    columns = ("streams", "tokens/s", "rate", "per event", "p50 ms", "p95 ms", "p99 ms", "max ms", "lost", "µs/token")
     print(f"\nidle client: {idle_bytes / 1024:.1f} KiB of the web process")
-    print(
-        f"{'streams':>7} {'tokens/s':>9} {'rate':>6} {'p50 ms':>7} {'p95 ms':>7} {'p99 ms':>7} {'max ms':>7} {'lost':>4}"
-        f"  {'µs/token':>8}  CPU % of a core and RSS MiB"
-    )
+    print("".join(f"{column:>10}" for column in columns), "  CPU % of a core, RSS MiB")
     for r in rounds:
-        usage = "  ".join(f"{name} {p['cpu_percent']:.0f}% {p['rss_mib']:.0f}" for name, p in r.processes.items())
-        print(
-            f"{r.streams:>7} {r.tokens_per_s:>9.0f} {r.rate_reached:>6.1%} {r.delay_p50_ms:>7.1f} {r.delay_p95_ms:>7.1f}"
-            f" {r.delay_p99_ms:>7.1f} {r.delay_max_ms:>7.1f} {r.lost:>4}  {r.cpu_us_per_token:>8.0f}  {usage}",
-            flush=True,
-        )
+        delays = (r.delay_p50_ms, r.delay_p95_ms, r.delay_p99_ms, r.delay_max_ms)
+        values = (r.streams, r.tokens_per_s, f"{r.rate_reached:.1%}", r.tokens_per_event, *delays, r.lost)
+        usage = (f"{name} {p['cpu_percent']:.0f}% {p['rss_mib']:.0f}" for name, p in r.processes.items())
+        print("".join(f"{value:>10}" for value in (*values, round(r.cpu_us_per_token))), "  " + ", ".join(usage))
+    sys.stdout.flush()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Round], float]:

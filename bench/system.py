@@ -59,6 +59,9 @@ class BenchSystem:
     ) -> None:
         for role in list(self._children):
             self.end(role)
+            if error is not None:
+                words = (self.folder / f"{role}.log").read_text(errors="replace")[-2000:]
+                print(f"last words of {role}:\n{words}", file=sys.stderr)
         self.redis.close()
         self.server.stop()
 

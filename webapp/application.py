@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import orjson
 from flask import Flask
 from flask_socketio import SocketIO
 
@@ -46,8 +47,18 @@ def create_app(settings: Settings, *, async_mode: str = "gevent") -> tuple[Flask
         ping_timeout=20,
     )
 
+    engine = socketio.server.eio
+    if async_mode == "gevent":
+        from webapp.websocket import WebSocket
+
+        engine._async = {**engine._async, "websocket": WebSocket}
+
     def emit(sid: str, event: str, payload: dict[str, Any]) -> None:
-        socketio.server.emit(event, payload, to=sid, namespace="/")
+        # What `socketio.server.emit(event, payload, to=sid)` sends, without its search for rooms and binary parts: the
+        # packet of a Socket.IO event (2) in the default namespace. It halves the cost of a token.
+        connection = socketio.server.manager.eio_sid_from_sid(sid, "/")
+        if connection is not None:
+            engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
 
     relay = Relay(
         requests,

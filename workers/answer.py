@@ -51,11 +51,13 @@ class Answer:
         self.extend(token_ids)
 
     def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
-        """(ids, text offset, text) from token `token_offset` on; at the end: no ids, and what `finish` released."""
+        """(ids, text offset, text) from token `token_offset` on. What `finish` released belongs to no token: it travels
+        with the terminal event, so it is in no slice."""
         if not 0 <= token_offset <= len(self.token_ids):
             raise ValueError(f"token offset {token_offset} is not within 0..{len(self.token_ids)}")
         start = self._ends[token_offset - 1] if token_offset else 0
-        return tuple(self.token_ids[token_offset:]), start, self._text[start:]
+        end = self._ends[-1] if self._ends else 0
+        return tuple(self.token_ids[token_offset:]), start, self._text[start:end]
 
     def finish(self) -> str:
         """No token follows: returns the text held back until now. A second call returns nothing."""

@@ -22,10 +22,12 @@ def worker(
     redis_url: Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of caches and logs.")] = None,
     log_format: Annotated[str | None, typer.Option(help="human or json.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a worker here can serve.")] = False,
 ) -> None:
     """Serve one model from this process. Every option is also a CHATSERVER_* variable."""
     become(
         "workers",
+        check=check,
         model=model,
         engine=engine,
         served_name=name,

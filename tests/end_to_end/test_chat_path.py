@@ -205,6 +205,19 @@ def cli(system: System, *arguments: str, stdin: str | None = None) -> subprocess
     )
 
 
+def test_the_health_probes_tell_a_serving_process_from_a_missing_one(system: System, chat_url: str) -> None:
+    port = chat_url.rsplit(":", 1)[1]
+    assert cli(system, "worker", "--check").returncode == 0
+    assert cli(system, "web", "--check", "--port", port).returncode == 0
+    refused = cli(system, "web", "--check", "--port", "1")
+    assert refused.returncode == 1 and "port 1" in refused.stdout
+    system.environment["CHATSERVER_NAMESPACE"] += "-other"
+    try:
+        assert "no worker" in cli(system, "worker", "--check").stdout
+    finally:
+        system.environment["CHATSERVER_NAMESPACE"] = system.environment["CHATSERVER_NAMESPACE"].removesuffix("-other")
+
+
 def test_the_command_line_needs_no_web_process(system: System) -> None:
     assert cli(system, "send", "What is the capital of France?", "--model", "echo").stdout.strip() == (
         "What is the capital of France?"

@@ -13,7 +13,9 @@ def queue(redis_client: redis.Redis, namespace: str) -> RequestQueue:
     return RequestQueue(redis_client, Keys(namespace), "m")
 
 
-def enqueue(queue: RequestQueue, rid: str, user: str = "ann", base: int = 0, force: bool = False, **limits: int) -> bool:
+def enqueue(
+    queue: RequestQueue, rid: str, user: str = "ann", base: int = 0, force: bool = False, **limits: int
+) -> bool:
     limits = {"max_queue": 100, "max_user": 100} | limits
     return queue.enqueue(rid, user, b"payload", base=base, force=force, **limits)
 

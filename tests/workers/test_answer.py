@@ -39,11 +39,14 @@ def test_what_push_and_finish_return_is_the_text(case: tuple[TextDecoder, list[i
 def test_slices_from_any_offset_put_the_answer_together(
     case: tuple[TextDecoder, list[int], list[str]], offset: int
 ) -> None:
-    answer = finished(*case)
+    decoder, token_ids, stop = case
+    answer = Answer(decoder, stop)
+    answer.extend(token_ids)
+    tail = answer.finish()
     offset = min(offset, len(answer.token_ids))
     ids, start, text = answer.slice_from(offset)
     assert list(ids) == answer.token_ids[offset:]
-    assert answer.text[:start] + text == answer.text
+    assert answer.text[:start] + text + tail == answer.text
 
 
 @given(cases, st.integers(0, 40))
@@ -88,7 +91,8 @@ def test_a_stop_string_that_began_is_released_at_the_end() -> None:
     answer.extend(SMOLLM2.tokenizer.encode("do not STOP", add_special_tokens=False).ids)
     assert answer.text == "do not "
     assert answer.finish() == "STOP"
-    assert answer.slice_from(len(answer.token_ids)) == ((), len("do not "), "STOP")
+    assert answer.slice_from(len(answer.token_ids)) == ((), len("do not "), "")
+    assert answer.slice_from(0)[2] == "do not ", "the tail would stand in the journal twice"
 
 
 def test_an_offset_beyond_the_answer_is_named() -> None:
