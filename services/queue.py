@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from services.errors import Busy, UserLimit
 from services.protocol import GROUP, Keys
@@ -46,19 +46,21 @@ class Pending:
 
 
 def _entry(raw: Sequence[Any], count: int) -> Entry:
+    """An entry as it is, also a malformed one: its worker files that under the dead letters."""
     fields = dict(zip(raw[1][::2], raw[1][1::2], strict=True))
+    base = fields.get(b"base", b"0")
     return Entry(
         raw[0].decode(),
-        fields[b"rid"].decode(),
-        fields[b"user"].decode(),
-        fields[b"payload"],
-        int(fields[b"base"]),
+        fields.get(b"rid", b"").decode(errors="replace"),
+        fields.get(b"user", b"").decode(errors="replace"),
+        fields.get(b"payload", b""),
+        int(base) if base.isdigit() else 0,
         count,
     )
 
 
 class RequestQueue:
-    """The work queue of one model. Every method is one command; none retries."""
+    """The work queue of one model. Every method is one round trip; none retries."""
 
     def __init__(self, redis: Redis, keys: Keys, model: str) -> None:
         self._redis = redis
@@ -171,6 +173,24 @@ class RequestQueue:
         """Renew, raise or hand back an entry; False when this worker does not own it any more."""
         keys = [self._requests]
         return bool(_HOLD(self._redis, keys, entry.entry_id, wid, entry.count, action, new_count)[0] == b"OK")
+
+    def renew(self, entries: Sequence[Entry], wid: str) -> list[bool]:
+        """Renew many entries in one round trip; for each, whether this worker still owns it.
+
+        One `hold` after the other kept a worker with 1,000 requests from its tokens for a quarter of a second.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for entry in entries:
+            pipe.execute_command(*_HOLD.command([self._requests], (entry.entry_id, wid, entry.count, "renew", 0)))
+        owned = []
+        for entry, reply in zip(entries, pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(reply, NoScriptError):
+                owned.append(self.hold(entry, wid, "renew"))
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                owned.append(reply[0] == b"OK")
+        return owned
 
     def ack(self, entry: Entry, reason: str = "") -> bool:
         """Forget an entry whose request has ended; a `reason` files it under the dead letters."""

@@ -8,6 +8,7 @@ All of it runs in greenlets (or threads) of one process; `spawn` and `sleep` com
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class Relay:
         self._pubsub: Any = None
         self._watches: dict[str, Watch] = {}
         self._dirty: set[str] = set()
+        self._woken = threading.Event()  # something is dirty
         self._stopping = False
 
     def start(self) -> None:
@@ -114,7 +116,7 @@ class Relay:
         if watch.follower.user != user:
             raise Forbidden(f"request {rid} belongs to another user")
         watch.views[sid] = View(sid, offset, nonce, acked=offset)
-        self._dirty.add(rid)
+        self._touch(rid)
         if len(watch.views) == 1:
             self._subscribe(watch)
         if watch.status is not None and not watch.done:
@@ -143,7 +145,7 @@ class Relay:
         view = watch.views.get(sid) if watch else None
         if view is not None and view.sent is not None:
             view.acked = max(view.acked, min(offset, view.sent))
-            self._dirty.add(rid)
+            self._touch(rid)
 
     # -- from Redis ----------------------------------------------------------------------------------------------
 
@@ -268,7 +270,7 @@ class Relay:
                     self._rewind(rid, view, event.offset, event.nonce)
             elif isinstance(event, Done):
                 watch.done = event
-        self._dirty.add(rid)
+        self._touch(rid)
 
     def _emit_status(self, sid: str, rid: str, status: Status) -> None:
         payload: dict[str, Any] = {"id": rid, "state": status.state}
@@ -282,14 +284,20 @@ class Relay:
             self._emit(view.sid, "rewind", {"id": rid, "offset": offset, "nonce": nonce})
 
     def _send(self) -> None:
-        """The one sender: every few milliseconds, a slice to each socket that has text to come."""
+        """The one sender: a slice to each socket that has text to come, at once after silence, else at intervals."""
         while not self._stopping:
-            self._sleep(self._interval_s)
+            self._woken.wait(TICK_S)
+            self._woken.clear()
             dirty, self._dirty = self._dirty, set()
             for rid in dirty:
                 watch = self._watches.get(rid)
                 if watch is not None and watch.follower.reader.ready:
                     self._send_watch(rid, watch)
+            self._sleep(self._interval_s)
+
+    def _touch(self, rid: str) -> None:
+        self._dirty.add(rid)
+        self._woken.set()
 
     def _send_watch(self, rid: str, watch: Watch) -> None:
         reader = watch.follower.reader

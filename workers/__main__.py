@@ -17,6 +17,7 @@ from services.logs import configure_logging
 from services.protocol import Keys, check_name
 from services.registry import Registry
 from services.settings import Settings, load_settings
+from workers.engine_process import EngineProcess
 from workers.planner import ChatPlanner
 from workers.select_engine import create_engine
 from workers.tokenization import load_tokenizer
@@ -41,7 +42,7 @@ def serve(settings: Settings) -> None:
         "dtype": settings.dtype,
     }
     log.info(create_engine(source, **options)[1])  # type: ignore[arg-type]
-    engine = SupervisedEngine(lambda: create_engine(source, **options)[0], stall_s=settings.stall_s)  # type: ignore[arg-type]
+    engine = SupervisedEngine(lambda: EngineProcess(source, **options), stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
     redis = connect(settings.redis_url, role="worker")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from services.errors import ProtocolError
 from services.journal import Begun, Journal, Refused
-from services.protocol import ChatRequest, Event
+from services.protocol import NAME, ChatRequest, Event
 from services.queue import Entry, RequestQueue
 
 MAX_BEGINS = 20  # in all, whatever progress was made between
@@ -123,6 +123,9 @@ def _begin(journal: Journal, request: ChatRequest, entry: Entry, nonce: str, rul
 
 def _refuse_undecodable(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules, why: str) -> None:
     """A payload of another version must end for its readers too, not loop from worker to worker."""
+    if not (NAME.fullmatch(entry.rid) and entry.user):
+        queue.ack(entry, reason="protocol")  # nobody of ours wrote this: there is no answer to end
+        return
     request = ChatRequest(entry.rid, entry.user, queue.model, ())
     nonce = secrets.token_hex(8)
     reply = _begin(journal, request, entry, nonce, rules)

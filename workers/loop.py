@@ -241,6 +241,9 @@ class WorkerLoop:
                 running.restart = "engine"  # it died this moment
             else:
                 running.ending = self._ending(running, "failed", error.code, error.message)
+        except Exception:  # a request that we cannot even plan ends; the worker and its neighbours live on
+            log.exception("planning failed", extra={"rid": held.rid})
+            running.ending = self._ending(running, "failed", "internal", "the worker failed on it; its log says why")
 
     def _submit(self, running: Running, plan: Plan, done: list[int], remaining: int, now: float) -> None:
         sampling = replace(plan.sampling, max_new_tokens=remaining)
@@ -298,8 +301,10 @@ class WorkerLoop:
         return not self.running or now - max(self._engine.progress(), self._busy_at) < self._stall_s
 
     def _renew(self, now: float) -> None:
-        for running in list(self.running.values()):
-            if not self._queue.hold(running.held.entry, self._rules.wid, "renew"):
+        held = list(self.running.values())
+        owned = self._queue.renew([running.held.entry for running in held], self._rules.wid)
+        for running, still_ours in zip(held, owned, strict=True):
+            if not still_ours:
                 log.warning("lost the lease; stopping", extra={"rid": running.held.rid})
                 self._forget(running)
             elif now - running.heard_at >= BEAT_S:

@@ -179,7 +179,7 @@ class ModelEngine:
             on_event(EngineEvent(request_id, (ids[-1],), "finished" if ended else None, "length" if ended else ""))
 
 
-class Poison(Exception):
+class Poison(BaseException):
     """What a request does to a worker that plans it."""
 
 

@@ -1,0 +1,296 @@
+"""The loop body against a real server: bad requests end with a code, and the worker lives on."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from bench.synthetic_worker import EchoText, plan
+from services.errors import EngineError, PromptTooLong
+from services.journal import Head, Journal
+from services.protocol import ChatRequest, Keys, Message
+from services.queue import RequestQueue
+from services.requests import Requests
+from workers.assignment import Rules
+from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.loop import Plan, WorkerLoop
+
+WID = "w1"
+
+
+class HandEngine:
+    """An engine that does what the test says."""
+
+    name, description = "hand", ""
+    limits = ModelLimits(0x110000, 1000, 2, frozenset())
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, tuple[list[int], Sampling, OnEvent]] = {}
+        self.lives = True
+        self.refusal: Exception | None = None
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def alive(self) -> bool:
+        return self.lives
+
+    def progress(self) -> float:
+        return 0.0
+
+    def submit(self, request_id: str, prompt: list[int], sampling: Sampling, on_event: OnEvent) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.jobs[request_id] = (list(prompt), sampling, on_event)
+
+    def cancel(self, request_id: str) -> None:
+        self.jobs.pop(request_id, None)
+
+    def emit(self, text: str = "", outcome: str | None = None, reason: str = "", message: str = "") -> None:
+        """The same to everything that runs."""
+        for request_id, (_, _, on_event) in list(self.jobs.items()):
+            if outcome:
+                del self.jobs[request_id]
+            on_event(EngineEvent(request_id, tuple(map(ord, text)), outcome, reason, message))  # type: ignore[arg-type]
+
+
+class Bench:
+    """A loop with its server, its engine and a front end."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self.keys = Keys(namespace)
+        self.redis = client
+        client.sadd(self.keys.models, "m")
+        self.requests = Requests(client, self.keys)
+        self.queue = RequestQueue(client, self.keys, "m")
+        self.journal = Journal(client, self.keys)
+        self.engine = HandEngine()
+        self.events: list[EngineEvent] = []
+        self.plan = plan
+        self.loop = self.new_loop(WID, 0.0)
+
+    def new_loop(self, wid: str, now: float) -> WorkerLoop:
+        return WorkerLoop(
+            self.redis,
+            self.queue,
+            self.journal,
+            self.engine,  # type: ignore[arg-type]
+            lambda request: self.plan(request),
+            Rules(wid, 3, 60_000),
+            lease_s=3.0,
+            stall_s=10.0,
+            slots=2,
+            on_event=self.events.append,
+            now=now,
+        )
+
+    def ask(self, rid: str, text: str = "hello") -> None:
+        self.requests.submit(ChatRequest(rid, "ann", "m", (Message("user", text),)))
+
+    def accept(self, now: float = 0.0) -> None:
+        entry = self.queue.take(WID, 0)
+        assert entry is not None
+        self.loop.accept(entry, now)
+
+    def settle(self, now: float = 0.0) -> None:
+        while self.events:
+            self.loop.engine_event(self.events.pop(0))
+        self.loop.flush(now)
+        self.loop.flush(now)  # a script that the server did not know is taught in the first
+
+    def head(self, rid: str) -> Head:
+        head = self.journal.head(rid)
+        assert head is not None
+        return head
+
+    def text(self, rid: str) -> str:
+        read = self.journal.read(rid)
+        assert read is not None
+        return "".join(event.text for event in read[1])
+
+
+@pytest.fixture
+def bench(redis_client: redis.Redis, namespace: str) -> Iterator[Bench]:
+    yield Bench(redis_client, namespace)
+
+
+def test_tokens_are_journalled_and_the_entry_acknowledged_after_the_end(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hel")
+    bench.settle()
+    assert bench.text("r1") == "hel" and bench.queue.holds("r1")
+    bench.engine.emit("lo", "finished", "stop")
+    bench.settle()
+    assert bench.text("r1") == "hello" and bench.head("r1").status == "finished"
+    assert not bench.queue.holds("r1") and bench.loop.running == {} and bench.loop.tokens == 5
+
+
+def test_what_the_planner_refuses_ends_with_its_code(bench: Bench) -> None:
+    def refuse(request: ChatRequest) -> Plan:
+        raise PromptTooLong("the prompt has 9 tokens")
+
+    bench.plan = refuse
+    bench.ask("r1")
+    bench.accept()
+    bench.settle()
+    assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "prompt_too_long")
+    assert bench.engine.jobs == {}
+
+
+def test_a_bug_in_planning_ends_one_request_and_not_the_worker(bench: Bench) -> None:
+    bench.plan = lambda request: 1 // 0  # type: ignore[assignment,return-value]
+    bench.ask("r1")
+    bench.accept()
+    bench.settle()
+    assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "internal")
+    bench.plan = plan
+    bench.ask("r2")
+    bench.accept()
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert bench.text("r2") == "hello"
+
+
+def test_an_engine_error_ends_the_request_with_its_code_and_keeps_its_text(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hel")
+    bench.engine.emit("", "failed", "out_of_memory", "no room")
+    bench.settle()
+    assert bench.text("r1") == "hel" and bench.head("r1").code == "out_of_memory"
+
+
+def test_a_lost_engine_is_no_end_the_answer_goes_on_in_the_next_one(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hel")
+    bench.settle()
+    bench.engine.lives = False
+    bench.engine.emit("", "failed", ENGINE_LOST)
+    bench.settle()
+    assert bench.head("r1").status == "running" and bench.engine.jobs == {}
+    bench.engine.lives = True
+    bench.settle()
+    ((prompt, sampling, _),) = bench.engine.jobs.values()
+    assert prompt == [5, *map(ord, "hello"), *map(ord, "hel")] and sampling.max_new_tokens == 2
+    bench.engine.emit("lo", "finished", "stop")
+    bench.settle()
+    assert bench.text("r1") == "hello" and bench.head("r1").begins == 2
+
+
+def test_an_engine_that_dies_at_submission_is_waited_for(bench: Bench) -> None:
+    bench.engine.refusal, bench.engine.lives = EngineError("restarting"), False
+    bench.ask("r1")
+    bench.accept()
+    bench.settle()
+    assert bench.head("r1").status == "running"
+    bench.engine.refusal, bench.engine.lives = None, True
+    bench.settle()
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert bench.head("r1").status == "finished"
+
+
+def test_a_complete_journal_is_ended_without_the_engine(bench: Bench) -> None:
+    """The first worker died between its last token and the end."""
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hello")
+    bench.settle()
+    (seen,) = bench.queue.pending()
+    successor = bench.new_loop("w2", 0.0)
+    entry = bench.queue.reclaim(seen, "w2")
+    assert entry is not None
+    bench.engine.jobs.clear()
+    successor.accept(entry, 0.0)
+    successor.flush(0.0)
+    assert bench.engine.jobs == {} and bench.text("r1") == "hello"
+    assert (bench.head("r1").status, bench.head("r1").code) == ("finished", "length")
+
+
+def test_a_cancelled_request_leaves_the_engine_at_the_wake_up(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hel")
+    bench.settle()
+    assert bench.requests.cancel("r1", "ann") == "cancelled"
+    bench.loop.cancelled("r1")
+    assert bench.engine.jobs == {} and bench.loop.running == {} and not bench.queue.holds("r1")
+
+
+def test_a_cancel_without_wake_up_is_found_at_the_next_token(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.journal.cancel("r1", "ann")
+    bench.engine.emit("hel")
+    bench.settle()
+    assert bench.engine.jobs == {} and not bench.queue.holds("r1") and bench.text("r1") == ""
+
+
+def test_a_malformed_entry_is_a_dead_letter(bench: Bench) -> None:
+    bench.queue.make_group()
+    bench.redis.xadd(bench.keys.requests("m"), {"surprise": "1"})
+    bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": '{"v":99}', "base": "x"})
+    bench.accept()
+    bench.accept()
+    assert bench.queue.dead_length() == 2 and bench.queue.length() == 0 and bench.loop.running == {}
+    assert (bench.head("r9").status, bench.head("r9").code) == ("failed", "protocol")
+
+
+def test_leases_are_taken_over_only_after_they_ran_out(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    for now in (0.1, 1.0, 2.9):
+        other.keep(now)
+    assert other.running == {}
+    other.keep(3.2)
+    assert set(other.running) == {"r1"}
+    bench.loop.keep(3.2)
+    assert bench.loop.running == {}, "the former owner learns it at its next renewal"
+
+
+def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
+    """All leases look expired then: their owners renew first."""
+    bench.ask("r1")
+    bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    other.disconnected(10.0)
+    other.keep(12.9)
+    assert other.running == {}
+    other.keep(13.1)
+    assert set(other.running) == {"r1"}
+
+
+def test_a_hung_engine_loses_its_leases(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept(now=100.0)
+    bench.loop.keep(102.0)
+    renewed = bench.loop._renewed_at
+    bench.loop.keep(111.0)
+    assert bench.loop._renewed_at == renewed == 102.0
+
+
+def test_two_suspects_never_share_a_worker(bench: Bench) -> None:
+    for rid in ("r1", "r2"):
+        bench.ask(rid)
+        bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    other.keep(4.0)
+    assert len(other.running) == 1 and next(iter(other.running.values())).held.suspect
+    bench.engine.emit("he")
+    while bench.events:
+        other.engine_event(bench.events.pop(0))
+    other.flush(4.0)
+    other.flush(4.0)
+    other.keep(4.1)
+    assert len(other.running) == 2, "the first has produced a token: it is no suspect any more"
+
+
+def test_the_echo_text_of_the_synthetic_worker_keeps_the_transcripts_rules() -> None:
+    text = EchoText()
+    text.replay([97, 98])
+    assert text.push(0x1D11E) == "𝄞"
+    assert text.slice_from(1) == ((98, 0x1D11E), 1, "b𝄞") and text.slice_from(3) == ((), 3, "")
