@@ -52,7 +52,7 @@ venv: .venv/.dev ## the virtual environment, with the tools of development
 	@touch $@
 
 # The page is built by Node 20+: the system's, else the one that a PyPI package carries.
-SYSTEM_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes)
+SYSTEM_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes)
 NODE_PATH := $(if $(SYSTEM_NODE),$(PATH),$(CURDIR)/$(BIN):$(PATH))
 PAGE_SOURCES := $(shell find webapp/frontend -name node_modules -prune -o -name dist -prune -o -type f -print)
 
