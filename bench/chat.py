@@ -3,6 +3,7 @@
 Closed-loop clients ask for greedy answers of a fixed length, through the path (socket → queue → worker → journal →
 relay → socket) and from the same engine called in this process. Both sides get the same prompts, take turns, and idle
 while the other runs, so that their ratio means something on a noisy machine; the table gives the median over rounds.
+The clients of a side start one after the other over a second: in lockstep, each would wait for the prompts of all.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from bench.load_client import Answer, Client, Fleet
-from bench.system import BenchSystem, CpuMeter, percentile
+from bench.system import BenchSystem, CpuMeter, children, percentile
 from services.catalogue import resolve
 from services.protocol import Message
 from workers.engine import Engine, EngineEvent, Sampling
@@ -29,6 +30,7 @@ from workers.select_engine import create_engine
 from workers.tokenization import ChatTokenizer, load_tokenizer
 
 TIMEOUT_S = 120.0
+START_OVER_S = 1.0
 SUBJECTS = ("rivers", "bridges", "volcanoes", "glaciers", "clocks", "sailing", "printing", "bees", "maps", "bread")
 PLACES = ("Norway", "Peru", "Japan", "Kenya", "Canada", "Portugal", "Vietnam", "Iceland", "Egypt", "Chile")
 
@@ -96,9 +98,10 @@ def run_engine(engine: Engine, tokenizer: ChatTokenizer, clients: int, prompts: 
                 over.set()
 
     started = time.monotonic()
-    with lock:
-        for _ in range(min(clients, len(prompts))):
+    for _ in range(clients):
+        with lock:
             submit()
+        time.sleep(START_OVER_S / clients)
     if not over.wait(TIMEOUT_S) or failed:
         raise RuntimeError(f"the engine alone did not answer all of {len(prompts)} prompts: {failed[:1]}")
     cell.elapsed_s = time.monotonic() - started
@@ -122,11 +125,14 @@ def run_path(system: BenchSystem, fleet: Fleet, model: str, clients: int, prompt
             submit(client)
 
     roles = {role: system.process(role) for role in ("valkey", "worker", "web")}
+    for child in children(roles["worker"]):
+        roles["engine"] = child
     meter = CpuMeter({**roles, "clients": psutil.Process()})
     started = time.monotonic()
-    for client in fleet.clients[: min(clients, len(prompts))]:
+    for client in fleet.clients[:clients]:
         client.on_done = ended
         submit(client)
+        fleet.run(lambda: False, START_OVER_S / clients)
     if not fleet.run(lambda: not waiting and all(answer.done for answer in answers), TIMEOUT_S):
         raise RuntimeError(f"{sum(not answer.done for answer in answers)} answers did not end within {TIMEOUT_S:g} s")
     cell.elapsed_s = time.monotonic() - started
@@ -245,7 +251,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Comparison]:
                 for clients in options.clients:
                     if time.monotonic() > deadline and pairs[options.clients[-1]]:
                         continue
-                    prompts = make_prompts(max(options.requests * clients, 4), 1000 * number + clients)
+                    prompts = make_prompts(clients * max(options.requests, 4 // clients), 1000 * number + clients)
                     path = run_path(system, fleet, source.name, clients, prompts, options.tokens)
                     alone = run_engine(engine, tokenizer, clients, prompts, options.tokens)
                     pairs[clients].append((path, alone))

@@ -126,6 +126,11 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """The Python processes that it started, without the helpers of `multiprocessing`."""
+    return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
 def percentile(values: list[float], percent: float) -> float:
     """Nearest rank; nan of nothing."""
     ordered = sorted(values)

@@ -57,6 +57,7 @@ class Watch:
     status: Status | None = None
     done: Done | None = None
     polling: bool = False
+    sent_at: float = 0.0
 
 
 class Relay:
@@ -284,16 +285,25 @@ class Relay:
             self._emit(view.sid, "rewind", {"id": rid, "offset": offset, "nonce": nonce})
 
     def _send(self) -> None:
-        """The one sender: a slice to each socket that has text to come, at once after silence, else at intervals."""
+        """The one sender: a slice to each socket that has text to come, at once after silence, else at intervals.
+
+        It rests a little between its rounds, so that what a step of the engine publishes leaves in one of them.
+        """
         while not self._stopping:
             self._woken.wait(TICK_S)
             self._woken.clear()
             dirty, self._dirty = self._dirty, set()
+            now = time.monotonic()
             for rid in dirty:
                 watch = self._watches.get(rid)
-                if watch is not None and watch.follower.reader.ready:
+                if watch is None or not watch.follower.reader.ready:
+                    continue
+                if now - watch.sent_at < self._interval_s:
+                    self._touch(rid)
+                else:
+                    watch.sent_at = now
                     self._send_watch(rid, watch)
-            self._sleep(self._interval_s)
+            self._sleep(self._interval_s / 4)
 
     def _touch(self, rid: str) -> None:
         self._dirty.add(rid)

@@ -76,9 +76,13 @@ class Assignment:
             ids[event.off :] = event.ids if event.kind == "tokens" else ids[event.off :]
         return ids
 
+    def behind(self, transcript: Transcript) -> bool:
+        """Whether there are tokens that are not journalled yet."""
+        return self.journalled < len(transcript.token_ids)
+
     def next_event(self, transcript: Transcript) -> Event | None:
         """What is not journalled yet, as one event; None when nothing is."""
-        if self.journalled >= len(transcript.token_ids):
+        if not self.behind(transcript):
             return None
         ids, toff, text = transcript.slice_from(self.journalled)
         return Event("tokens", self.nonce, self.journalled, toff, ids, text)

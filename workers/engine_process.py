@@ -1,31 +1,37 @@
-"""Any engine adapter in a process of its own, behind the interface of `workers.engine`.
+"""Any engine adapter in a process of its own, behind the interface of `workers.engine`. Made by `workers.__main__`.
 
 OpenVINO GenAI holds the interpreter lock for a whole step (40 ms at 16 sequences): beside it in one process, every
 system call of the worker's own threads costs a step, and 16 questions that arrive together wait a second for their
 begin. Apart, the worker answers between steps; a native crash ends one engine instead of the worker, and a hung one
 can be killed.
 
-The two ends of a pipe: commands go down as tuples, events come up as they are made. The child ends when the pipe does.
+Between the two runs a socket pair with a line of JSON for each command and each event. Lines, not messages: one `recv`
+takes all that has arrived, so the child's reader needs the lock once per step, however many requests came meanwhile.
+The child ends when its socket does.
 """
 
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
+
+import orjson
 
 from services.catalogue import ModelSource
 from services.errors import ChatServerError, ConfigurationError, EngineError
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Outcome, Sampling
 from workers.running import RunningRequests
 from workers.select_engine import create_engine
 from workers.validation import check_submission
 
 HEARTBEAT_S = 0.5
 STOP_TIMEOUT_S = 35.0  # longer than an adapter takes to stop
+_READ_BYTES = 65_536
 
 
 class EngineProcess:
@@ -38,8 +44,7 @@ class EngineProcess:
         self._limits: ModelLimits | None = None
         self.description = self._unstarted.description
         self._running = RunningRequests()
-        self._sending = threading.Lock()
-        self._pipe: Connection | None = None
+        self._line: _Line | None = None
         self._process: Any = None
         self._reader: threading.Thread | None = None
         self._alive = False
@@ -54,52 +59,53 @@ class EngineProcess:
         return self._limits or self._unstarted.limits
 
     def start(self) -> None:
+        ours, theirs = socket.socketpair()
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, self._source, self._options), name=f"engine-{self.name}", daemon=True
         )
         self._process.start()
         theirs.close()
-        try:
-            kind, *rest = self._pipe.recv()
-        except EOFError:
-            raise ConfigurationError(f"the process of the {self.name} engine ended while it loaded the model") from None
+        self._line = _Line(ours)
+        messages = self._line.messages()
+        kind, *fields = next(messages, ["refused", f"the process of the {self.name} engine ended while it started"])
         if kind == "refused":
             self._process.join()
-            raise ConfigurationError(rest[0])
-        self.description, self._limits = rest
+            self._line.close()
+            raise ConfigurationError(fields[0])
+        self.description, limits = fields
+        self._limits = ModelLimits(**{**limits, "supports": frozenset(limits["supports"])})
         self._alive, self._progress = True, time.monotonic()
-        self._reader = threading.Thread(target=self._read, name="engine-reader", daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(messages,), name="engine-reader", daemon=True)
         self._reader.start()
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
+        if process is None or self._line is None:
             return
         self._alive = False
-        self._send("stop")
+        self._line.send("stop")
         process.join(STOP_TIMEOUT_S)
         if process.is_alive():
             process.kill()
             process.join()
         if self._reader is not None:
             self._reader.join()
-        if self._pipe is not None:
-            self._pipe.close()
+        self._line.close()
         self._running.end_all("cancelled", message="the engine was stopped")
 
     def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
-        if not self.alive():
+        if not self.alive() or self._line is None:
             raise EngineError(f"the {self.name} engine is not running; start it first")
         self._running.add(request_id, on_event)
-        if not self._send("submit", request_id, list(prompt_token_ids), sampling) and self._running.discard(request_id):
+        sent = self._line.send("submit", request_id, list(prompt_token_ids), asdict(sampling))
+        if not (sent and self.alive()) and self._running.discard(request_id):
             raise EngineError(f"the {self.name} engine ended while this request was submitted")
 
     def cancel(self, request_id: str) -> None:
-        if request_id in self._running:
-            self._send("cancel", request_id)
+        if request_id in self._running and self._line is not None:
+            self._line.send("cancel", request_id)
 
     def progress(self) -> float:
         return self._progress
@@ -107,89 +113,101 @@ class EngineProcess:
     def alive(self) -> bool:
         return self._alive
 
-    def _send(self, *command: Any) -> bool:
-        """Whether the child may still get it."""
-        assert self._pipe is not None
-        try:
-            with self._sending:
-                self._pipe.send(command)
-        except OSError:
-            return False
-        return True
-
-    def _read(self) -> None:
+    def _read(self, messages: Iterator[list[Any]]) -> None:
         """The reader thread: events until the child ends, whyever it does."""
-        assert self._pipe is not None
-        while True:
-            try:
-                message = self._pipe.recv()
-            except (EOFError, OSError):
-                break
-            if isinstance(message, EngineEvent):
+        for kind, *fields in messages:
+            if kind == "event":
                 self._progress = time.monotonic()
-                self._pass_on(message)
+                self._pass_on(*fields)
             else:
-                self._progress, alive = max(self._progress, message[0]), message[1]
-                self._alive = self._alive and alive
+                self._progress = max(self._progress, fields[0])
+                self._alive = self._alive and fields[1]
         if self._alive:
             self._alive = False
             self._running.end_all("failed", reason=ENGINE_LOST, message=f"the process of the {self.name} engine ended")
 
-    def _pass_on(self, event: EngineEvent) -> None:
-        if event.outcome is None:
-            self._running.tokens(event.request_id, event.token_ids)
+    def _pass_on(self, rid: str, token_ids: list[int], outcome: Outcome | None, reason: str, message: str) -> None:
+        if outcome is None:
+            self._running.tokens(rid, token_ids)
         else:
-            self._running.end(
-                event.request_id, event.outcome, reason=event.reason, message=event.message, token_ids=event.token_ids
-            )
+            self._running.end(rid, outcome, reason=reason, message=message, token_ids=token_ids)
+
+
+class _Line:
+    """One end of the socket pair. Any thread may send; one reads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sending = threading.Lock()
+
+    def send(self, *message: Any) -> bool:
+        """Whether the other end may still get it."""
+        line = orjson.dumps(message) + b"\n"
+        try:
+            with self._sending:
+                self._sock.sendall(line)
+        except OSError:
+            return False
+        return True
+
+    def messages(self) -> Iterator[list[Any]]:
+        """Until the other end is gone."""
+        rest = b""
+        while True:
+            try:
+                data = self._sock.recv(_READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            yield from map(orjson.loads, lines)
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 # ---- in the child
 
 
-def _serve(pipe: Connection, source: ModelSource, options: dict[str, Any]) -> None:
+def _serve(sock: socket.socket, source: ModelSource, options: dict[str, Any]) -> None:
     """The child's main: load, then obey until told to stop or until the parent is gone."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # of a whole terminal or container: the parent drains first
+        signal.signal(number, signal.SIG_IGN)  # sent to a whole terminal or container: the parent drains first
+    line = _Line(sock)
     engine = create_engine(source, **options)[0]
-    sending = threading.Lock()
-
-    def send(message: Any) -> None:
-        try:
-            with sending:
-                pipe.send(message)
-        except OSError:
-            os._exit(1)  # nobody is left to answer to
-
     try:
         engine.start()
     except ChatServerError as error:
-        return send(("refused", error.message))
-    send(("ready", engine.description, engine.limits))
-    threading.Thread(target=_beat, args=(engine, send), name="heartbeat", daemon=True).start()
-    try:
-        while _obey(engine, pipe.recv(), send):
-            pass
-    except EOFError:
-        os._exit(1)
-    engine.stop()
-    pipe.close()
+        line.send("refused", error.message)
+        return
+    limits = asdict(engine.limits)
+    line.send("ready", engine.description, {**limits, "supports": sorted(limits["supports"])})
+
+    def report(event: EngineEvent) -> None:
+        line.send("event", event.request_id, event.token_ids, event.outcome, event.reason, event.message)
+
+    def beat() -> None:
+        while line.send("beat", engine.progress(), engine.alive()):
+            time.sleep(HEARTBEAT_S)
+
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    for command in line.messages():
+        if not _obey(engine, command, report):
+            return engine.stop()
+    os._exit(1)  # the parent is gone: nobody is left to answer to
 
 
-def _beat(engine: Engine, send: Any) -> None:
-    while True:
-        send((engine.progress(), engine.alive()))
-        time.sleep(HEARTBEAT_S)
-
-
-def _obey(engine: Engine, command: tuple[Any, ...], send: Any) -> bool:
+def _obey(engine: Engine, command: list[Any], report: OnEvent) -> bool:
     """Carry out one command; False when it was the last."""
     kind, *arguments = command
     if kind == "submit":
+        rid, prompt_ids, sampling = arguments
         try:
-            engine.submit(arguments[0], arguments[1], arguments[2], send)
+            options = Sampling(**{**sampling, "stop_token_ids": tuple(sampling["stop_token_ids"])})
+            engine.submit(rid, prompt_ids, options, report)
         except ChatServerError as error:
-            send(EngineEvent(arguments[0], (), "failed", error.code, error.message))
+            report(EngineEvent(rid, (), "failed", error.code, error.message))
     elif kind == "cancel":
         engine.cancel(*arguments)
     return bool(kind != "stop")

@@ -159,7 +159,7 @@ class WorkerLoop:
 
     def unsent(self) -> bool:
         """Whether any running request has something to write."""
-        return any(r.ending or r.restart or (r.plan and r.unsent()) for r in self.running.values())
+        return any(r.ending or r.restart or (r.plan and r.held.behind(r.plan.answer)) for r in self.running.values())
 
     def flush(self, now: float) -> None:
         """Journal and publish what the engine produced, in one pipeline; then end what has ended."""

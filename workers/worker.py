@@ -32,6 +32,7 @@ KEEP_S = 0.25
 ANNOUNCE_S = 1.0
 TAKE_BLOCK_MS = 500
 RECONNECT_S = 0.5
+GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
 class Cancelled(str):
@@ -144,6 +145,8 @@ class Worker:
         urgent = False
         try:
             item = self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait()
+            if isinstance(item, EngineEvent):
+                time.sleep(GATHER_S)
             while True:
                 urgent = self._handle(item) or urgent
                 item = self._inbox.get_nowait()
