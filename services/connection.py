@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from services.errors import ConfigurationError, Unavailable
 
-Role = Literal["worker", "web", "command", "pipeline", "test"]
+Role = Literal["worker", "web", "command", "test"]
 
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0  # longer than any BLOCK we use, which are 1 s at most

@@ -111,12 +111,20 @@ class Journal:
 
     def cancel(self, rid: str, user: str) -> str:
         """End a request at whatever stage; its final status. Raises Gone or Forbidden."""
-        reply = _CANCEL(self._redis, self._slot(rid), self._keys.events(rid), user, self._ttl_s)
+        return self._end(rid, user, "cancelled", "cancelled", "")
+
+    def give_up(self, rid: str, user: str, code: str, message: str) -> str:
+        """End a request that no worker can read as failed; its final status. Raises Gone or Forbidden."""
+        return self._end(rid, user, "failed", code, message)
+
+    def _end(self, rid: str, user: str, status: str, code: str, message: str) -> str:
+        channel = self._keys.events(rid)
+        reply = _CANCEL(self._redis, self._slot(rid), channel, user, self._ttl_s, status, code, message)
         if reply[0] == b"GONE":
             raise Gone(f"request {rid} is unknown or has expired")
         if reply[0] == b"FORBIDDEN":
             raise Forbidden(f"request {rid} belongs to another user")
-        return "cancelled" if reply[0] == b"OK" else reply[1].decode()
+        return status if reply[0] == b"OK" else reply[1].decode()
 
     def head(self, rid: str) -> Head | None:
         """How far the answer is; None when the request is unknown."""

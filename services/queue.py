@@ -129,9 +129,7 @@ class RequestQueue:
             return None
         if not reply:
             return None
-        entries = reply[0][1] if isinstance(reply, list) else next(iter(reply.values()))
-        raw = entries[0]
-        return _entry(_raw_pair(raw), 1)
+        return _entry(_raw_pair(reply[0][1][0]), 1)
 
     def make_group(self) -> None:
         """The group starts at 0, so that whatever was queued before it is delivered."""

@@ -20,7 +20,7 @@ PREFIX = "CHATSERVER_"
 class Settings(BaseModel):
     """Frozen settings. Times are seconds, sizes are bytes or characters as named."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis or Valkey answers (REDIS_URL).")
     namespace: str = Field("chatserver", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every key.")
@@ -35,21 +35,21 @@ class Settings(BaseModel):
     context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")
     cache_gib: float = Field(1.0, gt=0, description="Key/value cache of a CPU engine, GiB.")
     flush_s: float = Field(0.03, ge=0, le=1, description="Tokens of one request are journalled at most this late.")
-    lease_s: float = Field(3.0, gt=0, description="A worker that renewed nothing for this long loses its requests.")
+    lease_s: float = Field(3.0, ge=1, le=60, description="Silence that costs a worker its requests; same on all.")
     stall_s: float = Field(60.0, gt=0, description="An engine without a step for this long counts as hung.")
     drain_s: float = Field(5.0, ge=0, description="On SIGTERM: time to hand the running requests back.")
 
     max_queue: int = Field(1000, ge=1, description="Requests per model, waiting and running, before `busy`.")
     max_user_requests: int = Field(64, ge=1, description="Requests one user may have in flight per model.")
     max_tries: int = Field(3, ge=1, description="Deaths without progress before a request is given up as poison.")
-    queue_deadline_s: float = Field(900.0, gt=0, description="A request that waited longer is ended as `expired`.")
-    answer_ttl_s: int = Field(86_400, ge=60, description="How long a request's state and journal are kept.")
+    queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends as `expired`.")
+    answer_ttl_s: int = Field(86_400, ge=3600, description="How long a request's state and journal are kept.")
     max_message_chars: int = Field(200_000, ge=1, description="Upper bound of all message text in one request.")
 
     host: str = Field("127.0.0.1", description="Address on which the web app listens.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the web app; 0 takes a free one.")
     secret_key: str = Field("", description="Signs the browser's cookie; empty: made once, kept in the state folder.")
-    allowed_origins: str = Field("", description="Comma-separated extra origins that may open a socket.")
+    allowed_origins: str = Field("", description="Comma-separated further origins whose pages may open a socket.")
     window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
 

@@ -7,15 +7,16 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything that opens a socket or makes a lock
 
+import contextlib  # noqa: E402
 import logging  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 import urllib.request  # noqa: E402
 
-from services.connection import connect, wait_for_redis  # noqa: E402
-from services.errors import ChatServerError  # noqa: E402
-from services.logs import configure_logging  # noqa: E402
-from services.settings import Settings, load_settings  # noqa: E402
+from services.connection import connect, translated, wait_for_redis  # noqa: E402
+from services.errors import ConfigurationError, Unavailable  # noqa: E402
+from services.program import run  # noqa: E402
+from services.settings import Settings  # noqa: E402
 from webapp.application import create_app  # noqa: E402
 
 log = logging.getLogger("chatserver.web")
@@ -26,6 +27,9 @@ def serve(settings: Settings) -> None:
     import gevent
     from gevent.pywsgi import WSGIServer
 
+    redis = connect(settings.redis_url, role="web")
+    with contextlib.suppress(Unavailable), translated():
+        redis.ping()  # wrong credentials stop the start; a Redis that is not there yet does not
     app, _, relay = create_app(settings)
     server = WSGIServer((settings.host, settings.port), app, log=None)
 
@@ -35,9 +39,12 @@ def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop)
-    server.start()
+    try:
+        server.start()
+    except OSError as error:
+        raise ConfigurationError(f"port {settings.port} on {settings.host}: {error.strerror}; choose another") from None
     log.info("listening on http://%s:%d", settings.host, server.server_port)
-    gevent.spawn(wait_for_redis, connect(settings.redis_url, role="web"), log.warning)
+    gevent.spawn(wait_for_redis, redis, log.warning)
     relay.start()
     server._stop_event.wait()
 
@@ -52,21 +59,5 @@ def check(settings: Settings) -> str:
         return f"/readyz on port {settings.port}: {error}"
 
 
-def main() -> int:
-    """Exit code 0 after an orderly end; 1 with one line that says what is wrong."""
-    try:
-        settings = load_settings()
-        configure_logging(settings.log_format, settings.log_level)
-        if sys.argv[1:] == ["--check"]:
-            wrong = check(settings)
-            print(wrong or "ok")
-            return 1 if wrong else 0
-        serve(settings)
-    except ChatServerError as error:
-        print(f"web: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("web", serve, check))

@@ -1,9 +1,11 @@
 """Makes the web application: everything is built here and passed in, nothing is global."""
 
+import contextlib
 import datetime
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ from services.requests import Requests
 from services.settings import Settings
 from webapp import pages, sockets
 from webapp.relay import Relay
+from webapp.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
 
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
 
 
-def create_app(settings: Settings, *, async_mode: str = "gevent") -> tuple[Flask, SocketIO, Relay]:
-    """The Flask app, its Socket.IO server and its relay (not started). `async_mode` is never guessed."""
+def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
+    """The Flask app, its Socket.IO server and its relay (not started)."""
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=settings.secret_key or kept_secret(settings.state_dir),
@@ -39,19 +42,15 @@ def create_app(settings: Settings, *, async_mode: str = "gevent") -> tuple[Flask
     requests = Requests.from_settings(redis, settings)
     socketio = SocketIO(
         app,
-        async_mode=async_mode,
-        # None means same origin only; a list adds to nothing, so ours must be named too when it differs.
-        cors_allowed_origins=settings.allowed_origins.split(",") if settings.allowed_origins else None,
+        async_mode="gevent",  # never guessed: the guess prefers what is not maintained
+        cors_allowed_origins=origin_check(settings.allowed_origins),
         max_http_buffer_size=4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES,
         ping_interval=20,
         ping_timeout=20,
     )
 
     engine = socketio.server.eio
-    if async_mode == "gevent":
-        from webapp.websocket import WebSocket
-
-        engine._async = {**engine._async, "websocket": WebSocket}
+    engine._async = {**engine._async, "websocket": WebSocket}
 
     def emit(sid: str, event: str, payload: dict[str, Any]) -> None:
         # What `socketio.server.emit(event, payload, to=sid)` sends, without its search for rooms and binary parts: the
@@ -74,15 +73,26 @@ def create_app(settings: Settings, *, async_mode: str = "gevent") -> tuple[Flask
     return app, socketio, relay
 
 
+def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
+    """Who may open a socket: a page of our own origin, or of one named in `extra` (comma-separated)."""
+    allowed = {origin.strip().rstrip("/") for origin in extra.split(",") if origin.strip()}
+
+    def check(origin: str, environ: dict[str, Any]) -> bool:
+        scheme = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
+        return origin in allowed or origin == f"{scheme}://{environ.get('HTTP_HOST', '')}"
+
+    return check
+
+
 def kept_secret(state_dir: Path) -> str:
     """The key that signs cookies: made once, readable by us only, the same for every web process of this machine."""
     path = state_dir / "secret_key"
     state_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text("ascii")
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        secret = secrets.token_hex(32)
-        file.write(secret)
-    return secret
+    if not path.exists():
+        draft = state_dir / f"secret_key.{os.getpid()}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was faster: its key is the key
+            path.hardlink_to(draft)
+        draft.unlink()
+    return path.read_text("ascii")

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from services.errors import ChatServerError, Forbidden
+from services.errors import ChatServerError, Forbidden, ProtocolError
 from services.follower import Follower
 from services.protocol import ChatRequest, Event
 from services.reader import Done, ReaderEvent, Rewind, Status
@@ -96,10 +96,6 @@ class Relay:
 
     def stop(self) -> None:
         self._stopping = True
-
-    @property
-    def num_watches(self) -> int:
-        return len(self._watches)
 
     # -- what sockets ask ----------------------------------------------------------------------------------------
 
@@ -194,12 +190,21 @@ class Relay:
             rid, now = self._rid_of(reply[1]), time.monotonic()
             watch = self._watches.get(rid)
             if watch is not None:
-                self._digest(rid, watch, watch.follower.live(Event.decode(reply[2]), now))
+                self._live(rid, watch, reply[2], now)
                 self._poll_if_due(rid, watch, now)
         elif pubsub.is_health_check_response(reply):
             pubsub.health_check_response_counter -= 1
         else:
             self._subscribed(pubsub.handle_message(reply))
+
+    def _live(self, rid: str, watch: Watch, data: bytes, now: float) -> None:
+        try:
+            event = Event.decode(data)
+        except ProtocolError as error:
+            log.warning("%s", error, extra={"rid": rid})
+            watch.follower.reader.resubscribed()  # reading the journal ends this one answer with the error's code
+        else:
+            self._digest(rid, watch, watch.follower.live(event, now))
 
     def _subscribed(self, message: dict[str, Any]) -> None:
         rid = self._rid_of(message["channel"])

@@ -10,8 +10,7 @@ from typing import Any
 
 from flask import request as handshake
 from flask import session
-from flask_socketio import SocketIO
-from redis.exceptions import RedisError
+from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.connection import translated
 from services.errors import ChatServerError, Forbidden, InvalidRequest
@@ -53,8 +52,10 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
         relay.received(sid, _rid(payload), _offset(payload))
         return {}
 
-    def connect(auth: object = None) -> bool | None:
-        return None if "user" in session else False
+    def connect(auth: object = None) -> None:
+        if "user" not in session:
+            error = Forbidden("this socket has no session cookie; load the page or /api/session first")
+            raise ConnectionRefusedError(error.as_dict())
 
     def disconnect(reason: object = None) -> None:
         relay.forget(handshake.sid)  # type: ignore[attr-defined]
@@ -73,13 +74,11 @@ def _answering(handler: Handler) -> Callable[..., dict[str, Any]]:
         try:
             if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
                 raise InvalidRequest(f"{handler.__name__} takes one object")
-            if "user" not in session:
-                raise Forbidden("this socket has no session cookie; load the page or /api/session first")
             with translated():
                 return {"ok": True, **handler(handshake.sid, session["user"], arguments[0])}  # type: ignore[attr-defined]
         except ChatServerError as error:
             return {"ok": False, "error": error.as_dict()}
-        except RedisError:
+        except Exception:  # what a client sends must never show it a traceback
             log.exception("%s failed", handler.__name__)
             return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
 

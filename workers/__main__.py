@@ -12,14 +12,13 @@ import threading
 
 from services.catalogue import resolve
 from services.connection import connect, wait_for_redis
-from services.errors import ChatServerError
-from services.logs import configure_logging
+from services.program import run
 from services.protocol import Keys, check_name
 from services.registry import Registry
-from services.settings import Settings, load_settings
+from services.settings import Settings
 from workers.engine_process import EngineProcess
 from workers.planner import ChatPlanner
-from workers.select_engine import create_engine
+from workers.select_engine import choose_engine
 from workers.tokenization import load_tokenizer
 from workers.watchdog import SupervisedEngine
 from workers.worker import Worker
@@ -33,15 +32,16 @@ def serve(settings: Settings) -> None:
     model = check_name(settings.served_name or source.name, "served_name")
     tokenizer = load_tokenizer(source, template=settings.chat_template)
     log.info(tokenizer.template_reason)
+    name, reason = choose_engine(source, settings.engine)
+    log.info("Engine %s: %s.", name, reason)
     options = {
-        "engine": settings.engine,
+        "engine": name,
         "slots": settings.slots,
         "context_tokens": settings.context_tokens,
         "cache_gib": settings.cache_gib,
         "state_dir": settings.state_dir,
         "dtype": settings.dtype,
     }
-    log.info(create_engine(source, **options)[1])  # type: ignore[arg-type]
     engine = SupervisedEngine(lambda: EngineProcess(source, **options), stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
@@ -83,21 +83,5 @@ def check(settings: Settings) -> str:
     return "" if here else f"no worker on {socket.gethostname()} has announced itself in the last seconds"
 
 
-def main() -> int:
-    """Exit code 0 after an orderly end; 1 with one line that says what is wrong."""
-    try:
-        settings = load_settings()
-        configure_logging(settings.log_format, settings.log_level)
-        if sys.argv[1:] == ["--check"]:
-            wrong = check(settings)
-            print(wrong or "ok")
-            return 1 if wrong else 0
-        serve(settings)
-    except ChatServerError as error:
-        print(f"worker: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("worker", serve, check))

@@ -5,14 +5,18 @@ are not journalled yet, what to do with each refusal, the end and its acknowledg
 an assignment as it was; every call may be made again.
 """
 
+import contextlib
+import logging
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from services.errors import ProtocolError
+from services.errors import Forbidden, Gone, ProtocolError
 from services.journal import Begun, Journal, Refused
 from services.protocol import NAME, ChatRequest, Event
 from services.queue import Entry, RequestQueue
+
+log = logging.getLogger("chatserver.worker")
 
 MAX_BEGINS = 20  # in all, whatever progress was made between
 _MAX_RAISES = 8
@@ -91,13 +95,31 @@ class Assignment:
 def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
     """Become the owner of a delivered entry; None when there is nothing to do (then the entry is dealt with)."""
     try:
-        request = ChatRequest.decode(entry.payload)
+        return _begin(queue, journal, entry, rules)
     except ProtocolError as error:
-        _refuse_undecodable(queue, journal, entry, rules, str(error))
+        # A payload or a journal of another version must end for its readers too, not loop from worker to worker.
+        log.warning("given up: %s", error, extra={"rid": entry.rid})
+        if NAME.fullmatch(entry.rid):
+            with contextlib.suppress(Gone, Forbidden):
+                journal.give_up(entry.rid, entry.user, error.code, error.message)
+        queue.ack(entry, reason=error.code)
         return None
+
+
+def _begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
+    request = ChatRequest.decode(entry.payload)
     for _ in range(_MAX_RAISES):
         nonce = secrets.token_hex(8)
-        reply = _begin(journal, request, entry, nonce, rules)
+        reply = journal.begin(
+            request,
+            entry.payload,
+            epoch=entry.epoch,
+            nonce=nonce,
+            wid=rules.wid,
+            max_tries=rules.max_tries,
+            max_begins=MAX_BEGINS,
+            deadline_ms=rules.deadline_ms,
+        )
         if isinstance(reply, Begun):
             # The state's payload is the truth: an id submitted twice is the question that came first.
             return Assignment(entry, ChatRequest.decode(reply.payload), reply, nonce)
@@ -110,34 +132,6 @@ def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> 
             return None
         entry = replace(entry, count=new_count)
     return None
-
-
-def _begin(journal: Journal, request: ChatRequest, entry: Entry, nonce: str, rules: Rules) -> Begun | Refused:
-    return journal.begin(
-        request,
-        entry.payload,
-        epoch=entry.epoch,
-        nonce=nonce,
-        wid=rules.wid,
-        max_tries=rules.max_tries,
-        max_begins=MAX_BEGINS,
-        deadline_ms=rules.deadline_ms,
-    )
-
-
-def _refuse_undecodable(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules, why: str) -> None:
-    """A payload of another version must end for its readers too, not loop from worker to worker."""
-    if not (NAME.fullmatch(entry.rid) and entry.user):
-        queue.ack(entry, reason="protocol")  # nobody of ours wrote this: there is no answer to end
-        return
-    request = ChatRequest(entry.rid, entry.user, queue.model, ())
-    nonce = secrets.token_hex(8)
-    reply = _begin(journal, request, entry, nonce, rules)
-    if isinstance(reply, Begun):
-        journal.finish(
-            entry.rid, entry.epoch, Event("failed", nonce, reply.n, reply.toff, code="protocol", message=why)
-        )
-    queue.ack(entry, reason="protocol")
 
 
 def applied(queue: RequestQueue, held: Assignment, reply: list[Any], rules: Rules) -> Verdict:

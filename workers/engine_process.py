@@ -73,6 +73,7 @@ class EngineProcess:
             self._process.join()
             self._line.close()
             raise ConfigurationError(fields[0])
+        limits: Any
         self.description, limits = fields
         self._limits = ModelLimits(**{**limits, "supports": frozenset(limits["supports"])})
         self._alive, self._progress = True, time.monotonic()

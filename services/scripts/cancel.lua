@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- include _request.lua
--- Request slot: end a request whatever stage it is in. It writes the terminal itself, so no worker need live.
--- ARGV[2..] user ttl_s
+-- Request slot: end a request whatever stage it is in. It writes the terminal itself, so no worker need live: `cancelled`
+-- for its user, `failed` for a worker that cannot read it.
+-- ARGV[2..] user ttl_s status code message
 -- Returns {OK}, {ENDED, status}, {FORBIDDEN} or {GONE}.
 local s = redis.call('HMGET', STATE, 'status', 'user', 'nonce', 'n', 'toff', 'epoch')
 if not s[1] then return { 'GONE' } end
@@ -10,5 +11,6 @@ local over = ended(s[1])
 if over then return { 'ENDED', over } end
 local _, last_epoch = last_entry()
 local epoch = math.max(tonumber(s[6]), last_epoch, 1)
-write_terminal(epoch, 'cancelled', 'cancelled', terminal_event('cancelled', s[3], s[4], s[5], 'cancelled', ''), ARGV[3])
+local status, code = ARGV[4], ARGV[5]
+write_terminal(epoch, status, code, terminal_event(status, s[3], s[4], s[5], code, ARGV[6]), ARGV[3])
 return { 'OK' }

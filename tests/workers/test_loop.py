@@ -229,12 +229,27 @@ def test_a_cancel_without_wake_up_is_found_at_the_next_token(bench: Bench) -> No
 
 def test_a_malformed_entry_is_a_dead_letter(bench: Bench) -> None:
     bench.queue.make_group()
+    bench.journal.create(ChatRequest("r9", "ann", "m", ()))
     bench.redis.xadd(bench.keys.requests("m"), {"surprise": "1"})
     bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": '{"v":99}', "base": "x"})
     bench.accept()
     bench.accept()
     assert bench.queue.dead_length() == 2 and bench.queue.length() == 0 and bench.loop.running == {}
     assert (bench.head("r9").status, bench.head("r9").code) == ("failed", "protocol")
+
+
+def test_a_journal_of_another_version_ends_its_request_and_not_the_worker(bench: Bench) -> None:
+    """Each worker that took it died, until the request was called poison."""
+    bench.ask("r1")
+    bench.accept()
+    bench.redis.xadd(bench.keys.journal("r1"), {"k": "tokens", "e": '{"v":2}'}, id="1-9")
+    (seen,) = bench.queue.pending()
+    entry = bench.queue.reclaim(seen, "w2")
+    assert entry is not None
+    successor = bench.new_loop("w2", 0.0)
+    successor.accept(entry, 0.0)
+    assert successor.running == {} and bench.queue.length() == 0 and bench.queue.dead_length() == 1
+    assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "protocol")
 
 
 def test_leases_are_taken_over_only_after_they_ran_out(bench: Bench) -> None:
