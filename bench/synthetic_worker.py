@@ -20,7 +20,7 @@ from pathlib import Path
 
 from services.connection import connect, wait_for_redis
 from services.logs import configure_logging
-from services.protocol import ChatRequest, Keys
+from services.protocol import ChatRequest
 from services.settings import load_settings
 from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.loop import Plan
@@ -164,18 +164,7 @@ def main() -> None:
     engine.start()
     redis = connect(settings.redis_url, role="worker")
     wait_for_redis(redis, print)
-    worker = Worker(
-        redis,
-        Keys(settings.namespace),
-        options.model,
-        engine,
-        plan,
-        lease_s=settings.lease_s,
-        stall_s=settings.stall_s,
-        flush_s=settings.flush_s,
-        drain_s=settings.drain_s,
-        max_tries=settings.max_tries,
-    )
+    worker = Worker.from_settings(settings, redis, options.model, engine, plan)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     worker.run()

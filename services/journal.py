@@ -98,7 +98,8 @@ class Journal:
         """Make the state of a request, once; its status and epoch. Raises Conflict for another's id."""
         reply = _CREATE(
             self._redis,
-            [self._keys.state(request.rid)],
+            self._slot(request.rid),
+            self._keys.events(request.rid),
             request.rid,
             request.user,
             request.model,

@@ -29,6 +29,7 @@ log = logging.getLogger("chatserver.relay")
 TICK_S = 0.25
 POSITION_S = 1.0
 RECONNECT_S = 0.5
+NUM_POLLS = 16  # at once: each holds a connection, and those that submit need some of the pool's too
 FAIR_REPLIES = 128  # read from Redis before the other greenlets get a turn
 
 Emit = Callable[[str, str, dict[str, Any]], None]
@@ -85,6 +86,7 @@ class Relay:
         self._watches: dict[str, Watch] = {}
         self._dirty: set[str] = set()
         self._woken = threading.Event()  # something is dirty
+        self._polls = threading.Semaphore(NUM_POLLS)
         self._stopping = False
 
     def start(self) -> None:
@@ -227,7 +229,9 @@ class Relay:
         """Let the follower fetch what it wants, until it wants nothing."""
         try:
             while self._watches.get(rid) is watch and watch.follower.due(time.monotonic()):
-                self._digest(rid, watch, watch.follower.poll(time.monotonic()))
+                with self._polls:
+                    events = watch.follower.poll(time.monotonic())
+                self._digest(rid, watch, events)
         except RedisError as error:
             log.debug("poll of %s: %s", rid, error)
         except ChatServerError as error:

@@ -51,20 +51,7 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopping.set())
     try:
         if wait_for_redis(redis, log.warning, stopping):
-            worker = Worker(
-                redis,
-                Keys(settings.namespace),
-                model,
-                engine,
-                ChatPlanner(tokenizer, engine),
-                lease_s=settings.lease_s,
-                stall_s=settings.stall_s,
-                flush_s=settings.flush_s,
-                drain_s=settings.drain_s,
-                max_tries=settings.max_tries,
-                queue_deadline_s=settings.queue_deadline_s,
-                answer_ttl_s=settings.answer_ttl_s,
-            )
+            worker = Worker.from_settings(settings, redis, model, engine, ChatPlanner(tokenizer, engine))
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.stop())
             if stopping.is_set():

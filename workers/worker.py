@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+from typing import Self
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,6 +23,7 @@ from services.journal import Journal
 from services.protocol import Keys
 from services.queue import Entry, RequestQueue
 from services.registry import Registry, WorkerInfo
+from services.settings import Settings
 from workers.assignment import Rules
 from workers.engine import Engine, EngineEvent
 from workers.loop import Planner, WorkerLoop
@@ -50,13 +52,13 @@ class Worker:
         engine: Engine,
         plan: Planner,
         *,
-        lease_s: float = 3.0,
-        stall_s: float = 60.0,
-        flush_s: float = 0.03,
-        drain_s: float = 5.0,
-        max_tries: int = 3,
-        queue_deadline_s: float = 900.0,
-        answer_ttl_s: int = 86_400,
+        lease_s: float,
+        stall_s: float,
+        flush_s: float,
+        drain_s: float,
+        max_tries: int,
+        queue_deadline_s: float,
+        answer_ttl_s: int,
     ) -> None:
         # Unique for each start: a reused name would let the ghost of a former process pass for its owner.
         self.wid = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -85,6 +87,23 @@ class Worker:
             slots=engine.limits.max_running,
             on_event=self._inbox.put,
             now=time.monotonic(),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings, redis: Redis, model: str, engine: Engine, plan: Planner) -> Self:
+        return cls(
+            redis,
+            Keys(settings.namespace),
+            model,
+            engine,
+            plan,
+            lease_s=settings.lease_s,
+            stall_s=settings.stall_s,
+            flush_s=settings.flush_s,
+            drain_s=settings.drain_s,
+            max_tries=settings.max_tries,
+            queue_deadline_s=settings.queue_deadline_s,
+            answer_ttl_s=settings.answer_ttl_s,
         )
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def command_settings(**options: Any) -> Settings:
     """Settings of a command. Without REDIS_URL, a `chatserver up` over the same state folder is used."""
     settings = load_settings(**options)
-    if os.environ.get("REDIS_URL") or options.get("redis_url"):
+    if "redis_url" in settings.model_fields_set:
         return settings
     from services.embedded import running_url
 

@@ -5,7 +5,6 @@ web app, then Redis. A second Ctrl-C kills.
 """
 
 import contextlib
-import os
 import signal
 import socket
 import threading
@@ -45,7 +44,7 @@ class Machine:
         self._started_at = time.monotonic()
         self._ready = False
         self._port = settings.port or free_port()
-        own = bool(os.environ.get("REDIS_URL"))
+        own = "redis_url" in settings.model_fields_set
         self._server = None if own else EmbeddedServer(settings.state_dir)
         self._num_workers = workers
         self._workers: list[Child] = []

@@ -7,6 +7,12 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- The state of a request that nobody has begun.
+local function new_state(rid, user, model, payload)
+  redis.call('HSET', STATE, 'rid', rid, 'user', user, 'model', model, 'payload', payload, 'status', 'new', 'epoch', 0,
+    'nonce', '', 'n', 0, 'toff', 0, 'tries', 0, 'begins', 0, 'begin_n', 0, 'handback', 0, 'created_ms', now_ms())
+end
+
 -- Kind, epoch and JSON of the journal's last entry; nil when there is none.
 local function last_entry()
   local last = redis.call('XREVRANGE', JOURNAL, '+', '-', 'COUNT', 1)[1]

@@ -8,8 +8,7 @@ local max_tries, max_begins, ttl, deadline_ms = tonumber(ARGV[9]), tonumber(ARGV
 
 if redis.call('EXISTS', STATE) == 0 then
   redis.call('DEL', JOURNAL) -- what an expired or lost request left
-  redis.call('HSET', STATE, 'rid', rid, 'user', user, 'model', model, 'payload', payload, 'status', 'new', 'epoch', 0,
-    'nonce', '', 'n', 0, 'toff', 0, 'tries', 0, 'begins', 0, 'begin_n', 0, 'handback', 0, 'created_ms', now_ms())
+  new_state(rid, user, model, payload)
 end
 local s = redis.call('HMGET', STATE, 'user', 'model', 'status', 'epoch', 'nonce', 'n', 'toff', 'tries', 'begins',
   'begin_n', 'handback', 'created_ms', 'payload')

@@ -1,15 +1,13 @@
 #!lua
+-- include _request.lua
 -- Request slot: make the state of a new request, once.
--- KEYS[1] state; ARGV rid user model payload ttl_s
+-- ARGV[2..] rid user model payload ttl_s
 -- Returns {OK, status, epoch} or {CONFLICT}: the id belongs to another user or another model's queue.
-local state = redis.call('HMGET', KEYS[1], 'user', 'model', 'status', 'epoch')
-if state[1] then
-  if state[1] ~= ARGV[2] or state[2] ~= ARGV[3] then return { 'CONFLICT' } end
-  return { 'OK', state[3], tonumber(state[4]) }
+local s = redis.call('HMGET', STATE, 'user', 'model', 'status', 'epoch')
+if s[1] then
+  if s[1] ~= ARGV[3] or s[2] ~= ARGV[4] then return { 'CONFLICT' } end
+  return { 'OK', s[3], tonumber(s[4]) }
 end
-local t = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'rid', ARGV[1], 'user', ARGV[2], 'model', ARGV[3], 'payload', ARGV[4], 'status', 'new',
-  'epoch', 0, 'nonce', '', 'n', 0, 'toff', 0, 'tries', 0, 'begins', 0, 'begin_n', 0, 'handback', 0,
-  'created_ms', t[1] * 1000 + math.floor(t[2] / 1000))
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+new_state(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+redis.call('EXPIRE', STATE, ARGV[6])
 return { 'OK', 'new', 0 }

@@ -476,6 +476,8 @@ class World:
                 found.append(f"reader of {reader.rid}: {len(reader.done)} ends, stuck with {reader.text!r:.60}")
                 continue
             found += self._compare(reader)
+        if not self.cuts:
+            found += [f"reader of {r.rid}: rewind though nothing was lost" for r in self.readers if r.rewinds]
         if self.real.xlen(self.keys.requests(MODEL)):
             found.append("the queue is not empty")
         if self.real.exists(self.keys.ids(MODEL), self.keys.users(MODEL)):

@@ -13,6 +13,7 @@ import pytest
 from greenlet import GreenletExit
 
 import services.journal as journal_module
+import services.queue as queue_module
 import services.reader as reader_module
 from services.embedded import EmbeddedServer
 from services.reader import JournalReader, JournalView
@@ -59,7 +60,7 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 def without(monkeypatch: pytest.MonkeyPatch, script_name: str, old: str, new: str = "") -> None:
     """Change a Lua script for the length of a test."""
-    script = getattr(journal_module, script_name)
+    script = getattr(journal_module, script_name, None) or getattr(queue_module, script_name)
     assert old in script.text, f"{old!r} is not in {script.name}.lua any more"
     text = script.text.replace(old, new)
     monkeypatch.setattr(script, "text", text)
@@ -81,6 +82,23 @@ def cancel_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_BEGIN", "if over then return { 'ENDED', over, redis.call('HGET', STATE, 'code') or '' } end")
+
+
+def any_nonce_may_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "_APPEND", "if s[2] ~= ARGV[2] then return { 'LOST' } end")
+
+
+def an_end_may_leave_tokens_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = "if tonumber(s[3]) ~= tonumber(ARGV[4]) then return { 'NEED', tonumber(s[3]) } end"
+    without(monkeypatch, "_FINISH", needs)
+
+
+def anybody_may_renew(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "_HOLD", "or seen[2] ~= ARGV[2] or seen[4] ~= tonumber(ARGV[3])")
+
+
+def nothing_is_poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "_BEGIN", "if tries > max_tries or begins > max_begins then", "if false then")
 
 
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +154,10 @@ def a_repeat_is_dropped_whatever_its_nonce(monkeypatch: pytest.MonkeyPatch) -> N
         (ceiling_is_the_delivery_count, replace(PROCESSES, drain=0.01)),
         (cancel_does_not_look, replace(PROCESSES, cancel=0.01)),
         (begin_does_not_look, PROCESSES),
+        (any_nonce_may_append, replace(LOSSY, cut=0.003, kill=0.01)),
+        (an_end_may_leave_tokens_out, replace(LOSSY, cut=0.003)),
+        (anybody_may_renew, PROCESSES),
+        (nothing_is_poison, replace(PROCESSES, poison=True)),
         (no_poll, replace(PROCESSES, drop_message=0.2)),
         (ack_before_the_terminal, PROCESSES),
         (no_audit, replace(LOSSY, cut=0.004)),

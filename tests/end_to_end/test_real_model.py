@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.journal import Journal
-from tests.end_to_end.system import Browser, System, running_system, wait_until
+from tests.end_to_end.system import Browser, System, running_system
 
 pytestmark = pytest.mark.model
 
@@ -74,10 +74,12 @@ def test_greedy_text_after_a_takeover_equals_an_uninterrupted_run(real: System, 
     text, journal = kill_mid_answer(real, browser, 40, temperature=0, max_new_tokens=60)
     assert text == journal == browser.text[rid]
     browser.close()
+    second.terminate()
+    second.wait()
 
 
 def test_a_prompt_beyond_the_context_is_refused_and_the_worker_lives_on(real: System, real_url: str) -> None:
-    wait_until(lambda: real.registry.workers(), "a worker", 60)
+    real.wait_for_worker(real.start("workers", engine="openvino"), 120)
     browser = Browser(real_url)
     long, short = uuid.uuid4().hex, uuid.uuid4().hex
     browser.ask(long, "word " * 20_000, MODEL)
