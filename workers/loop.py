@@ -25,7 +25,6 @@ log = logging.getLogger("chatserver.worker")
 
 BEAT_S = 2.0
 RESCUE_S = 10.0
-FLUSH_REQUESTS = 128  # in one pipeline: while the next is packed, Redis and the relay work on this one
 
 
 class AnswerText(Transcript, Protocol):
@@ -163,25 +162,21 @@ class WorkerLoop:
         return any(r.ending or r.restart or (r.plan and r.held.behind(r.plan.answer)) for r in self.running.values())
 
     def flush(self, now: float) -> None:
-        """Journal and publish what the engine produced, in pipelines; then end what has ended."""
-        behind = [r for r in self.running.values() if r.plan and r.held.behind(r.plan.answer)]
-        for start in range(0, len(behind), FLUSH_REQUESTS):
-            self._append(behind[start : start + FLUSH_REQUESTS], now)
+        """Journal and publish what the engine produced, in one pipeline; then end what has ended."""
+        batch = [(running, event) for running in self.running.values() if (event := running.unsent())]
+        if batch:
+            pipe = self._redis.pipeline(transaction=False)
+            for running, event in batch:
+                held = running.held
+                pipe.execute_command(*self._journal.append_command(held.rid, held.entry.epoch, event))
+            for (running, _), reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+                self._appended(running, reply, now)
         for running in [r for r in self.running.values() if r.ending or r.restart]:
             if running.restart:
                 if self._engine.alive():
                     self._restart(running, now)
             elif running.unsent() is None:
                 self._end(running)
-
-    def _append(self, behind: Sequence[Running], now: float) -> None:
-        batch = [(running, event) for running in behind if (event := running.unsent())]
-        pipe = self._redis.pipeline(transaction=False)
-        for running, event in batch:
-            held = running.held
-            pipe.execute_command(*self._journal.append_command(held.rid, held.entry.epoch, event))
-        for (running, _), reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
-            self._appended(running, reply, now)
 
     def _appended(self, running: Running, reply: Any, now: float) -> None:
         if isinstance(reply, NoScriptError):

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from text_decoders import byte_fallback, smollm2
 
+from tests.workers.text_decoders import byte_fallback, smollm2
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 

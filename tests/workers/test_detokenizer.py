@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from text_decoders import byte_fallback, metaspace, smollm2
 
+from tests.workers.text_decoders import byte_fallback, metaspace, smollm2
 from workers.detokenizer import TextDecoder
 
 SMOLLM2 = smollm2()

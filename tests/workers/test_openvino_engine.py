@@ -5,10 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from text_decoders import packaged_source
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError
+from tests.workers.text_decoders import packaged_source
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, Sampling
 from workers.openvino_engine import OpenVinoEngine, can_read, shape_of
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from text_decoders import byte_fallback, packaged_source
 from transformers import PreTrainedTokenizerFast
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
 from services.protocol import Message
 from services.templates import TEMPLATES
+from tests.workers.text_decoders import byte_fallback, packaged_source
 from workers.detokenizer import TextDecoder
 from workers.tokenization import ChatTokenizer, load_tokenizer
 

@@ -2,10 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from text_decoders import packaged_source
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError
+from tests.workers.text_decoders import packaged_source
 from workers import transformers_engine
 from workers.transformers_engine import TransformersEngine
 

@@ -1,0 +1,65 @@
+"""The web application without sockets: pages, headers, probes, origins, the key that signs cookies."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from services.embedded import EmbeddedServer
+from services.settings import Settings
+from webapp.application import create_app, kept_secret, origin_check
+
+
+@pytest.fixture
+def settings(redis_server: EmbeddedServer, namespace: str, tmp_path: Path) -> Settings:
+    return Settings(redis_url=redis_server.url, namespace=namespace, state_dir=tmp_path)
+
+
+@pytest.fixture
+def visitor(settings: Settings) -> FlaskClient:
+    return create_app(settings)[0].test_client()
+
+
+def test_the_session_is_kept_in_a_cookie_that_scripts_cannot_read(visitor: FlaskClient) -> None:
+    first = visitor.get("/api/session")
+    cookie = first.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+    assert visitor.get("/api/session").json == first.json
+
+
+def test_every_answer_forbids_foreign_scripts_and_frames(visitor: FlaskClient) -> None:
+    policy = visitor.get("/healthz").headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+
+
+def test_readiness_is_redis_and_liveness_is_not(settings: Settings) -> None:
+    visitor = create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))[0].test_client()
+    assert visitor.get("/healthz").status_code == 200
+    refused = visitor.get("/readyz")
+    assert refused.status_code == 503 and refused.json is not None
+    assert refused.json["error"]["code"] == "unavailable"
+    assert visitor.get("/api/models").status_code == 503
+
+
+def test_models_are_empty_before_the_first_worker(visitor: FlaskClient) -> None:
+    assert visitor.get("/api/models").json == {"models": []}
+
+
+def test_a_page_of_our_origin_or_of_a_named_one_may_open_a_socket() -> None:
+    """A list of further origins locked the page's own out."""
+    ours = {"wsgi.url_scheme": "http", "HTTP_HOST": "chat.local:8000"}
+    check = origin_check("https://a.example, https://b.example/")
+    assert (
+        check("http://chat.local:8000", ours) and check("https://a.example", ours) and check("https://b.example", ours)
+    )
+    assert not check("https://evil.example", ours) and not check("https://chat.local:8000", ours)
+    behind_tls = {**ours, "HTTP_X_FORWARDED_PROTO": "https"}
+    assert origin_check("")("https://chat.local:8000", behind_tls)
+
+
+def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
+    secret = kept_secret(tmp_path)
+    assert len(secret) == 64 and kept_secret(tmp_path) == secret
+    path = tmp_path / "secret_key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [p.name for p in tmp_path.iterdir()] == ["secret_key"]
