@@ -36,8 +36,9 @@ class EchoText:
         self.token_ids: list[int] = []
 
     def push(self, token_id: int) -> str:
+        text = chr(token_id)
         self.token_ids.append(token_id)
-        return chr(token_id)
+        return text
 
     def replay(self, token_ids: Sequence[int]) -> None:
         self.token_ids.extend(token_ids)

@@ -156,6 +156,7 @@ class EmbeddedServer:
             raise ConfigurationError(f"{CONFIG} is missing: run from a checkout, or set REDIS_URL to your own server")
         binary = self._binary or find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # conversations are in here
         for attempt in range(5):
             if self._any_port:
                 self.port = (self._last_port() if attempt == 0 else 0) or free_port()

@@ -15,6 +15,7 @@ from services.scripts import Script
 
 _CREATE, _BEGIN, _APPEND, _FINISH = Script("create"), Script("begin"), Script("append"), Script("finish")
 _BEAT, _CANCEL, _HANDBACK, _HEAD = Script("beat"), Script("cancel"), Script("handback"), Script("head")
+_DISCARD = Script("discard")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class Journal:
         if reply[0] == b"CONFLICT":
             raise Conflict(f"id {request.rid} is in use by another user or model; choose a fresh one")
         return reply[1].decode(), int(reply[2])
+
+    def discard(self, rid: str) -> None:
+        """Forget a request that was made but that the queue refused."""
+        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid))
 
     def cancel(self, rid: str, user: str) -> str:
         """End a request at whatever stage; its final status. Raises Gone or Forbidden."""

@@ -184,8 +184,10 @@ class ChatRequest:
                 raise ProtocolError(f"request of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             sampling = SamplingOptions(**{**raw["sampling"], "stop": tuple(raw["sampling"]["stop"])})
             messages = tuple(Message(**message) for message in raw["messages"])
+            for name in ("rid", "user", "model"):
+                check_name(raw[name], name)
             return cls(raw["rid"], raw["user"], raw["model"], messages, sampling)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request {data[:80]!r}: {error}") from None
 
 

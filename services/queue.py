@@ -54,7 +54,7 @@ def _entry(raw: Sequence[Any], count: int) -> Entry:
         fields.get(b"rid", b"").decode(errors="replace"),
         fields.get(b"user", b"").decode(errors="replace"),
         fields.get(b"payload", b""),
-        int(base) if base.isdigit() else 0,
+        int(base) if base.isdigit() and len(base) < 16 else 0,
         count,
     )
 
@@ -97,21 +97,21 @@ class RequestQueue:
         """Ids of the requests in the queue, waiting and running."""
         return [rid.decode() for rid in self._redis.hkeys(self._ids)]
 
-    def waiting(self, limit: int = 1000) -> list[str]:
-        """Ids of the first `limit` requests that no worker has taken yet, in order."""
+    def waiting(self) -> list[str]:
+        """Ids of the requests that no worker has taken yet, in order. From the index: payloads stay where they are."""
         last = self._last_delivered()
-        found = self._redis.execute_command("XRANGE", self._requests, f"({last}", "+", "COUNT", limit)
-        return [_entry(_raw_pair(raw), 0).rid for raw in found]
+        ids = [(_stream_id(entry_id), rid.decode()) for rid, entry_id in self._redis.hgetall(self._ids).items()]
+        return [rid for entry_id, rid in sorted(ids) if entry_id > last]
 
-    def _last_delivered(self) -> str:
+    def _last_delivered(self) -> tuple[int, int]:
         try:
             for group in self._redis.xinfo_groups(self._requests):
                 if group["name"] == GROUP.encode():
-                    return str(group["last-delivered-id"].decode())
+                    return _stream_id(group["last-delivered-id"])
         except ResponseError as error:
             if "no such key" not in str(error):
                 raise
-        return "0-0"
+        return (0, 0)
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -202,6 +202,12 @@ class RequestQueue:
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""
         return bool(_RETIRE(self._redis, [self._requests], wid))
+
+
+def _stream_id(raw: bytes) -> tuple[int, int]:
+    """A stream id in the order of the stream."""
+    milliseconds, sequence = raw.split(b"-")
+    return int(milliseconds), int(sequence)
 
 
 def _raw_pair(raw: Any) -> tuple[bytes, list[bytes]]:

@@ -74,8 +74,9 @@ class Registry:
         found = []
         for raw in self._redis.zrange(self._keys.workers, 0, -1):
             fields = self._redis.hgetall(self._keys.worker(raw.decode()))
-            if fields:
-                found.append(_worker({name.decode(): value.decode() for name, value in fields.items()}))
+            worker = _worker({name.decode(): value.decode() for name, value in fields.items()})
+            if worker is not None:
+                found.append(worker)
         return sorted(found, key=lambda worker: worker.wid)
 
     def models(self) -> list[ModelInfo]:
@@ -98,6 +99,10 @@ class Registry:
         )
 
 
-def _worker(fields: dict[str, str]) -> WorkerInfo:
+def _worker(fields: dict[str, str]) -> WorkerInfo | None:
+    """None for a presence that is gone, or of a version whose fields are others."""
     kinds = WorkerInfo.__annotations__
-    return WorkerInfo(**{name: kinds[name](value) for name, value in fields.items() if name in kinds})
+    try:
+        return WorkerInfo(**{name: kinds[name](value) for name, value in fields.items() if name in kinds})
+    except (TypeError, ValueError):
+        return None

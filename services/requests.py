@@ -52,7 +52,11 @@ class Requests:
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
         status, epoch = self.journal.create(request)
         if status == "new":
-            self._enqueue(request.model, request.rid, request.user, request.encode(), base=epoch, force=False)
+            try:
+                self._enqueue(request.model, request.rid, request.user, request.encode(), base=epoch, force=False)
+            except Busy:
+                self.journal.discard(request.rid)
+                raise
 
     def requeue(self, rid: str, head: Head, payload: bytes) -> None:
         """Queue a lost request again. One that ran before is let in past the ceilings: it was accepted once."""

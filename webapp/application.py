@@ -88,11 +88,13 @@ def kept_secret(state_dir: Path) -> str:
     """The key that signs cookies: made once, readable by us only, the same for every web process of this machine."""
     path = state_dir / "secret_key"
     state_dir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         draft = state_dir / f"secret_key.{os.getpid()}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32))
         with contextlib.suppress(FileExistsError):  # another process was faster: its key is the key
             path.hardlink_to(draft)
-        draft.unlink()
+        if not path.stat().st_size:  # what a crash of an older version left
+            draft.replace(path)
+        draft.unlink(missing_ok=True)
     return path.read_text("ascii")

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from services.errors import ChatServerError, Forbidden, ProtocolError
+from services.errors import Busy, ChatServerError, Forbidden, ProtocolError
 from services.follower import Follower
 from services.protocol import ChatRequest, Event
 from services.reader import Done, ReaderEvent, Rewind, Status
@@ -29,6 +29,7 @@ log = logging.getLogger("chatserver.relay")
 TICK_S = 0.25
 POSITION_S = 1.0
 RECONNECT_S = 0.5
+MAX_WATCHES = 128  # per socket
 NUM_POLLS = 16  # at once: each holds a connection, and those that submit need some of the pool's too
 FAIR_REPLIES = 128  # read from Redis before the other greenlets get a turn
 
@@ -84,6 +85,7 @@ class Relay:
         self._sleep = sleep
         self._pubsub: Any = None
         self._watches: dict[str, Watch] = {}
+        self._watched: dict[str, set[str]] = {}  # socket id → what it watches
         self._dirty: set[str] = set()
         self._woken = threading.Event()  # something is dirty
         self._polls = threading.Semaphore(NUM_POLLS)
@@ -105,6 +107,8 @@ class Relay:
         self, sid: str, rid: str, user: str, *, offset: int = 0, nonce: str = "", request: ChatRequest | None = None
     ) -> None:
         """Send this answer to a socket from its cursor on. Raises Forbidden for another user's request."""
+        if len(self._watched.get(sid, ())) >= MAX_WATCHES:
+            raise Busy(f"this socket watches {MAX_WATCHES} answers; unwatch some", retry_after_s=5)
         watch = self._watches.get(rid)
         if watch is None:
             head = self._requests.journal.head(rid)
@@ -114,6 +118,7 @@ class Relay:
             watch = self._watches.setdefault(rid, Watch(follower, self._requests.keys.events(rid)))
         if watch.follower.user != user:
             raise Forbidden(f"request {rid} belongs to another user")
+        self._watched.setdefault(sid, set()).add(rid)
         watch.views[sid] = View(sid, offset, nonce, acked=offset)
         self._touch(rid)
         if len(watch.views) == 1:
@@ -123,6 +128,7 @@ class Relay:
 
     def unwatch(self, sid: str, rid: str) -> None:
         """A socket is not interested any more; the last one ends the subscription. The request goes on."""
+        self._watched.get(sid, set()).discard(rid)
         watch = self._watches.get(rid)
         if watch is None or watch.views.pop(sid, None) is None or watch.views:
             return
@@ -135,8 +141,9 @@ class Relay:
 
     def forget(self, sid: str) -> None:
         """A socket is gone."""
-        for rid in [rid for rid, watch in self._watches.items() if sid in watch.views]:
+        for rid in list(self._watched.get(sid, ())):
             self.unwatch(sid, rid)
+        self._watched.pop(sid, None)
 
     def received(self, sid: str, rid: str, offset: int) -> None:
         """A client has applied the text up to `offset`: its window moves."""
@@ -310,15 +317,14 @@ class Relay:
                 if now - watch.sent_at < self._interval_s:
                     self._touch(rid)
                 else:
-                    watch.sent_at = now
-                    self._send_watch(rid, watch)
+                    self._send_watch(rid, watch, now)
             self._sleep(self._interval_s / 4)
 
     def _touch(self, rid: str) -> None:
         self._dirty.add(rid)
         self._woken.set()
 
-    def _send_watch(self, rid: str, watch: Watch) -> None:
+    def _send_watch(self, rid: str, watch: Watch, now: float) -> None:
         reader = watch.follower.reader
         for view in list(watch.views.values()):
             if view.sent is None:
@@ -330,6 +336,7 @@ class Relay:
             if text:
                 payload = {"id": rid, "offset": view.sent, "nonce": reader.nonce, "text": text}
                 view.sent += len(text)
+                watch.sent_at = now
                 self._emit(view.sid, "tokens", payload)
             if watch.done is not None and view.sent == len(reader.shown):
                 self._finish(rid, watch.done, view)

@@ -22,6 +22,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _READ_BYTES = 4096
+PART_BYTES = 64  # what a frame of a message costs beside its data
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -38,6 +39,7 @@ class WebSocket:
         self._frames = Connection(ConnectionType.SERVER)
         self._writing = RLock()
         self._parts: list[str | bytes | bytearray] = []  # of a message whose last frame has not come
+        self._held_bytes = 0  # by these parts; an empty frame holds something too
         self._messages: list[str | bytes] = []
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -100,7 +102,7 @@ class WebSocket:
             for event in self._frames.events():
                 if isinstance(event, (TextMessage, BytesMessage)):
                     self._join(event)
-                    if self._size() > self._max_bytes:
+                    if self._held_bytes > self._max_bytes:
                         self.close(CloseReason.MESSAGE_TOO_BIG)
                         return False
                 elif isinstance(event, Ping):
@@ -118,13 +120,11 @@ class WebSocket:
 
     def _join(self, event: Message[Any]) -> None:
         self._parts.append(event.data)
+        self._held_bytes += len(event.data) + PART_BYTES
         if event.message_finished:
-            parts, self._parts = self._parts, []
+            parts, self._parts, self._held_bytes = self._parts, [], 0
             text = isinstance(event, TextMessage)
             self._messages.append("".join(parts) if text else b"".join(parts))  # type: ignore[arg-type]
-
-    def _size(self) -> int:
-        return sum(map(len, self._parts))
 
     def _reply(self, event: Any) -> None:
         with self._writing:

@@ -35,8 +35,8 @@ class Answer:
         """Take one token; returns the text it adds. Refused, without effect, after a match or after `finish`."""
         if self.matched_stop or self._finished:
             return ""
-        self.token_ids.append(token_id)
         added = self._matcher.push(self._detokenizer.push(token_id))
+        self.token_ids.append(token_id)
         self._text += added
         self._ends.append(len(self._text))
         return added

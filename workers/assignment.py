@@ -108,6 +108,8 @@ def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> 
 
 def _begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
     request = ChatRequest.decode(entry.payload)
+    if (request.rid, request.user, request.model) != (entry.rid, entry.user, queue.model):
+        raise ProtocolError(f"the payload is of {request.rid} for {request.model}, the entry of {entry.rid}")
     for _ in range(_MAX_RAISES):
         nonce = secrets.token_hex(8)
         reply = journal.begin(

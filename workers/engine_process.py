@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from workers.validation import check_submission
 
 HEARTBEAT_S = 0.5
 STOP_TIMEOUT_S = 35.0  # longer than an adapter takes to stop
+SEND_TIMEOUT_S = 3
 _READ_BYTES = 65_536
 
 
@@ -85,7 +87,8 @@ class EngineProcess:
         if process is None or self._line is None:
             return
         self._alive = False
-        self._line.send("stop")
+        if not self._line.send("stop"):
+            process.kill()  # it does not even read
         process.join(STOP_TIMEOUT_S)
         if process.is_alive():
             process.kill()
@@ -135,21 +138,28 @@ class EngineProcess:
 
 
 class _Line:
-    """One end of the socket pair. Any thread may send; one reads."""
+    """One end of the socket pair. Any thread may send; one reads.
+
+    An end that has not read for SEND_TIMEOUT_S is given up: a hung engine must not hang the worker that feeds it.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._broken = False
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
         self._sending = threading.Lock()
 
     def send(self, *message: Any) -> bool:
         """Whether the other end may still get it."""
         line = orjson.dumps(message) + b"\n"
-        try:
-            with self._sending:
+        with self._sending:
+            if self._broken:
+                return False
+            try:
                 self._sock.sendall(line)
-        except OSError:
-            return False
-        return True
+            except OSError:  # half a line may be out: nothing can follow it
+                self._broken = True
+        return not self._broken
 
     def messages(self) -> Iterator[list[Any]]:
         """Until the other end is gone."""

@@ -113,12 +113,19 @@ class WorkerLoop:
     # -- what comes in -------------------------------------------------------------------------------------------
 
     def accept(self, entry: Entry, now: float) -> None:
-        """Begin a delivered entry and hand it to the engine."""
+        """Begin a delivered entry and hand it to the engine, or hand it back at once when there is no room for it."""
+        if len(self.running) >= self.slots or not self._engine.alive():
+            self.decline(entry)
+            return
         if entry.rid in self.running:
             return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
         held = assignment.begin(self._queue, self._journal, entry, self._rules)
         if held is not None:
             self._start(held, now)
+
+    def decline(self, entry: Entry) -> None:
+        """Leave an entry that was just delivered to whoever has room; that costs it neither its place nor a try."""
+        self._queue.hold(entry, self._rules.wid, "handback")
 
     def engine_event(self, event: EngineEvent) -> bool:
         """New tokens, or the end, of one request in the engine; whether a reader waits for just this."""
@@ -127,18 +134,24 @@ class WorkerLoop:
             return False
         answer = running.plan.answer
         first = running.held.journalled == 0
-        for token_id in event.token_ids:
-            answer.push(token_id)
-            self.tokens += 1
-            if answer.matched_stop:
-                break
+        try:
+            for token_id in event.token_ids:
+                answer.push(token_id)
+                self.tokens += 1
+                if answer.matched_stop:
+                    break
+        except Exception:  # text that cannot be made ends one request; the worker and its neighbours live on
+            log.exception("decoding failed", extra={"rid": running.held.rid})
+            self._engine.cancel(event.request_id)
+            running.ending = Ending("failed", "internal", "the worker failed on it; its log says why", "", {})
+            return True
         if answer.matched_stop:
             self._engine.cancel(event.request_id)
             running.ending = self._ending(running, "finished", "stop", "")
         elif event.outcome == "finished":
             running.ending = self._ending(running, "finished", event.reason, "")
-        elif event.outcome == "failed" and event.reason == ENGINE_LOST:
-            running.restart = "engine"
+        elif event.outcome == "cancelled" or (event.outcome == "failed" and event.reason == ENGINE_LOST):
+            running.restart = "engine"  # cancelled, but not by us
         elif event.outcome == "failed":
             running.ending = self._ending(running, "failed", event.reason or EngineError.code, event.message)
         return first or running.ending is not None
@@ -173,7 +186,7 @@ class WorkerLoop:
                 self._appended(running, reply, now)
         for running in [r for r in self.running.values() if r.ending or r.restart]:
             if running.restart:
-                if self._engine.alive():
+                if self._engine.alive() and not self._must_wait(running):
                     self._restart(running, now)
             elif running.unsent() is None:
                 self._end(running)
@@ -212,7 +225,7 @@ class WorkerLoop:
         if verdict == "over":
             self._forget(running)
         elif verdict == "restart":
-            running.restart = "lease"
+            running.restart = running.restart or "lease"
 
     def _forget(self, running: Running) -> None:
         self._engine.cancel(running.engine_id)
@@ -258,6 +271,11 @@ class WorkerLoop:
             extra={"rid": running.held.rid},
         )
 
+    def _must_wait(self, running: Running) -> bool:
+        """After the engine was lost, whatever has no token yet may be what killed it: such requests go one by one."""
+        suspect = running.restart == "engine" and running.held.journalled == 0
+        return suspect and any(r.held.suspect and not r.restart for r in self.running.values())
+
     def _restart(self, running: Running, now: float) -> None:
         """The fence or the engine lost the request, but its entry is still ours: begin under a new nonce."""
         fresh = assignment.begin(self._queue, self._journal, running.held.entry, self._rules)
@@ -297,7 +315,9 @@ class WorkerLoop:
                 log.warning("%d entries were delivered to nobody; handed back", rescued)
 
     def _engine_lives(self, now: float) -> bool:
-        """A lease is renewed only while its engine makes progress, so that a hung device loses its requests too."""
+        """A lease is renewed only while its engine makes progress, so that a dead or hung device loses its requests."""
+        if not self._engine.alive():
+            return False
         return not self.running or now - max(self._engine.progress(), self._busy_at) < self._stall_s
 
     def _renew(self, now: float) -> None:

@@ -8,6 +8,7 @@ A GGUF's tokenizer is built from the file's metadata; none of this needs torch.
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,15 @@ class ChatTokenizer:
         """`content` with `mark` after the first character of every special token that it spells."""
         if self._special is None:
             return content
-        starts = [match.start() for match in self._special.finditer(content)]
-        for start in reversed(starts):
-            content = content[: start + 1] + mark + content[start + 1 :]
-        return content
+        cuts = [0, *(match.start() + 1 for match in self._special.finditer(content)), len(content)]
+        return mark.join(content[start:end] for start, end in pairwise(cuts))
 
     def _encode(self, text: str, mark: str) -> list[int]:
         """Token ids of `text`, cut at the marks. The template spells the beginning-of-text token, so none is added."""
         first, *others = text.split(mark)
         ids = list(self._backend.encode(first, add_special_tokens=False).ids)
-        for piece in others:
-            ids += self._continuing.encode(piece, add_special_tokens=False).ids
+        for encoding in self._continuing.encode_batch(others, add_special_tokens=False):
+            ids += encoding.ids
         return ids
 
     def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from services.errors import ChatServerError, EngineError
+from services.errors import EngineError
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 
@@ -97,7 +97,7 @@ class SupervisedEngine:
         self._running.add(request_id, on_event)
         try:
             engine.submit(request_id, prompt_token_ids, sampling, lambda event: self._forward(engine, event))
-        except ChatServerError:
+        except BaseException:
             self._running.discard(request_id)
             raise
         if engine is not self._engine:  # replaced meanwhile: its end may have been missed

@@ -125,9 +125,9 @@ class Worker:
         finally:
             self._stopping.set()
             self._permits.release()
+            for thread in threads:  # the taker first: what it took last is handed back too
+                thread.join(timeout=2)
             self._drain()
-            for thread in threads:
-                thread.join(timeout=5)
 
     # -- the main thread -----------------------------------------------------------------------------------------
 
@@ -168,6 +168,8 @@ class Worker:
                 time.sleep(GATHER_S)
             while True:
                 urgent = self._handle(item) or urgent
+                if isinstance(item, Entry):
+                    return urgent  # planning a long question takes a while: what runs gets its turn between two
                 item = self._inbox.get_nowait()
         except queues.Empty:
             return urgent
@@ -180,7 +182,10 @@ class Worker:
             self.loop.cancelled(item)
         elif isinstance(item, Entry):
             self._permits_out -= 1
-            self.loop.accept(item, now)
+            if self._stopping.is_set():
+                self.loop.decline(item)
+            else:
+                self.loop.accept(item, now)
         return False
 
     def _drain(self) -> None:
@@ -188,7 +193,8 @@ class Worker:
         deadline = time.monotonic() + self._drain_s
         while True:
             try:
-                self._receive(0)
+                while not self._inbox.empty():
+                    self._receive(0)
                 handed = self.loop.drain(time.monotonic())
                 self._registry.leave(self.wid)
                 self._redis.publish(self._keys.control, "handback")
@@ -224,7 +230,7 @@ class Worker:
                 while not self._stopping.is_set():
                     message = pubsub.get_message(timeout=0.5)
                     if message and message["data"].startswith(b"cancel "):
-                        self._inbox.put(Cancelled(message["data"][7:].decode()))
+                        self._inbox.put(Cancelled(message["data"][7:].decode(errors="replace")))
             except RedisError:
                 self._stopping.wait(RECONNECT_S)
             finally:

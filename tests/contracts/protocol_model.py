@@ -436,7 +436,8 @@ class World:
         with files[-1].open("rb+") as file:
             file.truncate(self.random.randint(size - size // 3, size))
         for reader in self.readers:
-            reader.lossy = reader.lossy or bool(reader.done)
+            told = reader.done or any(event is not None and event.terminal for event in reader.inbox)
+            reader.lossy = reader.lossy or bool(told)  # the end was on its way: nothing can take it back
         self.server.start()
         self.real.close()
         self.stepped.connection_pool.disconnect()

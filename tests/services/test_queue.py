@@ -4,8 +4,9 @@ import pytest
 import redis
 
 from services.errors import Busy, UserLimit
-from services.protocol import GROUP, HANDBACK, Keys
+from services.protocol import GROUP, HANDBACK, ChatRequest, Keys, Message
 from services.queue import Entry, RequestQueue
+from services.requests import Requests
 
 
 @pytest.fixture
@@ -148,3 +149,17 @@ def test_scripts_of_a_vanished_queue_answer_no(queue: RequestQueue, redis_client
     redis_client.delete(queue._requests)
     assert not queue.hold(entry, "w1", "renew") and queue.reclaim(seen, "w2") is None
     assert queue.rescue() == 0 and queue.pending() == [] and not queue.retire("w1")
+
+
+def test_a_refused_request_leaves_nothing_behind(redis_client: redis.Redis, namespace: str) -> None:
+    """Refusals of large questions filled the memory for a day."""
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    requests = Requests(redis_client, keys, max_queue=1)
+    requests.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
+    with pytest.raises(Busy):
+        requests.submit(ChatRequest("r2", "ann", "m", (Message("user", "x" * 100_000),)))
+    assert not redis_client.exists(keys.state("r2")) and redis_client.exists(keys.state("r1"))
+    requests.queue("m").ack(taken(requests.queue("m")))
+    requests.submit(ChatRequest("r2", "ann", "m", (Message("user", "hi"),)))
+    assert requests.queue("m").waiting() == ["r2"]

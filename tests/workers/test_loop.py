@@ -39,6 +39,7 @@ class HandEngine:
 
     def submit(self, request_id: str, prompt: list[int], sampling: Sampling, on_event: OnEvent) -> None:
         if self.refusal:
+            self.lives = False
             raise self.refusal
         self.jobs[request_id] = (list(prompt), sampling, on_event)
 
@@ -179,7 +180,7 @@ def test_a_lost_engine_is_no_end_the_answer_goes_on_in_the_next_one(bench: Bench
 
 
 def test_an_engine_that_dies_at_submission_is_waited_for(bench: Bench) -> None:
-    bench.engine.refusal, bench.engine.lives = EngineError("restarting"), False
+    bench.engine.refusal = EngineError("restarting")
     bench.ask("r1")
     bench.accept()
     bench.settle()
@@ -189,6 +190,68 @@ def test_an_engine_that_dies_at_submission_is_waited_for(bench: Bench) -> None:
     bench.engine.emit("hello", "finished", "stop")
     bench.settle()
     assert bench.head("r1").status == "finished"
+
+
+def test_the_batch_mates_of_a_request_that_kills_the_engine_are_answered(bench: Bench) -> None:
+    """All of them were begun again together, died together, and were all given up as poison."""
+    bench.loop.slots = 8
+    rids = [f"r{number}" for number in range(8)]
+    for rid in rids:
+        bench.ask(rid)
+        bench.accept()
+    for _ in range(40):
+        if any(request_id.startswith("r3#") for request_id in bench.engine.jobs):
+            bench.engine.emit("", "failed", ENGINE_LOST)
+        else:
+            bench.engine.emit("hello", "finished", "stop")
+        bench.settle()
+    assert {rid: bench.head(rid).code for rid in rids} == {rid: "poison" if rid == "r3" else "stop" for rid in rids}
+    assert bench.queue.length() == 0 and bench.loop.running == {}
+
+
+def test_an_engine_and_a_fence_lost_together_still_resubmit(bench: Bench) -> None:
+    """The lost fence hid that the engine had lost the request too: it was renewed for ever and ran nowhere."""
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("hel")
+    bench.settle()
+    bench.engine.emit("l")
+    bench.engine.emit("", "failed", ENGINE_LOST)
+    bench.redis.delete(bench.keys.state("r1"))  # the append is answered GONE
+    bench.settle()
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert bench.text("r1") == "hello" and bench.head("r1").status == "finished"
+
+
+def test_an_entry_without_room_goes_to_whoever_has_some(bench: Bench) -> None:
+    for rid in ("r1", "r2", "r3"):
+        bench.ask(rid)
+        bench.accept()
+    assert set(bench.loop.running) == {"r1", "r2"} and bench.head("r3").begins == 0
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    assert set(other.running) == {"r3"} and bench.head("r3").tries == 1
+
+
+def test_a_dead_engine_gives_new_entries_away_and_lets_its_leases_run_out(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.lives = False
+    bench.ask("r2")
+    bench.accept()
+    assert set(bench.loop.running) == {"r1"}
+    bench.loop.keep(2.0)
+    assert bench.loop._renewed_at == 0.0
+
+
+def test_text_that_cannot_be_made_ends_one_request(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    ((_, _, on_event),) = bench.engine.jobs.values()
+    on_event(EngineEvent(next(iter(bench.engine.jobs)), (0x110000,)))  # no character
+    bench.settle()
+    assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "internal")
 
 
 def test_a_complete_journal_is_ended_without_the_engine(bench: Bench) -> None:
