@@ -1,8 +1,8 @@
 """Notices an engine that died or hangs, ends what it ran, and starts a fresh one. The worker uses `SupervisedEngine`.
 
 Every request of a lost engine gets its one terminal event, `failed` with ENGINE_LOST, so that the worker begins it
-again. A thread that hangs inside native code cannot be ended: its engine is abandoned, and whatever it
-still reports is ignored.
+again. An engine in a process of its own is killed; one in a thread cannot be, so it is abandoned and whatever it still
+reports is ignored.
 """
 
 import logging
