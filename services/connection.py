@@ -22,6 +22,7 @@ Role = Literal["worker", "web", "command", "test"]
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0  # longer than any BLOCK we use, which are 1 s at most
 HEALTH_CHECK_S = 15
+MAX_CONNECTIONS = 64  # of one process; who finds none free waits for one, where redis-py's default pool would refuse
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
 
@@ -29,8 +30,10 @@ LONGEST_PAUSE_S = 3.0
 def connect(url: str, *, role: Role) -> redis.Redis:
     """A thread-safe client that answers in bytes; it connects at the first command. Raises ConfigurationError."""
     try:
-        return redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_S,
             protocol=2,
             decode_responses=False,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -40,6 +43,7 @@ def connect(url: str, *, role: Role) -> redis.Redis:
             retry=Retry(NoBackoff(), 0),
             client_name=f"chatserver-{role}-{socket.gethostname()}-{os.getpid()}".replace(" ", "_"),
         )
+        return redis.Redis.from_pool(pool)
     except ValueError as error:
         raise ConfigurationError(f"REDIS_URL is not usable: {error}. Example: redis://127.0.0.1:6379/0") from None
 
