@@ -88,11 +88,6 @@ def any_nonce_may_append(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_APPEND", "if s[2] ~= ARGV[2] then return { 'LOST' } end")
 
 
-def an_end_may_leave_tokens_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    needs = "if tonumber(s[3]) ~= tonumber(ARGV[4]) then return { 'NEED', tonumber(s[3]) } end"
-    without(monkeypatch, "_FINISH", needs)
-
-
 def anybody_may_renew(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_HOLD", "or seen[2] ~= ARGV[2] or seen[4] ~= tonumber(ARGV[3])")
 
@@ -151,16 +146,15 @@ def a_repeat_is_dropped_whatever_its_nonce(monkeypatch: pytest.MonkeyPatch) -> N
     ("rule", "faults"),
     [
         (no_offset_check, PROCESSES),
-        (ceiling_is_the_delivery_count, replace(PROCESSES, drain=0.01)),
+        (ceiling_is_the_delivery_count, replace(PROCESSES, drain=0.05)),
         (cancel_does_not_look, replace(PROCESSES, cancel=0.01)),
         (begin_does_not_look, PROCESSES),
-        (any_nonce_may_append, replace(LOSSY, cut=0.003, kill=0.01)),
-        (an_end_may_leave_tokens_out, replace(LOSSY, cut=0.003)),
-        (anybody_may_renew, PROCESSES),
+        (any_nonce_may_append, replace(LOSSY, cut=0.006, kill=0.01, stall=0.02)),
+        (anybody_may_renew, replace(PROCESSES, stall=0.02)),
         (nothing_is_poison, replace(PROCESSES, poison=True)),
         (no_poll, replace(PROCESSES, drop_message=0.2)),
         (ack_before_the_terminal, PROCESSES),
-        (no_audit, replace(LOSSY, cut=0.004)),
+        (no_audit, replace(LOSSY, cut=0.008)),
         (no_rewind, replace(LOSSY, cut=0.003, kill=0.01)),
         (a_repeat_is_dropped_whatever_its_nonce, replace(LOSSY, cut=0.003, kill=0.01, drop_message=0.2)),
     ],
@@ -170,4 +164,4 @@ def test_without_this_rule_something_breaks(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, rule: Break, faults: Faults
 ) -> None:
     rule(monkeypatch)
-    assert any(violations(server, seed, faults) for seed in range(3000, 3060)), "the model did not notice"
+    assert any(violations(server, seed, faults) for seed in range(3000, 3200)), "the model did not notice"
