@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 RUN ?=
+WIRE_TESTS := tests/services/test_queue.py tests/services/test_journal.py tests/contracts/test_protocol_model.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-model check bench clean venv page browser
@@ -15,6 +16,8 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 
 test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
+	@if command -v redis-server >/dev/null; then $(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) -k "not without"; \
+	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
