@@ -27,30 +27,27 @@ class ChatClient(Requests):
         rid: str,
         user: str,
         *,
-        offset: int = 0,
-        nonce: str = "",
         request: ChatRequest | None = None,
         on_outage: Callable[[str], None] = lambda text: None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[ReaderEvent]:
-        """The answer from a cursor on, until Done. Raises Forbidden, or Unavailable after a long outage of Redis."""
-        follower = Follower(self, rid, user, clock(), offset=offset, nonce=nonce, request=request)
+        """The answer, until Done. Raises Forbidden, or Unavailable after a long outage of Redis."""
+        follower = Follower(self, rid, user, time.monotonic(), request=request)
         failing_since: float | None = None
-        position_at = clock()
+        position_at = time.monotonic()
         pubsub = self._redis.pubsub()
         try:
             while not follower.reader.done:
                 try:
-                    yield from self._step(pubsub, follower, clock)
-                    if not follower.reader.running and clock() - position_at >= POSITION_INTERVAL_S:
-                        position_at = clock()
+                    yield from self._step(pubsub, follower)
+                    if not follower.reader.running and time.monotonic() - position_at >= POSITION_INTERVAL_S:
+                        position_at = time.monotonic()
                         yield from self._position(follower)
                     failing_since = None
                 except RedisError as error:
                     if failing_since is None:
-                        failing_since = clock()
+                        failing_since = time.monotonic()
                         on_outage(f"Redis does not answer ({error}); retrying")
-                    if clock() - failing_since > OUTAGE_GRACE_S:
+                    if time.monotonic() - failing_since > OUTAGE_GRACE_S:
                         raise Unavailable(f"Redis has not answered for {OUTAGE_GRACE_S:.0f} s: {error}") from None
                     pubsub.close()
                     pubsub = self._redis.pubsub()
@@ -58,7 +55,7 @@ class ChatClient(Requests):
         finally:
             pubsub.close()
 
-    def _step(self, pubsub: PubSub, follower: Follower, clock: Callable[[], float]) -> Iterator[ReaderEvent]:
+    def _step(self, pubsub: PubSub, follower: Follower) -> Iterator[ReaderEvent]:
         """Wait a moment for live events, then do what is due."""
         if not pubsub.subscribed:
             pubsub.subscribe(self.keys.events(follower.rid))
@@ -67,10 +64,10 @@ class ChatClient(Requests):
             if message["type"] == "subscribe":
                 follower.reader.resubscribed()
             elif message["type"] == "message":
-                yield from follower.live(Event.decode(message["data"]), clock())
+                yield from follower.live(Event.decode(message["data"]), time.monotonic())
             message = pubsub.get_message(timeout=0)
-        if pubsub.subscribed and follower.due(clock()):
-            yield from follower.poll(clock())
+        if pubsub.subscribed and follower.due(time.monotonic()):
+            yield from follower.poll(time.monotonic())
 
     def _position(self, follower: Follower) -> Iterator[ReaderEvent]:
         if not follower.model:

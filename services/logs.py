@@ -9,11 +9,9 @@ The request id travels as the field `rid`, so that one request can be followed t
 import logging
 import sys
 import time
-from typing import Literal, TextIO
+from typing import TextIO
 
 import orjson
-
-LogFormat = Literal["human", "json"]
 
 # What a record always has; anything else came in by `extra` and is written as a field.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -56,16 +56,10 @@ class ChatTokenizer:
         name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
         chosen = named_template(name) if name else None
         self._jinja: str | None = chosen.jinja if chosen else None
-        self.template_name = name
         self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids that text can become; a model's own vocabulary may be padded beyond it."""
-        return self._backend.get_vocab_size(with_added_tokens=True)
 
     def decoder(self) -> Tokenizer:
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""

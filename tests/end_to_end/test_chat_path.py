@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.journal import Journal
+from services.journal import Head, Journal
+from services.registry import WorkerInfo
 from tests.end_to_end.system import ROOT, Browser, System, session_cookie, wait_until
 
 LONG = "The quick brown fox 𝄞 jumps over the lazy dog. " * 12
@@ -26,6 +27,21 @@ def browser(chat_url: str):
 
 def fresh() -> str:
     return uuid.uuid4().hex
+
+
+def head_of(system: System, rid: str) -> Head:
+    head = Journal(system.redis, system.keys).head(rid)
+    assert head is not None
+    return head
+
+
+def ask_and_find_owner(system: System, browser: Browser) -> tuple[str, WorkerInfo]:
+    """A request in the middle of its answer, and the worker that owns it."""
+    rid = fresh()
+    browser.ask(rid, LONG)
+    browser.wait_for_text(rid, 40)
+    wid = head_of(system, rid).wid
+    return rid, next(worker for worker in system.registry.workers() if worker.wid == wid)
 
 
 def journal_text(system: System, rid: str) -> str:
@@ -86,8 +102,8 @@ def test_the_same_id_submitted_twice_runs_once(system: System, browser: Browser)
     shown = len(browser.text[rid])
     assert browser.ask(rid, LONG)["ok"]
     assert browser.text[rid][:shown] == LONG[:shown]
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None and head.begins == 1
+    head = head_of(system, rid)
+    assert head.begins == 1
 
 
 def test_stop_ends_the_answer_and_leaves_no_generation(system: System, browser: Browser) -> None:
@@ -97,8 +113,8 @@ def test_stop_ends_the_answer_and_leaves_no_generation(system: System, browser: 
     assert browser.call("cancel", {"id": rid}) == {"ok": True, "status": "cancelled"}
     assert browser.wait_for_done(rid)["status"] == "cancelled"
     wait_until(lambda: all(worker.running == 0 for worker in system.registry.workers()), "the engine's stop")
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None and head.toff == len(browser.text[rid]) < 512
+    head = head_of(system, rid)
+    assert head.toff == len(browser.text[rid]) < 512
     assert browser.problems == []
 
 
@@ -131,31 +147,21 @@ def test_bad_messages_are_answered_and_harm_nothing(browser: Browser, payload: o
 
 def test_a_killed_worker_is_replaced_mid_answer(system: System, browser: Browser) -> None:
     """The reader sees a pause, then the rest: no gap, no repeat, no rewind."""
-    rid = fresh()
-    browser.ask(rid, LONG)
-    browser.wait_for_text(rid, 40)
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None
-    owner = next(worker for worker in system.registry.workers() if worker.wid == head.wid)
+    rid, owner = ask_and_find_owner(system, browser)
     system.echo_worker("--rate", "20", "--chunk", "4")
     os.kill(owner.pid, signal.SIGKILL)
     browser.wait_for_done(rid)
     assert browser.text[rid] == journal_text(system, rid) == LONG[:512]
     assert browser.problems == []
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None and head.begins == 2
+    head = head_of(system, rid)
+    assert head.begins == 2
 
 
 def test_a_stopped_worker_that_wakes_up_writes_nothing_that_a_reader_sees(system: System, browser: Browser) -> None:
-    rid = fresh()
-    browser.ask(rid, LONG)
-    browser.wait_for_text(rid, 40)
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None
-    zombie = next(worker for worker in system.registry.workers() if worker.wid == head.wid)
+    rid, zombie = ask_and_find_owner(system, browser)
     os.kill(zombie.pid, signal.SIGSTOP)
     system.echo_worker("--rate", "20", "--chunk", "4")
-    wait_until(lambda: Journal(system.redis, system.keys).head(rid).begins == 2, "the takeover")
+    wait_until(lambda: head_of(system, rid).begins == 2, "the takeover")
     os.kill(zombie.pid, signal.SIGCONT)
     browser.wait_for_done(rid)
     woken = time.time()
@@ -167,17 +173,12 @@ def test_a_stopped_worker_that_wakes_up_writes_nothing_that_a_reader_sees(system
 
 
 def test_a_drained_worker_hands_over_at_once(system: System, browser: Browser) -> None:
-    rid = fresh()
-    browser.ask(rid, LONG)
-    browser.wait_for_text(rid, 40)
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None
-    owner = next(worker for worker in system.registry.workers() if worker.wid == head.wid)
+    rid, owner = ask_and_find_owner(system, browser)
     system.echo_worker("--rate", "20", "--chunk", "4")
     os.kill(owner.pid, signal.SIGTERM)
     browser.wait_for_done(rid)
-    head = Journal(system.redis, system.keys).head(rid)
-    assert head is not None and (head.begins, head.tries) == (2, 1)
+    head = head_of(system, rid)
+    assert (head.begins, head.tries) == (2, 1)
     assert browser.text[rid] == LONG[:512] and browser.problems == []
 
 
@@ -190,7 +191,7 @@ def test_a_slow_client_is_paused_and_loses_nothing(system: System, chat_url: str
     rid, text = fresh(), "0123456789" * 4000
     browser.ask(rid, text, model="fast", max_new_tokens=40_000)
     wait_until(lambda: sum(len(e["text"]) for e in texts) == 16_384, "the first window")
-    wait_until(lambda: Journal(system.redis, system.keys).head(rid).ended, "the end in the journal")
+    wait_until(lambda: head_of(system, rid).ended, "the end in the journal")
     assert sum(len(event["text"]) for event in texts) == 16_384
     while sum(len(event["text"]) for event in texts) < len(text):
         before = len(texts)
