@@ -72,6 +72,6 @@ class ChatClient(Requests):
     def _position(self, follower: Follower) -> Iterator[ReaderEvent]:
         if not follower.model:
             return
-        waiting = self.queue(follower.model).waiting()
-        if follower.rid in waiting:
-            yield Status("queued", waiting.index(follower.rid))
+        place = self.queue(follower.model).positions().get(follower.rid)
+        if place is not None:
+            yield Status("queued", *place)

@@ -75,16 +75,18 @@ class Follower:
 
     def _audit(self, head: Head) -> None:
         """A request that has not ended and is twice not in its queue was lost there: queue it again."""
-        if head.ended or self._requests.queue(head.model).holds(self.rid):
+        if head.ended:
+            return
+        if self._requests.queue(head.model).holds(self.rid):
             self._absent = 0
+            if head.epoch == 0:
+                self._requests.expire(self.rid, head)
             return
         self._absent += 1
-        if self._absent < 2:
-            return
         payload = head.payload or (self._request.encode() if self._request else b"")
-        if payload:
-            self._requests.requeue(self.rid, head, payload)
-        self._absent = 0
+        if self._absent >= 2 and payload:
+            self._requests.requeue(head, payload)
+            self._absent = 0
 
     def _missing(self, now: float) -> list[ReaderEvent]:
         """No state: its submitter submits again; anyone else waits a little, for the submitter to do so."""

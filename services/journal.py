@@ -95,7 +95,7 @@ class Journal:
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
-    def create(self, request: ChatRequest) -> tuple[str, int]:
+    def create(self, request: ChatRequest, *, redrive_of: str = "") -> tuple[str, int]:
         """Make the state of a request, once; its status and epoch. Raises Conflict for another's id."""
         reply = _CREATE(
             self._redis,
@@ -106,6 +106,7 @@ class Journal:
             request.model,
             request.encode(),
             self._ttl_s,
+            redrive_of,
         )
         if reply[0] == b"CONFLICT":
             raise Conflict(f"id {request.rid} is in use by another user or model; choose a fresh one")
@@ -115,22 +116,34 @@ class Journal:
         """Forget a request that was made but that the queue refused."""
         _DISCARD(self._redis, self._slot(rid), self._keys.events(rid))
 
-    def cancel(self, rid: str, user: str) -> str:
-        """End a request at whatever stage; its final status. Raises Gone or Forbidden."""
-        return self._end(rid, user, "cancelled", "cancelled", "")
+    def cancel(self, rid: str, user: str) -> tuple[str, str]:
+        """End a request at whatever stage; its final status and its model. Raises Gone or Forbidden."""
+        ended = self._end(rid, user, "cancelled", "cancelled", "")
+        assert ended is not None, "only a request with a deadline can be too early"
+        return ended
 
-    def give_up(self, rid: str, user: str, code: str, message: str) -> str:
-        """End a request that no worker can read as failed; its final status. Raises Gone or Forbidden."""
-        return self._end(rid, user, "failed", code, message)
+    def give_up(self, rid: str, user: str, code: str, message: str) -> None:
+        """End a request that no worker can read as failed. Raises Gone or Forbidden."""
+        self._end(rid, user, "failed", code, message)
 
-    def _end(self, rid: str, user: str, status: str, code: str, message: str) -> str:
-        channel = self._keys.events(rid)
-        reply = _CANCEL(self._redis, self._slot(rid), channel, user, self._ttl_s, status, code, message)
+    def expire(self, rid: str, user: str, deadline_s: float) -> bool:
+        """End a request as `expired` if nobody has begun it for longer than this. Raises Gone or Forbidden."""
+        why = f"no worker had room for it in {deadline_s:.0f} s"
+        return self._end(rid, user, "failed", "expired", why, int(deadline_s * 1000)) is not None
+
+    def _end(
+        self, rid: str, user: str, status: str, code: str, message: str, deadline_ms: int | str = ""
+    ) -> tuple[str, str] | None:
+        """The final status and the model; None before the deadline."""
+        arguments = (user, self._ttl_s, status, code, message, deadline_ms)
+        reply = _CANCEL(self._redis, self._slot(rid), self._keys.events(rid), *arguments)
         if reply[0] == b"GONE":
             raise Gone(f"request {rid} is unknown or has expired")
         if reply[0] == b"FORBIDDEN":
             raise Forbidden(f"request {rid} belongs to another user")
-        return status if reply[0] == b"OK" else reply[1].decode()
+        if reply[0] == b"EARLY":
+            return None
+        return (status if reply[0] == b"OK" else reply[2].decode()), reply[1].decode()
 
     def head(self, rid: str) -> Head | None:
         """How far the answer is; None when the request is unknown."""

@@ -5,13 +5,16 @@ all keys of one request share another, and a script touches one slot only.
 
     key                       type     meaning
     ns:{model}:requests       stream   the work queue, consumer group `workers`; deleted on ack; never trimmed
+    ns:{model}:waiting:{v}    zset     `<entry id> <rid>` → place in line, of whoever has no worker; v: VERSION
+    ns:{model}:turns          hash     `<priority> <user>` → the user's last turn; `#<priority>` → the turn served now
+    ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight
     ns:{model}:users          hash     user → number of entries in the queue
     ns:{model}:dead           stream   requests given up, with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
     ns:{rid}:events           channel  the same JSON events, live, and keep-alive beats
-    ns:control                channel  wake-ups for workers: cancel, handback
+    ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
@@ -30,11 +33,12 @@ from services.errors import InvalidRequest, ProtocolError
 
 VERSION = 1
 GROUP = "workers"
-HANDBACK = "handback"  # the consumer that holds entries which a draining worker gave back
+HANDBACK = "handback"  # the consumer that holds entries which ran before and stand in line again
 TERMINAL = frozenset({"finished", "failed", "cancelled"})
 NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
+Priority = Literal["interactive", "batch"]
 
 
 def check_name(value: object, what: str) -> str:
@@ -52,6 +56,15 @@ class Keys:
 
     def requests(self, model: str) -> str:
         return f"{self.namespace}:{{{model}}}:requests"
+
+    def waiting(self, model: str) -> str:
+        return f"{self.namespace}:{{{model}}}:waiting:{VERSION}"
+
+    def turns(self, model: str) -> str:
+        return f"{self.namespace}:{{{model}}}:turns"
+
+    def pace(self, model: str) -> str:
+        return f"{self.namespace}:{{{model}}}:pace"
 
     def ids(self, model: str) -> str:
         return f"{self.namespace}:{{{model}}}:ids"
@@ -171,6 +184,7 @@ class ChatRequest:
     model: str
     messages: tuple[Message, ...]
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    priority: Priority = "interactive"
 
     def encode(self) -> bytes:
         return orjson.dumps({"v": VERSION, **asdict(self)})
@@ -186,22 +200,34 @@ class ChatRequest:
             messages = tuple(Message(**message) for message in raw["messages"])
             for name in ("rid", "user", "model"):
                 check_name(raw[name], name)
-            return cls(raw["rid"], raw["user"], raw["model"], messages, sampling)
+            return cls(raw["rid"], raw["user"], raw["model"], messages, sampling, raw["priority"])
         except (KeyError, TypeError, ValueError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request {data[:80]!r}: {error}") from None
 
 
 def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
-    """A request from untrusted JSON `{id, model, messages, sampling?}`. Raises InvalidRequest naming what is wrong."""
+    """A request from untrusted JSON `{id, model, messages, sampling?, priority?}`.
+
+    Raises InvalidRequest naming what is wrong.
+    """
     if not isinstance(raw, Mapping):
         raise InvalidRequest(f"a request must be an object, not {type(raw).__name__}")
-    unknown = set(raw) - {"id", "model", "messages", "sampling"}
+    unknown = set(raw) - {"id", "model", "messages", "sampling", "priority"}
     if unknown:
         raise InvalidRequest(f"unknown request field {sorted(map(str, unknown))[0]!r:.80}")
     rid = check_name(raw.get("id"), "id")
     model = check_name(raw.get("model"), "model")
     messages = parse_messages(raw.get("messages"), max_chars=max_chars)
-    return ChatRequest(rid, check_name(user, "user"), model, messages, parse_sampling(raw.get("sampling") or {}))
+    sampling = parse_sampling(raw.get("sampling") or {})
+    return ChatRequest(rid, check_name(user, "user"), model, messages, sampling, _parse_priority(raw.get("priority")))
+
+
+def _parse_priority(raw: object) -> Priority:
+    if raw in (None, "interactive"):
+        return "interactive"
+    if raw == "batch":
+        return "batch"
+    raise InvalidRequest(f"priority {raw!r:.80} is not interactive or batch")
 
 
 def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:

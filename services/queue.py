@@ -1,7 +1,8 @@
-"""One model's work queue: a Redis stream with the consumer group `workers`.
+"""One model's work queue: a Redis stream with the consumer group `workers`, and the line in which its entries wait.
 
-Front ends enqueue and audit; workers take, reclaim, renew and acknowledge. The delivery count of an entry is the fence
-between owners, never a reason to give a request up: `tries` in the request's state is.
+Front ends enqueue, withdraw and audit; workers take, renew, hand back and acknowledge. Who is next is decided when a
+worker takes, not when a request comes: users take turns, and what ran before goes first. The delivery count of an entry
+is the fence between owners, never a reason to give a request up: `tries` in the request's state is.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,21 @@ from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from services.errors import Busy, UserLimit
-from services.protocol import GROUP, Keys
+from services.protocol import GROUP, VERSION, Keys, Priority
 from services.scripts import Script
 
-_ENQUEUE, _RECLAIM, _HOLD, _ACK = Script("enqueue"), Script("reclaim"), Script("hold"), Script("ack")
-_JANITOR, _RETIRE = Script("janitor"), Script("retire")
+_ENQUEUE, _TAKE, _HOLD, _ACK = Script("enqueue"), Script("take"), Script("hold"), Script("ack")
+_WITHDRAW, _JANITOR, _RETIRE = Script("withdraw"), Script("janitor"), Script("retire")
+
+SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One delivery of one request. `epoch` grows with every delivery, also over a re-queue (`base`)."""
+    """One delivery of one request. `epoch` grows with every delivery, also over a re-queue (`base`).
+
+    `place` is where it stood in line.
+    """
 
     entry_id: str
     rid: str
@@ -29,6 +35,8 @@ class Entry:
     payload: bytes
     base: int
     count: int
+    version: int = VERSION
+    place: float = RETRY_PLACE
 
     @property
     def epoch(self) -> int:
@@ -45,18 +53,23 @@ class Pending:
     count: int
 
 
-def _entry(raw: Sequence[Any], count: int) -> Entry:
+def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE) -> Entry:
     """An entry as it is, also a malformed one: its worker files that under the dead letters."""
     fields = dict(zip(raw[1][::2], raw[1][1::2], strict=True))
-    base = fields.get(b"base", b"0")
     return Entry(
         raw[0].decode(),
         fields.get(b"rid", b"").decode(errors="replace"),
         fields.get(b"user", b"").decode(errors="replace"),
         fields.get(b"payload", b""),
-        int(base) if base.isdigit() and len(base) < 16 else 0,
+        _number(fields.get(b"base"), 0),
         count,
+        _number(fields.get(b"v"), VERSION),
+        place,
     )
+
+
+def _number(raw: bytes | None, default: int) -> int:
+    return int(raw) if raw and raw.isdigit() and len(raw) < 16 else default
 
 
 class RequestQueue:
@@ -65,22 +78,40 @@ class RequestQueue:
     def __init__(self, redis: Redis, keys: Keys, model: str) -> None:
         self._redis = redis
         self.model = model
-        self._requests = keys.requests(model)
+        self._requests, self._waiting, self._pace = keys.requests(model), keys.waiting(model), keys.pace(model)
         self._ids, self._users, self._dead = keys.ids(model), keys.users(model), keys.dead(model)
+        self._control = keys.control
+        # In the order of _queue.lua; a script is given as many as it needs.
+        line = [self._requests, self._waiting, keys.turns(model), self._pace]
+        self._keys = [*line, self._ids, self._users, self._dead]
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rid: str, user: str, payload: bytes, *, base: int, force: bool, max_queue: int, max_user: int
+        self,
+        rid: str,
+        user: str,
+        payload: bytes,
+        *,
+        priority: Priority = "interactive",
+        base: int,
+        force: bool,
+        max_queue: int,
+        max_user: int,
     ) -> bool:
         """Queue a request; False when it is queued already. Raises Busy or UserLimit unless `force`."""
-        keys = [self._requests, self._ids, self._users]
-        reply = _ENQUEUE(self._redis, keys, rid, user, payload, base, int(force), max_queue, max_user)
+        limits = (int(force), max_queue, max_user)
+        wake = (self._control, self.model)
+        reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, VERSION, *wake)
         if reply[0] == b"FULL":
             raise Busy(f"{reply[1]} requests wait for {self.model}; try again later", retry_after_s=5)
         if reply[0] == b"USER":
             raise UserLimit(f"you have {reply[1]} requests in flight; wait for one to end", retry_after_s=5)
         return bool(reply[0] == b"OK")
+
+    def withdraw(self, rid: str, user: str, reason: str = "") -> bool:
+        """Forget a request that ended while it waited; False when a worker owns it, which then forgets it."""
+        return bool(_WITHDRAW(self._redis, self._keys, rid, user, reason))
 
     def holds(self, rid: str) -> bool:
         """Whether the request is in the queue, waiting or running."""
@@ -98,46 +129,28 @@ class RequestQueue:
         return [rid.decode() for rid in self._redis.hkeys(self._ids)]
 
     def waiting(self) -> list[str]:
-        """Ids of the requests that no worker has taken yet, in order. From the index: payloads stay where they are."""
-        last = self._last_delivered()
-        ids = [(_stream_id(entry_id), rid.decode()) for rid, entry_id in self._redis.hgetall(self._ids).items()]
-        return [rid for entry_id, rid in sorted(ids) if entry_id > last]
+        """Ids of the requests that no worker has, the next one first."""
+        return [name.split(b" ", 1)[1].decode() for name in self._redis.zrange(self._waiting, 0, -1)]
 
-    def _last_delivered(self) -> tuple[int, int]:
-        try:
-            for group in self._redis.xinfo_groups(self._requests):
-                if group["name"] == GROUP.encode():
-                    return _stream_id(group["last-delivered-id"])
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-        return (0, 0)
+    def positions(self) -> dict[str, tuple[int, int | None]]:
+        """For each request that no worker has: how many are ahead, and in how many seconds it is taken, if known."""
+        waiting, pace_s = self.waiting(), self.pace_s()
+        return {rid: (n, None if pace_s is None else round((n + 1) * pace_s)) for n, rid in enumerate(waiting)}
+
+    def pace_s(self) -> float | None:
+        """Seconds from one take to the next while somebody waits; None when nobody has waited in the last hour."""
+        served, span_ms = self._redis.hmget(self._pace, "served", "span_ms")
+        return float(span_ms) / float(served) / 1000 if served else None
 
     # -- workers -------------------------------------------------------------------------------------------------
 
-    def take(self, wid: str, block_ms: int) -> Entry | None:
-        """The next entry that nobody has had, waiting up to `block_ms` for one (0: not at all)."""
-        wait = ["BLOCK", block_ms] if block_ms else []
-        try:
-            reply = self._redis.execute_command(
-                "XREADGROUP", "GROUP", GROUP, wid, "COUNT", 1, *wait, "STREAMS", self._requests, ">"
-            )
-        except ResponseError as error:
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
-                raise
-            self.make_group()
-            return None
-        if not reply:
-            return None
-        return _entry(_raw_pair(reply[0][1][0]), 1)
+    def take(self, wid: str, *, suspects: bool) -> Entry | None:
+        """Become the owner of whoever is first in line; None when nobody waits.
 
-    def make_group(self) -> None:
-        """The group starts at 0, so that whatever was queued before it is delivered."""
-        try:
-            self._redis.xgroup_create(self._requests, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        `suspects`: also of a request whose last worker died before its first token.
+        """
+        reply = _TAKE(self._redis, self._keys[:4], wid, int(suspects))
+        return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1])) if reply else None
 
     def pending(self, owner: str | None = None, limit: int = 1000) -> list[Pending]:
         """Delivered entries, of one owner or of all."""
@@ -157,20 +170,23 @@ class RequestQueue:
             for row in rows
         ]
 
-    def rid_of(self, entry_id: str) -> str | None:
-        """The request behind an entry; None when the entry is gone."""
-        found = self._redis.execute_command("XRANGE", self._requests, entry_id, entry_id)
-        return _entry(_raw_pair(found[0]), 0).rid if found else None
+    def look(self, seen: Pending) -> Entry | None:
+        """The entry behind a row of the pending list; None when it is gone."""
+        found = self._redis.execute_command("XRANGE", self._requests, seen.entry_id, seen.entry_id)
+        return _entry(_raw_pair(found[0]), seen.count) if found else None
 
-    def reclaim(self, seen: Pending, wid: str) -> Entry | None:
-        """Take over an entry exactly as it was seen; None when somebody was faster."""
-        reply = _RECLAIM(self._redis, [self._requests], seen.entry_id, seen.owner, seen.count, wid)
-        return _entry(reply[2], reply[1]) if reply[0] == b"OK" else None
+    def hold(self, entry: Entry, wid: str, action: Literal["renew", "raise"], new_count: int = 0) -> bool:
+        """Renew the lease of an entry or raise its count; False when this worker does not own it any more."""
+        return bool(_HOLD(self._redis, self._keys[:2], *_holding(entry, wid), action, new_count)[0] == b"OK")
 
-    def hold(self, entry: Entry, wid: str, action: Literal["renew", "raise", "handback"], new_count: int = 0) -> bool:
-        """Renew, raise or hand back an entry; False when this worker does not own it any more."""
-        keys = [self._requests]
-        return bool(_HOLD(self._redis, keys, entry.entry_id, wid, entry.count, action, new_count)[0] == b"OK")
+    def hand_back(self, entry: Entry, owner: str, place: float, *, idle_s: float = 0.0) -> bool:
+        """Take an entry from its owner, which keeps its id and count, and let it stand in line again.
+
+        For the owner itself, or for anybody who saw it idle for `idle_s` after its lease was over. False when it was
+        renewed, handed back or taken since.
+        """
+        arguments = ("handback", place, entry.rid, int(idle_s * 1000), self._control, self.model)
+        return bool(_HOLD(self._redis, self._keys[:2], *_holding(entry, owner), *arguments)[0] == b"OK")
 
     def renew(self, entries: Sequence[Entry], wid: str) -> list[bool]:
         """Renew many entries in one round trip; for each, whether this worker still owns it.
@@ -179,7 +195,7 @@ class RequestQueue:
         """
         pipe = self._redis.pipeline(transaction=False)
         for entry in entries:
-            pipe.execute_command(*_HOLD.command([self._requests], (entry.entry_id, wid, entry.count, "renew", 0)))
+            pipe.execute_command(*_HOLD.command(self._keys[:2], (*_holding(entry, wid), "renew", 0)))
         owned = []
         for entry, reply in zip(entries, pipe.execute(raise_on_error=False), strict=True):
             if isinstance(reply, NoScriptError):
@@ -192,22 +208,19 @@ class RequestQueue:
 
     def ack(self, entry: Entry, reason: str = "") -> bool:
         """Forget an entry whose request has ended; a `reason` files it under the dead letters."""
-        keys = [self._requests, self._ids, self._users, self._dead]
-        return bool(_ACK(self._redis, keys, entry.entry_id, entry.rid, entry.user, reason)[1])
+        return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
 
     def rescue(self, limit: int = 1000) -> int:
-        """Hand back entries that were delivered to nobody; the number of them."""
-        return int(_JANITOR(self._redis, [self._requests], limit))
+        """Let entries that nobody holds and that do not wait stand in line again; the number of them."""
+        return int(_JANITOR(self._redis, self._keys[:2], limit, VERSION, self._control, self.model))
 
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""
         return bool(_RETIRE(self._redis, [self._requests], wid))
 
 
-def _stream_id(raw: bytes) -> tuple[int, int]:
-    """A stream id in the order of the stream."""
-    milliseconds, sequence = raw.split(b"-")
-    return int(milliseconds), int(sequence)
+def _holding(entry: Entry, owner: str) -> tuple[str, str, int]:
+    return entry.entry_id, owner, entry.count
 
 
 def _raw_pair(raw: Any) -> tuple[bytes, list[bytes]]:

@@ -40,10 +40,15 @@ class Rewind:
 
 @dataclass(frozen=True)
 class Status:
-    """What the request is doing while no text comes; `position` is the number of requests ahead of a queued one."""
+    """What the request is doing while no text comes.
+
+    `position` is the number of requests ahead of a queued one; `eta_s` in how many seconds
+    a worker takes it, at the pace of the line now.
+    """
 
     state: Literal["queued", "running"]
     position: int | None = None
+    eta_s: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from redis import Redis
 
 from services.errors import Busy, UnknownModel
 from services.journal import Head, Journal
-from services.protocol import TERMINAL, ChatRequest, Keys
+from services.protocol import ChatRequest, Keys
 from services.queue import RequestQueue
 from services.settings import Settings
 
@@ -25,12 +25,14 @@ class Requests:
         max_queue: int = 1000,
         max_user_requests: int = 64,
         answer_ttl_s: int = 86_400,
+        queue_deadline_s: float = 900.0,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
         self._max_queue = max_queue
         self._max_user = max_user_requests
+        self._deadline_s = queue_deadline_s
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> Self:
@@ -40,6 +42,7 @@ class Requests:
             max_queue=settings.max_queue,
             max_user_requests=settings.max_user_requests,
             answer_ttl_s=settings.answer_ttl_s,
+            queue_deadline_s=settings.queue_deadline_s,
         )
 
     def queue(self, model: str) -> RequestQueue:
@@ -50,29 +53,49 @@ class Requests:
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
-        status, epoch = self.journal.create(request)
-        if status == "new":
-            try:
-                self._enqueue(request.model, request.rid, request.user, request.encode(), base=epoch, force=False)
-            except Busy:
-                self.journal.discard(request.rid)
-                raise
+        self._accept(request, *self.journal.create(request))
 
-    def requeue(self, rid: str, head: Head, payload: bytes) -> None:
+    def redrive(self, request: ChatRequest, redrive_of: str) -> None:
+        """Accept a request again, under an id of its own, past the ceilings: it was accepted once."""
+        status, epoch = self.journal.create(request, redrive_of=redrive_of)
+        self._accept(request, status, epoch, force=True)
+
+    def _accept(self, request: ChatRequest, status: str, epoch: int, *, force: bool = False) -> None:
+        if status != "new":
+            return
+        try:
+            self._enqueue(request, request.encode(), base=epoch, force=force)
+        except Busy:
+            self.journal.discard(request.rid)
+            raise
+
+    def requeue(self, head: Head, payload: bytes) -> None:
         """Queue a lost request again. One that ran before is let in past the ceilings: it was accepted once."""
         try:
-            self._enqueue(head.model, rid, head.user, payload, base=head.epoch, force=head.epoch > 0)
+            self._enqueue(ChatRequest.decode(payload), payload, base=head.epoch, force=head.epoch > 0)
         except Busy:
             return  # never begun and the queue is full: the next audit tries again
 
-    def _enqueue(self, model: str, rid: str, user: str, payload: bytes, *, base: int, force: bool) -> None:
-        self.queue(model).enqueue(
-            rid, user, payload, base=base, force=force, max_queue=self._max_queue, max_user=self._max_user
+    def _enqueue(self, request: ChatRequest, payload: bytes, *, base: int, force: bool) -> None:
+        self.queue(request.model).enqueue(
+            request.rid,
+            request.user,
+            payload,
+            priority=request.priority,
+            base=base,
+            force=force,
+            max_queue=self._max_queue,
+            max_user=self._max_user,
         )
+
+    def expire(self, rid: str, head: Head) -> None:
+        """End a request that waited past its deadline. Its worker would do it; this is for when none comes."""
+        if self.journal.expire(rid, head.user, self._deadline_s):
+            self.queue(head.model).withdraw(rid, head.user, "expired")
 
     def cancel(self, rid: str, user: str) -> str:
         """End a request whatever stage it is in; its final status. Raises Gone or Forbidden."""
-        status = self.journal.cancel(rid, user)
-        if status in TERMINAL:
+        status, model = self.journal.cancel(rid, user)
+        if not self.queue(model).withdraw(rid, user):
             self._redis.publish(self.keys.control, f"cancel {rid}")  # saves its worker a step; nothing depends on it
         return status

@@ -265,10 +265,10 @@ class Relay:
             ]
             try:
                 for model in {watch.follower.model for _, watch in waiting}:
-                    order = {rid: index for index, rid in enumerate(self._requests.queue(model).waiting())}
+                    places = self._requests.queue(model).positions()
                     for rid, watch in waiting:
-                        if watch.follower.model == model and rid in order and not watch.follower.reader.running:
-                            self._digest(rid, watch, [Status("queued", order[rid])])
+                        if watch.follower.model == model and rid in places and not watch.follower.reader.running:
+                            self._digest(rid, watch, [Status("queued", *places[rid])])
             except RedisError as error:
                 log.debug("positions: %s", error)
 
@@ -293,6 +293,8 @@ class Relay:
         payload: dict[str, Any] = {"id": rid, "state": status.state}
         if status.position is not None:
             payload["position"] = status.position
+        if status.eta_s is not None:
+            payload["eta_s"] = status.eta_s
         self._emit(sid, "status", payload)
 
     def _rewind(self, rid: str, view: View, offset: int, nonce: str) -> None:

@@ -14,12 +14,14 @@ from typing import Any, Literal, Protocol
 from services.errors import Forbidden, Gone, ProtocolError
 from services.journal import Begun, Journal, Refused
 from services.protocol import NAME, ChatRequest, Event
-from services.queue import Entry, RequestQueue
+from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 
 log = logging.getLogger("chatserver.worker")
 
 MAX_BEGINS = 20  # in all, whatever progress was made between
 _MAX_RAISES = 8
+
+_DEAD = frozenset({"poison", "expired"})  # given up without an answer: kept, so that an operator can drive it again
 
 Verdict = Literal["held", "over", "restart"]
 
@@ -126,7 +128,7 @@ def _begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) ->
             # The state's payload is the truth: an id submitted twice is the question that came first.
             return Assignment(entry, ChatRequest.decode(reply.payload), reply, nonce)
         if reply.why != "STALE":
-            queue.ack(entry, reason=reply.code if reply.status == "failed" else "")
+            queue.ack(entry, reason=reply.code if reply.code in _DEAD else "")
             return None
         # A re-queued entry, or a server that lost its tail: our count is behind what the answer has seen.
         new_count = reply.number + 1 - entry.base
@@ -185,4 +187,4 @@ def hand_back(queue: RequestQueue, journal: Journal, held: Assignment, rules: Ru
     if refused is not None:
         settle(queue, held, refused, rules)
         return False
-    return queue.hold(held.entry, rules.wid, "handback")
+    return queue.hand_back(held.entry, rules.wid, SUSPECT_PLACE if held.suspect else RETRY_PLACE)

@@ -15,8 +15,8 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from services.errors import ChatServerError, EngineError
 from services.journal import Journal
-from services.protocol import HANDBACK, ChatRequest, Event
-from services.queue import Entry, Pending, RequestQueue
+from services.protocol import HANDBACK, NAME, VERSION, ChatRequest, Event
+from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
 from workers import assignment
 from workers.assignment import Assignment, Ending, Rules, Transcript
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
@@ -112,20 +112,29 @@ class WorkerLoop:
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether a request that killed its last worker runs here and has not produced a token yet."""
+        return any(running.held.suspect for running in self.running.values())
+
     def accept(self, entry: Entry, now: float) -> None:
-        """Begin a delivered entry and hand it to the engine, or hand it back at once when there is no room for it."""
+        """Begin an entry that was taken and hand it to the engine, or hand it back when there is no room for it."""
         if len(self.running) >= self.slots or not self._engine.alive():
             self.decline(entry)
             return
         if entry.rid in self.running:
             return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
         held = assignment.begin(self._queue, self._journal, entry, self._rules)
-        if held is not None:
-            self._start(held, now)
+        if held is None:
+            return
+        if held.suspect and self.has_suspect:  # two requests that may each kill a worker never share one
+            assignment.hand_back(self._queue, self._journal, held, self._rules)
+            return
+        self._start(held, now)
 
     def decline(self, entry: Entry) -> None:
-        """Leave an entry that was just delivered to whoever has room; that costs it neither its place nor a try."""
-        self._queue.hold(entry, self._rules.wid, "handback")
+        """Leave an entry that was just taken to whoever has room; that costs it neither its place nor a try."""
+        self._queue.hand_back(entry, self._rules.wid, entry.place)
 
     def engine_event(self, event: EngineEvent) -> bool:
         """New tokens, or the end, of one request in the engine; whether a reader waits for just this."""
@@ -302,17 +311,17 @@ class WorkerLoop:
     # -- leases --------------------------------------------------------------------------------------------------
 
     def keep(self, now: float) -> None:
-        """Renew what is held, tell readers that it lives, take over what others lost. Call it a few times a second."""
+        """Renew what is held, tell readers that it lives, free what others lost. Call it a few times a second."""
         if now - self._renewed_at >= self._lease_s / 3 and self._engine_lives(now):
             self._renewed_at = now
             self._renew(now)
-        if now >= self._grace_until and self._engine.alive():
-            self._reclaim(now)
+        if now >= self._grace_until:
+            self._release(now)
         if now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now
             rescued = self._queue.rescue()
             if rescued:
-                log.warning("%d entries were delivered to nobody; handed back", rescued)
+                log.warning("%d entries were lost to every worker; they stand in line again", rescued)
 
     def _engine_lives(self, now: float) -> bool:
         """A lease is renewed only while its engine makes progress, so that a dead or hung device loses its requests."""
@@ -334,39 +343,32 @@ class WorkerLoop:
                     verdict = assignment.settle(self._queue, running.held, refused, self._rules)
                     self._settled(running, verdict)
 
-    def _reclaim(self, now: float) -> None:
-        pending = self._queue.pending()
-        seen = {(p.entry_id, p.owner, p.count): p for p in pending}
+    def _release(self, now: float) -> None:
+        """Let what lost its lease stand in line again, whoever has room for it then."""
+        seen = {(p.entry_id, p.owner, p.count): p for p in self._queue.pending() if p.owner != HANDBACK}
         self._seen = {key: value for key, value in self._seen.items() if key in seen}
         mine = {running.held.entry.entry_id for running in self.running.values()}
         for key, row in seen.items():
-            if len(self.running) >= self.slots:
-                return
             if row.entry_id not in mine and self._expired(key, row, now):
-                self._take_over(row, now)
+                self._free(row)
 
     def _expired(self, key: tuple[str, str, int], row: Pending, now: float) -> bool:
         """By the server's clock, or by ours: the server's may have stepped back."""
-        if row.owner == HANDBACK:
-            return True
         first = self._seen.get(key)
         if first is None or row.idle_s < first.idle_s:
             first = self._seen[key] = Seen(now, row.idle_s)
         first.idle_s = row.idle_s
         return row.idle_s >= self._lease_s or now - first.since >= self._lease_s
 
-    def _take_over(self, row: Pending, now: float) -> None:
-        rid = self._queue.rid_of(row.entry_id)
-        if rid is None:
+    def _free(self, row: Pending) -> None:
+        entry = self._queue.look(row)
+        if entry is None or entry.version != VERSION:
             return
-        head = self._journal.head(rid)
+        head = self._journal.head(entry.rid) if NAME.fullmatch(entry.rid) else None
         suspect = head is not None and head.tries >= 1 and head.n == 0
-        if suspect and any(running.held.suspect for running in self.running.values()):
-            return  # two requests that may each kill a worker never share one
-        entry = self._queue.reclaim(row, self._rules.wid)
-        if entry is not None:
-            log.info("took over from %s (delivery %d)", row.owner, entry.count, extra={"rid": rid})
-            self.accept(entry, now)
+        place = SUSPECT_PLACE if suspect else RETRY_PLACE
+        if self._queue.hand_back(entry, row.owner, place, idle_s=row.idle_s):
+            log.info("%s lost its lease (delivery %d)", row.owner, row.count, extra={"rid": entry.rid})
 
     # -- the end -------------------------------------------------------------------------------------------------
 

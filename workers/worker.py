@@ -1,7 +1,7 @@
 """One worker process: the threads around the loop, and its orderly start and end.
 
-Four threads: the *main* one runs the loop and is the only one that writes answers; the *taker* waits for new entries
-while there are free slots; the *listener* hears wake-ups; the *herald* announces presence. The engine brings its own.
+Four threads: the *main* one runs the loop and is the only one that writes answers; the *taker* takes requests while
+there are free slots; the *listener* hears wake-ups; the *herald* announces presence. The engine brings its own.
 
 Order of the end (SIGTERM or Ctrl-C): stop taking → journal what is there → hand the running requests back → leave the
 registry → stop the engine.
@@ -32,7 +32,7 @@ log = logging.getLogger("chatserver.worker")
 
 KEEP_S = 0.25
 ANNOUNCE_S = 1.0
-TAKE_BLOCK_MS = 500
+LOOK_S = 0.5  # for requests whose wake-up was missed
 RECONNECT_S = 0.5
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
@@ -73,6 +73,8 @@ class Worker:
         self._inbox: queues.SimpleQueue[Entry | EngineEvent | Cancelled | None] = queues.SimpleQueue()
         self._permits = threading.Semaphore(0)
         self._permits_out = 0
+        self._suspects_welcome = True
+        self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
         self._started = time.time()
         self.loop = WorkerLoop(
@@ -125,6 +127,7 @@ class Worker:
         finally:
             self._stopping.set()
             self._permits.release()
+            self._queued.set()
             for thread in threads:  # the taker first: what it took last is handed back too
                 thread.join(timeout=2)
             self._drain()
@@ -154,6 +157,7 @@ class Worker:
 
     def _grant(self) -> None:
         """Let the taker fetch as many entries as there are free slots."""
+        self._suspects_welcome = not self.loop.has_suspect
         free = self.loop.slots - len(self.loop.running) - self._permits_out
         if free > 0 and self._engine.alive():
             self._permits_out += free
@@ -197,7 +201,6 @@ class Worker:
                     self._receive(0)
                 handed = self.loop.drain(time.monotonic())
                 self._registry.leave(self.wid)
-                self._redis.publish(self._keys.control, "handback")
                 log.info("drained: %d requests handed back", handed)
                 return
             except RedisError as error:
@@ -215,10 +218,14 @@ class Worker:
             while entry is None:
                 if self._stopping.is_set():
                     return
+                self._queued.clear()
                 try:
-                    entry = self._queue.take(self.wid, TAKE_BLOCK_MS)
+                    entry = self._queue.take(self.wid, suspects=self._suspects_welcome)
                 except RedisError:
                     self._stopping.wait(RECONNECT_S)
+                else:
+                    if entry is None:
+                        self._queued.wait(LOOK_S)
             self._inbox.put(entry)
 
     def _listen(self) -> None:
@@ -229,12 +236,18 @@ class Worker:
                 pubsub.subscribe(self._keys.control)
                 while not self._stopping.is_set():
                     message = pubsub.get_message(timeout=0.5)
-                    if message and message["data"].startswith(b"cancel "):
-                        self._inbox.put(Cancelled(message["data"][7:].decode(errors="replace")))
+                    if message:
+                        self._woken(*message["data"].decode(errors="replace").split(" ", 1))
             except RedisError:
                 self._stopping.wait(RECONNECT_S)
             finally:
                 pubsub.close()
+
+    def _woken(self, what: str, name: str = "") -> None:
+        if what == "cancel":
+            self._inbox.put(Cancelled(name))
+        elif what == "queued" and name == self._model:
+            self._queued.set()
 
     def _announce(self) -> None:
         """Presence, from a thread of its own: a long step of the main thread must not look like a death."""

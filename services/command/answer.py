@@ -32,8 +32,8 @@ class Display(Protocol):
     def rewind(self, offset: int) -> bool:
         """Take back what follows `offset`; False when that is impossible here."""
 
-    def waiting(self, state: str, position: int | None) -> None:
-        """Nothing to show yet: queued with `position` requests ahead, or running."""
+    def waiting(self, status: Status) -> None:
+        """Nothing to show yet: queued, or running."""
 
     def note(self, line: str) -> None:
         """Something that the user should know, outside the answer."""
@@ -89,7 +89,7 @@ def _follow(client: ChatClient, request: ChatRequest, display: Display) -> Answe
                 lost = "Redis lost a part of the answer that was printed already; ask again"
                 return Answer(text, "failed", "interrupted", lost, {})
         elif isinstance(event, Status):
-            display.waiting(event.state, event.position)
+            display.waiting(event)
         else:
             done = event
     assert isinstance(done, Done), "an answer was followed past its end"

@@ -6,19 +6,26 @@ from pathlib import Path
 
 from services.command.answer import Answer
 from services.errors import InvalidRequest
-from services.protocol import ChatRequest, Message, parse_request
+from services.protocol import ChatRequest, Message, Priority, parse_request
 
 
 class Conversation:
     """Turns and options. A question whose answer failed is not kept as a turn, but can be asked again."""
 
     def __init__(
-        self, model: str, *, system: str = "", temperature: float | None = None, max_tokens: int | None = None
+        self,
+        model: str,
+        *,
+        system: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        priority: Priority = "interactive",
     ) -> None:
         self.model = model
         self.system = system
         self.temperature = temperature
         self.max_tokens = max_tokens
+        self.priority = priority
         self.turns: list[Message] = []
         self._question = ""
 
@@ -31,6 +38,7 @@ class Conversation:
                 "id": uuid.uuid4().hex,
                 "model": self.model,
                 "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+                "priority": self.priority,
                 "sampling": {name: value for name, value in sampling.items() if value is not None},
             },
             user=user,

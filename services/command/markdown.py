@@ -17,7 +17,8 @@ from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
-from services.command.plain import position_text, without_controls
+from services.command.plain import place_text, without_controls
+from services.reader import Status
 
 REFRESH_PER_S = 10
 LONG_CHARS = 8_000  # an unfinished block longer than this is shown as plain text until it ends
@@ -109,8 +110,8 @@ class MarkdownDisplay:
             self.note("the answer was lost from here on; it continues with other text")
         return True
 
-    def waiting(self, state: str, position: int | None) -> None:
-        self._waiting = "thinking" if state == "running" else f"waiting, {position_text(position)}"
+    def waiting(self, status: Status) -> None:
+        self._waiting = "thinking" if status.state == "running" else f"waiting, {place_text(status)}"
 
     def note(self, line: str) -> None:
         self._console.print(Text(line, style="yellow"))

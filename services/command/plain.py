@@ -2,6 +2,8 @@
 
 import sys
 
+from services.reader import Status
+
 # Escape sequences of a model's text must not reach a terminal; line feeds and tabs may.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -27,8 +29,8 @@ class PlainDisplay:
     def rewind(self, offset: int) -> bool:
         return False
 
-    def waiting(self, state: str, position: int | None) -> None:
-        line = f"waiting, {position_text(position)}" if state == "queued" else ""
+    def waiting(self, status: Status) -> None:
+        line = f"waiting, {place_text(status)}" if status.state == "queued" else ""
         if line and line != self._said and sys.stderr.isatty():
             self.note(line)
         self._said = line
@@ -43,8 +45,10 @@ class PlainDisplay:
             sys.stdout.flush()
 
 
-def position_text(position: int | None) -> str:
-    """The number of requests ahead, in words."""
+def place_text(status: Status) -> str:
+    """The number of requests ahead and the time until a worker comes, in words."""
+    position, eta_s = status.position, status.eta_s
     if position is None:
         return "in the queue"
-    return "next in line" if position == 0 else f"{'1000 or more' if position >= 1000 else position} ahead"
+    ahead = "next in line" if position == 0 else f"{'1000 or more' if position >= 1000 else position} ahead"
+    return f"{ahead}, about {eta_s} s" if eta_s else ahead

@@ -1,11 +1,14 @@
 """`chatserver send`: one question, the answer on stdout."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from services.protocol import Priority
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model answers; default: the first served.")]
 System = Annotated[str, typer.Option("--system", "-s", help="System message.")]
@@ -19,9 +22,11 @@ def send(
     system: System = "",
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Let interactive requests go first.")] = False,
 ) -> None:
     """Send one message and stream the answer to stdout."""
-    run_once(read_stdin() if text == "-" else text, model, system, temperature, max_tokens)
+    text = read_stdin() if text == "-" else text
+    run_once(text, model, system, temperature, max_tokens, priority="batch" if batch else "interactive")
 
 
 def read_stdin() -> str:
@@ -32,7 +37,15 @@ def read_stdin() -> str:
         raise InvalidRequest(f"stdin is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def run_once(text: str, model: str | None, system: str, temperature: float | None, max_tokens: int | None) -> None:
+def run_once(
+    text: str,
+    model: str | None,
+    system: str,
+    temperature: float | None,
+    max_tokens: int | None,
+    *,
+    priority: "Priority" = "interactive",
+) -> None:
     """One question, plain text on stdout, errors on stderr; exits with the answer's code when it did not finish."""
     from services.client import ChatClient
     from services.command.access import choose_model, command_settings, user_id
@@ -48,7 +61,9 @@ def run_once(text: str, model: str | None, system: str, temperature: float | Non
     with connect(settings.redis_url, role="command") as redis:
         with translated():
             name = choose_model(Registry(redis, Keys(settings.namespace)), model)
-        conversation = Conversation(name, system=system, temperature=temperature, max_tokens=max_tokens)
+        conversation = Conversation(
+            name, system=system, temperature=temperature, max_tokens=max_tokens, priority=priority
+        )
         request = conversation.question(text, user=user_id(), max_chars=settings.max_message_chars)
         try:
             answer = ask(ChatClient.from_settings(redis, settings), redis, request, display)

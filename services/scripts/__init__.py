@@ -1,9 +1,11 @@
 """The Lua scripts and how they are called. Each script touches keys of one hash tag only, and all start with `#!lua`.
 
-`_request.lua` is no script: its text is put behind the first line of each script that opens with `-- include`.
+`_request.lua` and `_queue.lua` are no scripts: their text is put behind the first line of each script that opens with
+`-- include`.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -21,8 +23,8 @@ class Script:
         folder = files("services.scripts")
         text = folder.joinpath(f"{name}.lua").read_text("utf-8")
         shebang, body = text.split("\n", 1)
-        if body.startswith("-- include _request.lua"):
-            body = folder.joinpath("_request.lua").read_text("utf-8") + body
+        if included := re.match(r"-- include (\w+\.lua)", body):
+            body = folder.joinpath(included[1]).read_text("utf-8") + body
         self.name = name
         self.text = f"{shebang}\n{body}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

@@ -38,7 +38,7 @@ if not again then
     return { 'ENDED', 'failed', 'poison' }
   end
   if begins == 1 and now_ms() - tonumber(s[12]) > deadline_ms then
-    local why = 'waited in the queue longer than ' .. math.floor(deadline_ms / 1000) .. ' s'
+    local why = 'no worker had room for it in ' .. math.floor(deadline_ms / 1000) .. ' s'
     write_terminal(epoch, 'failed', 'expired', terminal_event('failed', nonce, n, toff, 'expired', why), ttl)
     return { 'ENDED', 'failed', 'expired' }
   end

@@ -1,7 +1,7 @@
 #!lua
 -- include _request.lua
 -- Request slot: make the state of a new request, once.
--- ARGV[2..] rid user model payload ttl_s
+-- ARGV[2..] rid user model payload ttl_s redrive_of ('' = none)
 -- Returns {OK, status, epoch} or {CONFLICT}: the id belongs to another user or another model's queue.
 local s = redis.call('HMGET', STATE, 'user', 'model', 'status', 'epoch')
 if s[1] then
@@ -9,5 +9,6 @@ if s[1] then
   return { 'OK', s[3], tonumber(s[4]) }
 end
 new_state(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+if ARGV[7] ~= '' then redis.call('HSET', STATE, 'redrive_of', ARGV[7]) end
 redis.call('EXPIRE', STATE, ARGV[6])
 return { 'OK', 'new', 0 }

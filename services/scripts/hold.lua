@@ -1,16 +1,20 @@
 #!lua flags=allow-oom
--- Queue slot: three things that only the owner of a pending entry may do, told apart by ARGV[4].
+-- include _queue.lua
+-- Queue slot: what only the owner of a pending entry may do, or somebody who saw that its lease is over.
 --   renew: reset its idle time.  raise: set its delivery count to ARGV[5].
---   handback: give it to nobody, keeping place, id and count, so that any worker may reclaim it at once.
--- KEYS[1] requests; ARGV entry id, owner, delivery count, action, new count
+--   handback: take it from its owner and let it stand in line at place ARGV[5], if it has been idle for ARGV[7] ms.
+-- ARGV entry id, owner, delivery count, action, number; for handback also rid, idle ms, control, model
 -- Returns {OK} or {NO}.
-local seen = redis.pcall('XPENDING', KEYS[1], 'workers', ARGV[1], ARGV[1], 1)[1] -- no such stream: nobody owns it
-if not seen or seen[2] ~= ARGV[2] or seen[4] ~= tonumber(ARGV[3]) then return { 'NO' } end
-if ARGV[4] == 'renew' then
-  redis.call('XCLAIM', KEYS[1], 'workers', ARGV[2], 0, ARGV[1], 'JUSTID')
-elseif ARGV[4] == 'raise' then
-  redis.call('XCLAIM', KEYS[1], 'workers', ARGV[2], 0, ARGV[1], 'RETRYCOUNT', ARGV[5], 'JUSTID')
+local id, owner, action, number = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+local held = holder(id)
+if not held or held[2] ~= owner or held[4] ~= tonumber(ARGV[3]) then return { 'NO' } end
+if action == 'renew' then
+  redis.call('XCLAIM', REQUESTS, GROUP, owner, 0, id, 'JUSTID')
+elseif action == 'raise' then
+  redis.call('XCLAIM', REQUESTS, GROUP, owner, 0, id, 'RETRYCOUNT', number, 'JUSTID')
 else
-  redis.call('XCLAIM', KEYS[1], 'workers', 'handback', 0, ARGV[1], 'IDLE', 86400000, 'JUSTID')
+  if held[3] < tonumber(ARGV[7]) then return { 'NO' } end -- renewed since it was seen
+  redis.call('XCLAIM', REQUESTS, GROUP, HANDBACK, 0, id, 'JUSTID')
+  stand_in_line(id, ARGV[6], number, ARGV[8], ARGV[9])
 end
 return { 'OK' }

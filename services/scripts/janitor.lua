@@ -1,18 +1,25 @@
 #!lua flags=allow-oom
--- Queue slot: entries that the group has passed but nobody holds would never be delivered again. Give them to
--- `handback`, from where any worker reclaims them.
--- KEYS[1] requests; ARGV most entries to look at
+-- include _queue.lua
+-- Queue slot: entries that neither stand in line nor have an owner would never be delivered again: let them stand in
+-- line. Half a lost script leaves such, and XGROUP DELCONSUMER.
+-- ARGV most entries to look at, version of the protocol, control, model
 -- Returns the number of entries rescued.
+local num_waiting, num_held = redis.call('ZCARD', WAITING), 0
+local summary = redis.pcall('XPENDING', REQUESTS, GROUP)
+for _, row in ipairs(summary[4] or {}) do
+  if row[1] ~= HANDBACK then num_held = num_held + row[2] end
+end
+if redis.call('XLEN', REQUESTS) == num_waiting + num_held then return 0 end
+
 local rescued = 0
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local last
-  for i = 1, #group, 2 do if group[i] == 'last-delivered-id' then last = group[i + 1] end end
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', last, 'COUNT', ARGV[1])) do
-    if #redis.call('XPENDING', KEYS[1], 'workers', entry[1], entry[1], 1) == 0 then
-      redis.call('XCLAIM', KEYS[1], 'workers', 'handback', 0, entry[1], 'IDLE', 86400000, 'FORCE', 'JUSTID')
-      rescued = rescued + 1
-    end
+for _, entry in ipairs(redis.call('XRANGE', REQUESTS, '-', '+', 'COUNT', ARGV[1])) do
+  local fields = {}
+  for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+  local rid, held = fields.rid or '', holder(entry[1])
+  local ours = (fields.v or ARGV[2]) == ARGV[2]
+  if ours and not (held and held[2] ~= HANDBACK) and not redis.call('ZSCORE', WAITING, member(entry[1], rid)) then
+    stand_in_line(entry[1], rid, RETRY, ARGV[3], ARGV[4])
+    rescued = rescued + 1
   end
 end
 return rescued

@@ -345,7 +345,7 @@ class World:
                     loop.drain(self.now)
                     return
                 if len(loop.running) < 2:
-                    entry = queue.take(wid, 0)
+                    entry = queue.take(wid, suspects=not loop.has_suspect)
                     if entry:
                         loop.accept(entry, self.now)
                 engine.step(self.random)
@@ -481,7 +481,9 @@ class World:
             found += [f"reader of {r.rid}: rewind though nothing was lost" for r in self.readers if r.rewinds]
         if self.real.xlen(self.keys.requests(MODEL)):
             found.append("the queue is not empty")
-        if self.real.exists(self.keys.ids(MODEL), self.keys.users(MODEL)):
+        if self.real.exists(
+            *(keys(MODEL) for keys in (self.keys.ids, self.keys.users, self.keys.waiting, self.keys.turns))
+        ):
             found.append("the queue's counters are not empty")
         return found
 

@@ -77,7 +77,7 @@ def ceiling_is_the_delivery_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cancel_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "_CANCEL", "if over then return { 'ENDED', over } end")
+    without(monkeypatch, "_CANCEL", "if over then return { 'ENDED', s[7], over } end")
 
 
 def begin_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def any_nonce_may_append(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def anybody_may_renew(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "_HOLD", "or seen[2] ~= ARGV[2] or seen[4] ~= tonumber(ARGV[3])")
+    without(monkeypatch, "_HOLD", "or held[2] ~= owner or held[4] ~= tonumber(ARGV[3])")
 
 
 def nothing_is_poison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_there_is_exactly_one_terminal(journal: Journal, redis_client: redis.Red
     assert journal.finish("r1", 1, Event("finished", "aaaa", 2, 2)) == Refused("NEED", number=3)
     assert journal.finish("r1", 1, done) is None
     assert journal.finish("r1", 1, done) == Refused("ENDED", "finished")
-    assert journal.cancel("r1", "ann") == "finished"
+    assert journal.cancel("r1", "ann") == ("finished", "m")
     assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refused("ENDED", "finished")
     assert begin(journal, 9, "bbbb") == Refused("ENDED", "finished", "stop")
     read = journal.read("r1")
@@ -123,7 +123,7 @@ def test_cancel_needs_no_worker_but_the_owner(journal: Journal) -> None:
     journal.create(REQUEST)
     with pytest.raises(Forbidden, match="r1"):
         journal.cancel("r1", "bob")
-    assert journal.cancel("r1", "ann") == "cancelled"
+    assert journal.cancel("r1", "ann") == ("cancelled", "m")
     assert begin(journal, 1, "aaaa") == Refused("ENDED", "cancelled", "cancelled")
 
 
@@ -133,7 +133,7 @@ def test_a_journal_that_ended_overrules_a_state_that_disagrees(journal: Journal,
     journal.finish("r1", 1, Event("finished", "aaaa", 0, 0))
     redis_client.hset(journal._keys.state("r1"), mapping={"status": "running"})
     assert begin(journal, 2, "bbbb") == Refused("ENDED", "finished", "")
-    assert journal.cancel("r1", "ann") == "finished"
+    assert journal.cancel("r1", "ann") == ("finished", "m")
 
 
 def test_deaths_without_a_token_end_as_poison(journal: Journal) -> None:

@@ -1,11 +1,18 @@
 """The work queue: once per id, owned by one, never forgotten."""
 
+import time
+import uuid
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from services.errors import Busy, UserLimit
-from services.protocol import GROUP, HANDBACK, ChatRequest, Keys, Message
-from services.queue import Entry, RequestQueue
+from services.protocol import GROUP, HANDBACK, ChatRequest, Keys, Message, Priority
+from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.requests import Requests
 
 
@@ -15,14 +22,20 @@ def queue(redis_client: redis.Redis, namespace: str) -> RequestQueue:
 
 
 def enqueue(
-    queue: RequestQueue, rid: str, user: str = "ann", base: int = 0, force: bool = False, **limits: int
+    queue: RequestQueue,
+    rid: str,
+    user: str = "ann",
+    base: int = 0,
+    force: bool = False,
+    priority: Priority = "interactive",
+    **limits: int,
 ) -> bool:
     limits = {"max_queue": 100, "max_user": 100} | limits
-    return queue.enqueue(rid, user, b"payload", base=base, force=force, **limits)
+    return queue.enqueue(rid, user, b"payload", priority=priority, base=base, force=force, **limits)
 
 
 def taken(queue: RequestQueue, wid: str = "w1") -> Entry:
-    entry = queue.take(wid, 0)
+    entry = queue.take(wid, suspects=False)
     assert entry is not None
     return entry
 
@@ -31,15 +44,13 @@ def test_a_request_is_queued_once_and_delivered_once(queue: RequestQueue) -> Non
     assert enqueue(queue, "r1") and not enqueue(queue, "r1")
     entry = taken(queue)
     assert (entry.rid, entry.user, entry.payload, entry.epoch) == ("r1", "ann", b"payload", 1)
-    assert queue.take("w2", 0) is None
+    assert queue.take("w2", suspects=True) is None
     assert not enqueue(queue, "r1"), "it is still in flight"
 
 
-def test_requests_queued_before_the_group_existed_are_delivered(queue: RequestQueue, redis_client: redis.Redis) -> None:
-    """A group made at `$` passes over them, and nobody ever gets them."""
+def test_a_lost_consumer_group_is_made_again(queue: RequestQueue, redis_client: redis.Redis) -> None:
     enqueue(queue, "r1")
     redis_client.xgroup_destroy(queue._requests, GROUP)
-    assert queue.take("w1", 0) is None, "the missing group is made"
     assert taken(queue).rid == "r1"
 
 
@@ -83,14 +94,14 @@ def test_a_dead_request_keeps_its_reason_and_payload(queue: RequestQueue, redis_
     assert fields[b"reason"] == b"poison" and fields[b"payload"] == b"payload" and fields[b"rid"] == b"r1"
 
 
-def test_a_reclaim_takes_exactly_what_was_seen(queue: RequestQueue) -> None:
+def test_only_who_is_seen_as_the_owner_loses_an_entry(queue: RequestQueue) -> None:
     enqueue(queue, "r1")
-    taken(queue)
-    (seen,) = queue.pending()
-    assert (seen.owner, seen.count) == ("w1", 1)
-    entry = queue.reclaim(seen, "w2")
-    assert entry is not None and (entry.rid, entry.epoch) == ("r1", 2)
-    assert queue.reclaim(seen, "w3") is None, "somebody was faster"
+    entry = taken(queue)
+    assert not queue.hand_back(entry, "w2", RETRY_PLACE) and not queue.hand_back(replace(entry, count=2), "w1", 0)
+    assert queue.hand_back(entry, "w1", RETRY_PLACE)
+    assert not queue.hand_back(entry, "w1", RETRY_PLACE), "somebody was faster"
+    again = taken(queue, "w2")
+    assert (again.rid, again.epoch, again.place) == ("r1", 2, RETRY_PLACE)
 
 
 def test_only_the_owner_renews_raises_and_hands_back(queue: RequestQueue) -> None:
@@ -100,13 +111,10 @@ def test_only_the_owner_renews_raises_and_hands_back(queue: RequestQueue) -> Non
     assert queue.pending()[0].count == 1, "a renewal is no delivery"
     assert queue.hold(entry, "w1", "raise", 7)
     assert not queue.hold(entry, "w1", "renew"), "the count is part of the lease"
+    assert queue.hand_back(replace(entry, count=7), "w1", RETRY_PLACE)
     (seen,) = queue.pending()
-    assert seen.count == 7
-    again = queue.reclaim(seen, "w1")
-    assert again is not None and again.epoch == 8
-    assert queue.hold(again, "w1", "handback")
-    (seen,) = queue.pending()
-    assert (seen.owner, seen.count) == (HANDBACK, 8) and seen.idle_s > 3600
+    assert (seen.owner, seen.count) == (HANDBACK, 7)
+    assert taken(queue).epoch == 8
 
 
 def test_a_worker_that_holds_something_is_not_retired(queue: RequestQueue, redis_client: redis.Redis) -> None:
@@ -125,12 +133,10 @@ def test_entries_that_were_delivered_to_nobody_are_rescued(queue: RequestQueue, 
     taken(queue)
     redis_client.execute_command("XGROUP", "DELCONSUMER", queue._requests, GROUP, "w1")
     assert queue.pending() == []
+    assert queue.waiting() == ["r2"]
     assert queue.rescue() == 1 and queue.rescue() == 0
-    (seen,) = queue.pending()
-    assert seen.owner == HANDBACK
-    entry = queue.reclaim(seen, "w2")
-    assert entry is not None and entry.rid == "r1"
-    assert taken(queue, "w2").rid == "r2"
+    assert queue.waiting() == ["r1", "r2"]
+    assert taken(queue, "w2").rid == "r1"
 
 
 def test_waiting_lists_the_untaken_in_order(queue: RequestQueue) -> None:
@@ -145,9 +151,8 @@ def test_waiting_lists_the_untaken_in_order(queue: RequestQueue) -> None:
 def test_scripts_of_a_vanished_queue_answer_no(queue: RequestQueue, redis_client: redis.Redis) -> None:
     enqueue(queue, "r1")
     entry = taken(queue)
-    (seen,) = queue.pending()
     redis_client.delete(queue._requests)
-    assert not queue.hold(entry, "w1", "renew") and queue.reclaim(seen, "w2") is None
+    assert not queue.hold(entry, "w1", "renew") and not queue.hand_back(entry, "w1", RETRY_PLACE)
     assert queue.rescue() == 0 and queue.pending() == [] and not queue.retire("w1")
 
 
@@ -163,3 +168,168 @@ def test_a_refused_request_leaves_nothing_behind(redis_client: redis.Redis, name
     requests.queue("m").ack(taken(requests.queue("m")))
     requests.submit(ChatRequest("r2", "ann", "m", (Message("user", "hi"),)))
     assert requests.queue("m").waiting() == ["r2"]
+
+
+# -- who is next -----------------------------------------------------------------------------------------------------
+
+
+def order(queue: RequestQueue) -> list[str]:
+    """The ids in the order in which they are taken."""
+    return [taken(queue).rid for _ in range(len(queue.waiting()))]
+
+
+def test_users_take_turns(queue: RequestQueue) -> None:
+    """A hundred questions of one user made everybody else wait for all of them."""
+    for number in range(4):
+        enqueue(queue, f"ann{number}", "ann")
+    assert taken(queue).rid == "ann0"
+    enqueue(queue, "bob0", "bob")
+    enqueue(queue, "cat0", "cat")
+    enqueue(queue, "bob1", "bob")
+    assert queue.waiting() == ["bob0", "cat0", "ann1", "bob1", "ann2", "ann3"]
+    assert order(queue) == ["bob0", "cat0", "ann1", "bob1", "ann2", "ann3"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.just("take"), st.sampled_from("abcd")), max_size=60))
+def test_a_first_question_waits_for_at_most_two_of_each_other_user_and_a_newcomers_for_one(
+    redis_client: redis.Redis, namespace: str, events: list[str]
+) -> None:
+    queue = RequestQueue(redis_client, Keys(f"{namespace}-{uuid.uuid4().hex}"), "m")
+    ahead: dict[str, Counter[str]] = {}  # of each user's first waiting question: who was taken before it
+    served: set[str] = set()
+    waiting: Counter[str] = Counter()
+    for number, event in enumerate([*events, *["take"] * 60]):
+        if event == "take":
+            entry = queue.take("w", suspects=False)
+            if entry is None:
+                continue
+            waiting[entry.user] -= 1
+            ahead.pop(entry.user, None)
+            for others in ahead.values():
+                others[entry.user] += 1
+            for user, others in ahead.items():
+                assert others[entry.user] <= (2 if user in served else 1)
+            served.add(entry.user)
+        else:
+            if waiting[event] == 0:
+                ahead[event] = Counter()
+            waiting[event] += 1
+            enqueue(queue, f"{number}", event)
+    assert not +waiting, "everybody is served"
+
+
+def test_a_stream_of_single_questions_starves_nobody(queue: RequestQueue) -> None:
+    """Whoever had nothing in flight began in the turn that is served, however often: ann's second never came."""
+    enqueue(queue, "ann0", "ann")
+    enqueue(queue, "ann1", "ann")
+    enqueue(queue, "bob0", "bob")
+    served = []
+    for number in range(1, 6):
+        entry = taken(queue)
+        served.append(entry.rid)
+        enqueue(queue, f"bob{number}", "bob")
+        queue.ack(entry)
+    assert served.index("ann1") <= 2
+
+
+def test_the_turns_of_users_long_served_are_forgotten(queue: RequestQueue, redis_client: redis.Redis) -> None:
+    for rid in ("zoe0", "zoe1", "zoe2"):
+        enqueue(queue, rid, "zoe")
+    for number in range(1100):
+        enqueue(queue, f"r{number}", f"user{number}", max_queue=2000)
+    for _ in range(1102):
+        queue.ack(taken(queue))
+    assert queue.in_flight() == ["zoe2"] and redis_client.hlen(queue._keys[2]) < 10
+
+
+def test_interactive_requests_go_before_batch_ones_but_one_in_eight(queue: RequestQueue) -> None:
+    for number in range(3):
+        enqueue(queue, f"b{number}", "robot", priority="batch")
+    for number in range(20):
+        enqueue(queue, f"i{number}", f"user{number}")
+    served = order(queue)
+    assert [index for index, rid in enumerate(served) if rid.startswith("b")] == [7, 15, 22]
+    assert [rid for rid in served if rid.startswith("b")] == ["b0", "b1", "b2"]
+
+
+def test_what_ran_before_goes_first_and_what_may_kill_needs_a_willing_worker(queue: RequestQueue) -> None:
+    for rid in ("r1", "r2", "r3"):
+        enqueue(queue, rid, rid)
+    first, second = taken(queue), taken(queue)
+    assert queue.hand_back(first, "w1", RETRY_PLACE) and queue.hand_back(second, "w1", SUSPECT_PLACE)
+    assert queue.waiting() == ["r2", "r1", "r3"]
+    assert [taken(queue, "w2").rid, taken(queue, "w2").rid] == ["r1", "r3"]
+    assert queue.take("w2", suspects=False) is None
+    suspect = queue.take("w2", suspects=True)
+    assert suspect is not None and suspect.rid == "r2"
+
+
+def test_a_declined_request_gets_its_place_back(queue: RequestQueue) -> None:
+    enqueue(queue, "r1", "ann")
+    enqueue(queue, "r2", "ann")
+    taken(queue)
+    entry = taken(queue)
+    enqueue(queue, "r3", "bob")
+    assert queue.hand_back(entry, "w1", entry.place)
+    assert taken(queue).epoch == 2, "r2 again"
+
+
+def test_a_withdrawn_request_frees_its_place_and_one_that_runs_stays(queue: RequestQueue) -> None:
+    enqueue(queue, "r1")
+    enqueue(queue, "r2")
+    taken(queue)
+    assert not queue.withdraw("r1", "ann") and not queue.withdraw("r9", "ann")
+    assert queue.withdraw("r2", "ann") and not queue.withdraw("r2", "ann")
+    assert queue.in_flight() == ["r1"] and queue.waiting() == [] and queue.length() == 1
+
+
+def test_the_pace_is_the_time_between_takes_of_a_line_that_never_emptied(queue: RequestQueue) -> None:
+    assert queue.pace_s() is None and queue.positions() == {}
+    for number in range(6):
+        enqueue(queue, f"r{number}")
+    for _ in range(4):
+        time.sleep(0.02)  # what is measured here is time
+        taken(queue)
+    pace_s = queue.pace_s()
+    assert pace_s is not None and 0.019 < pace_s < 0.2
+    assert queue.positions() == {"r4": (0, round(pace_s)), "r5": (1, round(2 * pace_s))}
+
+
+def test_names_that_a_lost_tail_left_in_the_line_are_passed_over(
+    queue: RequestQueue, redis_client: redis.Redis
+) -> None:
+    enqueue(queue, "r1")
+    enqueue(queue, "r2")
+    redis_client.zadd(queue._waiting, {"1-1 ghost": -1})
+    owned = taken(queue)
+    assert owned.rid == "r1"
+    redis_client.zadd(queue._waiting, {f"{owned.entry_id} r1": -1})
+    assert taken(queue).rid == "r2" and queue.waiting() == []
+
+
+def test_a_cancelled_request_leaves_the_queue_without_a_worker(redis_client: redis.Redis, namespace: str) -> None:
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    requests = Requests(redis_client, keys, max_queue=1)
+    requests.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
+    assert requests.cancel("r1", "ann") == "cancelled" and requests.queue("m").length() == 0
+    assert requests.cancel("r1", "ann") == "cancelled", "once more, after a lost reply"
+
+
+def test_a_request_that_no_worker_took_expires_for_its_reader(redis_client: redis.Redis, namespace: str) -> None:
+    """It waited for ever: only a worker looked at deadlines."""
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    patient, impatient = Requests(redis_client, keys), Requests(redis_client, keys, queue_deadline_s=0.01)
+    patient.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
+    head = patient.journal.head("r1")
+    assert head is not None
+    patient.expire("r1", head)
+    assert patient.queue("m").holds("r1")
+    time.sleep(0.02)
+    impatient.expire("r1", head)
+    read = patient.journal.read("r1")
+    assert read is not None and (read[0].status, read[0].code) == ("failed", "expired")
+    assert "no worker had room" in read[1][-1].message
+    assert patient.queue("m").length() == 0 and patient.queue("m").dead_length() == 1

@@ -9,7 +9,7 @@ from bench.synthetic_worker import EchoText, plan
 from services.errors import EngineError, PromptTooLong
 from services.journal import Head, Journal
 from services.protocol import ChatRequest, Keys, Message
-from services.queue import RequestQueue
+from services.queue import RETRY_PLACE, RequestQueue
 from services.requests import Requests
 from workers.assignment import Rules
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
@@ -88,9 +88,20 @@ class Bench:
         self.requests.submit(ChatRequest(rid, "ann", "m", (Message("user", text),)))
 
     def accept(self, now: float = 0.0) -> None:
-        entry = self.queue.take(WID, 0)
-        assert entry is not None
-        self.loop.accept(entry, now)
+        assert self.take(self.loop, WID, now)
+
+    def take(self, loop: WorkerLoop, wid: str, now: float = 0.0) -> bool:
+        """What a worker's taker does; False when nobody waits for it."""
+        entry = self.queue.take(wid, suspects=not loop.has_suspect)
+        if entry is not None:
+            loop.accept(entry, now)
+        return entry is not None
+
+    def release(self) -> None:
+        """Take all that is held from its owners, as if their leases were over."""
+        for seen in self.queue.pending():
+            entry = self.queue.look(seen)
+            assert entry is not None and self.queue.hand_back(entry, seen.owner, RETRY_PLACE)
 
     def settle(self, now: float = 0.0) -> None:
         while self.events:
@@ -230,8 +241,7 @@ def test_an_entry_without_room_goes_to_whoever_has_some(bench: Bench) -> None:
         bench.accept()
     assert set(bench.loop.running) == {"r1", "r2"} and bench.head("r3").begins == 0
     other = bench.new_loop("w2", 0.0)
-    other.keep(0.1)
-    assert set(other.running) == {"r3"} and bench.head("r3").tries == 1
+    assert bench.take(other, "w2") and set(other.running) == {"r3"} and bench.head("r3").tries == 1
 
 
 def test_a_dead_engine_gives_new_entries_away_and_lets_its_leases_run_out(bench: Bench) -> None:
@@ -260,12 +270,10 @@ def test_a_complete_journal_is_ended_without_the_engine(bench: Bench) -> None:
     bench.accept()
     bench.engine.emit("hello")
     bench.settle()
-    (seen,) = bench.queue.pending()
+    bench.release()
     successor = bench.new_loop("w2", 0.0)
-    entry = bench.queue.reclaim(seen, "w2")
-    assert entry is not None
     bench.engine.jobs.clear()
-    successor.accept(entry, 0.0)
+    assert bench.take(successor, "w2")
     successor.flush(0.0)
     assert bench.engine.jobs == {} and bench.text("r1") == "hello"
     assert (bench.head("r1").status, bench.head("r1").code) == ("finished", "length")
@@ -291,10 +299,10 @@ def test_a_cancel_without_wake_up_is_found_at_the_next_token(bench: Bench) -> No
 
 
 def test_a_malformed_entry_is_a_dead_letter(bench: Bench) -> None:
-    bench.queue.make_group()
     bench.journal.create(ChatRequest("r9", "ann", "m", ()))
     bench.redis.xadd(bench.keys.requests("m"), {"surprise": "1"})
     bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": '{"v":99}', "base": "x"})
+    assert bench.queue.rescue() == 2
     bench.accept()
     bench.accept()
     assert bench.queue.dead_length() == 2 and bench.queue.length() == 0 and bench.loop.running == {}
@@ -306,11 +314,9 @@ def test_a_journal_of_another_version_ends_its_request_and_not_the_worker(bench:
     bench.ask("r1")
     bench.accept()
     bench.redis.xadd(bench.keys.journal("r1"), {"k": "tokens", "e": '{"v":2}'}, id="1-9")
-    (seen,) = bench.queue.pending()
-    entry = bench.queue.reclaim(seen, "w2")
-    assert entry is not None
+    bench.release()
     successor = bench.new_loop("w2", 0.0)
-    successor.accept(entry, 0.0)
+    assert bench.take(successor, "w2")
     assert successor.running == {} and bench.queue.length() == 0 and bench.queue.dead_length() == 1
     assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "protocol")
 
@@ -321,9 +327,9 @@ def test_leases_are_taken_over_only_after_they_ran_out(bench: Bench) -> None:
     other = bench.new_loop("w2", 0.0)
     for now in (0.1, 1.0, 2.9):
         other.keep(now)
-    assert other.running == {}
+    assert not bench.take(other, "w2")
     other.keep(3.2)
-    assert set(other.running) == {"r1"}
+    assert bench.take(other, "w2") and set(other.running) == {"r1"}
     bench.loop.keep(3.2)
     assert bench.loop.running == {}, "the former owner learns it at its next renewal"
 
@@ -336,9 +342,45 @@ def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
     other.keep(0.1)
     other.disconnected(10.0)
     other.keep(12.9)
-    assert other.running == {}
+    assert not bench.take(other, "w2")
     other.keep(13.1)
-    assert set(other.running) == {"r1"}
+    assert bench.take(other, "w2") and set(other.running) == {"r1"}
+
+
+def test_a_full_worker_frees_what_others_lost_and_a_retry_goes_first(bench: Bench) -> None:
+    """Under load a handed-back request waited for ever: each free slot went to the queue's next one at once."""
+    bench.ask("r1")
+    bench.accept()
+    for rid in ("r2", "r3", "r4"):
+        bench.ask(rid)
+    other = bench.new_loop("w2", 0.0)
+    assert bench.take(other, "w2") and bench.take(other, "w2")
+    other.keep(0.1)
+    assert bench.queue.waiting() == ["r4"]
+    other.keep(3.2)
+    assert set(other.running) == {"r2", "r3"} and bench.queue.waiting() == ["r1", "r4"]
+
+
+def test_a_lease_renewed_after_it_was_seen_is_not_taken(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    (seen,) = bench.queue.pending()
+    entry = bench.queue.look(seen)
+    assert entry is not None
+    assert not bench.queue.hand_back(entry, WID, RETRY_PLACE, idle_s=seen.idle_s + 1)
+    assert bench.queue.hand_back(entry, WID, RETRY_PLACE, idle_s=seen.idle_s)
+
+
+def test_a_lost_request_of_another_version_is_left_to_its_own_workers(bench: Bench) -> None:
+    bench.ask("r1")
+    bench.accept()
+    bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": "?", "base": "0", "v": "99"})
+    (newer,) = [i for i, f in bench.redis.xrange(bench.keys.requests("m")) if f[b"rid"] == b"r9"]
+    bench.redis.xclaim(bench.keys.requests("m"), "workers", "w9", 0, [newer], force=True)
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    other.keep(4.0)
+    assert bench.queue.waiting() == ["r1"]
 
 
 def test_a_hung_engine_loses_its_leases(bench: Bench) -> None:
@@ -357,14 +399,31 @@ def test_two_suspects_never_share_a_worker(bench: Bench) -> None:
     other = bench.new_loop("w2", 0.0)
     other.keep(0.1)
     other.keep(4.0)
-    assert len(other.running) == 1 and next(iter(other.running.values())).held.suspect
+    assert bench.take(other, "w2") and other.has_suspect
+    assert not bench.take(other, "w2"), "it waits for a worker without one"
     bench.engine.emit("he")
     while bench.events:
         other.engine_event(bench.events.pop(0))
     other.flush(4.0)
     other.flush(4.0)
-    other.keep(4.1)
-    assert len(other.running) == 2, "the first has produced a token: it is no suspect any more"
+    assert bench.take(other, "w2"), "the first has produced a token: it is no suspect any more"
+    assert len(other.running) == 2
+
+
+def test_a_suspect_taken_beside_another_is_handed_back(bench: Bench) -> None:
+    """The taker may fetch the second before the first has been begun."""
+    for rid in ("r1", "r2"):
+        bench.ask(rid)
+        bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    other.keep(4.0)
+    for _ in range(2):
+        entry = bench.queue.take("w2", suspects=True)
+        assert entry is not None
+        other.accept(entry, 4.0)
+    assert len(other.running) == 1 and len(bench.queue.waiting()) == 1
+    assert bench.queue.take("w3", suspects=False) is None and bench.queue.take("w3", suspects=True) is not None
 
 
 def test_the_echo_text_of_the_synthetic_worker_keeps_the_transcripts_rules() -> None:

@@ -16,7 +16,7 @@ export interface Submit {
 export interface Watch { id: string; offset: number; nonce: string }
 export type Ack = { ok: true } | { ok: false; error: ChatError };
 
-export interface StatusEvent { id: string; state: "queued" | "running"; position?: number }
+export interface StatusEvent { id: string; state: "queued" | "running"; position?: number; eta_s?: number }
 export interface TokensEvent { id: string; offset: number; nonce: string; text: string }
 export interface RewindEvent { id: string; offset: number; nonce: string }
 export interface DoneEvent {

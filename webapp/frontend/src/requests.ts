@@ -24,6 +24,7 @@ export interface Live {
   readonly cursor: Cursor;
   phase: "sending" | "queued" | "running";
   position: number | undefined;
+  eta_s: number | undefined;
   cancelling: boolean;
   /** Code points that arrived since the last `received`, repeats included: the server counts those too. */
   unacknowledged: number;
@@ -77,7 +78,7 @@ export class Requests {
     const live: Live = {
       id: message.id, conversationId, cursor: cursorAt(message.content, message.nonce ?? ""),
       phase: message.unsent ? "sending" : message.state === "running" ? "running" : "queued",
-      position: undefined, cancelling: false, unacknowledged: 0, attaching: false, shortEnds: 0,
+      position: undefined, eta_s: undefined, cancelling: false, unacknowledged: 0, attaching: false, shortEnds: 0,
       savedAt_ms: Date.now(), saveTimer: undefined,
     };
     this.live.set(live.id, live);
@@ -119,6 +120,7 @@ export class Requests {
     if (!live) return;
     live.phase = event.state;
     live.position = event.position;
+    live.eta_s = event.eta_s;
     this.savePartialSoon(live);
     this.changed(live, false);
   };

@@ -8,7 +8,7 @@ import { describeUsage, describeWaiting } from "../src/page/words";
 const message = (more: Partial<Message> = {}): Message =>
   ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });
 const progress = (more: object = {}) =>
-  ({ phase: "queued" as const, position: undefined, cancelling: false, cursor: { length: 0 }, ...more });
+  ({ phase: "queued" as const, position: undefined, eta_s: undefined, cancelling: false, cursor: { length: 0 }, ...more });
 
 test("the place in the queue is told in words", () => {
   const words = (position: number) => describeWaiting(message(), progress({ position }), true);
@@ -16,6 +16,14 @@ test("the place in the queue is told in words", () => {
   assert.equal(words(1), "1 request ahead of you");
   assert.equal(words(2), "2 requests ahead of you");
   assert.equal(words(1000), "1,000 or more requests ahead of you");
+});
+
+test("the time until a worker comes is told roughly, and not at all when it is now", () => {
+  const words = (eta_s: number) => describeWaiting(message(), progress({ position: 2, eta_s }), true);
+  assert.equal(words(1), "2 requests ahead of you");
+  assert.equal(words(8), "2 requests ahead of you, about 8 s");
+  assert.equal(words(23), "2 requests ahead of you, about 25 s");
+  assert.equal(words(130), "2 requests ahead of you, about 2 min");
 });
 
 test("a missing worker is said, and a running answer thinks until its first text", () => {

@@ -3,23 +3,30 @@
 import type { Message } from "../conversations";
 import type { Live } from "../requests";
 
-type Progress = Pick<Live, "phase" | "position" | "cancelling"> & { cursor: { length: number } };
+type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
 
 /** Empty once text is flowing. `served`: a worker serves the model now. */
 export function describeWaiting(message: Message, live: Progress | undefined, served: boolean): string {
   if (!live) return message.content ? "" : "Waiting…";
   if (live.cancelling) return "Stopping…";
   if (live.phase === "sending") return "Sending…";
-  if (live.phase === "queued") return queued(live.position, served, message.model ?? "this model");
+  if (live.phase === "queued") return queued(live, served, message.model ?? "this model");
   return live.cursor.length === 0 ? "Thinking…" : "";
 }
 
-function queued(position: number | undefined, served: boolean, model: string): string {
+function queued({ position, eta_s }: Progress, served: boolean, model: string): string {
   if (!served) return `Waiting for a worker that serves ${model}`;
   if (position === undefined) return "Waiting in the queue…";
-  if (position === 0) return "You are next";
-  if (position === 1) return "1 request ahead of you";
-  return position >= 1000 ? "1,000 or more requests ahead of you" : `${position} requests ahead of you`;
+  const place = position === 0 ? "You are next" : position === 1 ? "1 request ahead of you"
+    : position >= 1000 ? "1,000 or more requests ahead of you" : `${position} requests ahead of you`;
+  return place + duration(eta_s);
+}
+
+/** Only as exact as an estimate is; nothing for what is about to happen. */
+function duration(eta_s: number | undefined): string {
+  if (eta_s === undefined || eta_s < 3) return "";
+  if (eta_s < 60) return `, about ${eta_s < 10 ? eta_s : Math.round(eta_s / 5) * 5} s`;
+  return `, about ${Math.round(eta_s / 60)} min`;
 }
 
 /** The line under an ended answer. */

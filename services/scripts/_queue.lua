@@ -1,0 +1,41 @@
+-- Shared by the scripts of the queue slot. KEYS: requests, waiting, turns, pace, ids, users, dead (a script that needs
+-- fewer is given the first ones).
+local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, DEAD = unpack(KEYS)
+local GROUP, HANDBACK = 'workers', 'handback'
+-- Places in line. Requests that ran before are first, then the turns of interactive ones, then those of batch ones.
+local SUSPECT, RETRY, BATCH = -2, -1, 1e12
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- An entry's name in the line; of two with the same place the older is first.
+local function member(id, rid) return id .. ' ' .. rid end
+
+-- Who holds an entry: {id, owner, idle ms, delivery count}; nil when nobody does, or the stream is gone.
+local function holder(id) return redis.pcall('XPENDING', REQUESTS, GROUP, id, id, 1)[1] end
+
+-- An entry's payload never moves: whoever waits is claimed by `handback` at most, and stands in the line.
+local function stand_in_line(id, rid, place, control, model)
+  redis.call('ZADD', WAITING, place, member(id, rid))
+  redis.call('PUBLISH', control, 'queued ' .. model) -- saves a worker its next look; nothing depends on it
+end
+
+-- Forgets an entry whose request has ended; a reason files it under the dead letters. 1 when this call removed it.
+local function forget(id, rid, user, reason)
+  local entry = redis.call('XRANGE', REQUESTS, id, id)[1]
+  redis.pcall('XACK', REQUESTS, GROUP, id)
+  redis.call('ZREM', WAITING, member(id, rid))
+  local removed = redis.call('XDEL', REQUESTS, id)
+  if redis.call('HGET', IDS, rid) == id then redis.call('HDEL', IDS, rid) end
+  if removed == 1 then
+    if redis.call('HINCRBY', USERS, user, -1) <= 0 then redis.call('HDEL', USERS, user) end
+    if reason ~= '' then
+      redis.call('XADD', DEAD, '*', 'reason', reason, unpack(entry[2]))
+    end
+  end
+  -- An empty queue cannot have counts: this heals what half a lost script left behind.
+  if redis.call('XLEN', REQUESTS) == 0 then redis.call('DEL', IDS, USERS, WAITING, TURNS) end
+  return removed
+end
