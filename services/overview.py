@@ -9,10 +9,12 @@ from typing import Any
 
 from redis import Redis
 
+from services.dead_letters import DeadLetters
 from services.journal import Head, Journal
 from services.protocol import Keys
 from services.queue import RequestQueue
 from services.registry import ModelInfo, Registry
+from services.requests import Requests
 
 MAX_REQUESTS = 200
 
@@ -23,7 +25,7 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
-    """`{redis, models, workers, requests, requests_in_flight}`; at most `max_requests` requests are looked at."""
+    """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` of each are looked at."""
     registry = Registry(redis, keys)
     models = [_queue_row(redis, keys, model) for model in registry.models()]
     return {
@@ -32,6 +34,7 @@ def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> d
         "workers": _worker_rows(registry),
         "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests),
         "requests_in_flight": sum(model["in_flight"] for model in models),
+        "dead": [letter.row() for letter in DeadLetters(redis, Requests(redis, keys)).newest(max_requests)],
     }
 
 

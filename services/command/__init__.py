@@ -2,8 +2,8 @@
 
     chatserver up            everything on this machine        chatserver models     what is served
     chatserver chat          talk in the terminal              chatserver status     queues, workers, requests
-    chatserver send TEXT     one question                      chatserver worker     one GPU process
-                                                               chatserver web        one web process
+    chatserver send TEXT     one question                      chatserver dead       requests given up
+    chatserver worker        one GPU process                   chatserver web        one web process
 
 It talks to Redis directly and starts the other programs as processes: nothing here imports them. Whatever takes long
 to import is imported inside the functions that need it, so that `--help` is quick.

@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import chat, models, send, status, up, web, worker
+from services.command import chat, dead, models, send, status, up, web, worker
 
 application = typer.Typer(
     name="chatserver",
@@ -17,5 +17,6 @@ application.command()(chat.chat)
 application.command()(send.send)
 application.command()(models.models)
 application.command()(status.status)
+application.add_typer(dead.application, name="dead")
 application.command()(worker.worker)
 application.command()(web.web)

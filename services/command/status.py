@@ -1,14 +1,16 @@
-"""`chatserver status`: queues, workers and requests in flight."""
+"""`chatserver status`: queues, workers, requests in flight and dead letters."""
 
 from typing import Annotated
 
 import typer
 
+LISTED_DEAD = 20
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show the queue of each model, the workers and the requests in flight."""
+    """Show the queue of each model, the workers, the requests in flight and those given up."""
     from services.command.access import command_settings
     from services.command.tables import print_json, print_table
     from services.connection import address_of, connect, translated
@@ -31,3 +33,6 @@ def status(as_json: AsJson = False) -> None:
     print_table(found["requests"], "rid model user status tokens tries age_s wid")
     if (more := found["requests_in_flight"] - len(found["requests"])) > 0:
         print(f"… and {more} more")
+    if found["dead"]:
+        print("\nGiven up (`chatserver dead` drives them again or drops them):")
+        print_table(found["dead"][:LISTED_DEAD], "rid model user reason age_s")

@@ -42,7 +42,9 @@ def worker_info(model: str) -> WorkerInfo:
 def test_help_names_every_subcommand(tmp_path: Path) -> None:
     answer = run("--help", folder=tmp_path)
     assert answer.returncode == 0
-    assert all(f" {name} " in answer.stdout for name in ("up", "chat", "send", "models", "status", "worker", "web"))
+    assert all(
+        f" {name} " in answer.stdout for name in ("up", "chat", "send", "models", "status", "dead", "worker", "web")
+    )
 
 
 def test_help_loads_nothing_heavy_and_no_redis(tmp_path: Path) -> None:
@@ -154,3 +156,23 @@ def test_the_default_model_is_the_first_that_has_a_worker(redis_client: redis.Re
     registry.leave("w-a")
     assert choose_model(registry, None) == "b"
     assert choose_model(registry, "c") == "c"
+
+
+def test_dead_letters_are_listed_retried_and_dropped(
+    redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    for rid in ("r1", "r2"):
+        payload = ChatRequest(rid, "ann", "m", (Message("user", "hi"),)).encode()
+        redis_client.xadd(keys.dead("m"), {"reason": "poison", "rid": rid, "user": "ann", "payload": payload})
+    variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+    assert "poison" in run("dead", folder=tmp_path, **variables).stdout
+    assert "Given up" in run("status", folder=tmp_path, **variables).stdout
+    again = run("dead", "retry", "r1", folder=tmp_path, **variables)
+    (new_rid,) = Requests(redis_client, keys).queue("m").waiting()
+    assert again.returncode == 0 and again.stdout.strip() == f"r1 runs again as {new_rid}"
+    assert run("dead", "drop", "all", folder=tmp_path, **variables).stdout.strip() == "r2 dropped"
+    assert run("dead", folder=tmp_path, **variables).stdout.strip() == "no dead letters"
+    missing = run("dead", "retry", "r9", folder=tmp_path, **variables)
+    assert missing.returncode == 1 and "r9" in missing.stderr
