@@ -171,9 +171,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
     parser.add_argument("--chunk", type=int, default=1, help="tokens per request and step")
     parser.add_argument("--slots", type=int, default=4, help="requests that run at once")
-    parser.add_argument(
-        "--salt", type=int, default=random.randrange(100), help="0-99: what tells its tokens from others'"
-    )
+    parser.add_argument("--salt", type=int, default=random.randrange(100), help="0-99: the mark of its tokens")
     options = parser.parse_args()
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
