@@ -153,7 +153,7 @@ class Proxy:
         self._swallow = True
 
     def restore(self) -> None:
-        """New connections work again. One that lost bytes stays silent to its client, and Redis learns that it is gone."""
+        """New connections work again. One that lost bytes stays silent to its client; Redis learns that it is gone."""
         self._call(self._restore)
 
     def _restore(self) -> None:
