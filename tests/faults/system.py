@@ -79,10 +79,19 @@ class Level:
 
 @dataclass(frozen=True)
 class Loss:
-    """Redis was killed at `at` (`time.monotonic()`) and lost these bytes of its file."""
+    """Redis was killed at `at` (`time.monotonic()`) and lost these commands, the rest of a cut transaction included."""
 
     at: float
-    tail: bytes
+    commands: tuple[bytes, ...] = ()
+
+    def of(self, rid: str) -> bool:
+        """Whether anything about this request was lost."""
+        return any(rid.encode() in command for command in self.commands)
+
+    def end_of(self, rid: str) -> bool:
+        """Whether the end of this request was lost: those who were told of it cannot be told otherwise."""
+        state = f"{{{rid}}}:state".encode()
+        return any(state in command and b"ended_ms" in command for command in self.commands)
 
 
 class FaultSystem(System):
@@ -172,18 +181,20 @@ class FaultSystem(System):
 
     # -- Redis ---------------------------------------------------------------------------------------------------
 
-    def kill_redis(self, cut: int | None = None) -> bytes:
-        """SIGKILL, the file cut to `cut` bytes if given, and a new start; the bytes that were lost."""
+    def kill_redis(self, cut: int | None = None) -> Loss:
+        """SIGKILL, the file cut to `cut` bytes if given, and a new start; what was lost."""
         self.server.kill()
-        tail = b""
+        commands: tuple[bytes, ...] = ()
         if cut is not None:
             path = self._aof()
-            tail = path.read_bytes()[cut:]
+            data = path.read_bytes()
+            commands = tuple(data[start:end] for start, end in messages(data, _last_whole(data, cut)))
             with path.open("rb+") as file:
                 file.truncate(cut)
-        self.losses.append(Loss(time.monotonic(), tail))
+        loss = Loss(time.monotonic(), commands)
+        self.losses.append(loss)
         self.server.start()
-        return tail
+        return loss
 
     def pause_redis(self, seconds: float) -> None:
         """Redis stands still for a while."""
@@ -204,15 +215,9 @@ class FaultSystem(System):
     def aof_offset_before(self, needle: bytes) -> int:
         """Where the transaction, or the lone command, starts that is the first to contain `needle`."""
         data = self._aof().read_bytes()
-        transaction: int | None = None
-        for start, end in messages(data):
-            command = data[start:end]
-            if command == _MULTI:
-                transaction = start
-            if needle in command:
-                return start if transaction is None else transaction
-            if command == _EXEC:
-                transaction = None
+        for start, end in _units(data):
+            if needle in data[start:end]:
+                return start
         raise AssertionError(f"{needle!r} is not in {self._aof().name} ({len(data)} bytes)")
 
     # -- the idle level ------------------------------------------------------------------------------------------
@@ -268,6 +273,25 @@ class FaultSystem(System):
         super().close()
         for proxy in (*(part.proxy for part in self.parts.values()), *self._client_proxies):
             proxy.close()
+
+
+def _units(data: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of each transaction and each command outside of one in an append-only file."""
+    transaction: int | None = None
+    for start, end in messages(data):
+        command = data[start:end]
+        if command == _MULTI:
+            transaction = start
+        elif command == _EXEC and transaction is not None:
+            yield transaction, end
+            transaction = None
+        elif transaction is None:
+            yield start, end
+
+
+def _last_whole(data: bytes, cut: int) -> int:
+    """Where the first unit starts that is not whole within `cut` bytes."""
+    return max((end for _, end in _units(data) if end <= cut), default=0)
 
 
 @contextlib.contextmanager

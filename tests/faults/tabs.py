@@ -79,7 +79,8 @@ class Reading:
     rewinds: int = 0
     breaches: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
-    cancelled: str = ""  # the status that the acknowledgement of a cancel named
+    asked_to_cancel: bool = False  # whether or not that was acknowledged
+    cancelled: str = ""  # the status that the acknowledgement named
     left: bool = False  # its reader went away on purpose
     repeats: bool = False  # this reader asked for the text again on this connection: repeats are its own doing
     trace: deque[str] = field(default_factory=lambda: deque(maxlen=60))
@@ -237,6 +238,7 @@ class Tab:
     def _cancel(self, reading: Reading) -> None:
         if reading.cancelled or reading.done or not self._connected():
             return
+        reading.asked_to_cancel = True
         answer = self._call("cancel", {"id": reading.rid})
         reading.note(f"cancel: {answer}")
         if answer and answer["ok"]:
@@ -408,6 +410,7 @@ class Terminal:
     def _cancel(self, reading: Reading) -> None:
         if reading.cancelled or reading.done:
             return
+        reading.asked_to_cancel = True
         try:
             reading.cancelled = self._client.cancel(reading.rid, self.user)
         except (redis.RedisError, ChatServerError) as error:
