@@ -17,7 +17,7 @@ import redis
 import socketio
 
 from services.connection import connect
-from services.embedded import EmbeddedServer, free_port
+from services.embedded import EmbeddedServer, Fsync, free_port
 from services.protocol import Keys
 from services.registry import Registry
 
@@ -36,10 +36,18 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
 class System:
     """Processes by name. Everything that was started has ended when `close` returns."""
 
-    def __init__(self, folder: Path, namespace: str = "sys", **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        namespace: str = "sys",
+        *,
+        appendfsync: Fsync = "no",
+        binary: Path | None = None,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
         self.keys = Keys(namespace)
-        self.server = EmbeddedServer(folder, appendfsync="no")
+        self.server = EmbeddedServer(folder, binary=binary, appendfsync=appendfsync)
         self.server.start()
         self.redis: redis.Redis = connect(self.server.url, role="test")
         self.registry = Registry(self.redis, self.keys)
@@ -52,9 +60,11 @@ class System:
             **{f"CHATSERVER_{name.upper()}": str(value) for name, value in settings.items()},
         }
 
-    def start(self, *command: str, **settings: Any) -> subprocess.Popen[bytes]:
-        """A Python module as a process."""
+    def start(self, *command: str, redis_url: str = "", **settings: Any) -> subprocess.Popen[bytes]:
+        """A Python module as a process; `redis_url` when it reaches Redis another way than directly."""
         extra = {f"CHATSERVER_{name.upper()}": str(value) for name, value in settings.items()}
+        if redis_url:
+            extra["REDIS_URL"] = redis_url
         log = (self.folder / f"process-{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -83,7 +93,7 @@ class System:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         self.start("webapp", port=port)
-        wait_until(lambda: _answers(f"{url}/readyz"), "the web process")
+        wait_until(lambda: answers(f"{url}/readyz"), "the web process")
         return url
 
     def close(self) -> None:
@@ -100,7 +110,8 @@ class System:
         self.server.stop()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether an HTTP address answers 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)

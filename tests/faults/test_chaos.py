@@ -1,0 +1,36 @@
+"""Random episodes over the whole system. FAULT_SEEDS (`3`, `1-5`; default 1) and FAULT_SECONDS (45) size them."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.faults.chaos import Episode, schedule
+from tests.faults.conftest import Outcome
+from tests.faults.system import fault_system
+
+SECONDS = float(os.environ.get("FAULT_SECONDS", "45"))
+FIRST, _, LAST = os.environ.get("FAULT_SEEDS", "1").partition("-")
+PARTS = ["worker-0", "worker-1", "web-0", "web-1"]
+
+
+def test_a_seed_always_gives_the_same_faults() -> None:
+    assert schedule(1, 45, PARTS, PARTS, lossy=True) == schedule(1, 45, PARTS, PARTS, lossy=True)
+    assert schedule(1, 45, PARTS, PARTS, lossy=True) != schedule(2, 45, PARTS, PARTS, lossy=True)
+
+
+@pytest.mark.timeout(SECONDS + 180)
+@pytest.mark.parametrize("seed", range(int(FIRST), int(LAST or FIRST) + 1))
+def test_whatever_happens_each_accepted_question_has_one_true_answer(
+    seed: int, tmp_path: Path, redis_binary: Path, outcome: Outcome
+) -> None:
+    """On odd seeds Redis also loses the tail of its file now and then."""
+    with fault_system(tmp_path, binary=redis_binary) as system:
+        episode = Episode(system, seed=seed, seconds=SECONDS, lossy=seed % 2 == 1)
+        found = episode.run()
+    result = "as promised" if not found else f"{len(found)} violations"
+    for fault, times in episode.injected.items():
+        outcome(fault, times=times, requests=episode.num_requests, result=result)
+    assert not found, "\n".join([*found, episode.report()])
+    shutil.rmtree(tmp_path)
