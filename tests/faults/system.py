@@ -252,7 +252,8 @@ class FaultSystem(System):
         if length := self.queue.length():
             found.append(f"{length} entries in the queue")
         kept = {self.keys.requests(MODEL).encode(), self.keys.dead(MODEL).encode()}
-        found += [f"key {key!r}" for key in self.redis.scan_iter(self._slot_pattern(), count=1000) if key not in kept]
+        keys = [key for key in self.redis.scan_iter(self._slot_pattern(), count=1000) if key not in kept]
+        found += [f"key {key!r}" for key in keys if self.redis.ttl(key) == -1]
         found += [f"{worker.wid} runs {worker.running}" for worker in self.registry.workers() if worker.running]
         channels = self.redis.pubsub_channels(f"{self.keys.namespace}:*:events")
         channels += self.redis.execute_command("PUBSUB", "SHARDCHANNELS", f"{self.keys.namespace}:*:events")
