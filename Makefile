@@ -6,7 +6,7 @@ RUN ?=
 WIRE_TESTS := tests/services/test_queue.py tests/services/test_journal.py tests/contracts/test_protocol_model.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-model check bench clean venv page browser
+.PHONY: help run test test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ check: .venv/.dev page ## lint and types
 bench: .venv/.dev page ## measure the path; numbers to put into docs/benchmarks.md
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.chat
+
+soak: .venv/.dev page ## half an hour of chat under faults: nothing breaks, nothing grows (SOAK_MINUTES=5)
+	$(BIN)/python -m bench.soak --minutes $${SOAK_MINUTES:-30}
 
 clean: ## remove what was built and installed, and the embedded server's data
 	rm -rf .venv .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info

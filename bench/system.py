@@ -126,6 +126,11 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+def unwind_on_sigterm() -> None:
+    """SIGTERM becomes SystemExit, so that whoever started processes ends them."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def children(process: psutil.Process) -> list[psutil.Process]:
     """The Python processes that it started, without the helpers of `multiprocessing`."""
     return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]

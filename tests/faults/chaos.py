@@ -23,6 +23,7 @@ from tests.faults.tabs import Behaviour, Question, Tab, Terminal
 CALM_S = 60.0  # after the last fault, everything is answered within this time
 RESTART_S = 1.0
 PAUSE_S = 0.05
+PACE_S = (0.5, 2.0)  # from one fault to the next
 NUM_TABS, NUM_TERMINALS = 5, 3
 
 
@@ -39,7 +40,15 @@ class Step:
         return f"{self.at_s:6.2f} {self.what} {self.target} {self.amount:.2f}"
 
 
-def schedule(seed: int, seconds: float, parts: Sequence[str], proxies: Sequence[str], *, lossy: bool) -> list[Step]:
+def schedule(
+    seed: int,
+    seconds: float,
+    parts: Sequence[str],
+    proxies: Sequence[str],
+    *,
+    lossy: bool,
+    pace_s: tuple[float, float] = PACE_S,
+) -> list[Step]:
     """The faults of a seed, in order, with what heals each of those that last."""
     chooser = random.Random(seed)
     workers = [name for name in parts if name.startswith("worker")]
@@ -65,7 +74,7 @@ def schedule(seed: int, seconds: float, parts: Sequence[str], proxies: Sequence[
             steps.append(Step(at_s, fault, chooser.choice(proxies), strength.get(fault, 0.0)))
         if fault in _HEALERS:
             steps.append(Step(at_s + lasting_s, _HEALERS[fault], steps[-1].target))
-        at_s += chooser.uniform(0.5, 2.0)
+        at_s += chooser.uniform(*pace_s)
     return sorted(steps)
 
 
@@ -82,13 +91,24 @@ _HEALERS = {
 
 
 class Episode:
-    """One run over a fresh system. `run` returns what was violated."""
+    """One run over a fresh system. `run` returns what was violated; a lossy kill cuts at most `longest_cut` bytes."""
 
-    def __init__(self, system: FaultSystem, *, seed: int, seconds: float, lossy: bool) -> None:
+    def __init__(
+        self,
+        system: FaultSystem,
+        *,
+        seed: int,
+        seconds: float,
+        lossy: bool,
+        pace_s: tuple[float, float] = PACE_S,
+        longest_cut: int = 2**62,
+    ) -> None:
         self._system = system
         self._seed = seed
         self._seconds = seconds
         self._lossy = lossy
+        self._pace_s = pace_s
+        self._longest_cut = longest_cut
         self._random = random.Random(seed)  # of faults that need chance while they last
         self._proxies = {part.name: part.proxy for part in system.parts.values()}
         self._calm = threading.Event()
@@ -112,6 +132,10 @@ class Episode:
 
     def run(self) -> list[str]:
         """Warm up, do harm, calm down, judge."""
+        return [*self.storm(), *self.verdict()]
+
+    def storm(self) -> list[str]:
+        """Warm up, do harm, calm down; which clients never came to an end."""
         self._warm_up()
         start = time.monotonic()
         deadline = start + self._seconds + CALM_S
@@ -119,7 +143,12 @@ class Episode:
         for thread in threads:
             thread.start()
         for step in schedule(
-            self._seed, self._seconds, list(self._system.parts), list(self._proxies), lossy=self._lossy
+            self._seed,
+            self._seconds,
+            list(self._system.parts),
+            list(self._proxies),
+            lossy=self._lossy,
+            pace_s=self._pace_s,
         ):
             self._wait(lambda step=step: time.monotonic() >= start + step.at_s)
             self._say(start, str(step))
@@ -131,7 +160,11 @@ class Episode:
         found = [f"{thread.name} still waits" for thread in threads if thread.is_alive()]
         for client in self.clients:
             client.close()
-        return [*found, *self._not_idle(), *violations(self._system, self.clients, lossy=self._lossy)]
+        return found
+
+    def verdict(self) -> list[str]:
+        """What does not hold once everything has calmed down, of all readings that the clients still keep."""
+        return [*self._not_idle(), *violations(self._system, self.clients, lossy=self._lossy)]
 
     def report(self) -> str:
         """What was done, and what the readers with a complaint saw last."""
@@ -186,7 +219,8 @@ class Episode:
             self._orders.append(step.target)
         elif step.what == "kill redis":
             size = system.aof_size()
-            system.kill_redis(size - int(size * step.amount) if step.amount else None)
+            cut = min(int(size * step.amount), self._longest_cut)
+            system.kill_redis(size - cut if cut else None)
         elif step.what == "pause redis":
             system.pause_redis(step.amount)
         elif proxy is not None:

@@ -19,15 +19,15 @@ def violations(system: FaultSystem, clients: Sequence[Tab | Terminal], *, lossy:
     by_rid: dict[str, list[Reading]] = {}
     for reading in (reading for client in clients for reading in client.readings):
         by_rid.setdefault(reading.rid, []).append(reading)
-    judge = _Judge(system, lossy)
+    judge = Judge(system, lossy=lossy)
     found = [problem for rid, readings in by_rid.items() for problem in judge.request(rid, readings)]
     return found + list(_immortal(system)) + list(_open_to_strangers(system, by_rid))
 
 
-class _Judge:
+class Judge:
     """Knows what may be excused."""
 
-    def __init__(self, system: FaultSystem, lossy: bool) -> None:
+    def __init__(self, system: FaultSystem, *, lossy: bool) -> None:
         self._system = system
         self._losses = system.losses if lossy else []
 

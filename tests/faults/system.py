@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from services.embedded import free_port
+from services.embedded import Fsync, free_port
 from services.journal import Journal
 from services.queue import RequestQueue
 from tests.end_to_end.system import System, answers, wait_until
@@ -95,7 +95,7 @@ class Loss:
 
 
 class FaultSystem(System):
-    """Redis with fsync on every write, `num_workers` fault workers, `num_webs` web processes."""
+    """Redis, `num_workers` fault workers and `num_webs` web processes."""
 
     def __init__(
         self,
@@ -105,9 +105,10 @@ class FaultSystem(System):
         num_webs: int = 2,
         worker_options: tuple[str, ...] = (),
         binary: Path | None = None,
+        appendfsync: Fsync = "always",
         **settings: Any,
     ) -> None:
-        super().__init__(folder, "faults", appendfsync="always", binary=binary, **{**SHORT, **settings})
+        super().__init__(folder, "faults", appendfsync=appendfsync, binary=binary, **{**SHORT, **settings})
         self.queue = RequestQueue(self.redis, self.keys, MODEL)
         self.journal = Journal(self.redis, self.keys)
         self.parts: dict[str, Part] = {}
@@ -186,7 +187,7 @@ class FaultSystem(System):
         self.server.kill()
         commands: tuple[bytes, ...] = ()
         if cut is not None:
-            path = self._aof()
+            path = self.aof_path()
             data = path.read_bytes()
             commands = tuple(data[start:end] for start, end in messages(data, _last_whole(data, cut)))
             with path.open("rb+") as file:
@@ -203,22 +204,22 @@ class FaultSystem(System):
         time.sleep(seconds)
         process.resume()
 
-    def _aof(self) -> Path:
+    def aof_path(self) -> Path:
         """The file to which Redis appends now."""
         files = (self.server.folder / "appendonlydir").glob("*.incr.aof")
         return max(files, key=lambda path: int(re.findall(r"\d+", path.name)[-1]))
 
     def aof_size(self) -> int:
         """Bytes that were appended since the last rewrite (each start rewrites)."""
-        return self._aof().stat().st_size
+        return self.aof_path().stat().st_size
 
     def aof_offset_before(self, needle: bytes) -> int:
         """Where the transaction, or the lone command, starts that is the first to contain `needle`."""
-        data = self._aof().read_bytes()
+        data = self.aof_path().read_bytes()
         for start, end in _units(data):
             if needle in data[start:end]:
                 return start
-        raise AssertionError(f"{needle!r} is not in {self._aof().name} ({len(data)} bytes)")
+        raise AssertionError(f"{needle!r} is not in {self.aof_path().name} ({len(data)} bytes)")
 
     # -- the idle level ------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class Reading:
     reader: str
     acknowledged_at: float | None = None  # `time.monotonic()`; None: this reader did not submit it, or in vain
     text: str = ""
+    arrivals: list[float] = field(default_factory=list)  # when text came, `time.monotonic()`
     nonce: str = ""
     done: list[dict[str, Any]] = field(default_factory=list)
     done_at: float | None = None
@@ -104,6 +105,7 @@ class Reading:
             self.breach(f"text at {offset} after the end")
         elif offset == have:
             self.text, self.nonce = self.text + text, nonce
+            self.arrivals.append(time.monotonic())
         elif not self.repeats:
             self.breach(f"text at {offset}, have {have}")
         elif text[: have - offset] != self.text[offset : offset + len(text)] and offset < have:
@@ -154,6 +156,11 @@ class Tab:
         self._client: OrderedClient | None = None
         self._received_at = 0.0
         self._second: Tab | None = None
+
+    @property
+    def url(self) -> str:
+        """The web process of the present connection, or of the last one."""
+        return self._urls[-1]
 
     def run(self, question: Question, behaviour: Behaviour, deadline: float) -> Reading:
         """Ask, and read until the end or until `deadline` (`time.monotonic()`)."""
