@@ -9,7 +9,8 @@ Redis (`used_memory`) must stay as flat as that of the servers.
 Memory is sampled every few seconds. Per process name, one slope in MiB/hour is fitted by least squares over the second
 half of the run, with an offset of its own for each process that had the name (faults replace them) and without the
 first part of its life. It is too much when even the lower end of its 95 % interval, widened for the correlation of
-neighbouring samples, is above `--bound`. The exit code is 1 then, and on any violation.
+neighbouring samples, is above `--bound`, and it has come to 2 MiB within one process's life: a run of a few minutes
+sees mostly starts. The exit code is 1 then, and on any violation.
 """
 
 import argparse
@@ -40,6 +41,8 @@ LONGEST_CUT = 65_536  # bytes: about the last seconds of writes
 JUDGE_EVERY_S = 2.0
 FORGOTTEN_S = 2 * CALM_S  # a request that has not ended after this is judged as it is
 LOSSES_KEPT = 20
+TRACE_LINES = 2_000
+NOTABLE_MIB = 2.0  # less is how any young process settles
 MIB = 2**20
 
 
@@ -53,6 +56,7 @@ class RollingJudge:
         self._first_seen: dict[str, float] = {}
         self.num_judged = 0
         self.violations: list[str] = []
+        self.traces: list[str] = []  # of the readers of requests with a violation
 
     def look(self) -> None:
         """One round over all clients. Redis may be away: then the next round does it."""
@@ -60,9 +64,16 @@ class RollingJudge:
             for client in self._clients:
                 for rid, readings in self._old(client).items():
                     if self._over(rid, readings):
-                        self.violations += self._judge.request(rid, readings)
+                        self._request(rid, readings)
                         self._forget(client, rid)
         del self._system.losses[:-LOSSES_KEPT]
+
+    def _request(self, rid: str, readings: list[Reading]) -> None:
+        found = list(self._judge.request(rid, readings))
+        self.violations += found
+        if found and len(self.traces) < TRACE_LINES:
+            for reading in readings:
+                self.traces += [f"-- {reading.reader} on {reading.question}", *reading.trace]
 
     @staticmethod
     def _old(client: Tab | Terminal) -> dict[str, list[Reading]]:
@@ -134,9 +145,10 @@ class Growth:
     highest_mib: float
     slope: float
     plus_minus: float
+    grown_mib: float  # what the slope comes to in the longest life that was fitted
 
     def too_much(self, bound: float) -> bool:
-        return self.slope - self.plus_minus > bound
+        return self.slope - self.plus_minus > bound and self.grown_mib >= NOTABLE_MIB
 
 
 def growth(name: str, samples: list[Sample], from_s: float, young_s: float) -> Growth:
@@ -145,9 +157,11 @@ def growth(name: str, samples: list[Sample], from_s: float, young_s: float) -> G
     for sample in samples:
         lives.setdefault(sample.pid, []).append(sample)
     grown = [[s for s in life if s.at_s >= max(from_s, life[0].at_s + young_s)] for life in lives.values()]
-    slope, plus_minus = _fit([[(s.at_s / 3600, s.mib) for s in life] for life in grown if len(life) >= 3])
+    fitted = [[(s.at_s / 3600, s.mib) for s in life] for life in grown if len(life) >= 3]
+    slope, plus_minus = _fit(fitted)
+    grown_mib = slope * max((life[-1][0] - life[0][0] for life in fitted), default=0.0)
     mib = [sample.mib for sample in samples]
-    return Growth(name, len(lives), *(round(v, 1) for v in (mib[0], mib[-1], max(mib), slope, plus_minus)))
+    return Growth(name, len(lives), *(round(v, 1) for v in (mib[0], mib[-1], max(mib), slope, plus_minus, grown_mib)))
 
 
 def _fit(lives: list[list[tuple[float, float]]]) -> tuple[float, float]:
@@ -231,7 +245,7 @@ def show(episode: Episode, judge: RollingJudge, found: list[Growth], bound: floa
         print(f"{fault:<28}{times:>6}")
     print(f"\n{judge.num_judged} requests, {len(judge.violations)} violations", *judge.violations, sep="\n  ")
     if judge.violations:
-        print(episode.report(), file=sys.stderr)
+        print(episode.report(), *judge.traces, sep="\n", file=sys.stderr)
 
 
 def main() -> int:

@@ -35,3 +35,8 @@ def test_noise_and_processes_of_different_size_are_no_leak() -> None:
 def test_too_few_samples_are_no_verdict() -> None:
     found = growth("worker-0", samples(60, minutes=1), from_s=30, young_s=10)
     assert math.isnan(found.slope) and not found.too_much(30)
+
+
+def test_a_run_of_a_few_minutes_does_not_take_a_start_for_a_leak() -> None:
+    found = growth("worker-0", samples(60, noise=0.01, lives=1, minutes=3), from_s=90, young_s=9)
+    assert found.slope - found.plus_minus > 30 and not found.too_much(30)
