@@ -283,7 +283,7 @@ class Relay:
                     for sid in list(watch.views):
                         self._emit_status(sid, rid, event)
             elif isinstance(event, Rewind):
-                for view in watch.views.values():
+                for view in list(watch.views.values()):  # sending may find a socket dead, and forget it
                     self._rewind(rid, view, event.offset, event.nonce)
             elif isinstance(event, Done):
                 watch.done = event
