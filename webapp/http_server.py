@@ -5,6 +5,7 @@ the application sees it, within a time and a size, or the connection is closed. 
 with `{error: {code, message}}` and logged in one line, without a traceback.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -69,6 +70,10 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         sock.settimeout(SEND_S)
         super().__init__(sock, address, server)
         self._body = b""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # whoever was refused may be gone before it is told
+            super().handle()
 
     def read_requestline(self) -> str:
         with Timeout(IDLE_S, OSError(errno.ETIMEDOUT, "no request came")):

@@ -55,7 +55,7 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
     def connect(auth: object = None) -> None:
         if "user" not in session:
             error = Forbidden("this socket has no session cookie; load the page or /api/session first")
-            raise ConnectionRefusedError(error.as_dict())
+            raise ConnectionRefusedError(error.message, error.as_dict())
 
     def disconnect(*_: object) -> None:  # an event of this name with any arguments comes here too
         relay.forget(handshake.sid)  # type: ignore[attr-defined]
