@@ -110,10 +110,12 @@ class Relay:
         if len(self._watched.get(sid, ())) >= MAX_WATCHES:
             raise Busy(f"this socket watches {MAX_WATCHES} answers; unwatch some", retry_after_s=5)
         watch = self._watches.get(rid)
-        if watch is None:
+        if watch is None or watch.follower.user != user:
             head = self._requests.journal.head(rid)
             if head is not None and head.user != user:
                 raise Forbidden(f"request {rid} belongs to another user")
+            if watch is not None and head is not None:
+                self._evict(rid, watch)
             follower = Follower(self._requests, rid, user, time.monotonic(), request=request)
             watch = self._watches.setdefault(rid, Watch(follower, self._requests.keys.events(rid)))
         if watch.follower.user != user:
@@ -125,6 +127,12 @@ class Relay:
             self._subscribe(watch)
         if watch.status is not None and not watch.done:
             self._emit_status(sid, rid, watch.status)
+
+    def _evict(self, rid: str, watch: Watch) -> None:
+        """End a watch that somebody began on an id before its owner used it."""
+        for view in list(watch.views.values()):
+            message = f"request {rid} belongs to another user"
+            self._finish(rid, Done("failed", view.sent or view.offset, Forbidden.code, message, {}), view)
 
     def unwatch(self, sid: str, rid: str) -> None:
         """A socket is not interested any more; the last one ends the subscription. The request goes on."""
@@ -283,7 +291,7 @@ class Relay:
                     for sid in list(watch.views):
                         self._emit_status(sid, rid, event)
             elif isinstance(event, Rewind):
-                for view in watch.views.values():
+                for view in list(watch.views.values()):  # sending may find a socket dead, and forget it
                     self._rewind(rid, view, event.offset, event.nonce)
             elif isinstance(event, Done):
                 watch.done = event
