@@ -73,7 +73,7 @@ def schedule(seed: int, seconds: float, parts: Sequence[str], proxies: Sequence[
 
 _FAULTS = (
     *("kill worker", "drain worker", "stop worker", "order", "order"),
-    *("kill web", "kill redis", "pause redis", "delay", "reset", "blackhole", "drop pushes"),
+    *("kill web", "kill redis", "pause redis", "delay", "reset", "blackhole", "drop pushes", "drop pushes"),
 )
 _HEALERS = {
     "stop worker": "continue worker",
@@ -148,6 +148,10 @@ class Episode:
     @property
     def num_requests(self) -> int:
         return len({reading.rid for client in self.clients for reading in client.readings})
+
+    def latest_s(self) -> float:
+        """The longest time after which a reader was told of an end that the journal had."""
+        return max((reading.late_s for client in self.clients for reading in client.readings), default=0.0)
 
     def _count(self, step: Step) -> None:
         if step.what not in _HEALERS.values():

@@ -71,11 +71,13 @@ class Reading:
 
     question: Question
     reader: str
+    watched_at: float = field(default_factory=time.monotonic)
     acknowledged_at: float | None = None  # `time.monotonic()`; None: this reader did not submit it, or in vain
     text: str = ""
     nonce: str = ""
     done: list[dict[str, Any]] = field(default_factory=list)
-    done_at: float | None = None
+    done_at: float | None = None  # `time.monotonic()`
+    late_s: float = 0.0  # how long after the journal's end it was told; clocks of one machine
     rewinds: int = 0
     breaches: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
