@@ -431,9 +431,9 @@ class World:
         """SIGKILL to the server, its append-only file cut at a random byte of its last third, then a restart."""
         self.cuts += 1
         self.server.kill()
-        files = sorted(Path(self.server.folder, "appendonlydir").glob("*.incr.aof"))
-        size = files[-1].stat().st_size
-        with files[-1].open("rb+") as file:
+        newest = max(Path(self.server.folder, "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        size = newest.stat().st_size
+        with newest.open("rb+") as file:
             file.truncate(self.random.randint(size - size // 3, size))
         for reader in self.readers:
             told = reader.done or any(event is not None and event.terminal for event in reader.inbox)
