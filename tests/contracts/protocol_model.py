@@ -431,7 +431,9 @@ class World:
         """SIGKILL to the server, its append-only file cut at a random byte of its last third, then a restart."""
         self.cuts += 1
         self.server.kill()
-        newest = max(Path(self.server.folder, "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        newest = max(
+            Path(self.server.folder, "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime
+        )
         size = newest.stat().st_size
         with newest.open("rb+") as file:
             file.truncate(self.random.randint(size - size // 3, size))
