@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from services import connection
+from services.cluster import owner_of
 from services.connection import SOCKET_TIMEOUT_S, address_of, connect, translated, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError, Unavailable
@@ -36,25 +38,98 @@ def test_a_command_on_a_broken_connection_fails_at_once_instead_of_running_twice
     with (
         contextlib.closing(connect(redis_server.url, role="worker")) as client,
         contextlib.closing(connect(redis_server.url, role="test")) as other,
-        client.client() as single,
+        owner_of(client, key).client() as single,
     ):
         identity = single.client_id()
-        other.client_kill_filter(_id=identity)
+        owner_of(other, key).client_kill_filter(_id=identity)
         with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
             single.incr(key)
         assert other.get(key) is None
         other.delete(key)
 
 
-@pytest.mark.parametrize("url", ["", "http://127.0.0.1", "redis://127.0.0.1:notaport/0"])
-def test_an_unusable_url_is_a_configuration_error(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+LATE_INCR = """#!lua
+local start = os.clock()
+while os.clock() < start + 0.6 do end
+return redis.call('INCR', KEYS[1])"""
+
+
+@pytest.mark.parametrize("how", ["command", "pipeline"])
+def test_a_command_whose_reply_is_lost_is_executed_once(
+    redis_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Guards rule 6 where it was broken: redis-py's cluster client sends a pipeline's commands again."""
+    monkeypatch.setattr(connection, "SOCKET_TIMEOUT_S", 0.2)
+    key = f"{namespace}:counter"
+    with contextlib.closing(connect(redis_server.url, role="worker")) as impatient, pytest.raises(redis.TimeoutError):
+        if how == "command":
+            impatient.execute_command("EVAL", LATE_INCR, 1, key)
+        else:
+            pipe = impatient.pipeline(transaction=False)
+            pipe.execute_command("EVAL", LATE_INCR, 1, key)
+            for reply in pipe.execute(raise_on_error=False):
+                raise reply
+    monkeypatch.undo()
+    with contextlib.closing(connect(redis_server.url, role="test")) as patient:
+        assert patient.get(key) == b"1", "answered after all that was sent before"
+        patient.delete(key)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://127.0.0.1",
+        "redis://127.0.0.1:notaport/0",
+        "redis://127.0.0.1/0?colour=red",
+        "redis+cluster://",
+        "redis+cluster://a:1,,b:2",
+        "redis+cluster://a:1/1",
+        "redis+sentinel://a:1,b:2",
+        "redis+sentinel://a:1/service/zero",
+    ],
+)
+def test_an_unusable_url_is_a_configuration_error_with_an_example(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL=") as caught:
         connect(url, role="web")
+    assert repr(url) in str(caught.value) and "redis+sentinel://" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:se/cret@host",
+        "redis+cluster://me:se/cret@@host:x",
+        "redis+sentinel://me:secret@host/service?sentinel_password=secret&colour=red",
+    ],
+)
+def test_the_message_about_an_unusable_url_never_shows_a_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connect(url, role="web")
+    assert "cret" not in str(caught.value) and "host" in str(caught.value)
 
 
 def test_an_address_never_shows_the_password() -> None:
-    assert address_of(connect("redis://me:secret@10.1.2.3:7000/1", role="web")) == "10.1.2.3:7000"
-    assert address_of(connect("unix:///run/redis.sock", role="web")) == "/run/redis.sock"
+    def address(url: str) -> str:
+        return address_of(connect(url, role="web"))
+
+    assert address("redis://me:secret@10.1.2.3:7000/1") == "10.1.2.3:7000"
+    assert address("unix:///run/redis.sock") == "/run/redis.sock"
+    assert address("rediss+cluster://me:secret@a:7000,[::1]:7001,b") == "cluster a:7000,::1:7001,b:6379"
+    sentinel = "redis+sentinel://me:secret@a:26379,b/chat/1?sentinel_password=hidden"
+    assert address(sentinel) == "chat of sentinel a:26379,b:26379"
+
+
+def test_the_parts_of_a_sentinel_url_reach_the_servers_that_they_are_for() -> None:
+    client = connect("rediss+sentinel://me:pw@a/chat/3?sentinel_username=s&sentinel_password=spw", role="web")
+    pool = client.connection_pool
+    made = pool.connection_class(**pool.connection_kwargs)
+    assert (made.username, made.password, made.db) == ("me", "pw", 3)
+    watcher = pool.sentinel_manager.sentinels[0].connection_pool
+    asked = watcher.connection_class(**watcher.connection_kwargs)
+    assert (asked.username, asked.password, asked.db) == ("s", "spw", 0)
+    assert isinstance(made, redis.SSLConnection) and isinstance(asked, redis.SSLConnection)
+    assert made.retry.get_retries() == asked.retry.get_retries() == 0
 
 
 @pytest.mark.parametrize(
@@ -65,6 +140,11 @@ def test_an_address_never_shows_the_password() -> None:
         redis.BusyLoadingError("loading"),
         redis.OutOfMemoryError("full"),
         redis.ReadOnlyError("replica"),
+        redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.sentinel.MasterNotFoundError("No master found for 'chat'"),
+        redis.exceptions.ClusterDownError("CLUSTERDOWN The cluster is down"),
+        redis.exceptions.MovedError("7 127.0.0.1:7001"),
+        redis.exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
     ],
 )
 def test_what_may_pass_becomes_unavailable_with_a_retry_hint(error: redis.RedisError) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from services.cluster import owner_of
 from services.errors import Forbidden
 from services.journal import Journal
 from services.protocol import ChatRequest, Event, Keys, Message
@@ -137,7 +138,7 @@ def test_an_event_that_cannot_be_read_ends_its_own_answer_only(
         relay.watch("tab", owner.rid, "ann")
         eventually(lambda owner=owner: any(e["id"] == owner.rid for e in sent.of("tab", "status")))
     redis_client.xadd(keys.journal("odd"), {"k": "tokens", "e": '{"v":2}'}, id="1-5")
-    redis_client.publish(keys.events("odd"), '{"v":2}')
+    redis_client.execute_command("SPUBLISH", keys.events("odd"), '{"v":2}')
     eventually(lambda: [done["code"] for done in sent.of("tab", "done")] == ["protocol"])
     fine.say("hello")
     eventually(lambda: any(e["id"] == "fine" and e["text"] == "hello" for e in sent.of("tab", "tokens")), timeout_s=1)
@@ -175,7 +176,10 @@ def test_a_socket_that_left_is_sent_nothing_and_watched_nothing(
     eventually(lambda: sent.of("tab", "status"))
     relay.forget("tab")
     owner.say("secret")
-    eventually(lambda: not redis_client.pubsub_channels(keys.events("r1")), "the end of the subscription")
+    eventually(
+        lambda: not owner_of(redis_client, keys.events("r1")).pubsub_shardchannels(keys.events("r1")),
+        "the end of the subscription",
+    )
     assert sent.of("tab", "tokens") == []
 
 
