@@ -17,7 +17,7 @@ from services.cluster import Cluster, owner_of
 from services.connection import SOCKET_TIMEOUT_S, address_of, connect, translated, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError, Unavailable
-from tests.servers import ClusterOfServers
+from tests.servers import ClusterOfServers, Node
 
 
 def test_a_client_speaks_bytes_over_resp2_and_never_retries(redis_client: redis.Redis) -> None:
@@ -51,6 +51,13 @@ def test_a_command_on_a_broken_connection_fails_at_once_instead_of_running_twice
             single.incr(key)
         assert other.get(key) is None
         other.delete(key)
+
+
+def test_a_unix_socket_is_a_way_in(redis_binary: Path, tmp_path: Path) -> None:
+    node = Node(redis_binary, tmp_path, unixsocket="socket")
+    with contextlib.closing(connect(f"unix://{node.folder}/socket", role="test")) as client:
+        assert client.ping()
+    node.end()
 
 
 class ReplyEater(socketserver.ThreadingTCPServer):
