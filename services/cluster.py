@@ -21,6 +21,7 @@ Address = tuple[str, int]
 
 MAX_REDIRECTS = 5
 UNANSWERED = (redis.ConnectionError, redis.TimeoutError)
+AWAY = (*UNANSWERED, ClusterDownError)  # the node, or its sight of the others: ask the others
 
 
 def owner_of(client: redis.Redis, key: str) -> redis.Redis:
@@ -157,10 +158,7 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
                 node = self.moved(error, node)
             except AskError as error:
                 return self._ask(error, node, command, options)
-            except ClusterDownError:
-                self.doubt()
-                raise
-            except UNANSWERED:
+            except AWAY:
                 self.doubt(node)
                 raise
         raise AssertionError
@@ -257,6 +255,8 @@ class ClusterPipeline:
         except UNANSWERED as error:
             self._cluster.doubt(node)
             return [error] * len(commands)
+        if any(isinstance(reply, ClusterDownError) for reply in replies):
+            self._cluster.doubt(node)
         return [
             self._cluster.redirect(reply, node, command) if isinstance(reply, AskError) else reply
             for command, reply in zip(commands, replies, strict=True)

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import AskError, ClusterDownError, TryAgainError
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from services.cluster import Address, Cluster
 from services.errors import ConfigurationError, Unavailable
@@ -92,8 +92,22 @@ def _cluster(nodes: list[Address], options: dict[str, Any]) -> redis.Redis:
     return Cluster(nodes, lambda address: _single({**options, "host": address[0], "port": address[1]}))
 
 
-class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):  # type: ignore[misc]  # redis-py is untyped
+class _Sentinels(Sentinel):  # type: ignore[misc]  # redis-py is untyped
+    def discover_master(self, service_name: str) -> Address:
+        try:
+            found: Address = super().discover_master(service_name)
+        except MasterNotFoundError:  # its words would list every option of every connection
+            known = _listed(_sentinels(self))
+            raise MasterNotFoundError(f"no sentinel of {known} knows a primary of {service_name!r}") from None
+        return found
+
+
+class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):  # type: ignore[misc]
     """Asks Sentinel where the primary is, for each new connection; who finds none free waits for one."""
+
+    def owns_connection(self, connection: Any) -> bool:
+        """Also one that could not connect: redis-py would make another for each attempt, and forget none of them."""
+        return not connection.is_connected or bool(super().owns_connection(connection))
 
 
 def _behind_sentinel(nodes: list[Address], options: dict[str, Any]) -> redis.Redis:
@@ -103,7 +117,7 @@ def _behind_sentinel(nodes: list[Address], options: dict[str, Any]) -> redis.Red
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     tls["ssl"] = options["ssl"] = options.pop("connection_class", None) is SSLConnection
     waits = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S}
-    sentinel = Sentinel(nodes, sentinel_kwargs={"protocol": 2, "retry": options["retry"], **own, **tls, **waits})
+    sentinel = _Sentinels(nodes, sentinel_kwargs={"protocol": 2, "retry": options["retry"], **own, **tls, **waits})
     return sentinel.master_for(
         service,
         connection_pool_class=_SentinelPool,
@@ -150,11 +164,15 @@ def address_of(client: redis.Redis) -> str:
     pool = client.connection_pool
     options = pool.connection_kwargs
     if isinstance(pool, SentinelConnectionPool):
-        known = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
-        return f"{pool.service_name} of sentinel " + _listed([(one["host"], one["port"]) for one in known])
+        return f"{pool.service_name} of sentinel " + _listed(_sentinels(pool.sentinel_manager))
     if "path" in options:
         return str(options["path"])
     return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+def _sentinels(manager: Sentinel) -> list[Address]:
+    options = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
+    return [(each["host"], each["port"]) for each in options]
 
 
 def _listed(nodes: Sequence[Address]) -> str:

@@ -230,6 +230,17 @@ def test_waiting_says_one_line_per_change_and_ends_when_redis_comes(tmp_path: Pa
     server.stop()
 
 
+def test_an_outage_of_sentinel_is_short_in_words_and_leaves_nothing_behind() -> None:
+    """redis-py kept one connection object for each attempt: hours of outage filled the memory."""
+    port = free_port()
+    with contextlib.closing(connect(f"redis+sentinel://127.0.0.1:{port}/chat", role="test")) as client:
+        for _ in range(20):
+            with pytest.raises(Unavailable) as caught, translated():
+                client.ping()
+        assert str(caught.value).endswith(f"no sentinel of 127.0.0.1:{port} knows a primary of 'chat'")
+        assert len(client.connection_pool._connections) == 1
+
+
 def test_waiting_ends_at_once_when_told_to_stop() -> None:
     stop = threading.Event()
     with contextlib.closing(connect(f"redis://127.0.0.1:{free_port()}/0", role="test")) as client:
