@@ -13,8 +13,9 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:dead           stream   requests given up, with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
-    ns:{rid}:events           channel  the same JSON events, live, and keep-alive beats
-    ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`
+    ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alive beats
+    ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
+                                       broadcasts it
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
