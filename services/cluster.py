@@ -41,8 +41,6 @@ def key_of(command: Sequence[Any]) -> Any:
         return None
     if name in ("EVALSHA", "EVAL"):
         return command[3]
-    if name == "XREADGROUP":
-        return command[command.index("STREAMS") + 1]
     return command[1]
 
 
