@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.protocol import Keys
+from tests.faults.conftest import Outcome
 from tests.faults.traffic import MODEL, Traffic, wait_for_ends
 from tests.servers import ClusterOfServers
 
@@ -11,7 +12,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 11
 
 
 def test_requests_survive_the_death_of_the_queues_primary(
-    redis_binary: Path, tmp_path: Path, namespace: str, eventually: Callable[..., None]
+    redis_binary: Path, tmp_path: Path, namespace: str, eventually: Callable[..., None], outcome: Outcome
 ) -> None:
     cluster = ClusterOfServers(redis_binary, tmp_path, replicas=1)
     try:
@@ -33,10 +34,11 @@ def test_requests_survive_the_death_of_the_queues_primary(
     assert {status for reader in traffic.readers for status in reader.ends} <= {"finished", "failed"}
     assert all(len(reader.ends) == 1 for reader in traffic.readers)
     assert [reader.ends for reader in after] == [["finished"]] * 4
+    outcome("cluster: the queue's primary SIGKILL", requests=len(traffic.readers))
 
 
 def test_answers_on_the_living_nodes_go_on_while_one_is_away(
-    redis_binary: Path, tmp_path: Path, namespace: str, eventually: Callable[..., None]
+    redis_binary: Path, tmp_path: Path, namespace: str, eventually: Callable[..., None], outcome: Outcome
 ) -> None:
     """One reply that was an error kept the worker from all replies behind it: nothing moved until the failover."""
     cluster = ClusterOfServers(redis_binary, tmp_path)
@@ -62,3 +64,4 @@ def test_answers_on_the_living_nodes_go_on_while_one_is_away(
         cluster.stop()
     assert [problem for reader in readers for problem in reader.problems] == []
     assert [reader.ends for reader in readers] == [["finished"]] * 16
+    outcome("cluster: one node away", requests=16)

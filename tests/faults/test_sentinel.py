@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import Outcome
 from tests.faults.traffic import MODEL, Traffic, wait_for_ends
 from tests.servers import sentinels
 
@@ -13,7 +14,12 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 11  # 3 s at 160 code p
 
 @pytest.mark.parametrize("replica_is", ["in step", "behind"])
 def test_requests_survive_the_death_of_the_primary(
-    redis_binary: Path, tmp_path: Path, namespace: str, eventually: Callable[..., None], replica_is: str
+    redis_binary: Path,
+    tmp_path: Path,
+    namespace: str,
+    eventually: Callable[..., None],
+    outcome: Outcome,
+    replica_is: str,
 ) -> None:
     with sentinels(redis_binary, tmp_path) as (url, primary, replica):
         traffic = Traffic(url, namespace)
@@ -39,3 +45,4 @@ def test_requests_survive_the_death_of_the_primary(
     assert {status for reader in traffic.readers for status in reader.ends} <= {"finished", "failed"}
     assert all(len(reader.ends) == 1 for reader in traffic.readers)
     assert [reader.ends for reader in after] == [["finished"]] * 4
+    outcome(f"Sentinel failover, replica {replica_is}", requests=len(traffic.readers))
