@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 RUN ?=
-WIRE_TESTS := tests/services/test_queue.py tests/services/test_journal.py tests/contracts/test_protocol_model.py
+WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscription.py queue.py journal.py dead_letters.py) \
+	tests/contracts/test_wire_path.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-model check bench soak clean venv page browser
+.PHONY: help run test test-faults test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,9 +17,14 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 
 test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
-	@if command -v redis-server >/dev/null; then $(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) -k "not without"; \
+	@if command -v redis-server >/dev/null; then \
+		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -k "not without"; \
 	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
+	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/test_relay.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
+	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
 	MODEL_SEEDS=$${MODEL_SEEDS:-600} $(BIN)/python -m pytest -n 2 tests/contracts/test_protocol_model.py

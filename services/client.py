@@ -6,7 +6,6 @@ The web app follows many requests at once and so has a driver of its own, `webap
 import time
 from collections.abc import Callable, Iterator
 
-from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from services.errors import Unavailable
@@ -14,6 +13,7 @@ from services.follower import Follower
 from services.protocol import ChatRequest, Event
 from services.reader import ReaderEvent, Status
 from services.requests import Requests
+from services.subscription import Subscription
 
 OUTAGE_GRACE_S = 120.0
 POSITION_INTERVAL_S = 1.0
@@ -34,11 +34,13 @@ class ChatClient(Requests):
         follower = Follower(self, rid, user, time.monotonic(), request=request)
         failing_since: float | None = None
         position_at = time.monotonic()
-        pubsub = self._redis.pubsub()
+        live: Subscription | None = None
         try:
             while not follower.reader.done:
                 try:
-                    yield from self._step(pubsub, follower)
+                    if live is None or live.closed:
+                        live = Subscription.to(self._redis, self.keys.events(rid))
+                    yield from self._step(live, follower)
                     if not follower.reader.running and time.monotonic() - position_at >= POSITION_INTERVAL_S:
                         position_at = time.monotonic()
                         yield from self._position(follower)
@@ -49,24 +51,25 @@ class ChatClient(Requests):
                         on_outage(f"Redis does not answer ({error}); retrying")
                     if time.monotonic() - failing_since > OUTAGE_GRACE_S:
                         raise Unavailable(f"Redis has not answered for {OUTAGE_GRACE_S:.0f} s: {error}") from None
-                    pubsub.close()
-                    pubsub = self._redis.pubsub()
+                    if live is not None:
+                        live.close()
                     time.sleep(0.5)
         finally:
-            pubsub.close()
+            if live is not None:
+                live.close()
 
-    def _step(self, pubsub: PubSub, follower: Follower) -> Iterator[ReaderEvent]:
-        """Wait a moment for live events, then do what is due."""
-        if not pubsub.subscribed:
-            pubsub.subscribe(self.keys.events(follower.rid))
-        message = pubsub.get_message(timeout=0.5)
-        while message is not None:
-            if message["type"] == "subscribe":
-                follower.reader.resubscribed()
-            elif message["type"] == "message":
-                yield from follower.live(Event.decode(message["data"]), time.monotonic())
-            message = pubsub.get_message(timeout=0)
-        if pubsub.subscribed and follower.due(time.monotonic()):
+    def _step(self, live: Subscription, follower: Follower) -> Iterator[ReaderEvent]:
+        """Wait a moment for a live event, then do what is due."""
+        heard = live.hear(0.5)
+        if heard is None:
+            pass
+        elif heard[0] == b"smessage":
+            yield from follower.live(Event.decode(heard[2]), time.monotonic())
+        elif heard[0] == b"ssubscribe":
+            follower.reader.resubscribed()
+        else:
+            live.close()  # the channel lives elsewhere now
+        if follower.due(time.monotonic()):
             yield from follower.poll(time.monotonic())
 
     def _position(self, follower: Follower) -> Iterator[ReaderEvent]:

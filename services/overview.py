@@ -9,6 +9,7 @@ from typing import Any
 
 from redis import Redis
 
+from services.cluster import primaries_of
 from services.dead_letters import DeadLetters
 from services.journal import Head, Journal
 from services.protocol import Keys
@@ -75,11 +76,13 @@ def _head_row(head: Head | None, now_ms: int) -> dict[str, Any]:
 
 
 def _server_row(redis: Redis) -> dict[str, Any]:
-    info = redis.info()
-    valkey = info.get("valkey_version")
+    """The server; of a cluster, the sum over its primaries."""
+    infos = [server.info() for server in primaries_of(redis)]
+    valkey = infos[0].get("valkey_version")
     return {
         "server": "Valkey" if valkey else "Redis",
-        "version": valkey or info["redis_version"],
-        "clients": info["connected_clients"],
-        "used_memory_mib": round(info["used_memory"] / 2**20, 1),
+        "version": valkey or infos[0]["redis_version"],
+        "primaries": len(infos),
+        "clients": sum(info["connected_clients"] for info in infos),
+        "used_memory_mib": round(sum(info["used_memory"] for info in infos) / 2**20, 1),
     }

@@ -13,8 +13,9 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:dead           stream   requests given up, with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
-    ns:{rid}:events           channel  the same JSON events, live, and keep-alive beats
-    ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`
+    ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alive beats
+    ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
+                                       broadcasts it
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
@@ -41,10 +42,18 @@ EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"
 Priority = Literal["interactive", "batch"]
 
 
+def shown(value: object) -> str:
+    """An untrusted value in a message: at most 80 characters of it, and of a collection only what it is.
+
+    The `repr` of what a client has nested a thousand times would raise RecursionError.
+    """
+    return f"{value!r:.80}" if isinstance(value, str | int | float | None) else f"({type(value).__name__})"
+
+
 def check_name(value: object, what: str) -> str:
     """A request id, model or user that may become part of a key. Raises InvalidRequest."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise InvalidRequest(f"{what} {value!r:.80} is not 1-128 characters of A-Z a-z 0-9 . _ / -")
+        raise InvalidRequest(f"{what} {shown(value)} is not 1-128 characters of A-Z a-z 0-9 . _ / -")
     return value
 
 
@@ -134,7 +143,7 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
 def _parse_number(name: str, value: Any) -> float:
     kind, low, high = _RANGES[name]
     if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
-        raise InvalidRequest(f"sampling.{name}={value!r:.80} is not a number from {low} to {high}")
+        raise InvalidRequest(f"sampling.{name}={shown(value)} is not a number from {low} to {high}")
     return kind(value)
 
 
@@ -152,7 +161,7 @@ def parse_sampling(raw: object) -> SamplingOptions:
             values[name] = _parse_number(name, value)
         else:
             known = ", ".join([*_RANGES, "stop"])
-            raise InvalidRequest(f"unknown sampling option {name!r:.80}; known: {known}")
+            raise InvalidRequest(f"unknown sampling option {shown(name)}; known: {known}")
     return SamplingOptions(**values)
 
 
@@ -239,7 +248,7 @@ def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:
         if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
             raise InvalidRequest(f"messages[{index}] must be an object with role and content")
         if turn["role"] not in ("system", "user", "assistant"):
-            raise InvalidRequest(f"messages[{index}].role={turn['role']!r:.80} is not system, user or assistant")
+            raise InvalidRequest(f"messages[{index}].role={shown(turn['role'])} is not system, user or assistant")
         if not isinstance(turn["content"], str):
             raise InvalidRequest(f"messages[{index}].content must be text, not {type(turn['content']).__name__}")
         _check_text(turn["content"], f"messages[{index}].content")

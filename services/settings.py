@@ -22,7 +22,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis or Valkey answers (REDIS_URL).")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis answers (REDIS_URL): docs/redis.md.")
     namespace: str = Field("chatserver", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every key.")
     state_dir: Path = Field(Path(".chatserver"), description="Where this machine keeps caches, logs, embedded data.")
 

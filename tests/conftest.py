@@ -1,7 +1,7 @@
 """Fixtures for every test: one real server per test process, a private namespace per test, and a leak detector.
 
 Nothing is ever flushed, so tests run in parallel over one server. `--redis-binary=redis` runs the same tests on the
-machine's Redis instead of the packaged Valkey.
+machine's Redis instead of the packaged Valkey, `--redis-topology=cluster` on a cluster of three primaries.
 """
 
 import contextlib
@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from services.cluster import primaries_of
 from services.connection import connect
 from services.embedded import EmbeddedServer, candidates
+from tests.servers import ClusterOfServers
 
 HERE = Path(__file__).parent
 WATCHED = (HERE / "services", HERE / "webapp")
@@ -25,6 +27,9 @@ GRACE_S = 3.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-binary", choices=("valkey", "redis"), help="server kind to test on; default: the newest")
+    parser.addoption(
+        "--redis-topology", choices=("single", "cluster"), default="single", help="one server or a cluster"
+    )
 
 
 Eventually = Callable[..., None]
@@ -58,8 +63,21 @@ def redis_binary(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def redis_server(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """One server per test process, for everything that does not stop it; without fsync, for speed."""
+def redis_cluster(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
+    """One cluster per test process that asks for one."""
+    cluster = ClusterOfServers(redis_binary, tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, redis_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer | ClusterOfServers]:
+    """One server (or cluster) per test process, for everything that does not stop it; without fsync, for speed."""
+    if request.config.getoption("--redis-topology") == "cluster":
+        yield request.getfixturevalue("redis_cluster")
+        return
     with EmbeddedServer(tmp_path_factory.mktemp("redis"), binary=redis_binary, appendfsync="no") as server:
         yield server
 
@@ -91,12 +109,15 @@ def leak_detector(request: pytest.FixtureRequest) -> Iterator[None]:
     server: EmbeddedServer = request.getfixturevalue("redis_server")
     namespace: str = request.getfixturevalue("namespace")
     with contextlib.closing(connect(server.url, role="test")) as client:
-        patterns = client.pubsub_numpat()
         yield
         _no_new_threads(threads)
-        _none_left(lambda: client.pubsub_channels(f"{namespace}:*"), "subscriptions")
-        _none_left(lambda: client.pubsub_numpat() - patterns, "pattern subscriptions")
-        _none_left(lambda: _immortal(client, namespace), "keys without expiry")
+        _none_left(lambda: _of_all(client, lambda one: one.pubsub_channels(f"{namespace}:*")), "subscriptions")
+        _none_left(lambda: _of_all(client, lambda one: one.pubsub_shardchannels(f"{namespace}:*")), "live channels")
+        _none_left(lambda: _of_all(client, lambda one: _immortal(one, namespace)), "keys without expiry")
+
+
+def _of_all(client: redis.Redis, question: Callable[[redis.Redis], list[bytes]]) -> list[bytes]:
+    return [found for one in primaries_of(client) for found in question(one)]
 
 
 def _immortal(client: redis.Redis, namespace: str) -> list[bytes]:

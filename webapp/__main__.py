@@ -18,6 +18,7 @@ from services.errors import ConfigurationError, Unavailable  # noqa: E402
 from services.program import run  # noqa: E402
 from services.settings import Settings  # noqa: E402
 from webapp.application import create_app  # noqa: E402
+from webapp.http_server import Server  # noqa: E402
 
 log = logging.getLogger("chatserver.web")
 
@@ -25,13 +26,12 @@ log = logging.getLogger("chatserver.web")
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     import gevent
-    from gevent.pywsgi import WSGIServer
 
     redis = connect(settings.redis_url, role="web")
     with contextlib.suppress(Unavailable), translated():
         redis.ping()  # wrong credentials stop the start; a Redis that is not there yet does not
     app, _, relay = create_app(settings)
-    server = WSGIServer((settings.host, settings.port), app, log=None)
+    server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
 
     def stop() -> None:
         relay.stop()

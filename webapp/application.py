@@ -18,8 +18,8 @@ from services.protocol import Keys
 from services.registry import Registry
 from services.requests import Requests
 from services.settings import Settings
-from webapp import pages, sockets
-from webapp.relay import Relay
+from webapp import pages, sockets, transport
+from webapp.relay import MAX_WATCHES, Relay
 from webapp.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
@@ -29,6 +29,7 @@ MAX_MESSAGE_OVERHEAD_BYTES = 65_536
 
 def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
     """The Flask app, its Socket.IO server and its relay (not started)."""
+    max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=settings.secret_key or kept_secret(settings.state_dir),
@@ -36,7 +37,7 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
-        MAX_CONTENT_LENGTH=1_000_000,
+        MAX_CONTENT_LENGTH=max_message_bytes,
     )
     redis = connect(settings.redis_url, role="web")
     requests = Requests.from_settings(redis, settings)
@@ -44,13 +45,18 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         app,
         async_mode="gevent",  # never guessed: the guess prefers what is not maintained
         cors_allowed_origins=origin_check(settings.allowed_origins),
-        max_http_buffer_size=4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES,
+        max_http_buffer_size=max_message_bytes,
         ping_interval=20,
         ping_timeout=20,
+        async_handlers=False,  # `transport` says how many events of a socket are served at once
+        logger=_library_log(),
+        engineio_logger=_library_log(),
     )
 
     engine = socketio.server.eio
     engine._async = {**engine._async, "websocket": WebSocket}
+    # Room for a full window of every answer that a socket may watch, JSON's escapes included.
+    transport.guard(app, socketio, max_queued_chars=4 * MAX_WATCHES * settings.window_chars)
 
     def emit(sid: str, event: str, payload: dict[str, Any]) -> None:
         # What `socketio.server.emit(event, payload, to=sid)` sends, without its search for rooms and binary parts: the
@@ -73,12 +79,20 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
     return app, socketio, relay
 
 
+def _library_log() -> logging.Logger:
+    """For Socket.IO and Engine.IO: without one each adds a handler and writes twice. Their warnings quote clients."""
+    library = logging.getLogger("chatserver.web.socketio")
+    library.setLevel(logging.ERROR)
+    return library
+
+
 def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
     """Who may open a socket: a page of our own origin, or of one named in `extra` (comma-separated)."""
     allowed = {origin.strip().rstrip("/") for origin in extra.split(",") if origin.strip()}
 
     def check(origin: str, environ: dict[str, Any]) -> bool:
-        scheme = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
+        forwarded = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
+        scheme = forwarded.split(",")[0].strip().lower()  # the first of a chain of proxies is what the browser spoke
         return origin in allowed or origin == f"{scheme}://{environ.get('HTTP_HOST', '')}"
 
     return check

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template, session
+from flask import Blueprint, Response, json, jsonify, render_template, request, session
 from redis import Redis
+from werkzeug.exceptions import HTTPException
 
 from services.connection import translated
 from services.errors import ChatServerError, ConfigurationError
@@ -61,6 +62,17 @@ def make_blueprint(redis: Redis, registry: Registry) -> Blueprint:
     @pages.app_errorhandler(ChatServerError)
     def failed(error: ChatServerError) -> tuple[Any, int]:
         return jsonify(error=error.as_dict()), error.http_status
+
+    @pages.app_errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Any:
+        """What HTTP itself refuses: a program that asked under /api gets the shape of all other errors."""
+        if not request.path.startswith("/api/"):
+            return error
+        code = ChatServerError.code if error.code == 500 else error.name.lower().replace(" ", "_")
+        response: Any = error.get_response()
+        response.data = json.dumps({"error": {"code": code, "message": error.description}})
+        response.content_type = "application/json"
+        return response
 
     return pages
 

@@ -1,8 +1,9 @@
 """One relay per web process: answers from Redis to the sockets that watch them.
 
-It holds one subscription for all watched requests and one Follower per request, however many sockets watch it. A
-socket is sent slices of the text that the follower has, at most every few milliseconds and at most a window ahead of
-what the client acknowledged; so tokens are coalesced, and a slow client costs an offset, not a buffer.
+It holds one subscription for all watched requests (in a cluster: one to each node) and one Follower per request,
+however many sockets watch it. A socket is sent slices of the text that the follower has, at most every few
+milliseconds and at most a window ahead of what the client acknowledged; so tokens are coalesced, and a slow client
+costs an offset, not a buffer.
 
 All of it runs in greenlets (or threads) of one process; `spawn` and `sleep` come from the web server.
 """
@@ -16,19 +17,20 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
+from services.cluster import owner_of
 from services.errors import Busy, ChatServerError, Forbidden, ProtocolError
 from services.follower import Follower
 from services.protocol import ChatRequest, Event
 from services.reader import Done, ReaderEvent, Rewind, Status
 from services.requests import Requests
+from services.subscription import Subscription
 
 log = logging.getLogger("chatserver.relay")
 
 TICK_S = 0.25
 POSITION_S = 1.0
-RECONNECT_S = 0.5
+RESUBSCRIBE_S = 0.25
 MAX_WATCHES = 128  # per socket
 NUM_POLLS = 16  # at once: each holds a connection, and those that submit need some of the pool's too
 FAIR_REPLIES = 128  # read from Redis before the other greenlets get a turn
@@ -55,6 +57,7 @@ class Watch:
 
     follower: Follower
     channel: str
+    live: Subscription | None = None  # where its channel was asked for
     views: dict[str, View] = field(default_factory=dict)
     status: Status | None = None
     done: Done | None = None
@@ -83,7 +86,7 @@ class Relay:
         self._window = window_chars
         self._spawn = spawn
         self._sleep = sleep
-        self._pubsub: Any = None
+        self._subscriptions: dict[Redis, Subscription] = {}  # by the server that is heard
         self._watches: dict[str, Watch] = {}
         self._watched: dict[str, set[str]] = {}  # socket id → what it watches
         self._dirty: set[str] = set()
@@ -93,7 +96,7 @@ class Relay:
 
     def start(self) -> None:
         """Begin to listen; until then nothing is relayed."""
-        self._spawn(self._listen)
+        self._spawn(self._resubscribe)
         self._spawn(self._send)
         self._spawn(self._tick)
         self._spawn(self._positions)
@@ -110,10 +113,12 @@ class Relay:
         if len(self._watched.get(sid, ())) >= MAX_WATCHES:
             raise Busy(f"this socket watches {MAX_WATCHES} answers; unwatch some", retry_after_s=5)
         watch = self._watches.get(rid)
-        if watch is None:
+        if watch is None or watch.follower.user != user:
             head = self._requests.journal.head(rid)
             if head is not None and head.user != user:
                 raise Forbidden(f"request {rid} belongs to another user")
+            if watch is not None and head is not None:
+                self._evict(rid, watch)
             follower = Follower(self._requests, rid, user, time.monotonic(), request=request)
             watch = self._watches.setdefault(rid, Watch(follower, self._requests.keys.events(rid)))
         if watch.follower.user != user:
@@ -126,6 +131,12 @@ class Relay:
         if watch.status is not None and not watch.done:
             self._emit_status(sid, rid, watch.status)
 
+    def _evict(self, rid: str, watch: Watch) -> None:
+        """End a watch that somebody began on an id before its owner used it."""
+        for view in list(watch.views.values()):
+            message = f"request {rid} belongs to another user"
+            self._finish(rid, Done("failed", view.sent or view.offset, Forbidden.code, message, {}), view)
+
     def unwatch(self, sid: str, rid: str) -> None:
         """A socket is not interested any more; the last one ends the subscription. The request goes on."""
         self._watched.get(sid, set()).discard(rid)
@@ -134,8 +145,8 @@ class Relay:
             return
         del self._watches[rid]
         try:
-            if self._pubsub is not None:
-                self._pubsub.unsubscribe(watch.channel)
+            if watch.live is not None and not watch.live.closed:
+                watch.live.remove(watch.channel)
         except RedisError as error:
             log.debug("unsubscribe: %s", error)
 
@@ -155,56 +166,59 @@ class Relay:
 
     # -- from Redis ----------------------------------------------------------------------------------------------
 
-    def _subscribe(self, watch: Watch) -> None:
-        """Ask for the channel; its confirmation makes the follower read the journal."""
-        if self._pubsub is None:
-            return  # `_listen` subscribes to all watched channels once it is connected
+    def _subscribe(self, watch: Watch) -> bool:
+        """Ask for the channel where it lives; its confirmation makes the follower read the journal. False: not now."""
         try:
-            self._pubsub.subscribe(watch.channel)
+            server = owner_of(self._redis, watch.channel)
+            fresh = Subscription(self._redis, server)
+            live = self._subscriptions.setdefault(server, fresh)
+            if live is fresh:
+                self._spawn(self._listen, server, live, watch.channel)
+            else:
+                live.add(watch.channel)
         except RedisError as error:
             log.debug("subscribe: %s", error)
+            return False
+        watch.live = live
+        return True
 
-    def _listen(self) -> None:
+    def _resubscribe(self) -> None:
+        """Channels whose subscription was lost, or that live elsewhere now, are asked for anew."""
         while not self._stopping:
-            pubsub = self._redis.pubsub()
-            try:
-                pubsub.subscribe(self._requests.keys.control, *(watch.channel for watch in self._watches.values()))
-                self._pubsub = pubsub
-                for watch in list(self._watches.values()):
-                    if watch.channel.encode() not in pubsub.channels:  # came while we connected
-                        pubsub.subscribe(watch.channel)
-                while not self._stopping:
-                    for _ in range(FAIR_REPLIES):
-                        self._hear(pubsub)
-                    self._sleep(0)
-            except RedisError as error:
-                log.warning("the subscription was lost (%s); reconnecting", error)
-                self._sleep(RECONNECT_S)
-            finally:
-                self._pubsub = None
-                pubsub.close()
+            self._sleep(RESUBSCRIBE_S)
+            for watch in list(self._watches.values()):
+                if (watch.live is None or watch.live.closed) and not self._subscribe(watch):
+                    break
 
-    def _hear(self, pubsub: Any) -> None:
-        """One reply, waiting for it at most a second.
-
-        `PubSub.get_message` does the same, but polls the socket and counts for its metrics around each message; at
-        10,000 tokens a second that was a quarter of this process.
-        """
-        pubsub.check_health()
+    def _listen(self, server: Redis, live: Subscription, channel: str) -> None:
+        """Hear one server, beginning with this channel, until the subscription is lost."""
         try:
-            reply = pubsub.connection.read_response(disconnect_on_error=False, push_request=True, timeout=1.0)
-        except RedisTimeout:
+            live.add(channel)
+            while not self._stopping:
+                for _ in range(FAIR_REPLIES):
+                    heard = live.hear(1.0)
+                    if heard is None:
+                        break
+                    self._heard(live, *heard)
+                self._sleep(0)
+        except RedisError as error:
+            log.warning("the subscription was lost (%s); subscribing again", error)
+        finally:
+            del self._subscriptions[server]
+            live.close()
+
+    def _heard(self, live: Subscription, kind: bytes, channel: bytes, data: bytes) -> None:
+        rid, now = self._rid_of(channel), time.monotonic()
+        watch = self._watches.get(rid)
+        if watch is None:
             return
-        if reply[0] == b"message":
-            rid, now = self._rid_of(reply[1]), time.monotonic()
-            watch = self._watches.get(rid)
-            if watch is not None:
-                self._live(rid, watch, reply[2], now)
-                self._poll_if_due(rid, watch, now)
-        elif pubsub.is_health_check_response(reply):
-            pubsub.health_check_response_counter -= 1
-        else:
-            self._subscribed(pubsub.handle_message(reply))
+        if kind == b"smessage":
+            self._live(rid, watch, data, now)
+        elif kind == b"ssubscribe":
+            watch.follower.reader.resubscribed()
+        elif watch.live is live:
+            watch.live = None  # the channel lives elsewhere now
+        self._poll_if_due(rid, watch, now)
 
     def _live(self, rid: str, watch: Watch, data: bytes, now: float) -> None:
         try:
@@ -214,13 +228,6 @@ class Relay:
             watch.follower.reader.resubscribed()  # reading the journal ends this one answer with the error's code
         else:
             self._digest(rid, watch, watch.follower.live(event, now))
-
-    def _subscribed(self, message: dict[str, Any]) -> None:
-        rid = self._rid_of(message["channel"])
-        watch = self._watches.get(rid)
-        if watch is not None and message["type"] == "subscribe":
-            watch.follower.reader.resubscribed()
-            self._poll_if_due(rid, watch, time.monotonic())
 
     def _poll_if_due(self, rid: str, watch: Watch, now: float) -> None:
         if not watch.polling and watch.follower.due(now):
@@ -283,7 +290,7 @@ class Relay:
                     for sid in list(watch.views):
                         self._emit_status(sid, rid, event)
             elif isinstance(event, Rewind):
-                for view in watch.views.values():
+                for view in list(watch.views.values()):  # sending may find a socket dead, and forget it
                     self._rewind(rid, view, event.offset, event.nonce)
             elif isinstance(event, Done):
                 watch.done = event

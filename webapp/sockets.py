@@ -14,7 +14,7 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.connection import translated
 from services.errors import ChatServerError, Forbidden, InvalidRequest
-from services.protocol import check_name, parse_request
+from services.protocol import check_name, parse_request, shown
 from services.requests import Requests
 from webapp.relay import Relay
 
@@ -37,7 +37,7 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
     def watch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         nonce = payload.get("nonce", "")
         if not isinstance(nonce, str) or len(nonce) > 64:
-            raise InvalidRequest(f"nonce {nonce!r:.80} is not a string of at most 64 characters")
+            raise InvalidRequest(f"nonce {shown(nonce)} is not a string of at most 64 characters")
         relay.watch(sid, _rid(payload), user, offset=_offset(payload), nonce=nonce)
         return {}
 
@@ -55,19 +55,32 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
     def connect(auth: object = None) -> None:
         if "user" not in session:
             error = Forbidden("this socket has no session cookie; load the page or /api/session first")
-            raise ConnectionRefusedError(error.as_dict())
+            raise ConnectionRefusedError(error.message, error.as_dict())
 
-    def disconnect(reason: object = None) -> None:
+    def disconnect(*_: object) -> None:  # an event of this name with any arguments comes here too
         relay.forget(handshake.sid)  # type: ignore[attr-defined]
+
+    def forget_if_gone(sid: str) -> None:
+        """A socket that closed while its event was served has been forgotten too early."""
+        if not socketio.server.manager.is_connected(sid, "/"):
+            relay.forget(sid)
 
     socketio.on_event("connect", connect)
     socketio.on_event("disconnect", disconnect)
+    socketio.on_event("*", _unknown)
     for handler in (submit, watch, unwatch, cancel, received):
-        socketio.on_event(handler.__name__, _answering(handler))
+        socketio.on_event(handler.__name__, _answering(handler, forget_if_gone))
 
 
-def _answering(handler: Handler) -> Callable[..., dict[str, Any]]:
-    """Turn a handler into a Socket.IO callback that always acknowledges, whatever it was sent."""
+def _unknown(event: object, *_: object) -> dict[str, Any]:
+    return {"ok": False, "error": InvalidRequest(f"unknown event {shown(event)}").as_dict()}
+
+
+def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+    """Turn a handler into a Socket.IO callback that always acknowledges, whatever it was sent.
+
+    `after` is called with the socket's id in the end.
+    """
 
     @functools.wraps(handler)
     def callback(*arguments: Any) -> dict[str, Any]:
@@ -81,6 +94,8 @@ def _answering(handler: Handler) -> Callable[..., dict[str, Any]]:
         except Exception:  # what a client sends must never show it a traceback
             log.exception("%s failed", handler.__name__)
             return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
+        finally:
+            after(handshake.sid)  # type: ignore[attr-defined]
 
     return callback
 
@@ -92,5 +107,5 @@ def _rid(payload: Mapping[str, Any]) -> str:
 def _offset(payload: Mapping[str, Any]) -> int:
     offset = payload.get("offset", 0)
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= 100_000_000:
-        raise InvalidRequest(f"offset {offset!r:.80} is not a whole number from 0 to 100000000")
+        raise InvalidRequest(f"offset {shown(offset)} is not a whole number from 0 to 100000000")
     return offset

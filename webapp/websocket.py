@@ -19,9 +19,13 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from webapp.transport import is_client_packet
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _READ_BYTES = 4096
+_GOODBYE_S = 1.0
+_NO_OP = "6"  # of Engine.IO
 PART_BYTES = 64  # what a frame of a message costs beside its data
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -30,11 +34,12 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 class WebSocket:
     """A WSGI application for one upgraded connection: does the handshake, then runs Engine.IO's `handler(self)`.
 
-    `wait`, `send` and `close` are what the handler calls, from two greenlets.
+    `wait`, `send` and `close` are what the handler calls, from two greenlets. It is a method of Engine.IO's session.
     """
 
     def __init__(self, handler: Callable[["WebSocket"], Iterable[bytes]], server: Any) -> None:
         self._handler = handler
+        self._session: Any = handler.__self__  # type: ignore[attr-defined]
         self._max_bytes: int = server.max_http_buffer_size
         self._frames = Connection(ConnectionType.SERVER)
         self._writing = RLock()
@@ -51,6 +56,7 @@ class WebSocket:
         self._sock: Any = self._input.raw._sock  # Engine.IO sets its timeout by this name
         # Without it a token waits for the client's acknowledgement of the one before: up to 40 ms.
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._session.queue.give_up = self.abort
         accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
         self._sock.sendall(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -59,18 +65,20 @@ class WebSocket:
         try:
             return self._handler(self)
         finally:
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)  # so that nobody reads another HTTP request from it
+            self.abort()  # so that nobody reads another HTTP request from it
 
     def wait(self) -> str | bytes | None:
-        """The next message; None when the connection has ended."""
+        """The next message; None when the connection has ended, or a no-op if that ends an upgrade from polling.
+
+        Engine.IO parses what an upgrade begins with before it looks whether there is anything.
+        """
         while not self._messages:
             try:
                 data = self._input.read1(_READ_BYTES)
             except OSError:  # a timeout included: Engine.IO's pings would have made the client answer
-                return None
+                data = b""
             if not data or not self._take(data):
-                return None
+                return None if self._session.upgraded else _NO_OP
         return self._messages.pop(0)
 
     def send(self, data: str | bytes) -> None:
@@ -92,7 +100,13 @@ class WebSocket:
         """Say goodbye; whoever waits sees the end."""
         with contextlib.suppress(OSError):
             if self._frames.state is ConnectionState.OPEN:
+                self._sock.settimeout(_GOODBYE_S)
                 self._reply(CloseConnection(reason))
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection without a word; never blocks."""
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _take(self, data: bytes) -> bool:
@@ -124,7 +138,10 @@ class WebSocket:
         if event.message_finished:
             parts, self._parts, self._held_bytes = self._parts, [], 0
             text = isinstance(event, TextMessage)
-            self._messages.append("".join(parts) if text else b"".join(parts))  # type: ignore[arg-type]
+            message = "".join(parts) if text else b"".join(parts)  # type: ignore[arg-type]
+            if not is_client_packet(message):
+                raise RemoteProtocolError("a message that no client of Socket.IO sends")
+            self._messages.append(message)
 
     def _reply(self, event: Any) -> None:
         with self._writing:

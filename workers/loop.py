@@ -191,8 +191,12 @@ class WorkerLoop:
             for running, event in batch:
                 held = running.held
                 pipe.execute_command(*self._journal.append_command(held.rid, held.entry.epoch, event))
-            for (running, _), reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+            replies = pipe.execute(raise_on_error=False)
+            for (running, _), reply in zip(batch, replies, strict=True):
                 self._appended(running, reply, now)
+            for reply in replies:
+                if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                    raise reply  # of a cluster, one node may be away: the others' replies are applied all the same
         for running in [r for r in self.running.values() if r.ending or r.restart]:
             if running.restart:
                 if self._engine.alive() and not self._must_wait(running):
@@ -205,9 +209,7 @@ class WorkerLoop:
             self._journal.load_append()
         elif isinstance(reply, ResponseError):
             log.warning("append refused (%s); the tokens are kept", reply, extra={"rid": running.held.rid})
-        elif isinstance(reply, Exception):
-            raise reply
-        else:
+        elif not isinstance(reply, Exception):
             running.heard_at = now
             self._settled(running, assignment.applied(self._queue, running.held, reply, self._rules))
 

@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 from redis import Redis
@@ -76,6 +77,7 @@ class Worker:
         self._suspects_welcome = True
         self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
+        self._flushed_at = self._kept_at = time.monotonic()
         self._started = time.time()
         self.loop = WorkerLoop(
             redis,
@@ -135,25 +137,28 @@ class Worker:
     # -- the main thread -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Serve until stopped or until Redis fails; then wait a moment."""
-        flushed_at = kept_at = time.monotonic()
+        """One turn: what has arrived, then tokens, then leases."""
+        self._grant()
+        now = time.monotonic()
+        due = min(self._kept_at + KEEP_S, self._flushed_at + self._flush_s if self.loop.unsent() else now + KEEP_S)
+        urgent = self._attempt(self._receive, max(0.0, due - now))
+        now = time.monotonic()
+        if urgent or (now - self._flushed_at >= self._flush_s and self.loop.unsent()):
+            self._flushed_at = now
+            self._attempt(self.loop.flush, now)
+        if now - self._kept_at >= KEEP_S:
+            self._kept_at = now
+            self._attempt(self.loop.keep, now)
+
+    def _attempt(self, action: Callable[[float], bool | None], argument: float) -> bool | None:
+        """What Redis fails at is done again in a later turn. Of a cluster one node may be away: the rest goes on."""
         try:
-            while not self._stopping.is_set():
-                self._grant()
-                now = time.monotonic()
-                due = min(kept_at + KEEP_S, flushed_at + self._flush_s if self.loop.unsent() else now + KEEP_S)
-                first = self._receive(max(0.0, due - now))
-                now = time.monotonic()
-                if first or (now - flushed_at >= self._flush_s and self.loop.unsent()):
-                    self.loop.flush(now)
-                    flushed_at = now
-                if now - kept_at >= KEEP_S:
-                    kept_at = now
-                    self.loop.keep(now)
+            return action(argument)
         except RedisError as error:
             log.warning("Redis failed (%s); what was generated is kept and sent again", error)
             self.loop.disconnected(time.monotonic())
             self._stopping.wait(RECONNECT_S)
+            return None
 
     def _grant(self) -> None:
         """Let the taker fetch as many entries as there are free slots."""

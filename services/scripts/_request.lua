@@ -22,7 +22,7 @@ end
 
 local function append_entry(epoch, kind, event)
   redis.call('XADD', JOURNAL, epoch .. '-*', 'k', kind, 'e', event)
-  redis.call('PUBLISH', CHANNEL, event)
+  redis.call('SPUBLISH', CHANNEL, event)
 end
 
 -- Ends the request: state first, then the one terminal entry. The payload is no longer needed.

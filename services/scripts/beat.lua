@@ -8,6 +8,6 @@ if not s[1] then return { 'GONE' } end
 local over = ended(s[1])
 if over then return { 'ENDED', over } end
 if s[2] ~= ARGV[2] then return { 'LOST' } end
-redis.call('PUBLISH', CHANNEL,
+redis.call('SPUBLISH', CHANNEL,
   cjson.encode({ v = 1, kind = 'beat', nonce = s[2], off = tonumber(s[3]), toff = tonumber(s[4]) }))
 return { 'OK' }

@@ -44,7 +44,7 @@ if not again then
   end
   local marker = cjson.encode({ v = 1, kind = 'begin', nonce = nonce, off = n, toff = toff })
   redis.call('XADD', JOURNAL, epoch .. '-0', 'k', 'begin', 'e', marker)
-  redis.call('PUBLISH', CHANNEL, marker)
+  redis.call('SPUBLISH', CHANNEL, marker)
 end
 redis.call('EXPIRE', STATE, ttl)
 redis.call('EXPIRE', JOURNAL, ttl)

@@ -272,6 +272,7 @@ class World:
         self.hub = getcurrent()
         self.cuts = 0
         self.poison_rid = "poison" if faults.poison else ""
+        self._rids = [f"r{i}" for i in range(3)] + ([self.poison_rid] if faults.poison else [])
         self._connect()
         self.real.sadd(self.keys.models, MODEL)
         self.processes: list[Process] = []
@@ -280,8 +281,7 @@ class World:
         self._broken: set[str] = set()
         for _ in range(3):
             self.add_worker()
-        rids = [f"r{i}" for i in range(3)] + ([self.poison_rid] if faults.poison else [])
-        for rid in rids:
+        for rid in self._rids:
             options = SamplingOptions(max_new_tokens=self.random.randint(10, 60))
             request = ChatRequest(rid, "u", MODEL, (Message("user", rid),), options)
             self.add_reader(rid, request)
@@ -294,8 +294,12 @@ class World:
         self.real = redis.Redis.from_url(self.server.url, **options)
         self.stepped = SteppedRedis.from_url(self.server.url, **options)
         self.stepped.world = self
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         self.pubsub = self.real.pubsub()
-        self.pubsub.psubscribe(f"{self.keys.namespace}:*")
+        for rid in self._rids:
+            self.pubsub.ssubscribe(self.keys.events(rid))
         self._drain_messages(deliver=False)
 
     def client(self) -> SteppedRedis:
@@ -417,7 +421,7 @@ class World:
             assert message is not None, "the server does not answer"
             if message["type"] == "pong":
                 return
-            if message["type"] == "pmessage" and deliver and message["channel"].endswith(b":events"):
+            if message["type"] == "smessage" and deliver:
                 self._deliver(message)
 
     def _deliver(self, message: dict[str, Any]) -> None:
@@ -431,9 +435,11 @@ class World:
         """SIGKILL to the server, its append-only file cut at a random byte of its last third, then a restart."""
         self.cuts += 1
         self.server.kill()
-        files = sorted(Path(self.server.folder, "appendonlydir").glob("*.incr.aof"))
-        size = files[-1].stat().st_size
-        with files[-1].open("rb+") as file:
+        newest = max(
+            Path(self.server.folder, "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime
+        )
+        size = newest.stat().st_size
+        with newest.open("rb+") as file:
             file.truncate(self.random.randint(size - size // 3, size))
         for reader in self.readers:
             told = reader.done or any(event is not None and event.terminal for event in reader.inbox)
@@ -442,9 +448,7 @@ class World:
         self.real.close()
         self.stepped.connection_pool.disconnect()
         self.pubsub.close()
-        self.pubsub = self.real.pubsub()
-        self.pubsub.psubscribe(f"{self.keys.namespace}:*")
-        self._drain_messages(deliver=False)
+        self._subscribe()
         self.real.sadd(self.keys.models, MODEL)
         self._broken = {p.name for p in self.processes if not p.dead}
         for reader in self.readers:

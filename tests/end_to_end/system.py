@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import requests
 import socketio
 
 from services.connection import connect
@@ -131,7 +132,9 @@ class Browser:
         self.statuses: list[dict[str, Any]] = []
         self.problems: list[str] = []
         self._lock = threading.Lock()
-        self.client = socketio.Client(reconnection=False)
+        http = requests.Session()
+        http.headers["Cookie"] = self.cookie  # polling: with every request, as a browser sends it
+        self.client = socketio.Client(reconnection=False, http_session=http)
         self.client.on("tokens", self._tokens)
         self.client.on("rewind", self._rewind)
         self.client.on("done", self._done)

@@ -53,11 +53,12 @@ def schedule(
     chooser = random.Random(seed)
     workers = [name for name in parts if name.startswith("worker")]
     webs = [name for name in parts if name.startswith("web")]
+    readers = [name for name in proxies if name not in workers]
     steps = [Step(chooser.uniform(0.2, 0.8) * seconds, "order", "poison")]
     at_s = 1.0
     while at_s < seconds:
         fault = chooser.choice(_FAULTS)
-        lasting_s = chooser.uniform(0.5, 3.0)
+        lasting_s = chooser.uniform(0.5, 3.0) * _LENGTHS.get(fault, 1)
         if fault in ("kill worker", "drain worker", "stop worker"):
             steps.append(Step(at_s, fault, chooser.choice(workers)))
         elif fault == "kill web":
@@ -71,7 +72,8 @@ def schedule(
             steps.append(Step(at_s, fault, f"{order}@{chooser.randint(1, 15)}"))
         else:
             strength = {"delay": chooser.uniform(0.02, 0.2), "drop pushes": chooser.uniform(0.1, 1)}
-            steps.append(Step(at_s, fault, chooser.choice(proxies), strength.get(fault, 0.0)))
+            targets = readers if fault == "drop pushes" else proxies
+            steps.append(Step(at_s, fault, chooser.choice(targets), strength.get(fault, 0.0)))
         if fault in _HEALERS:
             steps.append(Step(at_s + lasting_s, _HEALERS[fault], steps[-1].target))
         at_s += chooser.uniform(*pace_s)
@@ -80,7 +82,7 @@ def schedule(
 
 _FAULTS = (
     *("kill worker", "drain worker", "stop worker", "order", "order"),
-    *("kill web", "kill redis", "pause redis", "delay", "reset", "blackhole", "drop pushes"),
+    *("kill web", "kill redis", "pause redis", "delay", "reset", "blackhole", "drop pushes", "drop pushes"),
 )
 _HEALERS = {
     "stop worker": "continue worker",
@@ -88,6 +90,7 @@ _HEALERS = {
     "blackhole": "end of blackhole",
     "drop pushes": "end of drops",
 }
+_LENGTHS = {"stop worker": 1.5, "drop pushes": 3}  # longer than a lease; long enough to meet the end of an answer
 
 
 class Episode:
@@ -178,6 +181,10 @@ class Episode:
     @property
     def num_requests(self) -> int:
         return len({reading.rid for client in self.clients for reading in client.readings})
+
+    def latest_s(self) -> float:
+        """The longest time after which a reader was told of an end that the journal had."""
+        return max((reading.late_s for client in self.clients for reading in client.readings), default=0.0)
 
     def _count(self, step: Step) -> None:
         if step.what not in _HEALERS.values():

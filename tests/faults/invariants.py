@@ -4,6 +4,7 @@ Called once nothing runs any more (`FaultSystem.idle`). In a lossy run, in which
 is excused only for what was really lost: `FaultSystem.losses` knows the commands.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from services.journal import Head
@@ -12,6 +13,8 @@ from tests.faults.answers import problems, text_in
 from tests.faults.system import FaultSystem
 from tests.faults.tabs import Reading, Tab, Terminal
 from tests.faults.worker import CODES, Order
+
+LATE_S = 30.0  # a socket timeout (10 s) on a dead connection, twice in the worst case, and a slow reader's pace
 
 
 def violations(system: FaultSystem, clients: Sequence[Tab | Terminal], *, lossy: bool) -> list[str]:
@@ -54,6 +57,7 @@ class Judge:
         for reading in readings:
             if reading.done and not end_lost:
                 yield from _told(reading, head, text_in(events))
+                yield from _in_time(reading, head)
 
     @staticmethod
     def _manners(reading: Reading, lost: bool) -> Iterator[str]:
@@ -81,6 +85,15 @@ def _told(reading: Reading, head: Head, text: str) -> Iterator[str]:
         yield f"{who}: told {told}, the state says {(head.status, head.code)}"
     if reading.text != text:
         yield f"{who}: shown {reading.text!r:.80} of {len(reading.text)}, the journal has {text!r:.80} of {len(text)}"
+
+
+def _in_time(reading: Reading, head: Head) -> Iterator[str]:
+    """A lost message may delay an end, but only until somebody polls."""
+    assert reading.done_at is not None
+    ended_at = head.ended_ms / 1000 - time.time() + time.monotonic()
+    reading.late_s = reading.done_at - max(ended_at, reading.watched_at)
+    if reading.late_s > LATE_S:
+        yield f"{reading.reader} on {reading.rid}: told of the end {reading.late_s:.1f} s after it"
 
 
 def _explained(head: Head, readings: Iterable[Reading]) -> bool:

@@ -233,8 +233,8 @@ class FaultSystem(System):
         return Level(process.num_threads(), len(sockets), subscribers)
 
     def note_levels(self) -> None:
-        """Remember the levels of rest, once all listen to Redis; of two processes of a kind the higher one counts."""
-        wait_until(lambda: all(self.level(name).subscribers for name in self.parts), "everybody's subscription")
+        """Remember the levels of rest, once all workers listen; of two processes of a kind the higher one counts."""
+        wait_until(lambda: all(self.level(part.name).subscribers for part in self.of_kind("worker")), "the listeners")
         self.idle()
         for name, part in self.parts.items():
             now, noted = self.level(name), self._levels.get(part.kind)

@@ -71,12 +71,14 @@ class Reading:
 
     question: Question
     reader: str
+    watched_at: float = field(default_factory=time.monotonic)
     acknowledged_at: float | None = None  # `time.monotonic()`; None: this reader did not submit it, or in vain
     text: str = ""
     arrivals: list[float] = field(default_factory=list)  # when text came, `time.monotonic()`
     nonce: str = ""
     done: list[dict[str, Any]] = field(default_factory=list)
-    done_at: float | None = None
+    done_at: float | None = None  # `time.monotonic()`
+    late_s: float = 0.0  # how long after the journal's end it was told; clocks of one machine
     rewinds: int = 0
     breaches: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -155,6 +157,7 @@ class Tab:
         self._watched: set[str] = set()  # on the present connection
         self._client: OrderedClient | None = None
         self._received_at = 0.0
+        self._slow_s = 0.0
         self._second: Tab | None = None
 
     @property
@@ -269,8 +272,6 @@ class Tab:
             self._received_at = time.monotonic()
             for reading in self._open.values():
                 self._emit("received", {"id": reading.rid, "offset": len(reading.text)})
-
-    _slow_s = 0.0
 
     def _watch(self, reading: Reading) -> None:
         self._watched.add(reading.rid)
@@ -404,7 +405,8 @@ class Terminal:
                 if time.monotonic() > deadline:
                     return
         except Exception as error:  # noqa: BLE001 - whatever ends the generator ends an answer that was promised
-            reading.breach(f"following ended with {error!r}")
+            if time.monotonic() < deadline:  # later it is our own `close` that ends it
+                reading.breach(f"following ended with {error!r}")
 
     def _apply(self, reading: Reading, event: ReaderEvent) -> None:
         if isinstance(event, Text):

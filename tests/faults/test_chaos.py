@@ -26,9 +26,10 @@ def test_whatever_happens_each_accepted_question_has_one_true_answer(
     seed: int, tmp_path: Path, redis_binary: Path, outcome: Outcome
 ) -> None:
     """On odd seeds Redis also loses the tail of its file now and then."""
-    with fault_system(tmp_path, binary=redis_binary) as system:
+    with fault_system(tmp_path, worker_options=("--rate", "40"), binary=redis_binary) as system:
         episode = Episode(system, seed=seed, seconds=SECONDS, lossy=seed % 2 == 1)
         found = episode.run()
+    outcome(f"longest wait for an end: {episode.latest_s():.0f} s", requests=episode.num_requests)
     result = "as promised" if not found else f"{len(found)} violations"
     for fault, times in episode.injected.items():
         outcome(fault, times=times, requests=episode.num_requests, result=result)

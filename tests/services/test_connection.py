@@ -1,16 +1,23 @@
 """The connection policy: no library retries, errors translated, a missing Redis waited for."""
 
 import contextlib
+import select
+import socket
+import socketserver
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from services.cluster import Cluster, owner_of
 from services.connection import SOCKET_TIMEOUT_S, address_of, connect, translated, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError, Unavailable
+from tests.servers import ClusterOfServers, Node
 
 
 def test_a_client_speaks_bytes_over_resp2_and_never_retries(redis_client: redis.Redis) -> None:
@@ -36,25 +43,135 @@ def test_a_command_on_a_broken_connection_fails_at_once_instead_of_running_twice
     with (
         contextlib.closing(connect(redis_server.url, role="worker")) as client,
         contextlib.closing(connect(redis_server.url, role="test")) as other,
-        client.client() as single,
+        owner_of(client, key).client() as single,
     ):
         identity = single.client_id()
-        other.client_kill_filter(_id=identity)
+        owner_of(other, key).client_kill_filter(_id=identity)
         with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
             single.incr(key)
         assert other.get(key) is None
         other.delete(key)
 
 
-@pytest.mark.parametrize("url", ["", "http://127.0.0.1", "redis://127.0.0.1:notaport/0"])
-def test_an_unusable_url_is_a_configuration_error(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+def test_a_unix_socket_is_a_way_in(redis_binary: Path, tmp_path: Path) -> None:
+    node = Node(redis_binary, tmp_path, unixsocket="socket")
+    with contextlib.closing(connect(f"unix://{node.folder}/socket", role="test")) as client:
+        assert client.ping()
+    node.end()
+
+
+class ReplyEater(socketserver.ThreadingTCPServer):
+    """A proxy before a server: an INCR is executed there, then the connection ends instead of bringing its reply."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self._port = port
+        self.url = f"redis://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        eating = False
+        with socket.create_connection(("127.0.0.1", self._port)) as server:
+            while True:
+                for ready in select.select([request, server], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data or (eating and ready is server):
+                        return
+                    eating = eating or b"INCR" in data
+                    (server if ready is request else request).sendall(data)
+
+
+@pytest.fixture
+def eaten(redis_server: EmbeddedServer | ClusterOfServers) -> Iterator[redis.Redis]:
+    """A client of the server, or of each node, through such a proxy."""
+    nodes = redis_server.nodes if isinstance(redis_server, ClusterOfServers) else [redis_server]
+    proxies = {("127.0.0.1", node.port): ReplyEater(node.port) for node in nodes}
+    clients = {address: connect(proxy.url, role="worker") for address, proxy in proxies.items()}
+    first = next(iter(clients))
+    yield Cluster([first], clients.__getitem__) if len(nodes) > 1 else clients[first]
+    for client in clients.values():
+        client.close()
+    for proxy in proxies.values():
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@pytest.mark.parametrize("how", ["command", "pipeline"])
+def test_a_command_whose_reply_is_lost_is_executed_once(
+    redis_client: redis.Redis, eaten: redis.Redis, namespace: str, how: str
+) -> None:
+    """Guards rule 6 where it was broken: redis-py's cluster client sends a pipeline's commands again."""
+    key = f"{namespace}:counter"
+    assert eaten.get(key) is None
+    with pytest.raises(redis.ConnectionError):
+        if how == "command":
+            eaten.incr(key)
+        else:
+            pipe = eaten.pipeline(transaction=False)
+            pipe.execute_command("INCR", key)
+            for reply in pipe.execute(raise_on_error=False):
+                raise reply
+    assert redis_client.getdel(key) == b"1"
+    assert eaten.get(key) is None, "the next command is served"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://127.0.0.1",
+        "redis://127.0.0.1:notaport/0",
+        "redis://127.0.0.1/0?colour=red",
+        "redis+cluster://",
+        "redis+cluster://a:1,,b:2",
+        "redis+cluster://a:1/1",
+        "redis+sentinel://a:1,b:2",
+        "redis+sentinel://a:1/service/zero",
+    ],
+)
+def test_an_unusable_url_is_a_configuration_error_with_an_example(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL=") as caught:
         connect(url, role="web")
+    assert repr(url) in str(caught.value) and "redis+sentinel://" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:se/cret@host",
+        "redis+cluster://me:se/cret@@host:x",
+        "redis+sentinel://me:secret@host/service?sentinel_password=secret&colour=red",
+    ],
+)
+def test_the_message_about_an_unusable_url_never_shows_a_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connect(url, role="web")
+    assert "cret" not in str(caught.value) and "host" in str(caught.value)
 
 
 def test_an_address_never_shows_the_password() -> None:
-    assert address_of(connect("redis://me:secret@10.1.2.3:7000/1", role="web")) == "10.1.2.3:7000"
-    assert address_of(connect("unix:///run/redis.sock", role="web")) == "/run/redis.sock"
+    def address(url: str) -> str:
+        return address_of(connect(url, role="web"))
+
+    assert address("redis://me:secret@10.1.2.3:7000/1") == "10.1.2.3:7000"
+    assert address("unix:///run/redis.sock") == "/run/redis.sock"
+    assert address("rediss+cluster://me:secret@a:7000,[::1]:7001,b") == "cluster a:7000,::1:7001,b:6379"
+    sentinel = "redis+sentinel://me:secret@a:26379,b/chat/1?sentinel_password=hidden"
+    assert address(sentinel) == "chat of sentinel a:26379,b:26379"
+
+
+def test_the_parts_of_a_sentinel_url_reach_the_servers_that_they_are_for() -> None:
+    client = connect("rediss+sentinel://me:pw@a/chat/3?sentinel_username=s&sentinel_password=spw", role="web")
+    pool = client.connection_pool
+    made = pool.connection_class(**pool.connection_kwargs)
+    assert (made.username, made.password, made.db) == ("me", "pw", 3)
+    watcher = pool.sentinel_manager.sentinels[0].connection_pool
+    asked = watcher.connection_class(**watcher.connection_kwargs)
+    assert (asked.username, asked.password, asked.db) == ("s", "spw", 0)
+    assert isinstance(made, redis.SSLConnection) and isinstance(asked, redis.SSLConnection)
+    assert made.retry.get_retries() == asked.retry.get_retries() == 0
 
 
 @pytest.mark.parametrize(
@@ -65,6 +182,11 @@ def test_an_address_never_shows_the_password() -> None:
         redis.BusyLoadingError("loading"),
         redis.OutOfMemoryError("full"),
         redis.ReadOnlyError("replica"),
+        redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.sentinel.MasterNotFoundError("No master found for 'chat'"),
+        redis.exceptions.ClusterDownError("CLUSTERDOWN The cluster is down"),
+        redis.exceptions.MovedError("7 127.0.0.1:7001"),
+        redis.exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
     ],
 )
 def test_what_may_pass_becomes_unavailable_with_a_retry_hint(error: redis.RedisError) -> None:
@@ -106,6 +228,17 @@ def test_waiting_says_one_line_per_change_and_ends_when_redis_comes(tmp_path: Pa
         assert said[-1] == f"Redis at 127.0.0.1:{port} answers"
         assert len(said) == len(set(said))
     server.stop()
+
+
+def test_an_outage_of_sentinel_is_short_in_words_and_leaves_nothing_behind() -> None:
+    """redis-py kept one connection object for each attempt: hours of outage filled the memory."""
+    port = free_port()
+    with contextlib.closing(connect(f"redis+sentinel://127.0.0.1:{port}/chat", role="test")) as client:
+        for _ in range(20):
+            with pytest.raises(Unavailable) as caught, translated():
+                client.ping()
+        assert str(caught.value).endswith(f"no sentinel of 127.0.0.1:{port} knows a primary of 'chat'")
+        assert len(client.connection_pool._connections) == 1
 
 
 def test_waiting_ends_at_once_when_told_to_stop() -> None:

@@ -6,6 +6,7 @@ import redis
 from services.errors import Conflict, Forbidden, Gone
 from services.journal import Begun, Journal, Refused
 from services.protocol import ChatRequest, Event, Keys, Message
+from services.subscription import Subscription
 
 REQUEST = ChatRequest("r1", "ann", "m", (Message("user", "hi"),))
 
@@ -198,9 +199,9 @@ def test_everything_of_a_request_expires_together(journal: Journal, redis_client
 
 
 def test_what_was_refused_is_never_published(journal: Journal, redis_client: redis.Redis) -> None:
-    pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
-    pubsub.subscribe(journal._keys.events("r1"))
-    pubsub.get_message(timeout=1)
+    live = Subscription.to(redis_client, journal._keys.events("r1"))
+    confirmed = live.hear(1)
+    assert confirmed is not None and confirmed[0] == b"ssubscribe"
     begin(journal, 1, "aaaa")
     begin(journal, 2, "bbbb")
     append(journal, redis_client, 1, "aaaa", 0, "zombie")
@@ -208,9 +209,9 @@ def test_what_was_refused_is_never_published(journal: Journal, redis_client: red
     append(journal, redis_client, 2, "bbbb", 0, "ok")
     journal.beat("r1", "bbbb")
     heard = []
-    while (message := pubsub.get_message(timeout=0.3)) is not None:
-        heard.append(Event.decode(message["data"]))
-    pubsub.close()
+    while (message := live.hear(0.3)) is not None:
+        heard.append(Event.decode(message[2]))
+    live.close()
     assert [(event.kind, event.nonce, event.text) for event in heard] == [
         ("begin", "aaaa", ""),
         ("begin", "bbbb", ""),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from services.embedded import EmbeddedServer
+from services.protocol import Keys
 from services.settings import Settings
 from webapp.application import create_app, kept_secret, origin_check
 
@@ -40,6 +42,17 @@ def test_readiness_is_redis_and_liveness_is_not(settings: Settings) -> None:
     assert refused.status_code == 503 and refused.json is not None
     assert refused.json["error"]["code"] == "unavailable"
     assert visitor.get("/api/models").status_code == 503
+
+
+def test_a_failure_of_ours_shows_its_code_and_no_traceback(
+    visitor: FlaskClient, redis_client: Redis, namespace: str
+) -> None:
+    redis_client.set(Keys(namespace).models, "not a set", ex=60)
+    answer = visitor.get("/api/models")
+    assert answer.status_code == 500 and answer.json is not None
+    assert (
+        answer.json["error"]["code"] == "internal" and "Traceback" not in answer.text and "WRONGTYPE" not in answer.text
+    )
 
 
 def test_models_are_empty_before_the_first_worker(visitor: FlaskClient) -> None:

@@ -1,5 +1,6 @@
 """The relay over a real server: slices by offset, a window per client, and nothing that one answer does to others."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 import redis
 
+from services.cluster import owner_of
+from services.connection import connect
 from services.errors import Forbidden
 from services.journal import Journal
 from services.protocol import ChatRequest, Event, Keys, Message
 from services.requests import Requests
+from tests.servers import ClusterOfServers
 from webapp.relay import Relay
 
 WINDOW = 100
@@ -77,8 +81,8 @@ def sent() -> Sent:
     return Sent()
 
 
-@pytest.fixture
-def relay(redis_client: redis.Redis, keys: Keys, sent: Sent) -> Iterator[Relay]:
+@contextlib.contextmanager
+def running(client: redis.Redis, keys: Keys, sent: Sent) -> Iterator[Relay]:
     threads: list[threading.Thread] = []
 
     def spawn(target: Callable[..., None], *arguments: Any) -> None:
@@ -86,12 +90,18 @@ def relay(redis_client: redis.Redis, keys: Keys, sent: Sent) -> Iterator[Relay]:
         threads.append(thread)
         thread.start()
 
-    made = Relay(Requests(redis_client, keys), redis_client, sent, interval_s=0.01, window_chars=WINDOW, spawn=spawn)
+    made = Relay(Requests(client, keys), client, sent, interval_s=0.01, window_chars=WINDOW, spawn=spawn)
     made.start()
     yield made
     made.stop()
     for thread in threads:
         thread.join(5)
+
+
+@pytest.fixture
+def relay(redis_client: redis.Redis, keys: Keys, sent: Sent) -> Iterator[Relay]:
+    with running(redis_client, keys, sent) as made:
+        yield made
 
 
 def test_two_sockets_get_the_same_answer_once_each(
@@ -137,7 +147,7 @@ def test_an_event_that_cannot_be_read_ends_its_own_answer_only(
         relay.watch("tab", owner.rid, "ann")
         eventually(lambda owner=owner: any(e["id"] == owner.rid for e in sent.of("tab", "status")))
     redis_client.xadd(keys.journal("odd"), {"k": "tokens", "e": '{"v":2}'}, id="1-5")
-    redis_client.publish(keys.events("odd"), '{"v":2}')
+    redis_client.execute_command("SPUBLISH", keys.events("odd"), '{"v":2}')
     eventually(lambda: [done["code"] for done in sent.of("tab", "done")] == ["protocol"])
     fine.say("hello")
     eventually(lambda: any(e["id"] == "fine" and e["text"] == "hello" for e in sent.of("tab", "tokens")), timeout_s=1)
@@ -175,8 +185,53 @@ def test_a_socket_that_left_is_sent_nothing_and_watched_nothing(
     eventually(lambda: sent.of("tab", "status"))
     relay.forget("tab")
     owner.say("secret")
-    eventually(lambda: not redis_client.pubsub_channels(keys.events("r1")), "the end of the subscription")
+    eventually(
+        lambda: not owner_of(redis_client, keys.events("r1")).pubsub_shardchannels(keys.events("r1")),
+        "the end of the subscription",
+    )
     assert sent.of("tab", "tokens") == []
+
+
+def test_a_lost_subscription_is_made_again(
+    relay: Relay, sent: Sent, redis_client: redis.Redis, keys: Keys, eventually: Callable[..., None]
+) -> None:
+    owner = Owner(redis_client, keys, "r1")
+    owner.begin("a")
+    relay.watch("tab", "r1", "ann")
+    home = owner_of(redis_client, keys.events("r1"))
+    eventually(lambda: home.pubsub_shardchannels(keys.events("r1")), "the subscription")
+    home.client_kill_filter(_type="pubsub")
+    owner.say("missed by the channel")
+    eventually(lambda: sent.text("tab") == "missed by the channel", "the journal's text", 1.5)
+    owner.say(", heard")
+    owner.finish()
+    eventually(lambda: sent.of("tab", "done"), "the end", 1)
+
+
+def test_an_answer_whose_slot_moves_arrives_whole(
+    redis_cluster: ClusterOfServers, sent: Sent, keys: Keys, eventually: Callable[..., None]
+) -> None:
+    channel = keys.events("r1")
+    home = redis_cluster.owner(channel)
+    away = next(node for node in redis_cluster.primaries if node is not home)
+    with (
+        contextlib.closing(connect(redis_cluster.url, role="test")) as client,
+        running(client, keys, sent) as relay,
+    ):
+        owner = Owner(client, keys, "r1")
+        relay.watch("tab", "r1", "ann")
+        owner.begin("a")
+        owner.say("hel")
+        eventually(lambda: sent.text("tab") == "hel")
+        redis_cluster.move_slot(channel, home, away)
+        owner.say("lo")
+        eventually(lambda: away.client.pubsub_shardchannels(channel), "a subscription at the new home")
+        eventually(lambda: sent.text("tab") == "hello")
+        owner.say(" there")
+        owner.finish()
+        eventually(lambda: sent.of("tab", "done"), "the end, live", 1)
+        redis_cluster.move_slot(channel, away, home)
+    assert sent.text("tab") == "hello there"
 
 
 def test_a_waiting_request_is_told_its_position(

@@ -1,0 +1,191 @@
+"""Builds in which one rule of the protocol is switched off, and the scenario that must notice.
+
+A check that cannot fail proves nothing. A build is a copy of the tree with a few lines changed; the scenario runs
+there, on real processes, exactly as in the suite. `tests/faults/test_broken_builds.py` runs them all.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("services", "workers", "webapp", "bench", "infra", "tests", "pyproject.toml")
+IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", "frontend")
+
+
+@dataclass(frozen=True)
+class Change:
+    """In one file, some text for another."""
+
+    path: str
+    old: str
+    new: str = ""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """`scenario` is a test's address below tests/faults/."""
+
+    rule: str
+    changes: tuple[Change, ...]
+    scenario: str
+
+
+def _append(old: str, new: str = "") -> Change:
+    return Change("services/scripts/append.lua", old, new)
+
+
+NEVER = 'float("inf")'
+NO_HEAD = Change("services/reader.py", "HEAD_INTERVAL_S = 2.0", f"HEAD_INTERVAL_S = {NEVER}")
+NO_AUDIT = Change("services/reader.py", "AUDIT_INTERVAL_S = 5.0", f"AUDIT_INTERVAL_S = {NEVER}")
+
+BUILDS = {
+    "no offset check": Broken(
+        "an append states the offset that it continues",
+        (
+            _append("if offset + count <= n then return { 'OK', n } end\n"),
+            _append("if offset ~= n then return { 'NEED', n } end\n"),
+        ),
+        "test_redis.py -k offset",
+    ),
+    "no nonce": Broken(
+        "an append under another nonce than the last begin's is refused",
+        (_append("if s[2] ~= ARGV[2] then return { 'LOST' } end\n"),),
+        "test_redis.py -k nonce",
+    ),
+    "acknowledged before the end": Broken(
+        "the terminal event is written before the entry is acknowledged",
+        (
+            Change(
+                "workers/assignment.py",
+                "    refused = journal.finish(held.rid, held.entry.epoch, event)\n",
+                "    queue.ack(held.entry)\n    refused = journal.finish(held.rid, held.entry.epoch, event)\n",
+            ),
+        ),
+        "test_workers.py -k any_command",
+    ),
+    "journal read before the marker": Broken(
+        "one script writes the marker and returns the journal",
+        (
+            Change(
+                "services/journal.py",
+                "        reply = _BEGIN(\n",
+                "        before = self.read(request.rid)\n        reply = _BEGIN(\n",
+            ),
+            Change(
+                "services/journal.py",
+                "reply[4], tuple(map(Event.decode, reply[5:])))",
+                "reply[4], before[1] if before else ())",
+            ),
+        ),
+        "test_workers.py -k until_the_begin",
+    ),
+    "no rewind": Broken(
+        "a reader whose text is no prefix of the journal is rewound",
+        (
+            Change(
+                "services/reader.py",
+                "        if view.text.startswith(self.shown):\n",
+                "        if len(view.text) >= len(self.shown):\n",
+            ),
+        ),
+        "test_redis.py -k rewind",
+    ),
+    "no audit": Broken(
+        "a reader without progress looks for its entry in the queue", (NO_AUDIT,), "test_redis.py -k audit"
+    ),
+    "acknowledgement repeated by the library": Broken(
+        "no library retries; after a lost connection the worker writes the end again",
+        (Change("services/connection.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 100000)"),),
+        "test_redis.py -k acknowledg",
+    ),
+    "read before subscribed": Broken(
+        "the journal is read after the subscription was confirmed",
+        (
+            NO_HEAD,
+            NO_AUDIT,
+            Change("services/client.py", "                follower.reader.resubscribed()\n", "                pass\n"),
+            Change("services/client.py", "if pubsub.subscribed and follower.due", "if follower.due"),
+        ),
+        "test_redis.py -k subscri",
+    ),
+    "no poll": Broken("a silent reader compares the head", (NO_HEAD, NO_AUDIT), "test_redis.py -k push"),
+    "ceiling is the delivery count": Broken(
+        "deliveries fence and never condemn",
+        (Change("services/scripts/begin.lua", "if tries > max_tries", "if epoch > max_tries"),),
+        "test_workers.py -k again_and_again",
+    ),
+    "begin does not look": Broken(
+        "an answer that has ended is not begun again",
+        (
+            Change(
+                "services/scripts/begin.lua",
+                "if over then return { 'ENDED', over, redis.call('HGET', STATE, 'code') or '' } end\n",
+            ),
+        ),
+        "test_workers.py -k any_command",
+    ),
+    "cancel does not look": Broken(
+        "an answer that has ended is not cancelled",
+        (Change("services/scripts/cancel.lua", "if over then return { 'ENDED', s[7], over } end\n"),),
+        "test_clients.py -k late_or_twice",
+    ),
+    "nothing is poison": Broken(
+        "a request is given up after its tries",
+        (Change("services/scripts/begin.lua", "if tries > max_tries or begins > max_begins then", "if false then"),),
+        "test_workers.py -k kills_every_worker",
+    ),
+    "no grace after an outage": Broken(
+        "owners renew first after an outage of Redis",
+        (Change("workers/loop.py", "self._grace_until = now + self._lease_s", "self._grace_until = now"),),
+        "test_redis.py -k grace",
+    ),
+    "no janitor": Broken(
+        "entries that nobody holds stand in line again",
+        (Change("workers/loop.py", "RESCUE_S = 10.0", f"RESCUE_S = {NEVER}"),),
+        "test_holes.py -k janitor",
+    ),
+    "anybody may read": Broken(
+        "a request belongs to its user",
+        (
+            Change("webapp/relay.py", "head.user != user", "False"),
+            Change("webapp/relay.py", "watch.follower.user != user", "False"),
+            Change("services/follower.py", "head.user != self.user", "False"),
+        ),
+        "test_clients.py -k not_theirs",
+    ),
+    "first come, first served": Broken(
+        "users take turns",
+        (Change("services/scripts/enqueue.lua", "last and math.max(last + 1, served) or served", "0"),),
+        "test_clients.py -k hundred",
+    ),
+    "a retry waits like everybody": Broken(
+        "what ran before goes first",
+        (
+            Change(
+                "services/queue.py", "SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0", "SUSPECT_PLACE, RETRY_PLACE = 9e9, 9e9"
+            ),
+        ),
+        "test_workers.py -k those_who_wait",
+    ),
+    "any version is taken": Broken(
+        "a worker takes only what it can read",
+        (Change("services/protocol.py", "{{{model}}}:waiting:{VERSION}", "{{{model}}}:waiting:1"),),
+        "test_workers.py -k another_version",
+    ),
+}
+
+
+def build(broken: Broken, folder: Path) -> None:
+    """Copy the tree and switch the rule off. Raises AssertionError when the text to change is not there any more."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=IGNORED)
+        else:
+            shutil.copy(source, folder / name)
+    for change in broken.changes:
+        path = folder / change.path
+        text = path.read_text()
+        assert change.old in text, f"{change.old!r} is not in {change.path} any more"
+        path.write_text(text.replace(change.old, change.new))

@@ -1,0 +1,150 @@
+"""The HTTP server of the web process: gevent's, with the bounds that it lacks. `python -m webapp` runs it.
+
+gevent waits for ever for the end of a request and takes any number of connections. Here a request has come whole before
+the application sees it, within a time and a size, or the connection is closed. What a client may send wrong is answered
+with `{error: {code, message}}` and logged in one line, without a traceback.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import resource
+from io import BytesIO
+from typing import Any
+
+from gevent import Timeout
+from gevent.pool import Pool
+from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
+
+log = logging.getLogger("chatserver.web")
+
+IDLE_S = 30.0  # until the first line of a request, on a new or a kept connection
+REQUEST_S = 30.0  # from there to the end of its body
+SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.IO's time instead
+MAX_HEADER_BYTES = 65_536
+MAX_CONNECTIONS = 10_000
+RESERVED_FILES = 128  # descriptors that are no client's: Redis (64 at most), files, pipes
+
+_REASONS = {
+    400: ("Bad Request", "bad_request"),
+    408: ("Request Timeout", "request_timeout"),
+    413: ("Content Too Large", "content_too_large"),
+    431: ("Request Header Fields Too Large", "headers_too_large"),
+}
+
+
+class Refused(ValueError):
+    """A request that the application never sees, with its HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
+    """Serves `app` on (host, port). A body over `max_body_bytes` is refused; a connection over the bound waits."""
+
+    def __init__(self, address: tuple[str, int], app: Any, *, max_body_bytes: int) -> None:
+        super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
+        self.max_body_bytes = max_body_bytes
+
+
+def max_connections() -> int:
+    """As many as this process may have open files, after raising that limit as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    if soft < wanted:
+        soft = min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
+
+
+class Handler(WSGIHandler):  # type: ignore[misc]
+    """One connection."""
+
+    # A client that went away or takes nothing is no error of ours ("timed out" is what gevent's timeout carries).
+    ignored_socket_errors = (*WSGIHandler.ignored_socket_errors, errno.ENOTCONN, errno.ETIMEDOUT, "timed out")
+
+    def __init__(self, sock: Any, address: Any, server: Server) -> None:
+        sock.settimeout(SEND_S)
+        super().__init__(sock, address, server)
+        self._body = b""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # whoever was refused may be gone before it is told
+            super().handle()
+
+    def read_requestline(self) -> str:
+        with Timeout(IDLE_S, OSError(errno.ETIMEDOUT, "no request came")):
+            return str(super().read_requestline())
+
+    def read_request(self, raw_requestline: str) -> bool:
+        with Timeout(REQUEST_S, Refused(408, f"the request did not end within {REQUEST_S:g} s")):
+            whole = bool(super().read_request(raw_requestline))
+            self._body = self._read_body()
+        return whole
+
+    def MessageClass(self, stream: Any, *_: Any) -> Any:  # noqa: N802  # gevent's name
+        return headers_factory(_Headers(stream))
+
+    def _read_body(self) -> bytes:
+        """All of it. Raises Refused, or what reading raises."""
+        chunked = self._framing()
+        if not chunked and not self.content_length:
+            return b""
+        if self._connection_upgrade_requested():
+            raise Refused(400, "an upgrade has no body")
+        limit = self.server.max_body_bytes
+        if self.content_length and self.content_length > limit:
+            raise Refused(413, f"a body of {self.content_length} bytes; the limit is {limit}")
+        waits = self.headers.get("expect", "").lower() == "100-continue"
+        stream = Input(self.rfile, self.content_length, self.socket if waits else None, chunked)
+        body = bytes(stream.read(limit + 1))
+        if len(body) > limit:
+            raise Refused(413, f"a body of more than {limit} bytes")
+        return body
+
+    def _framing(self) -> bool:
+        """Whether the body is chunked. What two servers may read differently is refused: it smuggles requests."""
+        codings = [value.strip().lower() for value in self.headers.get_all("transfer-encoding", [])]
+        lengths = {value.strip() for value in self.headers.get_all("content-length", [])}
+        if codings and codings != ["chunked"]:
+            raise Refused(400, "Transfer-Encoding must be chunked or absent")
+        if len(lengths) > 1 or not all(value.isascii() and value.isdigit() for value in lengths):
+            raise Refused(400, "Content-Length must be one number")
+        return bool(codings)
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        if not self._connection_upgrade_requested():
+            environ["wsgi.input"] = BytesIO(self._body)
+            environ["CONTENT_LENGTH"] = str(len(self._body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        self.wsgi_input = Input(BytesIO(), 0)  # of which nothing is left to be discarded
+        self._body = b""
+        return environ
+
+    def _handle_client_error(self, error: Exception) -> tuple[str, bytes]:
+        status = error.status if isinstance(error, Refused) else 400
+        message = str(error) if isinstance(error, Refused) else "this is not a request of HTTP/1.1"
+        log.info("refused a request of %s: %.200r", self.client_address, error)
+        reason, code = _REASONS[status]
+        body = json.dumps({"error": {"code": code, "message": message}}).encode()
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        return str(status), f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _Headers:
+    """The header lines of one request, up to their bound: what `http.client` reads from."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._left_bytes = MAX_HEADER_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        line = bytes(self._stream.readline(min(limit, self._left_bytes + 1)))
+        self._left_bytes -= len(line)
+        if self._left_bytes < 0:
+            raise Refused(431, f"headers of more than {MAX_HEADER_BYTES} bytes")
+        return line
