@@ -275,5 +275,4 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             started=self._started,
-            seen=time.time(),
         )
