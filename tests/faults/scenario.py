@@ -18,6 +18,7 @@ from typing import Any
 
 from services.journal import Head
 from services.queue import Pending
+from services.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.invariants import violations
 from tests.faults.system import FaultSystem, Part
@@ -155,6 +156,8 @@ class Scenario:
         self._threads.shutdown()
         for part in system.parts.values():
             system.ready(part.name)
+        for rid in system.queue.in_flight():  # none, unless the scenario failed
+            Requests(system.redis, system.keys).cancel(rid, self.head(rid).user)
 
 
 @contextmanager

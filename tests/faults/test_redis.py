@@ -234,7 +234,7 @@ def _snapshot(system: FaultSystem) -> dict[bytes, object]:
 def test_after_an_outage_longer_than_a_lease_nobody_loses_a_request(
     system: FaultSystem, scenario: Scenario, outcome: Outcome
 ) -> None:
-    """The reconnect grace: every lease looks expired, and one owner is later than the others to renew."""
+    """Every lease looks expired, and one owner is later than the others to renew."""
     rids = [f"outage-{number}" for number in range(6)]
     for rid in rids:
         scenario.vanish(Question(rid, "hello", 160))
@@ -242,8 +242,8 @@ def test_after_an_outage_longer_than_a_lease_nobody_loses_a_request(
         scenario.wait_for_tokens(rid, 5)
     owners = {rid: scenario.head(rid).wid for rid in rids}
     late, punctual = _late_and_punctual(system, scenario, rids)
-    held = late.hold_when(Script("hold").sha.encode())
     system.server.kill()
+    held = late.hold_when(Script("hold").sha.encode())
     time.sleep(2 * LEASE_S)  # the fault
     system.server.start()
     wait_until(lambda: scenario.idle_s(punctual) < LEASE_S / 3, "a renewal by the others")
@@ -262,6 +262,30 @@ def _late_and_punctual(system: FaultSystem, scenario: Scenario, rids: list[str])
     others = [scenario.head(rid).wid for rid in rids if scenario.head(rid).wid != scenario.head(rids[0]).wid]
     assert late is not None and others, "one worker runs everything"
     return late.proxy, others[0]
+
+
+def test_a_worker_that_reconnects_lets_the_owners_renew_first(
+    tmp_path: Path, redis_binary: Path, outcome: Outcome
+) -> None:
+    """The reconnect grace: it sees an entry for the first time, with a lease that is over."""
+    options = {"num_workers": 2, "num_webs": 1, "lease_s": 3, "binary": redis_binary}
+    with shared_system(tmp_path, worker_options=("--rate", str(RATE)), **options) as system:
+        scenario = Scenario(system)
+        newcomer = system.parts["worker-1"]
+        system.send_signal(newcomer.name, signal.SIGSTOP)
+        scenario.vanish(Question("grace", "hello", 400))
+        owner = scenario.begun_by("grace", 1, tokens=20)
+        system.server.kill()
+        held = owner.proxy.hold_when(Script("hold").sha.encode())
+        system.send_signal(newcomer.name, signal.SIGCONT)
+        time.sleep(3.5)  # the fault: longer than a lease
+        system.server.start()
+        assert held.reached.wait(5)
+        time.sleep(0.6)  # the newcomer is back and looks around four times a second
+        owner.proxy.release(held)
+        assert scenario.end_of("grace").begins == 1
+        scenario.judge()
+    outcome("Redis away, owner late to renew", requests=1, result="waited for")
 
 
 def test_redis_stands_still_for_ten_seconds_and_everybody_goes_on(
