@@ -89,18 +89,22 @@ def test_a_ghost_with_the_epoch_of_the_owner_writes_nothing(
     assert third.name not in (first.name, second.name)
     assert now.epoch == ghost.epoch and now.nonce != ghost.nonce
     assert now.n < ghost.n - 20 and not now.ended
-    # The owner holds still, so that the ghost, who tries before it asks for its lease, is not just too slow.
-    asks = second.proxy.after_commands(1_000_000, lambda: None, mentioning=entry_id.encode())
+    # The owner holds still, and the ghost's first append fails, as after any outage: now it has the time to obey a
+    # server that tells it where to start again, before it asks for its lease.
     system.send_signal(third.name, signal.SIGSTOP)
+    held = second.proxy.hold_when(Script("append").sha.encode())
     system.send_signal(second.name, signal.SIGCONT)
+    assert held.reached.wait(5) and rid.encode() in held.command
+    asks = second.proxy.after_commands(1_000_000, lambda: None, mentioning=entry_id.encode())
+    second.proxy.reset()
     wait_until(lambda: asks.commands, "the ghost to ask for its lease")
     system.send_signal(third.name, signal.SIGCONT)
     scenario.wait_for_tokens(rid, now.n + 20)
     system.send_signal(first.name, signal.SIGCONT)
-    end = scenario.end_of(rid)
+    assert scenario.end_of(rid).status == "finished"
     read = system.journal.read(rid)
     assert read is not None and problems(rid, read[1]) == []
-    assert (end.nonce, end.begins) == (now.nonce, 2)
+    assert ghost.nonce not in {event.nonce for event in read[1]}
     scenario.judge(lossy=True)
     outcome("same epoch twice after a cut", requests=1, result="ghosts refused, no splice")
 
@@ -329,7 +333,10 @@ def test_a_reader_who_is_sent_nothing_reads_everything_by_asking(
 def test_what_happened_before_the_subscription_is_read_at_its_confirmation(
     system: FaultSystem, scenario: Scenario, client: Client, outcome: Outcome
 ) -> None:
-    """Subscribe, then read: the answer ends while the subscription is on its way. The poll would be later."""
+    """Subscribe, then read: the answer ends while the subscription is on its way.
+
+    It takes 0.75 s, which is after the reader's first look and well before its next poll, two seconds later.
+    """
     rid = f"late-{client.__name__}"
     own = system.client_proxy()
     is_terminal = client is Scenario.terminal
@@ -337,14 +344,14 @@ def test_what_happened_before_the_subscription_is_read_at_its_confirmation(
     channel = system.keys.events(rid).encode()
     held = proxy.hold_when(b"SUBSCRIBE\r\n$%d\r\n%s\r\n" % (len(channel), channel))  # of a sharded channel, too
     reader = scenario.terminal(own.url) if is_terminal else scenario.tab()
-    asked = scenario.ask(reader, Question(rid, "hello", RATE // 2))
+    asked = scenario.ask(reader, Question(rid, "hello", RATE * 3 // 4))
     assert held.reached.wait(10)
     scenario.end_of(rid)
     assert not reader.readings[0].done
     released_at = time.monotonic()
     proxy.release(held)
     reading = asked.result()
-    assert reading.done_at is not None and reading.done_at - released_at < 1.0
+    assert reading.done_at is not None and reading.done_at - released_at < 0.8
     scenario.judge()
     outcome("answer ends before subscription", requests=1, result="read at its confirmation")
 
