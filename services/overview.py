@@ -1,9 +1,8 @@
 """The whole installation at a glance: what `chatserver status` prints and what an operator's script reads.
 
-Read-only; every number comes from Redis, and `age_s` of a worker is as exact as its machine's clock.
+Read-only; every number comes from Redis, and every age is by its clock.
 """
 
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +13,7 @@ from services.dead_letters import DeadLetters
 from services.journal import Head, Journal
 from services.protocol import Keys
 from services.queue import RequestQueue
-from services.registry import ModelInfo, Registry
+from services.registry import ModelInfo, Registry, server_time
 from services.requests import Requests
 
 MAX_REQUESTS = 200
@@ -28,12 +27,13 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
     """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` of each are looked at."""
     registry = Registry(redis, keys)
+    now = server_time(redis)
     models = [_queue_row(redis, keys, model) for model in registry.models()]
     return {
         "redis": _server_row(redis),
         "models": models,
-        "workers": _worker_rows(registry),
-        "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests),
+        "workers": _worker_rows(registry, now),
+        "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests, now),
         "requests_in_flight": sum(model["in_flight"] for model in models),
         "dead": [letter.row() for letter in DeadLetters(redis, Requests(redis, keys)).newest(max_requests)],
     }
@@ -48,29 +48,26 @@ def _queue_row(redis: Redis, keys: Keys, model: ModelInfo) -> dict[str, Any]:
     return {**_model_row(model), "in_flight": queue.length(), "dead": queue.dead_length()}
 
 
-def _worker_rows(registry: Registry) -> list[dict[str, Any]]:
-    now = time.time()
+def _worker_rows(registry: Registry, now: float) -> list[dict[str, Any]]:
     return [
         {**asdict(worker), "tokens_per_s": round(worker.tokens_per_s, 1), "age_s": round(max(now - worker.seen, 0), 1)}
         for worker in registry.workers()
     ]
 
 
-def _request_rows(redis: Redis, keys: Keys, models: list[str], limit: int) -> list[dict[str, Any]]:
+def _request_rows(redis: Redis, keys: Keys, models: list[str], limit: int, now: float) -> list[dict[str, Any]]:
     journal = Journal(redis, keys)
-    seconds, micros = redis.time()
-    now_ms = seconds * 1000 + micros // 1000
     rows: list[dict[str, Any]] = []
     for model in models:
         for rid in RequestQueue(redis, keys, model).in_flight()[: limit - len(rows)]:
-            rows.append({"rid": rid, "model": model, **_head_row(journal.head(rid), now_ms)})
+            rows.append({"rid": rid, "model": model, **_head_row(journal.head(rid), now)})
     return sorted(rows, key=lambda row: -float(row["age_s"]))
 
 
-def _head_row(head: Head | None, now_ms: int) -> dict[str, Any]:
+def _head_row(head: Head | None, now: float) -> dict[str, Any]:
     if head is None:  # ended and expired, or its state was lost; its reader or its worker will find out
         return {"user": "", "status": "gone", "tokens": 0, "tries": 0, "age_s": 0.0, "wid": ""}
-    age_s = round(max(now_ms - head.created_ms, 0) / 1000, 1)
+    age_s = round(max(now - head.created_ms / 1000, 0), 1)
     fields = {"user": head.user, "status": head.status, "tokens": head.n, "tries": head.tries}
     return {**fields, "age_s": age_s, "wid": head.wid}
 

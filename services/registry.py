@@ -4,8 +4,7 @@ Presence tells people and pages what is there; it never decides who gets a reque
 (leases do).
 """
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from redis import Redis
 
@@ -17,9 +16,15 @@ TTL_S = 5
 _PRESENCE = Script("presence")
 
 
+def server_time(redis: Redis) -> float:
+    """Seconds by the clock of Redis: the one clock that all machines share."""
+    seconds, micros = redis.time()
+    return float(seconds) + float(micros) / 1e6
+
+
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker as it last announced itself."""
+    """One worker as it last announced itself: `seen` by the clock of Redis, `started` by its own."""
 
     wid: str
     model: str
@@ -31,7 +36,7 @@ class WorkerInfo:
     host: str
     pid: int
     started: float
-    seen: float
+    seen: float = 0.0
     protocol: int = VERSION
 
 
@@ -57,6 +62,7 @@ class Registry:
 
     def announce(self, info: WorkerInfo) -> None:
         """Renew a worker's presence; to be called every second or two."""
+        info = replace(info, seen=server_time(self._redis))
         fields: list[str | int | float] = []
         for name, value in asdict(info).items():
             fields += [name, value]
@@ -70,7 +76,7 @@ class Registry:
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that live, by id. Forgets ids whose presence went an hour ago."""
-        self._redis.zremrangebyscore(self._keys.workers, "-inf", time.time() - 3600)
+        self._redis.zremrangebyscore(self._keys.workers, "-inf", server_time(self._redis) - 3600)
         found = []
         for raw in self._redis.zrange(self._keys.workers, 0, -1):
             fields = self._redis.hgetall(self._keys.worker(raw.decode()))

@@ -67,10 +67,11 @@ class Running:
 
 @dataclass
 class Seen:
-    """When this worker first saw an entry un-renewed, by its own clock."""
+    """When this worker first saw an entry un-renewed, by its own clock, and how long it was idle when seen last."""
 
     since: float
     idle_s: float
+    by_server: bool = True  # the server's clock, too, may say that its lease is over
 
 
 class WorkerLoop:
@@ -355,12 +356,18 @@ class WorkerLoop:
                 self._free(row)
 
     def _expired(self, key: tuple[str, str, int], row: Pending, now: float) -> bool:
-        """By the server's clock, or by ours: the server's may have stepped back."""
-        first = self._seen.get(key)
-        if first is None or row.idle_s < first.idle_s:
-            first = self._seen[key] = Seen(now, row.idle_s)
-        first.idle_s = row.idle_s
-        return row.idle_s >= self._lease_s or now - first.since >= self._lease_s
+        """By the server's clock, or by ours: the server's may have stepped back.
+
+        An idle time that grew by more than the pause between two looks says nothing of the owner: Redis or we stood
+        still, its clock stepped forward, or it lost a renewal with its tail. Then our clock alone counts, from now on.
+        """
+        seen = self._seen.get(key)
+        if seen is None or row.idle_s < seen.idle_s:
+            seen = self._seen[key] = Seen(now, row.idle_s)
+        elif seen.by_server and row.idle_s - seen.idle_s > self._lease_s / 4:
+            seen = self._seen[key] = Seen(now, row.idle_s, by_server=False)
+        seen.idle_s = row.idle_s
+        return (seen.by_server and row.idle_s >= self._lease_s) or now - seen.since >= self._lease_s
 
     def _free(self, row: Pending) -> None:
         entry = self._queue.look(row)

@@ -280,5 +280,4 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             started=self._started,
-            seen=time.time(),
         )

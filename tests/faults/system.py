@@ -213,13 +213,13 @@ class FaultSystem(System):
         """Bytes that were appended since the last rewrite (each start rewrites)."""
         return self.aof_path().stat().st_size
 
-    def aof_offset_before(self, needle: bytes) -> int:
-        """Where the transaction, or the lone command, starts that is the first to contain `needle`."""
+    def aof_offset_before(self, *needles: bytes) -> int:
+        """Where the transaction, or the lone command, starts that is the first to contain all `needles`."""
         data = self.aof_path().read_bytes()
         for start, end in _units(data):
-            if needle in data[start:end]:
+            if all(needle in data[start:end] for needle in needles):
                 return start
-        raise AssertionError(f"{needle!r} is not in {self.aof_path().name} ({len(data)} bytes)")
+        raise AssertionError(f"{needles!r} are not in {self.aof_path().name} ({len(data)} bytes)")
 
     # -- the idle level ------------------------------------------------------------------------------------------
 

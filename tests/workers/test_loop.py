@@ -347,6 +347,50 @@ def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
     assert bench.take(other, "w2") and set(other.running) == {"r1"}
 
 
+def pretend_idle(bench: Bench, owner: str, idle_s: float) -> None:
+    """The server says that an owner renewed nothing for so long."""
+    (row,) = bench.queue.pending()
+    assert row.owner == owner
+    bench.redis.xclaim(
+        bench.keys.requests("m"), "workers", owner, 0, [row.entry_id], idle=int(idle_s * 1000), justid=True
+    )
+
+
+def test_idle_time_that_jumps_is_no_death(bench: Bench) -> None:
+    """After a pause of Redis, a step of its clock or a lost renewal all leases look expired, without any error."""
+    bench.ask("r1")
+    bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    pretend_idle(bench, WID, 3600)
+    other.keep(0.3)
+    assert bench.queue.waiting() == []
+    bench.loop.keep(1.1)
+    other.keep(1.2)
+    other.keep(3.5)
+    assert bench.queue.waiting() == [], "its owner renewed it at 1.1"
+    pretend_idle(bench, WID, 3600)
+    other.keep(4.0)
+    other.keep(6.9)
+    assert bench.queue.waiting() == []
+    other.keep(7.1)
+    assert bench.queue.waiting() == ["r1"], "by its own clock it saw no renewal for a lease"
+
+
+def test_the_servers_clock_steps_back_and_a_dead_owner_is_found_all_the_same(bench: Bench) -> None:
+    """A clock that stepped back shows no idle time until it has caught up; ours goes on."""
+    bench.ask("r1")
+    bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    pretend_idle(bench, WID, 0)
+    for now in (0.3, 1.0, 2.0, 2.9):
+        other.keep(now)
+    assert bench.queue.waiting() == []
+    other.keep(3.4)
+    assert bench.queue.waiting() == ["r1"]
+
+
 def test_a_full_worker_frees_what_others_lost_and_a_retry_goes_first(bench: Bench) -> None:
     """Under load a handed-back request waited for ever: each free slot went to the queue's next one at once."""
     bench.ask("r1")
