@@ -16,8 +16,8 @@ TESTS_FAILED = 1  # pytest's exit code; others mean that nothing ran
 def test_the_suite_notices(name: str, tmp_path: Path, redis_binary: Path, outcome: Outcome) -> None:
     broken = BUILDS[name]
     build(broken, tmp_path)
-    address, *selection = broken.scenario.split(" ", 1)
-    command = [sys.executable, "-m", "pytest", f"tests/faults/{address}", *" ".join(selection).split(), "-x"]
+    file, selection = broken.scenario
+    command = [sys.executable, "-m", "pytest", f"tests/faults/{file}", "-k", selection, "-x"]
     run = subprocess.run(
         [*command, "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'runs'}"],
         cwd=tmp_path,

@@ -36,14 +36,14 @@ def tabs(system: FaultSystem, request: pytest.FixtureRequest) -> Iterator[list[T
     """Four tabs of four users; after the test nothing of theirs may be wrong, and everything is at rest again."""
     made = [Tab(f"tab-{number}", [part.url for part in system.of_kind("web")]) for number in range(4)]
     yield made
-    if failed(request):
-        return
     for part in system.of_kind("web"):
         part.proxy.heal()
         system.start_part(part.name)
         system.ready(part.name)
     for tab in made:
         tab.close()
+    if failed(request):
+        return
     wait_until(lambda: not system.queue.length(), "the end of all requests", 30)
     assert violations(system, made, lossy=False) == []
     system.idle()
