@@ -21,7 +21,7 @@ from services.queue import Pending
 from services.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.invariants import violations
-from tests.faults.system import FaultSystem, Part
+from tests.faults.system import FaultSystem, Part, fault_system
 from tests.faults.tabs import Behaviour, Question, Reading, Tab, Terminal
 
 DEADLINE_S = 25.0
@@ -162,16 +162,10 @@ class Scenario:
 
 @contextmanager
 def shared_system(folder: Path, **options: Any) -> Iterator[FaultSystem]:
-    """Workers whose answers differ from one another, and the levels of rest noted."""
-    system = FaultSystem(folder, **options)
-    for number, part in enumerate(system.of_kind("worker")):
-        part.command += ("--salt", str(number))
-    try:
-        system.start_all()
+    """A system whose levels of rest are noted."""
+    with fault_system(folder, **options) as system:
         _warm_up(system)
         yield system
-    finally:
-        system.close()
 
 
 def _warm_up(system: FaultSystem) -> None:

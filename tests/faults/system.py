@@ -116,7 +116,7 @@ class FaultSystem(System):
         self._levels: dict[str, Level] = {}
         self._client_proxies: list[Proxy] = []
         for number in range(num_workers):
-            self._add(f"worker-{number}", ("tests.faults.worker", *worker_options), {})
+            self._add(f"worker-{number}", ("tests.faults.worker", "--salt", str(number), *worker_options), {})
         for number in range(num_webs):
             port = free_port()
             part = self._add(f"web-{number}", ("webapp",), {"port": port})

@@ -13,7 +13,7 @@ import pytest
 
 from services.dead_letters import DeadLetters
 from services.journal import _BEGIN, _FINISH  # their names on the wire
-from services.queue import _ACK, _TAKE
+from services.queue import _ACK, _HOLD, _TAKE
 from services.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome, failed
@@ -28,8 +28,9 @@ LONG = 120  # tokens: three seconds at 40 steps a second
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path) -> Iterator[FaultSystem]:
     folder = tmp_path_factory.mktemp("workers")
-    options = ("--rate", "40", "--slots", "4")
-    with fault_system(folder, num_workers=3, num_webs=1, worker_options=options, binary=redis_binary) as made:
+    settings = {"num_workers": 3, "num_webs": 1, "binary": redis_binary}
+    settings["stall_s"] = 3  # longer than a takeover: a worker that stood still for one must not replace its engine
+    with fault_system(folder, worker_options=("--rate", "40", "--slots", "4"), **settings) as made:
         yield made
 
 
@@ -173,8 +174,11 @@ def test_what_the_former_owner_writes_until_the_begin_is_continued(
     begin = successor.proxy.hold_when(_BEGIN.sha.encode())
     assert begin.reached.wait(10) and mention in begin.command
     before = tokens_of(system, "between")
+    lease = former.proxy.hold_when(_HOLD.sha.encode())
     system.send_signal(former.name, signal.SIGCONT)
-    wait_until(lambda: tokens_of(system, "between") > before, "a token of the former owner")
+    assert lease.reached.wait(5)
+    former.proxy.reset()  # it did not hear that its lease is lost: it writes first, then asks again
+    wait_until(lambda: tokens_of(system, "between") > before, "a token of the former owner", 5)
     successor.proxy.release(begin)
     assert ended(system, "between")[:2] == FINISHED
     outcome("former owner writes until the begin", requests=1)
