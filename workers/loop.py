@@ -318,8 +318,7 @@ class WorkerLoop:
         if now - self._renewed_at >= self._lease_s / 3 and self._engine_lives(now):
             self._renewed_at = now
             self._renew(now)
-        if now >= self._grace_until:
-            self._release(now)
+        self._release(now)
         if now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now
             rescued = self._queue.rescue()
@@ -347,12 +346,17 @@ class WorkerLoop:
                     self._settled(running, verdict)
 
     def _release(self, now: float) -> None:
-        """Let what lost its lease stand in line again, whoever has room for it then."""
+        """Let what lost its lease stand in line again, whoever has room for it then.
+
+        It looks during the grace, too: an idle worker must notice how long an outage lasts, or its grace ends with it.
+        """
         seen = {(p.entry_id, p.owner, p.count): p for p in self._queue.pending() if p.owner != HANDBACK}
         self._seen = {key: value for key, value in self._seen.items() if key in seen}
         mine = {running.held.entry.entry_id for running in self.running.values()}
-        for key, row in seen.items():
-            if row.entry_id not in mine and self._expired(key, row, now):
+        others = [(key, row) for key, row in seen.items() if row.entry_id not in mine]
+        expired = [row for key, row in others if self._expired(key, row, now)]
+        if now >= self._grace_until:
+            for row in expired:
                 self._free(row)
 
     def _expired(self, key: tuple[str, str, int], row: Pending, now: float) -> bool:

@@ -45,6 +45,22 @@ def scenario(system: FaultSystem) -> Iterator[Scenario]:
     made.heal()
 
 
+@pytest.fixture(scope="module")
+def patient_system(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path) -> Iterator[FaultSystem]:
+    """With the lease of production, so that an owner has the time to come back, and no engine that counts as hung."""
+    folder = tmp_path_factory.mktemp("patient")
+    options = {"num_workers": 2, "lease_s": 3, "stall_s": 10, "binary": redis_binary}
+    with shared_system(folder, worker_options=("--rate", str(RATE)), **options) as made:
+        yield made
+
+
+@pytest.fixture
+def patient(patient_system: FaultSystem) -> Iterator[Scenario]:
+    made = Scenario(patient_system)
+    yield made
+    made.heal()
+
+
 Client = Callable[[Scenario], Tab | Terminal]
 BOTH_CLIENTS = pytest.mark.parametrize("client", [Scenario.tab, Scenario.terminal], ids=["tab", "terminal"])
 
@@ -53,21 +69,19 @@ BOTH_CLIENTS = pytest.mark.parametrize("client", [Scenario.tab, Scenario.termina
 
 
 @BOTH_CLIENTS
-def test_a_worker_sends_again_what_redis_lost(
-    system: FaultSystem, scenario: Scenario, client: Client, outcome: Outcome
-) -> None:
+def test_a_worker_sends_again_what_redis_lost(patient: Scenario, client: Client, outcome: Outcome) -> None:
     """The offset check: an append that does not continue the journal is answered with where to start again."""
     rid = f"resent-{client.__name__}"
-    reader = client(scenario)
-    asked = scenario.ask(reader, Question(rid, "hello", 120))
-    scenario.wait_for_tokens(rid, 30)
-    before = scenario.head(rid)
-    system.kill_redis(scenario.offset_before_token(rid, 10))
+    reader = client(patient)
+    asked = patient.ask(reader, Question(rid, "hello", 120))
+    patient.wait_for_tokens(rid, 30)
+    before = patient.head(rid)
+    patient.system.kill_redis(patient.offset_before_token(rid, 10))
     reading = asked.result()
-    after = scenario.head(rid)
+    after = patient.head(rid)
     assert (after.wid, after.nonce, after.begins) == (before.wid, before.nonce, 1)
     assert reading.rewinds == 0 and after.status == "finished"
-    scenario.judge(lossy=True)
+    patient.judge(lossy=True)
     outcome("file cut, owner lives", requests=1, result="sent again, no rewind")
 
 
@@ -270,27 +284,23 @@ def _late_and_punctual(system: FaultSystem, scenario: Scenario, rids: list[str])
     return late.proxy, others[0]
 
 
-def test_a_worker_that_reconnects_lets_the_owners_renew_first(
-    tmp_path: Path, redis_binary: Path, outcome: Outcome
-) -> None:
+def test_a_worker_that_reconnects_lets_the_owners_renew_first(patient: Scenario, outcome: Outcome) -> None:
     """The reconnect grace: it sees an entry for the first time, with a lease that is over."""
-    options = {"num_workers": 2, "num_webs": 1, "lease_s": 3, "binary": redis_binary}
-    with shared_system(tmp_path, worker_options=("--rate", str(RATE)), **options) as system:
-        scenario = Scenario(system)
-        newcomer = system.parts["worker-1"]
-        system.send_signal(newcomer.name, signal.SIGSTOP)
-        scenario.vanish(Question("grace", "hello", 400))
-        owner = scenario.begun_by("grace", 1, tokens=20)
-        system.server.kill()
-        held = owner.proxy.hold_when(Script("hold").sha.encode())
-        system.send_signal(newcomer.name, signal.SIGCONT)
-        time.sleep(3.5)  # the fault: longer than a lease
-        system.server.start()
-        assert held.reached.wait(5)
-        time.sleep(0.6)  # the newcomer is back and looks around four times a second
-        owner.proxy.release(held)
-        assert scenario.end_of("grace").begins == 1
-        scenario.judge()
+    system, newcomer = patient.system, "worker-1"
+    system.send_signal(newcomer, signal.SIGSTOP)
+    patient.vanish(Question("grace", "hello", 400))
+    owner = patient.begun_by("grace", 1, tokens=20)
+    system.server.kill()
+    held = owner.proxy.hold_when(Script("hold").sha.encode())
+    system.send_signal(newcomer, signal.SIGCONT)
+    time.sleep(3.5)  # the fault: longer than a lease
+    system.server.start()
+    assert held.reached.wait(5)
+    time.sleep(0.6)  # the newcomer is back and looks around four times a second
+    owner.proxy.release(held)
+    end = patient.end_of("grace")
+    assert (end.begins, str(owner.pid) in end.wid) == (1, True), end
+    patient.judge()
     outcome("Redis away, owner late to renew", requests=1, result="waited for")
 
 

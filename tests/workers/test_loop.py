@@ -6,6 +6,8 @@ import pytest
 import redis
 
 from bench.synthetic_worker import EchoText, plan
+from services.connection import connect
+from services.embedded import free_port
 from services.errors import EngineError, PromptTooLong
 from services.journal import Head, Journal
 from services.protocol import ChatRequest, Keys, Message
@@ -345,6 +347,15 @@ def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
     assert not bench.take(other, "w2")
     other.keep(13.1)
     assert bench.take(other, "w2") and set(other.running) == {"r1"}
+
+
+def test_an_idle_worker_notices_how_long_an_outage_lasts(bench: Bench, namespace: str) -> None:
+    """Its grace ended while Redis was away, and it freed everything at its first look, before any owner renewed."""
+    bench.queue = RequestQueue(connect(f"redis://127.0.0.1:{free_port()}/0", role="test"), Keys(namespace), "m")
+    idle = bench.new_loop("w2", 0.0)
+    idle.disconnected(10.0)
+    with pytest.raises(redis.ConnectionError):
+        idle.keep(10.3)
 
 
 def pretend_idle(bench: Bench, owner: str, idle_s: float) -> None:
