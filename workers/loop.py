@@ -104,6 +104,7 @@ class WorkerLoop:
         self.running: dict[str, Running] = {}
         self._by_engine_id: dict[str, Running] = {}
         self._seen: dict[tuple[str, str, int], Seen] = {}
+        self._looked_at = now
         self._grace_until = now
         self._busy_at = now  # when the engine last went from idle to busy
         self._renewed_at = now
@@ -121,6 +122,9 @@ class WorkerLoop:
         """Begin an entry that was taken and hand it to the engine, or hand it back when there is no room for it."""
         if len(self.running) >= self.slots or not self._engine.alive():
             self.decline(entry)
+            return
+        if entry.place == SUSPECT_PLACE and self.has_suspect:
+            self.decline(entry)  # before it is begun: waiting for its turn is no attempt
             return
         if entry.rid in self.running:
             return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
@@ -346,7 +350,13 @@ class WorkerLoop:
                     self._settled(running, verdict)
 
     def _release(self, now: float) -> None:
-        """Let what lost its lease stand in line again, whoever has room for it then."""
+        """Let what lost its lease stand in line again, whoever has room for it then.
+
+        An owner renews every third of a lease: who looks less often than that does not see it, and may not count time.
+        """
+        if now - self._looked_at >= self._lease_s / 3:
+            self._seen.clear()
+        self._looked_at = now
         seen = {(p.entry_id, p.owner, p.count): p for p in self._queue.pending() if p.owner != HANDBACK}
         self._seen = {key: value for key, value in self._seen.items() if key in seen}
         mine = {running.held.entry.entry_id for running in self.running.values()}
