@@ -15,10 +15,11 @@ local rescued = 0
 for _, entry in ipairs(redis.call('XRANGE', REQUESTS, '-', '+', 'COUNT', ARGV[1])) do
   local fields = {}
   for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
-  local rid, held = fields.rid or '', holder(entry[1])
+  local rid, user, held = fields.rid or '', fields.user or '', holder(entry[1])
   local ours = (fields.v or ARGV[2]) == ARGV[2]
-  if ours and not (held and held[2] ~= HANDBACK) and not redis.call('ZSCORE', WAITING, member(entry[1], rid)) then
-    stand_in_line(entry[1], rid, RETRY, ARGV[3], ARGV[4])
+  local free = not (held and held[2] ~= HANDBACK)
+  if ours and free and not redis.call('ZSCORE', WAITING, member(entry[1], rid, user)) then
+    stand_in_line(entry[1], rid, user, RETRY, ARGV[3], ARGV[4])
     rescued = rescued + 1
   end
 end
