@@ -210,9 +210,14 @@ class RequestQueue:
         """Forget an entry whose request has ended; a `reason` files it under the dead letters."""
         return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
 
-    def rescue(self, limit: int = 1000) -> int:
-        """Let entries that nobody holds and that do not wait stand in line again; the number of them."""
-        return int(_JANITOR(self._redis, self._keys[:4], limit, VERSION, self._control, self.model))
+    def rescue(self, after: str = "", limit: int = 20) -> tuple[int, str]:
+        """Let entries that nobody holds and that do not wait stand in line again.
+
+        Looks at `limit` entries after this one; the number rescued, and the entry after which to go on, if any.
+        """
+        wake = (self._control, self.model)
+        rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, VERSION, *wake)
+        return int(rescued), last.decode()
 
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""

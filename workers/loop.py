@@ -109,6 +109,7 @@ class WorkerLoop:
         self._busy_at = now  # when the engine last went from idle to busy
         self._renewed_at = now
         self._rescued_at = now
+        self._rescued_to = ""  # a look through the queue has come as far as this entry
         self.tokens = 0
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -323,9 +324,9 @@ class WorkerLoop:
             self._renew(now)
         if now >= self._grace_until:
             self._release(now)
-        if now - self._rescued_at >= RESCUE_S:
+        if self._rescued_to or now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now
-            rescued = self._queue.rescue()
+            rescued, self._rescued_to = self._queue.rescue(self._rescued_to)
             if rescued:
                 log.warning("%d entries were lost to every worker; they stand in line again", rescued)
 

@@ -134,9 +134,20 @@ def test_entries_that_were_delivered_to_nobody_are_rescued(queue: RequestQueue, 
     redis_client.execute_command("XGROUP", "DELCONSUMER", queue._requests, GROUP, "w1")
     assert queue.pending() == []
     assert queue.waiting() == ["r2"]
-    assert queue.rescue() == 1 and queue.rescue() == 0
+    assert queue.rescue() == (1, "") and queue.rescue() == (0, "")
     assert queue.waiting() == ["r1", "r2"]
     assert taken(queue, "w2").rid == "r1"
+
+
+def test_a_look_for_lost_entries_goes_on_where_it_stopped(queue: RequestQueue, redis_client: redis.Redis) -> None:
+    """A thousand long questions in one look kept the server from everybody for more than a second."""
+    for number in range(5):
+        enqueue(queue, f"r{number}")
+    redis_client.zrem(queue._waiting, *redis_client.zrange(queue._waiting, 1, 4))
+    rescued, last = queue.rescue(limit=2)
+    assert rescued == 1 and last
+    assert queue.rescue(last, limit=2)[0] == 2
+    assert queue.waiting() == ["r1", "r2", "r3", "r0"]
 
 
 def test_waiting_lists_the_untaken_in_order(queue: RequestQueue) -> None:
@@ -153,7 +164,7 @@ def test_scripts_of_a_vanished_queue_answer_no(queue: RequestQueue, redis_client
     entry = taken(queue)
     redis_client.delete(queue._requests)
     assert not queue.hold(entry, "w1", "renew") and not queue.hand_back(entry, "w1", RETRY_PLACE)
-    assert queue.rescue() == 0 and queue.pending() == [] and not queue.retire("w1")
+    assert queue.rescue() == (0, "") and queue.pending() == [] and not queue.retire("w1")
 
 
 def test_a_refused_request_leaves_nothing_behind(redis_client: redis.Redis, namespace: str) -> None:

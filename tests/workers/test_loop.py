@@ -308,7 +308,7 @@ def test_a_malformed_entry_is_a_dead_letter(bench: Bench) -> None:
     bench.journal.create(ChatRequest("r9", "ann", "m", ()))
     bench.redis.xadd(bench.keys.requests("m"), {"surprise": "1"})
     bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": '{"v":99}', "base": "x"})
-    assert bench.queue.rescue() == 2
+    assert bench.queue.rescue() == (2, "")
     bench.accept()
     bench.accept()
     assert bench.queue.dead_length() == 2 and bench.queue.length() == 0 and bench.loop.running == {}
