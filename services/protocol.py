@@ -5,7 +5,7 @@ all keys of one request share another, and a script touches one slot only.
 
     key                       type     meaning
     ns:{model}:requests       stream   the work queue, consumer group `workers`; deleted on ack; never trimmed
-    ns:{model}:waiting:{v}    zset     `<entry id> <rid>` → place in line, of whoever has no worker; v: VERSION
+    ns:{model}:waiting:{v}    zset     `<entry id> <rid> <user>` → place in line, of whoever has no worker; v: VERSION
     ns:{model}:turns          hash     `<priority> <user>` → the user's last turn; `#<priority>` → the turn served now
     ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight

@@ -52,6 +52,11 @@ class Pending:
     idle_s: float
     count: int
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The delivery: a renewal changes only its idle time."""
+        return self.entry_id, self.owner, self.count
+
 
 def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE) -> Entry:
     """An entry as it is, also a malformed one: its worker files that under the dead letters."""
@@ -130,7 +135,7 @@ class RequestQueue:
 
     def waiting(self) -> list[str]:
         """Ids of the requests that no worker has, the next one first."""
-        return [name.split(b" ", 1)[1].decode() for name in self._redis.zrange(self._waiting, 0, -1)]
+        return [name.split(b" ")[1].decode() for name in self._redis.zrange(self._waiting, 0, -1)]
 
     def positions(self) -> dict[str, tuple[int, int | None]]:
         """For each request that no worker has: how many are ahead, and in how many seconds it is taken, if known."""
@@ -185,8 +190,8 @@ class RequestQueue:
         For the owner itself, or for anybody who saw it idle for `idle_s` after its lease was over. False when it was
         renewed, handed back or taken since.
         """
-        arguments = ("handback", place, entry.rid, int(idle_s * 1000), self._control, self.model)
-        return bool(_HOLD(self._redis, self._keys[:2], *_holding(entry, owner), *arguments)[0] == b"OK")
+        arguments = ("handback", place, entry.rid, int(idle_s * 1000), self._control, self.model, entry.user)
+        return bool(_HOLD(self._redis, self._keys[:4], *_holding(entry, owner), *arguments)[0] == b"OK")
 
     def renew(self, entries: Sequence[Entry], wid: str) -> list[bool]:
         """Renew many entries in one round trip; for each, whether this worker still owns it.
@@ -210,9 +215,14 @@ class RequestQueue:
         """Forget an entry whose request has ended; a `reason` files it under the dead letters."""
         return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
 
-    def rescue(self, limit: int = 1000) -> int:
-        """Let entries that nobody holds and that do not wait stand in line again; the number of them."""
-        return int(_JANITOR(self._redis, self._keys[:2], limit, VERSION, self._control, self.model))
+    def rescue(self, after: str = "", limit: int = 20) -> tuple[int, str]:
+        """Let entries that nobody holds and that do not wait stand in line again.
+
+        Looks at `limit` entries after this one; the number rescued, and the entry after which to go on, if any.
+        """
+        wake = (self._control, self.model)
+        rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, VERSION, *wake)
+        return int(rescued), last.decode()
 
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""

@@ -67,7 +67,7 @@ class Running:
 
 @dataclass
 class Seen:
-    """When this worker first saw an entry un-renewed, by its own clock, and how long it was idle when seen last."""
+    """Since when this worker has seen no renewal, by its own clock, and how long the entry was idle when seen last."""
 
     since: float
     idle_s: float
@@ -105,10 +105,12 @@ class WorkerLoop:
         self.running: dict[str, Running] = {}
         self._by_engine_id: dict[str, Running] = {}
         self._seen: dict[tuple[str, str, int], Seen] = {}
+        self._looked_at = now
         self._grace_until = now
         self._busy_at = now  # when the engine last went from idle to busy
         self._renewed_at = now
         self._rescued_at = now
+        self._rescued_to = ""  # a look through the queue has come as far as this entry
         self.tokens = 0
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -122,6 +124,9 @@ class WorkerLoop:
         """Begin an entry that was taken and hand it to the engine, or hand it back when there is no room for it."""
         if len(self.running) >= self.slots or not self._engine.alive():
             self.decline(entry)
+            return
+        if entry.place == SUSPECT_PLACE and self.has_suspect:
+            self.decline(entry)  # before it is begun: waiting for its turn is no attempt
             return
         if entry.rid in self.running:
             return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
@@ -319,9 +324,9 @@ class WorkerLoop:
             self._renewed_at = now
             self._renew(now)
         self._release(now)
-        if now - self._rescued_at >= RESCUE_S:
+        if self._rescued_to or now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now
-            rescued = self._queue.rescue()
+            rescued, self._rescued_to = self._queue.rescue(self._rescued_to)
             if rescued:
                 log.warning("%d entries were lost to every worker; they stand in line again", rescued)
 
@@ -350,28 +355,31 @@ class WorkerLoop:
 
         It looks during the grace, too: an idle worker must notice how long an outage lasts, or its grace ends with it.
         """
-        seen = {(p.entry_id, p.owner, p.count): p for p in self._queue.pending() if p.owner != HANDBACK}
-        self._seen = {key: value for key, value in self._seen.items() if key in seen}
         mine = {running.held.entry.entry_id for running in self.running.values()}
-        others = [(key, row) for key, row in seen.items() if row.entry_id not in mine]
-        expired = [row for key, row in others if self._expired(key, row, now)]
-        if now >= self._grace_until:
-            for row in expired:
+        others = [row for row in self._queue.pending() if row.owner != HANDBACK and row.entry_id not in mine]
+        pause_s, self._looked_at = now - self._looked_at, now
+        self._seen = {row.key: self._look(self._seen.get(row.key), row.idle_s, now, pause_s) for row in others}
+        for row in others if now >= self._grace_until else []:
+            if self._expired(self._seen[row.key], now):
                 self._free(row)
 
-    def _expired(self, key: tuple[str, str, int], row: Pending, now: float) -> bool:
-        """By the server's clock, or by ours: the server's may have stepped back.
+    def _look(self, before: Seen | None, idle_s: float, now: float, pause_s: float) -> Seen:
+        """What a look at an entry says of its owner, `pause_s` after the look before.
 
-        An idle time that grew by more than the pause between two looks says nothing of the owner: Redis or we stood
-        still, its clock stepped forward, or it lost a renewal with its tail. Then our clock alone counts, from now on.
+        An owner renews every third of a lease: who looks less often does not see it. And an idle time that grew by
+        more than the pause says nothing of the owner: Redis stood still, its clock stepped forward, or it lost a
+        renewal with its tail. In both cases our clock alone counts, from now on.
         """
-        seen = self._seen.get(key)
-        if seen is None or row.idle_s < seen.idle_s:
-            seen = self._seen[key] = Seen(now, row.idle_s)
-        elif seen.by_server and row.idle_s - seen.idle_s > self._lease_s / 4:
-            seen = self._seen[key] = Seen(now, row.idle_s, by_server=False)
-        seen.idle_s = row.idle_s
-        return (seen.by_server and row.idle_s >= self._lease_s) or now - seen.since >= self._lease_s
+        blind = pause_s >= self._lease_s / 3
+        renewed = before is None or idle_s < before.idle_s
+        passed_s = 0.0 if before is None else idle_s if renewed else idle_s - before.idle_s
+        if blind or passed_s > pause_s + self._lease_s / 4:
+            return Seen(now, idle_s, by_server=False)
+        return Seen(now, idle_s) if before is None or renewed else replace(before, idle_s=idle_s)
+
+    def _expired(self, seen: Seen, now: float) -> bool:
+        """By the server's clock, or by ours: the server's may have stepped back."""
+        return (seen.by_server and seen.idle_s >= self._lease_s) or now - seen.since >= self._lease_s
 
     def _free(self, row: Pending) -> None:
         entry = self._queue.look(row)

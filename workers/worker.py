@@ -35,6 +35,7 @@ KEEP_S = 0.25
 ANNOUNCE_S = 1.0
 LOOK_S = 0.5  # for requests whose wake-up was missed
 RECONNECT_S = 0.5
+TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
@@ -161,9 +162,9 @@ class Worker:
             return None
 
     def _grant(self) -> None:
-        """Let the taker fetch as many entries as there are free slots."""
+        """Let the taker fetch entries while there are free slots."""
         self._suspects_welcome = not self.loop.has_suspect
-        free = self.loop.slots - len(self.loop.running) - self._permits_out
+        free = min(self.loop.slots - len(self.loop.running), TAKE_AHEAD) - self._permits_out
         if free > 0 and self._engine.alive():
             self._permits_out += free
             self._permits.release(free)

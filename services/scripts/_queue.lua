@@ -11,14 +11,15 @@ local function now_ms()
 end
 
 -- An entry's name in the line; of two with the same place the older is first.
-local function member(id, rid) return id .. ' ' .. rid end
+local function member(id, rid, user) return id .. ' ' .. rid .. ' ' .. user end
 
 -- Who holds an entry: {id, owner, idle ms, delivery count}; nil when nobody does, or the stream is gone.
 local function holder(id) return redis.pcall('XPENDING', REQUESTS, GROUP, id, id, 1)[1] end
 
 -- An entry's payload never moves: whoever waits is claimed by `handback` at most, and stands in the line.
-local function stand_in_line(id, rid, place, control, model)
-  redis.call('ZADD', WAITING, place, member(id, rid))
+local function stand_in_line(id, rid, user, place, control, model)
+  if redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', PACE, 'since_ms') end -- nobody has waited till now
+  redis.call('ZADD', WAITING, place, member(id, rid, user))
   redis.call('PUBLISH', control, 'queued ' .. model) -- saves a worker its next look; nothing depends on it
 end
 
@@ -26,7 +27,7 @@ end
 local function forget(id, rid, user, reason)
   local entry = redis.call('XRANGE', REQUESTS, id, id)[1]
   redis.pcall('XACK', REQUESTS, GROUP, id)
-  redis.call('ZREM', WAITING, member(id, rid))
+  redis.call('ZREM', WAITING, member(id, rid, user))
   local removed = redis.call('XDEL', REQUESTS, id)
   if redis.call('HGET', IDS, rid) == id then redis.call('HDEL', IDS, rid) end
   if removed == 1 then

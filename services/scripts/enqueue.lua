@@ -29,5 +29,5 @@ if tonumber(base) == 0 then
   redis.call('HSET', TURNS, priority .. ' ' .. user, turn)
   place = priority == 'batch' and BATCH + turn or turn
 end
-stand_in_line(id, rid, place, ARGV[10], ARGV[11])
+stand_in_line(id, rid, user, place, ARGV[10], ARGV[11])
 return { 'OK', id }

@@ -3,6 +3,22 @@
 -- Queue slot: forget a request that has ended while it waited. One that a worker owns stays: that worker forgets it.
 -- ARGV rid, user, reason ('' = not dead)
 -- Returns 1 when this call removed it.
-local id = redis.call('HGET', IDS, ARGV[1])
-if not id or not redis.call('ZSCORE', WAITING, member(id, ARGV[1])) then return 0 end
-return forget(id, ARGV[1], ARGV[2], ARGV[3])
+local rid, user = ARGV[1], ARGV[2]
+
+-- Its turn goes to the user's next request, and so on: who changed their mind stands where they would without it.
+local function give_turn_to_next(place)
+  local class, first, last = 'interactive', 0, '(' .. BATCH
+  if place >= BATCH then class, first, last = 'batch', BATCH, '+inf' end
+  if place < first or place - first < tonumber(redis.call('HGET', TURNS, '#' .. class) or 0) then return end
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAITING, '(' .. place, last)) do
+    if string.match(name, '%S*$') == user then redis.call('ZINCRBY', WAITING, -1, name) end
+  end
+  local field = class .. ' ' .. user
+  if redis.call('HEXISTS', TURNS, field) == 1 then redis.call('HINCRBY', TURNS, field, -1) end
+end
+
+local id = redis.call('HGET', IDS, rid)
+local place = id and redis.call('ZSCORE', WAITING, member(id, rid, user))
+if not place then return 0 end
+give_turn_to_next(tonumber(place))
+return forget(id, rid, user, ARGV[3])

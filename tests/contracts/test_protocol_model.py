@@ -88,10 +88,6 @@ def any_nonce_may_append(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_APPEND", "if s[2] ~= ARGV[2] then return { 'LOST' } end")
 
 
-def anybody_may_renew(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "_HOLD", "or held[2] ~= owner or held[4] ~= tonumber(ARGV[3])")
-
-
 def nothing_is_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_BEGIN", "if tries > max_tries or begins > max_begins then", "if false then")
 
@@ -150,7 +146,6 @@ def a_repeat_is_dropped_whatever_its_nonce(monkeypatch: pytest.MonkeyPatch) -> N
         (cancel_does_not_look, replace(PROCESSES, cancel=0.01)),
         (begin_does_not_look, PROCESSES),
         (any_nonce_may_append, replace(LOSSY, cut=0.006, kill=0.01, stall=0.02)),
-        (anybody_may_renew, replace(PROCESSES, stall=0.02)),
         (nothing_is_poison, replace(PROCESSES, poison=True)),
         (no_poll, replace(PROCESSES, drop_message=0.2)),
         (ack_before_the_terminal, PROCESSES),

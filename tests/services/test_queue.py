@@ -134,9 +134,20 @@ def test_entries_that_were_delivered_to_nobody_are_rescued(queue: RequestQueue, 
     redis_client.execute_command("XGROUP", "DELCONSUMER", queue._requests, GROUP, "w1")
     assert queue.pending() == []
     assert queue.waiting() == ["r2"]
-    assert queue.rescue() == 1 and queue.rescue() == 0
+    assert queue.rescue() == (1, "") and queue.rescue() == (0, "")
     assert queue.waiting() == ["r1", "r2"]
     assert taken(queue, "w2").rid == "r1"
+
+
+def test_a_look_for_lost_entries_goes_on_where_it_stopped(queue: RequestQueue, redis_client: redis.Redis) -> None:
+    """A thousand long questions in one look kept the server from everybody for more than a second."""
+    for number in range(5):
+        enqueue(queue, f"r{number}")
+    redis_client.zrem(queue._waiting, *redis_client.zrange(queue._waiting, 1, 4))
+    rescued, last = queue.rescue(limit=2)
+    assert rescued == 1 and last
+    assert queue.rescue(last, limit=2)[0] == 2
+    assert queue.waiting() == ["r1", "r2", "r3", "r0"]
 
 
 def test_waiting_lists_the_untaken_in_order(queue: RequestQueue) -> None:
@@ -153,7 +164,7 @@ def test_scripts_of_a_vanished_queue_answer_no(queue: RequestQueue, redis_client
     entry = taken(queue)
     redis_client.delete(queue._requests)
     assert not queue.hold(entry, "w1", "renew") and not queue.hand_back(entry, "w1", RETRY_PLACE)
-    assert queue.rescue() == 0 and queue.pending() == [] and not queue.retire("w1")
+    assert queue.rescue() == (0, "") and queue.pending() == [] and not queue.retire("w1")
 
 
 def test_a_refused_request_leaves_nothing_behind(redis_client: redis.Redis, namespace: str) -> None:
@@ -233,6 +244,30 @@ def test_a_stream_of_single_questions_starves_nobody(queue: RequestQueue) -> Non
     assert served.index("ann1") <= 2
 
 
+@pytest.mark.parametrize("priority", ["interactive", "batch"])
+def test_what_was_withdrawn_costs_its_user_no_turn(queue: RequestQueue, priority: Priority) -> None:
+    """Who cancelled ten questions waited with the next one for ten of everybody else's."""
+    for number in range(6):
+        enqueue(queue, f"bob{number}", "bob", priority=priority)
+        enqueue(queue, f"ann{number}", "ann", priority=priority)
+    assert [taken(queue).rid for _ in range(2)] == ["bob0", "ann0"]
+    for number in (2, 1, 4, 5):
+        assert queue.withdraw(f"ann{number}", "ann")
+    enqueue(queue, "ann6", "ann", priority=priority)
+    assert order(queue) == ["bob1", "ann3", "bob2", "ann6", "bob3", "bob4", "bob5"]
+
+
+def test_withdrawing_wins_no_turn(queue: RequestQueue) -> None:
+    for number in range(4):
+        enqueue(queue, f"bob{number}", "bob")
+    for number in range(20):
+        enqueue(queue, f"ann{number}", "ann")
+        if number % 2:
+            queue.withdraw(f"ann{number - 1}", "ann")
+    served = order(queue)
+    assert [rid[:3] for rid in served[:8]] == ["bob", "ann"] * 4
+
+
 def test_the_turns_of_users_long_served_are_forgotten(queue: RequestQueue, redis_client: redis.Redis) -> None:
     for rid in ("zoe0", "zoe1", "zoe2"):
         enqueue(queue, rid, "zoe")
@@ -296,15 +331,29 @@ def test_the_pace_is_the_time_between_takes_of_a_line_that_never_emptied(queue: 
     assert queue.positions() == {"r4": (0, round(pace_s)), "r5": (1, round(2 * pace_s))}
 
 
+def test_the_time_in_which_nobody_waited_is_no_part_of_the_pace(queue: RequestQueue) -> None:
+    """The last in line was cancelled; the next came an hour later, and all after it were told to wait for hours."""
+    for rid in ("r1", "r2", "r3"):
+        enqueue(queue, rid)
+    for _ in range(2):
+        taken(queue)
+    before = queue.pace_s()
+    assert before is not None and queue.withdraw("r3", "ann")
+    time.sleep(0.05)  # what is measured here is time
+    enqueue(queue, "r4")
+    taken(queue)
+    assert queue.pace_s() == before
+
+
 def test_names_that_a_lost_tail_left_in_the_line_are_passed_over(
     queue: RequestQueue, redis_client: redis.Redis
 ) -> None:
     enqueue(queue, "r1")
     enqueue(queue, "r2")
-    redis_client.zadd(queue._waiting, {"1-1 ghost": -1})
+    redis_client.zadd(queue._waiting, {"1-1 ghost ann": -1})
     owned = taken(queue)
     assert owned.rid == "r1"
-    redis_client.zadd(queue._waiting, {f"{owned.entry_id} r1": -1})
+    redis_client.zadd(queue._waiting, {f"{owned.entry_id} r1 ann": -1})
     assert taken(queue).rid == "r2" and queue.waiting() == []
 
 

@@ -1,5 +1,6 @@
 """The loop body against a real server: bad requests end with a code, and the worker lives on."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -104,6 +105,11 @@ class Bench:
         for seen in self.queue.pending():
             entry = self.queue.look(seen)
             assert entry is not None and self.queue.hand_back(entry, seen.owner, RETRY_PLACE)
+
+    def watch(self, loop: WorkerLoop, start: float, end: float) -> None:
+        """Let a loop look after the leases from one time to another, as often as a worker does."""
+        for look in range(int((end - start) / 0.25) + 1):
+            loop.keep(start + look * 0.25)
 
     def settle(self, now: float = 0.0) -> None:
         while self.events:
@@ -304,7 +310,7 @@ def test_a_malformed_entry_is_a_dead_letter(bench: Bench) -> None:
     bench.journal.create(ChatRequest("r9", "ann", "m", ()))
     bench.redis.xadd(bench.keys.requests("m"), {"surprise": "1"})
     bench.redis.xadd(bench.keys.requests("m"), {"rid": "r9", "user": "ann", "payload": '{"v":99}', "base": "x"})
-    assert bench.queue.rescue() == 2
+    assert bench.queue.rescue() == (2, "")
     bench.accept()
     bench.accept()
     assert bench.queue.dead_length() == 2 and bench.queue.length() == 0 and bench.loop.running == {}
@@ -327,10 +333,9 @@ def test_leases_are_taken_over_only_after_they_ran_out(bench: Bench) -> None:
     bench.ask("r1")
     bench.accept()
     other = bench.new_loop("w2", 0.0)
-    for now in (0.1, 1.0, 2.9):
-        other.keep(now)
+    bench.watch(other, 0.1, 2.9)
     assert not bench.take(other, "w2")
-    other.keep(3.2)
+    bench.watch(other, 2.9, 3.2)
     assert bench.take(other, "w2") and set(other.running) == {"r1"}
     bench.loop.keep(3.2)
     assert bench.loop.running == {}, "the former owner learns it at its next renewal"
@@ -341,11 +346,11 @@ def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
     bench.ask("r1")
     bench.accept()
     other = bench.new_loop("w2", 0.0)
-    other.keep(0.1)
-    other.disconnected(10.0)
-    other.keep(12.9)
+    bench.watch(other, 0.1, 2.9)
+    other.disconnected(2.9)
+    bench.watch(other, 3.0, 5.8)
     assert not bench.take(other, "w2")
-    other.keep(13.1)
+    bench.watch(other, 5.9, 9.0)
     assert bench.take(other, "w2") and set(other.running) == {"r1"}
 
 
@@ -376,16 +381,27 @@ def test_idle_time_that_jumps_is_no_death(bench: Bench) -> None:
     pretend_idle(bench, WID, 3600)
     other.keep(0.3)
     assert bench.queue.waiting() == []
+    bench.watch(other, 0.4, 1.0)
     bench.loop.keep(1.1)
-    other.keep(1.2)
-    other.keep(3.5)
+    bench.watch(other, 1.2, 3.5)
     assert bench.queue.waiting() == [], "its owner renewed it at 1.1"
     pretend_idle(bench, WID, 3600)
-    other.keep(4.0)
-    other.keep(6.9)
+    bench.watch(other, 3.6, 6.4)
     assert bench.queue.waiting() == []
-    other.keep(7.1)
+    bench.watch(other, 6.5, 6.8)
     assert bench.queue.waiting() == ["r1"], "by its own clock it saw no renewal for a lease"
+
+
+def test_who_looks_seldom_does_not_count_time(bench: Bench) -> None:
+    """A worker that planned long questions did not see the renewals between two looks, and took from the living."""
+    bench.ask("r1")
+    bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    for now in (1.5, 3.0, 4.5, 6.0):
+        other.keep(now)
+    assert bench.queue.waiting() == []
+    bench.watch(other, 6.1, 9.2)
+    assert bench.queue.waiting() == ["r1"]
 
 
 def test_the_servers_clock_steps_back_and_a_dead_owner_is_found_all_the_same(bench: Bench) -> None:
@@ -395,10 +411,9 @@ def test_the_servers_clock_steps_back_and_a_dead_owner_is_found_all_the_same(ben
     other = bench.new_loop("w2", 0.0)
     other.keep(0.1)
     pretend_idle(bench, WID, 0)
-    for now in (0.3, 1.0, 2.0, 2.9):
-        other.keep(now)
+    bench.watch(other, 0.2, 3.1)
     assert bench.queue.waiting() == []
-    other.keep(3.4)
+    bench.watch(other, 3.2, 3.4)
     assert bench.queue.waiting() == ["r1"]
 
 
@@ -412,7 +427,7 @@ def test_a_full_worker_frees_what_others_lost_and_a_retry_goes_first(bench: Benc
     assert bench.take(other, "w2") and bench.take(other, "w2")
     other.keep(0.1)
     assert bench.queue.waiting() == ["r4"]
-    other.keep(3.2)
+    bench.watch(other, 0.1, 3.2)
     assert set(other.running) == {"r2", "r3"} and bench.queue.waiting() == ["r1", "r4"]
 
 
@@ -433,8 +448,7 @@ def test_a_lost_request_of_another_version_is_left_to_its_own_workers(bench: Ben
     (newer,) = [i for i, f in bench.redis.xrange(bench.keys.requests("m")) if f[b"rid"] == b"r9"]
     bench.redis.xclaim(bench.keys.requests("m"), "workers", "w9", 0, [newer], force=True)
     other = bench.new_loop("w2", 0.0)
-    other.keep(0.1)
-    other.keep(4.0)
+    bench.watch(other, 0.1, 4.0)
     assert bench.queue.waiting() == ["r1"]
 
 
@@ -452,8 +466,7 @@ def test_two_suspects_never_share_a_worker(bench: Bench) -> None:
         bench.ask(rid)
         bench.accept()
     other = bench.new_loop("w2", 0.0)
-    other.keep(0.1)
-    other.keep(4.0)
+    bench.watch(other, 0.1, 4.0)
     assert bench.take(other, "w2") and other.has_suspect
     assert not bench.take(other, "w2"), "it waits for a worker without one"
     bench.engine.emit("he")
@@ -465,14 +478,46 @@ def test_two_suspects_never_share_a_worker(bench: Bench) -> None:
     assert len(other.running) == 2
 
 
+def test_suspects_that_wait_for_one_another_are_not_attempted_meanwhile(bench: Bench) -> None:
+    """Each was begun to be handed back: after twenty times an innocent one was given up as poison."""
+    for rid in ("r1", "r2"):
+        bench.ask(rid)
+        bench.accept()
+    other = bench.new_loop("w2", 0.0)
+    bench.watch(other, 0.1, 4.0)
+    for _ in range(25):  # the taker asks before the first has been begun
+        entry = bench.queue.take("w2", suspects=True)
+        assert entry is not None
+        other.accept(entry, 4.0)
+    assert set(other.running) == {"r1"} and bench.head("r2").begins == 1
+    third = bench.new_loop("w3", 0.0)
+    assert bench.take(third, "w3") and set(third.running) == {"r2"} and bench.head("r2").status == "running"
+
+
+def test_who_looked_away_for_a_lease_takes_nothing_from_a_living_owner(bench: Bench) -> None:
+    """It had seen a short idle time, then again one after several renewals, and took them for one."""
+    bench.ask("r1")
+    bench.accept()
+    held = bench.loop.running["r1"].held.entry
+    other = bench.new_loop("w2", 0.0)
+    other.keep(0.1)
+    for _ in range(3):
+        assert bench.queue.hold(held, WID, "renew")
+    deadline = time.monotonic() + 5
+    seen = other._seen[(held.entry_id, WID, held.count)].idle_s
+    while bench.queue.pending()[0].idle_s <= seen:
+        assert time.monotonic() < deadline
+    other.keep(3.5)
+    assert bench.queue.waiting() == []
+
+
 def test_a_suspect_taken_beside_another_is_handed_back(bench: Bench) -> None:
     """The taker may fetch the second before the first has been begun."""
     for rid in ("r1", "r2"):
         bench.ask(rid)
         bench.accept()
     other = bench.new_loop("w2", 0.0)
-    other.keep(0.1)
-    other.keep(4.0)
+    bench.watch(other, 0.1, 4.0)
     for _ in range(2):
         entry = bench.queue.take("w2", suspects=True)
         assert entry is not None

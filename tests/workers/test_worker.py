@@ -1,0 +1,60 @@
+"""The threads around the loop, against a real server."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import redis
+
+from bench.synthetic_worker import EchoEngine, plan
+from services.journal import Head
+from services.protocol import ChatRequest, Keys, Message
+from services.requests import Requests
+from tests.conftest import Eventually
+from workers.loop import Plan
+from workers.worker import Worker
+
+LEASE_S = 0.6
+
+
+def slow_plan(request: ChatRequest) -> Plan:
+    """As long as a long prompt takes to be tokenized."""
+    time.sleep(LEASE_S / 4)
+    return plan(request)
+
+
+@contextlib.contextmanager
+def working(client: redis.Redis, keys: Keys, *, slots: int) -> Iterator[None]:
+    engine = EchoEngine(rate=50, chunk=4, slots=slots)
+    engine.start()
+    times = {"lease_s": LEASE_S, "stall_s": 60.0, "flush_s": 0.02, "drain_s": 1.0, "queue_deadline_s": 900.0}
+    worker = Worker(client, keys, "m", engine, slow_plan, max_tries=3, answer_ttl_s=3600, **times)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
+        engine.stop()
+
+
+def test_what_waits_to_be_planned_does_not_lose_its_lease(
+    redis_client: redis.Redis, namespace: str, eventually: Eventually
+) -> None:
+    """A worker took as many as it had slots for: the last ones lost their leases before they were begun, were begun all
+    the same and lost again; and in the end innocents were given up as poison."""
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    requests = Requests(redis_client, keys)
+    rids = [f"r{number}" for number in range(10)]
+    for rid in rids:
+        requests.submit(ChatRequest(rid, rid, "m", (Message("user", "hello"),)))
+
+    def heads() -> list[Head]:
+        return [head for rid in rids if (head := requests.journal.head(rid))]
+
+    with working(redis_client, keys, slots=10):
+        eventually(lambda: all(head.ended for head in heads()), "the end of all", timeout_s=20)
+    assert [(head.status, head.begins) for head in heads()] == [("finished", 1)] * 10
