@@ -25,7 +25,7 @@ from services.errors import ConfigurationError, Unavailable
 Role = Literal["worker", "web", "command", "test"]
 
 CONNECT_TIMEOUT_S = 5.0
-SOCKET_TIMEOUT_S = 10.0  # longer than any BLOCK we use, which are 1 s at most
+SOCKET_TIMEOUT_S = 5.0  # no command of ours blocks; a half-open connection costs its reader this long
 SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked
 HEALTH_CHECK_S = 15
 MAX_CONNECTIONS = (

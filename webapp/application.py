@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
+from itsdangerous import BadSignature
 
 from services.connection import connect
 from services.protocol import Keys
@@ -27,10 +29,26 @@ log = logging.getLogger("chatserver.web")
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
 
 
+class UndatedSessions(SecureCookieSessionInterface):
+    """Flask's signed cookie, good for as long as the browser keeps it.
+
+    Flask compares its date with ours: one of a web process whose clock is ahead would be in the future, and refused.
+    """
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
+        serializer = self.get_signing_serializer(app)
+        assert serializer is not None, "create_app sets the secret key"
+        try:
+            return self.session_class(serializer.loads(request.cookies.get(self.get_cookie_name(app), "")))
+        except BadSignature:
+            return self.session_class()
+
+
 def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
     """The Flask app, its Socket.IO server and its relay (not started)."""
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
+    app.session_interface = UndatedSessions()
     app.config.update(
         SECRET_KEY=settings.secret_key or kept_secret(settings.state_dir),
         SESSION_COOKIE_NAME="chatserver",
