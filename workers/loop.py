@@ -321,8 +321,8 @@ class WorkerLoop:
     def keep(self, now: float) -> None:
         """Renew what is held, tell readers that it lives, free what others lost. Call it a few times a second."""
         if now - self._renewed_at >= self._lease_s / 3 and self._engine_lives(now):
-            self._renewed_at = now
             self._renew(now)
+            self._renewed_at = now
         self._release(now)
         if self._rescued_to or now - self._rescued_at >= RESCUE_S:
             self._rescued_at = now
