@@ -124,6 +124,7 @@ def test_a_worker_may_die_after_any_command_of_a_requests_life(
         system.send_signal(part.name, signal.SIGCONT)
     assert ended(system, rid)[:2] == FINISHED
     assert point.reached.is_set(), "the request's life is shorter than the sweep"
+    wait_until(lambda: not victim.alive, "the death")  # else it passes for alive and is not started again
     outcome("worker SIGKILL, command by command", requests=1)
 
 
