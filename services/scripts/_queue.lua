@@ -4,6 +4,7 @@ local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, DEAD = unpack(KEYS)
 local GROUP, HANDBACK = 'workers', 'handback'
 -- Places in line. Requests that ran before are first, then the turns of interactive ones, then those of batch ones.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
+local MOST_DEAD = 10000 -- the oldest go: each has had its end, and payloads must not fill the memory
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -33,7 +34,7 @@ local function forget(id, rid, user, reason)
   if removed == 1 then
     if redis.call('HINCRBY', USERS, user, -1) <= 0 then redis.call('HDEL', USERS, user) end
     if reason ~= '' then
-      redis.call('XADD', DEAD, '*', 'reason', reason, unpack(entry[2]))
+      redis.call('XADD', DEAD, 'MAXLEN', '~', MOST_DEAD, '*', 'reason', reason, unpack(entry[2]))
     end
   end
   -- An empty queue cannot have counts: this heals what half a lost script left behind.

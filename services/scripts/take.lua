@@ -5,7 +5,7 @@
 -- ARGV worker id, '1' when it may have a request that killed its last worker before a token
 -- Returns {delivery count, place, entry}, or {} when nobody waits.
 local wid, least = ARGV[1], ARGV[2] == '1' and SUSPECT or RETRY
-local BATCH_EVERY, PACE_DECAY, PACE_TTL_S, MANY_USERS = 8, 0.98, 3600, 1000
+local BATCH_EVERY, PACE_DECAY, PACE_TTL_S, MANY_USERS = 8, 0.95, 3600, 1000
 
 local function first_from(place)
   local found = redis.call('ZRANGEBYSCORE', WAITING, place, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
