@@ -4,11 +4,14 @@ make test does not run it: it kills processes for minutes. FAULT_SEEDS=1-5 and F
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+
+from tests.faults.scenario import Scenario
+from tests.faults.system import FaultSystem
 
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
@@ -37,6 +40,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def failed(request: pytest.FixtureRequest) -> bool:
     """For the end of a fixture: whether its test failed, so that nothing can be asked of the system any more."""
     return request.node.stash.get(FAILED, False)
+
+
+@pytest.fixture
+def scenario(system: FaultSystem) -> Iterator[Scenario]:
+    """Over the module's `system`, which is healthy again afterwards."""
+    made = Scenario(system)
+    yield made
+    made.heal()
 
 
 @pytest.fixture

@@ -42,13 +42,6 @@ def system(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path) -> Iter
 
 
 @pytest.fixture
-def scenario(system: FaultSystem) -> Iterator[Scenario]:
-    made = Scenario(system)
-    yield made
-    made.heal()
-
-
-@pytest.fixture
 def no_worker(system: FaultSystem) -> Iterator[None]:
     """Nothing is taken during the test; `Scenario.heal` lets the workers go on."""
     for part in system.of_kind("worker"):

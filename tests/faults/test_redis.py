@@ -38,13 +38,6 @@ def system(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path) -> Iter
         yield made
 
 
-@pytest.fixture
-def scenario(system: FaultSystem) -> Iterator[Scenario]:
-    made = Scenario(system)
-    yield made
-    made.heal()
-
-
 @pytest.fixture(scope="module")
 def patient_system(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path) -> Iterator[FaultSystem]:
     """With the lease of production, so that an owner has the time to come back, and no engine that counts as hung."""
