@@ -21,9 +21,9 @@ from pathlib import Path
 from services.connection import connect, wait_for_redis
 from services.logs import configure_logging
 from services.protocol import ChatRequest
-from services.settings import load_settings
-from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
-from workers.loop import Plan
+from services.settings import Settings, load_settings
+from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.loop import Plan, Planner
 from workers.worker import Worker
 
 
@@ -162,10 +162,15 @@ def main() -> None:
         phases=options.phases,
         emitted=options.emitted,
     )
+    serve(settings, options.model, engine, plan)
+
+
+def serve(settings: Settings, model: str, engine: Engine, planner: Planner) -> None:
+    """A worker over an engine of ours, until SIGTERM."""
     engine.start()
     redis = connect(settings.redis_url, role="worker")
     wait_for_redis(redis, print)
-    worker = Worker.from_settings(settings, redis, options.model, engine, plan)
+    worker = Worker.from_settings(settings, redis, model, engine, planner)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     worker.run()

@@ -4,9 +4,9 @@ make test does not run it: it kills processes for minutes. FAULT_SEEDS=1-5 and F
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -14,7 +14,6 @@ from tests.faults.scenario import Scenario
 from tests.faults.system import FaultSystem
 
 HERE = Path(__file__).parent
-FAILED = pytest.StashKey[bool]()
 
 
 class Outcome(Protocol):
@@ -27,19 +26,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """True (ignore) unless an argument of the command line lies in this folder."""
     named = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
     return None if any(path == HERE or HERE in path.parents for path in named) else True
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    report = yield
-    if report.when == "call":
-        item.stash[FAILED] = report.failed
-    return report
-
-
-def failed(request: pytest.FixtureRequest) -> bool:
-    """For the end of a fixture: whether its test failed, so that nothing can be asked of the system any more."""
-    return request.node.stash.get(FAILED, False)
 
 
 @pytest.fixture

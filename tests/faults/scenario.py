@@ -25,7 +25,7 @@ from tests.faults.system import FaultSystem, Part, fault_system
 from tests.faults.tabs import Behaviour, Question, Reading, Tab, Terminal
 
 DEADLINE_S = 25.0
-VANISH = Behaviour(vanish=True)
+PLAIN, VANISH = Behaviour(), Behaviour(vanish=True)
 
 
 def soon() -> float:
@@ -57,9 +57,9 @@ class Scenario:
         self._clients.append(made)
         return made
 
-    def ask(self, client: Tab | Terminal, question: Question) -> Future[Reading]:
+    def ask(self, client: Tab | Terminal, question: Question, behaviour: Behaviour = PLAIN) -> Future[Reading]:
         """Ask in a thread and read until the end; `reading` is there at once, the result when it ended."""
-        asked = self._threads.submit(client.run, question, Behaviour(), soon())
+        asked = self._threads.submit(client.run, question, behaviour, soon())
         wait_until(lambda: client.readings or asked.done(), "the question")
         return asked
 

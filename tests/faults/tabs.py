@@ -24,7 +24,7 @@ from services.connection import connect
 from services.errors import ChatServerError
 from services.protocol import TERMINAL, ChatRequest, Keys, Message, SamplingOptions
 from services.reader import Done, ReaderEvent, Rewind, Text
-from tests.end_to_end.system import session_cookie
+from tests.end_to_end.system import session_cookie, wait_until
 from tests.faults.worker import MODEL
 
 CALL_TIMEOUT_S = 5.0
@@ -330,6 +330,11 @@ class Tab:
                 client.emit(event, payload)
             except socketio.exceptions.SocketIOError:
                 return  # the connection broke this moment; `tend` sees it
+
+    def call(self, event: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """Any event of the protocol, once there is a connection; its acknowledgement, None when that was lost."""
+        wait_until(self._connected, "a connection")
+        return self._call(event, payload)
 
     def _call(self, event: str, payload: dict[str, Any]) -> dict[str, Any] | None:
         """The acknowledgement; None when it was lost or did not come in time."""

@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.connection import connect, wait_for_redis
+from bench.synthetic_worker import serve
 from services.errors import EngineError, OutOfMemory
 from services.logs import configure_logging
 from services.protocol import ChatRequest
@@ -34,7 +34,6 @@ from tests.contracts.protocol_model import ModelAnswer, token
 from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.loop import Plan
 from workers.watchdog import SupervisedEngine
-from workers.worker import Worker
 
 MODEL = "faulty"
 KINDS = ("answer", "poison", "hang", "die", "raise", "oom")
@@ -180,14 +179,7 @@ def main() -> None:
         return FaultEngine(rate=options.rate, chunk=options.chunk, slots=options.slots, salt=options.salt)
 
     engine = SupervisedEngine(make_engine, stall_s=settings.stall_s, check_every_s=0.1)
-    engine.start()
-    redis = connect(settings.redis_url, role="worker")
-    wait_for_redis(redis, print)
-    worker = Worker.from_settings(settings, redis, options.model, engine, plan)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    worker.run()
-    engine.stop()
+    serve(settings, options.model, engine, plan)
 
 
 if __name__ == "__main__":
