@@ -179,6 +179,12 @@ def _listed(nodes: Sequence[Address]) -> str:
     return ",".join(f"{host}:{port}" for host, port in nodes)
 
 
+def server_time(client: redis.Redis) -> float:
+    """Seconds by the clock of Redis: the one clock that all machines share."""
+    seconds, micros = client.time()
+    return float(seconds) + float(micros) / 1e6
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Errors of Redis become ours: Unavailable when it may pass, ConfigurationError when it will not.

@@ -4,17 +4,19 @@ A dead letter has had its one terminal event under its own id, so it runs again 
 letter's: driving the same letter twice runs it once.
 """
 
-import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
 
+from services.connection import server_time
 from services.errors import InvalidRequest
 from services.protocol import ChatRequest
 from services.requests import Requests
 
+PAGE = 100
 _NAMESPACE = uuid.UUID("6f0c7f2e-56f5-4a0c-9c1b-4b3f2a4f6a11")
 
 
@@ -30,13 +32,14 @@ class DeadLetter:
     payload: bytes
 
     @property
-    def age_s(self) -> float:
-        return max(time.time() - int(self.letter_id.partition("-")[0]) / 1000, 0.0)
+    def died_ms(self) -> int:
+        """When it was given up, by the clock of Redis."""
+        return int(self.letter_id.partition("-")[0])
 
-    def row(self) -> dict[str, Any]:
-        """What a person is shown of it."""
+    def row(self, now: float) -> dict[str, Any]:
+        """What a person is shown of it; `now` in seconds by the clock of Redis."""
         fields = {"rid": self.rid, "model": self.model, "user": self.user, "reason": self.reason}
-        return {**fields, "age_s": round(self.age_s, 1)}
+        return {**fields, "age_s": round(max(now - self.died_ms / 1000, 0.0), 1)}
 
     @property
     def new_rid(self) -> str:
@@ -53,19 +56,35 @@ class DeadLetters:
 
     def newest(self, limit: int) -> list[DeadLetter]:
         """The newest ones of every model, newest first."""
-        keys = self._requests.keys
-        letters: list[DeadLetter] = []
-        for raw in self._redis.smembers(keys.models):
-            model = raw.decode()
-            rows = self._redis.xrevrange(keys.dead(model), count=limit)
-            letters += [_letter(model, letter_id.decode(), fields) for letter_id, fields in rows]
-        return sorted(letters, key=lambda letter: letter.age_s)[:limit]
+        letters = [letter for model in self._models() for letter in self._page(model, "+", limit)]
+        return sorted(letters, key=lambda letter: letter.died_ms, reverse=True)[:limit]
+
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """The newest ones as a person is shown them."""
+        now = server_time(self._redis)
+        return [letter.row(now) for letter in self.newest(limit)]
+
+    def _models(self) -> list[str]:
+        return [raw.decode() for raw in self._redis.smembers(self._requests.keys.models)]
+
+    def _pages(self) -> Iterator[DeadLetter]:
+        """All of them, a few in each reply: they come with their payloads."""
+        for model in self._models():
+            page = self._page(model, "+", PAGE)
+            while page:
+                yield from page
+                page = self._page(model, f"({page[-1].letter_id}", PAGE)
+
+    def _page(self, model: str, newest: str, count: int) -> list[DeadLetter]:
+        rows = self._redis.xrevrange(self._requests.keys.dead(model), max=newest, count=count)
+        return [_letter(model, letter_id.decode(), fields) for letter_id, fields in rows]
 
     def matching(self, rid: str) -> list[DeadLetter]:
-        """The letters of one request, or for `all` the newest 10,000. Raises InvalidRequest when there is none."""
-        found = [letter for letter in self.newest(10_000) if rid in ("all", letter.rid)]
+        """The letters of one request, or for `all` every one. Raises InvalidRequest when there is none."""
+        found = [letter for letter in self._pages() if rid in ("all", letter.rid)]
         if not found:
-            raise InvalidRequest(f"no dead letter has the request id {rid!r}; `chatserver dead` lists them")
+            which = "" if rid == "all" else f" with the request id {rid!r}"
+            raise InvalidRequest(f"there is no dead letter{which}; `chatserver dead` lists them")
         return found
 
     def retry(self, letter: DeadLetter) -> str:

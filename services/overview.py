@@ -9,14 +9,16 @@ from typing import Any
 from redis import Redis
 
 from services.cluster import primaries_of
+from services.connection import server_time
 from services.dead_letters import DeadLetters
 from services.journal import Head, Journal
 from services.protocol import Keys
 from services.queue import RequestQueue
-from services.registry import ModelInfo, Registry, server_time
+from services.registry import ModelInfo, Registry
 from services.requests import Requests
 
 MAX_REQUESTS = 200
+MAX_DEAD = 20  # newest first; `chatserver dead` lists more
 
 
 def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
@@ -25,7 +27,7 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
-    """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` of each are looked at."""
+    """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` requests are looked at."""
     registry = Registry(redis, keys)
     now = server_time(redis)
     models = [_queue_row(redis, keys, model) for model in registry.models()]
@@ -35,7 +37,7 @@ def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> d
         "workers": _worker_rows(registry, now),
         "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests, now),
         "requests_in_flight": sum(model["in_flight"] for model in models),
-        "dead": [letter.row() for letter in DeadLetters(redis, Requests(redis, keys)).newest(max_requests)],
+        "dead": DeadLetters(redis, Requests(redis, keys)).rows(MAX_DEAD),
     }
 
 

@@ -10,7 +10,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight
     ns:{model}:users          hash     user → number of entries in the queue
-    ns:{model}:dead           stream   the newest 10,000 requests given up, with reason and payload
+    ns:{model}:dead           stream   the newest 1,000 requests given up, with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
     ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alive beats

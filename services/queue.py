@@ -12,6 +12,7 @@ from typing import Any, Literal
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from services.connection import server_time
 from services.errors import Busy, UserLimit
 from services.protocol import GROUP, VERSION, Keys, Priority
 from services.scripts import Script
@@ -19,6 +20,7 @@ from services.scripts import Script
 _ENQUEUE, _TAKE, _HOLD, _ACK = Script("enqueue"), Script("take"), Script("hold"), Script("ack")
 _WITHDRAW, _JANITOR, _RETIRE = Script("withdraw"), Script("janitor"), Script("retire")
 
+PAGE = 1000  # rows of the pending list in one reply
 SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
 
 
@@ -78,7 +80,7 @@ def _number(raw: bytes | None, default: int) -> int:
 
 
 class RequestQueue:
-    """The work queue of one model. Every method is one round trip; none retries."""
+    """The work queue of one model. Every change is one command; none retries."""
 
     def __init__(self, redis: Redis, keys: Keys, model: str) -> None:
         self._redis = redis
@@ -137,15 +139,24 @@ class RequestQueue:
         """Ids of the requests that no worker has, the next one first."""
         return [name.split(b" ")[1].decode() for name in self._redis.zrange(self._waiting, 0, -1)]
 
+    def num_waiting(self) -> int:
+        return int(self._redis.zcard(self._waiting))
+
     def positions(self) -> dict[str, tuple[int, int | None]]:
         """For each request that no worker has: how many are ahead, and in how many seconds it is taken, if known."""
         waiting, pace_s = self.waiting(), self.pace_s()
         return {rid: (n, None if pace_s is None else round((n + 1) * pace_s)) for n, rid in enumerate(waiting)}
 
     def pace_s(self) -> float | None:
-        """Seconds from one take to the next while somebody waits; None when nobody has waited in the last hour."""
-        served, span_ms = self._redis.hmget(self._pace, "served", "span_ms")
-        return float(span_ms) / float(served) / 1000 if served else None
+        """Seconds from one take to the next while somebody waits; None when nobody has waited in the last hour.
+
+        It grows while nobody takes: the workers may have gone.
+        """
+        served, span_ms, since_ms = self._redis.hmget(self._pace, "served", "span_ms", "since_ms")
+        if not served:
+            return None
+        waited_s = server_time(self._redis) - float(since_ms) / 1000 if since_ms else 0.0
+        return max(float(span_ms) / float(served) / 1000, waited_s)
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -157,14 +168,19 @@ class RequestQueue:
         reply = _TAKE(self._redis, self._keys[:4], wid, int(suspects))
         return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1])) if reply else None
 
-    def pending(self, owner: str | None = None, limit: int = 1000) -> list[Pending]:
+    def pending(self, owner: str | None = None) -> list[Pending]:
         """Delivered entries, of one owner or of all."""
+        rows: list[dict[str, Any]] = []
         try:
-            rows = self._redis.xpending_range(self._requests, GROUP, "-", "+", limit, consumername=owner)
+            while not rows or len(rows) % PAGE == 0:
+                first = b"(" + rows[-1]["message_id"] if rows else "-"
+                page = self._redis.xpending_range(self._requests, GROUP, first, "+", PAGE, consumername=owner)
+                rows += page
+                if not page:
+                    break
         except ResponseError as error:
-            if str(error).startswith("NOGROUP"):
-                return []
-            raise
+            if not str(error).startswith("NOGROUP"):
+                raise
         return [
             Pending(
                 row["message_id"].decode(),

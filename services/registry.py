@@ -8,18 +8,13 @@ from dataclasses import asdict, dataclass, replace
 
 from redis import Redis
 
+from services.connection import server_time
 from services.protocol import VERSION, Keys
 from services.queue import RequestQueue
 from services.scripts import Script
 
 TTL_S = 5
 _PRESENCE = Script("presence")
-
-
-def server_time(redis: Redis) -> float:
-    """Seconds by the clock of Redis: the one clock that all machines share."""
-    seconds, micros = redis.time()
-    return float(seconds) + float(micros) / 1e6
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model over all its workers. `queued` counts requests that no worker has taken yet, at most 1000."""
+    """One model over all its workers. `queued` counts requests that no worker has."""
 
     name: str
     workers: int
@@ -99,7 +94,7 @@ class Registry:
             len(workers),
             sum(worker.slots for worker in workers),
             sum(worker.running for worker in workers),
-            len(RequestQueue(self._redis, self._keys, name).waiting()),
+            RequestQueue(self._redis, self._keys, name).num_waiting(),
             sum(worker.tokens_per_s for worker in workers),
             max((worker.context_tokens for worker in workers), default=0),
         )

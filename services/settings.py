@@ -35,7 +35,7 @@ class Settings(BaseModel):
     context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")
     cache_gib: float = Field(1.0, gt=0, description="Key/value cache of a CPU engine, GiB.")
     flush_s: float = Field(0.05, ge=0, le=1, description="Tokens of one request are journalled at most this late.")
-    lease_s: float = Field(3.0, ge=1, le=60, description="Silence that costs a worker its requests; same on all.")
+    lease_s: float = Field(3.0, ge=1.5, le=60, description="Silence that costs a worker its requests; same on all.")
     stall_s: float = Field(60.0, gt=0, description="An engine without a step for this long counts as hung.")
     drain_s: float = Field(5.0, ge=0, description="On SIGTERM: time to hand the running requests back.")
 

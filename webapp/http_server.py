@@ -24,7 +24,7 @@ REQUEST_S = 30.0  # from there to the end of its body
 SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.IO's time instead
 MAX_HEADER_BYTES = 65_536
 MAX_CONNECTIONS = 10_000
-RESERVED_FILES = 128  # descriptors that are no client's: Redis (64 at most), files, pipes
+RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
 
 _REASONS = {
     400: ("Bad Request", "bad_request"),

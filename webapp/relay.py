@@ -9,6 +9,7 @@ All of it runs in greenlets (or threads) of one process; `spawn` and `sleep` com
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -48,7 +49,6 @@ class View:
     nonce: str
     sent: int | None = None
     acked: int = 0
-    finished: bool = False
 
 
 @dataclass
@@ -110,8 +110,7 @@ class Relay:
         self, sid: str, rid: str, user: str, *, offset: int = 0, nonce: str = "", request: ChatRequest | None = None
     ) -> None:
         """Send this answer to a socket from its cursor on. Raises Forbidden for another user's request."""
-        if len(self._watched.get(sid, ())) >= MAX_WATCHES:
-            raise Busy(f"this socket watches {MAX_WATCHES} answers; unwatch some", retry_after_s=5)
+        self.check_room(sid, rid)
         watch = self._watches.get(rid)
         if watch is None or watch.follower.user != user:
             head = self._requests.journal.head(rid)
@@ -136,6 +135,12 @@ class Relay:
         for view in list(watch.views.values()):
             message = f"request {rid} belongs to another user"
             self._finish(rid, Done("failed", view.sent or view.offset, Forbidden.code, message, {}), view)
+
+    def check_room(self, sid: str, rid: str) -> None:
+        """Whether a socket may watch one more answer; to be asked before a request is accepted. Raises Busy."""
+        watched = self._watched.get(sid, set())
+        if rid not in watched and len(watched) >= MAX_WATCHES:
+            raise Busy(f"this socket watches {MAX_WATCHES} answers; unwatch some", retry_after_s=5)
 
     def unwatch(self, sid: str, rid: str) -> None:
         """A socket is not interested any more; the last one ends the subscription. The request goes on."""
@@ -186,7 +191,9 @@ class Relay:
         """Channels whose subscription was lost, or that live elsewhere now, are asked for anew."""
         while not self._stopping:
             self._sleep(RESUBSCRIBE_S)
-            for watch in list(self._watches.values()):
+            watches = list(self._watches.values())
+            random.shuffle(watches)  # those of a node that does not answer must not keep the others waiting
+            for watch in watches:
                 if (watch.live is None or watch.live.closed) and not self._subscribe(watch):
                     break
 
@@ -270,14 +277,15 @@ class Relay:
                 for rid, watch in self._watches.items()
                 if watch.follower.model and not watch.follower.reader.running and not watch.done
             ]
-            try:
-                for model in {watch.follower.model for _, watch in waiting}:
+            for model in {watch.follower.model for _, watch in waiting}:
+                try:
                     places = self._requests.queue(model).positions()
-                    for rid, watch in waiting:
-                        if watch.follower.model == model and rid in places and not watch.follower.reader.running:
-                            self._digest(rid, watch, [Status("queued", *places[rid])])
-            except RedisError as error:
-                log.debug("positions: %s", error)
+                except RedisError as error:
+                    log.debug("positions of %s: %s", model, error)
+                    continue
+                for rid, watch in waiting:
+                    if watch.follower.model == model and rid in places and not watch.follower.reader.running:
+                        self._digest(rid, watch, [Status("queued", *places[rid])])
 
     # -- to the sockets ------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
 
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         request = parse_request(payload, user=user, max_chars=max_message_chars)
+        relay.check_room(sid, request.rid)
         requests.submit(request)
         relay.watch(sid, request.rid, user, request=request)
         log.info("submitted %s", request.model, extra={"rid": request.rid})

@@ -19,7 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from webapp.transport import is_client_packet
+from webapp.transport import StartResponse, is_client_packet
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
@@ -27,8 +27,6 @@ _READ_BYTES = 4096
 _GOODBYE_S = 1.0
 _NO_OP = "6"  # of Engine.IO
 PART_BYTES = 64  # what a frame of a message costs beside its data
-
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class WebSocket:

@@ -76,6 +76,7 @@ class Worker:
         self._permits = threading.Semaphore(0)
         self._permits_out = 0
         self._suspects_welcome = True
+        self._complaints: dict[str, str] = {}  # by thread: the last one
         self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
         self._flushed_at = self._kept_at = time.monotonic()
@@ -227,8 +228,8 @@ class Worker:
                 self._queued.clear()
                 try:
                     entry = self._queue.take(self.wid, suspects=self._suspects_welcome)
-                except RedisError:
-                    self._stopping.wait(RECONNECT_S)
+                except RedisError as error:
+                    self._complain("cannot take requests", error)
                 else:
                     if entry is None:
                         self._queued.wait(LOOK_S)
@@ -244,10 +245,17 @@ class Worker:
                     message = pubsub.get_message(timeout=0.5)
                     if message:
                         self._woken(*message["data"].decode(errors="replace").split(" ", 1))
-            except RedisError:
-                self._stopping.wait(RECONNECT_S)
+            except RedisError as error:
+                self._complain("cannot hear wake-ups", error)
             finally:
                 pubsub.close()
+
+    def _complain(self, what: str, error: RedisError) -> None:
+        """Say it once, then wait a moment: a permission that lacks must not look like an empty queue."""
+        if self._complaints.get(what) != str(error):
+            self._complaints[what] = str(error)
+            log.warning("%s: %s", what, error)
+        self._stopping.wait(RECONNECT_S)
 
     def _woken(self, what: str, name: str = "") -> None:
         if what == "cancel":

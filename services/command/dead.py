@@ -1,5 +1,6 @@
 """`chatserver dead`: the requests given up. List them, drive them again, drop them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ def list_newest(context: typer.Context, as_json: AsJson = False) -> None:
     from services.command.tables import print_json, print_table
 
     with _dead_letters() as letters:
-        rows = [letter.row() for letter in letters.newest(LISTED)]
+        rows = letters.rows(LISTED)
     if as_json:
         print_json(rows)
     elif rows:
@@ -45,7 +46,8 @@ def retry(rid: Rid) -> None:
                 print(f"{letter.rid} runs again as {letters.retry(letter)}")
             except ProtocolError as error:
                 unreadable += 1
-                print(f"{letter.rid} cannot run again: {error.message}; `chatserver dead drop {letter.rid}` forgets it")
+                remedy = f"`chatserver dead drop {letter.rid}` forgets it"
+                print(f"chatserver: {letter.rid} cannot run again: {error.message}; {remedy}", file=sys.stderr)
     raise typer.Exit(1 if unreadable else 0)
 
 

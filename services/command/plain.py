@@ -50,5 +50,14 @@ def place_text(status: Status) -> str:
     position, eta_s = status.position, status.eta_s
     if position is None:
         return "in the queue"
-    ahead = "next in line" if position == 0 else f"{'1000 or more' if position >= 1000 else position} ahead"
-    return f"{ahead}, about {eta_s} s" if eta_s else ahead
+    ahead = "next in line" if position == 0 else f"{position} ahead"
+    return ahead + duration_text(eta_s)
+
+
+def duration_text(eta_s: int | None) -> str:
+    """Only as exact as an estimate is; nothing for what is about to happen. The page says the same (words.ts)."""
+    if eta_s is None or eta_s < 3:
+        return ""
+    if eta_s >= 60:
+        return f", about {round(eta_s / 60)} min"
+    return f", about {eta_s if eta_s < 10 else 5 * round(eta_s / 5)} s"

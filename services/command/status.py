@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-LISTED_DEAD = 20
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -34,5 +32,5 @@ def status(as_json: AsJson = False) -> None:
     if (more := found["requests_in_flight"] - len(found["requests"])) > 0:
         print(f"… and {more} more")
     if found["dead"]:
-        print("\nGiven up (`chatserver dead` drives them again or drops them):")
-        print_table(found["dead"][:LISTED_DEAD], "rid model user reason age_s")
+        print("\nGiven up, the newest (`chatserver dead` lists more, drives them again or drops them):")
+        print_table(found["dead"], "rid model user reason age_s")

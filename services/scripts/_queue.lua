@@ -4,14 +4,14 @@ local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, DEAD = unpack(KEYS)
 local GROUP, HANDBACK = 'workers', 'handback'
 -- Places in line. Requests that ran before are first, then the turns of interactive ones, then those of batch ones.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
-local MOST_DEAD = 10000 -- the oldest go: each has had its end, and payloads must not fill the memory
+local MOST_DEAD = 1000 -- the oldest go: each has had its end, and payloads must not fill the memory
 
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- An entry's name in the line; of two with the same place the older is first.
+-- An entry's name in the line; of two with the same place the older is first, to the millisecond.
 local function member(id, rid, user) return id .. ' ' .. rid .. ' ' .. user end
 
 -- Who holds an entry: {id, owner, idle ms, delivery count}; nil when nobody does, or the stream is gone.
@@ -26,7 +26,7 @@ end
 
 -- Forgets an entry whose request has ended; a reason files it under the dead letters. 1 when this call removed it.
 local function forget(id, rid, user, reason)
-  local entry = redis.call('XRANGE', REQUESTS, id, id)[1]
+  local entry = reason ~= '' and redis.call('XRANGE', REQUESTS, id, id)[1]
   redis.pcall('XACK', REQUESTS, GROUP, id)
   redis.call('ZREM', WAITING, member(id, rid, user))
   local removed = redis.call('XDEL', REQUESTS, id)

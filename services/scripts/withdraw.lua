@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- include _queue.lua
--- Queue slot: forget a request that has ended while it waited. One that a worker owns stays: that worker forgets it.
+-- Queue slot: forget a request that has ended while it waited, in this line or in that of another version. One that a
+-- worker owns stays: that worker forgets it.
 -- ARGV rid, user, reason ('' = not dead)
 -- Returns 1 when this call removed it.
 local rid, user = ARGV[1], ARGV[2]
@@ -18,7 +19,11 @@ local function give_turn_to_next(place)
 end
 
 local id = redis.call('HGET', IDS, rid)
-local place = id and redis.call('ZSCORE', WAITING, member(id, rid, user))
-if not place then return 0 end
-give_turn_to_next(tonumber(place))
+if not id then return 0 end
+local place, held = redis.call('ZSCORE', WAITING, member(id, rid, user)), holder(id)
+if place then
+  give_turn_to_next(tonumber(place))
+elseif held and held[2] ~= HANDBACK then
+  return 0
+end
 return forget(id, rid, user, ARGV[3])

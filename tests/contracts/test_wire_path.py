@@ -58,4 +58,4 @@ def test_a_cancelled_answer_ends_and_its_worker_is_woken(
     assert isinstance(event, Done) and event.status == "cancelled"
     started = time.monotonic()
     eventually(lambda: not client.queue(MODEL).holds("long"), "its acknowledgement")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1.8

@@ -14,7 +14,7 @@ from tests.faults.system import FaultSystem
 from tests.faults.tabs import Reading, Tab, Terminal
 from tests.faults.worker import CODES, Order
 
-LATE_S = 30.0  # a socket timeout (10 s) on a dead connection, twice in the worst case, and a slow reader's pace
+LATE_S = 30.0  # a socket timeout (5 s) on a dead connection, twice in the worst case, and a slow reader's pace
 
 
 def violations(system: FaultSystem, clients: Sequence[Tab | Terminal], *, lossy: bool) -> list[str]:

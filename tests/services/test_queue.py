@@ -319,7 +319,9 @@ def test_a_withdrawn_request_frees_its_place_and_one_that_runs_stays(queue: Requ
     assert queue.in_flight() == ["r1"] and queue.waiting() == [] and queue.length() == 1
 
 
-def test_the_pace_is_the_time_between_takes_of_a_line_that_never_emptied(queue: RequestQueue) -> None:
+def test_the_pace_is_the_time_between_takes_of_a_line_that_never_emptied(
+    queue: RequestQueue, redis_client: redis.Redis
+) -> None:
     assert queue.pace_s() is None and queue.positions() == {}
     for number in range(6):
         enqueue(queue, f"r{number}")
@@ -327,8 +329,11 @@ def test_the_pace_is_the_time_between_takes_of_a_line_that_never_emptied(queue: 
         time.sleep(0.02)  # what is measured here is time
         taken(queue)
     pace_s = queue.pace_s()
-    assert pace_s is not None and 0.019 < pace_s < 0.2
-    assert queue.positions() == {"r4": (0, round(pace_s)), "r5": (1, round(2 * pace_s))}
+    assert pace_s is not None and pace_s > 0.019
+    redis_client.hset(queue._pace, mapping={"served": 2, "span_ms": 6000})
+    assert queue.positions() == {"r4": (0, 3), "r5": (1, 6)}
+    redis_client.hset(queue._pace, "since_ms", int(redis_client.time()[0] - 100) * 1000)
+    assert queue.positions()["r4"][1] in range(100, 110), "nobody has taken for 100 s"
 
 
 def test_the_time_in_which_nobody_waited_is_no_part_of_the_pace(queue: RequestQueue) -> None:
@@ -343,6 +348,16 @@ def test_the_time_in_which_nobody_waited_is_no_part_of_the_pace(queue: RequestQu
     enqueue(queue, "r4")
     taken(queue)
     assert queue.pace_s() == before
+
+
+def test_a_request_of_an_older_front_end_is_withdrawn_from_its_line(
+    queue: RequestQueue, redis_client: redis.Redis
+) -> None:
+    """After an upgrade nobody could remove it: it kept a place of its user for ever."""
+    enqueue(queue, "r1")
+    redis_client.rename(queue._waiting, f"{queue._waiting}-of-an-older-version")
+    assert queue.withdraw("r1", "ann") and queue.length() == 0
+    assert redis_client.exists(queue._users) == 0
 
 
 def test_names_that_a_lost_tail_left_in_the_line_are_passed_over(

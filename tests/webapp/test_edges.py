@@ -279,7 +279,7 @@ def test_a_socket_that_closes_while_its_event_is_served_leaves_no_watch(web: Web
             attacker.post("submit", question)
     state = web.system.keys.state
     eventually(lambda: all(web.system.redis.exists(state(rid)) for rid in rids), "the requests")
-    eventually(lambda: not web.system.redis.pubsub_channels("*:events"), "the end of the subscriptions")
+    eventually(lambda: not web.system.redis.pubsub_shardchannels("*:events"), "the end of the subscriptions")
     with Attacker(web.url, cookie) as owner:
         assert {owner.call("cancel", {"id": rid})["status"] for rid in rids} == {"cancelled"}
 

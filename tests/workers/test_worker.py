@@ -15,12 +15,12 @@ from tests.conftest import Eventually
 from workers.loop import Plan
 from workers.worker import Worker
 
-LEASE_S = 0.6
+LEASE_S, PLAN_S = 1.5, 0.3  # the plan is shorter than a third: the worker looks at leases often enough to free some
 
 
 def slow_plan(request: ChatRequest) -> Plan:
     """As long as a long prompt takes to be tokenized."""
-    time.sleep(LEASE_S / 4)
+    time.sleep(PLAN_S)
     return plan(request)
 
 
@@ -48,13 +48,13 @@ def test_what_waits_to_be_planned_does_not_lose_its_lease(
     keys = Keys(namespace)
     redis_client.sadd(keys.models, "m")
     requests = Requests(redis_client, keys)
-    rids = [f"r{number}" for number in range(10)]
+    rids = [f"r{number}" for number in range(20)]
     for rid in rids:
         requests.submit(ChatRequest(rid, rid, "m", (Message("user", "hello"),)))
 
     def heads() -> list[Head]:
         return [head for rid in rids if (head := requests.journal.head(rid))]
 
-    with working(redis_client, keys, slots=10):
-        eventually(lambda: all(head.ended for head in heads()), "the end of all", timeout_s=20)
-    assert [(head.status, head.begins) for head in heads()] == [("finished", 1)] * 10
+    with working(redis_client, keys, slots=20):
+        eventually(lambda: all(head.ended for head in heads()), "the end of all", timeout_s=30)
+    assert [(head.status, head.begins) for head in heads()] == [("finished", 1)] * 20

@@ -15,7 +15,7 @@ test("the place in the queue is told in words", () => {
   assert.equal(words(0), "You are next");
   assert.equal(words(1), "1 request ahead of you");
   assert.equal(words(2), "2 requests ahead of you");
-  assert.equal(words(1000), "1,000 or more requests ahead of you");
+  assert.equal(words(1000), "1,000 requests ahead of you");
 });
 
 test("the time until a worker comes is told roughly, and not at all when it is now", () => {

@@ -18,7 +18,7 @@ function queued({ position, eta_s }: Progress, served: boolean, model: string): 
   if (!served) return `Waiting for a worker that serves ${model}`;
   if (position === undefined) return "Waiting in the queue…";
   const place = position === 0 ? "You are next" : position === 1 ? "1 request ahead of you"
-    : position >= 1000 ? "1,000 or more requests ahead of you" : `${position} requests ahead of you`;
+    : `${position.toLocaleString("en")} requests ahead of you`;
   return place + duration(eta_s);
 }
 
