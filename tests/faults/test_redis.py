@@ -260,13 +260,19 @@ def test_after_an_outage_longer_than_a_lease_nobody_loses_a_request(
     time.sleep(2 * LEASE_S)  # the fault
     system.server.start()
     wait_until(lambda: scenario.idle_s(punctual) < LEASE_S / 3, "a renewal by the others")
-    time.sleep(0.3)  # they look around four times a second
+    wait_for_looks(part.proxy for part in system.of_kind("worker") if part.proxy is not late)
     late.release(held)
     for rid in rids:
         head = scenario.end_of(rid)
         assert (head.begins, head.wid, head.n) == (1, owners[rid], 160)
     scenario.judge()
     outcome("Redis away for two leases", requests=len(rids), result="nobody lost a request")
+
+
+def wait_for_looks(proxies: Iterable[Proxy]) -> None:
+    """Until each of these workers has looked at the pending list twice."""
+    looks = [proxy.after_commands(1_000_000, lambda: None, mentioning=b"XPENDING") for proxy in proxies]
+    wait_until(lambda: all(len(look.commands) >= 2 for look in looks), "two looks of each")
 
 
 def _late_and_punctual(system: FaultSystem, scenario: Scenario, rids: list[str]) -> tuple[Proxy, str]:
