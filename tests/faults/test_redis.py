@@ -7,7 +7,7 @@ vanishes. A cut of the append-only file stands for a power failure without `appe
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -295,7 +295,7 @@ def test_a_worker_that_reconnects_lets_the_owners_renew_first(patient: Scenario,
     time.sleep(3.5)  # the fault: longer than a lease
     system.server.start()
     assert held.reached.wait(5)
-    time.sleep(0.6)  # the newcomer is back and looks around four times a second
+    wait_for_looks([system.parts[newcomer].proxy])
     owner.proxy.release(held)
     end = patient.end_of("grace")
     assert (end.begins, str(owner.pid) in end.wid) == (1, True), end
