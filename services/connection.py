@@ -28,9 +28,8 @@ CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 5.0  # no command of ours blocks; a half-open connection costs its reader this long
 SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked
 HEALTH_CHECK_S = 15
-MAX_CONNECTIONS = (
-    64  # of one process to one server; who finds none free waits for one, where redis-py's default pool would refuse
-)
+# Of one client to one server; who finds none free waits for one, where redis-py's default pool would refuse.
+MAX_CONNECTIONS = 64
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
 
