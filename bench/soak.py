@@ -36,7 +36,6 @@ from tests.faults.invariants import Judge
 from tests.faults.system import FaultSystem, fault_system
 from tests.faults.tabs import Reading, Tab, Terminal
 
-PACE_S = (5.0, 15.0)  # from one fault to the next
 LONGEST_CUT = 65_536  # bytes: about the last seconds of writes
 JUDGE_EVERY_S = 2.0
 FORGOTTEN_S = 2 * CALM_S  # a request that has not ended after this is judged as it is
@@ -214,7 +213,7 @@ def soak(options: argparse.Namespace, folder: Path) -> tuple[Episode, RollingJud
             seed=options.seed,
             seconds=seconds,
             lossy=options.lossy,
-            pace_s=PACE_S,
+            pace_s=(0.5 * options.pace, 1.5 * options.pace),
             longest_cut=LONGEST_CUT,
         )
         judge, meter = RollingJudge(system, episode.clients, lossy=options.lossy), Meter(system)
@@ -256,6 +255,7 @@ def main() -> int:
     add("--seed", type=int, default=1, help="of the schedule of faults")
     add("--lossy", action="store_true", help="Redis also loses the end of its file now and then")
     add("--bound", type=float, default=30, help="MiB/hour that a process may grow by")
+    add("--pace", type=float, default=10, help="seconds from one fault to the next, in the mean; 3600 for none")
     add("--every", type=float, default=5, help="seconds from one sample of the memory to the next")
     add("--server", choices=["valkey", "redis"], default="valkey", help="the packaged Valkey, or the machine's Redis")
     add("--out", type=Path, help="folder for soak.json")
