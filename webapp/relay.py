@@ -180,12 +180,18 @@ class Relay:
             if live is fresh:
                 self._spawn(self._listen, server, live, watch.channel)
             else:
-                live.add(watch.channel)
+                self._add(live, watch.channel)
         except RedisError as error:
             log.debug("subscribe: %s", error)
             return False
         watch.live = live
         return True
+
+    def _add(self, live: Subscription, channel: str) -> None:
+        """Ask for a channel. Who watched it may have gone meanwhile, and could not take back what was not asked yet."""
+        live.add(channel)
+        if self._rid_of(channel.encode()) not in self._watches:
+            live.remove(channel)
 
     def _resubscribe(self) -> None:
         """Channels whose subscription was lost, or that live elsewhere now, are asked for anew."""
@@ -200,7 +206,7 @@ class Relay:
     def _listen(self, server: Redis, live: Subscription, channel: str) -> None:
         """Hear one server, beginning with this channel, until the subscription is lost."""
         try:
-            live.add(channel)
+            self._add(live, channel)
             while not self._stopping:
                 for _ in range(FAIR_REPLIES):
                     heard = live.hear(1.0)
