@@ -176,6 +176,22 @@ def test_only_the_owner_watches(relay: Relay, redis_client: redis.Redis, keys: K
         relay.watch("tab2", "r1", "bob")
 
 
+def test_a_channel_asked_for_after_its_reader_left_is_given_back(
+    relay: Relay, redis_client: redis.Redis, keys: Keys, eventually: Callable[..., None]
+) -> None:
+    """A reader left while its lost subscription was being made again: the channel stayed for ever."""
+    Owner(redis_client, keys, "r1")
+    relay.watch("tab", "r1", "ann")
+    server = owner_of(redis_client, keys.events("r1"))
+    channel = keys.events("r1").encode()
+    eventually(lambda: channel in server.pubsub_shardchannels())
+    watch = relay._watches["r1"]
+    relay.unwatch("tab", "r1")
+    eventually(lambda: channel not in server.pubsub_shardchannels())
+    assert relay._subscribe(watch)
+    eventually(lambda: channel not in server.pubsub_shardchannels())
+
+
 def test_a_socket_that_left_is_sent_nothing_and_watched_nothing(
     relay: Relay, sent: Sent, redis_client: redis.Redis, keys: Keys, eventually: Callable[..., None]
 ) -> None:
