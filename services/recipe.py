@@ -1,0 +1,339 @@
+"""Recipes of cleaning: YAML that says which steps a run takes, with which options.
+
+Read by the command, by the web app (to refuse a wrong one where it enters) and by `pipelines`, whose `steps/` has one
+file for each name in `STEPS`. What is wrong is told with its line; an unknown name with the nearest known one.
+
+    recipe = parse_recipe(Path("infra/recipes/vicuna.yaml").read_text(), "vicuna.yaml")
+"""
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.errors import ConfigurationError
+
+MAX_RECIPE_BYTES = 262_144
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
+Converter = Literal["html-to-markdown", "markdownify"]
+
+
+class Options(BaseModel):
+    """What one step can be told. Frozen; a name that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SelectOptions(Options):
+    """Keep records by what they say of themselves."""
+
+    models: tuple[str, ...] = Field((), description="Keep only answers of these models; empty: of all.")
+    unknown_model: Literal["keep", "reject"] = Field("keep", description="A record that does not name its model.")
+    plugins: Literal["keep", "reject"] = Field("reject", description="A record made with plugins (ShareGPT).")
+
+
+class HtmlToMarkdownOptions(Options):
+    """Assistant turns that are HTML become markdown. What people typed is text and stays as it is."""
+
+    converter: Converter = "html-to-markdown"
+    when: Literal["auto", "always"] = Field("auto", description="auto: turns that are HTML as a whole; or all turns.")
+
+
+class RepairUnicodeOptions(Options):
+    """Mojibake, broken surrogates and terminal escapes are repaired by ftfy; quotes and widths stay as typed."""
+
+    normalization: Literal["none", "NFC"] = "none"
+
+
+class RolesOptions(Options):
+    """A conversation is: a system turn or none, then user and assistant in turns, ending with the assistant."""
+
+    system: Literal["keep", "cut"] = "keep"
+    same_role: Literal["merge", "reject"] = Field("reject", description="Two turns of one role in a row.")
+    min_turns: int = Field(2, ge=2, description="User and assistant turns.")
+    min_chars: int = Field(16, ge=0, description="Of all turns together.")
+    max_turns: int = Field(0, ge=0, description="Later ones are cut, in pairs; 0: no bound.")
+
+
+class ErrorMessagesOptions(Options):
+    """Assistant turns that are messages of the service, such as `Too many requests in 1 hour`."""
+
+    starts: tuple[str, ...] = Field((), description="Further beginnings of such messages.")
+    then: Literal["cut", "reject"] = Field("cut", description="cut: this pair and what follows; or the whole record.")
+
+
+class BlockedPhrasesOptions(Options):
+    """Whole words, whatever their case; code and URLs are not searched."""
+
+    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    roles: tuple[Literal["system", "user", "assistant"], ...] = ("assistant",)
+
+
+class LanguagesOptions(Options):
+    """Keep or skip by the language of the conversation, detected offline from its prose."""
+
+    keep: tuple[Language, ...] = ()
+    skip: tuple[Language, ...] = ()
+    unknown: Literal["keep", "reject"] = Field("keep", description="Too little prose, or no language is likely.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "LanguagesOptions":
+        if bool(self.keep) == bool(self.skip):
+            raise ValueError("give either keep or skip, with at least one language such as en")
+        return self
+
+
+class QualityOptions(Options):
+    """Repetition and other signs that a text teaches nothing. 0 switches a rule off. Code is not judged."""
+
+    max_digit_run: int = Field(0, ge=0, description="The same digit so often in a row, in prose.")
+    max_line_repeats: int = Field(20, ge=0, description="The same non-empty line so often in a row.")
+    max_repeated_share: float = Field(0.5, ge=0, le=1, description="Share of an answer's words in repeated 10-grams.")
+    min_answer_chars: int = Field(1, ge=0, description="Of every assistant turn.")
+    list_numbering: Literal["keep", "reject"] = Field("keep", description="A numbered list with each item numbered 1.")
+
+
+class MaskPersonalDataOptions(Options):
+    """Best effort: patterns with checksums, not understanding. Counted by kind."""
+
+    kinds: tuple[Literal["email", "phone", "card", "iban", "ip", "key"], ...] = (
+        "email", "phone", "card", "iban", "ip", "key",
+    )  # fmt: skip
+
+
+class SpecialTokensOptions(Options):
+    """Text that spells a special token of the tokenizer, or one of the usual ones, is broken up so that it is text."""
+
+    tokens: tuple[Annotated[str, Field(min_length=2)], ...] = Field((), description="Further ones.")
+
+
+class DecontaminateOptions(Options):
+    """Records that share a run of words with an evaluation set end here."""
+
+    against: tuple[str, ...] = Field((), min_length=1, description="Files of any readable format.")
+    ngram: int = Field(13, ge=5, le=50, description="Words in a row; a shorter evaluation text must match as a whole.")
+
+
+class DeduplicateOptions(Options):
+    """The first of several alike is kept, in the order of the input; over all shards."""
+
+    exact: bool = True
+    ids: Literal["keep", "reject"] = Field("reject", description="A second record with the same id.")
+    near: bool = True
+    threshold: float = Field(0.8, gt=0.3, le=1, description="Jaccard similarity of 5-word shingles.")
+
+
+class SampleOptions(Options):
+    """A random part, the same for the same seed and input, in the order of the input."""
+
+    fraction: Fraction | None = None
+    count: int | None = Field(None, ge=1)
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SampleOptions":
+        if (self.fraction is None) == (self.count is None):
+            raise ValueError("give either fraction or count")
+        return self
+
+
+class SplitValidationOptions(Options):
+    """A share of the conversations is set aside, by the id of the input record: pieces of one stay together."""
+
+    fraction: Fraction = 0.01
+    seed: int = 0
+
+
+class SplitLongOptions(Options):
+    """No record is longer than the context, counted with tokenizer, template and system turn; cut between pairs."""
+
+    max_tokens: int = Field(2048, ge=16)
+    over_long: Literal["reject", "truncate"] = Field("reject", description="A single pair that does not fit.")
+    marker: str = Field(" […]", description="Ends a truncated answer.")
+
+
+Model = TypeVar("Model", bound=Options)
+
+STEPS: dict[str, type[Options]] = {
+    "select": SelectOptions,
+    "html_to_markdown": HtmlToMarkdownOptions,
+    "repair_unicode": RepairUnicodeOptions,
+    "roles": RolesOptions,
+    "error_messages": ErrorMessagesOptions,
+    "blocked_phrases": BlockedPhrasesOptions,
+    "languages": LanguagesOptions,
+    "quality": QualityOptions,
+    "mask_personal_data": MaskPersonalDataOptions,
+    "special_tokens": SpecialTokensOptions,
+    "decontaminate": DecontaminateOptions,
+    "deduplicate": DeduplicateOptions,
+    "sample": SampleOptions,
+    "split_validation": SplitValidationOptions,
+    "split_long": SplitLongOptions,
+}
+BARRIERS = ("deduplicate", "sample")  # judge all shards together
+
+
+class TokenizerChoice(Options):
+    """The tokenizer and chat template that will be trained; as `chatserver worker` takes them."""
+
+    model: str = "smollm2-135m"
+    template: str = ""  # a named template; empty: the tokenizer's own, or by the model's name
+
+
+class InputOptions(Options):
+    format: Literal["auto", "sharegpt", "openai", "alpaca", "export"] = "auto"
+
+
+class OutputOptions(Options):
+    format: Literal["sharegpt-jsonl", "sharegpt-json", "openai-jsonl", "parquet"] = "sharegpt-jsonl"
+
+
+class StepChoice(Options):
+    """One entry under `steps`."""
+
+    name: str
+    options: Options
+
+
+class Recipe(Options):
+    """A whole recipe. `digest` changes when anything does that may change the output."""
+
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    input: InputOptions = InputOptions()
+    tokenizer: TokenizerChoice = TokenizerChoice()
+    steps: tuple[StepChoice, ...] = Field(min_length=1)
+    output: OutputOptions = OutputOptions()
+    shard_mib: float = Field(8.0, gt=0, le=1024, description="Text of one shard: what one task does, and may lose.")
+
+    @property
+    def digest(self) -> str:
+        """Of the whole content, options of steps included."""
+        content = [self.model_dump_json(exclude={"steps"})]
+        content += [step.name + step.options.model_dump_json() for step in self.steps]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+    def step_label(self, index: int) -> str:
+        """The name under which a step is counted: its own, numbered from its second use."""
+        name = self.steps[index].name
+        before = sum(step.name == name for step in self.steps[:index])
+        return f"{name}-{before + 1}" if before else name
+
+    def files_named(self) -> tuple[str, ...]:
+        """The files that the recipe itself reads."""
+        against = (step.options.against for step in self.steps if isinstance(step.options, DecontaminateOptions))
+        return tuple(path for paths in against for path in paths)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file. Raises ConfigurationError naming the file and the line."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"recipe {path}: {error}") from None
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, where: str = "recipe") -> Recipe:
+    """The recipe that `text` spells. Raises ConfigurationError beginning `where:line:`."""
+    if len(text) > MAX_RECIPE_BYTES:
+        raise ConfigurationError(f"{where}: {len(text)} characters; a recipe has at most {MAX_RECIPE_BYTES}")
+    try:
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+        values = yaml.load(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{where}{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    except ValueError as error:  # a date or number that does not exist
+        raise ConfigurationError(f"{where}: no YAML: {error}") from None
+    if not isinstance(values, dict) or root is None:
+        raise ConfigurationError(f"{where}:1: a recipe is a mapping with the key `steps`")
+    lines = _Lines(root, where)
+    entries = values.get("steps")
+    if not isinstance(entries, list):
+        raise ConfigurationError(f"{lines.at('steps')}: `steps` is a list of steps; known: {', '.join(STEPS)}")
+    steps = tuple(_step(entry, lines, index) for index, entry in enumerate(entries))
+    return lines.checked(Recipe, {**values, "steps": steps}, ())
+
+
+def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
+    name, given = (entry, None)
+    if isinstance(entry, dict) and len(entry) == 1:
+        [(name, given)] = entry.items()
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{lines.at('steps', index)}: a step is `name` or `name: {{option: value}}`")
+    if name not in STEPS:
+        raise ConfigurationError(f"{lines.at('steps', index)}: unknown step {name!r}{_near(name, STEPS)}")
+    if given is not None and not isinstance(given, dict):
+        raise ConfigurationError(f"{lines.at('steps', index)}: the options of {name} are `option: value`")
+    return StepChoice(name=name, options=lines.checked(STEPS[name], given or {}, ("steps", index, name)))
+
+
+class _Lines:
+    """Where in the text each value stands."""
+
+    def __init__(self, root: yaml.Node, where: str) -> None:
+        self._root = root
+        self._where = where
+
+    def at(self, *path: str | int) -> str:
+        """`file:line` of the value at this path, or of the nearest thing around it."""
+        node, line = self._root, self._root.start_mark.line
+        for part in path:
+            found = _child(node, part)
+            if found is None:
+                break
+            line, node = found
+        return f"{self._where}:{line + 1}"
+
+    def checked(self, kind: type[Model], values: dict[str, Any], path: tuple[str | int, ...]) -> Model:
+        try:
+            return kind(**{str(name): value for name, value in values.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(f"{self.at(*path, *first['loc'])}: {_sentence(first, kind)}") from None
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
+    """The line and the node of one member."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line, node.value[part]
+    return None
+
+
+def _sentence(problem: Any, kind: type[Options]) -> str:
+    name = ".".join(str(part) for part in problem["loc"]) or "options"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {name!r}{_near(str(problem['loc'][-1]), _fields(kind, problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    given = problem.get("input")
+    shown = f" is {given!r:.80}" if isinstance(given, str | int | float | None) else ""
+    return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(kind: type[Options], path: tuple[str | int, ...]) -> list[str]:
+    """The names that are known at a path inside `kind`."""
+    for part in path:
+        field = kind.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Options):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
