@@ -50,6 +50,10 @@ class Conversation:
     def with_turns(self, turns: Sequence[Turn]) -> "Conversation":
         return replace(self, turns=tuple(turns))
 
+    def renamed(self, name: str) -> "Conversation":
+        """The same under another id; `origin` keeps the id of the input record."""
+        return replace(self, id=name, origin=self.origin_id)
+
     def num_chars(self) -> int:
         return sum(len(turn.text) for turn in self.turns)
 

@@ -28,6 +28,17 @@ class StepCounts:
     cut: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def pieces_added(self) -> int:
+        """Records beyond those that went on: a step that splits makes several of one."""
+        return self.records_out - (self.records_in - self.rejected.total())
+
+    @property
+    def turns_lost(self) -> int:
+        """Turns that nobody accounts for; never other than 0. A system turn goes with every piece of a split record."""
+        gone = self.turns_merged + self.turns_rejected + self.cut.total()
+        return self.turns_in + self.changed["system_repeated"] - self.turns_out - gone
+
     def add(self, other: "StepCounts") -> None:
         for name in ("records_in", "records_out", "turns_in", "turns_out", "turns_merged", "turns_rejected"):
             setattr(self, name, getattr(self, name) + getattr(other, name))

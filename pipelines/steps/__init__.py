@@ -1,8 +1,8 @@
 """The steps of cleaning, one file each: an iterator of conversations to an iterator of conversations.
 
 A module here is named like its step in a recipe and offers `build(options) -> Step`, where `options` is the step's
-model in `services/recipe.py`. What a step does not pass on it gives to the ledger, with a reason. A step that must see all
-shards before it can judge (`deduplicate`, `sample`) offers `build(options) -> Barrier` instead.
+model in `services/recipe.py`. What a step does not pass on it gives to the ledger, with a reason. A step that must see
+all shards before it can judge (`deduplicate`, `sample`) offers `build(options) -> Barrier` instead.
 
     step = build(RolesOptions())
     kept = list(step(conversations, Ledger("roles")))

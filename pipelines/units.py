@@ -1,0 +1,165 @@
+"""The units of work of one cleaning run, and which of them are done: all of it is in the run's folder.
+
+    out/                        what the user gets: data.jsonl, rejects.jsonl, report.json, …
+    out/.work/run.json          which recipe and inputs the folder belongs to
+    out/.work/read/             00000.jsonl … the input as conversations, cut into shards; rejects.jsonl, counts.json
+    out/.work/shard-0-00000/    what stage 0 made of shard 0: data.jsonl, rejects.jsonl, counts.json, signatures
+    out/.work/judge-0/          00000.json … what the barrier after stage 0 says of each shard
+    out/.work/finished.json     the counts of everything; written last, then the rest of .work goes
+
+A unit writes into a folder `tmp-…` and renames it when all is on disk, so a folder with a unit's name is complete.
+Nothing else says that a unit is done. Locks are flocks: the kernel gives them back when their process dies, on local
+disks and between containers of one machine, on NFS 4 between machines too; an object store that is mounted as a disk
+has none.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from services.errors import ConfigurationError
+
+Kind = Literal["read", "shard", "judge", "finish"]
+
+_NAME = re.compile(r"(read|finish)|(shard)-(\d+)-(\d+)|(judge)-(\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """One thing to do. `stage` counts the stretches between barriers, `shard` the shards, both from 0."""
+
+    kind: Kind
+    stage: int = 0
+    shard: int = 0
+
+    @property
+    def name(self) -> str:
+        if self.kind == "shard":
+            return f"shard-{self.stage}-{self.shard:05d}"
+        return f"judge-{self.stage}" if self.kind == "judge" else self.kind
+
+    @classmethod
+    def parse(cls, name: str) -> "Unit":
+        """The inverse of `name`. Raises ConfigurationError."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ConfigurationError(f"{name!r} is no unit of cleaning")
+        whole, shard, stage, number, _, judged = match.groups()
+        if shard:
+            return cls("shard", int(stage), int(number))
+        return cls(whole) if whole else cls("judge", int(judged))
+
+
+class Folder:
+    """The `.work` folder of a run."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.work = out / ".work"
+
+    def of(self, unit: Unit) -> Path:
+        return self.work / unit.name
+
+    @property
+    def finished(self) -> Path:
+        return self.work / "finished.json"
+
+    def done(self, unit: Unit) -> bool:
+        return self.finished.exists() or (unit.kind != "finish" and self.of(unit).exists())
+
+    @contextlib.contextmanager
+    def draft(self, unit: Unit) -> Iterator[Path]:
+        """A folder to write into, gone at the end; what is in it then is on disk. The caller holds the unit's lock."""
+        for left in self.work.glob(f"tmp-{unit.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"tmp-{unit.name}-", dir=self.work))
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def making(self, unit: Unit) -> Iterator[Path]:
+        """A draft that becomes the unit's folder when the block ends well."""
+        with self.draft(unit) as draft:
+            yield draft
+            sync_all(draft)
+            draft.rename(self.of(unit))
+            sync(self.work)
+
+    @contextlib.contextmanager
+    def lock(self, unit: Unit) -> Iterator[bool]:
+        """Holds the unit for this process while inside; yields False if another one holds it."""
+        locks = self.work / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / unit.name).open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def claim(self, belongs: dict[str, Any]) -> None:
+        """Make the folder for this run. Raises ConfigurationError if it is another one's."""
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            write_json(self.work / "run.json", belongs, only_new=True)
+            found = orjson.loads((self.work / "run.json").read_bytes())
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise ConfigurationError(f"the folder {self.out} cannot be used: {error}") from None
+        different = sorted(key for key in belongs if found.get(key) != belongs[key])
+        if different:
+            raise ConfigurationError(
+                f"{self.out} holds a run with another {' and '.join(different)}; choose another folder, or remove it"
+            )
+
+    def clear(self) -> None:
+        """Remove what finished work no longer needs."""
+        for path in self.work.iterdir():
+            if path.is_dir() and path.name != "locks":
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:
+    """Whole or not at all: written beside, synced, renamed. With `only_new`, what is there already stays."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        if only_new:
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(name)
+        else:
+            Path(name).replace(path)
+            return
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def sync_all(folder: Path) -> None:
+    """`sync` a folder and the files in it."""
+    for path in folder.iterdir():
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """What was written to this file or folder survives a power cut from here on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
