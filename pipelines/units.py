@@ -56,7 +56,7 @@ class Unit:
         whole, shard, stage, number, _, judged = match.groups()
         if shard:
             return cls("shard", int(stage), int(number))
-        return cls(whole) if whole else cls("judge", int(judged))
+        return cls("read" if whole == "read" else "finish") if whole else cls("judge", int(judged))
 
 
 class Folder:

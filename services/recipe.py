@@ -8,7 +8,7 @@ file for each name in `STEPS`. What is wrong is told with its line; an unknown n
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -256,6 +256,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
     if not isinstance(values, dict) or root is None:
         raise ConfigurationError(f"{where}:1: a recipe is a mapping with the key `steps`")
     lines = _Lines(root, where)
+    lines.refuse_repeated(root)
     entries = values.get("steps")
     if not isinstance(entries, list):
         raise ConfigurationError(f"{lines.at('steps')}: `steps` is a list of steps; known: {', '.join(STEPS)}")
@@ -293,12 +294,34 @@ class _Lines:
             line, node = found
         return f"{self._where}:{line + 1}"
 
+    def refuse_repeated(self, node: yaml.Node) -> None:
+        """A key that stands twice in one mapping: YAML would silently take the second."""
+        for mapping in _mappings(node):
+            seen: set[str] = set()
+            for key, _ in mapping.value:
+                if key.value in seen:
+                    raise ConfigurationError(f"{self._where}:{key.start_mark.line + 1}: {key.value} stands twice")
+                seen.add(key.value)
+
     def checked(self, kind: type[Model], values: dict[str, Any], path: tuple[str | int, ...]) -> Model:
         try:
             return kind(**{str(name): value for name, value in values.items()})
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigurationError(f"{self.at(*path, *first['loc'])}: {_sentence(first, kind)}") from None
+
+
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Every mapping once, wherever it is, also when an alias makes a circle."""
+    left, seen = [root], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+        left += [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
