@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from pipelines.command import run
+from pipelines.command import diff, inspect, run, stats
 from services.errors import ChatServerError
 
 application = typer.Typer(
@@ -16,11 +16,9 @@ application = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 application.command()(run.run)
-
-
-@application.callback()
-def clean() -> None:
-    """Makes typer take the name of a command, also while there is one only."""
+application.command()(inspect.inspect)
+application.command()(stats.stats)
+application.command()(diff.diff)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What the commands look at: a dataset file of any readable format, or the folder of a run."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipelines.conversation import Conversation
+from pipelines.formats.read import read
+from pipelines.ledger import Ledger
+from services.errors import ConfigurationError
+from services.recipe import InputOptions
+
+SPLITS = ("data", "validation")
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+def records_of(name: str) -> Iterator[Conversation]:
+    """The records of a file or URL, or of all datasets of a run's folder. What cannot be read is left out."""
+    for file in dataset_files(name):
+        yield from read(file, InputOptions(), Ledger(), lambda line: None)
+
+
+def dataset_files(name: str) -> list[str]:
+    """A file is itself; a folder its data and validation files. Raises ConfigurationError for another folder."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return [name]
+    found = [str(path) for split in SPLITS for suffix in SUFFIXES if (path := folder / (split + suffix)).exists()]
+    if not found:
+        raise ConfigurationError(f"{name} holds no data.jsonl, data.json or data.parquet: not the folder of a run")
+    return found
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The report of a run. Raises ConfigurationError when there is none."""
+    try:
+        return dict(orjson.loads((folder / "report.json").read_bytes()))
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ConfigurationError(f"{folder} is not the folder of a finished run: {error}") from None
+
+
+def rejects_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The reject file of a run, line by line."""
+    with (folder / "rejects.jsonl").open("rb") as file:
+        for line in file:
+            yield orjson.loads(line)
+
+
+def before_of(folder: Path, after: Iterable[Conversation]) -> Iterator[tuple[Conversation | None, Conversation]]:
+    """Each record written, with the record of the input that it came from: both are in the order of the input.
+
+    None where the input is no longer what it was.
+    """
+    inputs = report_of(folder)["inputs"]
+    before = (one for name in inputs for one in read(name, InputOptions(), Ledger(), lambda line: None))
+    one: Conversation | None = None
+    for record in after:
+        while one is None or one.source != record.source:
+            one = next(before, None)
+            if one is None:
+                break
+        yield one, record
