@@ -53,6 +53,12 @@ class Settings(BaseModel):
     window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
 
+    recipes_dir: Path = Field(
+        Path(__file__).resolve().parent.parent / "infra" / "recipes",
+        description="Folder of the recipes that the job page offers.",
+    )
+    max_upload_mib: int = Field(2048, ge=1, description="Upper bound of the files that the job page takes for one job.")
+
     log_format: str = Field("human", pattern="^(human|json)$", description="How log lines are written.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written.")
 
