@@ -5,19 +5,24 @@ accounts, `local_only.py` decides who is answered.
 """
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gevent
 from flask import Blueprint, Response, jsonify, render_template, request
+from redis import Redis
 from werkzeug.wsgi import wrap_file
 
 from services.connection import server_time, translated
-from services.errors import Conflict, Forbidden, Gone, InvalidRequest
-from services.jobs import TERMINAL, Job, Jobs
+from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest
+from services.jobs import Job, Jobs, JobStep, progress_of
+from services.recipe import parse_recipe
 from webapp import job_files, local_only
-from webapp.page_jobs import PageJobs, parse_order
+from webapp.page_jobs import PageJobs, checked_recipe, parse_order
 from webapp.threads import in_thread
 from webapp.uploads import Upload, Uploads
 
@@ -27,6 +32,8 @@ PIECE_BYTES = 524_288  # of an upload in one request, or as much as a request ma
 MAX_LISTED = 100
 MAX_LOG_LINES = 500  # in one answer
 
+_CURSOR = re.compile("[0-9]{1,19}(-[0-9]{1,19})?")
+
 # The report is a page made of other people's data. It may show itself and nothing more; its origin is nobody's.
 REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -35,15 +42,29 @@ REPORT_POLICY = (
 
 
 def make_blueprint(
-    jobs: Jobs, page_jobs: PageJobs, uploads: Uploads, wake: Callable[[str], object], *, max_body_bytes: int
+    redis: Redis,
+    jobs: Jobs,
+    page_jobs: PageJobs,
+    uploads: Uploads,
+    wake: Callable[[str], object],
+    *,
+    max_body_bytes: int,
 ) -> Blueprint:
-    """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes`, `/api/uploads…`.
+    """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes…`, `/api/uploads…`.
 
-    `wake(jid)` tells those who clean that there is a new job; it may fail, they look by themselves too.
+    `wake(jid)` tells those who clean that there is something to do; it may fail, they look by themselves too.
     """
     pages = Blueprint("jobs", __name__)
-    piece_bytes = min(PIECE_BYTES, max_body_bytes)
+    _guard(pages)
+    _add_pages(pages)
+    _add_looking(pages, redis, jobs, page_jobs)
+    _add_changing(pages, redis, jobs, page_jobs, wake)
+    _add_recipes(pages, page_jobs, uploads)
+    _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
+    return pages
 
+
+def _guard(pages: Blueprint) -> None:
     @pages.before_request
     def guard() -> tuple[str, int] | None:
         reason = local_only.refusal(request)
@@ -57,8 +78,8 @@ def make_blueprint(
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return response
 
-    # -- pages ---------------------------------------------------------------------------------------------------------
 
+def _add_pages(pages: Blueprint) -> None:
     @pages.get("/jobs")
     def list_page() -> str:
         return render_template("jobs.html")
@@ -67,47 +88,67 @@ def make_blueprint(
     def job_page(jid: str) -> str:
         return render_template("job.html")
 
-    # -- jobs ----------------------------------------------------------------------------------------------------------
 
+def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs) -> None:
     @pages.get("/api/jobs")
     def api_list() -> Response:
         with translated():
-            listed = [_job_row(jobs, job) for job in jobs.list(MAX_LISTED)]
-            return _cheap(jobs=listed, now_s=round(server_time(jobs.redis), 1))
-
-    @pages.post("/api/jobs")
-    def api_submit() -> tuple[Response, int]:
-        order = parse_order(request.get_json())
-        jid, name, spec = in_thread(page_jobs.prepare, order)
-        with translated():
-            job = _known(jobs, jid) or jobs.submit(jid, "clean", name, spec)
-        if (job.name, job.spec) != (name, spec):
-            raise Conflict("this key has made another job; send a new key")
-        _wake(wake, jid)
-        return jsonify(job=_job(job)), 201
+            now_s = server_time(redis)
+            return _cheap(jobs=[_listed(jobs, job, now_s) for job in jobs.list(MAX_LISTED)], now_s=round(now_s))
 
     @pages.get("/api/jobs/<jid>")
     def api_job(jid: str) -> Response:
+        after = request.args.get("after", "0")
+        if not _CURSOR.fullmatch(after):
+            raise InvalidRequest("after is the id of a log line, as this route gives it")
         with translated():
             job = jobs.get(jid)
-            lines = jobs.tail(jid, request.args.get("after", "0"), MAX_LOG_LINES)
-            row, now_s = _job_row(jobs, job), round(server_time(jobs.redis), 1)
+            now_s = server_time(redis)
+            progress = progress_of(job, jobs.units(jid), now_s)
+            lines = jobs.tail(jid, after, MAX_LOG_LINES)
         files = in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {}
         return _cheap(
-            job=row,
+            job=_row(job),
+            progress={
+                **asdict(progress),
+                "eta_s": None if progress.eta_s is None else round(progress.eta_s),
+                "steps": [asdict(step) for step in _all_steps(str(job.spec.get("recipe", "")), progress.steps)],
+            },
             spec={name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
             removes_files=page_jobs.is_ours(job),
             log=[{"id": entry, "time_s": time_s, "line": line} for entry, time_s, line in lines],
             files=files,
-            now_s=now_s,
+            now_s=round(now_s),
         )
+
+    @pages.get("/api/jobs/<jid>/files/<kind>")
+    def api_file(jid: str, kind: str) -> Response:
+        with translated():
+            job = jobs.get(jid)
+        if job.state != "finished":
+            raise Gone(f"the job is {job.state}: it has no files until it is finished")
+        return _download(in_thread(job_files.open_file, Path(job.spec["out"]), kind), job)
+
+
+def _add_changing(
+    pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, wake: Callable[[str], object]
+) -> None:
+    @pages.post("/api/jobs")
+    def api_submit() -> tuple[Response, int]:
+        order = parse_order(request.get_json())
+        with translated():
+            redis.ping()  # while it is away, nothing is moved into the folder of a job that cannot be made
+            jid, name, spec = in_thread(page_jobs.prepare, order)
+            job = jobs.submit(jid, "clean", name, spec)
+        _wake(wake, jid)
+        return jsonify(job=_row(job)), 201
 
     @pages.post("/api/jobs/<jid>/cancel")
     def api_cancel(jid: str) -> Response:
         with translated():
             job = jobs.cancel(jid)
         _wake(wake, jid)
-        return jsonify(job=_job(job))
+        return jsonify(job=_row(job))
 
     @pages.post("/api/jobs/<jid>/again")
     def api_again(jid: str) -> Response:
@@ -118,7 +159,7 @@ def make_blueprint(
                 raise Conflict(f"the job is {job.state}; only a failed or cancelled one is set going again")
             job = jobs.submit(jid, job.kind, job.name, job.spec)
         _wake(wake, jid)
-        return jsonify(job=_job(job))
+        return jsonify(job=_row(job))
 
     @pages.delete("/api/jobs/<jid>")
     def api_remove(jid: str) -> Response:
@@ -128,26 +169,30 @@ def make_blueprint(
             jobs.remove(jid)
         return jsonify(ok=True)
 
-    @pages.get("/api/jobs/<jid>/files/<kind>")
-    def api_file(jid: str, kind: str) -> Response:
-        with translated():
-            job = jobs.get(jid)
-        if job.state != "finished":
-            raise Gone(f"the job is {job.state}: it has no files until it is finished")
-        return _download(in_thread(job_files.open_file, Path(job.spec["out"]), kind), job)
 
-    # -- what a job is made of -----------------------------------------------------------------------------------------
-
+def _add_recipes(pages: Blueprint, page_jobs: PageJobs, uploads: Uploads) -> None:
     @pages.get("/api/recipes")
     def api_recipes() -> Response:
         return _cheap(recipes=in_thread(page_jobs.recipes), max_upload_bytes=uploads.max_bytes)
 
+    @pages.post("/api/recipes/check")
+    def api_check() -> Response:
+        """Before files of gigabytes are sent for a recipe that is wrong."""
+        raw = request.get_json()
+        text = raw.get("recipe") if isinstance(raw, dict) else None
+        if not isinstance(text, str):
+            raise InvalidRequest("recipe is the text of a recipe")
+        return jsonify(name=checked_recipe(text).name)
+
+
+def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:
     @pages.post("/api/uploads")
     def api_upload() -> tuple[Response, int]:
         raw = request.get_json()
         if not isinstance(raw, dict):
             raise InvalidRequest("an upload is an object with name and size")
-        return jsonify(**_upload(in_thread(uploads.create, raw.get("name"), raw.get("size"))), piece_bytes=piece_bytes), 201
+        made = in_thread(uploads.create, raw.get("name"), raw.get("size"))
+        return jsonify(**_upload(made), piece_bytes=piece_bytes), 201
 
     @pages.get("/api/uploads/<upload_id>")
     def api_upload_state(upload_id: str) -> Response:
@@ -165,14 +210,34 @@ def make_blueprint(
         in_thread(uploads.drop, upload_id)
         return jsonify(ok=True)
 
-    return pages
+
+def _row(job: Job) -> dict[str, Any]:
+    fields = ("id", "kind", "name", "state", "created_s", "started_s", "ended_s", "error", "cancelling")
+    return {name: getattr(job, name) for name in fields}
 
 
-def _known(jobs: Jobs, jid: str) -> Job | None:
+def _listed(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
+    """A job in the list: of how far it is, only the fraction, and only while that changes."""
+    row = {name: value for name, value in _row(job).items() if name != "error"}
+    if job.state == "running":
+        row["fraction"] = round(progress_of(job, jobs.units(job.id), now_s).fraction, 3)
+    return row
+
+
+def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:
+    """The steps of a job in the order of its recipe, those included that nothing has reached."""
+    reached = {step.label: step for step in found}
+    labels = _labels(recipe)
+    return [reached.get(label, JobStep(label)) for label in labels] + [s for s in found if s.label not in labels]
+
+
+@lru_cache(maxsize=64)
+def _labels(recipe: str) -> tuple[str, ...]:
     try:
-        return jobs.get(jid)
-    except Gone:
-        return None
+        parsed = parse_recipe(recipe)
+    except ConfigurationError:  # of another version: what is known of its steps is shown
+        return ()
+    return ("read", *(parsed.step_label(index) for index in range(len(parsed.steps))))
 
 
 def _wake(wake: Callable[[str], object], jid: str) -> None:
@@ -195,7 +260,8 @@ def _cheap(**body: Any) -> Response:
     """JSON with a validator: a client that asks again gets 304 for what it has."""
     response = jsonify(**body)
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _download(found: job_files.Found, job: Job) -> Response:
@@ -208,4 +274,5 @@ def _download(found: job_files.Found, job: Job) -> Response:
         response.headers["Content-Security-Policy"] = REPORT_POLICY
     else:
         response.headers.set("Content-Disposition", "attachment", filename=f"{job.id}-{found.name}")
-    return response.make_conditional(request, accept_ranges=True, complete_length=found.size)
+    response.make_conditional(request, accept_ranges=True, complete_length=found.size)
+    return response

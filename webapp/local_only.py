@@ -1,7 +1,7 @@
 """Who may use the job pages until there are accounts: a browser on this machine, and no page of another origin.
 
-A peer on the loopback is not enough. A proxy on this machine forwards strangers; a name of the internet that resolves to
-127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and bodiless requests to an address (CSRF).
+A peer on the loopback is not enough. A proxy on this machine forwards strangers; a name of the internet that resolves
+to 127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
 `refusal` is asked before every route of `job_pages.py`.
 """
 
@@ -36,7 +36,8 @@ def foreign_reader(request: Request) -> str:
         return TUNNEL
     if header := _forwarder(request):
         return f"the request was forwarded ({header}); {TUNNEL}"
-    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":  # browsers speak 1.1, proxies that hide themselves often 1.0
+    # No browser speaks 1.0; proxies that tell nothing of themselves often do.
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         return f"the request came by HTTP/1.0, as proxies speak it; {TUNNEL}"
     if not OUR_HOST.fullmatch(request.headers.get("Host", "")):
         return f"open the job pages as http://127.0.0.1 or http://localhost, with the port; {TUNNEL}"

@@ -1,4 +1,4 @@
-"""Jobs that are submitted, and removed, through the job page: their recipe is judged, their files are under our state folder.
+"""Jobs of the job page: their recipe is judged, what they read and write is under our state folder.
 
     state_dir/jobs/<jid>/            what the run writes: data, rejects, report, .work
     state_dir/jobs/<jid>/inputs/     the uploads that it reads, moved here
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from services.catalogue import packaged_models
-from services.errors import Conflict, ConfigurationError, InvalidRequest
-from services.jobs import TERMINAL, Job
+from services.errors import ConfigurationError, Conflict, InvalidRequest
+from services.jobs import Job
 from services.protocol import shown
 from services.recipe import DecontaminateOptions, Recipe, line_of, parse_recipe
 from webapp.uploads import Uploads, label_of
@@ -87,8 +87,8 @@ def checked_recipe(text: str) -> Recipe:
     for index, step in enumerate(recipe.steps):
         if isinstance(step.options, DecontaminateOptions):
             raise RecipeRefused(
-                f"decontaminate.against names {shown(step.options.against[0])}: a recipe of the page cannot name files of "
-                "the server; the command can: chatserver clean submit",
+                f"decontaminate.against names {shown(step.options.against[0])}: a recipe of the page cannot name files "
+                "of the server; the command can: chatserver clean submit",
                 line_of(text, "steps", index, step.name, "against"),
             )
     packaged = [model.name for model in packaged_models()]
@@ -112,7 +112,9 @@ class PageJobs:
 
     def recipes(self) -> list[dict[str, str]]:
         """`{name, text}` of every recipe that comes with the server."""
-        return [{"name": path.name, "text": path.read_text("utf-8")} for path in sorted(self._recipes_dir.glob("*.yaml"))]
+        return [
+            {"name": path.name, "text": path.read_text("utf-8")} for path in sorted(self._recipes_dir.glob("*.yaml"))
+        ]
 
     def jid_of(self, key: str) -> str:
         """The id of the job that an order makes: nobody can guess it, and every web process finds the same."""
@@ -150,8 +152,8 @@ class PageJobs:
         return bool(_JID.fullmatch(job.id) and job.spec.get("out") == str(self._jobs_dir / job.id))
 
     def remove_files(self, job: Job) -> None:
-        """Remove what an ended job of the page read and wrote. A job of the command keeps its files: they are its user's."""
-        if job.state not in TERMINAL:
+        """Remove what an ended job of the page read and wrote. The files of a job of the command are its user's."""
+        if not job.ended:
             raise Conflict(f"the job is {job.state}; cancel it first")
         if self.is_ours(job) and (self._jobs_dir / job.id).exists():
             shutil.rmtree(self._jobs_dir / job.id)

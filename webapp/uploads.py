@@ -171,8 +171,8 @@ class Uploads:
         left = shutil.disk_usage(self._folder).free - more_bytes
         if left < self._reserve_bytes:
             raise StorageFull(
-                f"the disk of the state folder has no room for {more_bytes:,} bytes more: it would leave {max(left, 0):,}, "
-                f"and {self._reserve_bytes:,} are kept free. Remove old jobs"
+                f"the disk of the state folder has no room for {more_bytes:,} bytes more: it would leave "
+                f"{max(left, 0):,}, and {self._reserve_bytes:,} are kept free. Remove old jobs"
             )
 
     def _append(self, file: BinaryIO, piece: bytes) -> None:
