@@ -61,10 +61,8 @@ AMBIGUOUS = (
     "Load failed",
 )
 _ORNAMENT = r"[\s!*_>⚠\ufe0f\"“(\[]*"
-_ADVICE = (
-    r"please|if this|if the (?:issue|problem)|either the engine|try again|you can (?:retry|try)|sorry|contact|refresh"
-)
-_ENDING = rf"[\s.!…*_\"”)\]]*(?:\Z|[.!…,;:\n)*_-]\s*(?:{_ADVICE})\b|,? (?:please|try again)\b)"
+_ADVICE = "please|if this|if the (?:issue|problem)|either the engine|try again|you can (?:retry|try)|sorry|contact"
+_ENDING = rf"[\s.!…,;*_\"”)\]-]*(?:\Z|(?:{_ADVICE})\b)"
 
 
 def build(options: ErrorMessagesOptions) -> Step:

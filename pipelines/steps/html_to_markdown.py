@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 
 from pipelines.conversation import Conversation, Turn
-from pipelines.html.convert import to_markdown
-from pipelines.html.detect import looks_like_html
 from pipelines.ledger import Ledger
 from pipelines.steps import Step
 from services.recipe import HtmlToMarkdownOptions
 
 
 def build(options: HtmlToMarkdownOptions) -> Step:
+    from pipelines.html.convert import to_markdown
+    from pipelines.html.detect import looks_like_html
+
     def converted(turn: Turn) -> Turn:
         if turn.role != "assistant" or (options.when == "auto" and not looks_like_html(turn.text)):
             return turn

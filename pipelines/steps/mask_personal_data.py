@@ -1,6 +1,6 @@
 """Replaces personal data by `[EMAIL]`, `[PHONE]`, `[CARD]`, `[IBAN]`, `[IP]` and `[KEY]`. Best effort, counted by kind.
 
-What can be checked is checked: cards by Luhn's digit, IBANs by country, length and remainder, addresses by being public.
+What can be checked is: cards by Luhn's digit, IBANs by country, length and remainder, IP addresses by being public.
 Telephone numbers and IP addresses are looked for in prose alone, since code is full of numbers that look like them;
 keys, addresses and account numbers are masked wherever they stand.
 """
@@ -43,7 +43,7 @@ def build(options: MaskPersonalDataOptions) -> Step:
 
 _KEY_SIGNS = ("AKIA", "ASIA", "sk-", "gh", "xox", "AIza", "glpat-", "hf_", "PRIVATE KEY", "eyJ", "_live_", "npm_")
 _KEY = re.compile(
-    r"""-----BEGIN\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----[^-]{16,8192}-----END\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----
+    r"""-----BEGIN\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----[^-]{16,8192}-----END\ [A-Z ]{11,40}-----
     | (?<![\w-])(?:
         A(?:KIA|SIA)[0-9A-Z]{16}                                    # AWS
       | sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{20,200}  # OpenAI, Anthropic
@@ -119,7 +119,8 @@ def is_iban(text: str) -> bool:
 # --- cards ---
 
 _CARD = re.compile(
-    r"(?<![\w.,+-])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|3\d{3}([ -]?)\d{6}\2\d{4,5})(?![\w-]|[.,]\d| \d{2})",
+    r"(?<![\w.,+-])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|3\d{3}([ -]?)\d{6}\2\d{4,5})"
+    r"(?![\w-]|[.,]\d| \d{2})",
     re.ASCII,
 )
 _ISSUERS = re.compile(
@@ -175,7 +176,7 @@ def is_public(text: str) -> bool:
 
 _PHONE = re.compile(
     r"""(?<![\w.,+/=-])(?:
-        \+[1-9]\d{0,2}[ .-]?(?:\(0?\)[ ]?)?(?:\(?\d{1,5}\)?[ ./-]?){1,5}\d{2,}        # international
+        \+[1-9](?:[ ./()-]{0,3}\d){8,14}                                                   # international
       | (?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d(?P<us>[ .-]))[2-9]\d\d(?(us)(?P=us)|[ .-])\d{4}  # North America
       | 0[1-9](?P<fr>[ .])\d\d(?:(?P=fr)\d\d){3}                                         # France
       | \(0\d{2,4}\)[ ]?\d{3,4}[ ]?\d{3,4} | 0\d{2,4}[ /-]{1,3}\d{3,4}[ ]?\d{3,5}          # Germany, Britain
@@ -185,7 +186,15 @@ _PHONE = re.compile(
 
 
 def _mask_phones(text: str) -> str:
-    return _PHONE.sub(lambda match: "[PHONE]" if 9 <= sum(map(str.isdigit, match[0])) <= 15 else match[0], text)
+    return _PHONE.sub(lambda match: "[PHONE]" if is_phone(match[0]) else match[0], text)
+
+
+def is_phone(text: str) -> bool:
+    """As many digits as numbers have, in groups, and not one number with its decimals."""
+    groups = re.findall("[0-9]+", text)
+    if not 9 <= sum(map(len, groups)) <= 15:
+        return False
+    return len(groups) <= 7 and max(map(len, groups)) >= 2 and not (len(groups) == 2 and "." in text)
 
 
 _MASKS: dict[str, Mask] = {  # in this order: what is masked by a check first cannot be taken for what has none

@@ -1,7 +1,7 @@
 """Repairs what broke on the way and nothing else: mojibake, surrogates, line ends; control characters are removed.
 
-Quotes, ligatures, widths and HTML entities stay as they were written. ftfy, which knows mojibake, reads about 1 MB/s; it is
-asked only about lines in which its own test for mojibake could succeed, and those are rare.
+Quotes, ligatures, widths and HTML entities stay as they were written. ftfy, which knows mojibake, reads about 1 MB/s:
+it is asked only about lines in which its own test for mojibake could succeed, and those are rare.
 """
 
 import re
@@ -22,8 +22,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffb]")
 _ASCII_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
-# Every pattern of ftfy's test needs one character of _ALONE, or two of _ANY in a row that are not both Greek or Cyrillic
-# letters. A test compares with ftfy.
+# Every pattern of ftfy's test needs one character of _ALONE, or two of _ANY in a row that are not both Greek or
+# Cyrillic letters. A test compares with ftfy.
 _ANY = "\x80-\u04ff\u2000-\u25ff\uf8ff\ufb01\ufb02\ufffd"
 _LETTERS = "\u0386-\u03ce\u0410-\u044f"
 _NOT_LETTERS = "\x80-\u0385\u03cf-\u040f\u0450-\u04ff\u2000-\u25ff\uf8ff\ufb01\ufb02\ufffd"

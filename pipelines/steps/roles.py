@@ -1,4 +1,4 @@
-"""Makes every record a conversation: a system turn or none, then user and assistant in turns, ending with the assistant.
+"""Makes each record a conversation: a system turn or none, then user and assistant in turns, the assistant last.
 
 What stands outside the pairs is cut: assistant turns before the first question, questions nobody answered, and from the
 first pair that holds an empty turn on. What is then no conversation, or too short a one, is rejected. A conversation is
