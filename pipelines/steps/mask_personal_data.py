@@ -41,7 +41,9 @@ def build(options: MaskPersonalDataOptions) -> Step:
 
 # --- keys ---
 
-_KEY_SIGNS = ("AKIA", "ASIA", "sk-", "gh", "xox", "AIza", "glpat-", "hf_", "PRIVATE KEY", "eyJ", "_live_", "npm_")
+_KEY_SIGNS = re.compile(
+    "AKIA|ASIA|sk-[A-Za-z0-9]|gh[pousr]_|github_pat_|xox[abeprs]-|AIza|glpat-|hf_|npm_|[rs]k_live_|eyJ|-----BEGIN "
+)
 _KEY = re.compile(
     r"""-----BEGIN\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----[^-]{16,8192}-----END\ [A-Z ]{11,40}-----
     | (?<![\w-])(?:
@@ -61,7 +63,7 @@ _KEY = re.compile(
 
 
 def _mask_keys(text: str) -> str:
-    return _KEY.sub("[KEY]", text) if any(sign in text for sign in _KEY_SIGNS) else text
+    return _KEY.sub("[KEY]", text) if _KEY_SIGNS.search(text) else text
 
 
 # --- email ---
@@ -91,7 +93,7 @@ def _is_nobody(local: str, match: re.Match[str], text: str) -> bool:
 
 # --- bank accounts ---
 
-_IBAN = re.compile(r"(?<![\w-])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\w-])", re.ASCII)
+_IBAN = re.compile(r"[A-Z](?<![\w-].)[A-Z][0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\w-])", re.ASCII)
 _IBAN_CHARS = {
     length: set(countries.split())
     for length, countries in {
@@ -119,7 +121,7 @@ def is_iban(text: str) -> bool:
 # --- cards ---
 
 _CARD = re.compile(
-    r"(?<![\w.,+-])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|3\d{3}([ -]?)\d{6}\2\d{4,5})"
+    r"[2-6](?<![\w.,+-].)(?:\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|(?<=3)\d{3}([ -]?)\d{6}\2\d{4,5})"
     r"(?![\w-]|[.,]\d| \d{2})",
     re.ASCII,
 )
@@ -147,8 +149,9 @@ def _luhn(digits: str) -> bool:
 
 # --- IP addresses ---
 
-_IPV4 = re.compile(r"(?<![\w.:/-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)", re.ASCII)
-_IPV6 = re.compile(r"(?<![\w.:])[23][0-9a-f]{3}:[0-9a-f:]{2,34}(?![\w:]|\.\d)", re.ASCII | re.IGNORECASE)
+_IPV4 = re.compile(r"[0-9](?<![\w.:/-].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![\w-]|\.\d)", re.ASCII)
+_IPV6 = re.compile(r"[23](?<![\w.:].)[0-9a-f]{3}:[0-9a-f:]{2,34}(?![\w:]|\.\d)", re.ASCII | re.IGNORECASE)
+_MAY_BE_IP = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9a-fA-F]{0,4}:")
 _VERSION = re.compile(r"(?:\bv|\bver|version|release|build|firmware|driver|section|chapter|§)[.:]?\s*$", re.IGNORECASE)
 
 
@@ -174,6 +177,7 @@ def is_public(text: str) -> bool:
 
 # --- telephone numbers ---
 
+_MAY_BE_PHONE = re.compile("[0-9][0-9 ()./-]{7,}[0-9]")
 _PHONE = re.compile(
     r"""(?<![\w.,+/=-])(?:
         \+[1-9](?:[ ./()-]{0,3}\d){8,14}                                                   # international
@@ -202,6 +206,6 @@ _MASKS: dict[str, Mask] = {  # in this order: what is masked by a check first ca
     "email": _mask_emails,
     "iban": _mask_ibans,
     "card": _mask_cards,
-    "ip": lambda text: edit_prose(text, _mask_ips),
-    "phone": lambda text: edit_prose(text, _mask_phones),
+    "ip": lambda text: edit_prose(text, _mask_ips) if _MAY_BE_IP.search(text) else text,
+    "phone": lambda text: edit_prose(text, _mask_phones) if _MAY_BE_PHONE.search(text) else text,
 }
