@@ -11,11 +11,13 @@ from functools import lru_cache
 
 GAP = "\ufffc"  # OBJECT REPLACEMENT CHARACTER: here stood something that is no text; neither a word nor a space
 MAX_INLINE_CHARS = 1000  # of inline code and mathematics; a stray backtick must not swallow the answer
+MAX_PREFIX_CHARS = 200  # before a fence
 
 _MARK = re.compile(r"``*|~~~+|\$\$?|\\[\s\S]|\]\(|://|www\.")
 _FENCE_PREFIX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*")  # a fence may stand in a list or a quotation
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}$")
-_ADDRESS = re.compile(r"[!#$%&'*+,\-./0-9:;=?@A-Z_a-z~]*[#$%&*+\-/0-9=@A-Z_a-z~]")
+_ADDRESS_CHARS = r"[!#$%&'*+,\-./0-9:;=?@A-Z_a-z~]"
+_ADDRESS = re.compile(rf"(?:{_ADDRESS_CHARS}|\({_ADDRESS_CHARS}*\))+")
 _TARGET = re.compile(r"[^()\s]*(?:\([^()\s]*\)[^()\s]*)*")
 _DOLLARS = re.compile(r"(?=\S)[^$\n]+(?<=\S)\$(?!\d)")  # Pandoc's rule: "$5 and $6" are prices
 _MATH_ENDS = {"$$": "$$", "\\(": "\\)", "\\[": "\\]"}
@@ -62,7 +64,7 @@ def _code(text: str, mark: re.Match[str]) -> tuple[int, int]:
 
 
 def _opens_fence(text: str, mark: re.Match[str]) -> bool:
-    line_start = text.rfind("\n", 0, mark.start()) + 1
+    line_start = text.rfind("\n", max(0, mark.start() - MAX_PREFIX_CHARS), mark.start()) + 1
     if not _FENCE_PREFIX.fullmatch(text, line_start, mark.start()):
         return False
     line_end = text.find("\n", mark.end())
@@ -100,7 +102,8 @@ def _address(text: str, mark: re.Match[str]) -> tuple[int, int]:
     elif text[start - 1 : start].isalnum():
         return _nothing(text, mark)
     address = _ADDRESS.match(text, mark.end())
-    return (start, address.end()) if address else _nothing(text, mark)
+    end = mark.end() + len(address[0].rstrip("!',.:;?*_~")) if address else mark.end()
+    return (start, end) if end > mark.end() else _nothing(text, mark)
 
 
 def _link_target(text: str, mark: re.Match[str]) -> tuple[int, int]:
