@@ -74,7 +74,7 @@ def _guard(pages: Blueprint) -> None:
 
     @pages.after_request
     def fresh(response: Response) -> Response:
-        response.headers.setdefault("Cache-Control", "private, no-cache")
+        response.headers.setdefault("Cache-Control", "private, no-store")
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return response
 
@@ -94,7 +94,7 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs
     def api_list() -> Response:
         with translated():
             now_s = server_time(redis)
-            return _cheap(jobs=[_listed(jobs, job, now_s) for job in jobs.list(MAX_LISTED)], now_s=round(now_s))
+            return jsonify(jobs=[_listed(jobs, job, now_s) for job in jobs.list(MAX_LISTED)], now_s=round(now_s))
 
     @pages.get("/api/jobs/<jid>")
     def api_job(jid: str) -> Response:
@@ -107,7 +107,7 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs
             progress = progress_of(job, jobs.units(jid), now_s)
             lines = jobs.tail(jid, after, MAX_LOG_LINES)
         files = in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {}
-        return _cheap(
+        return jsonify(
             job=_row(job),
             progress={
                 **asdict(progress),
@@ -173,7 +173,7 @@ def _add_changing(
 def _add_recipes(pages: Blueprint, page_jobs: PageJobs, uploads: Uploads) -> None:
     @pages.get("/api/recipes")
     def api_recipes() -> Response:
-        return _cheap(recipes=in_thread(page_jobs.recipes), max_upload_bytes=uploads.max_bytes)
+        return jsonify(recipes=in_thread(page_jobs.recipes), max_upload_bytes=uploads.max_bytes)
 
     @pages.post("/api/recipes/check")
     def api_check() -> Response:
@@ -254,14 +254,6 @@ def _wake(wake: Callable[[str], object], jid: str) -> None:
 
 def _upload(upload: Upload) -> dict[str, Any]:
     return {"id": upload.id, "name": upload.name, "size": upload.size, "offset": upload.offset}
-
-
-def _cheap(**body: Any) -> Response:
-    """JSON with a validator: a client that asks again gets 304 for what it has."""
-    response = jsonify(**body)
-    response.add_etag()
-    response.make_conditional(request)
-    return response
 
 
 def _download(found: job_files.Found, job: Job) -> Response:

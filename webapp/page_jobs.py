@@ -70,7 +70,7 @@ def parse_order(raw: object) -> Order:
 
 
 def _label(raw: Mapping[str, Any], field: str) -> str:
-    value = raw.get(field) or ""
+    value = raw.get(field, "")
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
         raise InvalidRequest(f"{field} is a text of at most {MAX_NAME_CHARS} characters")
     return label_of(value) if value.strip() else ""

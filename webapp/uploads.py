@@ -30,7 +30,7 @@ MAX_PENDING = 200
 MAX_NAME_CHARS = 255
 
 _ID = re.compile("[0-9a-f]{32}")
-_SUFFIX = re.compile(r"(\.jsonl|\.json|\.parquet)?(\.gz|\.zst)?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(\.jsonl|\.json|\.parquet)?(\.gz|\.zst|\.zstd)?$", re.IGNORECASE)
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 
 
