@@ -20,7 +20,7 @@ from services.errors import ConfigurationError, Conflict, InvalidRequest
 from services.jobs import Job
 from services.protocol import shown
 from services.recipe import DecontaminateOptions, Recipe, line_of, parse_recipe
-from webapp.uploads import Uploads, label_of
+from webapp.uploads import Uploads, visible
 
 MAX_INPUTS = 64
 MAX_NAME_CHARS = 120
@@ -73,7 +73,7 @@ def _label(raw: Mapping[str, Any], field: str) -> str:
     value = raw.get(field, "")
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
         raise InvalidRequest(f"{field} is a text of at most {MAX_NAME_CHARS} characters")
-    return label_of(value) if value.strip() else ""
+    return visible(value)
 
 
 def checked_recipe(text: str) -> Recipe:

@@ -188,8 +188,12 @@ class Uploads:
 
 def label_of(name: str) -> str:
     """A name from a browser, fit to be shown: its last component, without what is invisible."""
-    label = _INVISIBLE.sub("", re.split(r"[/\\]", name)[-1]).encode("utf-8", "replace").decode().strip()
-    return label[-MAX_NAME_CHARS:] or "file"
+    return visible(re.split(r"[/\\]", name)[-1])[-MAX_NAME_CHARS:] or "file"
+
+
+def visible(text: str) -> str:
+    """A text of one line, without what would hide or reorder it, in valid Unicode."""
+    return _INVISIBLE.sub("", text).encode("utf-8", "replace").decode().strip()
 
 
 def _checked(upload_id: str) -> str:

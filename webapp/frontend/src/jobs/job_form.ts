@@ -3,7 +3,8 @@
 import { newId } from "../ids";
 import { byId, h, icon, setText } from "../page/dom";
 import { api, ApiError } from "./api";
-import type { Recipe } from "./protocol";
+import { type Patience, persist } from "./persist";
+import type { Job, Order, Recipe } from "./protocol";
 import { RecipeEditor } from "./recipe_editor";
 import { memoryKey, sendFile } from "./upload";
 import { bytes, percent } from "./words";
@@ -14,7 +15,7 @@ export class JobForm {
   private files: File[] = [];
   private recipes: Recipe[] = [];
   private maxBytes = Infinity;
-  private key = newId();
+  private ordered: { asked: string; order: Order } | undefined;
   private stopping: AbortController | undefined;
 
   constructor() {
@@ -105,11 +106,7 @@ export class JobForm {
     this.stopping = new AbortController();
     this.showBusy();
     try {
-      const { name } = await api.check(this.editor.text);
-      const uploads = await this.sendAll(this.stopping.signal);
-      this.sending(1, "Starting…");
-      const order = { key: this.key, recipe: this.editor.text, recipe_name: this.picker.value || name, uploads, name: byId<HTMLInputElement>("name").value };
-      const { job } = await api.submit(order);
+      const job = await this.order(this.stopping.signal);
       for (const file of this.files) localStorage.removeItem(memoryKey(file));
       this.stopping = undefined;
       location.assign(`/jobs/${job.id}`);
@@ -119,6 +116,25 @@ export class JobForm {
     }
     this.stopping = undefined;
     this.showBusy();
+  }
+
+  /** An order whose answer was lost is sent again as it was: its uploads belong to its job already. */
+  private async order(signal: AbortSignal): Promise<Job> {
+    const patience = this.patience(signal, "Starting…");
+    const asked = JSON.stringify([this.files.map(memoryKey), this.editor.text, this.name]);
+    if (this.ordered?.asked !== asked) {
+      const { name } = await persist(() => api.check(this.editor.text), patience);
+      const uploads = await this.sendAll(signal);
+      const order = { key: newId(), recipe: this.editor.text, recipe_name: this.picker.value || name, uploads, name: this.name };
+      this.ordered = { asked, order };
+    }
+    const { order } = this.ordered;
+    this.sending(1, "Starting…");
+    return (await persist(() => api.submit(order), patience)).job;
+  }
+
+  private get name(): string {
+    return byId<HTMLInputElement>("name").value;
   }
 
   private wrong(): string {
@@ -135,14 +151,18 @@ export class JobForm {
     let before = 0;
     for (const file of this.files) {
       const start = before;
+      const said = (offset: number) => `Sending ${file.name}: ${percent((start + offset) / total)} of ${bytes(total)}`;
       uploads.push(await sendFile(file, {
-        server: api, memory: localStorage, signal,
-        tell: (offset, trouble) => this.sending((start + offset) / total, trouble || `Sending ${file.name}: ${percent((start + offset) / total)} of ${bytes(total)}`),
-        pause: (ms) => paused(ms, signal),
+        ...this.patience(signal, said(0)), server: api, memory: localStorage,
+        tell: (offset) => this.sending((start + offset) / total, said(offset)),
       }));
       before += file.size;
     }
     return uploads;
+  }
+
+  private patience(signal: AbortSignal, otherwise: string): Patience {
+    return { signal, pause: (ms) => paused(ms, signal), trouble: (text) => setText(byId("sending-text"), text ? `${text} Trying again…` : otherwise) };
   }
 
   private failed(error: unknown): void {
@@ -150,7 +170,7 @@ export class JobForm {
     else if (!(error instanceof ApiError)) throw error;
     else if (error.line !== undefined) this.editor.refuse(error.message, error.line);
     else {
-      if (error.status === 409) this.key = newId();
+      this.ordered = undefined;
       this.problem(error.message);
     }
   }

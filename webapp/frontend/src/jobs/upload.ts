@@ -4,6 +4,7 @@
  */
 
 import { ApiError } from "./api";
+import { type Patience, persist } from "./persist";
 import type { UploadState } from "./protocol";
 
 export interface UploadServer {
@@ -12,20 +13,13 @@ export interface UploadServer {
   sendPiece(id: string, offset: number, piece: Blob, signal: AbortSignal): Promise<{ offset: number }>;
 }
 
-/** Where the ids of uploads under way are kept. */
-export type Memory = Pick<Storage, "getItem" | "setItem" | "removeItem">;
-
-export interface Surroundings {
+export interface Surroundings extends Patience {
   server: UploadServer;
-  memory: Memory;
-  signal: AbortSignal;
-  /** Called with the bytes that the server has, and why it waits if it does. */
-  tell(offset: number, trouble: string): void;
-  pause(ms: number): Promise<void>;
+  /** Where the ids of uploads under way are kept. */
+  memory: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  /** Called with the number of bytes that the server has. */
+  tell(offset: number): void;
 }
-
-const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 8_000;
 
 /** The same file, as far as a browser tells. */
 export function memoryKey(file: Pick<File, "name" | "size" | "lastModified">): string {
@@ -35,49 +29,42 @@ export function memoryKey(file: Pick<File, "name" | "size" | "lastModified">): s
 /** The id of the complete upload. Throws an ApiError that does not pass, or the signal's reason. */
 export async function sendFile(file: File, around: Surroundings): Promise<string> {
   let state = await begin(file, around);
-  let { offset } = state;
-  let pause_ms = FIRST_PAUSE_MS;
-  around.tell(offset, "");
-  while (offset < file.size) {
-    around.signal.throwIfAborted();
-    try {
-      const piece = file.slice(offset, offset + state.piece_bytes);
-      ({ offset } = await around.server.sendPiece(state.id, offset, piece, around.signal));
-      pause_ms = FIRST_PAUSE_MS;
-      around.tell(offset, "");
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      if (error.offset !== undefined) {
-        ({ offset } = error);
-      } else if (error.code === "gone") {
-        around.memory.removeItem(memoryKey(file));
-        state = await begin(file, around);
-        ({ offset } = state);
-      } else if (error.passes) {
-        around.tell(offset, error.message);
-        await around.pause(pause_ms);
-        pause_ms = Math.min(2 * pause_ms, LONGEST_PAUSE_MS);
-      } else {
-        throw error;
-      }
-    }
+  while (state.offset < file.size) {
+    around.tell(state.offset);
+    state = await sendNext(file, state, around);
   }
+  around.tell(state.offset);
   return state.id;
 }
 
+async function sendNext(file: File, state: UploadState, around: Surroundings): Promise<UploadState> {
+  const piece = file.slice(state.offset, state.offset + state.piece_bytes);
+  try {
+    const { offset } = await persist(() => around.server.sendPiece(state.id, state.offset, piece, around.signal), around);
+    return { ...state, offset };
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.offset !== undefined) return { ...state, offset: error.offset };
+    if (error.code !== "gone") throw error;
+    around.memory.removeItem(memoryKey(file));
+    return begin(file, around);
+  }
+}
+
 /** The upload of this file that stands half done, or a new one. */
-async function begin(file: File, { server, memory }: Surroundings): Promise<UploadState> {
+async function begin(file: File, around: Surroundings): Promise<UploadState> {
+  const { server, memory } = around;
   const key = memoryKey(file);
   const known = memory.getItem(key);
   if (known) {
     try {
-      const state = await server.upload(known);
+      const state = await persist(() => server.upload(known), around);
       if (state.size === file.size) return state;
     } catch (error) {
       if (!(error instanceof ApiError) || error.code !== "gone") throw error;
     }
   }
-  const state = await server.createUpload(file.name, file.size);
+  const state = await persist(() => server.createUpload(file.name, file.size), around);
   try {
     memory.setItem(key, state.id);
   } catch { /* a full storage: this file begins anew after a reload */ }
