@@ -128,6 +128,12 @@ class DeduplicateOptions(Options):
     near: bool = True
     threshold: float = Field(0.8, gt=0.3, le=1, description="Jaccard similarity of 5-word shingles.")
 
+    @model_validator(mode="after")
+    def _something(self) -> "DeduplicateOptions":
+        if not (self.exact or self.near or self.ids == "reject"):
+            raise ValueError("nothing to look for: switch on exact, near or ids: reject")
+        return self
+
 
 class SampleOptions(Options):
     """A random part, the same for the same seed and input, in the order of the input."""

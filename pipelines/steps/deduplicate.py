@@ -1,0 +1,315 @@
+"""Of several records that are alike the first is kept, wherever in the input they stand.
+
+exact   the same roles and texts, whatever the whitespace between words (`duplicate`)
+ids     an id that an earlier record has (`duplicate_id`)
+near    much the same words of user and assistant (`near_duplicate`): MinHash with 128 permutations over runs of 5
+        words, found by locality-sensitive hashing (pairs of similarity `threshold` at about 93 %, above it soon all)
+        and kept as a find only if all 128 values together estimate at least `threshold` (± 0.035 at 0.8)
+
+A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
+leave. Near duplicates join into clusters: a record may be alike to its cluster's first only by way of others.
+
+`judge` holds one number of each record for one band at a time and reads signatures from the files again, so that memory
+grows by about 100 bytes for each record. A bucket of many (texts that share boilerplate) is compared with at most
+MAX_REPRESENTATIVES of its members, each the first of those that are like none before: n records cost n comparisons.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pipelines.conversation import Conversation
+from pipelines.steps import Barrier, Verdict
+from pipelines.words import WordHashes, longest_runs, words
+from services.recipe import DeduplicateOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.int64]
+    Alike = Any  # (Indices, Indices) -> NDArray[np.bool_]
+
+KEY_BYTES = 16  # of a text and of an id: two different ones never agree by chance
+SHINGLE_WORDS = 5
+NUM_PERM = 128
+# The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run, so that another version
+# of datasketch may choose others.
+SEED = 1
+MAX_BANDING_THRESHOLD = 0.95  # above it there would be too few bands to find anything with
+MISS_WEIGHTS = (0.05, 0.95)  # a pair found in vain costs a comparison, one not found is lost
+MAX_REPRESENTATIVES = 8
+SHINGLES_AT_ONCE = 4_096  # 2 MiB in the permutations
+RECORDS_AT_ONCE = 4_096
+
+
+def build(options: DeduplicateOptions) -> Barrier:
+    return Deduplicate(options)
+
+
+class Deduplicate:
+    """A signature is: key of the text, key of the id, 128 MinHash values; a part that is switched off is left out."""
+
+    def __init__(self, options: DeduplicateOptions) -> None:
+        self.threshold = options.threshold
+        self.exact = options.exact
+        self.ids = options.ids == "reject"
+        self.sketch = Sketch() if options.near else None
+        self.keys_bytes = KEY_BYTES * (self.exact + self.ids)
+        self.signature_bytes = self.keys_bytes + (4 * NUM_PERM if options.near else 0)
+
+    def sign(self, conversation: Conversation) -> bytes:
+        parts = []
+        if self.exact:
+            parts.append(_text_key(conversation))
+        if self.ids:
+            parts.append(_key(conversation.id.encode("utf-8", "surrogatepass")))
+        if self.sketch is not None:
+            parts.append(self.sketch.values(_said(conversation)))
+        return b"".join(parts)
+
+    def judge(self, signatures: Sequence[Path]) -> list[Mapping[int, Verdict]]:
+        files = SignatureFiles(signatures, self.signature_bytes)
+        first, reasons = self._same_keys(files)
+        if self.sketch is not None:
+            _join_near(files, self.keys_bytes, self.threshold, first, reasons)
+        return _verdicts(files, first, reasons)
+
+    def _same_keys(self, files: "SignatureFiles") -> tuple["Indices", dict[int, str]]:
+        """For each record the kept one that it repeats (or itself), and why the others end."""
+        import numpy as np
+
+        first = np.arange(files.num_records)
+        names = ["duplicate"] * self.exact + ["duplicate_id"] * self.ids
+        groups = {name: _groups(files, i * KEY_BYTES) for i, name in enumerate(names)}
+        return first, _keep_first(first, groups)
+
+
+class Sketch:
+    """The MinHash of a text. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        from datasketch import MinHash  # type: ignore[import-untyped]
+
+        self._hashes = WordHashes()
+        # update_batch takes an array at once where hashfunc passes it through.
+        self._minhash = MinHash(NUM_PERM, seed=SEED, scheme="affine32", hashfunc=lambda shingles: shingles)
+
+    def values(self, text: str) -> bytes:
+        """128 little-endian 32-bit values. A text without any word is its own only shingle."""
+        import numpy as np
+
+        hashes = self._hashes.of(words(text) or [text.strip()])
+        shingles = (longest_runs(hashes, SHINGLE_WORDS) >> np.uint64(32)).astype(np.uint32)
+        self._minhash.clear()
+        for start in range(0, len(shingles), SHINGLES_AT_ONCE):
+            self._minhash.update_batch([shingles[start : start + SHINGLES_AT_ONCE]])
+        values: NDArray[np.uint32] = self._minhash.hashvalues
+        return values.astype("<u4").tobytes()
+
+
+class SignatureFiles:
+    """All records' signatures, numbered through over the files; read in pieces, never all in memory."""
+
+    def __init__(self, paths: Sequence[Path], signature_bytes: int) -> None:
+        import numpy as np
+
+        self._paths = paths
+        self._signature_bytes = signature_bytes
+        lengths = [path.stat().st_size // signature_bytes if signature_bytes else 0 for path in paths]
+        self.starts: Indices = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.num_records = int(self.starts[-1])
+
+    def pieces(self) -> Iterator["NDArray[np.uint8]"]:
+        """Each (records, signature_bytes), in order."""
+        import numpy as np
+
+        for path in self._paths:
+            with path.open("rb") as file:
+                while piece := file.read(RECORDS_AT_ONCE * self._signature_bytes):
+                    yield np.frombuffer(piece, np.uint8).reshape(-1, self._signature_bytes)
+
+    def rows(self, records: "Indices", start_byte: int) -> "NDArray[np.uint32]":
+        """The values from `start_byte` on of some records, given in rising order."""
+        import numpy as np
+
+        found = []
+        shards = self.shards_of(records)
+        for shard in np.unique(shards):
+            with self._paths[shard].open("rb") as file:
+                for index in (records[shards == shard] - self.starts[shard]).tolist():
+                    file.seek(index * self._signature_bytes + start_byte)
+                    found.append(file.read(self._signature_bytes - start_byte))
+        return np.frombuffer(b"".join(found), "<u4").reshape(len(records), -1)
+
+    def shards_of(self, records: "Indices") -> "Indices":
+        import numpy as np
+
+        return np.searchsorted(self.starts, records, side="right") - 1
+
+
+def _text_key(conversation: Conversation) -> bytes:
+    return _key(orjson.dumps([[turn.role, " ".join(turn.text.split())] for turn in conversation.turns]))
+
+
+def _key(data: bytes) -> bytes:
+    return blake2b(data, digest_size=KEY_BYTES).digest()
+
+
+def _said(conversation: Conversation) -> str:
+    return "\n".join(turn.text for turn in conversation.turns if turn.role != "system")
+
+
+def _groups(files: SignatureFiles, start_byte: int) -> "Indices":
+    """For each record the number of its group: those with the same key at `start_byte`."""
+    import numpy as np
+
+    if not files.num_records:
+        return np.zeros(0, np.int64)
+    end_byte = start_byte + KEY_BYTES
+    keys = np.concatenate([piece[:, start_byte:end_byte].copy().view("<u8") for piece in files.pieces()])
+    order = np.lexsort((keys[:, 0], keys[:, 1]))
+    ordered = keys[order]
+    begins = np.any(ordered[1:] != ordered[:-1], axis=1)
+    groups = np.empty(len(keys), np.int64)
+    groups[order] = np.concatenate([[0], np.cumsum(begins)])
+    return groups
+
+
+def _keep_first(first: "Indices", groups: Mapping[str, "Indices"]) -> dict[int, str]:
+    """Goes through the records that share a key, in order; writes whom they repeat into `first`."""
+    import numpy as np
+
+    shared = np.zeros(len(first), bool)
+    for numbers in groups.values():
+        shared |= np.bincount(numbers)[numbers] > 1
+    owners: dict[str, dict[int, int]] = {name: {} for name in groups}
+    reasons: dict[int, str] = {}
+    for record in np.flatnonzero(shared).tolist():
+        own = {name: int(numbers[record]) for name, numbers in groups.items()}
+        for name, group in own.items():
+            if group in owners[name]:
+                first[record] = owners[name][group]
+                reasons[record] = name
+                break
+        else:
+            for name, group in own.items():
+                owners[name][group] = record
+    return reasons
+
+
+def _join_near(
+    files: SignatureFiles, start_byte: int, threshold: float, first: "Indices", reasons: dict[int, str]
+) -> None:
+    """Near duplicates among the records that are still kept, written into `first` and `reasons`."""
+    import numpy as np
+
+    kept = np.flatnonzero(first == np.arange(len(first)))
+    clusters = Clusters(first)
+    for keys in _bands(files, start_byte, threshold):
+        _join_band(kept, keys[kept], clusters, lambda a, b: _alike(files, start_byte, threshold, a, b))
+    clusters.flatten()
+    for record in kept[first[kept] != kept].tolist():
+        reasons[record] = "near_duplicate"
+
+
+class Clusters:
+    """Union-find over records, in place: the root of each cluster is its first record."""
+
+    def __init__(self, first: "Indices") -> None:
+        self._first = first
+
+    def root(self, record: int) -> int:
+        while (parent := int(self._first[record])) != record:
+            self._first[record] = self._first[parent]
+            record = parent
+        return record
+
+    def join(self, a: int, b: int) -> None:
+        a, b = self.root(a), self.root(b)
+        self._first[max(a, b)] = min(a, b)
+
+    def flatten(self) -> "Indices":
+        """Every record now points to its root; returns the roots."""
+        while not (self._first[self._first] == self._first).all():
+            self._first[:] = self._first[self._first]
+        return self._first
+
+
+def _bands(files: SignatureFiles, start_byte: int, threshold: float) -> Iterator["NDArray[np.uint64]"]:
+    """For each band of the signatures a key for each record: the same rows, the same key."""
+    import numpy as np
+    from datasketch import MinHashLSH
+
+    plan = MinHashLSH(min(threshold, MAX_BANDING_THRESHOLD), NUM_PERM, weights=MISS_WEIGHTS)
+    factor = np.uint64(0x9E3779B97F4A7C15)
+    for band in range(plan.b):
+        begin = start_byte + 4 * plan.r * band
+        keys = [np.zeros(0, np.uint64)]
+        for piece in files.pieces():
+            key = np.zeros(len(piece), np.uint64)
+            for column in piece[:, begin : begin + 4 * plan.r].copy().view("<u4").T:
+                key = (key ^ column) * factor
+            keys.append(key)
+        yield np.concatenate(keys)
+
+
+def _join_band(kept: "Indices", keys: "NDArray[np.uint64]", clusters: Clusters, alike: "Alike") -> None:
+    """Joins the records of each bucket that are alike, each bucket by its first, then by the first of the rest …"""
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    records, keys = kept[order], keys[order]
+    for _ in range(MAX_REPRESENTATIVES):
+        begins = np.concatenate([[True], keys[1:] != keys[:-1]])
+        others = ~begins
+        if not others.any():
+            return
+        representatives = records[begins][np.cumsum(begins) - 1][others]
+        records, keys = records[others], keys[others]
+        left = _join_pairs(representatives, records, clusters, alike)
+        records, keys = records[left], keys[left]
+
+
+def _join_pairs(a: "Indices", b: "Indices", clusters: Clusters, alike: "Alike") -> "NDArray[np.bool_]":
+    """Joins each pair that is alike; returns which are not. Pairs of one cluster need no comparison."""
+    import numpy as np
+
+    roots = clusters.flatten()
+    apart = np.flatnonzero(roots[a] != roots[b])
+    left = np.zeros(len(a), bool)
+    for start in range(0, len(apart), RECORDS_AT_ONCE):
+        some = apart[start : start + RECORDS_AT_ONCE]
+        found = alike(a[some], b[some])
+        left[some[~found]] = True
+        for pair in some[found].tolist():
+            clusters.join(int(a[pair]), int(b[pair]))
+    return left
+
+
+def _alike(files: SignatureFiles, start_byte: int, threshold: float, a: "Indices", b: "Indices") -> "NDArray[np.bool_]":
+    """Whether the share of equal values, which estimates the Jaccard similarity, reaches the threshold."""
+    import numpy as np
+
+    records, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    rows = files.rows(records, start_byte)
+    equal: NDArray[np.int64] = (rows[places[: len(a)]] == rows[places[len(a) :]]).sum(axis=1)
+    return equal >= threshold * NUM_PERM
+
+
+def _verdicts(files: SignatureFiles, first: "Indices", reasons: Mapping[int, str]) -> list[Mapping[int, Verdict]]:
+    """By shard. A record kept instead of another is itself kept: `first` is followed to its end."""
+    import numpy as np
+
+    Clusters(first).flatten()
+    ended = np.array(sorted(reasons), np.int64)
+    shards, twin_shards = files.shards_of(ended), files.shards_of(first[ended])
+    indices, twins = ended - files.starts[shards], first[ended] - files.starts[twin_shards]
+    verdicts: list[dict[int, Verdict]] = [{} for _ in files.starts[1:]]
+    columns = (ended.tolist(), shards.tolist(), indices.tolist(), twin_shards.tolist(), twins.tolist())
+    for record, shard, index, twin_shard, twin in zip(*columns, strict=True):
+        verdicts[shard][index] = Verdict(reasons[record], (twin_shard, twin))
+    return list(verdicts)
