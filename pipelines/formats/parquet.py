@@ -1,0 +1,78 @@
+"""Parquet rows as records, batch by batch. Only `read.py` calls it.
+
+A column that is null in a row is absent from its record. A damaged row group is one stretch; the others are read.
+"""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import orjson
+
+from pipelines.formats.records import MAX_RECORD_BYTES, Found, Parsed, Unreadable
+from services.errors import ConfigurationError
+
+BATCH_ROWS = 128
+
+
+def records(name: str, file: IO[bytes]) -> Iterator[Found]:
+    """Every row, in order. Raises ConfigurationError if the file's end, which describes it, cannot be read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file, buffer_size=1_048_576, pre_buffer=False)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ConfigurationError(f"input {name} is no readable Parquet: {error}") from None
+    row = 1
+    for group in range(table.num_row_groups):
+        done = row
+        num_rows = table.metadata.row_group(group).num_rows
+        try:
+            for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
+                for found in _rows(batch, done):
+                    yield found
+                    done += 1
+        except (pyarrow.ArrowException, OSError) as error:
+            detail = f"rows {done} to {row + num_rows - 1} of row group {group}: {error}"
+            yield Unreadable(done, "damaged", detail)
+        row += num_rows
+
+
+def _rows(batch: Any, first: int) -> Iterator[Found]:
+    try:
+        rows = batch.to_pylist() if batch.nbytes <= MAX_RECORD_BYTES else None
+    except UnicodeDecodeError:
+        rows = None
+    for index in range(batch.num_rows):
+        yield _found(first + index, rows[index]) if rows else _alone(first + index, batch.slice(index, 1))
+
+
+def _alone(row: int, batch: Any) -> Found:
+    """A row by itself: one of its batch is too large or no text."""
+    if batch.nbytes > MAX_RECORD_BYTES:
+        return Unreadable(row, "too_large", f"{batch.nbytes} bytes; a record has at most {MAX_RECORD_BYTES}")
+    try:
+        return _found(row, batch.to_pylist()[0])
+    except UnicodeDecodeError as error:
+        return Unreadable(row, "bad_encoding", f"a text of this row is no UTF-8: {error.reason}")
+
+
+def _found(row: int, values: dict[str, Any]) -> Found:
+    present = {name: value for name, value in values.items() if value is not None}
+    raw = orjson.dumps(present, default=_as_text)
+    value = orjson.loads(raw)
+    if isinstance(value.get("extra"), str) and isinstance(value.get("source"), dict):  # as `write.py` writes it
+        value["extra"] = _extra(value["extra"])
+    return Parsed(row, value, raw)
+
+
+def _extra(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _as_text(value: Any) -> str:
+    """What JSON has no type for: decimals, durations; of bytes (images) only how many."""
+    return f"({len(value)} bytes)" if isinstance(value, bytes) else str(value)

@@ -1,0 +1,79 @@
+"""One input to conversations: any readable format, compression and shape, told by its content.
+
+`pipelines/reading.py` reads a run's inputs with it, steps their evaluation sets, the command what a user looks at. What
+cannot be read is counted and handed to `bad` as a line of the reject file; it never ends the run. Reasons:
+
+    truncated, damaged       the file or a record ends early; a compressed stream, row group cannot be read further
+    bad_json, bad_encoding   no JSON; no UTF-8
+    duplicate_key            a key stands twice in an object
+    not_finite, too_deep     NaN, Infinity or a number beyond them; more nesting than can be written again
+    too_large                over 64 MiB
+    trailing_data            text after the end of the array
+    not_an_object, bad_shape JSON, but no conversation
+
+Kept: half surrogates as U+FFFD, counted as `lone_surrogate` among the changes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from pipelines.conversation import Conversation, Source
+from pipelines.formats import files, json_records, parquet
+from pipelines.formats.records import Found, Unreadable
+from pipelines.formats.shapes import BadRecord, conversation
+from pipelines.ledger import Ledger
+from services.recipe import InputOptions
+
+Bad = Callable[[dict[str, Any]], None]
+
+
+def read(name: str, options: InputOptions, ledger: Ledger, bad: Bad) -> Iterator[Conversation]:
+    """The conversations of a path or URL, in order. Raises ConfigurationError if it cannot be opened."""
+    with files.open_input(name) as file:
+        for position, found in enumerate(_records(name, file)):
+            ledger.counts.records_in += 1
+            made = _conversation(found, options, Source(name, found.line), position)
+            if isinstance(made, Unreadable):
+                ledger.counts.rejected[made.reason] += 1
+                bad(_line(name, made))
+                continue
+            if not isinstance(found, Unreadable) and found.repaired:
+                ledger.changed("lone_surrogate")
+            ledger.counts.records_out += 1
+            yield made
+
+
+def _records(name: str, file: IO[bytes]) -> Iterator[Found]:
+    how = files.compression(name, file)
+    blocks = files.Blocks(files.blocks(file, how))
+    if not blocks.peek().startswith(files.PARQUET):
+        yield from json_records.records(blocks)
+        return
+    file.seek(0)
+    if not how:
+        yield from parquet.records(name, file)
+        return
+    with files.spool(name, file, how) as spooled:
+        yield from parquet.records(name, spooled)
+
+
+def _conversation(found: Found, options: InputOptions, source: Source, position: int) -> Conversation | Unreadable:
+    if isinstance(found, Unreadable):
+        return found
+    try:
+        return conversation(found.value, options.format, source, position)
+    except BadRecord as error:
+        return Unreadable.of(found.line, error.reason, str(error), found.raw)
+
+
+def _line(name: str, found: Unreadable) -> dict[str, Any]:
+    cut = (
+        f"; its first {len(found.raw)} of {found.num_bytes} bytes are kept" if found.num_bytes > len(found.raw) else ""
+    )
+    return {
+        "step": "read",
+        "reason": found.reason,
+        "detail": found.detail + cut,
+        "source": [name, found.line],
+        "raw": found.raw.decode("utf-8", "backslashreplace"),
+    }

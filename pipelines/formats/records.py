@@ -1,0 +1,35 @@
+"""One record as it stands in a file, before its shape is known: read, or why not. Readers make it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+MAX_RECORD_BYTES = 64 * 1_048_576  # a longer one is rejected, so that memory stays bounded
+MAX_RAW_BYTES = 1_048_576  # of a rejected record that go into the reject file
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A JSON value (or Parquet row). `line` (row) counts from 1."""
+
+    line: int
+    value: Any
+    raw: bytes = b""
+    repaired: bool = False  # halves of surrogate pairs became U+FFFD
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stretch of the file that is no record. `raw` is its beginning, at most MAX_RAW_BYTES of `num_bytes`."""
+
+    line: int
+    reason: str
+    detail: str
+    raw: bytes = b""
+    num_bytes: int = 0
+
+    @classmethod
+    def of(cls, line: int, reason: str, detail: str, raw: bytes) -> "Unreadable":
+        return cls(line, reason, detail, raw[:MAX_RAW_BYTES], len(raw))
+
+
+Found = Parsed | Unreadable

@@ -1,0 +1,144 @@
+"""The shapes of training records, each to a Conversation. Only `read.py` calls it.
+
+    sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
+    openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined by a newline)
+    export    the same with a title: what the chat page exports
+    alpaca    {"instruction", "input", "output"}
+
+A record that `write.py` wrote gets its source, origin and extra back. Of a turn only role and text are kept.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pipelines.conversation import Conversation, Source, Turn, digest_id
+from services.protocol import shown
+
+ROLE_NAMES = {
+    "human": "user", "user": "user", "prompter": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
+    "bot": "assistant", "claude": "assistant", "model": "assistant",
+    "system": "system",
+}  # fmt: skip
+ALPACA = ("instruction", "input", "output")
+TURN_LISTS = {"sharegpt": ("conversations", "items"), "openai": ("messages",), "export": ("messages",)}
+NESTED = 16  # a record must still be written when it lies so deep in a line of a report
+
+
+class BadRecord(Exception):
+    """The record is JSON but no conversation. `reason` is a name, the text says where and what."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def conversation(record: Any, shape: str, source: Source, position: int) -> Conversation:
+    """The conversation that `record` holds. `position` from 0 in its file; `shape` as in InputOptions."""
+    if not isinstance(record, dict):
+        raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
+    shape = _shape(record) if shape == "auto" else shape
+    rest = dict(record)
+    turns = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])
+    name = _id(rest)
+    if not name:
+        name = f"alpaca_{position}" if shape == "alpaca" else digest_id(turns)
+    model = rest.pop("model") if isinstance(rest.get("model"), str) else ""
+    if rest.get("model", "") is None:
+        del rest["model"]
+    origin, source, extra = _provenance(rest, source)
+    _check_extra(extra)
+    return Conversation(name, turns, source, origin=origin, model=model, extra=extra)
+
+
+def _kind(value: Any) -> str:
+    return shown(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+def _shape(record: Mapping[str, Any]) -> str:
+    for shape, names in TURN_LISTS.items():
+        if any(isinstance(record.get(name), list) for name in names):
+            return shape
+    if "instruction" in record and "output" in record:
+        return "alpaca"
+    raise BadRecord("bad_shape", f"no known shape of record; its keys: {shown(', '.join(record))}")
+
+
+def _id(rest: dict[str, Any]) -> str:
+    value = rest.pop("id", None)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise BadRecord("bad_shape", f"id is {_kind(value)}; a string or an integer is needed")
+    return "" if value is None else str(value)
+
+
+def _turns(rest: dict[str, Any], names: tuple[str, ...]) -> tuple[Turn, ...]:
+    name = next((name for name in names if name in rest), names[0])
+    if not isinstance(rest.get(name), list):
+        raise BadRecord("bad_shape", f"{name} is {_kind(rest.get(name))}; a list of turns is needed")
+    turns = tuple(_turn(turn, f"{name}[{index}]") for index, turn in enumerate(rest.pop(name)))
+    if isinstance(rest.get("system"), str) and (not turns or turns[0].role != "system"):
+        system = rest.pop("system")
+        return (Turn("system", system), *turns) if system.strip() else turns
+    return turns
+
+
+def _turn(turn: Any, where: str) -> Turn:
+    if not isinstance(turn, dict):
+        raise BadRecord("bad_shape", f"{where} is {_kind(turn)}; an object is needed")
+    role_key = "from" if "from" in turn else "role"
+    text_key = "value" if "value" in turn else "content"
+    role, text = turn.get(role_key), turn.get(text_key)
+    if isinstance(text, list):
+        text = _joined(text, f"{where}.{text_key}")
+    role = _string(role, f"{where}.{role_key}")
+    return Turn(ROLE_NAMES.get(role.strip().lower(), role), _string(text, f"{where}.{text_key}"))
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    """The text of a list of parts. A part that is no text (an image) makes the record one that cannot be kept whole."""
+    texts = []
+    for index, part in enumerate(parts):
+        if not isinstance(part, dict) or part.get("type", "text") != "text":
+            kind = part.get("type") if isinstance(part, dict) else part
+            raise BadRecord("bad_shape", f"{where}[{index}] is {_kind(kind)}; only text parts are read")
+        texts.append(_string(part.get("text"), f"{where}[{index}].text"))
+    return "\n".join(texts)
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadRecord("bad_shape", f"{where} is {_kind(value)}; a string is needed")
+    return value
+
+
+def _alpaca(rest: dict[str, Any]) -> tuple[Turn, ...]:
+    rest.setdefault("input", "")
+    instruction, given, output = (_string(rest.pop(name, None), name) for name in ALPACA)
+    question = f"{instruction}\nInput:\n{given}" if given.strip() else instruction
+    return Turn("user", question), Turn("assistant", output)
+
+
+def _provenance(rest: dict[str, Any], source: Source) -> tuple[str, Source, dict[str, Any]]:
+    """Origin, source and what else there is, as written by us if `source` is our {file, line}, else all of it."""
+    given: Any = rest.get("source")
+    origin, extra = rest.get("origin", ""), rest.get("extra", {})
+    match given:
+        case {"file": str(file), "line": int(line)} if len(given) == 2:
+            if isinstance(extra, dict) and isinstance(origin, str):
+                others = {name: rest[name] for name in rest if name not in ("source", "origin", "extra")}
+                return origin, Source(file, line), {**others, **extra}
+    return "", source, rest
+
+
+def _check_extra(extra: dict[str, Any]) -> None:
+    if not extra:
+        return
+    nested: Any = extra
+    for _ in range(NESTED):
+        nested = [nested]
+    try:
+        orjson.dumps(nested)
+    except TypeError as error:
+        raise BadRecord("too_deep", f"cannot be written as JSON again: {error}") from None
