@@ -57,7 +57,7 @@ class RolesOptions(Options):
     system: Literal["keep", "cut"] = "keep"
     same_role: Literal["merge", "reject"] = Field("reject", description="Two turns of one role in a row.")
     min_turns: int = Field(2, ge=2, description="User and assistant turns.")
-    min_chars: int = Field(16, ge=0, description="Of all turns together.")
+    min_chars: int = Field(16, ge=0, description="Of user and assistant turns together.")
     max_turns: int = Field(0, ge=0, description="Later ones are cut, in pairs; 0: no bound.")
 
 
@@ -90,11 +90,14 @@ class LanguagesOptions(Options):
 
 
 class QualityOptions(Options):
-    """Repetition and other signs that a text teaches nothing. 0 switches a rule off. Code is not judged."""
+    """Repetition and other signs that a text teaches nothing. 0 switches a rule off. Code is not judged.
 
-    max_digit_run: int = Field(0, ge=0, description="The same digit so often in a row, in prose.")
-    max_line_repeats: int = Field(20, ge=0, description="The same non-empty line so often in a row.")
-    max_repeated_share: float = Field(0.5, ge=0, le=1, description="Share of an answer's words in repeated 10-grams.")
+    Digits are looked for in every turn, the rest in answers.
+    """
+
+    max_digit_run: int = Field(0, ge=0, description="More of one digit in a row, in prose, end the record.")
+    max_line_repeats: int = Field(20, ge=0, description="More of one line in a row, blank lines aside.")
+    max_repeated_share: float = Field(0.5, ge=0, le=1, description="Share of words in repeated 10-grams.")
     min_answer_chars: int = Field(1, ge=0, description="Of every assistant turn.")
     list_numbering: Literal["keep", "reject"] = Field("keep", description="A numbered list with each item numbered 1.")
 

@@ -1,0 +1,116 @@
+"""Keeps or skips conversations by their language, which lingua detects offline from a sample of their prose.
+
+The detector (all 75 languages; low accuracy mode is enough for samples of some hundred characters) is loaded by the
+first conversation that needs it, once per process. It works in the calling thread alone, about 1 ms per 100 characters;
+so text in which English function words abound, most of the data there is, is known to be English without it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from pipelines.conversation import Conversation
+from pipelines.ledger import Ledger
+from pipelines.prose import prose
+from pipelines.steps import Step
+from services.errors import ConfigurationError
+from services.recipe import LanguagesOptions
+
+MAX_SAMPLE_CHARS = 480
+MAX_TURN_CHARS = 160  # so that a sample is of three turns at least, if there are so many
+MAX_READ_CHARS = 1200  # of a turn, code and all
+MIN_LETTERS = 20  # "hello" could be Sotho
+MIN_LETTERS_NOT_LATIN = 3  # their script tells much more
+
+UNKNOWN = "unknown"
+
+# About half of the words of running English, and of no other language.
+FUNCTION_WORDS = """
+the of and to in is you that it he was for on are as with his they i at be this have from or had by but what some we can
+out other were all there when your how an which do their if will about would so these her
+"""
+ENGLISH = frozenset(FUNCTION_WORDS.split())
+MIN_ENGLISH_WORDS = 20
+MIN_ENGLISH_SHARE = 0.28
+MIN_ENGLISH_KINDS = 6
+
+_NO_LETTERS = re.compile(r"[\W\d_]+")
+_NOT_LATIN = re.compile("[^\u0000-\u024f\u1e00-\u1eff]")
+
+
+def build(options: LanguagesOptions) -> Step:
+    _check(options)
+
+    def reason_against(language: str) -> str:
+        if language == UNKNOWN:
+            return "unknown_language" if options.unknown == "reject" else ""
+        wanted = language in options.keep if options.keep else language not in options.skip
+        return "" if wanted else "language"
+
+    def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
+        for conversation in conversations:
+            language = language_of(conversation)
+            ledger.changed(f"language:{language}")
+            known = replace(conversation, extra={**conversation.extra, "language": language})
+            if reason := reason_against(language):
+                ledger.reject(known, reason, language)
+            else:
+                yield known
+
+    return step
+
+
+def language_of(conversation: Conversation) -> str:
+    """The ISO 639-1 code of its language, or `unknown`."""
+    sample = _sample(conversation)
+    letters = _NO_LETTERS.sub("", sample)
+    if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
+        return UNKNOWN
+    return "en" if _is_plainly_english(sample) else _detector()(sample)
+
+
+def _is_plainly_english(text: str) -> bool:
+    words = text.lower().split()
+    english = [word for word in words if word in ENGLISH]
+    if len(words) < MIN_ENGLISH_WORDS or len(english) < MIN_ENGLISH_SHARE * len(words):
+        return False
+    return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
+
+
+def _sample(conversation: Conversation) -> str:
+    """Prose from the beginning of each turn, about MAX_SAMPLE_CHARS of all."""
+    pieces, num_chars = [], 0
+    for turn in conversation.turns:
+        if turn.role != "system" and num_chars < MAX_SAMPLE_CHARS:
+            piece = " ".join(prose(turn.text[:MAX_READ_CHARS], " ").split())[:MAX_TURN_CHARS]
+            pieces.append(piece)
+            num_chars += len(piece)
+    return "\n".join(pieces)
+
+
+@cache
+def _detector() -> Callable[[str], str]:
+    from lingua import LanguageDetectorBuilder
+
+    detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
+
+    def detect(text: str) -> str:
+        language = detector.detect_language_of(text)
+        return _code(language) if language else UNKNOWN
+
+    return detect
+
+
+def _check(options: LanguagesOptions) -> None:
+    from lingua import Language
+
+    known = {_code(language) for language in Language.all()}
+    if wrong := sorted({*options.keep, *options.skip} - known):
+        raise ConfigurationError(f"languages: {', '.join(wrong)} cannot be detected; known: {', '.join(sorted(known))}")
+
+
+def _code(language: Any) -> str:
+    name: str = language.iso_code_639_1.name
+    return name.lower()

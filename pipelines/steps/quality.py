@@ -1,0 +1,134 @@
+"""Ends records whose text teaches nothing: repetition, answers of no length, lists in which every item is number 1.
+
+Only prose is judged (see `pipelines/prose.py`): code repeats itself for good reasons. Runs of digits are looked for in
+every turn, the rest in what the assistant says.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+from pipelines.conversation import Conversation
+from pipelines.ledger import Ledger
+from pipelines.prose import prose
+from pipelines.steps import Step
+from services.recipe import QualityOptions
+
+NGRAM = 10  # words
+SHOWN_CHARS = 80  # of a line, in the reject file
+
+Rule = Callable[[str], str | None]  # a text → what is wrong with it, or None
+
+
+def build(options: QualityOptions) -> Step:
+    find = _finder(options)
+
+    def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
+        for conversation in conversations:
+            if (wrong := find(conversation)) is None:
+                yield conversation
+            else:
+                ledger.reject(conversation, *wrong)
+
+    return step
+
+
+def _finder(options: QualityOptions) -> Callable[[Conversation], tuple[str, str] | None]:
+    """A conversation → (reason, detail) of the first rule that it breaks."""
+    of_any, of_answers = _rules(options)
+
+    def find(conversation: Conversation) -> tuple[str, str] | None:
+        for turn in conversation.turns:
+            answers = turn.role == "assistant"
+            if answers and len(turn.text.strip()) < options.min_answer_chars:
+                return "short_answer", f"{len(turn.text.strip())} characters"
+            rules = [*of_any, *of_answers] if answers else of_any
+            text = prose(turn.text) if rules else ""
+            for reason, rule in rules:
+                if (detail := rule(text)) is not None:
+                    return reason, detail
+        return None
+
+    return find
+
+
+def _rules(options: QualityOptions) -> tuple[list[tuple[str, Rule]], list[tuple[str, Rule]]]:
+    """The rules that are on: for every turn, and for answers."""
+    of_any: list[tuple[str, Rule]] = []
+    of_answers: list[tuple[str, Rule]] = []
+    if options.max_digit_run:
+        runs = [digit * (options.max_digit_run + 1) for digit in "0123456789"]
+        of_any.append(("digit_run", lambda text: next((run for run in runs if run in text), None)))
+    if options.max_line_repeats:
+        of_answers.append(("repeated_lines", lambda text: _repeated_line(text, options.max_line_repeats)))
+    if options.max_repeated_share:
+        of_answers.append(("repeated_words", lambda text: _over_repeated(text, options.max_repeated_share)))
+    if options.list_numbering == "reject":
+        of_answers.append(("list_numbering", _wrongly_numbered))
+    return of_any, of_answers
+
+
+def _repeated_line(text: str, at_most: int) -> str | None:
+    """The line that stands more often in a row than it may; blank lines between do not count."""
+    if text.count("\n") < at_most:
+        return None
+    last, times = "", 0
+    for line in text.split("\n"):
+        if not (line := line.strip()):
+            continue
+        times = times + 1 if line == last else 1
+        last = line
+        if times > at_most:
+            return line[:SHOWN_CHARS]
+    return None
+
+
+def _over_repeated(text: str, at_most: float) -> str | None:
+    share = repeated_share(text.split())
+    return f"{share:.2f}" if share > at_most else None
+
+
+def repeated_share(words: list[str]) -> float:
+    """Share of the words that stand in a 10-gram which occurs more than once."""
+    if len(words) <= NGRAM:
+        return 0.0
+    joined = " ".join(words) + " "
+    starts = list(accumulate((len(word) + 1 for word in words), initial=0))
+    grams = [joined[start:end] for start, end in zip(starts, starts[NGRAM:], strict=False)]
+    if len(set(grams)) == len(grams):
+        return 0.0
+    times = Counter(grams)
+    covered, done = 0, 0
+    for index, gram in enumerate(grams):
+        if times[gram] > 1:
+            covered += index + NGRAM - max(index, done)
+            done = index + NGRAM
+    return covered / len(words)
+
+
+def _wrongly_numbered(text: str) -> str | None:
+    """The second of two items number 1 that follow each other in one list; a list that begins anew is another list.
+
+    A list goes on over blank lines and whatever is indented deeper than its items; any other line ends it.
+    """
+    if text.count("1.") + text.count("1)") < 2:
+        return None
+    items: dict[int, str] = {}  # indentation of each list that is open → its last item's marker
+    for line in text.split("\n"):
+        content = line.lstrip()
+        if not content:
+            continue
+        indent = len(line) - len(content)
+        marker = _item_marker(content)
+        if marker in ("1.", "1)") and items.get(indent) == marker:
+            return line[:SHOWN_CHARS]
+        items = {deep: last for deep, last in items.items() if deep < indent}
+        if marker:
+            items[indent] = marker
+    return None
+
+
+def _item_marker(content: str) -> str:
+    """`3.` or `3)` at the beginning of a list's item, or nothing."""
+    marker = content.split(maxsplit=1)[0]
+    return marker if marker[-1] in ".)" and marker[:-1].isdecimal() and len(marker) < len(content.rstrip()) else ""

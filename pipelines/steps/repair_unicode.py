@@ -1,0 +1,109 @@
+"""Repairs what broke on the way and nothing else: mojibake, surrogates, line ends; control characters are removed.
+
+Quotes, ligatures, widths and HTML entities stay as they were written. ftfy, which knows mojibake, reads about 1 MB/s:
+it is asked only about lines in which its own test for mojibake could succeed, and those are rare.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from pipelines.conversation import Conversation, Turn
+from pipelines.ledger import Ledger
+from pipelines.steps import Step
+from services.recipe import RepairUnicodeOptions
+
+_ESCAPES = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)"
+)  # of terminals: colours, titles
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# C0 and C1 without tab and newline, and the invisible ones that Unicode itself withdrew; U+FEFF is a byte order mark.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffb]")
+_ASCII_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+
+# Every pattern of ftfy's test needs one character of _ALONE, or two of _ANY in a row that are not both Greek or
+# Cyrillic letters. A test compares with ftfy.
+_ANY = "\x80-\u04ff\u2000-\u25ff\uf8ff\ufb01\ufb02\ufffd"
+_LETTERS = "\u0386-\u03ce\u0410-\u044f"
+_NOT_LETTERS = "\x80-\u0385\u03cf-\u040f\u0450-\u04ff\u2000-\u25ff\uf8ff\ufb01\ufb02\ufffd"
+_ALONE = "\x80-\x9fŒœÃÂЂ"
+MAY_BE_MOJIBAKE = re.compile(
+    f"[{_ANY}](?:(?<=[{_ALONE}])|(?<=[{_NOT_LETTERS}])[{_ANY}]|(?<=[{_LETTERS}])[{_NOT_LETTERS}])"
+)
+
+Repair = Callable[[str], str]
+
+
+def build(options: RepairUnicodeOptions) -> Step:
+    repairs = dict(_REPAIRS)
+    if options.normalization == "NFC":
+        repairs["normalization"] = lambda text: unicodedata.normalize("NFC", text)
+
+    def repaired(turn: Turn, ledger: Ledger) -> Turn:
+        text = turn.text
+        if text.isascii() and not _ASCII_CONTROLS.search(text):
+            return turn
+        for kind, repair in repairs.items():
+            if (new := repair(text)) != text:
+                ledger.changed(kind)
+                text = new
+        return turn if text is turn.text else Turn(turn.role, text)
+
+    def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
+        for conversation in conversations:
+            turns = [repaired(turn, ledger) for turn in conversation.turns]
+            changed = any(new is not old for new, old in zip(turns, conversation.turns, strict=True))
+            yield conversation.with_turns(turns) if changed else conversation
+
+    return step
+
+
+def _with_plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _without_surrogates(text: str) -> str:
+    """Pairs become the character that they spell; a single one becomes U+FFFD."""
+    if not _SURROGATES.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _without_mojibake(text: str) -> str:
+    if not MAY_BE_MOJIBAKE.search(text):
+        return text
+    fix = _mojibake_fixer()
+    return "\n".join(fix(line) if MAY_BE_MOJIBAKE.search(line) else line for line in text.split("\n"))
+
+
+@cache
+def _mojibake_fixer() -> Repair:
+    import ftfy
+
+    config = ftfy.TextFixerConfig(
+        unescape_html=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        normalization=None,
+    )
+    return lambda line: ftfy.fix_encoding(line, config)
+
+
+def _without_escapes(text: str) -> str:
+    return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROLS.sub("", text)
+
+
+_REPAIRS: dict[str, Repair] = {  # in this order, each counted under its name
+    "line_ends": _with_plain_line_ends,
+    "surrogates": _without_surrogates,
+    "mojibake": _without_mojibake,
+    "terminal_escapes": _without_escapes,
+    "control_characters": _without_controls,
+}

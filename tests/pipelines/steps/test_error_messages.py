@@ -1,0 +1,74 @@
+"""Messages of the service go, answers about errors stay."""
+
+import pytest
+
+from pipelines.steps.error_messages import build
+from services.recipe import ErrorMessagesOptions
+from tests.pipelines.steps.local import Ran, answered, assert_sums_match, talk
+
+STEP = build(ErrorMessagesOptions())
+
+MESSAGES = [
+    "Too many requests in 1 hour. Try again later.",
+    "!Too many requests in 1 hour. Try again later.",
+    "network error",
+    "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**",
+    "An error occurred.",
+    "An error occurred. If this issue persists please contact us through our help center at help.openai.com.",
+    "An error occurred. Either the engine you requested does not exist or there was another issue.",
+    "Something went wrong. If this issue persists please contact us.",
+    "Something went wrong, please try reloading the conversation.",
+    "Our systems are a bit busy at the moment, please take a break and try again soon.",
+    "Hmm...something seems to have gone wrong. Maybe try me again in a little bit.",
+    "The server had an error while processing your request. Sorry about that!",
+    "Error in message stream",
+    "You’ve reached the current usage cap for GPT-4. Please try again after 3:05 PM.",
+    "⚠️ Internal server error\n",
+]
+
+ANSWERS = [
+    "An error occurred because the list is empty; check `len(items)` first.",
+    "Network errors have many causes. Here is how to find yours.",
+    "Something went wrong in the third line: the bracket is never closed.",
+    "Internal server error (500) means that the server met a condition it did not expect.",
+    "Rate limit exceeded is what the API answers with status 429.",
+    "The message `Too many requests in 1 hour` is sent by the service.",
+    "Too many requests in 1 hour. " + "Here is how a token bucket works. " * 12,
+    "",
+]
+
+
+@pytest.mark.parametrize("text", MESSAGES)
+def test_a_message_of_the_service_is_no_answer(text: str) -> None:
+    result = Ran(STEP, answered(text))
+    assert not result.kept
+    assert result.lines[0]["reason"] == "error_message"
+    assert result.lines[0]["detail"]
+    assert_sums_match(result)
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_an_answer_that_talks_about_an_error_survives(text: str) -> None:
+    assert Ran(STEP, answered(text)).kept
+
+
+def test_what_a_person_says_is_not_searched() -> None:
+    assert Ran(STEP, talk("u:network error", "a:Tell me more.")).kept
+
+
+def test_the_pair_and_what_follows_is_cut() -> None:
+    given = talk("u:1", "a:one", "u:2", "u:2!", "a:network error", "u:3", "a:three")
+    result = Ran(STEP, given)
+    assert result.texts == ["1", "one"]
+    assert (result.lines[0]["turns"], result.lines[0]["detail"]) == ([2, 3, 4, 5, 6], "network error")
+    assert_sums_match(result)
+
+
+def test_the_whole_record_can_be_rejected() -> None:
+    result = Ran(build(ErrorMessagesOptions(then="reject")), talk("u:1", "a:one", "u:2", "a:network error"))
+    assert result.counts.turns_rejected == 4
+
+
+def test_further_beginnings_can_be_named() -> None:
+    step = build(ErrorMessagesOptions(starts=("Guthaben aufgebraucht",)))
+    assert Ran(step, answered("guthaben aufgebraucht, bitte warten")).reason[0] == "error_message"

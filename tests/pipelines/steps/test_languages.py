@@ -1,0 +1,83 @@
+"""Languages by prose, offline."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.steps.languages import build, language_of
+from services.errors import ConfigurationError
+from services.recipe import LanguagesOptions
+from tests.pipelines.steps.local import Ran, talk
+
+CODE = "```python\n# returns all of the items that are in the list\ndef f(items):\n    return [x for x in items]\n```"
+TALKS = {
+    "en": talk(
+        "u:How do I write a letter to my landlord about the broken heating?",
+        "a:You should describe the problem, say when it began, and ask for a date by which it will be repaired.",
+    ),
+    "de": talk(
+        "u:Wie koche ich Kartoffeln?", "a:Die Kartoffeln werden gewaschen und etwa zwanzig Minuten gekocht.\n" + CODE
+    ),
+    "ko": talk("u:안녕하세요", "a:안녕하세요! 무엇을 도와드릴까요?"),
+    "ja": talk("u:日本の首都はどこですか", "a:東京です。"),
+    "zh": talk("u:你好", "a:你好！有什么可以帮助你的吗？"),
+    "fr": talk("u:Bonjour, comment ça va ?", "a:Très bien, merci. Que puis-je faire pour vous aujourd'hui ?"),
+    "es": talk("u:¿Cuál es la capital de Perú?", "a:La capital de Perú es Lima, a orillas del océano Pacífico."),
+    "ru": talk("u:Как дела?", "a:Спасибо, хорошо. Чем я могу помочь?"),
+    "nl": talk("u:Hoe laat is het in Tokio?", "a:Het is daar acht uur later dan hier, dus het is al avond in de stad."),
+}
+
+
+@pytest.mark.parametrize("code", TALKS)
+def test_a_language_is_detected_from_prose(code: str) -> None:
+    assert language_of(TALKS[code]) == code
+
+
+def test_code_has_no_language() -> None:
+    assert language_of(talk("u:" + CODE, "a:" + CODE)) == "unknown"
+    assert language_of(talk("u:hi", "a:hello")) == "unknown"
+
+
+def test_english_in_another_conversation_is_not_enough() -> None:
+    said = "u:Translate this into German: the cat is on the table, and it is in the way of the dog that I have."
+    answer = "a:" + "Die Katze liegt auf dem Tisch und steht dem Hund im Weg, den ich seit Jahren besitze. " * 3
+    assert language_of(talk(said, answer, "u:Danke schön, das war sehr hilfreich für mich.", answer)) == "de"
+
+
+def test_a_language_is_skipped_and_the_others_are_counted() -> None:
+    """FastChat's recipe skips Korean."""
+    result = Ran(build(LanguagesOptions(skip=("ko",))), *TALKS.values())
+    assert result.reason == ("language", "ko")
+    assert [kept.extra["language"] for kept in result.kept] == [code for code in TALKS if code != "ko"]
+    assert result.counts.changed == {f"language:{code}": 1 for code in TALKS}
+
+
+def test_only_the_languages_named_are_kept() -> None:
+    result = Ran(
+        build(LanguagesOptions(keep=("en", "de"), unknown="reject")), *TALKS.values(), talk("u:" + CODE, "a:" + CODE)
+    )
+    assert [kept.extra["language"] for kept in result.kept] == ["en", "de"]
+    assert result.counts.rejected == {"language": len(TALKS) - 2, "unknown_language": 1}
+
+
+def test_what_the_record_held_besides_stays() -> None:
+    given = talk("u:안녕하세요", "a:안녕하세요!", extra={"tags": ["x"]})
+    [kept] = Ran(build(LanguagesOptions(skip=("de",))), given).kept
+    assert kept.extra == {"tags": ["x"], "language": "ko"}
+    assert given.extra == {"tags": ["x"]}
+
+
+def test_a_code_that_cannot_be_detected_is_refused_with_those_that_can() -> None:
+    with pytest.raises(ConfigurationError, match=r"languages: xx cannot be detected; known: af, ar"):
+        build(LanguagesOptions(keep=("xx",)))
+
+
+def test_building_the_step_loads_no_detector() -> None:
+    """A process that forks workers must not hold it."""
+    program = (
+        "from pipelines.steps import languages; from services.recipe import LanguagesOptions;"
+        "languages.build(LanguagesOptions(skip=('ko',))); print(languages._detector.cache_info().currsize)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout == "0\n"

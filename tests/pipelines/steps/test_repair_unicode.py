@@ -1,0 +1,85 @@
+"""What is broken is repaired; what is only unusual stays."""
+
+import pytest
+from ftfy.badness import is_bad
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.steps.repair_unicode import MAY_BE_MOJIBAKE, build
+from services.recipe import RepairUnicodeOptions
+from tests.pipelines.steps.local import Ran, answered, talk
+
+STEP = build(RepairUnicodeOptions())
+
+BROKEN = [
+    ("schÃ¶ne GrÃ¼ÃŸe", "schöne Grüße", {"mojibake"}),
+    ("donâ€™t", "don’t", {"mojibake"}),
+    ("æ—¥æœ¬èªž", "日本語", {"mojibake"}),
+    ("ÐŸÑ€Ð¸Ð²ÐµÑ‚", "Привет", {"mojibake"}),
+    ("fine\ncafÃ©\nfine", "fine\ncafé\nfine", {"mojibake"}),
+    ("a\r\nb\rc\n", "a\nb\nc\n", {"line_ends"}),
+    ("a\x00b\x08\x7f\x0c", "ab", {"control_characters"}),
+    ("\ufeffa", "a", {"control_characters"}),
+    ("\x1b[31mred\x1b[0m \x1b]0;title\x07x", "red x", {"terminal_escapes"}),
+    ("\ud83d\ude00 \ud83d.", "😀 \ufffd.", {"surrogates"}),
+]
+
+KEPT = [
+    "“curled” ‘quotes’ — and … dots",
+    "ﬁne ligatures, Ｗｉｄｔｈ, ½, ①, ﾊﾝｶｸ",
+    "&lt;b&gt; &amp; &eacute;",
+    "a\u2028b\u2029c\x85".replace("\x85", ""),
+    "tabs\tand\n\n\nblank lines\n",
+    "e\u0301 stays decomposed",
+    "zero\u200dwidth 👩\u200d💻 नमस्\u200dते",
+    "Ça va? À la carte. Œuvre. ÂGE. Ünïcödé",
+    "Приве́т, καλημέρα, שלום, こんにちは, 你好，世界",
+    "│ box ├── drawing └── tree",
+    "price: 5 £, 5 €, §12, 50 µm ± 2 °C",
+]
+
+
+@pytest.mark.parametrize(("text", "repaired", "kinds"), BROKEN)
+def test_what_is_broken_is_repaired_and_counted_by_kind(text: str, repaired: str, kinds: set[str]) -> None:
+    result = Ran(STEP, answered(text))
+    assert result.texts[1] == repaired
+    assert set(result.counts.changed) == kinds
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_what_is_only_unusual_stays(text: str) -> None:
+    given = answered(text)
+    [kept] = Ran(STEP, given).kept
+    assert kept is given
+
+
+def test_code_survives_byte_for_byte() -> None:
+    code = '```c\nprintf("%s\\x00", L"“ﬁ”");  // caf\u00e9 &amp;\n\n\n\tx = a  <  b;   \n```'
+    [kept] = Ran(STEP, talk("u:" + code, "a:" + code)).kept
+    assert [turn.text for turn in kept.turns] == [code, code]
+
+
+def test_mojibake_in_code_is_repaired_and_the_code_around_it_kept() -> None:
+    assert Ran(STEP, answered('```\ns = "cafÃ©"\n\n\n    x  = “1”\n```')).texts[1] == (
+        '```\ns = "café"\n\n\n    x  = “1”\n```'
+    )
+
+
+def test_composition_is_normalized_only_if_asked() -> None:
+    step = build(RepairUnicodeOptions(normalization="NFC"))
+    assert Ran(step, answered("cafe\u0301")).texts[1] == "café"
+
+
+MENTIONED = st.characters(max_codepoint=0x4FF) | st.characters(min_codepoint=0x2000, max_codepoint=0x25FF)
+
+
+@given(st.text(st.sampled_from("ГўВЂ™€ÂÃ œŒa°×²√±‚Äìвβ¡") | MENTIONED | st.characters(), max_size=8))
+def test_ftfy_is_asked_whenever_its_own_test_could_succeed(text: str) -> None:
+    assert MAY_BE_MOJIBAKE.search(text) or not is_bad(text)
+
+
+@given(st.text(max_size=30))
+def test_a_repair_leaves_nothing_to_repair(text: str) -> None:
+    [once] = Ran(STEP, answered(text)).kept
+    [twice] = Ran(STEP, once).kept
+    assert twice is once
