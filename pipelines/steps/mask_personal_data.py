@@ -41,8 +41,9 @@ def build(options: MaskPersonalDataOptions) -> Step:
 
 # --- keys ---
 
-_KEY_SIGNS = re.compile(
-    "AKIA|ASIA|sk-[A-Za-z0-9]|gh[pousr]_|github_pat_|xox[abeprs]-|AIza|glpat-|hf_|npm_|[rs]k_live_|eyJ|-----BEGIN "
+_KEY_SIGNS = (
+    *("AKIA", "ASIA", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "AIza", "glpat-"),
+    *("hf_", "npm_", "k_live_", "eyJ", "PRIVATE KEY-----"),
 )
 _KEY = re.compile(
     r"""-----BEGIN\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----[^-]{16,8192}-----END\ [A-Z ]{11,40}-----
@@ -63,7 +64,7 @@ _KEY = re.compile(
 
 
 def _mask_keys(text: str) -> str:
-    return _KEY.sub("[KEY]", text) if _KEY_SIGNS.search(text) else text
+    return _KEY.sub("[KEY]", text) if any(sign in text for sign in _KEY_SIGNS) else text
 
 
 # --- email ---

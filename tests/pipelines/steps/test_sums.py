@@ -1,7 +1,7 @@
 """Of any input, every record and every turn is accounted for, by each local step and by all of them in a row."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.conversation import Conversation, Source, Turn, dump, load
@@ -45,9 +45,26 @@ STEPS: dict[str, Step] = {
 }
 
 PIECES = st.sampled_from(
-    ["", " ", "\n", "Network error", "an error", "```\n", "`", "$x$", "1. one\n", "a\r\n", "cafÃ©", "\x00", "\u200b", "안녕하세요",
-     "x@y.de", "8.8.8.8", "+49 30 1234567", "4111111111111111", "https://a.b/c", "777", "ﬁ", "the house of the man is on it"]
-)  # fmt: skip
+    [
+        *[
+            "",
+            " ",
+            "\n",
+            "Network error",
+            "an error",
+            "```\n",
+            "`",
+            "$x$",
+            "1. one\n",
+            "a\r\n",
+            "cafÃ©",
+            "\x00",
+            "\u200b",
+        ],
+        *["777", "안녕하세요", "x@y.de", "8.8.8.8", "+49 30 1234567", "4111111111111111", "https://a.b/c", "ﬁ"],
+        "the man of the house",
+    ]
+)
 TEXTS = st.lists(PIECES | st.text(max_size=6), max_size=6).map("".join)
 ROLES = st.sampled_from(["user", "assistant"] * 4 + ["system", "tool", "", "User"])
 CONVERSATIONS = st.builds(
@@ -61,6 +78,7 @@ CONVERSATIONS = st.builds(
 
 
 @pytest.mark.parametrize("name", STEPS)
+@settings(deadline=None)  # the first use of a step loads what it needs
 @given(st.lists(CONVERSATIONS, max_size=5))
 def test_every_record_and_turn_is_accounted_for(name: str, given_: list[Conversation]) -> None:
     result = Ran(STEPS[name], *given_)
@@ -73,6 +91,7 @@ def test_every_record_and_turn_is_accounted_for(name: str, given_: list[Conversa
 
 
 @pytest.mark.parametrize("name", STEPS)
+@settings(deadline=None)  # the first use of a step loads what it needs
 @given(st.lists(CONVERSATIONS, max_size=4))
 def test_a_record_s_fate_is_its_own(name: str, given_: list[Conversation]) -> None:
     """The same alone as among others, and the same the second time."""
@@ -82,6 +101,7 @@ def test_a_record_s_fate_is_its_own(name: str, given_: list[Conversation]) -> No
     assert together.lines == [line for one in alone for line in one.lines]
 
 
+@settings(deadline=None)
 @given(st.lists(CONVERSATIONS, max_size=4))
 def test_of_all_steps_in_a_row_the_sums_match_and_conversations_remain(given_: list[Conversation]) -> None:
     kept = given_
