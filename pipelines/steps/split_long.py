@@ -213,6 +213,7 @@ def _breaks_character(text: str, end: int) -> bool:
 
 def _ended(text: str, marker: str) -> str:
     """`text` with the marker after it; a code block that is open is closed first."""
+    text = text.rstrip()
     fence = _open_fence(text)
     return f"{text}\n{fence}\n{marker.lstrip()}" if fence else text + marker
 
