@@ -20,6 +20,7 @@ from services.errors import ConfigurationError, TemplateError
 from services.gguf_metadata import read_gguf_metadata
 from services.protocol import Message
 from services.templates import choose_template, named_template
+from services.token_count import LLAMA3_SPLIT, TokenCounter, parts_of
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
@@ -40,10 +41,6 @@ _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is
 
 # How llama.cpp names pre-tokenizers that split more than GPT-2's does; `transformers` ignores the name.
 _GPT2_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
 _LLAMA3_LIKE = frozenset({"llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"})
 
 
@@ -56,6 +53,8 @@ class ChatTokenizer:
         """`tokenizer` is a fast tokenizer of `transformers`; `template` a name of `services.templates` or empty."""
         self._tokenizer = tokenizer
         self._backend: Tokenizer = tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # a tokenizer.json may bring both: then a long text is cut without a word
+        self._backend.no_padding()
         name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
         chosen = named_template(name) if name else None
         self._jinja: str | None = chosen.jinja if chosen else None
@@ -63,21 +62,39 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
+        self._counter = TokenCounter(self._backend, self._continuing)
 
     def decoder(self) -> "Tokenizer":
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
         return self._backend
 
+    def special_tokens(self) -> frozenset[str]:
+        """The texts that this tokenizer reads as special tokens."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
+        return self._encode(self._pieces(messages, ask=True))
+
+    def render_whole(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation as it is trained: with its last answer, asking for nothing. Raises TemplateError."""
+        return self._encode(self._pieces(messages, ask=False))
+
+    def count_whole(self, messages: Sequence[Message]) -> int:
+        """`len(render_whole(messages))`, faster. Raises TemplateError."""
+        return self._counter.count(self._pieces(messages, ask=False))
+
+    def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
+        """The rendered text, cut inside every special token that a message spells."""
         mark = _unused_character(messages)
         turns = [{"role": m.role, "content": self._defused(m.content, mark)} for m in messages]
-        return self._encode(self._template(turns), mark)
+        return self._template(turns, ask).split(mark)
 
-    def _template(self, turns: list[dict[str, str]]) -> str:
+    def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=True
+                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
@@ -90,12 +107,12 @@ class ChatTokenizer:
         cuts = [0, *(match.start() + 1 for match in self._special.finditer(content)), len(content)]
         return mark.join(content[start:end] for start, end in pairwise(cuts))
 
-    def _encode(self, text: str, mark: str) -> list[int]:
-        """Token ids of `text`, cut at the marks. The template spells the beginning-of-text token, so none is added."""
-        first, *others = text.split(mark)
+    def _encode(self, pieces: Sequence[str]) -> list[int]:
+        """Token ids of a text in pieces. The template spells the beginning-of-text token, so none is added."""
+        first, *others = pieces
         ids = list(self._backend.encode(first, add_special_tokens=False).ids)
-        for encoding in self._continuing.encode_batch(others, add_special_tokens=False):
-            ids += encoding.ids
+        for other in others:
+            ids += self._continuing.encode(other, add_special_tokens=False).ids
         return ids
 
     def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:
@@ -181,7 +198,7 @@ def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
     if pre in _GPT2_WITH_DIGITS:
         pieces = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     elif pre in _LLAMA3_LIKE:
-        split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
+        split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated")
         pieces = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     if pieces:
         backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
@@ -207,21 +224,11 @@ def _without_prefix(backend: "Tokenizer") -> "Tokenizer":
     from tokenizers import Tokenizer
 
     spec = json.loads(backend.to_str())
-    for part in _parts(spec.get("pre_tokenizer")):
+    for part in parts_of(spec.get("pre_tokenizer")):
         if part["type"] == "Metaspace":
             part["prepend_scheme"] = "never"
         if "add_prefix_space" in part:
             part["add_prefix_space"] = False
-    kept = [part for part in _parts(spec.get("normalizer")) if part["type"] != "Prepend"]
+    kept = [part for part in parts_of(spec.get("normalizer")) if part["type"] != "Prepend"]
     spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
     return Tokenizer.from_str(json.dumps(spec))
-
-
-def _parts(component: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The members of a serialised pre-tokenizer or normalizer, be it a sequence, a single one or absent."""
-    if component is None:
-        return []
-    if component["type"] == "Sequence":
-        members = component.get("pretokenizers") or component.get("normalizers") or []
-        return [part for member in members for part in _parts(member)]
-    return [component]
