@@ -10,7 +10,7 @@ conversion: a token of private-use characters that occur nowhere in the turn sta
     the counter    an element whose whole text is `N / M` (1 <= N <= M, M >= 2) and that either stands beside a button
                    or is a `p`, `div` or `span` before which the turn has no text, and after which it has some.
                    `<p>2 / 3 cups of flour</p>` is no counter, nor is `2 / 2` without an element, nor a whole turn
-    the page       buttons, other controls, scripts, styles, frames, drawings: removed by their elements
+    the page       buttons, other controls, scripts, styles, frames, drawings, what is hidden: removed by their elements
     links          only schemes that carry no code; what would end a markdown destination early is percent-encoded
 """
 
@@ -25,6 +25,9 @@ UNWANTED = ("script", "style", "iframe", "frame", "object", "embed", "applet", "
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
 NESTED_BLOCKS = ", ".join(
     f"{outer} {inner}" for outer in ("li", "blockquote") for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6")
+)
+HIDDEN = ", ".join(
+    ("[hidden]", *(f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")))
 )
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
@@ -114,11 +117,10 @@ class Prepared:
 
 def prepare(html: str) -> Prepared:
     """Parse the turn, mend it, and take out what no converter may touch."""
-    from selectolax.lexbor import LexborHTMLParser  # here: who only names a step should not load a parser
+    from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser  # here: who only names a step loads no parser
 
     marks = _free_marks(html)
-    tree = LexborHTMLParser(html)
-    body = tree.body
+    body = LexborHTMLParser(html, options=LexborDocumentOptions.WO_EVENTS).body
     if body is None:
         return Prepared("", marks)
     prepared = Prepared("", marks)
@@ -206,6 +208,9 @@ def _remove_counters_and_controls(body: Any, html: str) -> None:
         for node in body.css(", ".join(UNWANTED)):
             if node.attributes.get("type") != "checkbox" or not _within(node, ("li",)):
                 node.decompose()
+    if "hidden" in html or "none" in html:
+        for node in body.css(HIDDEN):
+            node.decompose()
     for node in counters:
         if _attached(node) and _stands_first(node) and body.text().strip() != node.text().strip():
             node.decompose()
