@@ -9,6 +9,8 @@ from typing import Any
 
 from markdownify import ATX, MarkdownConverter
 
+from pipelines.html.prepass import HEADINGS_AND_CELLS
+
 Tags = set[str]  # the names of the elements around one
 LOOSE_WITH = ("p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "table", "hr", "div", "dl")
 
@@ -29,6 +31,7 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
         sub_symbol = "<sub>"
         sup_symbol = "<sup>"
         table_infer_header = True
+        keep_inline_images_in = HEADINGS_AND_CELLS
 
     def convert_list(self, el: Any, text: str, parent_tags: Tags) -> str:
         items = [item for item in el.children if item.name == "li"]

@@ -10,7 +10,7 @@ import re
 from functools import cache
 from typing import Any, Literal
 
-from pipelines.html.prepass import SAFE_SCHEMES, prepare
+from pipelines.html.prepass import HEADINGS_AND_CELLS, SAFE_SCHEMES, prepare
 from services.errors import InvalidRequest
 
 Converter = Literal["html-to-markdown", "markdownify"]
@@ -74,6 +74,7 @@ def _options() -> Any:
         compact_tables=True,
         extract_metadata=False,
         infer_dimensions=False,
+        keep_inline_images_in=list(HEADINGS_AND_CELLS),
         include_blockquote_citations=False,
         expand_abbreviations=False,
         highlight_style=native.HighlightStyle.NONE,
