@@ -1,8 +1,8 @@
 """HTML to markdown, stage by stage: `nice python -m bench.html [--in turns.jsonl] [--megabytes 4] [--json]`.
 
-MB of UTF-8 that comes in per second of processor time (other programs do not slow it down): telling HTML from text, the pre-pass, each converter on what the pre-pass
-leaves, and the whole of each. The documents are the assistant turns of a JSONL in ShareGPT's shape, or are built here from
-a seed: paragraphs, code in the export's frame, nested lists, tables, formulas, counters, in the proportions of chats.
+MB of UTF-8 that comes in per second of processor time: telling HTML from text, the pre-pass, each converter on what the
+pre-pass leaves, and the whole of each. The documents are the assistant turns of a JSONL in ShareGPT's shape, or are built
+here from a seed: paragraphs, code in the export's frame, nested lists, tables, formulas, counters, as chats hold them.
 """
 
 import argparse
@@ -19,11 +19,12 @@ from pipelines.html.convert import CONVERTERS, Converter, to_markdown
 from pipelines.html.detect import looks_like_html
 from pipelines.html.prepass import prepare
 
-WORDS = (
+TEXT = (
     "the model returns a list of values and then we can use this function to sort them by key in place while the"
     " server_name keeps its state between requests so that each worker reads from one queue at a time however note"
     " performance depends on memory latency cache size data structure algorithm complexity example following steps"
-).split()
+)
+WORDS = TEXT.split()
 CODE = """def {name}(values, *, limit={number}):
     \"\"\"Return the sum of all values < limit & more.\"\"\"
 
@@ -84,9 +85,10 @@ def _code(generator: random.Random) -> str:
     for keyword in KEYWORDS:
         source = source.replace(f"{keyword} ", f'<span class="hljs-keyword">{keyword}</span> ')
     return (
-        '<pre><div class="bg-black mb-4 rounded-md"><div class="flex items-center relative text-gray-200 bg-gray-800 px-4'
-        ' py-2 text-xs font-sans"><span class="">python</span><button class="flex ml-auto gap-2"><svg stroke="currentColor"'
-        ' fill="none" viewBox="0 0 24 24" class="h-4 w-4"><path d="M16 4h2a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H6"></path></svg>'
+        '<pre><div class="bg-black mb-4 rounded-md"><div class="flex items-center relative text-gray-200 bg-gray-800 '
+        'px-4 py-2 text-xs font-sans"><span class="">python</span><button class="flex ml-auto gap-2">'
+        '<svg stroke="currentColor" fill="none" viewBox="0 0 24 24" class="h-4 w-4"><path d="M16 4h2a2 2 0 0 1 2'
+        ' 2v14a2 2 0 0 1-2 2H6"></path></svg>'
         'Copy code</button></div><div class="p-4 overflow-y-auto"><code class="!whitespace-pre hljs language-python">'
         f"{source}</code></div></div></pre>"
     )
@@ -119,8 +121,8 @@ def _formula(generator: random.Random) -> str:
     tex = rf"x_{{{generator.randint(1, 9)}}} = \frac{{a}}{{b}} \cdot y^2"
     drawn = '<span class="mord mathnormal">x</span><span class="msupsub"></span><span class="mrel">=</span>' * 3
     return (
-        '<p>So <span class="math math-inline"><span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi>'
-        f'<mo>=</mo></mrow><annotation encoding="application/x-tex">{tex}</annotation></semantics></math></span>'
+        '<p>So <span class="math math-inline"><span class="katex"><span class="katex-mathml"><math><semantics><mrow>'
+        f'<mi>x</mi><mo>=</mo></mrow><annotation encoding="application/x-tex">{tex}</annotation></semantics></math></span>'
         f'<span class="katex-html" aria-hidden="true">{drawn}</span></span></span> holds.</p>'
     )
 

@@ -14,10 +14,14 @@ from pipelines.html.prepass import HEADINGS_AND_CELLS, SAFE_SCHEMES, prepare
 from services.errors import InvalidRequest
 
 Converter = Literal["html-to-markdown", "markdownify"]
+# fmt: off
 KEPT_TAGS = (
-    "a abbr b blockquote br code dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img input kbd li"
-    " mark ol p q s samp section small span strike strong sub summary sup table tbody td tfoot th thead tr u ul"
-).split()
+    "a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "details", "div", "dl", "dt", "em", "figcaption", "figure",
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "input", "kbd", "li", "mark", "ol", "p", "q", "s", "samp",
+    "section", "small", "span", "strike", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th",
+    "thead", "tr", "u", "ul",
+)
+# fmt: on
 KEPT_ATTRIBUTES = {
     "a": ["href", "title"],
     "img": ["src", "alt", "title"],
@@ -55,13 +59,15 @@ def _whole_characters(html: str) -> str:
 
 
 def _with_html_to_markdown(html: str) -> str:
-    """The library's native function: its wrapper translates the options anew for each turn, which takes as long again."""
+    """The library's native function: its wrapper translates the options anew for each turn, and takes as long again."""
     from html_to_markdown import ConversionError, _html_to_markdown
 
     try:
         return _html_to_markdown.convert(html, _options()).content or ""
     except ConversionError as error:
-        raise InvalidRequest(f"html-to-markdown cannot read this turn ({error}): try the converter markdownify") from error
+        raise InvalidRequest(
+            f"html-to-markdown cannot read this turn ({error}): try the converter markdownify"
+        ) from error
 
 
 @cache

@@ -1,13 +1,13 @@
 """Is an assistant turn an HTML export, or is it markdown that mentions tags? Asked by the step `html_to_markdown`.
 
 Wrong in one direction, an answer stays HTML; wrong in the other, `vector<int>` loses its `<int>`. The second destroys
-text, so what is in doubt is text. A turn is an export if the class of ShareGPT's answers (`markdown prose`) is on one of
-its elements, or if all of this holds:
+text, so what is in doubt is text. A turn is an export if it begins with a tag and one of its elements has the class of
+ShareGPT's answers (`markdown prose`), or if all of this holds:
 
-1. It begins with a whole tag of a block (`<p>`, `<div class="…">`, `<pre>`, `<h2>`, `<ul>`, `<table>`, …), and that element
-   is closed somewhere. Prose that begins with a tag (`<div> elements are boxes`) closes none.
-2. It has no element that pages have and answers don't (`html`, `head`, `form`, `nav`, …), and no tag behind an indentation
-   at the begin of a line, except within `pre`: that is source that somebody asked for. Exports escape the HTML they show.
+1. It begins with a whole tag of a block (`<p>`, `<div class="…">`, `<pre>`, `<h2>`, `<ul>`, `<table>`, …), and that
+   element is closed somewhere. Prose that begins with a tag (`<div> elements are boxes`) closes none.
+2. It has no element that pages have and answers don't (`html`, `head`, `form`, `nav`, …), and no line that begins with
+   white space and a tag, except within `pre`: that is source that somebody asked for. Exports escape the HTML they show.
 3. No line outside of `pre` opens a fence.
 4. No text stands beside the blocks: `<p> and </p> enclose a paragraph` and `<img …>` above a README do that.
 """
@@ -40,4 +40,6 @@ def _has_text_beside_blocks(text: str) -> bool:
     from selectolax.lexbor import LexborHTMLParser  # here: who only names a step should not load a parser
 
     body = LexborHTMLParser(text).body
-    return body is not None and any(bool(node.text().strip()) for node in body.iter(include_text=True) if node.tag == "-text")
+    return body is not None and any(
+        bool(node.text().strip()) for node in body.iter(include_text=True) if node.tag == "-text"
+    )

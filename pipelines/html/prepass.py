@@ -20,14 +20,43 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 PRIVATE_USE = range(0xE000, 0xF900)
-UNWANTED = ("script", "style", "iframe", "frame", "object", "embed", "applet", "noscript", "noembed", "noframes",
-            "template", "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input")
+UNWANTED = (
+    "script",
+    "style",
+    "iframe",
+    "frame",
+    "object",
+    "embed",
+    "applet",
+    "noscript",
+    "noembed",
+    "noframes",
+    "template",
+    "button",
+    "select",
+    "textarea",
+    "svg",
+    "canvas",
+    "audio",
+    "video",
+    "map",
+    "dialog",
+    "input",
+)
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
 NESTED_BLOCKS = ", ".join(
-    f"{outer} {inner}" for outer in ("li", "blockquote") for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
+    f"{outer} {inner}"
+    for outer in ("li", "blockquote")
+    for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
 )
 HIDDEN = ", ".join(
-    ("[hidden]", *(f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")))
+    (
+        "[hidden]",
+        *(
+            f'[style*="{rule}" i]'
+            for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
+        ),
+    )
 )
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
@@ -53,12 +82,17 @@ _NO_LANGUAGE = ("plaintext", "text", "txt", "plain", "nohighlight", "no-highligh
 _MAY_LINK = re.compile(r"<(?:a|img)\s", re.IGNORECASE)
 _MAY_NEST = re.compile(r"<(?:table|h\d|hr)\b", re.IGNORECASE)
 _MAY_BREAK = re.compile(r"<br\b", re.IGNORECASE)
+_CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
+)  # in prose; with many a converter sees a binary file
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")
 _URL_ESCAPED = re.compile(r"[\x00-\x20<>\\\x7f]")
 _BACKTICKS = re.compile(r"`+")
 _BREAKS = re.compile(r"(?:<br>\s*){2,}")
-_EDGE_BREAKS = re.compile(r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+")
+_EDGE_BREAKS = re.compile(
+    r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+"
+)
 _BEFORE_QUOTE_OR_RULE = re.compile(r"(</(?:p|h\d|ul|ol|blockquote|table|div)>|<hr>)\s*(?=<(?:blockquote|hr)>)")
 _AFTER_LIST_OR_QUOTE = re.compile(r"(</(?:ul|ol|blockquote)>|<hr>)\s*(?=<(?:p|h\d|table|div|ul|ol)[ >])")
 _INLINE = "(?:a|b|code|del|em|i|kbd|s|samp|strike|strong|sub|sup)"
@@ -81,7 +115,7 @@ class Marks(NamedTuple):
     apart: str  # between blocks that a converter would set one under the other without an empty line
 
 
-FIRST_MARKS = Marks(*map(chr, PRIVATE_USE[: len(Marks._fields)]))
+FIRST_MARKS = Marks(*(chr(PRIVATE_USE[number]) for number in range(len(Marks._fields))))
 
 
 @dataclass(slots=True)
@@ -91,7 +125,9 @@ class Prepared:
     html: str
     marks: Marks
     pieces: list[str] = field(default_factory=list)
-    nested: dict[int, str] = field(default_factory=dict)  # pieces that are HTML: who converts the whole converts them too
+    nested: dict[int, str] = field(
+        default_factory=dict
+    )  # pieces that are HTML: who converts the whole converts them too
 
     def finish(self, markdown: str) -> str:
         """The markdown with every piece in its place and no mark left."""
@@ -104,10 +140,12 @@ class Prepared:
         if self.marks.inline in text:
             token = re.compile(f"{self.marks.inline}(\\d+){self.marks.end}")
             text = token.sub(lambda match: self.pieces[int(match[1])], text)
-        return text.replace(self.marks.guard, "").strip("\n")
+        for mark in self.marks:  # the others are left only where broken HTML put a block where none can be
+            text = text.replace(mark, "")
+        return text.strip(" \t\n")
 
     def _lay_out(self, line: str) -> str:
-        """A line that holds blocks becomes these blocks: an empty line between two, and its quote marks and indentation on each."""
+        """A line that holds blocks becomes these blocks, with an empty line between two and its quote marks on each."""
         marks = self.marks
         if marks.block not in line and marks.paragraph not in line:
             return line
@@ -145,7 +183,7 @@ def prepare(html: str) -> Prepared:
     _mend_breaks(body, html, marks)
     if _MAY_NEST.search(html) is not None:
         _take_nested_blocks(body, prepared)
-    prepared.html = _mend_text(body.html, prepared)
+    prepared.html = _mend_text(body.html or "", prepared)
     return prepared
 
 
@@ -240,7 +278,9 @@ def _is_counter(text: str) -> bool:
 
 
 def _beside_button(node: Any) -> bool:
-    return any(sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next")))
+    return any(
+        sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next"))
+    )
 
 
 def _element(node: Any, direction: str) -> Any:
@@ -401,7 +441,7 @@ def _mend_text(html: str, prepared: Prepared) -> str:
     marks = prepared.marks
     if "<br>" in html:
         html = _BREAKS.sub(marks.paragraph, _EDGE_BREAKS.sub("", html))
-    html = _BLANK_LINES.sub("\n", html.replace("&nbsp;", " "))
+    html = _BLANK_LINES.sub("\n", _CONTROL_CHARACTERS.sub("", html.replace("&nbsp;", " ")))
     html = _LIKE_MARKUP.sub(rf">\1{marks.guard}", html).replace("\\", "\\" + marks.guard)
     html = _NEWLINE_AFTER_INLINE.sub(rf"\1{marks.guard}\n{marks.guard}", html)
     if prepared.pieces:

@@ -6,15 +6,34 @@ What cannot come back is not made: two lists or two quotes in a row, prose that 
 import random
 from collections.abc import Callable
 
-WORDS = (
+TEXT = (
     "model queue token stream snake_case value list server answer C++ a<b x>y R&D über 漢字 2*3*4 50% don't"
     ' "quoted" (aside) e.g. foo/bar key=value $5 a|b #tag @user 3.14 --flag [1]'
-).split()
+)
+WORDS = TEXT.split()
 LANGUAGES = ("python", "javascript", "c++", "sql", "bash", "html", "markdown", "rust", "json", "")
 CODE_LINES = (
-    "def f(x):", "    return x * 2", "", "", "\tindented by a tab", "if (a < b && c > d) {", "}", "SELECT * FROM t;",
-    "# a comment", "- not a list", "> not a quote", "```", "````python", "<p class=\"x\">&amp;</p>", "let s = `a`;",
-    "trailing   ", "\\section{x} $y$", "| a | b |", "1. one", "Copy code", "2 / 2",
+    "def f(x):",
+    "    return x * 2",
+    "",
+    "",
+    "\tindented by a tab",
+    "if (a < b && c > d) {",
+    "}",
+    "SELECT * FROM t;",
+    "# a comment",
+    "- not a list",
+    "> not a quote",
+    "```",
+    "````python",
+    '<p class="x">&amp;</p>',
+    "let s = `a`;",
+    "trailing   ",
+    "\\section{x} $y$",
+    "| a | b |",
+    "1. one",
+    "Copy code",
+    "2 / 2",
 )
 MAX_DEPTH = 3
 
@@ -32,7 +51,14 @@ class Writer:
 
     def blocks(self, depth: int, fewest: int, most: int) -> str:
         """Blocks with an empty line between; no two containers in a row, which would be read as one."""
-        makers: list[Callable[[int], str]] = [self.paragraph, self.paragraph, self.code, self.heading, self.table, self.rule]
+        makers: list[Callable[[int], str]] = [
+            self.paragraph,
+            self.paragraph,
+            self.code,
+            self.heading,
+            self.table,
+            self.rule,
+        ]
         containers: list[Callable[[int], str]] = [self.bullets, self.numbers, self.quote]
         blocks: list[str] = []
         after_container = False
@@ -82,7 +108,13 @@ class Writer:
 
     def code(self, depth: int) -> str:
         lines = [self.random.choice(CODE_LINES) for _ in range(self.random.randint(1, 8))]
-        fence = "`````" if any("````" in line for line in lines) else "````" if any("```" in line for line in lines) else "```"
+        fence = (
+            "`````"
+            if any("````" in line for line in lines)
+            else "````"
+            if any("```" in line for line in lines)
+            else "```"
+        )
         return f"{fence}{self.random.choice(LANGUAGES)}\n" + "\n".join(lines) + f"\n{fence}"
 
     def table(self, depth: int) -> str:
@@ -92,7 +124,9 @@ class Writer:
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def cell(self) -> str:
-        return self.random.choice(("value", "**bold**", "`code`", "a \\| b", "x_y_z", "12", "[t](u)", "two words", "*i*"))
+        return self.random.choice(
+            ("value", "**bold**", "`code`", "a \\| b", "x_y_z", "12", "[t](u)", "two words", "*i*")
+        )
 
     def bullets(self, depth: int) -> str:
         return self._list(depth, lambda number: "- ")

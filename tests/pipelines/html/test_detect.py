@@ -62,7 +62,7 @@ TEXTS = [
     "<!DOCTYPE html>\n<html><body><p>x</p></body></html>",
     "<html><body><p>x</p></body></html>",
     '<div class="box">\n    <h1>Title</h1>\n    <p>Text</p>\n</div>',
-    '<ul>\n\t<li>a</li>\n</ul>',
+    "<ul>\n\t<li>a</li>\n</ul>",
     '<form action="/x"><input name="y"></form>',
     '<div><form action="/x"><label>y</label></form></div>',
     "<nav><ul><li>a</li></ul></nav>",
