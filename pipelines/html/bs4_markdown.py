@@ -1,13 +1,15 @@
 """markdownify in our style. Called by `convert` alone, which loads it late: it brings BeautifulSoup.
 
-What differs from the library: lists are loose where an item holds paragraphs, checkboxes, pipes in cells, a table's first
-row is its header, and nothing in prose is escaped.
+What differs from the library: lists are loose where an item holds paragraphs, checkboxes are kept, pipes in cells are
+escaped, a table's first row is its header, and nothing in prose is escaped.
 """
 
 import re
 from typing import Any
 
 from markdownify import ATX, MarkdownConverter
+
+from pipelines.html.prepass import HEADINGS_AND_CELLS
 
 Tags = set[str]  # the names of the elements around one
 LOOSE_WITH = ("p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "table", "hr", "div", "dl")
@@ -29,6 +31,7 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
         sub_symbol = "<sub>"
         sup_symbol = "<sup>"
         table_infer_header = True
+        keep_inline_images_in = HEADINGS_AND_CELLS
 
     def convert_list(self, el: Any, text: str, parent_tags: Tags) -> str:
         items = [item for item in el.children if item.name == "li"]
@@ -83,7 +86,7 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
 
     convert_figcaption = convert_caption
 
-    def convert_hN(self, n: int, el: Any, text: str, parent_tags: Tags) -> str:
+    def convert_hN(self, n: int, el: Any, text: str, parent_tags: Tags) -> str:  # noqa: N802
         return str(super().convert_hN(n, el, text, parent_tags)) if text.strip() else ""
 
     def convert_summary(self, el: Any, text: str, parent_tags: Tags) -> str:
@@ -96,8 +99,8 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
 
 
 def _gap_before(el: Any, parent_tags: Tags) -> str:
-    """A list or a quote may stand directly under the text of a list item; but not a list that starts with another number
-    than 1, which would be read as the end of that text."""
+    """A list or a quote may stand directly under the text of a list item. A list that does not start with 1 may not: it
+    would be read as the end of that text."""
     if "li" not in parent_tags or (el.name == "ol" and el.get("start", "1") != "1"):
         return "\n\n"
     before = el.find_previous_sibling()

@@ -10,14 +10,18 @@ import re
 from functools import cache
 from typing import Any, Literal
 
-from pipelines.html.prepass import SAFE_SCHEMES, prepare
+from pipelines.html.prepass import HEADINGS_AND_CELLS, SAFE_SCHEMES, prepare
 from services.errors import InvalidRequest
 
 Converter = Literal["html-to-markdown", "markdownify"]
+# fmt: off
 KEPT_TAGS = (
-    "a abbr b blockquote br code dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img input kbd li"
-    " mark ol p q s samp section small span strike strong sub summary sup table tbody td tfoot th thead tr u ul"
-).split()
+    "a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "details", "div", "dl", "dt", "em", "figcaption", "figure",
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "input", "kbd", "li", "mark", "ol", "p", "q", "s", "samp",
+    "section", "small", "span", "strike", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th",
+    "thead", "tr", "u", "ul",
+)
+# fmt: on
 KEPT_ATTRIBUTES = {
     "a": ["href", "title"],
     "img": ["src", "alt", "title"],
@@ -37,10 +41,12 @@ def to_markdown(html: str, converter: Converter) -> str:
     html = _whole_characters(html)
     prepared = prepare(html)
     convert = CONVERTERS[converter]
-    active = _MAY_ACT.search(html) is not None
+    if converter == "markdownify" and _MAY_ACT.search(html) is not None:
+        prepared.html = _bleached(prepared.html)
+        prepared.nested = {number: _bleached(nested) for number, nested in prepared.nested.items()}
     for number, nested in prepared.nested.items():
-        prepared.pieces[number] = convert(nested, active).strip()
-    return prepared.finish(convert(prepared.html, active))
+        prepared.pieces[number] = convert(nested).strip()
+    return prepared.finish(convert(prepared.html))
 
 
 def _whole_characters(html: str) -> str:
@@ -52,39 +58,42 @@ def _whole_characters(html: str) -> str:
     return html.replace("\0", "\ufffd")
 
 
-def _with_html_to_markdown(html: str, active: bool) -> str:
-    from html_to_markdown import ConversionError, convert
+def _with_html_to_markdown(html: str) -> str:
+    """The library's native function: its wrapper translates the options anew for each turn, and takes as long again."""
+    from html_to_markdown import ConversionError, _html_to_markdown
 
     try:
-        return convert(html, _options()).content or ""
+        return _html_to_markdown.convert(html, _options()).content or ""
     except ConversionError as error:
-        raise InvalidRequest(f"html-to-markdown cannot read this turn ({error}): try the converter markdownify") from error
+        raise InvalidRequest(
+            f"html-to-markdown cannot read this turn ({error}): try the converter markdownify"
+        ) from error
 
 
 @cache
 def _options() -> Any:
-    from html_to_markdown import ConversionOptions, PreprocessingOptions
+    from html_to_markdown import _html_to_markdown as native
 
-    return ConversionOptions(
+    return native.ConversionOptions(
         bullets="-",
         autolinks=False,
         compact_tables=True,
         extract_metadata=False,
         infer_dimensions=False,
+        keep_inline_images_in=list(HEADINGS_AND_CELLS),
         include_blockquote_citations=False,
         expand_abbreviations=False,
-        highlight_style="none",
-        hidden_content="all",
+        highlight_style=native.HighlightStyle.NONE,
         sub_symbol="<sub>",
         sup_symbol="<sup>",
-        preprocessing=PreprocessingOptions(enabled=False),
+        preprocessing=native.PreprocessingOptions(enabled=False),
     )
 
 
-def _with_markdownify(html: str, active: bool) -> str:
+def _with_markdownify(html: str) -> str:
     from pipelines.html.bs4_markdown import convert
 
-    return convert(_bleached(html) if active else html)
+    return convert(html)
 
 
 def _bleached(html: str) -> str:

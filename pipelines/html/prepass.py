@@ -10,7 +10,7 @@ conversion: a token of private-use characters that occur nowhere in the turn sta
     the counter    an element whose whole text is `N / M` (1 <= N <= M, M >= 2) and that either stands beside a button
                    or is a `p`, `div` or `span` before which the turn has no text, and after which it has some.
                    `<p>2 / 3 cups of flour</p>` is no counter, nor is `2 / 2` without an element, nor a whole turn
-    the page       buttons, other controls, scripts, styles, frames, drawings: removed by their elements
+    the page       buttons, other controls, scripts, styles, frames, drawings, what is hidden: removed by their elements
     links          only schemes that carry no code; what would end a markdown destination early is percent-encoded
 """
 
@@ -20,14 +20,47 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 PRIVATE_USE = range(0xE000, 0xF900)
-UNWANTED = ("script", "style", "iframe", "frame", "object", "embed", "applet", "noscript", "noembed", "noframes",
-            "template", "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input")
+UNWANTED = (
+    "script",
+    "style",
+    "iframe",
+    "frame",
+    "object",
+    "embed",
+    "applet",
+    "noscript",
+    "noembed",
+    "noframes",
+    "template",
+    "button",
+    "select",
+    "textarea",
+    "svg",
+    "canvas",
+    "audio",
+    "video",
+    "map",
+    "dialog",
+    "input",
+)
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
 NESTED_BLOCKS = ", ".join(
-    f"{outer} {inner}" for outer in ("li", "blockquote") for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6")
+    f"{outer} {inner}"
+    for outer in ("li", "blockquote")
+    for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
+)
+HIDDEN = ", ".join(
+    (
+        "[hidden]",
+        *(
+            f'[style*="{rule}" i]'
+            for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
+        ),
+    )
 )
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _COUNTER = re.compile(r"\s*(\d{1,4}) / (\d{1,4})\s*")
 _MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
 _MAY_HOLD_CONTROLS = re.compile(f"<(?:{'|'.join(UNWANTED)})\\b", re.IGNORECASE)
@@ -38,6 +71,7 @@ _HIGHLIGHTERS = ("hljs", "sourceCode")  # their elements bear the language as a 
 _COPY_LABEL = "Copy code"
 _SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _COUNTER = re.compile(r"\s*(\d{1,4}) / (\d{1,4})\s*")
 _MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
 _MAY_HOLD_CONTROLS = re.compile(f"<(?:{'|'.join(UNWANTED)})\\b", re.IGNORECASE)
@@ -45,15 +79,24 @@ _LANGUAGE_CLASS = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-source-)([\w
 _HLJS_CLASS = re.compile(r"(?:^|\s)hljs\s+(?!language-)([\w+#.-]+)")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z][\w+#.-]{0,24}|[A-Za-z][\w+#. -]{0,24}[\w+#]")
 _NO_LANGUAGE = ("plaintext", "text", "txt", "plain", "nohighlight", "no-highlight", "none", "undefined", "copy", "code")
+_MAY_LINK = re.compile(r"<(?:a|img)\s", re.IGNORECASE)
+_MAY_NEST = re.compile(r"<(?:table|h\d|hr)\b", re.IGNORECASE)
+_MAY_BREAK = re.compile(r"<br\b", re.IGNORECASE)
+_CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
+)  # in prose; with many a converter sees a binary file
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")
 _URL_ESCAPED = re.compile(r"[\x00-\x20<>\\\x7f]")
 _BACKTICKS = re.compile(r"`+")
 _BREAKS = re.compile(r"(?:<br>\s*){2,}")
-_EDGE_BREAKS = re.compile(r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+")
-_BLOCK_BEFORE_QUOTE = re.compile(r"(</(?:p|h\d|ul|ol|blockquote|table|div)>|<hr>)\s*<blockquote>")
+_EDGE_BREAKS = re.compile(
+    r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+"
+)
+_BEFORE_QUOTE_OR_RULE = re.compile(r"(</(?:p|h\d|ul|ol|blockquote|table|div)>|<hr>)\s*(?=<(?:blockquote|hr)>)")
+_AFTER_LIST_OR_QUOTE = re.compile(r"(</(?:ul|ol|blockquote)>|<hr>)\s*(?=<(?:p|h\d|table|div|ul|ol)[ >])")
 _INLINE = "(?:a|b|code|del|em|i|kbd|s|samp|strike|strong|sub|sup)"
-_NEWLINE_BETWEEN_INLINE = re.compile(rf"(</{_INLINE}>)\n(?=<{_INLINE}[ >])")
+_NEWLINE_AFTER_INLINE = re.compile(rf"(</{_INLINE}>|<img [^>]*>)\n(?=[^<]|<(?:{_INLINE}|img)[ >])")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 # What at the begin of a text would be escaped, since it could be read as markup.
 _LIKE_MARKUP = re.compile(r">(\s*)(?=[#*+=`~|-]|&gt;|\d{1,9}[.)])")
@@ -69,7 +112,10 @@ class Marks(NamedTuple):
     end: str  # ends both
     guard: str  # before text that looks like markup, so that nobody escapes it
     paragraph: str  # two line breaks: a new paragraph, wherever that is
-    apart: str  # between a block and a quote, which would stand together
+    apart: str  # between blocks that a converter would set one under the other without an empty line
+
+
+FIRST_MARKS = Marks(*(chr(PRIVATE_USE[number]) for number in range(len(Marks._fields))))
 
 
 @dataclass(slots=True)
@@ -79,22 +125,27 @@ class Prepared:
     html: str
     marks: Marks
     pieces: list[str] = field(default_factory=list)
-    nested: dict[int, str] = field(default_factory=dict)  # pieces that are HTML: who converts the whole converts them too
+    nested: dict[int, str] = field(
+        default_factory=dict
+    )  # pieces that are HTML: who converts the whole converts them too
 
     def finish(self, markdown: str) -> str:
         """The markdown with every piece in its place and no mark left."""
         text = markdown
         if self.marks.apart in text:
-            text = re.sub(rf"^[ >]*{self.marks.apart}\n(?:[ >]*\n)?", "", text, flags=re.MULTILINE)
+            line = re.compile(rf"(?:^[ >]*\n)?^([ >]*){self.marks.apart}\n(?:[ >]*\n)?", re.MULTILINE)
+            text = line.sub(lambda match: match[1].rstrip() + "\n", text)
         if self.marks.block in text or self.marks.paragraph in text:
             text = "\n".join(map(self._lay_out, text.split("\n")))
         if self.marks.inline in text:
             token = re.compile(f"{self.marks.inline}(\\d+){self.marks.end}")
             text = token.sub(lambda match: self.pieces[int(match[1])], text)
-        return text.replace(self.marks.guard, "").strip("\n")
+        for mark in self.marks:  # the others are left only where broken HTML put a block where none can be
+            text = text.replace(mark, "")
+        return text.strip(" \t\n")
 
     def _lay_out(self, line: str) -> str:
-        """A line that holds blocks becomes these blocks: an empty line between two, and its quote marks and indentation on each."""
+        """A line that holds blocks becomes these blocks, with an empty line between two and its quote marks on each."""
         marks = self.marks
         if marks.block not in line and marks.paragraph not in line:
             return line
@@ -114,11 +165,10 @@ class Prepared:
 
 def prepare(html: str) -> Prepared:
     """Parse the turn, mend it, and take out what no converter may touch."""
-    from selectolax.lexbor import LexborHTMLParser  # here: who only names a step should not load a parser
+    from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser  # here: who only names a step loads no parser
 
     marks = _free_marks(html)
-    tree = LexborHTMLParser(html)
-    body = tree.body
+    body = LexborHTMLParser(html, options=LexborDocumentOptions.WO_EVENTS).body
     if body is None:
         return Prepared("", marks)
     prepared = Prepared("", marks)
@@ -128,16 +178,20 @@ def prepare(html: str) -> Prepared:
         _take_code_blocks(body, prepared)
     if "`" in html or "&#" in html or "&grave;" in html or "&DiacriticalGrave;" in html:
         _take_code_spans(body, prepared)
-    _mend_links(body)
+    if _MAY_LINK.search(html) is not None:
+        _mend_links(body)
     _mend_breaks(body, html, marks)
-    _take_nested_blocks(body, prepared)
-    prepared.html = _mend_text(body.html, prepared)
+    if _MAY_NEST.search(html) is not None:
+        _take_nested_blocks(body, prepared)
+    prepared.html = _mend_text(body.html or "", prepared)
     return prepared
 
 
 def _free_marks(html: str) -> Marks:
     """Private-use characters that are nowhere in the turn, as they are or by their number."""
     text = entities.unescape(html) if "&#" in html else html
+    if text.isascii() or _PRIVATE_USE.search(text) is None:
+        return FIRST_MARKS
     free = (char for char in map(chr, PRIVATE_USE) if char not in text)
     return Marks(*(next(free) for _ in Marks._fields))
 
@@ -206,6 +260,9 @@ def _remove_counters_and_controls(body: Any, html: str) -> None:
         for node in body.css(", ".join(UNWANTED)):
             if node.attributes.get("type") != "checkbox" or not _within(node, ("li",)):
                 node.decompose()
+    if "hidden" in html or "none" in html:
+        for node in body.css(HIDDEN):
+            node.decompose()
     for node in counters:
         if _attached(node) and _stands_first(node) and body.text().strip() != node.text().strip():
             node.decompose()
@@ -221,7 +278,9 @@ def _is_counter(text: str) -> bool:
 
 
 def _beside_button(node: Any) -> bool:
-    return any(sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next")))
+    return any(
+        sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next"))
+    )
 
 
 def _element(node: Any, direction: str) -> Any:
@@ -356,8 +415,9 @@ def _as_destination(url: str) -> str:
 
 def _mend_breaks(body: Any, html: str, marks: Marks) -> None:
     """A cell and a heading are one line. Text that a style sheet showed with its lines keeps its paragraphs."""
-    for br in body.css("td br, th br, h1 br, h2 br, h3 br, h4 br, h5 br, h6 br"):
-        br.replace_with(" ")
+    if _MAY_BREAK.search(html) is not None:
+        for br in body.css(", ".join(f"{tag} br" for tag in HEADINGS_AND_CELLS)):
+            br.replace_with(" ")
     if "whitespace-pre-wrap" not in html:
         return
     for node in body.css(".whitespace-pre-wrap"):
@@ -381,11 +441,12 @@ def _mend_text(html: str, prepared: Prepared) -> str:
     marks = prepared.marks
     if "<br>" in html:
         html = _BREAKS.sub(marks.paragraph, _EDGE_BREAKS.sub("", html))
-    html = _BLANK_LINES.sub("\n", html.replace("&nbsp;", " "))
+    html = _BLANK_LINES.sub("\n", _CONTROL_CHARACTERS.sub("", html.replace("&nbsp;", " ")))
     html = _LIKE_MARKUP.sub(rf">\1{marks.guard}", html).replace("\\", "\\" + marks.guard)
-    html = _NEWLINE_BETWEEN_INLINE.sub(rf"\1{marks.guard}\n{marks.guard}", html)
+    html = _NEWLINE_AFTER_INLINE.sub(rf"\1{marks.guard}\n{marks.guard}", html)
     if prepared.pieces:
         html = re.sub(f"{marks.block}\\d+{marks.end}", r"<p>\g<0></p>", html)
-    if "<blockquote>" in html:
-        html = _BLOCK_BEFORE_QUOTE.sub(rf"\1<p>{marks.apart}</p><blockquote>", html)
+    if "<blockquote>" in html or "<hr>" in html:
+        html = _AFTER_LIST_OR_QUOTE.sub(rf"\1<p>{marks.apart}</p>", html)
+        html = _BEFORE_QUOTE_OR_RULE.sub(rf"\1<p>{marks.apart}</p>", html)
     return html
