@@ -69,7 +69,7 @@ def _mask_keys(text: str) -> str:
 # --- email ---
 
 _AT = re.compile(r"@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))(?![\w@(-])")
-_LOCAL = re.compile(r"(?<![\w.%+/:-])[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,63})$", re.ASCII)
+_LOCAL = re.compile(r"(?<![\w.%+/-])[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,63})$", re.ASCII)
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)$", re.IGNORECASE)
 _NO_DOMAINS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "ts", "css", "py", "html", "json"}  # icon@2x.png
 
@@ -139,7 +139,7 @@ def _mask_cards(text: str) -> str:
 def is_card(text: str) -> bool:
     """An issuer's prefix and length, and Luhn's check digit."""
     digits = re.sub("[ -]", "", text)
-    return bool(_ISSUERS.match(digits)) and len(set(digits)) > 2 and _luhn(digits)
+    return bool(_ISSUERS.match(digits)) and len(set(digits)) > 1 and _luhn(digits)
 
 
 def _luhn(digits: str) -> bool:

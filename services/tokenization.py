@@ -1,8 +1,9 @@
-"""Messages → token ids, and the ids that end a turn. One `ChatTokenizer` per worker, made at its start.
+"""Messages → token ids, and the ids that end a turn. Used by workers for prompts, by `pipelines` for training data.
 
 The chat template is the tokenizer's own, or a named one of `services.templates`. Text that people typed can never
 become a special token: wherever a message spells one (`<|im_end|>`), the tokenizer is made to see it in two pieces.
-A GGUF's tokenizer is built from the file's metadata; none of this needs torch.
+A GGUF's tokenizer is built from the file's metadata; none of this needs torch. Making a tokenizer loads the libraries
+`tokenizers` and `transformers`; importing this module does not.
 """
 
 import json
@@ -10,16 +11,18 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
+from services.gguf_metadata import read_gguf_metadata
 from services.protocol import Message
 from services.templates import choose_template, named_template
-from workers.gguf_metadata import read_gguf_metadata
+
+if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
+    from tokenizers import Tokenizer
 
 # Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
 _TURN_ENDS = (
@@ -61,7 +64,7 @@ class ChatTokenizer:
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
 
-    def decoder(self) -> Tokenizer:
+    def decoder(self) -> "Tokenizer":
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
         return self._backend
 
@@ -121,7 +124,8 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}: {error}") from None
+        remedy = "" if Path(location).exists() else "; it is downloaded from the hub once, which needs the network"
+        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}{remedy}: {error}") from None
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
     try:
@@ -165,8 +169,10 @@ def _token(metadata: dict[str, Any], key: str) -> str | None:
     return None if index is None else str(metadata["tokenizer.ggml.tokens"][index])
 
 
-def _finish_gguf(backend: Tokenizer, metadata: dict[str, Any]) -> None:
+def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
     """What the conversion leaves out: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
+    from tokenizers import Regex, pre_tokenizers
+
     tokens = metadata["tokenizer.ggml.tokens"]
     kinds = metadata.get("tokenizer.ggml.token_type", ())
     backend.add_special_tokens([tokens[index] for index, kind in enumerate(kinds) if kind == _CONTROL_TOKEN])
@@ -181,7 +187,7 @@ def _finish_gguf(backend: Tokenizer, metadata: dict[str, Any]) -> None:
         backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
 
 
-def _overlapping_pattern(backend: Tokenizer) -> "re.Pattern[str] | None":
+def _overlapping_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
     """Matches, at zero width, every place where a special token's text begins, overlapping ones included."""
     added = backend.get_added_tokens_decoder().values()
     texts = sorted({token.content for token in added if len(token.content) > 1}, key=len, reverse=True)
@@ -196,8 +202,10 @@ def _unused_character(messages: Sequence[Message]) -> str:
     raise TemplateError(f"the messages use all {len(_PRIVATE_USE)} private-use characters; remove some")
 
 
-def _without_prefix(backend: Tokenizer) -> Tokenizer:
+def _without_prefix(backend: "Tokenizer") -> "Tokenizer":
     """A copy that puts no space before a text: for the later pieces of one text."""
+    from tokenizers import Tokenizer
+
     spec = json.loads(backend.to_str())
     for part in _parts(spec.get("pre_tokenizer")):
         if part["type"] == "Metaspace":
