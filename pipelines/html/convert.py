@@ -58,7 +58,9 @@ def _with_html_to_markdown(html: str, active: bool) -> str:
     try:
         return convert(html, _options()).content or ""
     except ConversionError as error:
-        raise InvalidRequest(f"html-to-markdown cannot read this turn ({error}): try the converter markdownify") from error
+        raise InvalidRequest(
+            f"html-to-markdown cannot read this turn ({error}): try the converter markdownify"
+        ) from error
 
 
 @cache

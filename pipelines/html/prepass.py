@@ -20,8 +20,29 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 PRIVATE_USE = range(0xE000, 0xF900)
-UNWANTED = ("script", "style", "iframe", "frame", "object", "embed", "applet", "noscript", "noembed", "noframes",
-            "template", "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input")
+UNWANTED = (
+    "script",
+    "style",
+    "iframe",
+    "frame",
+    "object",
+    "embed",
+    "applet",
+    "noscript",
+    "noembed",
+    "noframes",
+    "template",
+    "button",
+    "select",
+    "textarea",
+    "svg",
+    "canvas",
+    "audio",
+    "video",
+    "map",
+    "dialog",
+    "input",
+)
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
 NESTED_BLOCKS = ", ".join(
     f"{outer} {inner}" for outer in ("li", "blockquote") for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6")
@@ -50,7 +71,9 @@ _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")
 _URL_ESCAPED = re.compile(r"[\x00-\x20<>\\\x7f]")
 _BACKTICKS = re.compile(r"`+")
 _BREAKS = re.compile(r"(?:<br>\s*){2,}")
-_EDGE_BREAKS = re.compile(r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+")
+_EDGE_BREAKS = re.compile(
+    r"(?:<br>\s*)+(?=</(?:p|div|li|blockquote|h\d|dd|dt|td|th|body|section|article)>)|(?<=<p>)\s*(?:<br>\s*)+"
+)
 _BLOCK_BEFORE_QUOTE = re.compile(r"(</(?:p|h\d|ul|ol|blockquote|table|div)>|<hr>)\s*<blockquote>")
 _INLINE = "(?:a|b|code|del|em|i|kbd|s|samp|strike|strong|sub|sup)"
 _NEWLINE_BETWEEN_INLINE = re.compile(rf"(</{_INLINE}>)\n(?=<{_INLINE}[ >])")
@@ -79,7 +102,9 @@ class Prepared:
     html: str
     marks: Marks
     pieces: list[str] = field(default_factory=list)
-    nested: dict[int, str] = field(default_factory=dict)  # pieces that are HTML: who converts the whole converts them too
+    nested: dict[int, str] = field(
+        default_factory=dict
+    )  # pieces that are HTML: who converts the whole converts them too
 
     def finish(self, markdown: str) -> str:
         """The markdown with every piece in its place and no mark left."""
@@ -221,7 +246,9 @@ def _is_counter(text: str) -> bool:
 
 
 def _beside_button(node: Any) -> bool:
-    return any(sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next")))
+    return any(
+        sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next"))
+    )
 
 
 def _element(node: Any, direction: str) -> Any:
