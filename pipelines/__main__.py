@@ -12,11 +12,14 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when Celery is importe
 import logging
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from celery import beat, signals
+from celery.exceptions import CPendingDeprecationWarning
+from celery.platforms import SecurityWarning
 
 from pipelines.tasks import CleaningTasks
 from services.celery_app import SWEEP_S, make_celery, num_waiting
@@ -93,6 +96,9 @@ def check_beat(settings: Settings) -> str:
 
 
 def _app(settings: Settings) -> Any:
+    # Not for us: messages are JSON, so root is no wider door; and a unit outlives its connection on purpose.
+    warnings.simplefilter("ignore", SecurityWarning)
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     signals.setup_logging.connect(_keep_logging, weak=False)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -220,7 +220,8 @@ class CleaningTasks:
 
     def _done(self, job: Job, cleaning: Cleaning, dispatch: Dispatch, unit: Unit) -> None:
         self._note_done(job.id, cleaning, unit)
-        self._jobs.log(job.id, _line(unit, cleaning.counts(unit)))
+        if unit.kind != "finish":  # the job's last line tells more
+            self._jobs.log(job.id, _line(unit, cleaning.counts(unit)))
         dispatch.done(unit.name)
 
     def _note_missing(self, jid: str, cleaning: Cleaning) -> int:
