@@ -52,6 +52,7 @@ def serve_worker(settings: Settings) -> None:
         without_gossip=True,
         without_mingle=True,
     )
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)  # a unit outlives its connection on purpose
     signals.worker_ready.connect(lambda **_: log.info("cleaning with %d processes", num_processes), weak=False)
     worker.start()
 
@@ -96,9 +97,7 @@ def check_beat(settings: Settings) -> str:
 
 
 def _app(settings: Settings) -> Any:
-    # Not for us: messages are JSON, so root is no wider door; and a unit outlives its connection on purpose.
-    warnings.simplefilter("ignore", SecurityWarning)
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
+    warnings.simplefilter("ignore", SecurityWarning)  # messages are JSON, so root is no wider door
     signals.setup_logging.connect(_keep_logging, weak=False)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
