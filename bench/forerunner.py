@@ -23,7 +23,7 @@ from bench.system import ROOT, unwind_on_sigterm
 from services.catalogue import resolve
 from services.errors import ConfigurationError
 from services.processes import end_tied, start_tied
-from workers.tokenization import load_tokenizer
+from services.tokenization import load_tokenizer
 
 ENVIRONMENT = ROOT / ".chatserver" / "bench" / "fschat"
 # fschat's and polyglot's own lists would bring a web server, torch and numpy's past; what is used is here.

@@ -19,6 +19,13 @@ all keys of one request share another, and a script touches one slot only.
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
+    ns:jobs                   zset     jid → when it was submitted first, seconds
+    ns:{jid}:job              hash     kind name state spec error cancelling created_s started_s ended_s …; expires
+    ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
+    ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
+    ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was tried
+    ns:beat                   string   the beat that lives; expires
+    ns.celery.…               -        what Celery keeps: its queues are lists of this name
 
 A reader's cursor is (text offset in Unicode code points, nonce), never a stream id.
 """
@@ -37,6 +44,13 @@ GROUP = "workers"
 HANDBACK = "handback"  # the consumer that holds entries which ran before and stand in line again
 TERMINAL = frozenset({"finished", "failed", "cancelled"})
 NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
+
+# Celery's: a task's name is how a message finds its function.
+UNITS_QUEUE = "units"  # what takes long
+SWEEPS_QUEUE = "sweeps"  # what must not wait for it
+ADVANCE_TASK = "chatserver.advance"
+UNIT_TASK = "chatserver.unit"
+SWEEP_TASK = "chatserver.sweep"
 
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
 Priority = Literal["interactive", "batch"]
@@ -107,6 +121,23 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.namespace}:models"
+
+    @property
+    def jobs(self) -> str:
+        return f"{self.namespace}:jobs"
+
+    def job(self, jid: str) -> list[str]:
+        """All keys of one job, as its scripts take them: job, units, log, tasks."""
+        return [f"{self.namespace}:{{{jid}}}:{kind}" for kind in ("job", "units", "log", "tasks")]
+
+    @property
+    def beat(self) -> str:
+        return f"{self.namespace}:beat"
+
+    @property
+    def celery(self) -> str:
+        """What Celery's own keys start with."""
+        return f"{self.namespace}.celery."
 
 
 @dataclass(frozen=True)

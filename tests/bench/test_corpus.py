@@ -21,7 +21,7 @@ from bench.corpus.answers import OPEN
 from bench.corpus.damage import DAMAGES, ERROR_MESSAGES, LONG_TURNS, OF_AN_EARLIER, SPECIAL_TOKENS, misread
 from bench.corpus.snippets import snippets
 from services.catalogue import resolve
-from workers.tokenization import load_tokenizer
+from services.tokenization import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "pipelines/samples/sharegpt_html.json"

@@ -11,7 +11,7 @@ from bench.corpus import conversations
 from bench.corpus.__main__ import write
 from bench.forerunner import Forerunner, measured, save_tokenizer
 from services.catalogue import resolve
-from workers.tokenization import load_tokenizer
+from services.tokenization import load_tokenizer
 
 CORE = min(os.sched_getaffinity(0))
 

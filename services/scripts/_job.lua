@@ -1,0 +1,15 @@
+-- Shared by the scripts of a job's slot. KEYS: job, units, log, tasks.
+local JOB, UNITS, LOG, TASKS = unpack(KEYS)
+local ENDED = { finished = true, failed = true, cancelled = true }
+
+local function now_s()
+  local t = redis.call('TIME')
+  return string.format('%d.%03d', t[1], math.floor(t[2] / 1000))
+end
+
+-- The end of a job; it is forgotten after `ttl` seconds.
+local function end_job(state, error, ttl)
+  redis.call('HSET', JOB, 'state', state, 'error', error, 'ended_s', now_s(), 'cancelling', 0)
+  redis.call('DEL', TASKS)
+  for _, key in ipairs({ JOB, UNITS, LOG }) do redis.call('EXPIRE', key, ttl) end
+end
