@@ -20,40 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 PRIVATE_USE = range(0xE000, 0xF900)
+# fmt: off
 UNWANTED = (
-    "script",
-    "style",
-    "iframe",
-    "frame",
-    "object",
-    "embed",
-    "applet",
-    "noscript",
-    "noembed",
-    "noframes",
-    "template",
-    "button",
-    "select",
-    "textarea",
-    "svg",
-    "canvas",
-    "audio",
-    "video",
-    "map",
-    "dialog",
-    "input",
+    "script", "style", "iframe", "frame", "object", "embed", "applet", "noscript", "noembed", "noframes", "template",
+    "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input",
 )
+# fmt: on
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
-SET_APART = (
-    "table",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-)  # in a list item or a quote: by us, not by the converter
+# These in a list item or a quote are set apart and indented by us: converters differ.
+SET_APART = ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
 NESTED_BLOCKS = ", ".join(f"{outer} {inner}" for outer in ("li", "blockquote") for inner in SET_APART)
 HIDDEN = "[hidden], " + ", ".join(
     f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
@@ -109,9 +84,8 @@ class Prepared:
     html: str
     marks: Marks
     pieces: list[str] = field(default_factory=list)
-    nested: dict[int, str] = field(
-        default_factory=dict
-    )  # pieces that are HTML: who converts the whole converts them too
+    # Pieces that are HTML, by their number: who converts the whole converts them too.
+    nested: dict[int, str] = field(default_factory=dict)
 
     def finish(self, markdown: str) -> str:
         """The markdown with every piece in its place and no mark left."""
@@ -156,9 +130,7 @@ def prepare(html: str) -> Prepared:
     prepared = Prepared("", marks)
     if body is None:
         return prepared
-    tags = {
-        name.lower() for name in set(_TAG.findall(html))
-    }  # a superset of the elements: what is not there is not looked for
+    tags = {name.lower() for name in set(_TAG.findall(html))}  # what is not among them is not looked for
     if not tags.isdisjoint(("math", "script")) or "katex" in html:
         _take_formulas(body, prepared)
     _remove_counters_and_controls(body, html, tags)
@@ -186,6 +158,8 @@ def _free_marks(html: str) -> Marks:
 
 def _take(node: Any, piece: str, prepared: Prepared, mark: str) -> None:
     """Put a token in the place of a node; `finish` puts the piece in the place of the token."""
+    if "|" in piece and _within(node, ("td", "th")):
+        piece = piece.replace("|", r"\|")
     node.replace_with(f"{mark}{len(prepared.pieces)}{prepared.marks.end}")
     prepared.pieces.append(piece)
 
