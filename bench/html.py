@@ -1,8 +1,8 @@
 """HTML to markdown, stage by stage: `nice python -m bench.html [--in turns.jsonl] [--megabytes 4] [--json]`.
 
-MB of UTF-8 that comes in per second of processor time: telling HTML from text, the pre-pass, each converter on what the
-pre-pass leaves, and the whole of each. The documents are the assistant turns of a JSONL in ShareGPT's shape, or are built
-here from a seed: paragraphs, code in the export's frame, nested lists, tables, formulas, counters, as chats hold them.
+MB of UTF-8 that comes in per second of processor time: telling HTML from text, the pre-pass, the whole of each
+converter, and each converter alone on what the pre-pass leaves. The documents are the assistant turns of a JSONL in ShareGPT's
+shape, or are built here from a seed: paragraphs, code in the export's frame, nested lists, tables, formulas, counters.
 """
 
 import argparse
@@ -121,8 +121,10 @@ def _formula(generator: random.Random) -> str:
     tex = rf"x_{{{generator.randint(1, 9)}}} = \frac{{a}}{{b}} \cdot y^2"
     drawn = '<span class="mord mathnormal">x</span><span class="msupsub"></span><span class="mrel">=</span>' * 3
     return (
-        '<p>So <span class="math math-inline"><span class="katex"><span class="katex-mathml"><math><semantics><mrow>'
-        f'<mi>x</mi><mo>=</mo></mrow><annotation encoding="application/x-tex">{tex}</annotation></semantics></math></span>'
+        '<p>So <span class="math math-inline"><span class="katex">'
+        '<span class="katex-mathml"><math><semantics><mrow>'
+        f'<mi>x</mi><mo>=</mo></mrow><annotation encoding="application/x-tex">{tex}</annotation>'
+        "</semantics></math></span>"
         f'<span class="katex-html" aria-hidden="true">{drawn}</span></span></span> holds.</p>'
     )
 
@@ -155,14 +157,14 @@ def megabytes_per_s(turns: list[str], stage: Callable[[Any], object], inputs: li
 
 def measure(turns: list[str]) -> dict[str, float]:
     """Stage → MB/s."""
-    prepared = [prepare(turn) for turn in turns]
     speeds = {"detect": megabytes_per_s(turns, looks_like_html), "prepass": megabytes_per_s(turns, prepare)}
     names: list[Converter] = ["html-to-markdown", "markdownify"]
     for name in names:
-        convert = CONVERTERS[name]
-        to_markdown(turns[0], name)
-        speeds[f"{name} alone"] = megabytes_per_s(turns, lambda item, convert=convert: convert(item.html), prepared)
+        to_markdown(turns[0], name)  # loads the library
         speeds[f"{name} whole"] = megabytes_per_s(turns, lambda turn, name=name: to_markdown(turn, name))
+    prepared = [prepare(turn).html for turn in turns]
+    for name in names:
+        speeds[f"{name} alone"] = megabytes_per_s(turns, CONVERTERS[name], prepared)
     return speeds
 
 

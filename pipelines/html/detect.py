@@ -7,7 +7,7 @@ ShareGPT's answers (`markdown prose`), or if all of this holds:
 1. It begins with a whole tag of a block (`<p>`, `<div class="…">`, `<pre>`, `<h2>`, `<ul>`, `<table>`, …), and that
    element is closed somewhere. Prose that begins with a tag (`<div> elements are boxes`) closes none.
 2. It has no element that pages have and answers don't (`html`, `head`, `form`, `nav`, …), and no line that begins with
-   white space and a tag, except within `pre`: that is source that somebody asked for. Exports escape the HTML they show.
+   white space and a tag, except within `pre`: that is source that somebody asked for. Exports escape what they show.
 3. No line outside of `pre` opens a fence.
 4. No text stands beside the blocks: `<p> and </p> enclose a paragraph` and `<img …>` above a README do that.
 """

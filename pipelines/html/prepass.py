@@ -20,71 +20,30 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 PRIVATE_USE = range(0xE000, 0xF900)
+# fmt: off
 UNWANTED = (
-    "script",
-    "style",
-    "iframe",
-    "frame",
-    "object",
-    "embed",
-    "applet",
-    "noscript",
-    "noembed",
-    "noframes",
-    "template",
-    "button",
-    "select",
-    "textarea",
-    "svg",
-    "canvas",
-    "audio",
-    "video",
-    "map",
-    "dialog",
-    "input",
+    "script", "style", "iframe", "frame", "object", "embed", "applet", "noscript", "noembed", "noframes", "template",
+    "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input",
 )
+# fmt: on
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
-NESTED_BLOCKS = ", ".join(
-    f"{outer} {inner}"
-    for outer in ("li", "blockquote")
-    for inner in ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
-)
-HIDDEN = ", ".join(
-    (
-        "[hidden]",
-        *(
-            f'[style*="{rule}" i]'
-            for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
-        ),
-    )
+# These in a list item or a quote are set apart and indented by us: converters differ.
+SET_APART = ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
+NESTED_BLOCKS = ", ".join(f"{outer} {inner}" for outer in ("li", "blockquote") for inner in SET_APART)
+HIDDEN = "[hidden], " + ", ".join(
+    f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
 )
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _COUNTER = re.compile(r"\s*(\d{1,4}) / (\d{1,4})\s*")
 _MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
-_MAY_HOLD_CONTROLS = re.compile(f"<(?:{'|'.join(UNWANTED)})\\b", re.IGNORECASE)
+_TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)")
 _LANGUAGE_CLASS = re.compile(r"(?:language|lang|highlight-source)-([\w+#.-]+)")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z](?:[\w+#. -]{0,24}[\w+#])?")
 _NO_LANGUAGE = ("nohighlight", "no-highlight", "none", "undefined", "copy", "code")
 _HIGHLIGHTERS = ("hljs", "sourceCode")  # their elements bear the language as a class of its own
 _COPY_LABEL = "Copy code"
-_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
-
-_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
-_COUNTER = re.compile(r"\s*(\d{1,4}) / (\d{1,4})\s*")
-_MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
-_MAY_HOLD_CONTROLS = re.compile(f"<(?:{'|'.join(UNWANTED)})\\b", re.IGNORECASE)
-_LANGUAGE_CLASS = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-source-)([\w+#.-]+)")
-_HLJS_CLASS = re.compile(r"(?:^|\s)hljs\s+(?!language-)([\w+#.-]+)")
-_LANGUAGE_NAME = re.compile(r"[A-Za-z][\w+#.-]{0,24}|[A-Za-z][\w+#. -]{0,24}[\w+#]")
-_NO_LANGUAGE = ("plaintext", "text", "txt", "plain", "nohighlight", "no-highlight", "none", "undefined", "copy", "code")
-_MAY_LINK = re.compile(r"<(?:a|img)\s", re.IGNORECASE)
-_MAY_NEST = re.compile(r"<(?:table|h\d|hr)\b", re.IGNORECASE)
-_MAY_BREAK = re.compile(r"<br\b", re.IGNORECASE)
-_CONTROL_CHARACTERS = re.compile(
-    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
-)  # in prose; with many a converter sees a binary file
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")
 _URL_ESCAPED = re.compile(r"[\x00-\x20<>\\\x7f]")
@@ -125,9 +84,8 @@ class Prepared:
     html: str
     marks: Marks
     pieces: list[str] = field(default_factory=list)
-    nested: dict[int, str] = field(
-        default_factory=dict
-    )  # pieces that are HTML: who converts the whole converts them too
+    # Pieces that are HTML, by their number: who converts the whole converts them too.
+    nested: dict[int, str] = field(default_factory=dict)
 
     def finish(self, markdown: str) -> str:
         """The markdown with every piece in its place and no mark left."""
@@ -136,7 +94,9 @@ class Prepared:
             line = re.compile(rf"(?:^[ >]*\n)?^([ >]*){self.marks.apart}\n(?:[ >]*\n)?", re.MULTILINE)
             text = line.sub(lambda match: match[1].rstrip() + "\n", text)
         if self.marks.block in text or self.marks.paragraph in text:
-            text = "\n".join(map(self._lay_out, text.split("\n")))
+            block, paragraph = self.marks.block, self.marks.paragraph
+            lines = text.split("\n")
+            text = "\n".join([self._lay_out(line) if block in line or paragraph in line else line for line in lines])
         if self.marks.inline in text:
             token = re.compile(f"{self.marks.inline}(\\d+){self.marks.end}")
             text = token.sub(lambda match: self.pieces[int(match[1])], text)
@@ -147,8 +107,6 @@ class Prepared:
     def _lay_out(self, line: str) -> str:
         """A line that holds blocks becomes these blocks, with an empty line between two and its quote marks on each."""
         marks = self.marks
-        if marks.block not in line and marks.paragraph not in line:
-            return line
         prefix = _PREFIX.match(line)[0]  # type: ignore[index]  # matches the empty string at least
         parts = re.split(f"{marks.block}(\\d+){marks.end}|{marks.paragraph}", line[len(prefix) :])
         texts, numbers = parts[::2], [*parts[1::2], None]
@@ -169,19 +127,21 @@ def prepare(html: str) -> Prepared:
 
     marks = _free_marks(html)
     body = LexborHTMLParser(html, options=LexborDocumentOptions.WO_EVENTS).body
-    if body is None:
-        return Prepared("", marks)
     prepared = Prepared("", marks)
-    _take_formulas(body, html, prepared)
-    _remove_counters_and_controls(body, html)
-    if "<pre" in html or "<PRE" in html:
-        _take_code_blocks(body, prepared)
-    if "`" in html or "&#" in html or "&grave;" in html or "&DiacriticalGrave;" in html:
+    if body is None:
+        return prepared
+    tags = {name.lower() for name in set(_TAG.findall(html))}  # what is not among them is not looked for
+    if not tags.isdisjoint(("math", "script")) or "katex" in html:
+        _take_formulas(body, prepared)
+    _remove_counters_and_controls(body, html, tags)
+    if "pre" in tags:
+        _take_code_blocks(body, prepared, tags)
+    if "code" in tags and ("`" in html or "&" in html):
         _take_code_spans(body, prepared)
-    if _MAY_LINK.search(html) is not None:
+    if not tags.isdisjoint(("a", "img")):
         _mend_links(body)
-    _mend_breaks(body, html, marks)
-    if _MAY_NEST.search(html) is not None:
+    _mend_breaks(body, html, tags, marks)
+    if not tags.isdisjoint(("li", "blockquote")) and not tags.isdisjoint(SET_APART):
         _take_nested_blocks(body, prepared)
     prepared.html = _mend_text(body.html or "", prepared)
     return prepared
@@ -198,8 +158,15 @@ def _free_marks(html: str) -> Marks:
 
 def _take(node: Any, piece: str, prepared: Prepared, mark: str) -> None:
     """Put a token in the place of a node; `finish` puts the piece in the place of the token."""
+    if "|" in piece and _within(node, ("td", "th")):
+        piece = piece.replace("|", r"\|")
     node.replace_with(f"{mark}{len(prepared.pieces)}{prepared.marks.end}")
     prepared.pieces.append(piece)
+
+
+def _replace(nodes: list[Any], text: str) -> None:
+    for node in nodes:
+        node.replace_with(text)
 
 
 def _within(node: Any, tags: tuple[str, ...]) -> bool:
@@ -213,9 +180,7 @@ def _within(node: Any, tags: tuple[str, ...]) -> bool:
 # --- formulas -------------------------------------------------------------------------------------------------------
 
 
-def _take_formulas(body: Any, html: str, prepared: Prepared) -> None:
-    if "katex" not in html and "<math" not in html and "math/tex" not in html:
-        return
+def _take_formulas(body: Any, prepared: Prepared) -> None:
     for node in body.css("span.katex-display"):
         _take_formula(node, prepared, display=True)
     for node in body.css('script[type^="math/tex"]'):
@@ -251,20 +216,25 @@ def _take_tex(node: Any, tex: str, prepared: Prepared, *, display: bool) -> None
 # --- the page around the answer -------------------------------------------------------------------------------------
 
 
-def _remove_counters_and_controls(body: Any, html: str) -> None:
+def _remove_counters_and_controls(body: Any, html: str, tags: set[str]) -> None:
     counters = _counters(body) if _MAY_COUNT.search(html) else []
     for node in counters:
         if _beside_button(node):
             node.decompose()
-    if _MAY_HOLD_CONTROLS.search(html):
-        for node in body.css(", ".join(UNWANTED)):
-            if node.attributes.get("type") != "checkbox" or not _within(node, ("li",)):
-                node.decompose()
-    if "hidden" in html or "none" in html:
-        for node in body.css(HIDDEN):
-            node.decompose()
+    for tag in UNWANTED:
+        if tag in tags:
+            _remove(body.css(tag))
+    if "hidden" in html or "display:" in html:
+        _remove(body.css(HIDDEN))
     for node in counters:
         if _attached(node) and _stands_first(node) and body.text().strip() != node.text().strip():
+            node.decompose()
+
+
+def _remove(nodes: list[Any]) -> None:
+    for node in nodes:
+        is_task = node.tag == "input" and node.attributes.get("type") == "checkbox" and _within(node, ("li",))
+        if not is_task and _attached(node):
             node.decompose()
 
 
@@ -306,12 +276,12 @@ def _stands_first(node: Any) -> bool:
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-def _take_code_blocks(body: Any, prepared: Prepared) -> None:
+def _take_code_blocks(body: Any, prepared: Prepared, tags: set[str]) -> None:
     for pre in body.css("pre"):
         if not _attached(pre):
             continue  # a pre within a pre
-        for br in pre.css("br"):
-            br.replace_with("\n")
+        if "br" in tags:
+            _replace(pre.css("br"), "\n")
         text, language = _read_block(pre)
         text = text.removesuffix("\n")
         if _within(pre, HEADINGS_AND_CELLS):
@@ -327,6 +297,8 @@ def _read_block(pre: Any) -> tuple[str, str]:
     if not codes:
         return pre.text(), language
     text, whole = "".join(code.text() for code in codes), pre.text()
+    if len(text) == len(whole):
+        return text, language
     header = whole[: -len(text)] if text and whole.endswith(text) else ""
     if codes[0].parent.tag == "div" or header.rstrip().endswith(_COPY_LABEL):
         return text, language or _language_of_header(header)
@@ -413,11 +385,10 @@ def _as_destination(url: str) -> str:
     return url if depth == 0 else url.replace("(", "%28").replace(")", "%29")
 
 
-def _mend_breaks(body: Any, html: str, marks: Marks) -> None:
+def _mend_breaks(body: Any, html: str, tags: set[str], marks: Marks) -> None:
     """A cell and a heading are one line. Text that a style sheet showed with its lines keeps its paragraphs."""
-    if _MAY_BREAK.search(html) is not None:
-        for br in body.css(", ".join(f"{tag} br" for tag in HEADINGS_AND_CELLS)):
-            br.replace_with(" ")
+    if "br" in tags:
+        _replace(body.css(", ".join(f"{tag} br" for tag in HEADINGS_AND_CELLS)), " ")
     if "whitespace-pre-wrap" not in html:
         return
     for node in body.css(".whitespace-pre-wrap"):
@@ -441,9 +412,10 @@ def _mend_text(html: str, prepared: Prepared) -> str:
     marks = prepared.marks
     if "<br>" in html:
         html = _BREAKS.sub(marks.paragraph, _EDGE_BREAKS.sub("", html))
-    html = _BLANK_LINES.sub("\n", _CONTROL_CHARACTERS.sub("", html.replace("&nbsp;", " ")))
+    html = _BLANK_LINES.sub("\n", html.replace("&nbsp;", " "))
     html = _LIKE_MARKUP.sub(rf">\1{marks.guard}", html).replace("\\", "\\" + marks.guard)
-    html = _NEWLINE_AFTER_INLINE.sub(rf"\1{marks.guard}\n{marks.guard}", html)
+    if ">\n" in html:
+        html = _NEWLINE_AFTER_INLINE.sub(rf"\1{marks.guard}\n{marks.guard}", html)
     if prepared.pieces:
         html = re.sub(f"{marks.block}\\d+{marks.end}", r"<p>\g<0></p>", html)
     if "<blockquote>" in html or "<hr>" in html:
