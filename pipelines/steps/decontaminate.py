@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_WORDS = 5
+SLOTS_PER_RUN = 8  # of the table of marks, at least: at most one run in eight is looked up in vain
 
 
 def build(options: DecontaminateOptions) -> Step:
@@ -49,7 +50,7 @@ class EvaluationRuns:
         owners: dict[int, list[int]] = defaultdict(list)
         for name in options.against:
             self._add(name, numbers, owners)
-        self._tables = {length: _table(numbers[length], owners[length]) for length in sorted(numbers)}
+        self._tables = {length: RunTable(numbers[length], owners[length]) for length in sorted(numbers)}
 
     def _add(self, name: str, numbers: dict[int, list[Any]], owners: dict[int, list[int]]) -> None:
         before = sum(map(len, numbers.values()))
@@ -65,27 +66,34 @@ class EvaluationRuns:
 
     def find(self, conversation: Conversation) -> str | None:
         """The evaluation record that the conversation shares words with, and the words."""
-        import numpy as np
-
         said = words("\n".join(turn.text for turn in conversation.turns))
         for length, found in runs(self._hashes.of(said), self._ngram):
-            if length not in self._tables:
-                continue
-            known, owners = self._tables[length]
-            places = np.minimum(np.searchsorted(known, found), len(known) - 1)
-            hits = np.flatnonzero(known[places] == found)
-            if len(hits):
-                start = int(hits[0])
-                return f"{self._names[owners[places[start]]]}: {' '.join(said[start : start + length])}"
+            if (table := self._tables.get(length)) and (hit := table.first_hit(found)):
+                start, owner = hit
+                return f"{self._names[owner]}: {' '.join(said[start : start + length])}"
         return None
 
 
-def _table(numbers: "list[NDArray[np.uint64]]", owners: list[int]) -> "tuple[NDArray[np.uint64], NDArray[np.int64]]":
-    """All runs once, sorted, each with the first record that has it."""
-    import numpy as np
+class RunTable:
+    """All runs of one length, sorted, each with the first record that has it. Most look-ups end at a table of marks."""
 
-    known, first = np.unique(np.concatenate(numbers), return_index=True)
-    return known, np.repeat(owners, [len(some) for some in numbers])[first]
+    def __init__(self, numbers: "list[NDArray[np.uint64]]", owners: list[int]) -> None:
+        import numpy as np
+
+        self._known, first = np.unique(np.concatenate(numbers), return_index=True)
+        self._owners = np.repeat(owners, [len(some) for some in numbers])[first]
+        self._mask = np.uint64((SLOTS_PER_RUN << len(self._known).bit_length()) - 1)
+        self._marked = np.zeros(int(self._mask) + 1, bool)
+        self._marked[self._known & self._mask] = True
+
+    def first_hit(self, found: "NDArray[np.uint64]") -> tuple[int, int] | None:
+        """Where in `found` the first known run is, and whose it is."""
+        import numpy as np
+
+        likely = np.flatnonzero(self._marked[found & self._mask])
+        places = np.minimum(np.searchsorted(self._known, found[likely]), len(self._known) - 1)
+        hits = np.flatnonzero(self._known[places] == found[likely])
+        return (int(likely[hits[0]]), int(self._owners[places[hits[0]]])) if len(hits) else None
 
 
 def _refuse(line: dict[str, Any]) -> None:

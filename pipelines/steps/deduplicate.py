@@ -3,15 +3,16 @@
 exact   the same roles and texts, whatever the whitespace between words (`duplicate`)
 ids     an id that an earlier record has (`duplicate_id`)
 near    much the same words of user and assistant (`near_duplicate`): MinHash with 128 permutations over runs of 5
-        words, found by locality-sensitive hashing (pairs of similarity `threshold` at about 93 %, above it soon all)
-        and kept as a find only if all 128 values together estimate at least `threshold` (± 0.035 at 0.8)
+        words. Locality-sensitive hashing proposes pairs (95 in 100 of similarity 0.8 at `threshold` 0.8, nearly all
+        above), which join if their 128 values estimate at least `threshold` (standard error 0.035 at 0.8)
 
 A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
 leave. Near duplicates join into clusters: a record may be alike to its cluster's first only by way of others.
 
-`judge` holds one number of each record for one band at a time and reads signatures from the files again, so that memory
-grows by about 100 bytes for each record. A bucket of many (texts that share boilerplate) is compared with at most
-MAX_REPRESENTATIVES of its members, each the first of those that are like none before: n records cost n comparisons.
+`judge` reads the signatures from their files once for each band and holds one number of each record, so that memory
+grows by about 100 bytes for each record and 150 more for each that ends. A bucket of many (texts that share
+boilerplate) is compared with at most MAX_REPRESENTATIVES of its members, each the first of those that are like none
+before: n records cost some n comparisons, not n².
 """
 
 from collections.abc import Iterator, Mapping, Sequence
