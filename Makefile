@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 RUN ?=
-WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscription.py queue.py journal.py dead_letters.py) \
+WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscription.py queue.py journal.py dead_letters.py jobs.py) \
 	tests/contracts/test_wire_path.py
 
 .DEFAULT_GOAL := help

@@ -25,9 +25,9 @@ from bench.load_client import Answer, Client, Fleet
 from bench.system import BenchSystem, CpuMeter, children, percentile
 from services.catalogue import resolve
 from services.protocol import Message
+from services.tokenization import ChatTokenizer, load_tokenizer
 from workers.engine import Engine, EngineEvent, Sampling
 from workers.select_engine import create_engine
-from workers.tokenization import ChatTokenizer, load_tokenizer
 
 TIMEOUT_S = 120.0
 START_OVER_S = 1.0

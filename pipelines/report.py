@@ -88,6 +88,7 @@ def _added(sets: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sum(one: Any, other: Any) -> Any:
-    if isinstance(other, Mapping):
-        return {key: _sum(one.get(key, {}), other.get(key, {})) for key in {**one, **other}} if one else dict(other)
-    return (one or 0) + (other or 0)
+    if isinstance(one, Mapping) or isinstance(other, Mapping):
+        one, other = one or {}, other or {}
+        return {key: _sum(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}
+    return one + other

@@ -6,7 +6,7 @@ enters and leaves each step is counted around it.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
@@ -50,7 +50,10 @@ def run(
         conversations: Iterable[Conversation] = told(_entering(folder, unit))
         for index, ledger in zip(indices, ledgers, strict=True):
             conversations = _step(folder, recipe, unit, index, conversations, ledger)
-        num_out = _write(draft, _signer(recipe, stages, unit), conversations)
+        if unit.stage + 1 < len(stages):
+            barrier = steps.build(recipe.steps[stages[unit.stage + 1].start], recipe)
+            conversations = _signed(draft, barrier, conversations)
+        num_out = _write(draft / "data.jsonl", conversations)
         counts = {**progress(num_records), "records_out": num_out}
         (draft / "counts.json").write_bytes(orjson.dumps(counts))
         tell(counts)
@@ -108,31 +111,22 @@ def _spared(
             yield conversation
 
 
-def _signer(recipe: Recipe, stages: Sequence[range], unit: Unit) -> Any:
-    """The barrier that ends this stage, if one does."""
-    if unit.stage + 1 == len(stages):
-        return None
-    return steps.build(recipe.steps[stages[unit.stage + 1].start], recipe)
-
-
-def _write(draft: Path, barrier: Any, conversations: Iterable[Conversation]) -> int:
-    """The data file, and for a barrier the signatures and ids beside it. Answers the number of records."""
-    number = 0
-    with (
-        (draft / "data.jsonl").open("wb") as data,
-        (draft / "signatures.bin").open("wb") as signatures,
-        (draft / "ids.jsonl").open("wb") as ids,
-    ):
+def _signed(draft: Path, barrier: Any, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+    """Beside what passes, a signature and an id each, for the barrier and for what it will say."""
+    with (draft / "signatures.bin").open("wb") as signatures, (draft / "ids.jsonl").open("wb") as ids:
         for conversation in conversations:
-            data.write(dump(conversation))
+            signature = barrier.sign(conversation)
+            assert len(signature) == barrier.signature_bytes, f"{len(signature)} bytes, not {barrier.signature_bytes}"
+            signatures.write(signature)
+            ids.write(orjson.dumps(conversation.id, option=orjson.OPT_APPEND_NEWLINE))
+            yield conversation
+
+
+def _write(path: Path, conversations: Iterable[Conversation]) -> int:
+    """The number of records written."""
+    number = 0
+    with path.open("wb") as file:
+        for conversation in conversations:
+            file.write(dump(conversation))
             number += 1
-            if barrier is not None:
-                _sign(barrier, conversation, signatures, ids)
     return number
-
-
-def _sign(barrier: Any, conversation: Conversation, signatures: IO[bytes], ids: IO[bytes]) -> None:
-    signature = barrier.sign(conversation)
-    assert len(signature) == barrier.signature_bytes, f"{len(signature)} bytes, not {barrier.signature_bytes}"
-    signatures.write(signature)
-    ids.write(orjson.dumps(conversation.id, option=orjson.OPT_APPEND_NEWLINE))

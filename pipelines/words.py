@@ -24,16 +24,26 @@ _UNSPACED = re.compile(
 _WORD = re.compile(
     r"[\w\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0dff]+"
 )
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ASCII_WORDS = "".join(chr(code) if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128))
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of an earlier word is lost
 
 
 def words(text: str) -> list[str]:
     """The words in their order."""
-    text = text.lower()
+    text = _without_punctuation(text.lower())
     if text.isascii():
         return text.translate(_ASCII_WORDS).split()  # as _WORD finds them, in a quarter of the time
     return _WORD.findall(_UNSPACED.sub(r" \1 ", text))
+
+
+def _without_punctuation(text: str) -> str:
+    """Quotes and dashes beyond ASCII become spaces: often the text is ASCII but for them."""
+    if not text.isascii():
+        for char in set(_NOT_ASCII.findall(text)):
+            if not _WORD.match(char):
+                text = text.replace(char, " ")
+    return text
 
 
 class WordHashes(dict[str, int]):

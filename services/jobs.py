@@ -9,7 +9,7 @@ A job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`; 
 submitted again. What a job has *made* is in its folder: nothing here decides whether work is done.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ from services.scripts import Script
 LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
-UNFINISHED = ("submitted", "running")
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = Script("job_submit"), Script("job_move"), Script("job_cancel"), Script("job_remove")
 _NOTE, _PLAN, _LOG = Script("job_note"), Script("job_plan"), Script("job_log")
@@ -110,20 +109,25 @@ class Jobs:
 
     def list(self, limit: int = 100) -> Sequence[Job]:
         """The newest ones, newest first."""
-        return self._existing(self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
+        return self._existing(raw.decode() for raw in self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
 
     def unfinished(self) -> Sequence[Job]:
         """All that are submitted or running, oldest first."""
-        return [job for job in self._existing(self._redis.zrange(self._keys.jobs, 0, -1)) if not job.ended]
+        names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
+        return [job for job in self._existing(filter(self._not_ended, names)) if not job.ended]
 
-    def _existing(self, names: Sequence[bytes]) -> Sequence[Job]:
+    def _not_ended(self, jid: str) -> bool:
+        """Asked of every job, every few seconds: without its spec. True for one that expired."""
+        return (self._redis.hget(self._keys.job(jid)[0], "state") or b"").decode() not in TERMINAL
+
+    def _existing(self, names: Iterable[str]) -> Sequence[Job]:
         """Without those that expired, which are no longer listed from then on."""
         found = []
-        for raw in names:
+        for jid in names:
             try:
-                found.append(self.get(raw.decode()))
+                found.append(self.get(jid))
             except Gone:
-                self._forget_expired(raw.decode())
+                self._forget_expired(jid)
         return found
 
     def _forget_expired(self, jid: str) -> None:

@@ -24,6 +24,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
     ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
     ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was tried
+    ns:beat                   string   the beat that lives; expires
     ns.celery.…               -        what Celery keeps: its queues are lists of this name
 
 A reader's cursor is (text offset in Unicode code points, nonce), never a stream id.
@@ -128,6 +129,10 @@ class Keys:
     def job(self, jid: str) -> list[str]:
         """All keys of one job, as its scripts take them: job, units, log, tasks."""
         return [f"{self.namespace}:{{{jid}}}:{kind}" for kind in ("job", "units", "log", "tasks")]
+
+    @property
+    def beat(self) -> str:
+        return f"{self.namespace}:beat"
 
     @property
     def celery(self) -> str:

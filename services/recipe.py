@@ -119,8 +119,8 @@ class SpecialTokensOptions(Options):
 class DecontaminateOptions(Options):
     """Records that share a run of words with an evaluation set end here."""
 
-    against: tuple[str, ...] = Field((), min_length=1, description="Files of any readable format.")
-    ngram: int = Field(13, ge=5, le=50, description="Words in a row; a shorter evaluation text must match as a whole.")
+    against: tuple[str, ...] = Field(min_length=1, description="Files of any readable format.")
+    ngram: int = Field(13, ge=5, le=50, description="Words in a row; shorter evaluation texts are searched as a whole.")
 
 
 class DeduplicateOptions(Options):

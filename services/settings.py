@@ -53,6 +53,8 @@ class Settings(BaseModel):
     window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
 
+    broker_url: str = Field("", description="Celery's Redis, if it shall be another one than REDIS_URL.")
+    clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one for each CPU, at most 16.")
     recipes_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "infra" / "recipes",
         description="Folder of the recipes that the job page offers.",

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 
+from services.celery_app import make_celery, wake
 from services.connection import connect
 from services.jobs import Jobs
 from services.protocol import Keys
@@ -102,10 +104,16 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
     app.register_blueprint(
         job_pages.make_blueprint(
-            redis, Jobs(redis, keys), page_jobs, uploads, lambda jid: None, max_body_bytes=max_message_bytes
+            redis, Jobs(redis, keys), page_jobs, uploads, waker(settings), max_body_bytes=max_message_bytes
         )
     )
     return app, socketio, relay
+
+
+def waker(settings: Settings) -> Callable[[str], None]:
+    """Tells the pipelines of a job. A Redis that Celery cannot use is no reason not to chat: it raises when called."""
+    celery = cache(lambda: make_celery(settings))
+    return lambda jid: wake(celery(), jid)
 
 
 def _library_log() -> logging.Logger:

@@ -247,7 +247,7 @@ def _wake(wake: Callable[[str], object], jid: str) -> None:
         try:
             wake(jid)
         except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: the job is found anyway
-            log.info("job %s: nobody was woken (%s); it is found within a minute", jid, error)
+            log.info("job %s: nobody was woken: %s; the pipelines find it by themselves", jid, error)
 
     gevent.spawn(call)
 

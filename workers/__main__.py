@@ -16,10 +16,10 @@ from services.program import run
 from services.protocol import Keys, check_name
 from services.registry import Registry
 from services.settings import Settings
+from services.tokenization import load_tokenizer
 from workers.engine_process import EngineProcess
 from workers.planner import ChatPlanner
 from workers.select_engine import choose_engine
-from workers.tokenization import load_tokenizer
 from workers.watchdog import SupervisedEngine
 from workers.worker import Worker
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.gguf_metadata import read_gguf_metadata
 from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
-from workers.gguf_metadata import read_gguf_metadata
 from workers.running import RunningRequests
 from workers.validation import check_submission
 

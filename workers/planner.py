@@ -1,11 +1,11 @@
 """From a chat request to what the engine is asked: prompt, sampling, and the text that will come out."""
 
 from services.protocol import ChatRequest
+from services.tokenization import ChatTokenizer
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
 from workers.loop import Plan
-from workers.tokenization import ChatTokenizer
 from workers.validation import validate
 
 

@@ -123,15 +123,14 @@ def blocks(file: IO[bytes], how: str) -> Iterator[bytes]:
     return iter(lambda: file.read(BLOCK_BYTES), b"")
 
 
-def spool(name: str, file: IO[bytes], how: str) -> IO[bytes]:
-    """A temporary file of what `file` holds: for a format that is read from its end. Raises ConfigurationError."""
+def spool(name: str, blocks: Blocks) -> IO[bytes]:
+    """A temporary file of all `blocks`: for a format that is read from its end. Raises ConfigurationError."""
     spooled: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
-    try:
-        for block in blocks(file, how):
-            spooled.write(block)
-    except Damaged as error:
+    while block := blocks.read():
+        spooled.write(block)
+    if blocks.damage:
         spooled.close()
-        raise ConfigurationError(f"input {name}: {error}; Parquet is read from its end") from None
+        raise ConfigurationError(f"input {name}: {blocks.damage.detail}; Parquet is read from its end")
     spooled.seek(0)
     return spooled
 

@@ -49,12 +49,9 @@ def _records(name: str, file: IO[bytes]) -> Iterator[Found]:
     if not blocks.peek().startswith(files.PARQUET):
         yield from json_records.records(blocks)
         return
-    file.seek(0)
-    if not how:
-        yield from parquet.records(name, file)
-        return
-    with files.spool(name, file, how) as spooled:
-        yield from parquet.records(name, spooled)
+    with files.spool(name, blocks) if how else file as seekable:
+        seekable.seek(0)
+        yield from parquet.records(name, seekable)
 
 
 def _conversation(found: Found, options: InputOptions, source: Source, position: int) -> Conversation | Unreadable:

@@ -3,15 +3,16 @@
 exact   the same roles and texts, whatever the whitespace between words (`duplicate`)
 ids     an id that an earlier record has (`duplicate_id`)
 near    much the same words of user and assistant (`near_duplicate`): MinHash with 128 permutations over runs of 5
-        words, found by locality-sensitive hashing (pairs of similarity `threshold` at about 93 %, above it soon all)
-        and kept as a find only if all 128 values together estimate at least `threshold` (± 0.035 at 0.8)
+        words. Locality-sensitive hashing proposes pairs (95 in 100 of similarity 0.8 at `threshold` 0.8, nearly all
+        above), which join if their 128 values estimate at least `threshold` (standard error 0.035 at 0.8)
 
 A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
 leave. Near duplicates join into clusters: a record may be alike to its cluster's first only by way of others.
 
-`judge` holds one number of each record for one band at a time and reads signatures from the files again, so that memory
-grows by about 100 bytes for each record. A bucket of many (texts that share boilerplate) is compared with at most
-MAX_REPRESENTATIVES of its members, each the first of those that are like none before: n records cost n comparisons.
+`judge` reads the signatures from their files once for each band and holds one number of each record, so that memory
+grows by about 100 bytes for each record and 150 more for each that ends. A bucket of many (texts that share
+boilerplate) is compared with at most MAX_REPRESENTATIVES of its members, each the first of those that are like none
+before: n records cost some n comparisons, not n².
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,18 +32,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Indices = NDArray[np.int64]
+    Reasons = NDArray[np.uint8]  # for each record a place in REASONS
     Alike = Any  # (Indices, Indices) -> NDArray[np.bool_]
 
+REASONS = ("kept", "duplicate", "duplicate_id", "near_duplicate")
 KEY_BYTES = 16  # of a text and of an id: two different ones never agree by chance
+NOBODY = -1
 SHINGLE_WORDS = 5
 NUM_PERM = 128
-# The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run, so that another version
-# of datasketch may choose others.
+# The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run, so that another
+# version of datasketch may choose others.
 SEED = 1
 MAX_BANDING_THRESHOLD = 0.95  # above it there would be too few bands to find anything with
 MISS_WEIGHTS = (0.05, 0.95)  # a pair found in vain costs a comparison, one not found is lost
 MAX_REPRESENTATIVES = 8
-SHINGLES_AT_ONCE = 4_096  # 2 MiB in the permutations
+SHINGLES_AT_ONCE = (
+    512  # 256 KiB in the permutations; larger arrays are mapped anew each time, at a quarter of the speed
+)
 RECORDS_AT_ONCE = 4_096
 
 
@@ -78,13 +84,13 @@ class Deduplicate:
             _join_near(files, self.keys_bytes, self.threshold, first, reasons)
         return _verdicts(files, first, reasons)
 
-    def _same_keys(self, files: "SignatureFiles") -> tuple["Indices", dict[int, str]]:
+    def _same_keys(self, files: "SignatureFiles") -> tuple["Indices", "Reasons"]:
         """For each record the kept one that it repeats (or itself), and why the others end."""
         import numpy as np
 
         first = np.arange(files.num_records)
-        names = ["duplicate"] * self.exact + ["duplicate_id"] * self.ids
-        groups = {name: _groups(files, i * KEY_BYTES) for i, name in enumerate(names)}
+        named = ["duplicate"] * self.exact + ["duplicate_id"] * self.ids
+        groups = {REASONS.index(name): _groups(files, i * KEY_BYTES) for i, name in enumerate(named)}
         return first, _keep_first(first, groups)
 
 
@@ -179,31 +185,27 @@ def _groups(files: SignatureFiles, start_byte: int) -> "Indices":
     return groups
 
 
-def _keep_first(first: "Indices", groups: Mapping[str, "Indices"]) -> dict[int, str]:
+def _keep_first(first: "Indices", groups: Mapping[int, "Indices"]) -> "Reasons":
     """Goes through the records that share a key, in order; writes whom they repeat into `first`."""
     import numpy as np
 
     shared = np.zeros(len(first), bool)
     for numbers in groups.values():
         shared |= np.bincount(numbers)[numbers] > 1
-    owners: dict[str, dict[int, int]] = {name: {} for name in groups}
-    reasons: dict[int, str] = {}
+    owners = {reason: np.full(len(first), NOBODY) for reason in groups}
+    reasons = np.zeros(len(first), np.uint8)
     for record in np.flatnonzero(shared).tolist():
-        own = {name: int(numbers[record]) for name, numbers in groups.items()}
-        for name, group in own.items():
-            if group in owners[name]:
-                first[record] = owners[name][group]
-                reasons[record] = name
+        for reason, numbers in groups.items():
+            if (owner := owners[reason][numbers[record]]) != NOBODY:
+                first[record], reasons[record] = owner, reason
                 break
         else:
-            for name, group in own.items():
-                owners[name][group] = record
+            for reason, numbers in groups.items():
+                owners[reason][numbers[record]] = record
     return reasons
 
 
-def _join_near(
-    files: SignatureFiles, start_byte: int, threshold: float, first: "Indices", reasons: dict[int, str]
-) -> None:
+def _join_near(files: SignatureFiles, start_byte: int, threshold: float, first: "Indices", reasons: "Reasons") -> None:
     """Near duplicates among the records that are still kept, written into `first` and `reasons`."""
     import numpy as np
 
@@ -212,8 +214,7 @@ def _join_near(
     for keys in _bands(files, start_byte, threshold):
         _join_band(kept, keys[kept], clusters, lambda a, b: _alike(files, start_byte, threshold, a, b))
     clusters.flatten()
-    for record in kept[first[kept] != kept].tolist():
-        reasons[record] = "near_duplicate"
+    reasons[kept[first[kept] != kept]] = REASONS.index("near_duplicate")
 
 
 class Clusters:
@@ -300,16 +301,15 @@ def _alike(files: SignatureFiles, start_byte: int, threshold: float, a: "Indices
     return equal >= threshold * NUM_PERM
 
 
-def _verdicts(files: SignatureFiles, first: "Indices", reasons: Mapping[int, str]) -> list[Mapping[int, Verdict]]:
+def _verdicts(files: SignatureFiles, first: "Indices", reasons: "Reasons") -> list[Mapping[int, Verdict]]:
     """By shard. A record kept instead of another is itself kept: `first` is followed to its end."""
     import numpy as np
 
     Clusters(first).flatten()
-    ended = np.array(sorted(reasons), np.int64)
+    ended = np.flatnonzero(reasons)
     shards, twin_shards = files.shards_of(ended), files.shards_of(first[ended])
     indices, twins = ended - files.starts[shards], first[ended] - files.starts[twin_shards]
     verdicts: list[dict[int, Verdict]] = [{} for _ in files.starts[1:]]
-    columns = (ended.tolist(), shards.tolist(), indices.tolist(), twin_shards.tolist(), twins.tolist())
-    for record, shard, index, twin_shard, twin in zip(*columns, strict=True):
-        verdicts[shard][index] = Verdict(reasons[record], (twin_shard, twin))
+    for shard, index, reason, *twin in zip(shards, indices, reasons[ended], twin_shards, twins, strict=True):
+        verdicts[shard][int(index)] = Verdict(REASONS[reason], (int(twin[0]), int(twin[1])))
     return list(verdicts)

@@ -18,9 +18,9 @@ from pipelines.steps import Step
 from services.errors import ConfigurationError
 from services.recipe import LanguagesOptions
 
-MAX_SAMPLE_CHARS = 480
-MAX_TURN_CHARS = 160  # so that a sample is of three turns at least, if there are so many
-MAX_READ_CHARS = 1200  # of a turn, code and all
+MAX_SAMPLE_CHARS = 320
+MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many
+MAX_READ_CHARS = 1000  # of a turn, code and all
 MIN_LETTERS = 20  # "hello" could be Sotho
 MIN_LETTERS_NOT_LATIN = 3  # their script tells much more
 
@@ -33,8 +33,8 @@ out other were all there when your how an which do their if will about would so 
 """
 ENGLISH = frozenset(FUNCTION_WORDS.split())
 MIN_ENGLISH_WORDS = 20
-MIN_ENGLISH_SHARE = 0.28
-MIN_ENGLISH_KINDS = 6
+MIN_ENGLISH_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
+MIN_ENGLISH_KINDS = 5
 
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _NOT_LATIN = re.compile("[^\u0000-\u024f\u1e00-\u1eff]")

@@ -41,8 +41,9 @@ def build(options: MaskPersonalDataOptions) -> Step:
 
 # --- keys ---
 
-_KEY_SIGNS = re.compile(
-    "AKIA|ASIA|sk-[A-Za-z0-9]|gh[pousr]_|github_pat_|xox[abeprs]-|AIza|glpat-|hf_|npm_|[rs]k_live_|eyJ|-----BEGIN "
+_KEY_SIGNS = (
+    *("AKIA", "ASIA", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "AIza", "glpat-"),
+    *("hf_", "npm_", "k_live_", "eyJ", "PRIVATE KEY-----"),
 )
 _KEY = re.compile(
     r"""-----BEGIN\ (?:[A-Z]{2,12}\ ){0,2}PRIVATE\ KEY-----[^-]{16,8192}-----END\ [A-Z ]{11,40}-----
@@ -63,13 +64,13 @@ _KEY = re.compile(
 
 
 def _mask_keys(text: str) -> str:
-    return _KEY.sub("[KEY]", text) if _KEY_SIGNS.search(text) else text
+    return _KEY.sub("[KEY]", text) if any(sign in text for sign in _KEY_SIGNS) else text
 
 
 # --- email ---
 
 _AT = re.compile(r"@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))(?![\w@(-])")
-_LOCAL = re.compile(r"(?<![\w.%+/:-])[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,63})$", re.ASCII)
+_LOCAL = re.compile(r"(?<![\w.%+/-])[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,63})$", re.ASCII)
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)$", re.IGNORECASE)
 _NO_DOMAINS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "ts", "css", "py", "html", "json"}  # icon@2x.png
 
@@ -139,7 +140,7 @@ def _mask_cards(text: str) -> str:
 def is_card(text: str) -> bool:
     """An issuer's prefix and length, and Luhn's check digit."""
     digits = re.sub("[ -]", "", text)
-    return bool(_ISSUERS.match(digits)) and len(set(digits)) > 2 and _luhn(digits)
+    return bool(_ISSUERS.match(digits)) and len(set(digits)) > 1 and _luhn(digits)
 
 
 def _luhn(digits: str) -> bool:

@@ -93,7 +93,7 @@ def repeated_share(words: list[str]) -> float:
     if len(words) <= NGRAM:
         return 0.0
     joined = " ".join(words) + " "
-    starts = list(accumulate((len(word) + 1 for word in words), initial=0))
+    starts = list(accumulate(map((1).__add__, map(len, words)), initial=0))
     grams = [joined[start:end] for start, end in zip(starts, starts[NGRAM:], strict=False)]
     if len(set(grams)) == len(grams):
         return 0.0

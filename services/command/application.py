@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import chat, dead, models, send, status, up, web, worker
+from services.command import chat, clean, dead, jobs, models, pipelines, send, status, up, web, worker
 
 application = typer.Typer(
     name="chatserver",
@@ -18,5 +18,8 @@ application.command()(send.send)
 application.command()(models.models)
 application.command()(status.status)
 application.add_typer(dead.application, name="dead")
+application.add_typer(clean.application, name="clean")
+application.add_typer(jobs.application, name="jobs")
 application.command()(worker.worker)
 application.command()(web.web)
+application.add_typer(pipelines.application, name="pipelines")

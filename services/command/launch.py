@@ -18,11 +18,11 @@ def child_environment(**options: Any) -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", **given}
 
 
-def become(module: str, *, check: bool = False, **options: Any) -> NoReturn:
+def become(module: str, *arguments: str, check: bool = False, **options: Any) -> NoReturn:
     """Replace this process by one of our programs, or by its health probe.
 
     Raises ConfigurationError before that for a wrong option.
     """
     load_settings(**options)
-    command = [*module_command(module), *(["--check"] if check else [])]
+    command = [*module_command(module), *arguments, *(["--check"] if check else [])]
     os.execve(command[0], command, child_environment(**options))

@@ -1,10 +1,11 @@
 """One machine that runs the whole system: what `chatserver up` starts, watches and ends.
 
-Start: Redis, then workers and web app side by side. End: workers first, so that they hand back what they run, then the
-web app, then Redis. A second Ctrl-C kills.
+Start: Redis, then workers, web app and pipelines side by side. End: workers and pipelines first, so that they hand back
+what they run, then the web app, then Redis. A second Ctrl-C kills.
 """
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -24,11 +25,13 @@ from services.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
 from services.protocol import Keys
 from services.registry import Registry
-from services.settings import Settings
+from services.settings import Settings, variable_of
 
 POLL_S = 0.1
 DEATHS_AT_START = 3  # of one process before the page was ever usable: then something is wrong
 WEB_END_S = 5.0
+MOST_CLEANING = 2  # processes
+SOFT_SHUTDOWN_S = 4.0  # of the pipelines: services/celery_app.py, whose import would cost this command half a second
 DRAIN_SPARE_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,7 +39,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Machine:
     """A context manager: everything it started has ended when it is left."""
 
-    def __init__(self, settings: Settings, workers: int) -> None:
+    def __init__(self, settings: Settings, workers: int, *, pipelines: bool = True) -> None:
         self._settings = settings
         self._log = Log()
         self._signals = 0
@@ -49,6 +52,8 @@ class Machine:
         self._num_workers = workers
         self._workers: list[Child] = []
         self._web: Child | None = None
+        self._with_pipelines = pipelines
+        self._pipelines: list[Child] = []
 
     def __enter__(self) -> Self:
         self._before = [(number, signal.signal(number, self._interrupt)) for number in SIGNALS]
@@ -96,6 +101,12 @@ class Machine:
         names = [f"worker-{number + 1}" for number in range(self._num_workers)]
         self._workers = [Child(name, module_command("workers"), environment, self._log) for name in names]
         self._web = Child("web", module_command("webapp"), environment, self._log)
+        if self._with_pipelines:
+            # Chat comes first: cleaning gets half of the machine and two processes at most, unless told otherwise.
+            processes = self._settings.clean_processes or min((os.cpu_count() or 2) // 2, MOST_CLEANING) or 1
+            environment[variable_of("clean_processes")] = str(processes)
+            for name, role in (("cleaner", "worker"), ("beat", "beat")):
+                self._pipelines.append(Child(name, [*module_command("pipelines"), role], environment, self._log))
 
     # -- watch ---------------------------------------------------------------------------------------------------
 
@@ -104,6 +115,8 @@ class Machine:
         if self._server is not None and not self._server.running():
             self._say("Redis ended; starting it again")
             self._server.start()
+        for child in self._pipelines:
+            child.tend()
         for child in (*self._workers, self._web):
             child.tend()
             if not self._ready and child.num_deaths >= DEATHS_AT_START:
@@ -146,7 +159,7 @@ class Machine:
     def _end_all(self) -> None:
         if self._workers:
             self._say("ending: workers first, they hand back what they run; Ctrl-C again kills")
-            self._end(self._workers, self._settings.drain_s + DRAIN_SPARE_S)
+            self._end([*self._workers, *self._pipelines], max(self._settings.drain_s, SOFT_SHUTDOWN_S) + DRAIN_SPARE_S)
         if self._web is not None:
             self._end([self._web], WEB_END_S)
         if self._server is not None:

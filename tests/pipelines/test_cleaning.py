@@ -32,7 +32,7 @@ shard_mib: %s
 FILES = ("data.jsonl", "validation.jsonl", "rejects.jsonl", "report.json", "report.html")
 
 
-def recipe(shard_mib: float = 0.002) -> Recipe:
+def recipe(shard_mib: float = 0.01) -> Recipe:
     return parse_recipe(RECIPE % shard_mib)
 
 
@@ -108,7 +108,7 @@ def test_a_run_stopped_after_any_unit_or_within_it_goes_on_with_the_same_bytes(t
                 assert not again.done(unit)
                 again.do(unit)
             assert again.done(unit) or unit.kind == "finish"
-    assert num_stops > 5
+    assert num_stops > 2
     assert output(tmp_path / "cut") == whole
 
 
@@ -124,7 +124,7 @@ num = 0
 def tell(unit, progress):
     global num
     num += unit.kind == "shard"
-    if num == 9:
+    if num == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 local.run(Cleaning(Path({str(tmp_path / "killed")!r}), recipe(), [{source!r}]), 1, tell)
 """

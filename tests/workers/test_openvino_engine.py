@@ -8,11 +8,12 @@ import pytest
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError
+from services.tokenization import load_tokenizer
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, Sampling
 from workers.openvino_engine import OpenVinoEngine, can_read, shape_of
 
-pytest.importorskip("openvino_genai")
+openvino_genai = pytest.importorskip("openvino_genai")
 
 LIMITS = ModelLimits(100, 50, 2, frozenset())
 
@@ -148,6 +149,14 @@ def test_the_shape_of_the_packaged_model_is_read_from_its_header() -> None:
     shape = shape_of(path)
     assert (shape.vocab_size, shape.context_tokens) == (49_152, 8192)
     assert shape.cache_bytes_per_token == 30 * 3 * 64 * 2 * 2
+
+
+def test_the_gguf_tokenizer_agrees_with_the_one_that_openvino_builds_from_the_same_file() -> None:
+    ours = load_tokenizer(packaged_source()).decoder()
+    theirs = openvino_genai.Tokenizer(str(packaged_source().path))
+    for text in ("Hello, world! It's 2024.", "naïve café\n\n  x = [1, 23]\t# 世界 😀", "  leading and trailing  "):
+        expected = theirs.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
+        assert ours.encode(text, add_special_tokens=False).ids == expected
 
 
 def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> None:

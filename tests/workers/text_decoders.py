@@ -5,8 +5,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError
+from services.tokenization import load_tokenizer
 from workers.detokenizer import TextDecoder
-from workers.tokenization import load_tokenizer
 
 WORDS = ["▁", "▁the", "▁a", "n", "d", "▁and", "é", "世", "▁世", "lo", "▁hel", " ", ".", "▁▁", "\ufffd"]
 

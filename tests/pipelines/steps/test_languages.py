@@ -10,7 +10,7 @@ from services.errors import ConfigurationError
 from services.recipe import LanguagesOptions
 from tests.pipelines.steps.local import Ran, talk
 
-CODE = "```python\n# the function that returns all of the items in the list\ndef f(items):\n    return [x for x in items]\n```"
+CODE = "```python\n# returns all of the items that are in the list\ndef f(items):\n    return [x for x in items]\n```"
 TALKS = {
     "en": talk(
         "u:How do I write a letter to my landlord about the broken heating?",

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -104,8 +105,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
         (tmp_path / name / "__main__.py").write_text(source)
     started: list[Up] = []
 
-    def up(*options: str) -> Up:
-        started.append(Up(tmp_path, *options))
+    def up(*options: str, pipelines: bool = False) -> Up:
+        started.append(Up(tmp_path, *options, *([] if pipelines else ["--no-pipelines"])))
         return started[-1]
 
     yield up
@@ -136,6 +137,26 @@ def test_it_prints_the_address_when_usable_and_ends_in_order_without_error(
     assert up.text.count("worker drained") == 2
     assert up.text.rindex("worker drained") < up.text.index("web ended")
     assert up.lines[-1].rstrip().endswith("ended")
+
+
+def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    up = start(pipelines=True)
+    eventually(up.has(r"open http"), "the address")
+    (tmp_path / "r.yaml").write_text("steps: [roles]")
+    said = [{"from": "human", "value": "Is it clean?"}, {"from": "gpt", "value": "It is."}]
+    (tmp_path / "in.json").write_text(json.dumps([{"id": "a", "conversations": said}]))
+    submit = [sys.executable, "-m", "services.command", "clean", "submit", "r.yaml", "--in", "in.json", "--out", "out"]
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    done = subprocess.run(
+        [*submit, "--wait"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and "finished: 1 records read" in done.stdout, done.stderr
+    up.process.send_signal(signal.SIGTERM)
+    assert up.end() == 0
+    assert "cleaner  | " in up.text and "beat     | " in up.text
+    assert "Traceback" not in up.text and "killed" not in up.text
 
 
 def test_a_worker_that_dies_is_started_again_and_a_line_says_so(

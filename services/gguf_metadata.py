@@ -1,6 +1,6 @@
 """Reads the metadata of a GGUF file: architecture, context length, vocabulary, chat template. No tensors, no torch.
 
-Called by `workers.tokenization` and `workers.openvino_engine`. The format is the one of ggml's docs/gguf.md, versions
+Called by `services.tokenization` and `workers.openvino_engine`. The format is the one of ggml's docs/gguf.md, versions
 2 and 3. The `gguf` package's reader takes 3 s for the same file and the one of `transformers` needs torch.
 """
 

@@ -5,7 +5,7 @@ import pytest
 from gguf import GGUFWriter
 
 from services.errors import ConfigurationError
-from workers.gguf_metadata import read_gguf_metadata
+from services.gguf_metadata import read_gguf_metadata
 
 
 def test_every_kind_of_value_is_read_as_the_gguf_package_writes_it(tmp_path: Path) -> None:

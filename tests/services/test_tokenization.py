@@ -12,9 +12,9 @@ from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
 from services.protocol import Message
 from services.templates import TEMPLATES
+from services.tokenization import ChatTokenizer, load_tokenizer
 from tests.workers.text_decoders import byte_fallback, packaged_source
 from workers.detokenizer import TextDecoder
-from workers.tokenization import ChatTokenizer, load_tokenizer
 
 SMOLLM2 = load_tokenizer(packaged_source())
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<repo_name>"]
@@ -50,14 +50,6 @@ def test_digits_are_split_as_the_model_was_trained() -> None:
     """transformers ignores `tokenizer.ggml.pre` and would merge digits."""
     tokens = SMOLLM2.decoder().encode("in 2024").tokens
     assert tokens == ["in", "Ġ", "2", "0", "2", "4"]
-
-
-def test_the_gguf_tokenizer_agrees_with_the_one_that_openvino_builds_from_the_same_file() -> None:
-    genai = pytest.importorskip("openvino_genai")
-    theirs = genai.Tokenizer(str(packaged_source().path))
-    for text in ("Hello, world! It's 2024.", "naïve café\n\n  x = [1, 23]\t# 世界 😀", "  leading and trailing  "):
-        expected = theirs.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
-        assert SMOLLM2.decoder().encode(text, add_special_tokens=False).ids == expected
 
 
 @given(st.lists(st.sampled_from([*SPECIAL, "<|im_", "end|>", "<", "|", ">", " ", "\n", "system", "hi"]), min_size=1))
@@ -130,6 +122,44 @@ def test_a_folder_without_tokenizer_is_named(tmp_path: Path) -> None:
         load_tokenizer(ModelSource("empty", "folder", tmp_path))
 
 
+def test_a_whole_conversation_ends_with_its_last_answer() -> None:
+    whole = [*user("Hi"), Message("assistant", "Hello <|im_end|>")]
+    text = decoded(SMOLLM2, SMOLLM2.render_whole(whole))
+    assert text.endswith("<|im_start|>assistant\nHello <|im_end|><|im_end|>\n")
+    assert special_count(SMOLLM2, SMOLLM2.render_whole(whole)) == 6
+    assert SMOLLM2.render([*whole, *user("x")])[: len(SMOLLM2.render_whole(whole))] == SMOLLM2.render_whole(whole)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_named_templates_render_whole_conversations(name: str) -> None:
+    """Their `{% generation %}` marks say what is learnt; they add no text."""
+    chat = ChatTokenizer(SMOLLM2._tokenizer, template=name)
+    text = decoded(chat, chat.render_whole([*user("Hi"), Message("assistant", "Hello")]))
+    assert text.rstrip("\n").endswith("Hello<|im_end|>")
+    assert "generation" not in text
+
+
+def test_a_tokenizer_that_is_set_to_truncate_cuts_nothing_here() -> None:
+    """A tokenizer.json may bring a maximal length; every count would stop there."""
+    backend = byte_fallback().tokenizer
+    backend.enable_truncation(4)
+    backend.enable_padding(length=50)
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    chat = ChatTokenizer(fast, template="plain")
+    assert chat.render(user("the and the")) == like_llama(template="plain").render(user("the and the"))
+
+
+def test_special_tokens_are_told_as_text() -> None:
+    assert like_llama().special_tokens() == {"<unk>", "<s>", "</s>"}
+    assert set(SPECIAL) <= SMOLLM2.special_tokens()
+
+
+def test_a_hub_id_that_cannot_be_fetched_says_that_it_needs_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigurationError, match=r"'nobody/nothing'; it is downloaded .* needs the network"):
+        load_tokenizer(ModelSource("nothing", "hub", hub_id="nobody/nothing"))
+
+
 WITHOUT_TORCH = """
 import importlib.util, sys
 class Absent:
@@ -142,7 +172,7 @@ sys.meta_path.insert(0, Absent())
 from services.catalogue import resolve
 from services.protocol import Message
 from workers.detokenizer import TextDecoder
-from workers.tokenization import load_tokenizer
+from services.tokenization import load_tokenizer
 print(load_tokenizer(resolve("smollm2-135m")).render([Message("user", "Hi")]))
 assert "torch" not in sys.modules
 """

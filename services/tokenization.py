@@ -1,8 +1,9 @@
-"""Messages → token ids, and the ids that end a turn. One `ChatTokenizer` per worker, made at its start.
+"""Messages → token ids, and the ids that end a turn. Used by workers for prompts, by `pipelines` for training data.
 
 The chat template is the tokenizer's own, or a named one of `services.templates`. Text that people typed can never
 become a special token: wherever a message spells one (`<|im_end|>`), the tokenizer is made to see it in two pieces.
-A GGUF's tokenizer is built from the file's metadata; none of this needs torch.
+A GGUF's tokenizer is built from the file's metadata; none of this needs torch. Making a tokenizer loads the libraries
+`tokenizers` and `transformers`; importing this module does not.
 """
 
 import json
@@ -10,16 +11,19 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
+from services.gguf_metadata import read_gguf_metadata
 from services.protocol import Message
 from services.templates import choose_template, named_template
-from workers.gguf_metadata import read_gguf_metadata
+from services.token_count import LLAMA3_SPLIT, TokenCounter, parts_of
+
+if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
+    from tokenizers import Tokenizer
 
 # Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
 _TURN_ENDS = (
@@ -37,10 +41,6 @@ _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is
 
 # How llama.cpp names pre-tokenizers that split more than GPT-2's does; `transformers` ignores the name.
 _GPT2_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
 _LLAMA3_LIKE = frozenset({"llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"})
 
 
@@ -53,6 +53,8 @@ class ChatTokenizer:
         """`tokenizer` is a fast tokenizer of `transformers`; `template` a name of `services.templates` or empty."""
         self._tokenizer = tokenizer
         self._backend: Tokenizer = tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # a tokenizer.json may bring both: then a long text is cut without a word
+        self._backend.no_padding()
         name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
         chosen = named_template(name) if name else None
         self._jinja: str | None = chosen.jinja if chosen else None
@@ -60,21 +62,39 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._special = _overlapping_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
+        self._counter = TokenCounter(self._backend, self._continuing)
 
-    def decoder(self) -> Tokenizer:
+    def decoder(self) -> "Tokenizer":
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
         return self._backend
 
+    def special_tokens(self) -> frozenset[str]:
+        """The texts that this tokenizer reads as special tokens."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
+        return self._encode(self._pieces(messages, ask=True))
+
+    def render_whole(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation as it is trained: with its last answer, asking for nothing. Raises TemplateError."""
+        return self._encode(self._pieces(messages, ask=False))
+
+    def count_whole(self, messages: Sequence[Message]) -> int:
+        """`len(render_whole(messages))`, faster. Raises TemplateError."""
+        return self._counter.count(self._pieces(messages, ask=False))
+
+    def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
+        """The rendered text, cut inside every special token that a message spells."""
         mark = _unused_character(messages)
         turns = [{"role": m.role, "content": self._defused(m.content, mark)} for m in messages]
-        return self._encode(self._template(turns), mark)
+        return self._template(turns, ask).split(mark)
 
-    def _template(self, turns: list[dict[str, str]]) -> str:
+    def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=True
+                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
@@ -87,12 +107,12 @@ class ChatTokenizer:
         cuts = [0, *(match.start() + 1 for match in self._special.finditer(content)), len(content)]
         return mark.join(content[start:end] for start, end in pairwise(cuts))
 
-    def _encode(self, text: str, mark: str) -> list[int]:
-        """Token ids of `text`, cut at the marks. The template spells the beginning-of-text token, so none is added."""
-        first, *others = text.split(mark)
+    def _encode(self, pieces: Sequence[str]) -> list[int]:
+        """Token ids of a text in pieces. The template spells the beginning-of-text token, so none is added."""
+        first, *others = pieces
         ids = list(self._backend.encode(first, add_special_tokens=False).ids)
-        for encoding in self._continuing.encode_batch(others, add_special_tokens=False):
-            ids += encoding.ids
+        for other in others:
+            ids += self._continuing.encode(other, add_special_tokens=False).ids
         return ids
 
     def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:
@@ -121,7 +141,8 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}: {error}") from None
+        remedy = "" if Path(location).exists() else "; it is downloaded from the hub once, which needs the network"
+        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}{remedy}: {error}") from None
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
     try:
@@ -165,8 +186,10 @@ def _token(metadata: dict[str, Any], key: str) -> str | None:
     return None if index is None else str(metadata["tokenizer.ggml.tokens"][index])
 
 
-def _finish_gguf(backend: Tokenizer, metadata: dict[str, Any]) -> None:
+def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
     """What the conversion leaves out: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
+    from tokenizers import Regex, pre_tokenizers
+
     tokens = metadata["tokenizer.ggml.tokens"]
     kinds = metadata.get("tokenizer.ggml.token_type", ())
     backend.add_special_tokens([tokens[index] for index, kind in enumerate(kinds) if kind == _CONTROL_TOKEN])
@@ -175,13 +198,13 @@ def _finish_gguf(backend: Tokenizer, metadata: dict[str, Any]) -> None:
     if pre in _GPT2_WITH_DIGITS:
         pieces = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     elif pre in _LLAMA3_LIKE:
-        split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
+        split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated")
         pieces = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     if pieces:
         backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
 
 
-def _overlapping_pattern(backend: Tokenizer) -> "re.Pattern[str] | None":
+def _overlapping_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
     """Matches, at zero width, every place where a special token's text begins, overlapping ones included."""
     added = backend.get_added_tokens_decoder().values()
     texts = sorted({token.content for token in added if len(token.content) > 1}, key=len, reverse=True)
@@ -196,24 +219,16 @@ def _unused_character(messages: Sequence[Message]) -> str:
     raise TemplateError(f"the messages use all {len(_PRIVATE_USE)} private-use characters; remove some")
 
 
-def _without_prefix(backend: Tokenizer) -> Tokenizer:
+def _without_prefix(backend: "Tokenizer") -> "Tokenizer":
     """A copy that puts no space before a text: for the later pieces of one text."""
+    from tokenizers import Tokenizer
+
     spec = json.loads(backend.to_str())
-    for part in _parts(spec.get("pre_tokenizer")):
+    for part in parts_of(spec.get("pre_tokenizer")):
         if part["type"] == "Metaspace":
             part["prepend_scheme"] = "never"
         if "add_prefix_space" in part:
             part["add_prefix_space"] = False
-    kept = [part for part in _parts(spec.get("normalizer")) if part["type"] != "Prepend"]
+    kept = [part for part in parts_of(spec.get("normalizer")) if part["type"] != "Prepend"]
     spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
     return Tokenizer.from_str(json.dumps(spec))
-
-
-def _parts(component: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The members of a serialised pre-tokenizer or normalizer, be it a sequence, a single one or absent."""
-    if component is None:
-        return []
-    if component["type"] == "Sequence":
-        members = component.get("pretokenizers") or component.get("normalizers") or []
-        return [part for member in members for part in _parts(member)]
-    return [component]

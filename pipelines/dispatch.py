@@ -1,0 +1,58 @@
+"""Which units of a job were sent to Celery, who runs them and how often they failed: notes in Redis, for `tasks.py`.
+
+They only save work and bound it. If they are lost, units are sent again and find themselves done or locked.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from services.protocol import Keys
+from services.scripts import Script
+
+_CLAIM, _TAKE, _RELEASE = Script("job_claim"), Script("job_take"), Script("job_release")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The notes of one job, as they were at one moment, by the unit's name."""
+
+    held: Mapping[str, str]  # who began it and has not ended it: host:pid
+    sent: frozenset[str]
+    attempts: Mapping[str, int]
+    failed: Mapping[str, str]  # given up: why
+
+
+class Dispatch:
+    """Over the notes of one job."""
+
+    def __init__(self, redis: Redis, keys: Keys, jid: str) -> None:
+        self._redis = redis
+        self._keys = keys.job(jid)
+
+    def read(self) -> Sent:
+        notes: dict[str, dict[str, str]] = {what: {} for what in ("held", "sent", "attempts", "failed")}
+        for raw, value in self._redis.hgetall(self._keys[3]).items():
+            what, _, unit = raw.decode().partition(" ")
+            notes.get(what, {})[unit] = value.decode(errors="replace")
+        attempts = {unit: int(number) for unit, number in notes["attempts"].items()}
+        return Sent(notes["held"], frozenset(notes["sent"]), attempts, notes["failed"])
+
+    def claim(self, unit: str, lost_after_s: float | None = None) -> bool:
+        """Whether the caller shall send a task for the unit; with `lost_after_s`, also when one was sent before."""
+        return bool(_CLAIM(self._redis, self._keys, unit, "" if lost_after_s is None else lost_after_s))
+
+    def take(self, unit: str, who: str) -> int:
+        """How often it was begun without an orderly end, this time included; 0: the job shall not go on."""
+        return int(_TAKE(self._redis, self._keys, unit, who))
+
+    def done(self, unit: str) -> None:
+        _RELEASE(self._redis, self._keys, unit, "done", 0, "")
+
+    def again(self, unit: str, pause_s: float = 0) -> None:
+        """It ended before it was done. With a pause that was a failed attempt."""
+        _RELEASE(self._redis, self._keys, unit, "again", pause_s, "")
+
+    def give_up(self, unit: str, why: str) -> None:
+        _RELEASE(self._redis, self._keys, unit, "failed", 0, why.encode(errors="replace"))

@@ -1,0 +1,45 @@
+"""Is an assistant turn an HTML export, or is it markdown that mentions tags? Asked by the step `html_to_markdown`.
+
+Wrong in one direction, an answer stays HTML; wrong in the other, `vector<int>` loses its `<int>`. The second destroys
+text, so what is in doubt is text. A turn is an export if it begins with a tag and one of its elements has the class of
+ShareGPT's answers (`markdown prose`), or if all of this holds:
+
+1. It begins with a whole tag of a block (`<p>`, `<div class="…">`, `<pre>`, `<h2>`, `<ul>`, `<table>`, …), and that
+   element is closed somewhere. Prose that begins with a tag (`<div> elements are boxes`) closes none.
+2. It has no element that pages have and answers don't (`html`, `head`, `form`, `nav`, …), and no line that begins with
+   white space and a tag, except within `pre`: that is source that somebody asked for. Exports escape what they show.
+3. No line outside of `pre` opens a fence.
+4. No text stands beside the blocks: `<p> and </p> enclose a paragraph` and `<img …>` above a README do that.
+"""
+
+import re
+
+BLOCKS = "p|div|pre|h[1-6]|ul|ol|table|blockquote|section|article|details|dl|figure"
+PAGE = "html|head|body|meta|link|base|form|label|fieldset|nav|header|footer|main|!doctype"
+
+_ANSWER = re.compile(r"""<div\b[^<>]*\bclass\s*=\s*["'][^"'<>]*\bmarkdown prose\b""")
+_FIRST = re.compile(rf"<({BLOCKS})(?:\s[^<>]*)?>", re.IGNORECASE)
+_SOURCE = re.compile(rf"<(?:{PAGE})\b|^[ \t]+</?[a-z]|^ {{0,3}}(?:```|~~~)", re.IGNORECASE | re.MULTILINE)
+_PRE = re.compile(r"<pre\b.*?(?:</pre\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+
+
+def looks_like_html(text: str) -> bool:
+    """True if the turn is to be converted. No rule is about the words of a turn."""
+    text = text.strip()
+    if text[:1] != "<":
+        return False
+    if _ANSWER.search(text) is not None:
+        return True
+    first = _FIRST.match(text)
+    if first is None or f"</{first[1].lower()}" not in text.lower():
+        return False
+    return _SOURCE.search(_PRE.sub("", text)) is None and not _has_text_beside_blocks(text)
+
+
+def _has_text_beside_blocks(text: str) -> bool:
+    from selectolax.lexbor import LexborHTMLParser  # here: who only names a step should not load a parser
+
+    body = LexborHTMLParser(text).body
+    return body is not None and any(
+        bool(node.text().strip()) for node in body.iter(include_text=True) if node.tag == "-text"
+    )

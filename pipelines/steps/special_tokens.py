@@ -1,0 +1,70 @@
+"""Text that spells a special token becomes text that does not: `<|im_end|>` → `< |im_end|>`, in code too.
+
+A space after the first character is the smallest change that everybody sees, and it holds for every tokenizer and
+every training program, also those that look for such texts anywhere. Tokens are: the special ones of the tokenizer that
+will be trained, those in `USUAL`, and those that the recipe adds.
+
+`USUAL` holds what nobody writes without meaning the token. `<s>`, `</s>` and `<mask>` are not in it: they are elements
+of HTML and SVG, and to a tokenizer that lacks such a token they are harmless. One that has it (Llama's `</s>` would
+end the answer there) brings it along.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from pipelines.conversation import Conversation, Turn
+from pipelines.ledger import Ledger
+from pipelines.steps import Step
+from pipelines.tokenizer import tokenizer_of
+from services.errors import ConfigurationError
+from services.recipe import SpecialTokensOptions, TokenizerChoice
+
+USUAL = (
+    "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|startoftext|>", "<|begin_of_text|>",
+    "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end|>",
+    "<|system|>", "<|user|>", "<|assistant|>", "<|endofturn|>", "<|pad|>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<unk>", "<pad>", "[INST]", "[/INST]",
+    "<<SYS>>", "<</SYS>>",
+)  # fmt: skip
+
+
+def build(options: SpecialTokensOptions, tokenizer: TokenizerChoice) -> Step:
+    return breaking_up(_listed(options.tokens, tokenizer_of(tokenizer).special_tokens()))
+
+
+def _listed(further: Iterable[str], of_tokenizer: Iterable[str]) -> frozenset[str]:
+    """All tokens. One with white space in it could be made by the space that breaks another, so there are none."""
+    for token in further:
+        if re.search(r"\s", token):
+            raise ConfigurationError(f"special_tokens: token {token!r} holds white space; leave it out")
+    own = (token for token in of_tokenizer if len(token) > 1 and not re.search(r"\s", token))
+    return frozenset((*USUAL, *further, *own))
+
+
+def breaking_up(tokens: Iterable[str]) -> Step:
+    """The step for these tokens, each of two characters or more, without white space."""
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    firsts = sorted({token[0] for token in longest_first})
+    pattern = re.compile(f"(?=({'|'.join(map(re.escape, longest_first))}))")  # no width: overlapping ones too
+
+    def broken(turn: Turn, found: Counter[str]) -> Turn:
+        if not any(first in turn.text for first in firsts):
+            return turn
+        matches = list(pattern.finditer(turn.text))
+        if not matches:
+            return turn
+        found.update(match[1] for match in matches)
+        cuts = [0, *(match.start() + 1 for match in matches), len(turn.text)]
+        return Turn(turn.role, " ".join(turn.text[start:end] for start, end in pairwise(cuts)))
+
+    def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
+        for conversation in conversations:
+            found: Counter[str] = Counter()
+            turns = [broken(turn, found) for turn in conversation.turns]
+            for token, number in sorted(found.items()):
+                ledger.changed(token, number)
+            yield conversation.with_turns(turns) if found else conversation
+
+    return step

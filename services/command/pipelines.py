@@ -1,0 +1,36 @@
+"""`chatserver pipelines`: become a process of the pipelines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.command.launch import become
+
+application = typer.Typer(help="The processes that clean: worker and beat.", no_args_is_help=True)
+RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
+StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
+LogFormat = Annotated[str | None, typer.Option(help="human or json.")]
+
+
+@application.command()
+def worker(
+    processes: Annotated[int | None, typer.Option(help="Processes that clean; default: one for each CPU.")] = None,
+    redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
+    log_format: LogFormat = None,
+    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a worker here answers.")] = False,
+) -> None:
+    """Do the units of jobs. Its machines must share the jobs' folders."""
+    options = {"redis_url": redis_url, "state_dir": state_dir, "log_format": log_format}
+    become("pipelines", "worker", check=check, clean_processes=processes, **options)
+
+
+@application.command()
+def beat(
+    redis_url: RedisUrl = None,
+    log_format: LogFormat = None,
+    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a beat lives.")] = False,
+) -> None:
+    """Have the jobs looked at every few seconds. One is enough, two do no harm."""
+    become("pipelines", "beat", check=check, redis_url=redis_url, log_format=log_format)

@@ -1,0 +1,64 @@
+"""Inputs for the tests of readers: records, and bytes compressed and read."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+from pipelines.conversation import Conversation
+from pipelines.formats.read import read
+from pipelines.ledger import Ledger
+from services.recipe import InputOptions
+
+
+def record(name: str) -> dict[str, Any]:
+    """Its text spells the beginning of a record, as somebody's question may."""
+    return {
+        "id": name,
+        "conversations": [
+            {"from": "human", "value": f'What is {{"id": "{name}"}}, {{\n  "id"? 你好 😀 \\'},
+            {"from": "gpt", "value": "A record, ]}"},
+        ],
+    }
+
+
+def compressed(data: bytes, how: str) -> bytes:
+    if not how:
+        return data
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, how) as stream:
+        stream.write(data)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+class Reading:
+    """What became of one input. The sums match, always."""
+
+    def __init__(self, path: Path | str, shape: Any = "auto") -> None:
+        ledger = Ledger("read")
+        self.bad: list[dict[str, Any]] = []
+        self.conversations: list[Conversation] = list(
+            read(str(path), InputOptions(format=shape), ledger, self.bad.append)
+        )
+        self.counts = ledger.counts
+        assert self.counts.records_in == self.counts.records_out + self.counts.rejected.total()
+        assert self.counts.records_out == len(self.conversations)
+        assert self.counts.rejected.total() == len(self.bad)
+
+    @property
+    def ids(self) -> list[str]:
+        return [conversation.id for conversation in self.conversations]
+
+    @property
+    def lines(self) -> list[int]:
+        return [conversation.source.line for conversation in self.conversations]
+
+    @property
+    def reasons(self) -> list[tuple[str, int]]:
+        return [(line["reason"], line["source"][1]) for line in self.bad]
+
+
+def reading(folder: Path, data: bytes | str, name: str = "in.json", shape: Any = "auto") -> Reading:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return Reading(path, shape)

@@ -1,0 +1,116 @@
+"""Shapes of records: what becomes turns, id, model and extra, and what is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.conversation import Conversation, Turn, digest_id
+from tests.pipelines.formats.inputs import reading
+
+QA = (Turn("user", "q"), Turn("assistant", "a"))
+SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def one(folder: Path, record: Any, shape: str = "auto") -> Conversation:
+    found = reading(folder, json.dumps(record), shape=shape)
+    assert found.bad == []
+    [conversation] = found.conversations
+    return conversation
+
+
+def refused(folder: Path, record: Any, shape: str = "auto") -> str:
+    [bad] = reading(folder, json.dumps(record), shape=shape).bad
+    assert bad["reason"] == "bad_shape"
+    return str(bad["detail"])
+
+
+@pytest.mark.parametrize("record", [{"conversations": SAID}, {"items": SAID}, {"conversations": MESSAGES}])
+def test_sharegpt(tmp_path: Path, record: dict[str, Any]) -> None:
+    found = one(tmp_path, {"id": 7, "model": "m", "plugins": ["p"], **record})
+    assert (found.id, found.turns, found.model, found.extra) == ("7", QA, "m", {"plugins": ["p"]})
+
+
+@pytest.mark.parametrize("role", ["gpt", "assistant", "chatgpt", "bing", "bard", "GPT"])
+def test_the_names_of_the_assistant(tmp_path: Path, role: str) -> None:
+    assert one(tmp_path, {"conversations": [{"from": role, "value": "a"}]}).turns == (Turn("assistant", "a"),)
+
+
+def test_an_unknown_role_stays_for_the_step_that_judges_it(tmp_path: Path) -> None:
+    said = [{"role": role, "content": "x"} for role in ("tool", "function", "Wizard")]
+    assert [turn.role for turn in one(tmp_path, {"messages": said}).turns] == ["tool", "function", "Wizard"]
+
+
+def test_a_system_text_beside_the_turns_is_the_first_turn(tmp_path: Path) -> None:
+    assert one(tmp_path, {"conversations": SAID, "system": "s"}).turns == (Turn("system", "s"), *QA)
+    assert one(tmp_path, {"conversations": SAID, "system": " "}).turns == QA
+
+
+def test_openai_content_is_text_or_parts_of_text(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert one(tmp_path, {"messages": [{"role": "user", "content": parts}]}).turns == (Turn("user", "one\ntwo"),)
+    image = [*parts, {"type": "image_url", "image_url": {}}]
+    told = refused(tmp_path, {"messages": [{"role": "user", "content": image}]})
+    assert told == "messages[0].content[2] is 'image_url'; only text parts are read"
+
+
+def test_the_export_of_the_chat_page(tmp_path: Path) -> None:
+    export = {"id": "c1", "title": "t", "model": "m", "messages": [{"role": "system", "content": "s"}, *MESSAGES]}
+    for record in (export, [export]):
+        found = one(tmp_path, record)
+        assert (found.id, found.turns, found.model) == ("c1", (Turn("system", "s"), *QA), "m")
+        assert found.extra == {"title": "t"}
+
+
+@pytest.mark.parametrize(
+    ("given", "question"),
+    [("", "i"), (" \n", "i"), ("x", "i\nInput:\nx"), (" two words", "i\nInput:\n two words")],
+)
+def test_alpaca_keeps_an_input_of_one_character(tmp_path: Path, given: str, question: str) -> None:
+    found = one(tmp_path, {"instruction": "i", "input": given, "output": "o"})
+    assert found.turns == (Turn("user", question), Turn("assistant", "o"))
+
+
+def test_alpaca_ids_are_positions_that_a_bad_record_does_not_move(tmp_path: Path) -> None:
+    good = json.dumps({"instruction": "i", "output": "o"})
+    found = reading(tmp_path, "\n".join([good, "bad", good, '{"instruction": 1, "output": "o"}', good]))
+    assert found.ids == ["alpaca_0", "alpaca_2", "alpaca_4"]
+    assert found.bad[1]["detail"] == "instruction is 1; a string is needed"
+
+
+def test_a_record_without_id_is_named_by_its_turns(tmp_path: Path) -> None:
+    for without in ({}, {"id": None}, {"id": ""}):
+        assert one(tmp_path, {**without, "conversations": SAID}).id == digest_id(QA)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content is None; a string is needed"),
+        ({"conversations": [SAID[0], {"from": "gpt", "value": 5}]}, "conversations[1].value is 5; a string is needed"),
+        ({"conversations": [{"value": "x"}]}, "conversations[0].role is None; a string is needed"),
+        ({"conversations": ["x"]}, "conversations[0] is 'x'; an object is needed"),
+        ({"conversations": [{"from": ["x"], "value": "x"}]}, "conversations[0].from is a list; a string is needed"),
+        ({"text": "x"}, "no known shape of record; its keys: 'text'"),
+        ({"id": True, "messages": []}, "id is True; a string or an integer is needed"),
+        ({"id": 1.5, "messages": []}, "id is 1.5; a string or an integer is needed"),
+    ],
+)
+def test_a_wrong_shape_names_the_turn_and_the_value(tmp_path: Path, record: dict[str, Any], told: str) -> None:
+    assert refused(tmp_path, record) == told
+
+
+def test_a_shape_that_is_given_is_not_guessed(tmp_path: Path) -> None:
+    both = {"conversations": SAID, "messages": [{"role": "user", "content": "m"}]}
+    assert one(tmp_path, both).turns == QA
+    assert one(tmp_path, both, "openai").turns == (Turn("user", "m"),)
+    assert refused(tmp_path, {"messages": MESSAGES}, "sharegpt") == "conversations is None; a list of turns is needed"
+    assert refused(tmp_path, {"messages": MESSAGES}, "alpaca") == "instruction is None; a string is needed"
+
+
+def test_a_source_of_somebody_else_is_only_kept(tmp_path: Path) -> None:
+    for source in ("wiki", {"file": "x"}, {"file": "x", "line": "1"}):
+        found = one(tmp_path, {"conversations": SAID, "source": source, "origin": "o"})
+        assert (found.source.line, found.origin, found.extra) == (1, "", {"source": source, "origin": "o"})

@@ -1,0 +1,96 @@
+"""What holds for every input: code is exact, nothing raises, nothing active is left, no mark stays behind."""
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.html.convert import CONVERTERS, Converter, to_markdown
+from pipelines.html.prepass import prepare
+from services.errors import InvalidRequest
+
+converters = st.sampled_from(sorted(CONVERTERS))
+# What a parser of HTML must change (NUL, carriage returns) cannot come back.
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"))
+code_texts = st.one_of(texts, st.text("`~ \t\n<>&|#-*_\\ab1.", max_size=60))
+TAGS = "p div span pre code b em a ul ol li table tr td th h2 blockquote br hr img button script svg math input sup"
+tags = st.sampled_from(TAGS.split())
+fragments = st.one_of(
+    texts,
+    st.builds("<{}>".format, tags),
+    st.builds("</{}>".format, tags),
+    st.builds('<{} class="{}" href="{}" onclick={}>'.format, tags, texts, texts, texts),
+    st.sampled_from(
+        [
+            "2 / 2",
+            "Copy code",
+            "```",
+            "&nbsp;",
+            "&#xE000;",
+            "<!--",
+            "<![CDATA[",
+            "$x$",
+            "\ue000",
+            "\ue0010\ue002",
+            "\0",
+            "\r\n",
+            "\ud83d",
+        ]
+    ),
+)
+markup = st.lists(fragments, max_size=20).map("".join)
+
+
+@given(code_texts, converters)
+@settings(max_examples=300, deadline=None)
+def test_code_comes_back_exactly(code: str, converter: Converter) -> None:
+    markdown = to_markdown(f"<p>a</p><pre><code>{html.escape(code)}</code></pre><p>b</p>", converter)
+    match = re.fullmatch(r"a\n\n(`{3,})\n(.*)\n\1\n\nb", markdown, re.DOTALL)
+    assert match is not None and match[2] == code.removesuffix("\n")
+    assert match[1] not in code
+
+
+@given(code_texts, converters)
+@settings(max_examples=100, deadline=None)
+def test_code_in_an_item_comes_back_behind_its_indentation(code: str, converter: Converter) -> None:
+    markdown = to_markdown(f"<ul><li><p>a</p><pre><code>{html.escape(code)}</code></pre></li></ul>", converter)
+    lines = markdown.split("\n")[3:-1]
+    assert "\n".join(line.removeprefix("  ") for line in lines) == code.removesuffix("\n")
+
+
+@given(markup, converters)
+@settings(max_examples=500, deadline=None)
+def test_no_markup_raises_and_every_character_can_be_written(text: str, converter: Converter) -> None:
+    markdown = to_markdown(text, converter)
+    markdown.encode()
+    assert not markdown.startswith("\n") and not markdown.endswith("\n")
+
+
+@given(markup, converters)
+@settings(max_examples=200, deadline=None)
+def test_no_mark_of_the_pre_pass_stays(text: str, converter: Converter) -> None:
+    clean = re.sub("[\ue000-\uf8ff]|&", "", text)
+    assert re.search("[\ue000-\uf8ff]", to_markdown(clean, converter)) is None
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_lone_surrogates_become_the_replacement_character(converter: Converter) -> None:
+    assert to_markdown("<p>a\ud83db \ud83d\ude00</p>", converter) == "a\ufffdb \U0001f600"
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_deep_nesting_is_no_error(converter: Converter) -> None:
+    assert "deep" in to_markdown("<div>" * 300 + "deep" + "</div>" * 300, converter)
+
+
+def test_an_unknown_converter_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="no converter 'pandoc'"):
+        to_markdown("<p>a</p>", "pandoc")  # type: ignore[arg-type]
+
+
+def test_marks_are_chosen_around_the_characters_of_the_turn() -> None:
+    taken = "".join(map(chr, range(0xE000, 0xE010)))
+    assert not set(prepare(f"<p>{taken}</p><pre>x</pre>").marks) & set(taken)
+    assert not set(prepare("<p>&#xE000;&#57345</p>").marks) & {"\ue000", "\ue001"}
