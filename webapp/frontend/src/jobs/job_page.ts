@@ -59,7 +59,7 @@ export class JobPage {
     this.showProgress(answer);
     this.showProblem(job);
     byId("steps-card").hidden = progress.steps.length === 0;
-    this.steps.show(progress.steps);
+    this.steps.show(progress.steps, !isUnfinished(job));
     this.showDownloads(answer.files);
     setText(byId("job-recipe"), spec.recipe ?? "");
     if (byId("inputs").childElementCount !== inputs.length) byId("inputs").replaceChildren(...inputs.map((name) => h("li", {}, icon("file"), h("span", { class: "title" }, name))));

@@ -11,7 +11,8 @@ export class StepsView {
 
   constructor(private list: HTMLElement) {}
 
-  show(steps: Step[]): void {
+  /** `ended`: nothing more will reach a step. */
+  show(steps: Step[], ended: boolean): void {
     const most = Math.max(0, ...steps.map((step) => step.records_in));
     for (const step of steps) {
       let row = this.rows.get(step.label);
@@ -20,7 +21,7 @@ export class StepsView {
         this.rows.set(step.label, row);
         this.list.append(row.element);
       }
-      row.show(step, most);
+      row.show(step, most, ended);
     }
   }
 }
@@ -39,12 +40,12 @@ class Row {
       h("div", { class: "step-bar", "aria-hidden": "true" }, this.kept, this.dropped), this.reasons);
   }
 
-  show(step: Step, most: number): void {
+  show(step: Step, most: number, ended: boolean): void {
     const { kept, dropped } = shares(step, most);
     this.kept.style.width = `${100 * kept}%`;
     this.dropped.style.width = `${100 * dropped}%`;
     this.element.classList.toggle("ahead", step.records_in === 0);
-    setText(this.numbers, describe(step));
+    setText(this.numbers, describe(step, ended));
     const key = JSON.stringify([step.rejected, step.cut, step.changed]);
     if (key === this.drawn) return;
     this.drawn = key;
@@ -52,8 +53,8 @@ class Row {
   }
 }
 
-function describe(step: Step): string {
-  if (step.records_in === 0) return "nothing yet";
+function describe(step: Step, ended: boolean): string {
+  if (step.records_in === 0) return ended ? "not reached" : "nothing yet";
   const dropped = total(step.rejected);
   const kept = `${step.records_out.toLocaleString("en")} kept`;
   return dropped ? `${kept}, ${dropped.toLocaleString("en")} dropped` : kept;
@@ -62,7 +63,7 @@ function describe(step: Step): string {
 function chips(counts: Record<string, number>, kind: string, unit: string): HTMLElement[] {
   const all = ranked(counts).filter(([, number]) => number > 0);
   const made = all.slice(0, MAX_REASONS).map(([name, number]) => h("li", { class: `chip ${kind}`, title: title(kind, number, unit) },
-    h("span", { class: "visually-hidden" }, `${kind}: `), name, h("b", {}, number.toLocaleString("en"))));
+    h("span", { class: kind === "cut" ? "" : "visually-hidden" }, `${kind}: `), name, h("b", {}, number.toLocaleString("en"))));
   if (all.length > MAX_REASONS) made.push(h("li", { class: "chip" }, `${all.length - MAX_REASONS} more in the report`));
   return made;
 }

@@ -101,9 +101,9 @@ export function ranked(counts: Record<string, number>): [string, number][] {
   return Object.entries(counts).sort(([a, x], [b, y]) => y - x || a.localeCompare(b)).map(([name, n]) => [plain(name), n]);
 }
 
-/** `html_to_markdown` → `html to markdown`. */
+/** `html_to_markdown` → `html to markdown`; the second use of a step, `roles-2` → `roles (2)`. */
 export function plain(name: string): string {
-  return name.replaceAll("_", " ");
+  return name.replaceAll("_", " ").replace(/-(\d+)$/, " ($1)");
 }
 
 /** What a screen reader hears when the state changes. */
