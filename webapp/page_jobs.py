@@ -9,6 +9,7 @@ Called by `job_pages.py`. Functions that touch the disk block: call them in a th
 import hashlib
 import hmac
 import re
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,4 +157,6 @@ class PageJobs:
         if not job.ended:
             raise Conflict(f"the job is {job.state}; cancel it first")
         if self.is_ours(job) and (self._jobs_dir / job.id).exists():
-            shutil.rmtree(self._jobs_dir / job.id)
+            # Renamed first: whoever still ends a unit of a cancelled job cannot write between what is being removed.
+            doomed = (self._jobs_dir / job.id).rename(self._jobs_dir / f".{job.id}-{secrets.token_hex(4)}")
+            shutil.rmtree(doomed)

@@ -223,9 +223,9 @@ def test_an_upload_goes_on_after_a_lost_connection_and_after_a_reload(
     page.get_by_test_id("submit").click()
     expect(page.locator("#sending-text")).to_contain_text("The server does not answer.", timeout=LONG_MS)
     page.on("dialog", lambda dialog: dialog.accept())  # the browser asks whether to leave
-    page.unroute("**/api/uploads/*?offset=*")
     page.reload()
     expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    page.unroute("**/api/uploads/*?offset=*")
     offsets: list[str] = []
     page.on(
         "request",
@@ -341,8 +341,9 @@ def test_it_works_by_keyboard(page: Page, cleaner: Cleaner) -> None:
 
 def test_every_control_has_a_name(page: Page, cleaner: Cleaner) -> None:
     choose(page, "talk.json")
-    nameless = """() => [...document.querySelectorAll('button, a, input, select, textarea, progress')].filter(e =>
-        e.offsetParent && !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
+    nameless = """() => [...document.querySelectorAll('button, a, input, select, textarea, progress')]
+        .filter(e => e.offsetParent && !e.getAttribute('aria-label') && !e.textContent.trim() && !e.labels?.length)
+        .map(e => e.outerHTML)"""
     assert page.evaluate(nameless) == []
     submit(page, cleaner, "other.json")
     state(page, "Waiting")
@@ -383,3 +384,29 @@ def test_who_comes_by_another_name_is_told_how_to_come(context: BrowserContext, 
     page.goto(f"{address}/jobs")
     expect(page.locator("h1")).to_have_text("Not from here")
     expect(page.locator("main")).to_contain_text("ssh -L")
+
+
+def test_the_pipelines_clean_what_the_page_sends(context: BrowserContext, tmp_path: Path) -> None:
+    """With the real worker of Celery, of which the other tests have none."""
+    talk = [
+        {"from": "human", "value": "How do I sort a list in Python?"},
+        {"from": "gpt", "value": "<p>Use <code>sorted(x)</code>: it returns a new list.</p>"},
+    ]
+    sample = tmp_path / "sharegpt.json"
+    sample.write_text(json.dumps([{"id": "good", "conversations": talk}, {"id": "bad", "conversations": []}]))
+    with running_system(tmp_path / "system") as system:
+        address = system.web()
+        system.start("pipelines", "worker")
+        page = context.new_page()
+        page.goto(f"{address}/jobs")
+        expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+        page.get_by_test_id("files").set_input_files(sample)
+        page.get_by_test_id("submit").click()
+        state(page, "Finished")
+        expect(page.get_by_test_id("overall-text")).to_have_text("2 records read, 1 written")
+        with page.expect_download() as download:
+            page.get_by_test_id("file-data").click()
+        assert "Use `sorted(x)`: it returns a new list." in Path(download.value.path()).read_text()
+        with context.expect_page() as opened:
+            page.get_by_test_id("file-report").click()
+        expect(opened.value.locator("h1")).to_have_text("Cleaning report: vicuna")
