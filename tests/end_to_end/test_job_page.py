@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from services.jobs import Job, Jobs
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_page import ARGUMENTS, CHROMIUM, LONG_MS
+from tests.webapp.attacker import exchange
 
 pytestmark = pytest.mark.browser
 
@@ -410,3 +411,21 @@ def test_the_pipelines_clean_what_the_page_sends(context: BrowserContext, tmp_pa
         with context.expect_page() as opened:
             page.get_by_test_id("file-report").click()
         expect(opened.value.locator("h1")).to_have_text("Cleaning report: vicuna")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /api/jobs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example",
+        "GET /api/jobs HTTP/1.1\r\nHost: evil.example\r\nHost: localhost",
+        "GET http://evil.example/api/jobs HTTP/1.1\r\nHost: evil.example",
+        "GET /api/jobs HTTP/1.0\r\nHost: localhost",
+        "GET /api/jobs HTTP/1.1\r\nHost: localhost\r\nvia: 1.1 proxy",
+        "POST /api/uploads HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n"
+        "Content-Type: application/json\r\nContent-Length: 0",
+    ],
+)
+def test_the_real_server_refuses_what_two_servers_may_read_differently(address: str, head: str) -> None:
+    answer = exchange(address, f"{head}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split()[1] in (b"400", b"403"), answer[:200]
+    assert b'"jobs"' not in answer
