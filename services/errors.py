@@ -15,6 +15,7 @@
     │   └── UserLimit                 429  user_limit           this user has too many requests in flight
     ├── EngineError                   500  engine_error         the engine failed on this request
     │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
+    ├── StorageFull                   507  storage_full         the disk of the state folder has no room for this
     └── Unavailable                   503  unavailable          Redis does not answer
 
 Three more codes end a request without an exception of their own: `poison` (workers died on it too often), `expired`
@@ -103,6 +104,11 @@ class EngineError(ChatServerError):
 
 class OutOfMemory(EngineError):
     code = "out_of_memory"
+
+
+class StorageFull(ChatServerError):
+    code = "storage_full"
+    http_status = 507
 
 
 class Unavailable(ChatServerError):

@@ -273,6 +273,12 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
     return lines.checked(Recipe, {**values, "steps": steps}, ())
 
 
+def line_of(text: str, *path: str | int) -> int:
+    """The line, from 1, of a value in the text of a recipe that `parse_recipe` takes."""
+    root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    return int(_Lines(root, "").at(*path).rpartition(":")[2]) if root else 1
+
+
 def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
     name, given = (entry, None)
     if isinstance(entry, dict) and len(entry) == 1:

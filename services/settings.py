@@ -55,6 +55,11 @@ class Settings(BaseModel):
 
     broker_url: str = Field("", description="Celery's Redis, if it shall be another one than REDIS_URL.")
     clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one for each CPU, at most 16.")
+    recipes_dir: Path = Field(
+        Path(__file__).resolve().parent.parent / "infra" / "recipes",
+        description="Folder of the recipes that the job page offers.",
+    )
+    max_upload_mib: int = Field(2048, ge=1, description="Upper bound of the files that the job page takes for one job.")
 
     log_format: str = Field("human", pattern="^(human|json)$", description="How log lines are written.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written.")

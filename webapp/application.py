@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 
+from services.celery_app import make_celery, wake
 from services.connection import connect
+from services.jobs import Jobs
 from services.protocol import Keys
 from services.registry import Registry
 from services.requests import Requests
 from services.settings import Settings
-from webapp import pages, sockets, transport
+from webapp import job_pages, pages, sockets, transport
+from webapp.page_jobs import PageJobs
 from webapp.relay import MAX_WATCHES, Relay
+from webapp.uploads import Uploads
 from webapp.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
@@ -58,6 +63,7 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         MAX_CONTENT_LENGTH=max_message_bytes,
     )
     redis = connect(settings.redis_url, role="web")
+    keys = Keys(settings.namespace)
     requests = Requests.from_settings(redis, settings)
     socketio = SocketIO(
         app,
@@ -93,8 +99,21 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         sleep=socketio.sleep,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    app.register_blueprint(pages.make_blueprint(redis, Registry(redis, Keys(settings.namespace))))
+    app.register_blueprint(pages.make_blueprint(redis, Registry(redis, keys)))
+    uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
+    page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
+    app.register_blueprint(
+        job_pages.make_blueprint(
+            redis, Jobs(redis, keys), page_jobs, uploads, waker(settings), max_body_bytes=max_message_bytes
+        )
+    )
     return app, socketio, relay
+
+
+def waker(settings: Settings) -> Callable[[str], None]:
+    """Tells the pipelines of a job. A Redis that Celery cannot use is no reason not to chat: it raises when called."""
+    celery = cache(lambda: make_celery(settings))
+    return lambda jid: wake(celery(), jid)
 
 
 def _library_log() -> logging.Logger:

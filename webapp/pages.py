@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from services.connection import translated
 from services.errors import ChatServerError, ConfigurationError
 from services.registry import Registry
+from webapp import local_only
 
 BUILT = Path(__file__).parent / "static" / "app.js"
 
@@ -31,7 +32,7 @@ def make_blueprint(redis: Redis, registry: Registry) -> Blueprint:
         _user()
         if not BUILT.exists():
             raise ConfigurationError("the page is not built; run `make page` in the project's folder")
-        return render_template("index.html")
+        return render_template("index.html", shows_jobs=not local_only.foreign_reader(request))
 
     @pages.get("/api/session")
     def api_session() -> Response:

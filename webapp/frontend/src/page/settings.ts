@@ -2,6 +2,7 @@
 
 import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "../preferences";
 import { byId, setText } from "./dom";
+import { chooseTheme, isDark } from "./theme";
 
 export class Settings {
   private dialog = byId<HTMLDialogElement>("settings");
@@ -50,21 +51,6 @@ export class Settings {
   }
 
   private setTheme(theme: string): void {
-    if (theme === "system") {
-      delete document.documentElement.dataset["theme"];
-      localStorage.removeItem("chatserver.theme");
-      return;
-    }
-    document.documentElement.dataset["theme"] = theme;
-    try {
-      localStorage.setItem("chatserver.theme", theme);
-    } catch {
-      this.storageFull();
-    }
+    if (!chooseTheme(theme)) this.storageFull();
   }
-}
-
-function isDark(): boolean {
-  const chosen = document.documentElement.dataset["theme"];
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }

@@ -1,0 +1,63 @@
+/** The HTTP API of jobs. Whatever goes wrong is an ApiError. */
+
+import type { Job, JobAnswer, Order, Recipe, UploadState } from "./protocol";
+
+export class ApiError extends Error {
+  /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. */
+  constructor(readonly status: number, readonly code: string, message: string, readonly line?: number, readonly offset?: number) {
+    super(message);
+  }
+
+  /** Whether the same request may succeed later. */
+  get passes(): boolean {
+    return this.status === 0 || this.status === 429 || (this.status >= 502 && this.status <= 504);
+  }
+}
+
+export const api = {
+  jobs: () => ask<{ jobs: Job[]; now_s: number }>("GET", "/api/jobs"),
+  job: (id: string, after: string) => ask<JobAnswer>("GET", `/api/jobs/${encodeURIComponent(id)}?after=${encodeURIComponent(after)}`),
+  submit: (order: Order) => ask<{ job: Job }>("POST", "/api/jobs", order),
+  cancel: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/cancel`, {}),
+  again: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/again`, {}),
+  remove: (id: string) => ask<{ ok: true }>("DELETE", `/api/jobs/${encodeURIComponent(id)}`),
+  recipes: () => ask<{ recipes: Recipe[]; max_upload_bytes: number }>("GET", "/api/recipes"),
+  check: (recipe: string) => ask<{ name: string }>("POST", "/api/recipes/check", { recipe }),
+  createUpload: (name: string, size: number) => ask<UploadState>("POST", "/api/uploads", { name, size }),
+  upload: (id: string) => ask<UploadState>("GET", `/api/uploads/${id}`),
+  sendPiece: (id: string, offset: number, piece: Blob, signal: AbortSignal) =>
+    ask<{ offset: number }>("PUT", `/api/uploads/${id}?offset=${offset}`, piece, signal),
+  dropUpload: (id: string) => ask<{ ok: true }>("DELETE", `/api/uploads/${id}`),
+};
+
+export function fileAddress(id: string, kind: string): string {
+  return `/api/jobs/${encodeURIComponent(id)}/files/${kind}`;
+}
+
+async function ask<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+  const raw = body instanceof Blob;
+  const init: RequestInit = { method };
+  if (signal) init.signal = signal;
+  if (body) {
+    init.headers = { "Content-Type": raw ? "application/octet-stream" : "application/json" };
+    init.body = raw ? body : JSON.stringify(body);
+  }
+  let answer: Response;
+  try {
+    answer = await fetch(path, init);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "unreachable", "The server does not answer.");
+  }
+  if (answer.ok) return await answer.json() as T;
+  throw await errorOf(answer);
+}
+
+async function errorOf(answer: Response): Promise<ApiError> {
+  try {
+    const { error } = await answer.json() as { error: { code: string; message: string; line?: number; offset?: number } };
+    return new ApiError(answer.status, error.code, error.message, error.line, error.offset);
+  } catch {
+    return new ApiError(answer.status, "internal", `The server answers ${answer.status}.`);
+  }
+}

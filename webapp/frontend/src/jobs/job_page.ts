@@ -1,0 +1,154 @@
+/** The page of one job. All that it shows is on the server; it asks every second until the job has ended. */
+
+import { confirmDialog } from "../page/dialogs";
+import { byId, h, icon, setText } from "../page/dom";
+import { api, ApiError, fileAddress } from "./api";
+import { LogView } from "./log_view";
+import { isUnfinished, type Job, type JobAnswer } from "./protocol";
+import { StepsView } from "./steps_view";
+import { announcement, bytes, facts, overall, remaining, stateWord } from "./words";
+
+const DOWNLOADS: [kind: string, title: string, icon: string][] = [
+  ["report", "Report", "chart"], ["data", "Data", "download"], ["validation", "Validation data", "download"],
+  ["rejects", "Rejects, with reasons", "download"], ["report.json", "Report as JSON", "download"],
+];
+
+export class JobPage {
+  private steps = new StepsView(byId("steps"));
+  private log = new LogView(byId("log"));
+  private state = "";
+  private removesFiles = false;
+  private out = "";
+  private drawnFiles = "";
+
+  /** `changed`: the user did something, ask at once. */
+  constructor(private id: string, private changed: () => void, private away: (error: unknown) => void) {
+    byId("cancel").onclick = () => void this.cancel();
+    byId("again").onclick = () => void this.act(() => api.again(this.id));
+    byId("remove").onclick = () => void this.remove();
+  }
+
+  /** True while the job goes on. Throws an ApiError when nobody answers. */
+  async refresh(): Promise<boolean> {
+    let answer: JobAnswer;
+    try {
+      do {
+        answer = await api.job(this.id, this.log.cursor);
+        this.log.add(answer.log);
+      } while (answer.log.length >= 500);
+    } catch (error) {
+      if (!(error instanceof ApiError) || (error.status !== 410 && error.status !== 404)) throw error;
+      this.showGone(error.message);
+      return false;
+    }
+    this.show(answer);
+    return isUnfinished(answer.job);
+  }
+
+  private show(answer: JobAnswer): void {
+    const { job, progress, spec } = answer;
+    const inputs = spec.labels ?? spec.inputs ?? [];
+    byId("gone").hidden = true;
+    byId("job").hidden = false;
+    this.removesFiles = answer.removes_files;
+    this.out = spec.out ?? "";
+    document.title = `${job.name} · ChatServer`;
+    setText(byId("job-name"), job.name);
+    setText(byId("job-facts"), facts(job, answer.now_s, spec.recipe_name ?? "", inputs.length));
+    this.showState(job);
+    this.showProgress(answer);
+    this.showProblem(job);
+    byId("steps-card").hidden = progress.steps.length === 0;
+    this.steps.show(progress.steps);
+    this.showDownloads(answer.files);
+    setText(byId("job-recipe"), spec.recipe ?? "");
+    if (byId("inputs").childElementCount !== inputs.length) byId("inputs").replaceChildren(...inputs.map((name) => h("li", {}, icon("file"), h("span", { class: "title" }, name))));
+  }
+
+  private showState(job: Job): void {
+    const badge = byId("job-state");
+    setText(badge, stateWord(job));
+    badge.className = `badge ${job.state}`;
+    badge.dataset["state"] = job.state;
+    if (this.state && this.state !== job.state) setText(byId("status"), announcement(job));
+    this.state = job.state;
+    byId("cancel").hidden = !isUnfinished(job);
+    byId<HTMLButtonElement>("cancel").disabled = job.cancelling;
+    byId("again").hidden = job.state !== "failed" && job.state !== "cancelled";
+    byId("remove").hidden = isUnfinished(job);
+  }
+
+  private showProgress({ job, progress }: JobAnswer): void {
+    const bar = byId<HTMLProgressElement>("overall");
+    const unknown = job.state === "running" && progress.num_units === 0;
+    if (unknown) bar.removeAttribute("value");
+    else bar.value = job.state === "finished" ? 1 : progress.fraction;
+    bar.dataset["state"] = job.state;
+    setText(byId("overall-text"), overall(job, progress));
+    setText(byId("eta"), job.state === "running" ? remaining(progress.eta_s) : "");
+  }
+
+  private showProblem(job: Job): void {
+    byId("problem").hidden = !job.error;
+    if (!job.error) return;
+    const { title, trace } = told(job.error);
+    setText(byId("problem-title"), title);
+    byId("problem-details").hidden = !trace;
+    setText(byId("problem-trace"), trace);
+  }
+
+  private showDownloads(files: JobAnswer["files"]): void {
+    const key = JSON.stringify(files);
+    if (key === this.drawnFiles) return;
+    this.drawnFiles = key;
+    const there = DOWNLOADS.filter(([kind]) => files[kind]);
+    byId("results").hidden = there.length === 0;
+    byId("downloads").replaceChildren(...there.map(([kind, title, symbol]) => {
+      const link = h("a", { href: fileAddress(this.id, kind), class: kind === "report" ? "download first" : "download", "data-testid": `file-${kind}` },
+        icon(symbol), h("span", { class: "title" }, title), h("span", { class: "meta" }, `${files[kind]?.name} · ${bytes(files[kind]?.size ?? 0)}`));
+      if (kind === "report") { link.target = "_blank"; link.rel = "noopener"; } else link.setAttribute("download", "");
+      return h("li", {}, link);
+    }));
+  }
+
+  private showGone(message: string): void {
+    byId("job").hidden = true;
+    byId("gone").hidden = false;
+    setText(byId("gone-text"), message);
+  }
+
+  private async cancel(): Promise<void> {
+    const sure = await confirmDialog("Cancel this job?", "What is done so far is kept, and the job can go on later. It gives no data until it is finished.", "Cancel the job");
+    if (sure) await this.act(() => api.cancel(this.id));
+  }
+
+  private async remove(): Promise<void> {
+    const files = this.removesFiles ? "Its files, what was uploaded and what came out, are deleted from this server. This cannot be undone."
+      : `It leaves the list. Its files stay in ${this.out}.`;
+    if (!await confirmDialog("Remove this job?", files, "Remove")) return;
+    try {
+      await api.remove(this.id);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "gone") return this.away(error);
+    }
+    location.assign("/jobs");
+  }
+
+  private async act(what: () => Promise<unknown>): Promise<void> {
+    try {
+      await what();
+      this.changed();
+    } catch (error) {
+      this.away(error);
+    }
+  }
+}
+
+/** An error as a sentence, and the traceback that may come before or after it. */
+export function told(error: string): { title: string; trace: string } {
+  const lines = error.trimEnd().split("\n");
+  const first = lines[0] ?? "";
+  if (lines.length === 1) return { title: first, trace: "" };
+  const title = first.startsWith("Traceback") ? lines.at(-1) ?? first : first;
+  return { title, trace: error };
+}

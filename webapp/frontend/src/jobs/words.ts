@@ -1,0 +1,113 @@
+/** What the job pages say: ages, sizes, counts, states. Pure. */
+
+import type { Job, Progress, Step } from "./protocol";
+
+const STATES: Record<Job["state"], string> = {
+  submitted: "Waiting", running: "Cleaning", finished: "Finished", failed: "Failed", cancelled: "Cancelled",
+};
+
+export function stateWord(job: Pick<Job, "state" | "cancelling">): string {
+  if (job.cancelling && (job.state === "running" || job.state === "submitted")) return "Cancelling…";
+  return STATES[job.state];
+}
+
+export function count(number: number, one: string, many = `${one}s`): string {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+/** `12.3 MB`; powers of 1,000, as file managers count. */
+export function bytes(number: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let power = 0;
+  let value = number;
+  while (value >= 999.5 && power < units.length - 1) {
+    value /= 1000;
+    power += 1;
+  }
+  if (power === 0) return count(number, "byte");
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
+}
+
+export function duration(seconds: number): string {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3_600) return s < 600 && s % 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.round(s / 60)} min`;
+  const minutes = Math.round(s / 60);
+  return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
+}
+
+export function age(seconds: number): string {
+  if (seconds < 45) return "just now";
+  if (seconds < 3_600) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.round(seconds / 3_600)} h ago`;
+  return count(Math.round(seconds / 86_400), "day") + " ago";
+}
+
+/** Only as exact as an estimate is. */
+export function remaining(eta_s: number | null): string {
+  if (eta_s === null) return "";
+  if (eta_s < 3) return "nearly done";
+  if (eta_s < 60) return `about ${eta_s < 10 ? Math.round(eta_s) : Math.round(eta_s / 5) * 5} s left`;
+  if (eta_s < 5_400) return `about ${Math.round(eta_s / 60)} min left`;
+  return `about ${Math.round(eta_s / 3_600)} h left`;
+}
+
+/** Never 100 % before the end. */
+export function percent(fraction: number, ended = false): string {
+  return `${ended ? 100 : Math.min(99, Math.floor(fraction * 100))} %`;
+}
+
+/** The line under the name of a job. */
+export function facts(job: Job, now_s: number, recipe: string, num_files: number): string {
+  const parts = [recipe, count(num_files, "file"), `submitted ${age(now_s - job.created_s)}`];
+  if (job.ended_s && job.started_s) parts.push(`took ${duration(job.ended_s - job.started_s)}`);
+  else if (job.started_s) parts.push(`running for ${duration(now_s - job.started_s)}`);
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** The line under the bar of a job. */
+export function overall(job: Job, progress: Progress): string {
+  if (job.state === "submitted") return "Waiting for a cleaner to take it";
+  if (job.state === "finished") return written(progress.steps);
+  if (job.state === "cancelled") return "Cancelled; what was done is kept until the job is removed";
+  if (job.state === "failed") return "Failed; what was done is kept until the job is removed";
+  const read = progress.steps[0]?.records_out ?? 0;
+  if (!progress.num_units) return read ? `Reading: ${count(read, "record")}` : "Reading";
+  return `${percent(progress.fraction)} · ${progress.num_done.toLocaleString("en")} of ${count(progress.num_units, "part")}`;
+}
+
+function written(steps: Step[]): string {
+  const first = steps[0];
+  const last = steps.at(-1);
+  if (!first || !last) return "Finished";
+  return `${count(first.records_in, "record")} read, ${last.records_out.toLocaleString("en")} written`;
+}
+
+export interface Shares { kept: number; dropped: number }
+
+/** How wide the bar of a step is drawn: parts of `most`, the largest number of records that entered a step. */
+export function shares(step: Step, most: number): Shares {
+  if (most <= 0) return { kept: 0, dropped: 0 };
+  const dropped = total(step.rejected) / most;
+  return { kept: Math.max(0, Math.min(step.records_in / most - dropped, 1)), dropped: Math.min(dropped, 1) };
+}
+
+export function total(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((sum, number) => sum + number, 0);
+}
+
+/** `[["too short", 12], …]`, most frequent first. */
+export function ranked(counts: Record<string, number>): [string, number][] {
+  return Object.entries(counts).sort(([a, x], [b, y]) => y - x || a.localeCompare(b)).map(([name, n]) => [plain(name), n]);
+}
+
+/** `html_to_markdown` → `html to markdown`. */
+export function plain(name: string): string {
+  return name.replaceAll("_", " ");
+}
+
+/** What a screen reader hears when the state changes. */
+export function announcement(job: Job): string {
+  const what = { submitted: "waits", running: "is being cleaned", finished: "is finished", failed: "failed", cancelled: "was cancelled" };
+  return `${job.name} ${what[job.state]}`;
+}

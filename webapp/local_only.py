@@ -1,0 +1,82 @@
+"""Who may use the job pages until there are accounts: a browser on this machine, and no page of another origin.
+
+A peer on the loopback is not enough. A proxy on this machine forwards strangers; a name of the internet that resolves
+to 127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
+`refusal` is asked before every route of `job_pages.py`.
+"""
+
+import re
+from ipaddress import IPv6Address, ip_address
+
+from flask import Request
+
+OUR_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+FORWARDERS = frozenset(
+    {
+        "FORWARDED", "VIA", "CLIENT_IP", "TRUE_CLIENT_IP", "FASTLY_CLIENT_IP", "PROXY_CONNECTION", "CDN_LOOP",
+        "X_REAL_IP", "X_CLIENT_IP", "X_CLUSTER_CLIENT_IP", "X_PROXYUSER_IP", "X_FORWARDED", "X_ORIGINAL_FORWARDED_FOR",
+        "X_ORIGINAL_HOST", "X_REMOTE_ADDR", "X_REMOTE_IP",
+    }
+)  # fmt: skip
+FORWARDER_PREFIXES = ("X_FORWARDED_", "X_ENVOY_", "CF_", "X_AMZN_", "X_AMZ_CF_", "X_ARR_")
+BODIES = ("application/json", "application/octet-stream")  # a form cannot send them; a foreign page must ask first
+SAFE_METHODS = ("GET", "HEAD")
+
+TUNNEL = "the job pages answer on this machine only; from elsewhere use a tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
+
+
+def refusal(request: Request) -> str:
+    """Why this request is not served, or nothing."""
+    return foreign_reader(request) or ("" if request.method in SAFE_METHODS else foreign_writer(request))
+
+
+def foreign_reader(request: Request) -> str:
+    """Why this request may come from another machine or a page that is not ours, or nothing."""
+    if not _is_loopback(request.remote_addr):
+        return TUNNEL
+    if header := _forwarder(request):
+        return f"the request was forwarded ({header}); {TUNNEL}"
+    # No browser speaks 1.0; proxies that tell nothing of themselves often do.
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        return f"the request came by HTTP/1.0, as proxies speak it; {TUNNEL}"
+    if not OUR_HOST.fullmatch(request.headers.get("Host", "")):
+        return f"open the job pages as http://127.0.0.1 or http://localhost, with the port; {TUNNEL}"
+    if request.path.startswith("/api/") and not _from_our_page(request):
+        return "this API answers to its own page and to programs of this machine, not to pages of other origins"
+    return ""
+
+
+def foreign_writer(request: Request) -> str:
+    """Why a request that changes something may come from a page that is not ours, or nothing."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.headers['Host']}":
+        return f"a page of {origin[:80]} may not change anything here"
+    if origin is None and request.headers.get("Sec-Fetch-Site") != "same-origin":
+        return f"send `Origin: {request.scheme}://{request.headers['Host']}`, as our own page does"
+    if request.method in ("POST", "PUT") and request.mimetype not in BODIES:
+        return f"a body has the type {' or '.join(BODIES)}, not {request.mimetype[:80] or 'none'}"
+    return ""
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        peer = ip_address(address or "")
+    except ValueError:
+        return False
+    if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
+        peer = peer.ipv4_mapped
+    return peer.is_loopback
+
+
+def _forwarder(request: Request) -> str:
+    """The header by which a proxy says that it is one, or nothing."""
+    for variable in request.environ:
+        name = variable.removeprefix("HTTP_")
+        if name != variable and (name in FORWARDERS or name.startswith(FORWARDER_PREFIXES)):
+            return name.replace("_", "-").title()
+    return ""
+
+
+def _from_our_page(request: Request) -> bool:
+    """A browser says whose page asks; `none` is its user. A program says nothing."""
+    return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
