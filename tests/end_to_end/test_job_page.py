@@ -342,7 +342,8 @@ def test_it_works_by_keyboard(page: Page, cleaner: Cleaner) -> None:
 def test_every_control_has_a_name(page: Page, cleaner: Cleaner) -> None:
     choose(page, "talk.json")
     nameless = """() => [...document.querySelectorAll('button, a, input, select, textarea, progress')].filter(e =>
-        e.offsetParent && !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
+        e.offsetParent && !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)
+    ).map(e => e.outerHTML)"""
     assert page.evaluate(nameless) == []
     submit(page, cleaner, "other.json")
     state(page, "Waiting")
