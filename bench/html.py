@@ -1,8 +1,8 @@
 """HTML to markdown, stage by stage: `nice python -m bench.html [--in turns.jsonl] [--megabytes 4] [--json]`.
 
 MB of UTF-8 that comes in per second of processor time: telling HTML from text, the pre-pass, the whole of each
-converter, and each converter alone on what the pre-pass leaves. The documents are the assistant turns of a JSONL in ShareGPT's
-shape, or are built here from a seed: paragraphs, code in the export's frame, nested lists, tables, formulas, counters.
+converter, and each converter alone on what the pre-pass leaves. The documents are the assistant turns of a JSONL in
+ShareGPT's shape, or are built here from a seed: paragraphs, code in the export's frame, nested lists, tables, formulas.
 """
 
 import argparse

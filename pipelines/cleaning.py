@@ -46,7 +46,7 @@ class Cleaning:
         self.folder.claim(
             {
                 "recipe": self.recipe.digest,
-                "inputs": [[name, *_fingerprint(name)] for name in self.inputs],
+                "inputs": [[name, *_fingerprint(name)] for name in (*self.inputs, *self.recipe.files_named())],
                 "version": CODE_VERSION,
             }
         )

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -31,6 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-topology", choices=("single", "cluster"), default="single", help="one server or a cluster"
     )
 
+
+# Machines are shared: how long an example takes says nothing.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Eventually = Callable[..., None]
 

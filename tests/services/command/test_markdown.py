@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -38,6 +38,7 @@ def blocks(text: str) -> list[str]:
     return ["\n".join(lines[first:last]).rstrip() for first, last in spans]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(LINES), max_size=12).map("\n".join), st.integers(0, 200))
 def test_settled_blocks_stay_blocks_whatever_follows(text: str, cut: int) -> None:
     settled = settled_blocks(text[:cut])
