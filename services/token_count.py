@@ -37,7 +37,7 @@ class TokenCounter:
         self._continuing = continuing
         self._stretch = stretch_pattern(backend)
         self._added = _added_pattern(backend)
-        self._known: dict[str, int] = {}
+        self._known = _Lengths(backend)
 
     def count(self, pieces: Sequence[str]) -> int:
         """Tokens of one text that is encoded in these pieces; all after the first without a prefix."""
@@ -51,20 +51,22 @@ class TokenCounter:
         if self._added is not None:
             between = self._added.split(text)
             num_added = len(between) - 1
-        stretches = [found for part in between for found in stretch.findall(part)]
-        try:
-            return num_added + sum(map(self._known.__getitem__, stretches))
-        except KeyError:
-            return num_added + sum(map(self._of_stretch, stretches))
+        return num_added + sum(sum(map(self._known.__getitem__, stretch.findall(part))) for part in between)
 
-    def _of_stretch(self, stretch: str) -> int:
-        number = self._known.get(stretch)
-        if number is None:
-            number = _length(self._backend, stretch)
-            if len(self._known) >= _MAX_CACHED:
-                self._known.clear()
-            if len(stretch) <= _MAX_CACHED_CHARS:
-                self._known[stretch] = number
+
+class _Lengths(dict[str, int]):
+    """Tokens of each stretch, remembered for those that may come again."""
+
+    def __init__(self, backend: "Tokenizer") -> None:
+        super().__init__()
+        self._backend = backend
+
+    def __missing__(self, stretch: str) -> int:
+        number = _length(self._backend, stretch)
+        if len(self) >= _MAX_CACHED:
+            self.clear()
+        if len(stretch) <= _MAX_CACHED_CHARS:
+            self[stretch] = number
         return number
 
 

@@ -8,7 +8,7 @@ A GGUF's tokenizer is built from the file's metadata; none of this needs torch. 
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class ChatTokenizer:
         self._jinja: str | None = chosen.jinja if chosen else None
         self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
-        self._special = _overlapping_pattern(self._backend)
+        self._special = _special_pattern(self._backend)
         self._continuing = _without_prefix(self._backend)
         self._counter = TokenCounter(self._backend, self._continuing)
 
@@ -104,7 +104,7 @@ class ChatTokenizer:
         """`content` with `mark` after the first character of every special token that it spells."""
         if self._special is None:
             return content
-        cuts = [0, *(match.start() + 1 for match in self._special.finditer(content)), len(content)]
+        cuts = [0, *(match.start() + 1 for match in overlapping(self._special, content)), len(content)]
         return mark.join(content[start:end] for start, end in pairwise(cuts))
 
     def _encode(self, pieces: Sequence[str]) -> list[int]:
@@ -204,11 +204,19 @@ def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
         backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
 
 
-def _overlapping_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
-    """Matches, at zero width, every place where a special token's text begins, overlapping ones included."""
+def overlapping(pattern: "re.Pattern[str]", text: str) -> Iterator["re.Match[str]"]:
+    """A match at every place where one begins. `(?=…)` would do it, but tries each character in turn."""
+    match = pattern.search(text)
+    while match:
+        yield match
+        match = pattern.search(text, match.start() + 1)
+
+
+def _special_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
+    """Matches the text of a special token that can be cut in two."""
     added = backend.get_added_tokens_decoder().values()
     texts = sorted({token.content for token in added if len(token.content) > 1}, key=len, reverse=True)
-    return re.compile(f"(?={'|'.join(map(re.escape, texts))})") if texts else None
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
 
 
 def _unused_character(messages: Sequence[Message]) -> str:

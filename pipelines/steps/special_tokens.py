@@ -20,6 +20,7 @@ from pipelines.steps import Step
 from pipelines.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
 from services.recipe import SpecialTokensOptions, TokenizerChoice
+from services.tokenization import overlapping
 
 USUAL = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|startoftext|>", "<|begin_of_text|>",
@@ -46,16 +47,13 @@ def _listed(further: Iterable[str], of_tokenizer: Iterable[str]) -> frozenset[st
 def breaking_up(tokens: Iterable[str]) -> Step:
     """The step for these tokens, each of two characters or more, without white space."""
     longest_first = sorted(tokens, key=lambda token: (-len(token), token))
-    firsts = sorted({token[0] for token in longest_first})
-    pattern = re.compile(f"(?=({'|'.join(map(re.escape, longest_first))}))")  # no width: overlapping ones too
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def broken(turn: Turn, found: Counter[str]) -> Turn:
-        if not any(first in turn.text for first in firsts):
-            return turn
-        matches = list(pattern.finditer(turn.text))
+        matches = list(overlapping(pattern, turn.text))
         if not matches:
             return turn
-        found.update(match[1] for match in matches)
+        found.update(match[0] for match in matches)
         cuts = [0, *(match.start() + 1 for match in matches), len(turn.text)]
         return Turn(turn.role, " ".join(turn.text[start:end] for start, end in pairwise(cuts)))
 
