@@ -22,7 +22,7 @@ import orjson
 from pipelines import finish, judge, reading, stage
 from pipelines.units import Folder, Unit
 from services.errors import ConfigurationError
-from services.recipe import BARRIERS, Recipe
+from services.recipe import BARRIERS, Recipe, checked_input
 
 Progress = dict[str, Any]
 Watch = Callable[[Progress], None]
@@ -35,7 +35,7 @@ class Cleaning:
 
     def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str]) -> None:
         self.recipe = recipe
-        self.inputs = tuple(inputs)
+        self.inputs = tuple(map(checked_input, inputs))
         self.folder = Folder(out)
         self.stages = _stretches(recipe)
 

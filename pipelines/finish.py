@@ -138,14 +138,15 @@ def _records(shards: Sequence[Path]) -> Iterator[Conversation]:
 
 def _with_unique_ids(conversations: Iterator[Conversation]) -> Iterator[Conversation]:
     """The second of an id becomes `<id>-2`: readers of the dataset may take ids for names."""
-    seen: set[str] = set()
+    used: dict[str, int] = {}  # id → how many were given a name made of it
     for conversation in conversations:
-        name, number = conversation.id, 1
-        while name in seen:
+        name, number = conversation.id, used.get(conversation.id, 0)
+        while name in used:
             number += 1
-            name = f"{conversation.id}-{number}"
-        seen.add(name)
-        yield conversation if number == 1 else conversation.renamed(name)
+            name = f"{conversation.id}-{number + 1}"
+        used[conversation.id] = number
+        used.setdefault(name, 0)
+        yield conversation if name == conversation.id else conversation.renamed(name)
 
 
 class _Samples:

@@ -15,7 +15,7 @@ from pipelines.conversation import Conversation, dump
 from pipelines.formats.read import read
 from pipelines.ledger import Ledger
 from pipelines.statistics import Statistics
-from pipelines.units import Folder, Unit
+from pipelines.units import Folder, Unit, check_space
 from services.recipe import Recipe
 
 TELL_EVERY = 100  # records
@@ -30,15 +30,20 @@ def read_all(folder: Folder, recipe: Recipe, inputs: Sequence[str], tell: Callab
         statistics, samples = Statistics(), Samples()
         shards = Shards(draft, int(recipe.shard_mib * 1_048_576))
 
+        def seen() -> None:
+            if ledger.counts.records_in % TELL_EVERY == 0:
+                check_space(draft)
+                tell({"records": ledger.counts.records_in, "of": 0, "steps": {"read": ledger.counts.as_dict()}})
+
         def bad(line: dict[str, Any]) -> None:
             rejects.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            seen()
 
-        for number, conversation in enumerate(_conversations(inputs, recipe, ledger, bad), start=1):
+        for conversation in _conversations(inputs, recipe, ledger, bad):
             shards.write(dump(conversation))
             statistics.add(conversation)
             samples.offer(conversation)
-            if number % TELL_EVERY == 0:
-                tell({"records": number, "of": 0, "steps": {"read": ledger.counts.as_dict()}})
+            seen()
         shards.close()
         (draft / "samples.jsonl").write_bytes(b"".join(dump(conversation) for conversation in samples.chosen()))
         counts = {

@@ -14,7 +14,7 @@ from pipelines import steps
 from pipelines.conversation import Conversation, dump, load
 from pipelines.judge import verdicts
 from pipelines.ledger import Ledger, StepCounts
-from pipelines.units import Folder, Unit
+from pipelines.units import Folder, Unit, check_space
 from services.recipe import BARRIERS, Recipe
 
 TELL_EVERY = 100  # records
@@ -45,6 +45,7 @@ def run(
             for number, conversation in enumerate(conversations, start=1):
                 yield conversation
                 if number % TELL_EVERY == 0:
+                    check_space(draft)
                     tell(progress(number))
 
         conversations: Iterable[Conversation] = told(_entering(folder, unit))

@@ -194,6 +194,9 @@ class CleaningTasks:
                 dispatch.again(unit.name)
             if isinstance(error, SystemExit):
                 raise
+        except ConfigurationError as error:  # another try would find the same
+            with self._noting(job):
+                self._give_up(job, dispatch, unit, error.message)
         except Exception as error:  # a step may raise anything: tried again, then told
             log.warning("unit failed", exc_info=True, extra={"jid": job.id, "unit": unit.name})
             with self._noting(job):

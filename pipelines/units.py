@@ -26,9 +26,11 @@ from typing import Any, Literal
 
 import orjson
 
-from services.errors import ConfigurationError
+from services.errors import ConfigurationError, StorageFull
 
 Kind = Literal["read", "shard", "judge", "finish"]
+
+RESERVE_BYTES = 1 << 29  # of the disk that are left to others
 
 _NAME = re.compile(r"(read|finish)|(shard)-(\d+)-(\d+)|(judge)-(\d+)")
 
@@ -128,6 +130,13 @@ class Folder:
         for path in self.work.iterdir():
             if path.is_dir() and path.name != "locks":
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def check_space(folder: Path) -> None:
+    """Raises StorageFull when the disk is nearly full: Redis may write to the same one."""
+    free = shutil.disk_usage(folder).free
+    if free < RESERVE_BYTES:
+        raise StorageFull(f"{folder}: {free / 2**20:.0f} MiB are free, {RESERVE_BYTES >> 20} stay so; make room")
 
 
 def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:

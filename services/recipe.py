@@ -18,6 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.errors import ConfigurationError
 
 MAX_RECIPE_BYTES = 262_144
+MAX_DEPTH = 16  # of YAML in YAML; the parser beneath recurses in C and would end the process
+MAX_EVENTS = 20_000
+MAX_PLAIN_CHARS = 1000  # of a value without quotes: a number of a hundred thousand digits is none
+MAX_STEPS = 64
+MAX_BARRIERS = 8
+MAX_LISTED = 1000  # phrases, tokens, files
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
@@ -33,7 +39,9 @@ class Options(BaseModel):
 class SelectOptions(Options):
     """Keep records by what they say of themselves."""
 
-    models: tuple[str, ...] = Field((), description="Keep only answers of these models; empty: of all.")
+    models: tuple[str, ...] = Field(
+        (), max_length=MAX_LISTED, description="Keep only answers of these models; empty: of all."
+    )
     unknown_model: Literal["keep", "reject"] = Field("keep", description="A record that does not name its model.")
     plugins: Literal["keep", "reject"] = Field("reject", description="A record made with plugins (ShareGPT).")
 
@@ -64,14 +72,14 @@ class RolesOptions(Options):
 class ErrorMessagesOptions(Options):
     """Assistant turns that are messages of the service, such as `Too many requests in 1 hour`."""
 
-    starts: tuple[str, ...] = Field((), description="Further beginnings of such messages.")
+    starts: tuple[str, ...] = Field((), max_length=MAX_LISTED, description="Further beginnings of such messages.")
     then: Literal["cut", "reject"] = Field("cut", description="cut: this pair and what follows; or the whole record.")
 
 
 class BlockedPhrasesOptions(Options):
     """Whole words, whatever their case; code and URLs are not searched."""
 
-    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=MAX_LISTED)
     roles: tuple[Literal["system", "user", "assistant"], ...] = ("assistant",)
 
 
@@ -113,7 +121,9 @@ class MaskPersonalDataOptions(Options):
 class SpecialTokensOptions(Options):
     """Text that spells a special token of the tokenizer, or one of the usual ones, is broken up so that it is text."""
 
-    tokens: tuple[Annotated[str, Field(min_length=2)], ...] = Field((), description="Further ones.")
+    tokens: tuple[Annotated[str, Field(min_length=2)], ...] = Field(
+        (), max_length=MAX_LISTED, description="Further ones."
+    )
 
 
 class DecontaminateOptions(Options):
@@ -217,9 +227,15 @@ class Recipe(Options):
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     input: InputOptions = InputOptions()
     tokenizer: TokenizerChoice = TokenizerChoice()
-    steps: tuple[StepChoice, ...] = Field(min_length=1)
+    steps: tuple[StepChoice, ...] = Field(min_length=1, max_length=MAX_STEPS)
     output: OutputOptions = OutputOptions()
-    shard_mib: float = Field(8.0, gt=0, le=1024, description="Text of one shard: what one task does, and may lose.")
+    shard_mib: float = Field(8.0, ge=0.001, le=1024, description="Text of one shard: what one task does, and may lose.")
+
+    @model_validator(mode="after")
+    def _few_barriers(self) -> "Recipe":
+        if sum(step.name in BARRIERS for step in self.steps) > MAX_BARRIERS:
+            raise ValueError(f"at most {MAX_BARRIERS} of the steps may be {' or '.join(BARRIERS)}")
+        return self
 
     @property
     def digest(self) -> str:
@@ -240,6 +256,17 @@ class Recipe(Options):
         return tuple(path for paths in against for path in paths)
 
 
+def checked_input(name: str) -> str:
+    """The name of an input. Raises ConfigurationError for a URL with credentials: names are written down everywhere."""
+    if "://" in name and "@" in name.split("://", 1)[1].split("/", 1)[0]:
+        scheme = name.split("://", 1)[0]
+        raise ConfigurationError(
+            f"the input {scheme}://… holds credentials, which would end up in records and logs; give them in the "
+            "environment or in the storage library's own configuration"
+        )
+    return name
+
+
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a file. Raises ConfigurationError naming the file and the line."""
     try:
@@ -254,6 +281,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
     if len(text) > MAX_RECIPE_BYTES:
         raise ConfigurationError(f"{where}: {len(text)} characters; a recipe has at most {MAX_RECIPE_BYTES}")
     try:
+        _refuse_bombs(text, where)
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
         values = yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -271,6 +299,24 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         raise ConfigurationError(f"{lines.at('steps')}: `steps` is a list of steps; known: {', '.join(STEPS)}")
     steps = tuple(_step(entry, lines, index) for index, entry in enumerate(entries))
     return lines.checked(Recipe, {**values, "steps": steps}, ())
+
+
+def _refuse_bombs(text: str, where: str) -> None:
+    """What a few hundred characters can make endless: depth, aliases, merges, numbers without end."""
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        plain = event.value if isinstance(event, yaml.ScalarEvent) and not event.style else ""
+        wrong = {
+            "nested too deeply": depth > MAX_DEPTH,
+            "too long": number > MAX_EVENTS,
+            "no place for aliases and merges": isinstance(event, yaml.AliasEvent) or plain == "<<",
+            f"no place for {len(plain)} characters without quotes": len(plain) > MAX_PLAIN_CHARS,
+        }
+        for what, is_so in wrong.items():
+            if is_so:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise ConfigurationError(f"{where}:{line}: a recipe is {what}")
 
 
 def line_of(text: str, *path: str | int) -> int:

@@ -15,7 +15,8 @@ FORWARDERS = frozenset(
     {
         "FORWARDED", "VIA", "CLIENT_IP", "TRUE_CLIENT_IP", "FASTLY_CLIENT_IP", "PROXY_CONNECTION", "CDN_LOOP",
         "X_REAL_IP", "X_CLIENT_IP", "X_CLUSTER_CLIENT_IP", "X_PROXYUSER_IP", "X_FORWARDED", "X_ORIGINAL_FORWARDED_FOR",
-        "X_ORIGINAL_HOST", "X_REMOTE_ADDR", "X_REMOTE_IP",
+        "X_ORIGINAL_HOST", "X_REMOTE_ADDR", "X_REMOTE_IP", "X_FORWARD_FOR", "FLY_CLIENT_IP", "X_AZURE_CLIENTIP",
+        "X_VARNISH", "NGROK_TRACE_ID", "TAILSCALE_USER_LOGIN", "X_ORIGINAL_URL", "MAX_FORWARDS",
     }
 )  # fmt: skip
 FORWARDER_PREFIXES = ("X_FORWARDED_", "X_ENVOY_", "CF_", "X_AMZN_", "X_AMZ_CF_", "X_ARR_")
@@ -36,9 +37,9 @@ def foreign_reader(request: Request) -> str:
         return TUNNEL
     if header := _forwarder(request):
         return f"the request was forwarded ({header}); {TUNNEL}"
-    # No browser speaks 1.0; proxies that tell nothing of themselves often do.
-    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return f"the request came by HTTP/1.0, as proxies speak it; {TUNNEL}"
+    # Browsers speak 1.1 here; proxies that tell nothing of themselves often speak 1.0.
+    if (protocol := request.environ.get("SERVER_PROTOCOL")) != "HTTP/1.1":
+        return f"the request came by {protocol}, as proxies speak it; {TUNNEL}"
     if not OUR_HOST.fullmatch(request.headers.get("Host", "")):
         return f"open the job pages as http://127.0.0.1 or http://localhost, with the port; {TUNNEL}"
     if request.path.startswith("/api/") and not _from_our_page(request):

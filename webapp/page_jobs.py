@@ -25,6 +25,7 @@ from webapp.uploads import Uploads, visible
 
 MAX_INPUTS = 64
 MAX_NAME_CHARS = 120
+MIN_SHARD_MIB = 1  # each shard is a task, a few files and a note in Redis
 
 _JID = re.compile("[0-9a-f]{16}")
 _KEY = re.compile("[A-Za-z0-9-]{16,64}")
@@ -92,6 +93,11 @@ def checked_recipe(text: str) -> Recipe:
                 "of the server; the command can: chatserver clean submit",
                 line_of(text, "steps", index, step.name, "against"),
             )
+    if recipe.shard_mib < MIN_SHARD_MIB:
+        raise RecipeRefused(
+            f"shard_mib is {recipe.shard_mib:g}: a recipe of the page makes shards of at least {MIN_SHARD_MIB} MiB",
+            line_of(text, "shard_mib"),
+        )
     packaged = [model.name for model in packaged_models()]
     if recipe.tokenizer.model not in packaged:
         raise RecipeRefused(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.errors import ConfigurationError
+from services.recipe import checked_input
 
 if TYPE_CHECKING:
     from services.jobs import Job
@@ -77,7 +78,7 @@ def _spec(recipe: Path, inputs: list[str], out: Path) -> dict[str, Any]:
 
 def _absolute(name: str) -> str:
     if "://" in name:
-        return name
+        return checked_input(name)
     path = Path(name).resolve()
     if not path.is_file():
         raise ConfigurationError(f"the input {name} is no file here; name files or URLs")

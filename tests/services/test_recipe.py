@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigurationError
-from services.recipe import BARRIERS, STEPS, parse_recipe, read_recipe
+from services.recipe import BARRIERS, STEPS, checked_input, parse_recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("steps:\n - roles: {min_turns: 2, min_turns: 4}\n", "recipe:2: min_turns stands twice"),
         ("- roles\n", "recipe:1: a recipe is a mapping"),
         ("", "recipe:1: a recipe is a mapping"),
-        ("&a [*a]", "recipe:1: a recipe is a mapping"),
+        ("&a [*a]", "recipe:1: a recipe is no place for aliases"),
         ("steps: [roles]\nshard_mib: .inf\n", "recipe:2: shard_mib is inf"),
         ("name: 2026-13-45\nsteps: [roles]\n", "recipe"),
     ],
@@ -43,6 +43,33 @@ def test_what_is_wrong_is_told_with_its_line(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         parse_recipe(text)
     assert error.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("steps: " + "[" * 100_000, "nested too deeply"),
+        ("steps: " + "{a: " * 50_000, "nested too deeply"),
+        ("- " * 60_000, "nested too deeply"),
+        ("a: &a {x: 1}\nb: {<<: {x: 2}}\nsteps: [roles]\n", "no place for aliases and merges"),
+        ("a: &a [roles]\nsteps: *a\n", "no place for aliases and merges"),
+        ("steps: [" + "roles, " * 30_000 + "]", "too long"),
+        ("steps: [roles]\nshard_mib: 0x" + "f" * 5000, "no place for 5002 characters without quotes"),
+        ("steps: [" + "roles, " * 65 + "]", "at most 64 items"),
+        ("steps: [" + "deduplicate, " * 9 + "]", "at most 8 of the steps"),
+    ],
+)
+def test_a_recipe_cannot_keep_the_server_busy(text: str, what: str) -> None:
+    """A hundred thousand brackets ended the web process, a few merges of merges stopped it for minutes."""
+    with pytest.raises(ConfigurationError, match=what):
+        parse_recipe(text)
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        checked_input("s3://key:secret@bucket/file.json")
+    assert "secret" not in error.value.message
+    assert checked_input("s3://bucket/a@b.json") == "s3://bucket/a@b.json"
 
 
 def test_the_digest_changes_with_any_option_and_with_nothing_else() -> None:
