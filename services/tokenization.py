@@ -9,6 +9,7 @@ A GGUF's tokenizer is built from the file's metadata; none of this needs torch. 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,8 +153,31 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     return tokenizer, set(eos) if isinstance(eos, list) else {eos} - {None}
 
 
-def _from_gguf(path: Path) -> tuple[Any, set[int]]:
-    from transformers import PreTrainedTokenizerFast
+@dataclass(frozen=True)
+class _GgufTokenizer:
+    """What `ChatTokenizer` asks a tokenizer of `transformers` for. Their own class loads torch: 1.4 s and 200 MB."""
+
+    backend_tokenizer: "Tokenizer"
+    chat_template: str | None
+    special_tokens_map: dict[str, str]  # bos_token and eos_token, as far as there are such
+
+    @property
+    def eos_token_id(self) -> int | None:
+        eos = self.special_tokens_map.get("eos_token")
+        return None if eos is None else self.backend_tokenizer.token_to_id(eos)
+
+    def apply_chat_template(
+        self, turns: list[dict[str, str]], *, chat_template: str | None, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        assert not tokenize, "a text is wanted"
+        variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
+        rendered: Any = render_jinja_template([turns], chat_template=chat_template or self.chat_template, **variables)
+        return str(rendered[0][0])
+
+
+def _from_gguf(path: Path) -> tuple[_GgufTokenizer, set[int]]:
     from transformers.integrations.ggml import (
         GGUF_TO_FAST_CONVERTERS,
         GGUF_TOKENIZER_MAPPING,
@@ -172,11 +196,10 @@ def _from_gguf(path: Path) -> tuple[Any, set[int]]:
     }
     backend, _ = convert_gguf_tokenizer(architecture, fields)  # its notes on bos and eos are swapped: not used
     _finish_gguf(backend, metadata)
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend,
-        chat_template=metadata.get("tokenizer.chat_template"),
-        **{f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")},
-    )
+    named = {f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
+    special = {name: token for name, token in named.items() if token is not None}
+    backend.add_special_tokens(list(special.values()))
+    tokenizer = _GgufTokenizer(backend, metadata.get("tokenizer.chat_template"), special)
     ends = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
     return tokenizer, {end for end in ends if end is not None}
 

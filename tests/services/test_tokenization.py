@@ -108,7 +108,9 @@ def test_end_tokens_of_the_generation_config_are_included() -> None:
 
 
 def test_a_checkpoint_folder_brings_its_tokenizer_and_eos_list(tmp_path: Path) -> None:
-    SMOLLM2._tokenizer.save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=SMOLLM2.decoder(), chat_template=SMOLLM2._tokenizer.chat_template, eos_token="<|im_end|>"
+    ).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 11]}')
     chat = load_tokenizer(ModelSource("copy", "folder", tmp_path))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from datasketch import MinHash
+from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,3 +231,9 @@ def test_several_families_in_one_bucket_each_keep_their_first() -> None:
 def test_a_recipe_that_looks_for_nothing_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="nothing to look for"):
         parse_recipe("steps:\n  - deduplicate: {exact: false, near: false, ids: keep}\n")
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+def test_the_bands_are_those_of_datasketch(threshold: float) -> None:
+    plan = MinHashLSH(threshold, NUM_PERM, weights=deduplicate.MISS_WEIGHTS)
+    assert deduplicate.banding(threshold) == (plan.b, plan.r)
