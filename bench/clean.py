@@ -36,6 +36,15 @@ def with_converter(converter: str) -> str:
     return text
 
 
+def like_the_forerunner() -> str:
+    """The recipe without the steps that the forerunner has no counterpart of."""
+    own = ("  - repair_unicode", "  - quality", "  - special_tokens")
+    lines = [line for line in RECIPE.splitlines() if not line.startswith(own)]
+    text = "\n".join(lines).replace("near: true", "near: false")
+    assert len(lines) == len(RECIPE.splitlines()) - len(own) and "near: false" in text
+    return text
+
+
 def bench_steps(source: Path) -> None:
     """Each step alone on what the one before left, in this process: of one core."""
     print(f"{'step':28} {'records':>8} {'records/s':>10} {'MB/s':>8}   (processor time; MB of text that enters)")
@@ -86,9 +95,10 @@ def bench_recipe(source: Path, folder: Path, cores: Sequence[int]) -> None:
         _run(name, source, run)
     whole_s = sum(run.wall_s for _, run in theirs)
     print(f"{'forerunner: all three':44} {whole_s:7.2f} {'':7} {_megabytes(source) / whole_s:6.2f}")
-    for converter in CONVERTERS:
-        run = ours(source, folder, converter, cores)
-        _run(f"ours: vicuna.yaml, {converter}", source, run)
+    recipes = {f"vicuna.yaml, {converter}": with_converter(converter) for converter in CONVERTERS}
+    for name, recipe in {**recipes, "only the forerunner's steps": like_the_forerunner()}.items():
+        run = ours(source, folder, recipe, cores)
+        _run(f"ours: {name}", source, run)
         print(f"{'':44} {whole_s / run.wall_s:.1f} times as fast as the forerunner", flush=True)
 
 
@@ -102,10 +112,10 @@ def _forerunner(source: Path, folder: Path, cores: Sequence[int]) -> Iterable[tu
     yield "forerunner: split_long_conversation", forerunner.split(kept, pieces, cores, tokenizer)
 
 
-def ours(source: Path, folder: Path, converter: str, cores: Sequence[int]) -> Measured:
+def ours(source: Path, folder: Path, text: str, cores: Sequence[int]) -> Measured:
     """`chatserver clean run` as its user runs it, pinned to these cores, into a fresh folder."""
-    recipe = folder / f"{converter}.yaml"
-    recipe.write_text(with_converter(converter))
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(text)
     with tempfile.TemporaryDirectory(prefix="out-", dir=folder) as out:
         command = [sys.executable, "-m", "pipelines.command", "run", str(recipe), "--in", str(source)]
         return measured([*command, "--out", out, "--processes", str(len(cores))], cores)
@@ -117,7 +127,7 @@ def bench_memory(folder: Path, sizes: Sequence[float]) -> None:
     for size in sizes:
         source = folder / "memory.json"
         write(source, corpus(1), "json", int(size * 1e6))
-        run = ours(source, folder, CONVERTERS[0], [0])
+        run = ours(source, folder, RECIPE, [0])
         print(f"{_megabytes(source):10.1f} {run.peak_rss_bytes / 2**20:9.0f} {run.wall_s:8.1f}", flush=True)
 
 
