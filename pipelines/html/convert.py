@@ -36,10 +36,14 @@ _ACTIVE = tuple(  # in lower case; three patterns, each with a literal begin, ar
     re.compile(pattern)
     for pattern in (r"<(?:script|style|i?frame|object|embed|applet)", r"\son[a-z]+\s*=", r"script\s*:")
 )
+_HOLDERS = ("body", "p", "div", "span", "br")
 
 
 def to_markdown(html: str, converter: Converter) -> str:
-    """Convert one turn. Raises InvalidRequest if the converter of that name does not exist or cannot read the turn."""
+    """Convert one turn. Raises InvalidRequest if the converter of that name does not exist or cannot read the turn.
+
+    Elements nested too deep are such a turn: one library stops there without a word, the other at Python's limit.
+    """
     if converter not in CONVERTERS:
         raise InvalidRequest(f"no converter {converter!r}: choose one of {', '.join(CONVERTERS)}")
     html = _whole_characters(html)
@@ -51,6 +55,14 @@ def to_markdown(html: str, converter: Converter) -> str:
     for number, nested in prepared.nested.items():
         prepared.pieces[number] = convert(nested).strip()
     return prepared.finish(convert(prepared.html))
+
+
+def is_empty(html: str) -> bool:
+    """True if an empty markdown loses nothing of this turn: it has no text, and no element but those that hold text."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    body = LexborHTMLParser(_whole_characters(html)).body
+    return body is None or (not body.text().strip() and all(node.tag in _HOLDERS for node in body.css("*")))
 
 
 def _carries_active_content(html: str) -> bool:
@@ -105,7 +117,10 @@ def _options() -> Any:
 def _with_markdownify(html: str) -> str:
     from pipelines.html.bs4_markdown import convert
 
-    return convert(html)
+    try:
+        return convert(html)
+    except RecursionError as error:
+        raise InvalidRequest("markdownify cannot read this turn, its elements are nested too deep") from error
 
 
 def _bleached(html: str) -> str:

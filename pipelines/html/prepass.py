@@ -19,6 +19,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from services.errors import InvalidRequest
+
 PRIVATE_USE = range(0xE000, 0xF900)
 # fmt: off
 UNWANTED = (
@@ -26,6 +28,7 @@ UNWANTED = (
     "button", "select", "textarea", "svg", "canvas", "audio", "video", "map", "dialog", "input",
 )
 # fmt: on
+MAX_DEPTH = 320  # markdownify takes two frames of Python's thousand for each; html-to-markdown drops text from 1,021 on
 HEADINGS_AND_CELLS = ("td", "th", "h1", "h2", "h3", "h4", "h5", "h6")
 # These in a list item or a quote are set apart and indented by us: converters differ.
 SET_APART = ("table", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
@@ -122,7 +125,7 @@ class Prepared:
 
 
 def prepare(html: str) -> Prepared:
-    """Parse the turn, mend it, and take out what no converter may touch."""
+    """Parse the turn, mend it, and take out what no converter may touch. Raises InvalidRequest if it nests too deep."""
     from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser  # here: who only names a step loads no parser
 
     marks = _free_marks(html)
@@ -130,7 +133,12 @@ def prepare(html: str) -> Prepared:
     prepared = Prepared("", marks)
     if body is None:
         return prepared
-    tags = {name.lower() for name in set(_TAG.findall(html))}  # what is not among them is not looked for
+    names = _TAG.findall(html)
+    if len(names) > MAX_DEPTH and _is_deeper(body, MAX_DEPTH):
+        raise InvalidRequest(
+            f"this turn nests elements more than {MAX_DEPTH} deep: no converter keeps what is in there"
+        )
+    tags = {name.lower() for name in set(names)}  # what is not among them is not looked for
     if not tags.isdisjoint(("math", "script")) or "katex" in html:
         _take_formulas(body, prepared)
     _remove_counters_and_controls(body, html, tags)
@@ -145,6 +153,23 @@ def prepare(html: str) -> Prepared:
         _take_nested_blocks(body, prepared)
     prepared.html = _mend_text(body.html or "", prepared)
     return prepared
+
+
+def _is_deeper(body: Any, max_depth: int) -> bool:
+    """True if an element has that many others around it, the body not counted."""
+    node, depth = body.child, 1
+    while depth <= max_depth:
+        if node is None:
+            return False
+        if node.child is not None:
+            node, depth = node.child, depth + 1
+            continue
+        while node.next is None:
+            node, depth = node.parent, depth - 1
+            if depth == 0:
+                return False
+        node = node.next
+    return True
 
 
 def _free_marks(html: str) -> Marks:

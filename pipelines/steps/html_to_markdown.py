@@ -1,25 +1,36 @@
-"""Assistant turns that are HTML become markdown. What people typed is text: `vector<int>` is no tag."""
+"""Assistant turns that are HTML become markdown. What people typed is text: `vector<int>` is no tag.
+
+A record with a turn that no converter can read, or of which nothing would be left, is rejected as it came.
+"""
 
 from collections.abc import Iterable, Iterator
 
 from pipelines.conversation import Conversation, Turn
 from pipelines.ledger import Ledger
 from pipelines.steps import Step
+from services.errors import InvalidRequest
 from services.recipe import HtmlToMarkdownOptions
 
 
 def build(options: HtmlToMarkdownOptions) -> Step:
-    from pipelines.html.convert import to_markdown
+    from pipelines.html.convert import is_empty, to_markdown
     from pipelines.html.detect import looks_like_html
 
     def converted(turn: Turn) -> Turn:
         if turn.role != "assistant" or (options.when == "auto" and not looks_like_html(turn.text)):
             return turn
-        return Turn(turn.role, to_markdown(turn.text, options.converter))
+        markdown = to_markdown(turn.text, options.converter)
+        if not markdown and not is_empty(turn.text):
+            raise InvalidRequest("nothing that markdown can hold is in this turn: clean it without html_to_markdown")
+        return Turn(turn.role, markdown)
 
     def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
         for conversation in conversations:
-            turns = [converted(turn) for turn in conversation.turns]
+            try:
+                turns = [converted(turn) for turn in conversation.turns]
+            except InvalidRequest as error:
+                ledger.reject(conversation, "not_convertible", str(error))
+                continue
             changed = sum(new is not old for new, old in zip(turns, conversation.turns, strict=True))
             if changed:
                 ledger.changed("converted", changed)

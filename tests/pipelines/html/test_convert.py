@@ -85,6 +85,18 @@ def test_deep_nesting_is_no_error(converter: Converter) -> None:
     assert "deep" in to_markdown("<div>" * 300 + "deep" + "</div>" * 300, converter)
 
 
+@pytest.mark.parametrize("converter", CONVERTERS)
+@pytest.mark.parametrize("tags", ["<div>", "<blockquote>", "<span>", "<b>", "<ul><li>", "<div></p>"])
+def test_deeper_nesting_than_converters_keep_is_refused(tags: str, converter: Converter) -> None:
+    with pytest.raises(InvalidRequest, match="nests elements more than 320 deep"):
+        to_markdown(tags * 3000 + "deep text", converter)
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_many_elements_side_by_side_are_no_nesting(converter: Converter) -> None:
+    assert to_markdown("<p>a<b>b</b></p>" * 400, converter) == "\n\n".join(["a**b**"] * 400)
+
+
 def test_an_unknown_converter_is_named() -> None:
     with pytest.raises(InvalidRequest, match="no converter 'pandoc'"):
         to_markdown("<p>a</p>", "pandoc")  # type: ignore[arg-type]

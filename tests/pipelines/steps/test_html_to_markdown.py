@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.conversation import Conversation
+from pipelines.conversation import Conversation, as_record
 from pipelines.steps.html_to_markdown import build
 from services.recipe import Converter, HtmlToMarkdownOptions
 from tests.pipelines.steps.local import Ran, talk
@@ -37,3 +37,28 @@ def test_what_people_typed_is_text(text: str) -> None:
     given = talk("s:" + text, "u:" + text, "a:I see.")
     assert converted(given).kept[0] is given
     assert converted(given, when="always").texts[:2] == [text, text]
+
+
+@pytest.mark.parametrize("converter", ["html-to-markdown", "markdownify"])
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div>" * 3000 + "deep text" + "</div>" * 3000,
+        "<p>x</p>" + "<pre>" * 20_000,
+        "<ul><li>" * 600 + "deep text" + "</li></ul>" * 600,
+        '<div class="box"></div>\n<script src="app.js"></script>',
+        "<div><button>Regenerate</button></div>",
+    ],
+    ids=["div", "pre", "ul", "script", "button"],
+)
+def test_a_turn_of_which_text_would_be_lost_rejects_its_record_as_it_came(html: str, converter: Converter) -> None:
+    given = talk("u:How?", "a:" + HTML, "u:And?", "a:" + html)
+    result = converted(given, converter=converter, when="always")
+    assert result.kept == []
+    assert result.counts.rejected == {"not_convertible": 1}
+    assert result.lines[0]["record"] == as_record(given)
+    assert result.lines[0]["detail"]
+
+
+def test_an_empty_answer_is_empty() -> None:
+    assert converted(talk("u:How?", "a:<p><br></p>")).texts == ["How?", ""]
