@@ -1,7 +1,9 @@
 """What became of every record: each step writes here what it rejects, cuts and changes, and why.
 
 The sums must match: a record that enters a step leaves it, or is rejected once; a turn that enters leaves, is merged
-into its neighbour, or is rejected with its record or alone. `chatserver clean` and the report read the counts.
+into its neighbour, or is rejected with its record or alone. A turn that goes on shortened counts as one that leaves; a
+line of the reject file (`"shortened": true`) holds the record with all of its text. `chatserver clean` and the report
+read the counts.
 """
 
 from collections import Counter
@@ -77,6 +79,11 @@ class Ledger:
             self.counts.cut[reason] += len(turns)
             self._write(conversation, reason, detail, list(turns))
 
+    def shortened(self, conversation: Conversation, turn: int, reason: str, detail: str = "") -> None:
+        """Only the beginning of this turn goes on. The line holds all of it; nothing is counted as cut."""
+        self.counts.changed["truncated"] += 1
+        self._write(conversation, reason, detail, [turn], {"shortened": True})
+
     def merged(self, num_turns: int) -> None:
         """So many turns became part of their neighbours."""
         self.counts.turns_merged += num_turns
@@ -85,10 +92,17 @@ class Ledger:
         """An edit that keeps the turn: counted, not written down."""
         self.counts.changed[what] += number
 
-    def _write(self, conversation: Conversation, reason: str, detail: str, turns: list[int] | None) -> None:
+    def _write(
+        self,
+        conversation: Conversation,
+        reason: str,
+        detail: str,
+        turns: list[int] | None,
+        further: dict[str, Any] | None = None,
+    ) -> None:
         if self._sink is None:
             return
         line: dict[str, Any] = {"step": self.step, "reason": reason, "detail": detail}
         if turns is not None:
             line["turns"] = turns
-        self._sink({**line, "record": as_record(conversation)})
+        self._sink({**line, **(further or {}), "record": as_record(conversation)})

@@ -51,6 +51,7 @@ def _rejects(folder: Path, id: str) -> Iterator[RenderableType]:
         if id and (record is None or id not in (record["id"], record.get("origin"))):
             continue
         turns = f", turns {', '.join(map(str, line['turns']))}" if "turns" in line else ""
+        turns += " (shortened)" if line.get("shortened") else ""
         title = Text(f"{line['step']}: {line['reason']} {line['detail']}{turns}", "red")
         yield Group(title, _conversation(from_record(record)) if record else Text(_raw(line)))
 

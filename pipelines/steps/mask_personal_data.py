@@ -153,7 +153,12 @@ def _luhn(digits: str) -> bool:
 _IPV4 = re.compile(r"[0-9](?<![\w.:/-].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![\w-]|\.\d)", re.ASCII)
 _IPV6 = re.compile(r"[23](?<![\w.:].)[0-9a-f]{3}:[0-9a-f:]{2,34}(?![\w:]|\.\d)", re.ASCII | re.IGNORECASE)
 _MAY_BE_IP = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9a-fA-F]{0,4}:")
-_VERSION = re.compile(r"(?:\bv|\bver|version|release|build|firmware|driver|section|chapter|§)[.:]?\s*$", re.IGNORECASE)
+_NO_ADDRESS = re.compile(
+    r"(?:\bv|\bver|version|release|build|firmware|driver|section|chapter|§)[.:]?\s*(?:(?:is|to|of)\s+)?$"
+    r"|(?:\boids?|object identifiers?)\b[^.\n]*$",
+    re.IGNORECASE,
+)
+_OIDS = ("2.5.4.", "2.5.29.")  # of X.509: attributes and extensions
 
 
 def _mask_ips(text: str) -> str:
@@ -162,7 +167,9 @@ def _mask_ips(text: str) -> str:
 
 
 def _ip_or_not(match: re.Match[str]) -> str:
-    if not is_public(match[0]) or _VERSION.search(match.string, max(0, match.start() - 12), match.start()):
+    if not is_public(match[0]) or match[0].startswith(_OIDS):
+        return match[0]
+    if _NO_ADDRESS.search(match.string, max(0, match.start() - 32), match.start()):
         return match[0]
     return "[IP]"
 
@@ -179,12 +186,15 @@ def is_public(text: str) -> bool:
 # --- telephone numbers ---
 
 _MAY_BE_PHONE = re.compile("[0-9][0-9 ()./-]{7,}[0-9]")
+# North America: area codes do not begin with N9, exchanges are not N11, and groups that are all round are sizes. Three
+# groups with spaces between are numbers as any others, so these need parentheses.
+_AREA = r"(?!(?:\d[05]0\D{1,2}){2})[2-9][0-8]\d"
 _PHONE = re.compile(
-    r"""(?<![\w.,+/=-])(?:
-        \+[1-9](?:[ ./()-]{0,3}\d){8,14}                                                   # international
-      | (?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d(?P<us>[ .-]))[2-9]\d\d(?(us)(?P=us)|[ .-])\d{4}  # North America
-      | 0[1-9](?P<fr>[ .])\d\d(?:(?P=fr)\d\d){3}                                         # France
-      | \(0\d{2,4}\)[ ]?\d{3,4}[ ]?\d{3,4} | 0\d{2,4}[ /-]{1,3}\d{3,4}[ ]?\d{3,5}          # Germany, Britain
+    rf"""(?<![\w.,+/=$€£-])(?:
+        \+[1-9](?:[ ./()-]{{0,3}}\d){{8,14}}                                                   # international
+      | (?:1[ .-])?(?:\({_AREA}\)[ ]?|{_AREA}(?P<us>[.-]))[2-9](?!11)\d\d(?(us)(?P=us)|[ .-])\d{{4}}  # North America
+      | 0[1-9](?P<fr>[ .])\d\d(?:(?P=fr)\d\d){{3}}                                         # France
+      | \(0\d{{2,4}}\)[ ]?\d{{3,4}}[ ]?\d{{3,4}} | 0\d{{2,4}}[ /-]{{1,3}}\d{{3,4}}[ ]?\d{{3,5}}  # Germany, Britain
     )(?![\w-]|[.,/]\d|[ ]?\(?\d)""",
     re.VERBOSE | re.ASCII,
 )

@@ -1,7 +1,8 @@
 """Repairs what broke on the way and nothing else: mojibake, surrogates, line ends; control characters are removed.
 
 Quotes, ligatures, widths and HTML entities stay as they were written. ftfy, which knows mojibake, reads about 1 MB/s:
-it is asked only about lines in which its own test for mojibake could succeed, and those are rare.
+it is asked only about lines in which its own test for mojibake could succeed, and those are rare. Text about mojibake,
+which shows it on purpose, stays, and so does code.
 """
 
 import re
@@ -11,6 +12,7 @@ from functools import cache
 
 from pipelines.conversation import Conversation, Turn
 from pipelines.ledger import Ledger
+from pipelines.prose import other_spans
 from pipelines.steps import Step
 from services.recipe import RepairUnicodeOptions
 
@@ -20,6 +22,7 @@ _ESCAPES = re.compile(
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # C0 and C1 without tab and newline, and the invisible ones that Unicode itself withdrew; U+FEFF is a byte order mark.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffb]")
+_BREAKS = str.maketrans({**dict.fromkeys("\x0b\x0c", "\n"), **dict.fromkeys("\x1c\x1d\x1e\x1f", " ")})  # part words
 _ASCII_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 # Every pattern of ftfy's test needs one character of _ALONE, or two of _ANY in a row that are not both Greek or
@@ -31,6 +34,11 @@ _ALONE = "\x80-\x9fŒœÃÂЂ"
 MAY_BE_MOJIBAKE = re.compile(
     f"[{_ANY}](?:(?<=[{_ALONE}])|(?<=[{_NOT_LETTERS}])[{_ANY}]|(?<=[{_LETTERS}])[{_NOT_LETTERS}])"
 )
+
+_LINE = re.compile("[^\n]+")
+_ABOUT = re.compile("mojibake|latin-?1|cp1252|windows-1252|utf-?8", re.IGNORECASE)
+ABOUT_CHARS = 300  # so near to a line, such a word says that mojibake is what the text is about
+_LETTER_ALONE = re.compile("((?<![a-z\xdf-\xff])[\xc3\xc2](?= ))")  # Ã and Â as such: "A letra Ã é", "MANHÃ e"
 
 Repair = Callable[[str], str]
 
@@ -73,8 +81,33 @@ def _without_surrogates(text: str) -> str:
 def _without_mojibake(text: str) -> str:
     if not MAY_BE_MOJIBAKE.search(text):
         return text
+    pieces, done = [], 0
+    for start, end in _prose_lines(text):
+        if MAY_BE_MOJIBAKE.search(text, start, end) and not _is_about_mojibake(text, start, end):
+            pieces += [text[done:start], _repaired_line(text[start:end])]
+            done = end
+    return "".join([*pieces, text[done:]])
+
+
+def _prose_lines(text: str) -> Iterator[tuple[int, int]]:
+    done = 0
+    for start, end in (*other_spans(text), (len(text), len(text))):
+        yield from (line.span() for line in _LINE.finditer(text, done, start))
+        done = end
+
+
+def _is_about_mojibake(text: str, start: int, end: int) -> bool:
+    return _ABOUT.search(text, max(0, start - ABOUT_CHARS), end + ABOUT_CHARS) is not None
+
+
+def _repaired_line(line: str) -> str:
+    """The line as it is, if a letter that the repair would bring back is there already: `Ã© instead of é`."""
     fix = _mojibake_fixer()
-    return "\n".join(fix(line) if MAY_BE_MOJIBAKE.search(line) else line for line in text.split("\n"))
+    repaired = "".join(map(fix, _LETTER_ALONE.split(line)))
+    if repaired == line:
+        return line
+    letters = {char for char in line if char > "\x7f" and char.isalpha()}
+    return line if any(repaired.count(char) > line.count(char) for char in letters) else repaired
 
 
 @cache
@@ -97,7 +130,7 @@ def _without_escapes(text: str) -> str:
 
 
 def _without_controls(text: str) -> str:
-    return _CONTROLS.sub("", text)
+    return _CONTROLS.sub("", text.translate(_BREAKS))
 
 
 _REPAIRS: dict[str, Repair] = {  # in this order, each counted under its name

@@ -4,9 +4,9 @@ A space after the first character is the smallest change that everybody sees, an
 every training program, also those that look for such texts anywhere. Tokens are: the special ones of the tokenizer that
 will be trained, those in `USUAL`, and those that the recipe adds.
 
-`USUAL` holds what nobody writes without meaning the token. `<s>`, `</s>` and `<mask>` are not in it: they are elements
-of HTML and SVG, and to a tokenizer that lacks such a token they are harmless. One that has it (Llama's `</s>` would
-end the answer there) brings it along.
+`USUAL` holds what nobody writes without meaning the token. `<s>`, `<mask>`, `<pad>`, `[INST]` and the like are not in
+it: they are elements of HTML and SVG or what people write about language models, and to a tokenizer that lacks such a
+token they are harmless. One that has it (Llama's `</s>` would end the answer there) brings it along.
 """
 
 import re
@@ -26,7 +26,7 @@ USUAL = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|startoftext|>", "<|begin_of_text|>",
     "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end|>",
     "<|system|>", "<|user|>", "<|assistant|>", "<|endofturn|>", "<|pad|>", "<|fim_prefix|>", "<|fim_middle|>",
-    "<|fim_suffix|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<unk>", "<pad>", "[INST]", "[/INST]",
+    "<|fim_suffix|>", "<start_of_turn>", "<end_of_turn>",
     "<<SYS>>", "<</SYS>>",
 )  # fmt: skip
 

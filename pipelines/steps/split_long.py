@@ -2,7 +2,8 @@
 
 Every count is that of the rendered text: template, system turn (or the template's own system text) and all. A piece
 takes as many whole pairs as fit, the system turn goes with each, and nothing comes twice or gets lost: what cannot
-fit is truncated or given to the ledger. Each record leaves with `extra["num_tokens"]`, its exact length.
+fit is given to the ledger, the whole text of a truncated answer too. Each record leaves with `extra["num_tokens"]`,
+its exact length.
 
 The turns add up as turns in = turns out - `changed["system_repeated"]` + cut + rejected.
 """
@@ -75,7 +76,7 @@ class _Splitting:
         self.turns = conversation.turns[len(self.system) :]
         self.pieces: list[_Piece] = []
         self.cuts: list[_Cut] = []
-        self.num_truncated = 0
+        self.shortened: list[tuple[int, str]] = []  # (turn, detail) of truncated answers
 
     def into_pieces(self, ledger: Ledger) -> list[Conversation]:
         _check_roles(self.turns)
@@ -135,7 +136,7 @@ class _Splitting:
             self.cuts.append(_Cut([first, first + 1], "over_long", detail))
         elif piece := self._truncated(pair):
             self.pieces.append(piece)
-            self.num_truncated += 1
+            self.shortened.append((first + 1, detail))
         else:
             self.cuts.append(_Cut([first, first + 1], "over_long_question", detail))
 
@@ -165,9 +166,10 @@ class _Splitting:
             return []
         for cut in self.cuts:
             ledger.cut(self.conversation, cut.turns, cut.reason, cut.detail)
-        for what, number in (("truncated", self.num_truncated), ("system_repeated", self._num_repeated())):
-            if number:
-                ledger.changed(what, number)
+        for turn, detail in self.shortened:
+            ledger.shortened(self.conversation, turn, "over_long", detail)
+        if repeated := self._num_repeated():
+            ledger.changed("system_repeated", repeated)
         return [self._record(piece) for piece in self.pieces]
 
     def _record(self, piece: _Piece) -> Conversation:

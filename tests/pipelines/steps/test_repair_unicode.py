@@ -20,7 +20,10 @@ BROKEN = [
     ("ÐŸÑ€Ð¸Ð²ÐµÑ‚", "Привет", {"mojibake"}),
     ("fine\ncafÃ©\nfine", "fine\ncafé\nfine", {"mojibake"}),
     ("a\r\nb\rc\n", "a\nb\nc\n", {"line_ends"}),
-    ("a\x00b\x08\x7f\x0c", "ab", {"control_characters"}),
+    ("a\x00b\x08\x7f", "ab", {"control_characters"}),
+    ("one\x0ctwo\x0bthree\x1ffour", "one\ntwo\nthree four", {"control_characters"}),
+    ("voilÃ , donc", "voilà , donc", {"mojibake"}),
+    ("cafÃ©, and the letter Ã is", "café, and the letter Ã is", {"mojibake"}),
     ("\ufeffa", "a", {"control_characters"}),
     ("\x1b[31mred\x1b[0m \x1b]0;title\x07x", "red x", {"terminal_escapes"}),
     ("\ud83d\ude00 \ud83d.", "😀 \ufffd.", {"surrogates"}),
@@ -37,6 +40,13 @@ KEPT = [
     "Ça va? À la carte. Œuvre. ÂGE. Ünïcödé",
     "Приве́т, καλημέρα, שלום, こんにちは, 你好，世界",
     "│ box ├── drawing └── tree",
+    "A letra Ã é usada",
+    "Â « oui »",
+    "as letras Ã e Õ",
+    "AMANHÃ é outro dia",
+    "Why do I see Ã© instead of é?",
+    "A text in UTF-8 that is read as Latin-1 shows cafÃ© and donâ€™t.",
+    "That is mojibake:\n\nschÃ¶ne GrÃ¼ÃŸe",
     "price: 5 £, 5 €, §12, 50 µm ± 2 °C",
 ]
 
@@ -61,10 +71,9 @@ def test_code_survives_byte_for_byte() -> None:
     assert [turn.text for turn in kept.turns] == [code, code]
 
 
-def test_mojibake_in_code_is_repaired_and_the_code_around_it_kept() -> None:
-    assert Ran(STEP, answered('```\ns = "cafÃ©"\n\n\n    x  = “1”\n```')).texts[1] == (
-        '```\ns = "café"\n\n\n    x  = “1”\n```'
-    )
+def test_mojibake_in_code_is_what_somebody_wrote_and_around_it_damage() -> None:
+    text = 'donâ€™t\n```\ns = "cafÃ©"\n\n    x  = “1”\n```\nin `Ã©`, cafÃ©'
+    assert Ran(STEP, answered(text)).texts[1] == 'don’t\n```\ns = "cafÃ©"\n\n    x  = “1”\n```\nin `Ã©`, café'
 
 
 def test_composition_is_normalized_only_if_asked() -> None:

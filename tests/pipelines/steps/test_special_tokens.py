@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipelines.conversation import Conversation, Source, Turn
 from pipelines.ledger import Ledger
 from pipelines.steps import build as build_step
-from pipelines.steps.special_tokens import USUAL, breaking_up, build
+from pipelines.steps.special_tokens import USUAL, _listed, breaking_up, build
 from services.errors import ConfigurationError
 from services.recipe import Recipe, SpecialTokensOptions, StepChoice, TokenizerChoice
 
@@ -56,7 +56,14 @@ def test_after_it_no_text_spells_a_token_and_a_second_time_changes_nothing(text:
 def test_what_people_write_as_html_is_no_usual_token() -> None:
     step = breaking_up(USUAL)
     assert run("<s>old</s> <mask id='m'/>", step=step) == (["<s>old</s> <mask id='m'/>"], {})
-    assert run("[INST] <|eot_id|>", step=step)[0] == ["[ INST] < |eot_id|>"]
+    assert run("<<SYS>> <|eot_id|>", step=step)[0] == ["< <SYS>> < |eot_id|>"]
+
+
+@pytest.mark.parametrize("token", ["<pad>", "<unk>", "<bos>", "<eos>", "[INST]", "[/INST]", "<mask>"])
+def test_a_bare_token_is_text_unless_the_tokenizer_that_is_trained_has_it(token: str) -> None:
+    text = f"Batches are filled with {token} up to one length."
+    assert run(text, step=breaking_up(_listed((), ("<|im_end|>",)))) == ([text], {})
+    assert run(text, step=breaking_up(_listed((), (token,))))[1] == {token: 1}
 
 
 @pytest.mark.model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pipelines.conversation import Conversation, Source, Turn
+from pipelines.conversation import Conversation, Source, Turn, as_record
 from pipelines.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.steps.split_long import _breaks_character, _ended, build, splitting
@@ -180,6 +180,18 @@ def test_a_truncated_answer_is_the_longest_that_fits_with_its_marker(words: Toke
     assert result.ids() == ["c_0", "c_2", "c_4"]
 
 
+def test_the_tail_of_a_truncated_answer_is_in_the_reject_file(words: TokenizerChoice) -> None:
+    before = conversation(4, 4, 4, 40, 4, 60, system=1)
+    result = split(words, before, over_long="truncate")
+    assert [(line["reason"], line["turns"], line["shortened"]) for line in result.lines] == [
+        ("over_long", [4], True),
+        ("over_long", [6], True),
+    ]
+    assert [line["record"] for line in result.lines] == [as_record(before)] * 2
+    assert result.counts.changed["truncated"] == 2
+    assert not result.counts.cut
+
+
 def test_a_single_truncated_pair_keeps_its_id(words: TokenizerChoice) -> None:
     assert split(words, conversation(4, 60), over_long="truncate").ids() == ["c"]
 
@@ -262,7 +274,7 @@ def assert_whole(result: Result) -> None:
     if result.counts.rejected:
         assert not result.pieces
         return
-    cut = {index - num_system for line in result.lines for index in line["turns"]}
+    cut = {index - num_system for line in result.lines if "shortened" not in line for index in line["turns"]}
     expected = [turn for index, turn in enumerate(body) if index not in cut]
     found = [turn for piece in result.pieces for turn in piece.turns if turn.role != "system"]
     assert len(found) == len(expected)
