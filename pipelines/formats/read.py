@@ -10,6 +10,7 @@ cannot be read is counted and handed to `bad` as a line of the reject file; it n
     too_large                over 64 MiB
     trailing_data            text after the end of the array
     not_an_object, bad_shape JSON, but no conversation
+    tool_calls, zero_weight  a turn that calls a tool; an answer of weight 0, not to be trained on
 
 Kept: half surrogates as U+FFFD, counted as `lone_surrogate` among the changes.
 """

@@ -3,9 +3,12 @@
     sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
     openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined by a newline)
     export    the same with a title: what the chat page exports
-    alpaca    {"instruction", "input", "output"}
+    alpaca    {"instruction", "input", "output"}, with "system" where there is one
 
-A record that `write.py` wrote gets its source, origin and extra back. Of a turn only role and text are kept.
+A record that `write.py` wrote gets its source, origin and extra back. What a turn holds beside role and text (a name,
+a weight) is kept in `extra["turn_keys"]`: an object for each turn that was read, left as it is when steps cut turns.
+Refused by name, since it would be trained on as something else: a turn that calls a tool (`tool_calls`), an answer of
+weight 0, which is not to be trained on (`zero_weight`), a refusal in place of a text.
 """
 
 from collections.abc import Mapping
@@ -20,11 +23,16 @@ ROLE_NAMES = {
     "human": "user", "user": "user", "prompter": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
     "bot": "assistant", "claude": "assistant", "model": "assistant",
-    "system": "system",
+    "system": "system", "developer": "system",
 }  # fmt: skip
 ALPACA = ("instruction", "input", "output")
 TURN_LISTS = {"sharegpt": ("conversations", "items"), "openai": ("messages",), "export": ("messages",)}
+CALLS = ("tool_calls", "function_call")
+NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
+TURN_KEYS = "turn_keys"  # of a record's extra
 NESTED = 16  # a record must still be written when it lies so deep in a line of a report
+
+Turns = tuple[tuple[Turn, ...], list[dict[str, Any]]]  # and for each what it holds beside role and text
 
 
 class BadRecord(Exception):
@@ -41,7 +49,7 @@ def conversation(record: Any, shape: str, source: Source, position: int) -> Conv
         raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
     shape = _shape(record) if shape == "auto" else shape
     rest = dict(record)
-    turns = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])
+    turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])
     name = _id(rest)
     if not name:
         name = f"alpaca_{position}" if shape == "alpaca" else digest_id(turns)
@@ -49,6 +57,7 @@ def conversation(record: Any, shape: str, source: Source, position: int) -> Conv
     if rest.get("model", "") is None:
         del rest["model"]
     origin, source, extra = _provenance(rest, source)
+    extra = _with_turn_keys(extra, turn_keys)
     _check_extra(extra)
     return Conversation(name, turns, source, origin=origin, model=model, extra=extra)
 
@@ -73,27 +82,53 @@ def _id(rest: dict[str, Any]) -> str:
     return "" if value is None else str(value)
 
 
-def _turns(rest: dict[str, Any], names: tuple[str, ...]) -> tuple[Turn, ...]:
+def _turns(rest: dict[str, Any], names: tuple[str, ...]) -> Turns:
+    """Takes the turns out of `rest`, and a system text that stands beside them."""
     name = next((name for name in names if name in rest), names[0])
     if not isinstance(rest.get(name), list):
         raise BadRecord("bad_shape", f"{name} is {_kind(rest.get(name))}; a list of turns is needed")
-    turns = tuple(_turn(turn, f"{name}[{index}]") for index, turn in enumerate(rest.pop(name)))
-    if isinstance(rest.get("system"), str) and (not turns or turns[0].role != "system"):
-        system = rest.pop("system")
-        return (Turn("system", system), *turns) if system.strip() else turns
-    return turns
+    found = [_turn(turn, f"{name}[{index}]") for index, turn in enumerate(rest.pop(name))]
+    turns, turn_keys = tuple(turn for turn, _ in found), [keys for _, keys in found]
+    return (turns, turn_keys) if turns and turns[0].role == "system" else _after_system(rest, turns, turn_keys)
 
 
-def _turn(turn: Any, where: str) -> Turn:
+def _after_system(rest: dict[str, Any], turns: tuple[Turn, ...], turn_keys: list[dict[str, Any]]) -> Turns:
+    system = rest.pop("system") if isinstance(rest.get("system"), str) else ""
+    return ((Turn("system", system), *turns), [{}, *turn_keys]) if system.strip() else (turns, turn_keys)
+
+
+def _turn(turn: Any, where: str) -> tuple[Turn, dict[str, Any]]:
+    """The turn, and what it holds beside role and text."""
     if not isinstance(turn, dict):
         raise BadRecord("bad_shape", f"{where} is {_kind(turn)}; an object is needed")
     role_key = "from" if "from" in turn else "role"
     text_key = "value" if "value" in turn else "content"
-    role, text = turn.get(role_key), turn.get(text_key)
+    keys = {key: turn[key] for key in turn if key not in (role_key, text_key) and turn[key] not in NOTHING}
+    role, text = _string(turn.get(role_key), f"{where}.{role_key}"), turn.get(text_key)
+    role = ROLE_NAMES.get(role.strip().lower(), role)
+    _check_keys(keys, role, text, where)
     if isinstance(text, list):
         text = _joined(text, f"{where}.{text_key}")
-    role = _string(role, f"{where}.{role_key}")
-    return Turn(ROLE_NAMES.get(role.strip().lower(), role), _string(text, f"{where}.{text_key}"))
+    return Turn(role, _string(text, f"{where}.{text_key}")), keys
+
+
+def _check_keys(keys: Mapping[str, Any], role: str, text: Any, where: str) -> None:
+    """A turn that its text does not tell is refused rather than trained on as if it did."""
+    for name in CALLS:
+        if name in keys:
+            raise BadRecord("tool_calls", f"{where} has {name}; only what is said as text can be trained on")
+    if role == "assistant" and keys.get("weight") == 0:
+        raise BadRecord("zero_weight", f"{where}.weight is 0; an answer not to be trained on cannot be left out")
+    if text is None and "refusal" in keys:
+        raise BadRecord("bad_shape", f"{where} has a refusal and no text; a string is needed")
+
+
+def _with_turn_keys(extra: dict[str, Any], turn_keys: list[dict[str, Any]]) -> dict[str, Any]:
+    if not any(turn_keys):
+        return extra
+    if TURN_KEYS in extra:
+        raise BadRecord("bad_shape", f"both the record and its turns have further keys that {TURN_KEYS} would hold")
+    return {**extra, TURN_KEYS: turn_keys}
 
 
 def _joined(parts: list[Any], where: str) -> str:
@@ -113,11 +148,15 @@ def _string(value: Any, where: str) -> str:
     return value
 
 
-def _alpaca(rest: dict[str, Any]) -> tuple[Turn, ...]:
-    rest.setdefault("input", "")
+def _alpaca(rest: dict[str, Any]) -> Turns:
+    if rest.get("input") is None:
+        rest["input"] = ""
     instruction, given, output = (_string(rest.pop(name, None), name) for name in ALPACA)
-    question = f"{instruction}\nInput:\n{given}" if given.strip() else instruction
-    return Turn("user", question), Turn("assistant", output)
+    parts = [instruction] if instruction.strip() or not given.strip() else []
+    if given.strip():
+        parts.append(f"Input:\n{given}")
+    turns = (Turn("user", "\n".join(parts)), Turn("assistant", output))
+    return _after_system(rest, turns, [{}, {}])
 
 
 def _provenance(rest: dict[str, Any], source: Source) -> tuple[str, Source, dict[str, Any]]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.conversation import Conversation, Turn, digest_id
-from tests.pipelines.formats.inputs import reading
+from pipelines.formats.write import SUFFIXES, Writer
+from tests.pipelines.formats.inputs import Reading, reading
 
 QA = (Turn("user", "q"), Turn("assistant", "a"))
 SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -21,9 +22,9 @@ def one(folder: Path, record: Any, shape: str = "auto") -> Conversation:
     return conversation
 
 
-def refused(folder: Path, record: Any, shape: str = "auto") -> str:
+def refused(folder: Path, record: Any, shape: str = "auto", reason: str = "bad_shape") -> str:
     [bad] = reading(folder, json.dumps(record), shape=shape).bad
-    assert bad["reason"] == "bad_shape"
+    assert bad["reason"] == reason
     return str(bad["detail"])
 
 
@@ -41,6 +42,49 @@ def test_the_names_of_the_assistant(tmp_path: Path, role: str) -> None:
 def test_an_unknown_role_stays_for_the_step_that_judges_it(tmp_path: Path) -> None:
     said = [{"role": role, "content": "x"} for role in ("tool", "function", "Wizard")]
     assert [turn.role for turn in one(tmp_path, {"messages": said}).turns] == ["tool", "function", "Wizard"]
+
+
+def test_a_developer_is_what_the_system_was(tmp_path: Path) -> None:
+    said = {"messages": [{"role": "developer", "content": "s"}, *MESSAGES]}
+    assert one(tmp_path, said).turns == (Turn("system", "s"), *QA)
+
+
+@pytest.mark.parametrize("name", ["tool_calls", "function_call"])
+def test_an_answer_that_calls_a_tool_is_not_trained_on_as_text(tmp_path: Path, name: str) -> None:
+    call = {"name": "weather", "arguments": "{}"}
+    for text in (None, "", "One moment."):
+        said = [MESSAGES[0], {"role": "assistant", "content": text, name: [call] if name == "tool_calls" else call}]
+        told = refused(tmp_path, {"messages": said}, reason="tool_calls")
+        assert told == f"messages[1] has {name}; only what is said as text can be trained on"
+    assert one(tmp_path, {"messages": [MESSAGES[0], {**MESSAGES[1], name: None, "refusal": None}]}).extra == {}
+
+
+@pytest.mark.parametrize("weight", [0, 0.0])
+def test_an_answer_of_weight_0_is_not_trained_on(tmp_path: Path, weight: float) -> None:
+    told = refused(
+        tmp_path, {"messages": [*MESSAGES, *MESSAGES[:1], {**MESSAGES[1], "weight": weight}]}, "auto", "zero_weight"
+    )
+    assert told.startswith("messages[3].weight is 0;")
+    told_all = [{**MESSAGES[0], "weight": 0}, {**MESSAGES[1], "weight": 1}]
+    assert one(tmp_path, {"messages": told_all}).extra == {"turn_keys": [{"weight": 0}, {"weight": 1}]}
+
+
+def test_a_refusal_without_a_text_is_refused(tmp_path: Path) -> None:
+    said = [MESSAGES[0], {"role": "assistant", "content": None, "refusal": "I can't help with that."}]
+    assert refused(tmp_path, {"messages": said}) == "messages[1] has a refusal and no text; a string is needed"
+
+
+def test_other_keys_of_turns_are_kept_by_turn_and_survive_the_way_through_a_file(tmp_path: Path) -> None:
+    said = [{**MESSAGES[0], "name": "Ann"}, {**MESSAGES[1], "reasoning": "…"}, MESSAGES[0]]
+    found = one(tmp_path, {"messages": said, "system": "s", "plugins": []})
+    assert [turn.text for turn in found.turns] == ["s", "q", "a", "q"]
+    assert found.extra == {"plugins": [], "turn_keys": [{}, {"name": "Ann"}, {"reasoning": "…"}, {}]}
+    for kind in SUFFIXES:
+        path = tmp_path / f"out-{kind}"
+        with Writer(path, kind) as writer:
+            writer.write(found)
+        assert Reading(path).conversations == [found]
+    assert "turn_keys would hold" in refused(tmp_path, {"messages": said, "turn_keys": 1})
 
 
 def test_a_system_text_beside_the_turns_is_the_first_turn(tmp_path: Path) -> None:
@@ -71,6 +115,22 @@ def test_the_export_of_the_chat_page(tmp_path: Path) -> None:
 def test_alpaca_keeps_an_input_of_one_character(tmp_path: Path, given: str, question: str) -> None:
     found = one(tmp_path, {"instruction": "i", "input": given, "output": "o"})
     assert found.turns == (Turn("user", question), Turn("assistant", "o"))
+
+
+def test_alpaca_without_input_or_without_instruction(tmp_path: Path) -> None:
+    for record, question in (
+        ({"instruction": "i", "input": None}, "i"),
+        ({"instruction": "", "input": "x"}, "Input:\nx"),
+        ({"instruction": " \n", "input": "x"}, "Input:\nx"),
+        ({"instruction": " ", "input": ""}, " "),
+    ):
+        assert one(tmp_path, {**record, "output": "o"}).turns == (Turn("user", question), Turn("assistant", "o"))
+
+
+def test_the_system_text_of_alpaca_is_the_first_turn(tmp_path: Path) -> None:
+    record = {"instruction": "i", "input": "", "output": "o"}
+    assert one(tmp_path, {**record, "system": "s"}).turns[0] == Turn("system", "s")
+    assert len(one(tmp_path, {**record, "system": ""}).turns) == 2
 
 
 def test_alpaca_ids_are_positions_that_a_bad_record_does_not_move(tmp_path: Path) -> None:
