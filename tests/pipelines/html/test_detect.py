@@ -100,4 +100,5 @@ def test_exports_of_the_golden_corpus_are_html() -> None:
         "lists: a list between texts",
         "sharegpt: cups of flour as text",
         "sharegpt: text that is no element is no counter",
+        "sharegpt: a counter and text",
     ]
