@@ -7,9 +7,9 @@ conversion: a token of private-use characters that occur nowhere in the turn sta
     code blocks    the text of the `code` elements exactly, syntax highlighting flattened; the language is in a class
                    (`language-x`, `lang-x`, `hljs x`, `highlight-source-x`), else in ShareGPT's header above the code
     formulas       the TeX that KaTeX and MathJax keep beside what they draw: `$…$`, display `$$…$$`
-    the counter    an element whose whole text is `N / M` (1 <= N <= M, M >= 2) and that either stands beside a button
-                   or is a `p`, `div` or `span` before which the turn has no text, and after which it has some.
-                   `<p>2 / 3 cups of flour</p>` is no counter, nor is `2 / 2` without an element, nor a whole turn
+    the counter    an element whose whole text is `N / M` (1 <= N <= M, M >= 2) and that either stands between buttons
+                   or is the first block of the turn and the only such element, with N = M or ShareGPT's answer after
+                   it. `<p>2 / 3</p><p>is the fraction</p>` has no counter, nor have items, cells and lines of text
     the page       buttons, other controls, scripts, styles, frames, drawings, what is hidden: removed by their elements
     links          only schemes that carry no code; what would end a markdown destination early is percent-encoded
 """
@@ -243,17 +243,14 @@ def _take_tex(node: Any, tex: str, prepared: Prepared, *, display: bool) -> None
 
 def _remove_counters_and_controls(body: Any, html: str, tags: set[str]) -> None:
     counters = _counters(body) if _MAY_COUNT.search(html) else []
-    for node in counters:
-        if _beside_button(node):
-            node.decompose()
+    first = _counter_in_front(body, counters)
+    for node in [*filter(_beside_buttons, counters), *first]:
+        node.decompose()
     for tag in UNWANTED:
         if tag in tags:
             _remove(body.css(tag))
     if "hidden" in html or "display:" in html:
         _remove(body.css(HIDDEN))
-    for node in counters:
-        if _attached(node) and _stands_first(node) and body.text().strip() != node.text().strip():
-            node.decompose()
 
 
 def _remove(nodes: list[Any]) -> None:
@@ -272,30 +269,42 @@ def _is_counter(text: str) -> bool:
     return match is not None and 1 <= int(match[1]) <= int(match[2]) >= 2
 
 
-def _beside_button(node: Any) -> bool:
-    return any(
-        sibling is not None and sibling.tag == "button" for sibling in (_element(node, "prev"), _element(node, "next"))
-    )
+def _beside_buttons(node: Any) -> bool:
+    """True if the elements beside the node, one or two, are buttons: those that turn to another answer."""
+    beside = [
+        element.tag for element in (_element(node.prev, "prev"), _element(node.next, "next")) if element is not None
+    ]
+    return bool(beside) and set(beside) == {"button"} and not _within(node, ("li", "p", "td", "th"))
+
+
+def _counter_in_front(body: Any, counters: list[Any]) -> list[Any]:
+    """The first block of the turn, if it is the only counter in there. What counts to less than its number is a
+    fraction in a `p` or `div` as any other, but not in front of ShareGPT's answer."""
+    first = _element(body.child, "next")
+    if first is None or first.tag not in ("p", "div") or not _is_counter(first.text()):
+        return []
+    after = _element(first.next, "next")
+    if after is None or after.tag in ("-text", "button") or len(counters) > len(_counters(first)):
+        return []
+    return [first] if _counts_to_its_number(first.text()) or "markdown" in _classes(after) else []
+
+
+def _counts_to_its_number(text: str) -> bool:
+    number, total = text.split("/")
+    return int(number) == int(total)
+
+
+def _classes(node: Any) -> list[str]:
+    return (node.attributes.get("class") or "").split()
 
 
 def _element(node: Any, direction: str) -> Any:
-    """The next sibling that is an element, in a direction."""
-    node = getattr(node, direction)
-    while node is not None and node.tag in ("-text", "-comment") and not (node.text() or "").strip():
+    """The node, or the nearest in a direction, that is neither white space nor a comment."""
+    while (
+        node is not None and node.tag in ("-text", "-comment") and (node.tag == "-comment" or not node.text().strip())
+    ):
         node = getattr(node, direction)
     return node
-
-
-def _stands_first(node: Any) -> bool:
-    """True if the turn has no text before the node."""
-    while node is not None and node.tag != "body":
-        sibling = node.prev
-        while sibling is not None:
-            if sibling.tag != "-comment" and sibling.text().strip():
-                return False
-            sibling = sibling.prev
-        node = node.parent
-    return True
 
 
 # --- code -----------------------------------------------------------------------------------------------------------

@@ -29,6 +29,13 @@ EXPORTS = [
     "<p>a</p><hr><p>b</p>",
     "<p>1. no list</p><p># no heading</p>",
     "<p>one\ntwo</p>",
+    "<h1>Hello</h1>\n<p>World <b>x</b></p>",
+    '<p class="">a</p><p dir="ltr" data-id="7">b</p>',
+    '<div class="whitespace-pre-wrap">a</div>',
+    '<ul class="contains-task-list"><li class="task-list-item"><input type="checkbox"> a</li></ul>',
+    '<p>a</p><table><thead><tr><th style="text-align:right" align="right">n</th></tr></thead></table>',
+    '<p><a href="https://x.org/?id=1" title=":x">a</a> <span class="katex" style="x">b</span></p>',
+    '<p>a</p><pre><code>&lt;a :href="x"&gt; <div id="app"></div></code></pre>',
 ]
 TEXTS = [
     "",
@@ -66,6 +73,17 @@ TEXTS = [
     '<form action="/x"><input name="y"></form>',
     '<div><form action="/x"><label>y</label></form></div>',
     "<nav><ul><li>a</li></ul></nav>",
+    '<div class="card">\n<h2>Title</h2>\n<p class="lead">Body</p>\n</div>',
+    '<div class="container"><p>Body</p></div>',
+    '<ul class="nav"><li><a href="/">Home</a></li></ul>',
+    '<p align="center">\n<img src="logo.png">\n</p>',
+    '<div id="app">{{ message }}<br><button @click="go">Go</button></div>',
+    '<div><p v-if="seen">{{ message }}</p></div>',
+    '<ul><li :key="item">a</li></ul>',
+    '<p style="color: red">Red</p>',
+    "<p>a</p><h2 id=b>b</h2>",
+    '<div id="app" class="box"></div>\n<script src="app.js"></script>',
+    "<details>\n<summary>More</summary>\n<p>Text</p>\n</details>",
     "<think>Let me see.</think>The answer",
     "<http://example.com> is a link",
     "<user@example.com>",
@@ -95,9 +113,11 @@ def test_the_markdown_of_the_golden_corpus_is_text() -> None:
 def test_exports_of_the_golden_corpus_are_html() -> None:
     exports = [pair for pair in pairs() if pair.name.startswith(("sharegpt", "code", "tables", "lists", "headings"))]
     texts = [pair.name for pair in exports if not looks_like_html(pair.html)]
-    assert texts == [  # all of them have text beside blocks
+    assert texts == [  # they have text beside blocks, or the style of an author
         "code: code in the middle of a paragraph",
         "lists: a list between texts",
         "sharegpt: cups of flour as text",
         "sharegpt: text that is no element is no counter",
+        "sharegpt: what is hidden by its own attributes is not in the answer",
+        "sharegpt: a counter and text",
     ]
