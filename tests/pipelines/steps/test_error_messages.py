@@ -24,8 +24,8 @@ MESSAGES = [
     "Error in message stream",
     "You’ve reached the current usage cap for GPT-4. Please try again after 3:05 PM.",
     "⚠️ Internal server error\n",
-    "That model is currently overloaded with other requests. You can retry your request, or contact us through our help "
-    "center at help.openai.com if the error persists. (Please include the request ID 9d3 in your message.)",
+    "That model is currently overloaded with other requests. You can retry your request, or contact us through our "
+    "help center at help.openai.com if the error persists. (Please include the request ID 9d3 in your message.)",
     "The server is overloaded or not ready yet.",
     "The server is overloaded",
     "Our systems are experiencing exceptionally high demand. Please hang tight as we work on scaling our systems.",
