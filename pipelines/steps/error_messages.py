@@ -1,7 +1,8 @@
 """Assistant turns that are messages of the service instead of answers, such as `Too many requests in 1 hour`.
 
-A message is recognized by its beginning, and only when the turn is no longer than such messages are. Beginnings that an
-answer might share ("An error occurred because …") must also end like a message: there, or with the usual advice.
+A message is short, begins as one of those known, and holds nothing else than the advice that services give: "The server
+is overloaded when …" and "An error occurred. Here is the corrected function:" are answers. Beginnings that the recipe
+adds are taken at their word. A bare `Bad Gateway` is an answer where errors are what the question is about.
 """
 
 import re
@@ -61,8 +62,24 @@ AMBIGUOUS = (
     "Load failed",
 )
 _ORNAMENT = r"[\s!*_>⚠\ufe0f\"“(\[]*"
-_ADVICE = "please|if this|if the (?:issue|problem)|either the engine|try again|you can (?:retry|try)|sorry|contact"
-_ENDING = rf"[\s.!…,;*_\"”)\]-]*(?:\Z|(?:{_ADVICE})\b)"
+_TRY = r"(?:re-?try|try (?:me )?(?:again|later|re\w+ing|your)|re-?(?:load|fresh|generate|send|submit)|wait|come back)"
+_ADVICE = rf"""(?:
+    (?:(?:please|maybe|you\ can|you\ may|you\ could|just|and|so)[ ,]+)*{_TRY.replace(" ", "[ ]")}
+  | please\ (?:contact|hang|allow|check\ back|take|include|stand\ by|bear|be\ patient|submit|start|do\ not|don['’]t)
+  | if\ (?:this|the|it)\b.{{0,40}}\b(?:persist|continue|keep)s?\b
+  | either\ the\ engine | contact\ (?:us|support|our) | (?:we['’]re\ |we\ are\ |i['’]m\ )?(?:so\ |very\ )?sorry
+  | we\ apologi[sz]e | apologies | we(?:['’]re|\ are)\ (?:working|aware|experiencing)
+)\b"""
+_GOES_ON = r"""(?:\ (?:
+    at\ the\ moment | right\ now | currently | per\ hour | for\ (?:gpt|this|your|today)[\w.-]*(?:\ \w+)?
+  | (?:in|every)\ \d+\ hours?
+  | (?:with|by)\ (?:too\ many\ |other\ )*requests | or\ not\ ready\ yet | (?:while|when)\ processing\ your\ request
+  | (?:an?\ )?(?:exceptionally\ |unusually\ |very\ )*(?:high|heavy)\ (?:demand|traffic|load|volume)(?:\ of\ requests)?
+))*"""
+_MARKS = r"""[\s.!…,;:*_"”)\]–—-]*"""
+_SENTENCE_END = re.compile(r"(?<=[.!?…*])\s+|\n+")
+_IS_ANSWER = re.compile(r"`|:\s*\Z|\b(?:below|following)\b", re.IGNORECASE)
+_ABOUT_ERRORS = re.compile(r"\b(?:https?|status|errors?|codes?|gateway|time-?out|[45]\d\d)\b", re.IGNORECASE)
 
 
 def build(options: ErrorMessagesOptions) -> Step:
@@ -83,29 +100,55 @@ def build(options: ErrorMessagesOptions) -> Step:
     return step
 
 
-def _first(conversation: Conversation, find: Callable[[str], str]) -> tuple[str, int]:
+def _first(conversation: Conversation, find: Callable[[str, str], str]) -> tuple[str, int]:
     """The first message, and the index where its pair begins."""
     for index, turn in enumerate(conversation.turns):
-        if turn.role == "assistant" and (message := find(turn.text)):
+        question = conversation.turns[index - 1].text if index else ""
+        if turn.role == "assistant" and (message := find(turn.text, question)):
             while index and conversation.turns[index - 1].role == "user":
                 index -= 1
             return message, index
     return "", len(conversation.turns)
 
 
-def _finder(starts: tuple[str, ...]) -> Callable[[str], str]:
-    """Text → the beginning by which it is a message, or "" ."""
-    certain = _any_of((*MESSAGES, *starts))
-    pattern = re.compile(rf"{_ORNAMENT}(?:({certain})|({_any_of(AMBIGUOUS)}){_ENDING})", re.IGNORECASE)
+def _finder(starts: tuple[str, ...]) -> Callable[[str, str], str]:
+    """(text, the question before it) → the beginning by which the text is a message, or ""."""
+    named = re.compile(rf"{_ORNAMENT}({_any_of(starts)})", re.IGNORECASE) if _any_of(starts) else None
 
-    def find(text: str) -> str:
+    def find(text: str, question: str) -> str:
         text = text.strip() if len(text) < 2 * MAX_MESSAGE_CHARS else text
-        match = pattern.match(text) if len(text) <= MAX_MESSAGE_CHARS else None
-        return (match[1] or match[2]) if match else ""
+        if len(text) > MAX_MESSAGE_CHARS:
+            return ""
+        if named and (match := named.match(text)):
+            return match[1]
+        match = _KNOWN.match(text)
+        return match["start"] if match and _is_message(text, question) else ""
 
     return find
+
+
+def _is_message(text: str, question: str) -> bool:
+    """Whether a text that begins as a message is one to its end."""
+    if _IS_ANSWER.search(text):
+        return False
+    sentences = [sentence for sentence in _SENTENCE_END.split(text) if sentence.strip(" !*_⚠\ufe0f")]
+    if not _FIRST.fullmatch(sentences[0]) or not all(map(_FURTHER.match, sentences[1:])):
+        return False
+    bare = len(sentences) == 1 and _AMBIGUOUS.fullmatch(text)
+    return not (bare and _ABOUT_ERRORS.search(question))
 
 
 def _any_of(starts: tuple[str, ...]) -> str:
     longest_first = sorted((start.strip() for start in starts if start.strip()), key=len, reverse=True)
     return "|".join(re.escape(start).replace("'", "['’]") for start in longest_first)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.VERBOSE | re.DOTALL)
+
+
+_START = rf"{_ORNAMENT}(?P<start>{_any_of((*MESSAGES, *AMBIGUOUS))})"
+_KNOWN = _compiled(_START)
+_FIRST = _compiled(rf"{_START}{_GOES_ON}{_MARKS}(?:(?:and|so|but)\ )?(?:{_ADVICE}.*)?")
+_FURTHER = _compiled(rf"{_ORNAMENT}(?:{_ADVICE}|(?:{_any_of((*MESSAGES, *AMBIGUOUS))}){_GOES_ON}{_MARKS}\Z)")
+_AMBIGUOUS = _compiled(rf"{_ORNAMENT}(?:{_any_of(AMBIGUOUS)}){_MARKS}")

@@ -4,6 +4,7 @@ Only prose is judged (see `pipelines/prose.py`): code repeats itself for good re
 every turn, the rest in what the assistant says.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -15,7 +16,14 @@ from pipelines.steps import Step
 from services.recipe import QualityOptions
 
 NGRAM = 10  # words
+MIN_WORDS = 100  # fewer say too little about repetition
+MIN_TIMES = 8  # refrains come back a few times and a plan has seven days; loops go on and on
 SHOWN_CHARS = 80  # of a line, in the reject file
+
+_ROW = re.compile(
+    r" {4}|\t| *(?:[|+{}\[\](\"<]|\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|(?:INSERT|VALUES|SELECT|UPDATE|DELETE)\b"
+    r"|(?:INFO|WARN|WARNING|ERROR|DEBUG)\b)"
+)
 
 Rule = Callable[[str], str | None]  # a text → what is wrong with it, or None
 
@@ -84,12 +92,18 @@ def _repeated_line(text: str, at_most: int) -> str | None:
 
 
 def _over_repeated(text: str, at_most: float) -> str | None:
-    share = repeated_share(text.split())
+    words = _running_text(text).split()
+    share = repeated_share(words, MIN_TIMES) if len(words) >= MIN_WORDS else 0.0
     return f"{share:.2f}" if share > at_most else None
 
 
-def repeated_share(words: list[str]) -> float:
-    """Share of the words that stand in a 10-gram which occurs more than once."""
+def _running_text(text: str) -> str:
+    """Without lines that are alike for good reasons: indented ones, rows of tables, records (JSON, SQL), logs."""
+    return "\n".join(line for line in text.split("\n") if not _ROW.match(line))
+
+
+def repeated_share(words: list[str], min_times: int = 2) -> float:
+    """Share of the words that stand in a 10-gram which occurs so many times."""
     if len(words) <= NGRAM:
         return 0.0
     joined = " ".join(words) + " "
@@ -100,7 +114,7 @@ def repeated_share(words: list[str]) -> float:
     times = Counter(grams)
     covered, done = 0, 0
     for index, gram in enumerate(grams):
-        if times[gram] > 1:
+        if times[gram] >= min_times:
             covered += index + NGRAM - max(index, done)
             done = index + NGRAM
     return covered / len(words)

@@ -1,11 +1,14 @@
 """Phrases are whole words of prose."""
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.steps.blocked_phrases import build
-from services.recipe import BlockedPhrasesOptions
+from services.recipe import BlockedPhrasesOptions, read_recipe
 from tests.pipelines.steps.local import Ran, answered, talk
 
+VICUNA = Path(__file__).parents[3] / "infra/recipes/vicuna.yaml"
 PHRASES = ("as an AI language model", "OpenAI", "I'm Sydney", "人工智能", "Straße", "c++")
 STEP = build(BlockedPhrasesOptions(phrases=PHRASES))
 
@@ -51,6 +54,15 @@ def test_only_the_roles_named_are_searched() -> None:
     assert Ran(STEP, given).kept
     asked = build(BlockedPhrasesOptions(phrases=PHRASES, roles=("user", "assistant")))
     assert Ran(asked, given).reason == ("blocked_phrase", "OpenAI")
+
+
+def test_the_packaged_recipe_blocks_what_a_model_says_of_itself_and_no_facts() -> None:
+    recipe = read_recipe(VICUNA)
+    [options] = [choice.options for choice in recipe.steps if isinstance(choice.options, BlockedPhrasesOptions)]
+    step = build(options)
+    assert Ran(step, answered("Whisper is a speech model developed by OpenAI in 2022.")).kept
+    assert not Ran(step, answered("I am a language model trained by OpenAI.")).kept
+    assert not Ran(step, answered("I was developed by OpenAI to help you.")).kept
 
 
 def test_without_phrases_everything_passes() -> None:

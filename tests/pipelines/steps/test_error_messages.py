@@ -24,6 +24,17 @@ MESSAGES = [
     "Error in message stream",
     "You’ve reached the current usage cap for GPT-4. Please try again after 3:05 PM.",
     "⚠️ Internal server error\n",
+    "That model is currently overloaded with other requests. You can retry your request, or contact us through our "
+    "help center at help.openai.com if the error persists. (Please include the request ID 9d3 in your message.)",
+    "The server is overloaded or not ready yet.",
+    "The server is overloaded",
+    "Our systems are experiencing exceptionally high demand. Please hang tight as we work on scaling our systems.",
+    "We're experiencing exceptionally high demand. Please hang tight as we work on scaling our systems.",
+    "Only one message at a time. Please allow any other responses to complete before sending another message.",
+    "The message you submitted was too long, please reload the conversation and submit something shorter.",
+    "network error\n\nThere was an error generating a response",
+    "Bad gateway. Please try again later.",
+    "Too many requests in 1 hour",
 ]
 
 ANSWERS = [
@@ -32,6 +43,12 @@ ANSWERS = [
     "Something went wrong in the third line: the bracket is never closed.",
     "Internal server error (500) means that the server met a condition it did not expect.",
     "Rate limit exceeded is what the API answers with status 429.",
+    "Too many requests in 1 hour is the message that the API sends; it means that you hit a limit.",
+    "The server is overloaded when its load average is above the number of its cores.",
+    "Our systems are experiencing growth.",
+    "An error occurred. Please find below the corrected function:\n\n```python\nx = 1\n```",
+    "Something went wrong. Please try the following:",
+    "Network error. Please try `ping 127.0.0.1` first.",
     "The message `Too many requests in 1 hour` is sent by the service.",
     "Too many requests in 1 hour. " + "Here is how a token bucket works. " * 12,
     "",
@@ -50,6 +67,12 @@ def test_a_message_of_the_service_is_no_answer(text: str) -> None:
 @pytest.mark.parametrize("text", ANSWERS)
 def test_an_answer_that_talks_about_an_error_survives(text: str) -> None:
     assert Ran(STEP, answered(text)).kept
+
+
+@pytest.mark.parametrize("text", ["Bad Gateway", "Internal Server Error.", "**Service Unavailable**"])
+def test_the_name_of_an_error_answers_a_question_about_errors(text: str) -> None:
+    assert Ran(STEP, talk("u:What does HTTP status 502 stand for?", "a:" + text)).kept
+    assert not Ran(STEP, talk("u:Write a poem about spring.", "a:" + text)).kept
 
 
 def test_what_a_person_says_is_not_searched() -> None:

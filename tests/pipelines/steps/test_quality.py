@@ -31,9 +31,37 @@ def test_the_same_line_in_a_row_is_repetition() -> None:
 
 def test_an_answer_that_repeats_itself_is_rejected_with_its_share() -> None:
     told = "once upon a time there was a small house at the edge of the wood"
-    assert Ran(WORDS, answered(" ".join([told] * 3))).reason == ("repeated_words", "1.00")
+    assert Ran(WORDS, answered(" ".join([told] * 12))).reason == ("repeated_words", "1.00")
     assert Ran(WORDS, answered(told + " and nobody lived there but a cat")).kept
-    assert Ran(WORDS, answered("\n\n".join(f"```\n{told}\n```" for _ in range(5)))).kept
+    assert Ran(WORDS, answered("\n\n".join(f"```\n{told}\n```" for _ in range(12)))).kept
+
+
+REFRAIN = "oh the river runs down to the sea and the sea runs back to me, sing it again my love, sing it again"
+DAY = "warm up for ten minutes, then three sets of ten squats, three sets of push-ups, and stretch for five minutes"
+PARAGRAPH = " ".join(f"word{number}" for number in range(90))
+GOOD_REASONS = {
+    "song": "\n\n".join(
+        f"{verse} {verse}1 {verse}2 went out one morning\n{REFRAIN}" for verse in ("I", "we", "they", "all")
+    ),
+    "plan": "\n\n".join(f"**Day {day}**\n{DAY}" for day in range(1, 8)),
+    "table": "\n".join(["| a | b | c | d | e | f | g | h |"] * 15),
+    "json": "\n".join(['{"name": "x", "a": 1, "b": 2, "c": 3, "d": 4, "e": 5}'] * 15),
+    "sql": "\n".join(["INSERT INTO users (id, name, age, city) VALUES (1, 'a', 20, 'b');"] * 15),
+    "log": "\n".join(["2024-01-01 10:00:00 INFO the server is up and waits for its next request on port 80"] * 15),
+    "indented": "\n".join(["    mov a, b ; and so on and so forth until the very end of it"] * 15),
+}
+LOOPS = ["I am sorry " * 67, "\n\n".join([PARAGRAPH] * 10), "Here is the story. " + "and then he said that " * 60]
+
+
+@pytest.mark.parametrize("kind", GOOD_REASONS)
+def test_what_repeats_itself_for_good_reasons_stays(kind: str) -> None:
+    assert len(GOOD_REASONS[kind].split()) >= 100
+    assert Ran(WORDS, answered(GOOD_REASONS[kind])).kept
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_a_loop_is_found_whether_its_period_is_short_or_long(text: str) -> None:
+    assert Ran(WORDS, answered(text)).reason[0] == "repeated_words"
 
 
 def test_the_share_counts_each_word_once() -> None:
