@@ -1,6 +1,7 @@
 """Of several records that are alike the first is kept, wherever in the input they stand.
 
-exact   the same roles and texts, whatever the whitespace between words (`duplicate`)
+exact   the same roles and texts but for line ends and white space at the end of lines and turns (`duplicate`);
+        indentation counts, since it is the meaning of some code
 ids     an id that an earlier record has (`duplicate_id`)
 near    much the same words of user and assistant (`near_duplicate`): MinHash with 128 permutations over runs of 5
         words. Locality-sensitive hashing proposes pairs (95 in 100 of similarity 0.8 at `threshold` 0.8, nearly all
@@ -158,7 +159,11 @@ class SignatureFiles:
 
 
 def _text_key(conversation: Conversation) -> bytes:
-    return _key(orjson.dumps([[turn.role, " ".join(turn.text.split())] for turn in conversation.turns]))
+    return _key(orjson.dumps([[turn.role, _trimmed(turn.text)] for turn in conversation.turns]))
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(map(str.rstrip, text.split("\n"))).rstrip()
 
 
 def _key(data: bytes) -> bytes:

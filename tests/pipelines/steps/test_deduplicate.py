@@ -30,9 +30,18 @@ LONG = "The tide rises twice a day because the moon pulls at the water and the e
 VOCABULARY = [f"word{number}" for number in range(3000)]
 
 
-def test_the_second_of_two_equal_records_ends_whatever_the_whitespace() -> None:
-    records = [talk("u:Hi", "a:one  two\n"), talk("u:Hi ", "a:one\n\ttwo"), talk("u:Hi", "a:onetwo")]
+def test_the_second_of_two_equal_records_ends_whatever_the_line_ends_and_trailing_white_space() -> None:
+    records = [
+        talk("u:Hi", "a:one  two\nthree\n"),
+        talk("u:Hi ", "a:one  two \r\nthree"),
+        talk("u:Hi", "a:one  twothree"),
+    ]
     assert ended(EXACT, records) == {1: ("duplicate", 0)}
+
+
+def test_other_indentation_is_other_code() -> None:
+    both, first_only = "if x:\n    a()\n    b()", "if x:\n    a()\nb()"
+    assert ended(EXACT, [talk("u:Hi", f"a:{both}"), talk("u:Hi", f"a:{first_only}")]) == {}
 
 
 def test_the_same_text_in_other_roles_or_other_turns_is_another_record() -> None:
@@ -85,7 +94,7 @@ def test_scripts_without_spaces_are_compared_by_characters() -> None:
 
 def test_twins_are_records_that_stay_even_over_several_reasons() -> None:
     other = LONG.replace("pause", "rest")
-    records = [talk(f"u:{LONG}", id="a"), talk(f"u:{other}", id="b"), talk(f"u: {other}", id="c"), talk("u:x", id="b")]
+    records = [talk(f"u:{LONG}", id="a"), talk(f"u:{other}", id="b"), talk(f"u:{other} ", id="c"), talk("u:x", id="b")]
     loose = build(DeduplicateOptions(threshold=0.5))
     assert ended(loose, records) == {1: ("near_duplicate", 0), 2: ("duplicate", 0), 3: ("duplicate_id", 0)}
 
