@@ -69,6 +69,49 @@ def test_near_duplicates_end_and_a_text_of_its_own_stays() -> None:
     assert ended(NEAR, records) == {2: ("near_duplicate", 0)}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("if count < limit:", "if count > limit:"),
+        ("if (!ready) return", "if (ready) return"),
+        ("what is 5 - 8", "what is 5 + 8"),
+        ("what is -8", "what is 8"),
+        ("from 5 to 8", "from 8 to 5"),
+        ("共391个", "共392个"),
+        ("5km away", "6km away"),
+        ("write it in C++", "write it in C#"),
+        ("write it in C", "write it in C++"),
+        ("I feel 😀", "I feel 😡"),
+        ("a[0]", "a{0}"),
+        ("for 5 €", "for 5 £"),
+    ],
+)
+def test_a_number_an_operator_or_an_emoji_makes_another_record(one: str, other: str) -> None:
+    for turns in (("u:{} " + LONG,), ("u:" + LONG + " {}", "a:" + LONG)):
+        assert ended(NEAR, [talk(*(turn.format(text) for turn in turns)) for text in (one, other)]) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Twice a day — “the tide's” pull — 1990–2000, 5 − 3, isn't it…?",
+        "twice a day: 'the tide’s' pull; (1990-2000) 5 - 3! Isn't it.",
+        "Twice a day - `the tide's` pull - 1990-2000, 5 - 3: isn´t it?!",
+    ],
+)
+def test_punctuation_quotes_and_dashes_do_not(other: str) -> None:
+    one = "Twice a day, \"the tide's\" pull, 1990-2000, 5 - 3, isn't it?"
+    assert ended(NEAR, [talk(f"u:{LONG}. {text}") for text in (one, other)]) == {1: ("near_duplicate", 0)}
+
+
+def test_a_short_last_answer_must_be_the_same() -> None:
+    question = "u:" + " ".join(VOCABULARY[:200])
+    records = [talk(question, f"a:{answer}") for answer in ("391", "392", "Yes, it is.", "No, it is.", "yes it is")]
+    assert ended(NEAR, records) == {4: ("near_duplicate", 2)}
+    long = [f"a:{LONG} and so does the {who}" for who in ("sea", "sand")]
+    assert ended(NEAR, [talk(question, answer) for answer in long]) == {1: ("near_duplicate", 0)}
+
+
 def test_the_system_turn_does_not_make_a_record_another() -> None:
     assert ended(NEAR, [talk(f"u:{LONG}"), talk("s:You are a pirate.", f"u:{LONG}")]) == {1: ("near_duplicate", 0)}
 
