@@ -11,7 +11,8 @@ near    much the same words of user and assistant (`near_duplicate`): MinHash wi
         answered with 391 and with 392 stays twice; commas, quotes, dashes and capitals make no difference
 
 A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
-leave. Near duplicates join into clusters: a record may be alike to its cluster's first only by way of others.
+leave. Those that are alike by way of others form a cluster; its first stays, those that are alike to it end, and so on
+with the rest: whatever ends is itself alike to the record that stays. After MAX_KEPT of a cluster all the rest stay.
 
 `judge` reads the signatures from their files once for each band and holds one number of each record, so that memory
 grows by about 100 bytes for each record and 150 more for each that ends. A bucket of many (texts that share
@@ -53,6 +54,7 @@ SEED = 1
 MAX_BANDING_THRESHOLD = 0.95  # above it there would be too few bands to find anything with
 MISS_WEIGHTS = (0.05, 0.95)  # a pair found in vain costs a comparison, one not found is lost
 MAX_REPRESENTATIVES = 8
+MAX_KEPT = 64
 SHINGLES_AT_ONCE = (
     512  # 256 KiB in the permutations; larger arrays are mapped anew each time, at a quarter of the speed
 )
@@ -234,11 +236,14 @@ def _join_near(files: SignatureFiles, start_byte: int, threshold: float, first: 
     """Near duplicates among the records that are still kept, written into `first` and `reasons`."""
     import numpy as np
 
+    def alike(a: "Indices", b: "Indices") -> "NDArray[np.bool_]":
+        return _alike(files, start_byte, threshold, a, b)
+
     kept = np.flatnonzero(first == np.arange(len(first)))
-    clusters = Clusters(first)
+    chained = Clusters(np.arange(len(first)))
     for keys in _bands(files, start_byte, threshold):
-        _join_band(kept, keys[kept], clusters, lambda a, b: _alike(files, start_byte, threshold, a, b))
-    clusters.flatten()
+        _join_groups(kept, keys[kept], chained, alike, MAX_REPRESENTATIVES)
+    _join_groups(kept, chained.flatten()[kept], Clusters(first), alike, MAX_KEPT)
     reasons[kept[first[kept] != kept]] = REASONS.index("near_duplicate")
 
 
@@ -283,13 +288,13 @@ def _bands(files: SignatureFiles, start_byte: int, threshold: float) -> Iterator
         yield np.concatenate(keys)
 
 
-def _join_band(kept: "Indices", keys: "NDArray[np.uint64]", clusters: Clusters, alike: "Alike") -> None:
-    """Joins the records of each bucket that are alike, each bucket by its first, then by the first of the rest …"""
+def _join_groups(kept: "Indices", keys: "NDArray[Any]", clusters: Clusters, alike: "Alike", num_rounds: int) -> None:
+    """Joins the records of one key that are alike to its first, then those of the rest to the first of these …"""
     import numpy as np
 
     order = np.argsort(keys, kind="stable")
     records, keys = kept[order], keys[order]
-    for _ in range(MAX_REPRESENTATIVES):
+    for _ in range(num_rounds):
         begins = np.concatenate([[True], keys[1:] != keys[:-1]])
         others = ~begins
         if not others.any():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.conversation import Conversation
 from pipelines.steps import deduplicate
-from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_band, build
+from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_groups, build
 from pipelines.words import WordHashes, longest_runs, words
 from services.errors import ConfigurationError
 from services.recipe import DeduplicateOptions, parse_recipe
@@ -174,6 +174,15 @@ def test_near_duplicates_are_those_of_the_true_similarity_but_for_a_small_margin
     assert (truths[found] >= threshold).mean() >= 0.85  # precision
 
 
+def test_whatever_ends_is_alike_to_the_record_that_stays_not_only_to_another_that_ends() -> None:
+    """Each text of the chain shares most with the one before; the last shares next to nothing with the first."""
+    chain = [" ".join(VOCABULARY[start : start + 200]) for start in range(0, 200, 10)]
+    gone = ended(NEAR, [talk("u:" + text) for text in chain])
+    assert len(gone) >= len(chain) // 3
+    truths = [similarity(chain[index].split(), chain[twin].split()) for index, (_, twin) in gone.items()]
+    assert min(truths) >= 0.7  # the estimate has its error
+
+
 TEXTS = st.sampled_from(
     ["one", "one ", "two", LONG, LONG + " or so", LONG.replace("moon", "sun"), LONG[5:], "", "?", "我想学" * 5]
 )
@@ -269,14 +278,14 @@ def test_a_bucket_of_many_costs_a_bounded_number_of_comparisons_for_each() -> No
         return np.zeros(len(a), bool)
 
     everyone = np.arange(num_records)
-    _join_band(everyone, np.zeros(num_records, np.uint64), Clusters(everyone.copy()), never)
+    _join_groups(everyone, np.zeros(num_records, np.uint64), Clusters(everyone.copy()), never, MAX_REPRESENTATIVES)
     assert num_records < compared < MAX_REPRESENTATIVES * num_records
 
 
 def test_several_families_in_one_bucket_each_keep_their_first() -> None:
     everyone = np.arange(12)
     clusters = Clusters(everyone.copy())
-    _join_band(everyone, np.zeros(12, np.uint64), clusters, lambda a, b: a % 3 == b % 3)
+    _join_groups(everyone, np.zeros(12, np.uint64), clusters, lambda a, b: a % 3 == b % 3, MAX_REPRESENTATIVES)
     assert clusters.flatten().tolist() == [0, 1, 2] * 4
 
 
