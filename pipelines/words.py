@@ -1,10 +1,11 @@
-"""The words of a text and numbers for runs of them: what `deduplicate` compares and `decontaminate` looks for.
+"""The words of a text, numbers for runs of them and its marks: what `deduplicate` compares, `decontaminate` looks for.
 
 Lower case, without punctuation; `_` and digits are letters. Scripts that are written without spaces (Han, kana, Thai,
 Lao, Khmer, Burmese) count each character as a word. The numbers are the same in every process and on every machine.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 MAX_KNOWN_WORDS = 100_000  # about 15 MB; text holds few words very often and many once
 MAX_KNOWN_WORD_CHARS = 32
 
-_UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff])"
+_UNSPACED_CHARS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
+_UNSPACED = re.compile(f"([{_UNSPACED_CHARS}])")
 # Vowel signs and accents that stand as characters of their own are no letters to `\w`, yet part of the word.
 _WORD = re.compile(
     r"[\w\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0dff]+"
+)
+_MARK = re.compile(
+    rf"(?<![^\W{_UNSPACED_CHARS}])\d+"  # a number, also of a quantity (5km), but not within a name (word5)
+    r"|(?<![\w)\]\-\u2212])[-\u2212](?=[\w(])"  # a sign, not a dash or a hyphen
+    r"|!(?=[\w(=])"  # "not", where a sentence would have a space
+    r"""|[^\w\s.,;:!?'"()`\-\u2212]"""
 )
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ASCII_WORDS = "".join(chr(code) if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128))
@@ -35,6 +43,19 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return text.translate(_ASCII_WORDS).split()  # as _WORD finds them, in a quarter of the time
     return _WORD.findall(_UNSPACED.sub(r" \1 ", text))
+
+
+def marks(text: str) -> list[str]:
+    """What is neither word nor punctuation, in its order, and may turn the meaning: numbers, signs, operators, brackets
+    of code, emoji."""
+    found = _MARK.findall(text)
+    if text.isascii():
+        return found
+    return ["-" if mark == "\u2212" else mark for mark in found if mark[0].isalnum() or _is_symbol(mark)]
+
+
+def _is_symbol(mark: str) -> bool:
+    return mark.isascii() or mark == "\u2212" or (unicodedata.category(mark)[0] == "S" and mark != "\u00b4")
 
 
 def _without_punctuation(text: str) -> str:

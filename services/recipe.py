@@ -138,10 +138,14 @@ class DecontaminateOptions(Options):
 class DeduplicateOptions(Options):
     """The first of several alike is kept, in the order of the input; over all shards."""
 
-    exact: bool = True
+    exact: bool = Field(True, description="The same turns but for line ends and white space at the end of lines.")
     ids: Literal["keep", "reject"] = Field("reject", description="A second record with the same id.")
-    near: bool = True
-    threshold: float = Field(0.8, gt=0.3, le=1, description="Jaccard similarity of 5-word shingles.")
+    near: bool = Field(
+        True,
+        description="Much the same words, and the same numbers, operators, emoji and short last answer. "
+        "Punctuation and capitals don't count.",
+    )
+    threshold: float = Field(0.8, gt=0.3, le=1, description="Of near: Jaccard similarity of 5-word shingles.")
 
     @model_validator(mode="after")
     def _something(self) -> "DeduplicateOptions":

@@ -1,13 +1,18 @@
 """Of several records that are alike the first is kept, wherever in the input they stand.
 
-exact   the same roles and texts, whatever the whitespace between words (`duplicate`)
+exact   the same roles and texts but for line ends and white space at the end of lines and turns (`duplicate`);
+        indentation counts, since it is the meaning of some code
 ids     an id that an earlier record has (`duplicate_id`)
 near    much the same words of user and assistant (`near_duplicate`): MinHash with 128 permutations over runs of 5
         words. Locality-sensitive hashing proposes pairs (95 in 100 of similarity 0.8 at `threshold` 0.8, nearly all
-        above), which join if their 128 values estimate at least `threshold` (standard error 0.035 at 0.8)
+        above), which join if their 128 values estimate at least `threshold` (standard error 0.035 at 0.8).
+        Only records of one guard are compared: the same numbers, signs, operators and emoji in the same order, and the
+        same words in the last answer if it has fewer than 20. "5 + 8" is not "5 - 8", C++ not C#, and one long question
+        answered with 391 and with 392 stays twice; commas, quotes, dashes and capitals make no difference
 
 A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
-leave. Near duplicates join into clusters: a record may be alike to its cluster's first only by way of others.
+leave. Those that are alike by way of others form a cluster; its first stays, those that are alike to it end, and so on
+with the rest: whatever ends is itself alike to the record that stays. After MAX_KEPT of a cluster all the rest stay.
 
 `judge` reads the signatures from their files once for each band and holds one number of each record, so that memory
 grows by about 100 bytes for each record and 150 more for each that ends. A bucket of many (texts that share
@@ -24,7 +29,7 @@ import orjson
 
 from pipelines.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
-from pipelines.words import WordHashes, longest_runs, words
+from pipelines.words import WordHashes, longest_runs, marks, words
 from services.recipe import DeduplicateOptions
 
 if TYPE_CHECKING:
@@ -40,13 +45,16 @@ KEY_BYTES = 16  # of a text and of an id: two different ones never agree by chan
 NOBODY = -1
 SHINGLE_WORDS = 5
 NUM_PERM = 128
+GUARD_BYTES = 8  # of a multiple of 4: it is read as numbers with the values that follow it
+NEAR_BYTES = GUARD_BYTES + 4 * NUM_PERM
+SHORT_ANSWER_WORDS = 20  # with fewer, one word is much of the answer and little of the record
+# The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run.
 SEED = 1
 MAX_BANDING_THRESHOLD = 0.95  # above it there would be too few bands to find anything with
 MISS_WEIGHTS = (0.05, 0.95)  # a pair found in vain costs a comparison, one not found is lost
 MAX_REPRESENTATIVES = 8
-SHINGLES_AT_ONCE = (
-    512  # 256 KiB in the permutations; larger arrays are mapped anew each time, at a quarter of the speed
-)
+MAX_KEPT = 64
+SHINGLES_AT_ONCE = 512  # 256 KiB in the permutations; larger arrays are mapped anew each time, four times as slow
 RECORDS_AT_ONCE = 4_096
 
 
@@ -55,7 +63,7 @@ def build(options: DeduplicateOptions) -> Barrier:
 
 
 class Deduplicate:
-    """A signature is: key of the text, key of the id, 128 MinHash values; a part that is switched off is left out."""
+    """A signature: keys of text and id, guard, 128 MinHash values; a part that is switched off is left out."""
 
     def __init__(self, options: DeduplicateOptions) -> None:
         self.threshold = options.threshold
@@ -63,7 +71,7 @@ class Deduplicate:
         self.ids = options.ids == "reject"
         self.sketch = Sketch() if options.near else None
         self.keys_bytes = KEY_BYTES * (self.exact + self.ids)
-        self.signature_bytes = self.keys_bytes + (4 * NUM_PERM if options.near else 0)
+        self.signature_bytes = self.keys_bytes + (NEAR_BYTES if options.near else 0)
 
     def sign(self, conversation: Conversation) -> bytes:
         parts = []
@@ -72,7 +80,8 @@ class Deduplicate:
         if self.ids:
             parts.append(_key(conversation.id.encode("utf-8", "surrogatepass")))
         if self.sketch is not None:
-            parts.append(self.sketch.values(_said(conversation)))
+            said = _said(conversation)
+            parts += [_guard(said, _last_answer(conversation)), self.sketch.values(said)]
         return b"".join(parts)
 
     def judge(self, signatures: Sequence[Path]) -> list[Mapping[int, Verdict]]:
@@ -169,7 +178,11 @@ class SignatureFiles:
 
 
 def _text_key(conversation: Conversation) -> bytes:
-    return _key(orjson.dumps([[turn.role, " ".join(turn.text.split())] for turn in conversation.turns]))
+    return _key(orjson.dumps([[turn.role, _trimmed(turn.text)] for turn in conversation.turns]))
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(map(str.rstrip, text.split("\n"))).rstrip()
 
 
 def _key(data: bytes) -> bytes:
@@ -178,6 +191,19 @@ def _key(data: bytes) -> bytes:
 
 def _said(conversation: Conversation) -> str:
     return "\n".join(turn.text for turn in conversation.turns if turn.role != "system")
+
+
+def _last_answer(conversation: Conversation) -> str:
+    return next((turn.text for turn in reversed(conversation.turns) if turn.role == "assistant"), "")
+
+
+def _guard(said: str, answer: str) -> bytes:
+    """What near duplicates must have in common beside most of their words."""
+    answered = words(answer.casefold())
+    if len(answered) >= SHORT_ANSWER_WORDS:
+        answered = []
+    common = "\0".join([*marks(said), "\n", *answered])
+    return blake2b(common.encode("utf-8", "surrogatepass"), digest_size=GUARD_BYTES).digest()
 
 
 def _groups(files: SignatureFiles, start_byte: int) -> "Indices":
@@ -220,11 +246,14 @@ def _join_near(files: SignatureFiles, start_byte: int, threshold: float, first: 
     """Near duplicates among the records that are still kept, written into `first` and `reasons`."""
     import numpy as np
 
+    def alike(a: "Indices", b: "Indices") -> "NDArray[np.bool_]":
+        return _alike(files, start_byte, threshold, a, b)
+
     kept = np.flatnonzero(first == np.arange(len(first)))
-    clusters = Clusters(first)
+    chained = Clusters(np.arange(len(first)))
     for keys in _bands(files, start_byte, threshold):
-        _join_band(kept, keys[kept], clusters, lambda a, b: _alike(files, start_byte, threshold, a, b))
-    clusters.flatten()
+        _join_groups(kept, keys[kept], chained, alike, MAX_REPRESENTATIVES)
+    _join_groups(kept, chained.flatten()[kept], Clusters(first), alike, MAX_KEPT)
     reasons[kept[first[kept] != kept]] = REASONS.index("near_duplicate")
 
 
@@ -271,29 +300,29 @@ def banding(threshold: float) -> tuple[int, int]:
 
 
 def _bands(files: SignatureFiles, start_byte: int, threshold: float) -> Iterator["NDArray[np.uint64]"]:
-    """For each band of the signatures a key for each record: the same rows, the same key."""
+    """For each band of the signatures a key for each record: the same guard and rows, the same key."""
     import numpy as np
 
     num_bands, num_rows = banding(min(threshold, MAX_BANDING_THRESHOLD))
     factor = np.uint64(0x9E3779B97F4A7C15)
     for band in range(num_bands):
-        begin = start_byte + 4 * num_rows * band
+        begin = start_byte + GUARD_BYTES + 4 * num_rows * band
         keys = [np.zeros(0, np.uint64)]
         for piece in files.pieces():
-            key = np.zeros(len(piece), np.uint64)
+            key = piece[:, start_byte : start_byte + GUARD_BYTES].copy().view("<u8")[:, 0] * factor
             for column in piece[:, begin : begin + 4 * num_rows].copy().view("<u4").T:
                 key = (key ^ column) * factor
             keys.append(key)
         yield np.concatenate(keys)
 
 
-def _join_band(kept: "Indices", keys: "NDArray[np.uint64]", clusters: Clusters, alike: "Alike") -> None:
-    """Joins the records of each bucket that are alike, each bucket by its first, then by the first of the rest …"""
+def _join_groups(kept: "Indices", keys: "NDArray[Any]", clusters: Clusters, alike: "Alike", num_rounds: int) -> None:
+    """Joins the records of one key that are alike to its first, then those of the rest to the first of these …"""
     import numpy as np
 
     order = np.argsort(keys, kind="stable")
     records, keys = kept[order], keys[order]
-    for _ in range(MAX_REPRESENTATIVES):
+    for _ in range(num_rounds):
         begins = np.concatenate([[True], keys[1:] != keys[:-1]])
         others = ~begins
         if not others.any():
@@ -321,13 +350,15 @@ def _join_pairs(a: "Indices", b: "Indices", clusters: Clusters, alike: "Alike") 
 
 
 def _alike(files: SignatureFiles, start_byte: int, threshold: float, a: "Indices", b: "Indices") -> "NDArray[np.bool_]":
-    """Whether the share of equal values, which estimates the Jaccard similarity, reaches the threshold."""
+    """Whether the guards are one and the share of equal values, which estimates the Jaccard similarity, is enough."""
     import numpy as np
 
     records, places = np.unique(np.concatenate([a, b]), return_inverse=True)
     rows = files.rows(records, start_byte)
-    equal: NDArray[np.int64] = (rows[places[: len(a)]] == rows[places[len(a) :]]).sum(axis=1)
-    return equal >= threshold * NUM_PERM
+    equal: NDArray[np.bool_] = rows[places[: len(a)]] == rows[places[len(a) :]]
+    guard, values = equal[:, : GUARD_BYTES // 4], equal[:, GUARD_BYTES // 4 :]
+    enough: NDArray[np.bool_] = guard.all(axis=1) & (values.sum(axis=1) >= threshold * NUM_PERM)
+    return enough
 
 
 def _verdicts(files: SignatureFiles, first: "Indices", reasons: "Reasons") -> list[Mapping[int, Verdict]]:

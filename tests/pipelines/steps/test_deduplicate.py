@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.conversation import Conversation
 from pipelines.steps import deduplicate
-from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_band, build
+from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_groups, build
 from pipelines.words import WordHashes, longest_runs, words
 from services.errors import ConfigurationError
 from services.recipe import DeduplicateOptions, parse_recipe
@@ -30,9 +30,18 @@ LONG = "The tide rises twice a day because the moon pulls at the water and the e
 VOCABULARY = [f"word{number}" for number in range(3000)]
 
 
-def test_the_second_of_two_equal_records_ends_whatever_the_whitespace() -> None:
-    records = [talk("u:Hi", "a:one  two\n"), talk("u:Hi ", "a:one\n\ttwo"), talk("u:Hi", "a:onetwo")]
+def test_the_second_of_two_equal_records_ends_whatever_the_line_ends_and_trailing_white_space() -> None:
+    records = [
+        talk("u:Hi", "a:one  two\nthree\n"),
+        talk("u:Hi ", "a:one  two \r\nthree"),
+        talk("u:Hi", "a:one  twothree"),
+    ]
     assert ended(EXACT, records) == {1: ("duplicate", 0)}
+
+
+def test_other_indentation_is_other_code() -> None:
+    both, first_only = "if x:\n    a()\n    b()", "if x:\n    a()\nb()"
+    assert ended(EXACT, [talk("u:Hi", f"a:{both}"), talk("u:Hi", f"a:{first_only}")]) == {}
 
 
 def test_the_same_text_in_other_roles_or_other_turns_is_another_record() -> None:
@@ -60,6 +69,49 @@ def test_near_duplicates_end_and_a_text_of_its_own_stays() -> None:
     assert ended(NEAR, records) == {2: ("near_duplicate", 0)}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("if count < limit:", "if count > limit:"),
+        ("if (!ready) return", "if (ready) return"),
+        ("what is 5 - 8", "what is 5 + 8"),
+        ("what is -8", "what is 8"),
+        ("from 5 to 8", "from 8 to 5"),
+        ("共391个", "共392个"),
+        ("5km away", "6km away"),
+        ("write it in C++", "write it in C#"),
+        ("write it in C", "write it in C++"),
+        ("I feel 😀", "I feel 😡"),
+        ("a[0]", "a{0}"),
+        ("for 5 €", "for 5 £"),
+    ],
+)
+def test_a_number_an_operator_or_an_emoji_makes_another_record(one: str, other: str) -> None:
+    for turns in (("u:{} " + LONG,), ("u:" + LONG + " {}", "a:" + LONG)):
+        assert ended(NEAR, [talk(*(turn.format(text) for turn in turns)) for text in (one, other)]) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Twice a day — “the tide's” pull — 1990–2000, 5 − 3, isn't it…?",
+        "twice a day: 'the tide’s' pull; (1990-2000) 5 - 3! Isn't it.",
+        "Twice a day - `the tide's` pull - 1990-2000, 5 - 3: isn´t it?!",
+    ],
+)
+def test_punctuation_quotes_and_dashes_do_not(other: str) -> None:
+    one = "Twice a day, \"the tide's\" pull, 1990-2000, 5 - 3, isn't it?"
+    assert ended(NEAR, [talk(f"u:{LONG}. {text}") for text in (one, other)]) == {1: ("near_duplicate", 0)}
+
+
+def test_a_short_last_answer_must_be_the_same() -> None:
+    question = "u:" + " ".join(VOCABULARY[:200])
+    records = [talk(question, f"a:{answer}") for answer in ("391", "392", "Yes, it is.", "No, it is.", "yes it is")]
+    assert ended(NEAR, records) == {4: ("near_duplicate", 2)}
+    long = [f"a:{LONG} and so does the {who}" for who in ("sea", "sand")]
+    assert ended(NEAR, [talk(question, answer) for answer in long]) == {1: ("near_duplicate", 0)}
+
+
 def test_the_system_turn_does_not_make_a_record_another() -> None:
     assert ended(NEAR, [talk(f"u:{LONG}"), talk("s:You are a pirate.", f"u:{LONG}")]) == {1: ("near_duplicate", 0)}
 
@@ -85,7 +137,7 @@ def test_scripts_without_spaces_are_compared_by_characters() -> None:
 
 def test_twins_are_records_that_stay_even_over_several_reasons() -> None:
     other = LONG.replace("pause", "rest")
-    records = [talk(f"u:{LONG}", id="a"), talk(f"u:{other}", id="b"), talk(f"u: {other}", id="c"), talk("u:x", id="b")]
+    records = [talk(f"u:{LONG}", id="a"), talk(f"u:{other}", id="b"), talk(f"u:{other} ", id="c"), talk("u:x", id="b")]
     loose = build(DeduplicateOptions(threshold=0.5))
     assert ended(loose, records) == {1: ("near_duplicate", 0), 2: ("duplicate", 0), 3: ("duplicate_id", 0)}
 
@@ -120,6 +172,15 @@ def test_near_duplicates_are_those_of_the_true_similarity_but_for_a_small_margin
     assert found[truths < threshold - 0.1].mean() <= 0.03
     assert found[truths >= threshold].mean() >= 0.85  # recall
     assert (truths[found] >= threshold).mean() >= 0.85  # precision
+
+
+def test_whatever_ends_is_alike_to_the_record_that_stays_not_only_to_another_that_ends() -> None:
+    """Each text of the chain shares most with the one before; the last shares next to nothing with the first."""
+    chain = [" ".join(VOCABULARY[start : start + 200]) for start in range(0, 200, 10)]
+    gone = ended(NEAR, [talk("u:" + text) for text in chain])
+    assert len(gone) >= len(chain) // 3
+    truths = [similarity(chain[index].split(), chain[twin].split()) for index, (_, twin) in gone.items()]
+    assert min(truths) >= 0.7  # the estimate has its error
 
 
 TEXTS = st.sampled_from(
@@ -217,14 +278,14 @@ def test_a_bucket_of_many_costs_a_bounded_number_of_comparisons_for_each() -> No
         return np.zeros(len(a), bool)
 
     everyone = np.arange(num_records)
-    _join_band(everyone, np.zeros(num_records, np.uint64), Clusters(everyone.copy()), never)
+    _join_groups(everyone, np.zeros(num_records, np.uint64), Clusters(everyone.copy()), never, MAX_REPRESENTATIVES)
     assert num_records < compared < MAX_REPRESENTATIVES * num_records
 
 
 def test_several_families_in_one_bucket_each_keep_their_first() -> None:
     everyone = np.arange(12)
     clusters = Clusters(everyone.copy())
-    _join_band(everyone, np.zeros(12, np.uint64), clusters, lambda a, b: a % 3 == b % 3)
+    _join_groups(everyone, np.zeros(12, np.uint64), clusters, lambda a, b: a % 3 == b % 3, MAX_REPRESENTATIVES)
     assert clusters.flatten().tolist() == [0, 1, 2] * 4
 
 
