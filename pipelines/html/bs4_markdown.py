@@ -19,6 +19,8 @@ LOOSE_WITH = ("p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "table", "hr", "di
 
 BLOCKS = ("article", "aside", "address", "center", "fieldset", "footer", "form", "header", "hgroup", "main", "nav")
 
+MAX_COLUMNS = 1000  # that one cell may span, as browsers have it
+
 VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
 
 _TOKEN = re.compile(r"""<(/?)([a-z][^\s>/]*)((?:[^>"]|"[^"]*")*)>|<!--.*?-->|([^<]+|<)""", re.DOTALL)
@@ -83,7 +85,8 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
         return f"{_gap_before(el, parent_tags)}{quoted}\n\n"
 
     def convert_td(self, el: Any, text: str, parent_tags: Tags) -> str:
-        num_columns = int(el["colspan"]) if el.get("colspan", "").isdigit() else 1
+        spanned = el.get("colspan", "")
+        num_columns = min(int(spanned[:4]), MAX_COLUMNS) if spanned.isascii() and spanned.isdigit() else 1
         cell = " ".join(text.split()).replace("|", r"\|")
         return f" {cell} |" + " |" * (num_columns - 1)
 

@@ -119,8 +119,8 @@ def _with_markdownify(html: str) -> str:
 
     try:
         return convert(html)
-    except RecursionError as error:
-        raise InvalidRequest("markdownify cannot read this turn, its elements are nested too deep") from error
+    except (RecursionError, ValueError) as error:  # nested too deep; a number that is none
+        raise InvalidRequest(f"markdownify cannot read this turn: {error}") from error
 
 
 def _bleached(html: str) -> str:

@@ -177,8 +177,10 @@ def _free_marks(html: str) -> Marks:
     text = entities.unescape(html) if "&#" in html else html
     if text.isascii() or _PRIVATE_USE.search(text) is None:
         return FIRST_MARKS
-    free = (char for char in map(chr, PRIVATE_USE) if char not in text)
-    return Marks(*(next(free) for _ in Marks._fields))
+    free = [char for char in map(chr, PRIVATE_USE) if char not in text][: len(Marks._fields)]
+    if len(free) < len(Marks._fields):
+        raise InvalidRequest("this turn uses every private-use character: none is left to stand for its code")
+    return Marks(*free)
 
 
 def _take(node: Any, piece: str, prepared: Prepared, mark: str) -> None:
