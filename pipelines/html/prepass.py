@@ -148,7 +148,7 @@ def prepare(html: str) -> Prepared:
         _take_code_spans(body, prepared)
     if not tags.isdisjoint(("a", "img")):
         _mend_links(body)
-    _mend_breaks(body, html, tags, marks)
+    _mend_breaks(body, html, tags, prepared)
     if not tags.isdisjoint(("li", "blockquote")) and not tags.isdisjoint(SET_APART):
         _take_nested_blocks(body, prepared)
     prepared.html = _mend_text(body.html or "", prepared)
@@ -421,18 +421,22 @@ def _as_destination(url: str) -> str:
     return url if depth == 0 else url.replace("(", "%28").replace(")", "%29")
 
 
-def _mend_breaks(body: Any, html: str, tags: set[str], marks: Marks) -> None:
-    """A cell and a heading are one line. Text that a style sheet showed with its lines keeps its paragraphs."""
+def _mend_breaks(body: Any, html: str, tags: set[str], prepared: Prepared) -> None:
+    """A cell and a heading are one line. Text that a style sheet showed with its lines keeps them."""
     if "br" in tags:
         _replace(body.css(", ".join(f"{tag} br" for tag in HEADINGS_AND_CELLS)), " ")
-    if "whitespace-pre-wrap" not in html:
+    if "whitespace-pre-wrap" in html:
+        for node in body.css(".whitespace-pre-wrap"):
+            _take_text(node, prepared)
+
+
+def _take_text(node: Any, prepared: Prepared) -> None:
+    """Text that a style sheet showed with its white space, if it is nothing but text: code that somebody pasted."""
+    if any(child.tag != "-text" for child in node.iter(include_text=True)) or _within(node, HEADINGS_AND_CELLS):
         return
-    for node in body.css(".whitespace-pre-wrap"):
-        if all(child.tag == "-text" for child in node.iter(include_text=True)):
-            text = _BLANK_LINES.sub(marks.paragraph, node.text().strip())
-            for child in list(node.iter(include_text=True)):
-                child.decompose()
-            node.insert_child(text)
+    text = node.text()
+    if text.strip() and prepared.marks.block not in text:
+        _take(node, text.strip("\n").rstrip(), prepared, prepared.marks.block)
 
 
 def _take_nested_blocks(body: Any, prepared: Prepared) -> None:
