@@ -34,6 +34,7 @@ out other were all there when your how an which do their if will about would so 
 """
 ENGLISH = frozenset(FUNCTION_WORDS.split())
 MIN_ENGLISH_WORDS = 20
+MIN_WORDS_IF_SHORT = 10  # where lingua has too few letters to go by
 MIN_ENGLISH_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
 MIN_ENGLISH_KINDS = 5
 
@@ -66,18 +67,18 @@ def build(options: LanguagesOptions) -> Step:
 def language_of(conversation: Conversation) -> str:
     """The ISO 639-1 code of its language, or `unknown`."""
     sample = _sample(conversation)
-    if _is_plainly_english(sample):
+    if _is_plainly_english(sample, MIN_ENGLISH_WORDS):
         return "en"
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
-        return UNKNOWN
+        return "en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN
     return _detector()(sample)
 
 
-def _is_plainly_english(text: str) -> bool:
+def _is_plainly_english(text: str, min_words: int) -> bool:
     words = text.lower().split()
     english = [word for word in words if word in ENGLISH]
-    if len(words) < MIN_ENGLISH_WORDS or len(english) < MIN_ENGLISH_SHARE * len(words):
+    if len(words) < min_words or len(english) < MIN_ENGLISH_SHARE * len(words):
         return False
     return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
 
