@@ -21,7 +21,8 @@ from services.recipe import LanguagesOptions
 MAX_SAMPLE_CHARS = 320
 MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many
 MAX_READ_CHARS = 1000  # of a turn, code and all
-MIN_LETTERS = 20  # "hello" could be Sotho
+MIN_LETTERS = 60  # Latin ones: "hello" could be Sotho, a short haiku Estonian
+MIN_CONFIDENCE = 0.7  # of lingua, whose confidences in all languages add up to 1
 MIN_LETTERS_NOT_LATIN = 3  # their script tells much more
 
 UNKNOWN = "unknown"
@@ -33,6 +34,7 @@ out other were all there when your how an which do their if will about would so 
 """
 ENGLISH = frozenset(FUNCTION_WORDS.split())
 MIN_ENGLISH_WORDS = 20
+MIN_WORDS_IF_SHORT = 10  # where lingua has too few letters to go by
 MIN_ENGLISH_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
 MIN_ENGLISH_KINDS = 5
 
@@ -65,16 +67,18 @@ def build(options: LanguagesOptions) -> Step:
 def language_of(conversation: Conversation) -> str:
     """The ISO 639-1 code of its language, or `unknown`."""
     sample = _sample(conversation)
+    if _is_plainly_english(sample, MIN_ENGLISH_WORDS):
+        return "en"
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
-        return UNKNOWN
-    return "en" if _is_plainly_english(sample) else _detector()(sample)
+        return "en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN
+    return _detector()(sample)
 
 
-def _is_plainly_english(text: str) -> bool:
+def _is_plainly_english(text: str, min_words: int) -> bool:
     words = text.lower().split()
     english = [word for word in words if word in ENGLISH]
-    if len(words) < MIN_ENGLISH_WORDS or len(english) < MIN_ENGLISH_SHARE * len(words):
+    if len(words) < min_words or len(english) < MIN_ENGLISH_SHARE * len(words):
         return False
     return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
 
@@ -97,8 +101,8 @@ def _detector() -> Callable[[str], str]:
     detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
 
     def detect(text: str) -> str:
-        language = detector.detect_language_of(text)
-        return _code(language) if language else UNKNOWN
+        likely = detector.compute_language_confidence_values(text)[:1]
+        return _code(likely[0].language) if likely and likely[0].value >= MIN_CONFIDENCE else UNKNOWN
 
     return detect
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from pipelines.conversation import Conversation
 from pipelines.steps.languages import build, language_of
 from services.errors import ConfigurationError
 from services.recipe import LanguagesOptions
@@ -37,6 +38,23 @@ def test_a_language_is_detected_from_prose(code: str) -> None:
 def test_code_has_no_language() -> None:
     assert language_of(talk("u:" + CODE, "a:" + CODE)) == "unknown"
     assert language_of(talk("u:hi", "a:hello")) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        talk("u:Write me a haiku", "a:Soft rain on the roof"),
+        talk("u:What is 2+2?", "a:4 is the answer"),
+        talk("u:Translate hello to Spanish", "a:Hola"),
+    ],
+)
+def test_a_few_latin_words_could_be_of_any_language_and_are_kept(given: Conversation) -> None:
+    assert language_of(given) == "unknown"
+    assert Ran(build(LanguagesOptions(keep=("en",))), given).kept
+
+
+def test_short_questions_that_are_plainly_english_are_english() -> None:
+    assert language_of(talk("u:Who is it that you see in the garden?", "a:It is a cat.")) == "en"
 
 
 def test_english_in_another_conversation_is_not_enough() -> None:
