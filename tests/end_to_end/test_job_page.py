@@ -331,11 +331,14 @@ def test_it_works_by_keyboard(page: Page, cleaner: Cleaner) -> None:
     state(page, "Cleaning")
     page.get_by_test_id("cancel").focus()
     page.keyboard.press("Enter")
-    page.keyboard.press("Enter")  # the safe answer has the focus
+    expect(page.get_by_test_id("confirm-no")).to_be_focused()  # the safe answer
+    page.keyboard.press("Enter")
     expect(page.get_by_test_id("confirm-panel")).to_be_hidden()
     expect(page.get_by_test_id("cancel")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.get_by_test_id("confirm-no")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_test_id("confirm-yes")).to_be_focused()
     page.keyboard.press("Enter")
     state(page, "Cancelling…")
 
