@@ -27,7 +27,7 @@ def _doer(cleaning: Cleaning, processes: int, tell: Tell) -> Iterator[Callable[[
     if processes == 1:
         yield lambda units: _one_by_one(cleaning, units, tell)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_signals) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_us) as pool:
         try:
             yield lambda units: _side_by_side(cleaning, units, tell, pool, processes)
         except BaseException:
@@ -35,8 +35,8 @@ def _doer(cleaning: Cleaning, processes: int, tell: Tell) -> Iterator[Callable[[
             raise
 
 
-def _leave_signals() -> None:
-    """Ctrl-C reaches the whole group; the parent decides."""
+def _end_with_us() -> None:
+    """Ctrl-C reaches the whole group: children end without a traceback of their own."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

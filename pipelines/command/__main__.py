@@ -1,11 +1,11 @@
 """`python -m pipelines.command`, which `chatserver clean` becomes."""
 
-import sys
+from functools import partial
 
 import typer
 
 from pipelines.command import diff, inspect, run, stats
-from services.errors import ChatServerError
+from services.command import run_command
 
 application = typer.Typer(
     name="chatserver clean",
@@ -22,8 +22,4 @@ application.command()(diff.diff)
 
 
 if __name__ == "__main__":
-    try:
-        application(prog_name="chatserver clean")
-    except ChatServerError as error:
-        print(f"chatserver: {error.message}", file=sys.stderr)
-        sys.exit(2 if error.http_status == 400 else 1)
+    run_command(partial(application, prog_name="chatserver clean"))

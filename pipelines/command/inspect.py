@@ -1,7 +1,7 @@
 """`chatserver clean inspect`: read a dataset turn by turn, or a run before and after."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.command.records import before_of, records_of, rejects_of
+from pipelines.command.records import before_and_after, records_of, rejects_of
 from pipelines.conversation import Conversation, from_record
 
 COLOURS = {"user": "green", "assistant": "blue", "system": "magenta"}
@@ -36,13 +36,13 @@ def inspect(
 
 
 def _records(what: str, id: str, before: bool) -> Iterator[RenderableType]:
-    records = (one for one in records_of(what) if id in ("", one.id, one.origin_id))
-    pairs: Iterable[tuple[Conversation | None, Conversation]] = ((None, one) for one in records)
     if Path(what).is_dir() and before:
-        records = (one for one in records_of(what))
-        pairs = (pair for pair in before_of(Path(what), records) if id in ("", pair[1].id, pair[1].origin_id))
+        pairs = before_and_after(Path(what))
+    else:
+        pairs = ((None, record) for record in records_of(what))
     for old, new in pairs:
-        yield _beside(old, new) if old is not None else _conversation(new)
+        if id in ("", new.id, new.origin_id):
+            yield _beside(old, new) if old is not None else _conversation(new)
 
 
 def _rejects(folder: Path, id: str) -> Iterator[RenderableType]:

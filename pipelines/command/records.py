@@ -1,6 +1,6 @@
 """What the commands look at: a dataset file of any readable format, or the folder of a run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,18 @@ def rejects_of(folder: Path) -> Iterator[dict[str, Any]]:
             yield orjson.loads(line)
 
 
-def before_of(folder: Path, after: Iterable[Conversation]) -> Iterator[tuple[Conversation | None, Conversation]]:
-    """Each record written, with the record of the input that it came from: both are in the order of the input.
+def before_and_after(folder: Path) -> Iterator[tuple[Conversation | None, Conversation]]:
+    """Each record that a run wrote, with the record of the input that it came from.
 
-    None where the input is no longer what it was.
+    Every dataset of the run is in the order of the input, so one pass over the input does for each. None where the
+    input is no longer what it was.
     """
     inputs = report_of(folder)["inputs"]
-    before = (one for name in inputs for one in read(name, InputOptions(), Ledger(), lambda line: None))
-    one: Conversation | None = None
-    for record in after:
-        while one is None or one.source != record.source:
-            one = next(before, None)
-            if one is None:
-                break
-        yield one, record
+    for dataset in dataset_files(str(folder)):
+        before = (one for name in inputs for one in records_of(name))
+        one: Conversation | None = None
+        for record in records_of(dataset):
+            while one is None or one.source != record.source:
+                if (one := next(before, None)) is None:
+                    break
+            yield one, record

@@ -13,14 +13,20 @@ to import is imported inside the functions that need it, so that `--help` is qui
 
 import os
 import sys
+from collections.abc import Callable
 
 from services.errors import ChatServerError
 
 
 def main() -> None:
-    """Run a subcommand and exit: 0 done, 1 failed, 2 misuse or a wrong setting, 130 interrupted."""
+    """Run a subcommand and exit."""
     from services.command.application import application
 
+    run_command(application)
+
+
+def run_command(application: Callable[[], object]) -> None:
+    """Exit codes of all our commands: 0 done, 1 failed, 2 misuse or a wrong setting, 130 interrupted."""
     try:
         application()
     except ChatServerError as error:

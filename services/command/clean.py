@@ -23,8 +23,8 @@ application = typer.Typer(
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 HERE = {
     "run": "Clean in this process, with a progress bar.",
-    "inspect": "Look at records before and after.",
-    "stats": "What a run read, kept and dropped.",
+    "inspect": "Read a dataset turn by turn, or a run before and after.",
+    "stats": "What a dataset looks like, in numbers.",
     "diff": "Compare two runs.",
 }
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from services.jobs import Job, Jobs
 from tests.end_to_end.system import System, running_system, wait_until
-from tests.end_to_end.test_page import ARGUMENTS, CHROMIUM, LONG_MS
+from tests.end_to_end.test_page import LONG_MS
 from tests.webapp.attacker import exchange
 
 pytestmark = pytest.mark.browser
@@ -31,16 +31,6 @@ def jobs_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="module")
 def address(jobs_system: System) -> str:
     return jobs_system.web()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}; install Debian's package `chromium`")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

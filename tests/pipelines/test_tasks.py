@@ -89,6 +89,18 @@ def test_a_folder_of_another_run_fails_the_job_and_says_so(pipelines: Pipelines,
     assert job.state == "failed" and "another recipe" in job.error
 
 
+def test_an_input_that_another_try_would_not_read_fails_the_job_at_once(
+    pipelines: Pipelines, tasks: CleaningTasks
+) -> None:
+    source = pipelines.folder / "mislabelled.jsonl.gz"
+    source.write_text("this is no gzip")
+    pipelines.submit("mislabelled", inputs=[str(source)])
+    tasks.advance("mislabelled")
+    tasks.unit("mislabelled", "read")
+    job = pipelines.jobs.get("mislabelled")
+    assert job.state == "failed" and "mislabelled.jsonl.gz" in job.error and "Traceback" not in job.error, job
+
+
 # -- with a worker -----------------------------------------------------------------------------------------------
 
 
