@@ -26,11 +26,13 @@ _UNSPACED = re.compile(f"([{_UNSPACED_CHARS}])")
 _WORD = re.compile(
     r"[\w\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0dff]+"
 )
+# It begins with a class of characters, so that the search skips letters in C; the rest looks back at what that matched.
 _MARK = re.compile(
-    rf"(?<![^\W{_UNSPACED_CHARS}])\d+"  # a number, also of a quantity (5km), but not within a name (word5)
-    r"|(?<![\w)\]\-\u2212])[-\u2212](?=[\w(])"  # a sign, not a dash or a hyphen
-    r"|!(?=[\w(=])"  # "not", where a sentence would have a space
-    r"""|[^\w\s.,;:!?'"()`\-\u2212]"""
+    r"""[^A-Za-z\s.,;:?'"()`](?:"""
+    rf"(?<=\d)(?<![^\W{_UNSPACED_CHARS}].)\d*"  # a number, also of a quantity (5km), but not within a name (word5)
+    r"|(?<=[-\u2212])(?<![\w)\]\-\u2212].)(?=[\w(])"  # a sign, not a dash or a hyphen
+    r"|(?<=!)(?=[\w(=])"  # "not", where a sentence would have a space
+    r"|(?<=[^\w!\-\u2212]))"
 )
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ASCII_WORDS = "".join(chr(code) if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128))
