@@ -27,6 +27,7 @@ TTL_S = 30 * 86_400  # after its end
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = Script("job_submit"), Script("job_move"), Script("job_cancel"), Script("job_remove")
 _NOTE, _PLAN, _LOG = Script("job_note"), Script("job_plan"), Script("job_log")
+_ATTACH, _POINT = Script("job_attach"), Script("job_point")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Job:
     num_units: int = 0  # 0: not known yet
     planned_s: float = 0.0  # when that became known,
     planned_done: int = 0  # and how many of them were done by then
+    remote: dict[str, Any] = field(default_factory=dict)  # where a fine-tuning runs, as its target calls it
 
     @property
     def ended(self) -> bool:
@@ -168,6 +170,19 @@ class Jobs:
         found = self._redis.hgetall(self._keys.job(jid)[1])
         return {name.decode(): orjson.loads(value) for name, value in sorted(found.items())}
 
+    def attach(self, jid: str, remote: Mapping[str, Any]) -> None:
+        """Remember where a fine-tuning runs; dropped when the job has ended or is gone."""
+        _ATTACH(self._redis, self._keys.job(jid), orjson.dumps(dict(remote)))
+
+    def point(self, jid: str, step: int, point: Mapping[str, Any]) -> None:
+        """One point of a loss curve. A step that is told again, as after a resume, replaces what was known of it."""
+        _POINT(self._redis, self._keys.job(jid), step, orjson.dumps({**point, "step": step}))
+
+    def points(self, jid: str, after_step: int = -1) -> list[dict[str, Any]]:
+        """The points after a step, by step."""
+        found = self._redis.hgetall(self._keys.job(jid)[4])
+        return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]
+
     def log(self, jid: str, line: str) -> None:
         """One more line for people; dropped when the job is gone."""
         line = line.encode(errors="replace").decode()  # half a surrogate pair in a message must not hide it
@@ -283,6 +298,7 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
         num_units=int(number("num_units")),
         planned_s=number("planned_s"),
         planned_done=int(number("planned_done")),
+        remote=orjson.loads(fields.get("remote", b"{}")),
     )
 
 

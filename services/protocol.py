@@ -23,6 +23,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:{jid}:job              hash     kind name state spec error cancelling created_s started_s ended_s …; expires
     ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
     ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
+    ns:{jid}:points           hash     step → JSON: one point of a fine-tuning's loss curve; expires
     ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was tried
     ns:beat                   string   the beat that lives; expires
     ns.celery.…               -        what Celery keeps: its queues are lists of this name
@@ -128,7 +129,7 @@ class Keys:
 
     def job(self, jid: str) -> list[str]:
         """All keys of one job, as its scripts take them: job, units, log, tasks."""
-        return [f"{self.namespace}:{{{jid}}}:{kind}" for kind in ("job", "units", "log", "tasks")]
+        return [f"{self.namespace}:{{{jid}}}:{kind}" for kind in ("job", "units", "log", "tasks", "points")]
 
     @property
     def beat(self) -> str:

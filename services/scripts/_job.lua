@@ -1,5 +1,5 @@
--- Shared by the scripts of a job's slot. KEYS: job, units, log, tasks.
-local JOB, UNITS, LOG, TASKS = unpack(KEYS)
+-- Shared by the scripts of a job's slot. KEYS: job, units, log, tasks, points.
+local JOB, UNITS, LOG, TASKS, POINTS = unpack(KEYS)
 local ENDED = { finished = true, failed = true, cancelled = true }
 
 local function now_s()
@@ -11,5 +11,5 @@ end
 local function end_job(state, error, ttl)
   redis.call('HSET', JOB, 'state', state, 'error', error, 'ended_s', now_s(), 'cancelling', 0)
   redis.call('DEL', TASKS)
-  for _, key in ipairs({ JOB, UNITS, LOG }) do redis.call('EXPIRE', key, ttl) end
+  for _, key in ipairs({ JOB, UNITS, LOG, POINTS }) do redis.call('EXPIRE', key, ttl) end
 end

@@ -204,3 +204,31 @@ def test_a_finished_job_is_whole_and_a_failed_one_names_its_units() -> None:
     failed = Job("a", "clean", "a", "failed", {}, 1.0, num_units=3)
     progress = progress_of(failed, {"shard-0-00001": {"state": "failed", "error": "…"}}, 9.0)
     assert progress.failed == ("shard-0-00001",) and progress.eta_s is None
+
+
+def test_where_a_job_runs_is_remembered_until_it_goes_again(running: Jobs) -> None:
+    running.attach("a", {"cluster": "c", "id": 3})
+    assert running.get("a").remote == {"cluster": "c", "id": 3}
+    running.failed("a", "no room")
+    running.attach("a", {"cluster": "late"})
+    assert running.get("a").remote["cluster"] == "c", "a job that has ended stays as it is"
+    assert running.submit("a", "clean", "in.json", SPEC).remote == {}
+
+
+def test_points_come_by_step_and_the_last_word_on_a_step_stands(running: Jobs) -> None:
+    for step, loss in ((2, 3.0), (10, 1.0), (1, 4.0), (2, 2.5)):
+        running.point("a", step, {"loss": loss})
+    assert [(point["step"], point["loss"]) for point in running.points("a")] == [(1, 4.0), (2, 2.5), (10, 1.0)]
+    assert [point["step"] for point in running.points("a", after_step=2)] == [10]
+
+
+def test_points_go_with_their_job(running: Jobs, redis_client: redis.Redis, namespace: str) -> None:
+    running.point("a", 1, {"loss": 1.0})
+    running.finished("a")
+    key = Keys(namespace).job("a")[4]
+    assert redis_client.ttl(key) > 0
+    running.point("a", 2, {"loss": 0.5})
+    assert redis_client.ttl(key) > 0
+    running.remove("a")
+    running.point("a", 3, {"loss": 0.4})
+    assert not redis_client.exists(key)
