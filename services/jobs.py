@@ -178,7 +178,7 @@ class Jobs:
         """One point of a loss curve. A step that is told again, as after a resume, replaces what was known of it."""
         _POINT(self._redis, self._keys.job(jid), step, orjson.dumps({**point, "step": step}))
 
-    def points(self, jid: str, after_step: int = -1) -> list[dict[str, Any]]:
+    def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
         """The points after a step, by step."""
         found = self._redis.hgetall(self._keys.job(jid)[4])
         return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]

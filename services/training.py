@@ -166,7 +166,7 @@ def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
     best = min(batches, key=lambda batch: (batch.sequences, -batch.per_device))
     if best.sequences > wanted * (1 + MOST_ABOVE):
         raise ConfigurationError(
-            f"{num_devices} devices cannot share {config.tokens_per_step:,} tokens a step, which are {wanted} sequences "
+            f"{num_devices} devices cannot share {config.tokens_per_step:,} tokens a step, that is {wanted} sequences "
             f"of {config.seq_len}: the least would be {best.tokens:,}. Take {_nearest(config, num_devices)} devices, "
             f"or set tokens_per_step={best.tokens} and the learning rate that goes with it"
         )
