@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import chat, clean, dead, jobs, models, pipelines, send, status, up, web, worker
+from services.command import chat, clean, dead, jobs, models, pipelines, send, status, train, up, web, worker
 
 application = typer.Typer(
     name="chatserver",
@@ -19,6 +19,7 @@ application.command()(models.models)
 application.command()(status.status)
 application.add_typer(dead.application, name="dead")
 application.add_typer(clean.application, name="clean")
+application.add_typer(train.application, name="train")
 application.add_typer(jobs.application, name="jobs")
 application.command()(worker.worker)
 application.command()(web.web)

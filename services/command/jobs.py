@@ -24,7 +24,7 @@ def list_jobs(as_json: AsJson = False) -> None:
     """List the newest jobs, newest first."""
     from services.command.tables import print_json, print_table
 
-    with _jobs() as (jobs, redis):
+    with opened_jobs() as (jobs, redis):
         rows = [_row(jobs, redis, job) for job in jobs.list()]
     if as_json:
         print_json(rows)
@@ -59,7 +59,7 @@ def show(jid: Jid, as_json: AsJson = False) -> None:
     from services.connection import server_time
     from services.jobs import progress_of
 
-    with _jobs() as (jobs, redis):
+    with opened_jobs() as (jobs, redis):
         job = jobs.get(jid)
         progress = progress_of(job, jobs.units(jid), server_time(redis))
     if as_json:
@@ -103,7 +103,7 @@ def logs(
     from services.command.job_log import follow as follow_job
     from services.command.job_log import print_log
 
-    with _jobs() as (jobs, redis):
+    with opened_jobs() as (jobs, redis):
         jobs.get(jid)
         if follow:
             raise typer.Exit(follow_job(jobs, redis, jid))
@@ -113,7 +113,7 @@ def logs(
 @application.command()
 def cancel(jid: Jid) -> None:
     """End a job; what is done stays, and a re-submit goes on from there."""
-    with _jobs() as (jobs, _):
+    with opened_jobs() as (jobs, _):
         job = jobs.cancel(jid)
     print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
 
@@ -121,13 +121,13 @@ def cancel(jid: Jid) -> None:
 @application.command()
 def remove(jid: Jid) -> None:
     """Forget a job that has ended. Its folder stays."""
-    with _jobs() as (jobs, _):
+    with opened_jobs() as (jobs, _):
         jobs.remove(jid)
     print(f"job {jid} is forgotten; its folder stays")
 
 
 @contextmanager
-def _jobs() -> "Iterator[tuple[Jobs, Redis]]":
+def opened_jobs() -> "Iterator[tuple[Jobs, Redis]]":
     from services.command.access import command_settings
     from services.connection import connect, translated
     from services.jobs import Jobs
