@@ -4,14 +4,14 @@
     model = TrainedModel.from_manifest(Path("runs/july/model"), name="july", job="july", created_s=now_s)
     name = trained.register(model).name       # `july`, or `july-2` when another job has that name
     trained.serve(name)                       # from now on wanted: a standby worker loads it
-    find_model(name, trained)                 # what a worker hands to its engine
+    find_model(name, trained.find)            # what a worker hands to its engine
 
 The pipelines register, the command and the job page say what is wanted, and workers (`workers/standby.py`) and
 `chatserver up` look here for what to load. A name is never given to other weights: a second model of the same name gets
 a number. Everything is kept without expiry, except what says who is loading and what went wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -218,17 +218,20 @@ class Trained:
         return (self._redis.get(self._keys.trouble(name)) or b"").decode()
 
 
-def find_model(model: str, trained: Trained) -> ModelSource:
-    """Where the weights of `model` are: as `resolve` says, a registered name before a hub id of the same spelling."""
+def find_model(model: str, registered: Callable[[str], TrainedModel | None]) -> ModelSource:
+    """Where the weights of `model` are: as `resolve` says, a registered name before a hub id of the same spelling.
+
+    `registered` (`Trained.find`) is asked only for what is no packaged name, file or folder.
+    """
     try:
         source = resolve(model)
     except ConfigurationError:
-        registered = trained.find(model)
-        if registered is None:
+        found = registered(model)
+        if found is None:
             raise
-        return registered.source()
-    registered = trained.find(model) if source.kind == "hub" else None
-    return registered.source() if registered else source
+        return found.source()
+    found = registered(model) if source.kind == "hub" else None
+    return found.source() if found else source
 
 
 def _lineage(base: str, models: Sequence[TrainedModel]) -> tuple[str, ...]:

@@ -126,9 +126,9 @@ def test_forgetting_needs_that_nobody_serves_it_and_nothing_waits(
 
 def test_a_registered_name_is_found_before_a_hub_id_of_the_same_spelling(trained: Trained, tmp_path: Path) -> None:
     trained.register(model(path=str(written(tmp_path / "model"))))
-    source = find_model("july", trained)
+    source = find_model("july", trained.find)
     assert (source.name, source.kind, source.path) == ("july", "folder", tmp_path / "model")
-    assert find_model("facebook/opt-350m", trained).kind == "hub"
+    assert find_model("facebook/opt-350m", trained.find).kind == "hub"
 
 
 def test_a_folder_of_jobs_in_the_way_does_not_hide_a_registered_name(
@@ -136,19 +136,19 @@ def test_a_folder_of_jobs_in_the_way_does_not_hide_a_registered_name(
 ) -> None:
     trained.register(model(path=str(written(tmp_path / "july" / "model"))))
     monkeypatch.chdir(tmp_path)
-    assert find_model("july", trained).path == tmp_path / "july" / "model"
+    assert find_model("july", trained.find).path == tmp_path / "july" / "model"
 
 
 def test_a_model_in_a_bucket_is_refused_with_the_remedy(trained: Trained) -> None:
     trained.register(model(path="s3://bucket/july/model"))
     with pytest.raises(ConfigurationError, match=r"serve-worker.yaml.*aws s3 sync s3://bucket/july/model july"):
-        find_model("july", trained)
+        find_model("july", trained.find)
 
 
 def test_a_folder_that_is_not_on_this_machine_is_refused_with_the_remedy(trained: Trained) -> None:
     trained.register(model(path="/nowhere/model"))
     with pytest.raises(ConfigurationError, match="no folder on this machine; mount or copy it there"):
-        find_model("july", trained)
+        find_model("july", trained.find)
 
 
 # -- folders
