@@ -34,9 +34,7 @@ def trainings(
     check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if one here answers.")] = False,
 ) -> None:
     """Launch and follow fine-tunings. It reads WANDB_API_KEY and HF_TOKEN for them."""
-    become(
-        "pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format
-    )
+    become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 
 @application.command()
