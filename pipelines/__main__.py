@@ -79,7 +79,7 @@ def _work(
 
 def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
     secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
-    targets = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
+    targets: dict[str, Callable[[], Target]] = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
     trainings = TrainingTasks(app, redis, keys, targets, secrets, partial(register_model, redis, keys))
     trainings.register()
     CleaningTasks(app, redis, keys, {"train": trainings.send}).register()

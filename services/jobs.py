@@ -205,9 +205,7 @@ class Jobs:
         points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
         lines = [_line(line) for line in told.lines]
         about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))
-        return bool(
-            _FOLLOW(self._redis, self._keys.job(jid), *cursors, unit, note, LOG_LINES, len(lines), *lines, *points)
-        )
+        return bool(_FOLLOW(self._redis, self._keys.job(jid), *about, *lines, *points))
 
     def tail(self, jid: str, after: str = "0", limit: int = 500) -> Sequence[tuple[str, float, str]]:
         """The lines after an id: (id, time in seconds, line). The last id is the `after` of the next call."""
