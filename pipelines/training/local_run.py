@@ -43,7 +43,7 @@ class Supervisor:
         with log.open("ab") as output:
             program = start_tied(self._record.command, output=output, descriptors=(self._lock,))
         while program.poll() is None and not self._stopping:
-            _wait_a_second(program)
+            _wait_a_while(program)
         end_tied(program, signal.SIGTERM, TERM_GRACE_S)
         signal_all(processes(self._record.name), signal.SIGKILL)
         _end_line(log)
@@ -63,9 +63,9 @@ class Supervisor:
         write_atomically(self._folder / "exit.json", orjson.dumps(told))
 
 
-def _wait_a_second(program: "subprocess.Popen[bytes]") -> None:
+def _wait_a_while(program: "subprocess.Popen[bytes]") -> None:
     try:
-        program.wait(1.0)
+        program.wait(0.2)
     except subprocess.TimeoutExpired:
         return
 
