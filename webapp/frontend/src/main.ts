@@ -46,6 +46,7 @@ class ChatPage {
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
 
   start(): void {
+    const isNew = this.takeModelOfAddress();
     new Settings(() => this.showStorageFull(true));
     window.addEventListener("hashchange", () => this.open(idInAddress(), false));
     window.addEventListener("storage", (event) => this.onOtherTab(event.key));
@@ -53,7 +54,7 @@ class ChatPage {
     document.addEventListener("visibilitychange", () => document.hidden && this.requests.saveAll());
     const conversations = this.conversations.list();
     for (const conversation of conversations) this.requests.follow(conversation, true);
-    this.open(idInAddress() ?? conversations.find((c) => c.messages.some(isOpen))?.id, false);
+    this.open(idInAddress() ?? (isNew ? undefined : conversations.find((c) => c.messages.some(isOpen))?.id), false);
     this.onConnection(false);
     this.connection.open();
     void this.models.refresh();
@@ -129,6 +130,15 @@ class ChatPage {
   }
 
   // ── what happens around ─────────────────────────────────────────────────────────────────────────────────────────
+
+  /** `/?model=NAME` leads to a new conversation with that model. */
+  private takeModelOfAddress(): boolean {
+    const model = new URLSearchParams(location.search).get("model");
+    if (!model) return false;
+    savePreferences({ model });
+    history.replaceState(null, "", `${location.pathname}#/`);
+    return true;
+  }
 
   private onConnection(connected: boolean): void {
     clearTimeout(this.bannerTimer);
