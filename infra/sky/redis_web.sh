@@ -40,7 +40,7 @@ fi
 # In a file, not on a command line that everybody on the machine can read.
 cat >"$home/redis.conf" <<CONF
 include $PWD/infra/redis/redis.conf
-bind * -::*
+bind $REDIS_BIND
 port 0
 tls-port $REDIS_TLS_PORT
 tls-cert-file $home/tls/redis.crt
