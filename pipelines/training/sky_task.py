@@ -88,4 +88,3 @@ def _artifacts(out: str, shipped: dict[str, Any]) -> tuple[dict[str, Any], str]:
         raise ConfigurationError(f"out={out!r} names no bucket; such as s3://my-bucket/my-run")
     bucket = f"{scheme}://{'/'.join(parts[:length])}"
     return {BUCKET_DIR: {**shipped, "source": bucket}}, "/".join([BUCKET_DIR, *parts[length:]])
-

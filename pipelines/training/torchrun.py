@@ -1,8 +1,7 @@
 """torchrun whose exit code is the training program's own: `python -m pipelines.training.torchrun OPTIONS -m MODULE …`.
 
-Plain torchrun ends with 1 whatever its processes ended with, so nobody could tell a run that was stopped with everything
-saved (33: start it again) from one that must not be repeated. Started by infra/sky/train.sh, wherever a run has
-several processes.
+Plain torchrun ends with 1 whatever its processes ended with, so nobody could tell a run that was stopped with
+everything saved (33: start it again) from one that must not be repeated. Started by infra/sky/train.sh.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Reads tasks with SkyPilot in a process and a home folder of its own, without a network: `python -m tests.infra.sky_tasks`.
+"""Reads tasks with SkyPilot in a process and a home folder of its own, without a network.
 
-Standard input: a JSON list of [config, {env}] pairs. Standard output: a JSON list of what SkyPilot understood, or its error.
-The home folder holds the catalogue that SkyPilot would else download.
+`python -m tests.infra.sky_tasks` reads a JSON list of [config, {env}] pairs, and prints a JSON list of what SkyPilot
+understood, or of its errors. The home folder holds the catalogue that SkyPilot would else download.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The files for SkyPilot: SkyPilot understands them, and what they run is what they promise.
 
-Nothing reaches a cloud. Their shell runs for real, on this machine, with a Python that only writes down how it was called.
+Nothing reaches a cloud. Their shell runs for real on this machine, with a Python that only writes down how it was called.
 """
 
 import json
@@ -10,38 +10,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from services.training import plan_batch, read_training
 from tests.conftest import wait_until
+from tests.infra.machine import NEEDED, SKY, Machine, executable, shipped
 from tests.infra.sky_tasks import ROOT, understood
 
-SKY = ROOT / "infra" / "sky"
 FILES = ("train-vicuna", "train-alpaca", "serve-redis-web", "serve-worker")
-BUCKETS = {"DATA_BUCKET": "s3://my-data", "ARTIFACTS_BUCKET": "gs://my-models"}
-NEEDED = {"train-vicuna": BUCKETS, "train-alpaca": BUCKETS, "serve-redis-web": {}, "serve-worker": {"MODEL": "org/model"}}
-
-RECORDER = """#!/usr/bin/env python3
-import json, os, sys
-with open(os.environ["RECORD"], "a") as file:
-    print(json.dumps([sys.argv[1:], dict(os.environ)]), file=file)
-"""
-
-
-def shipped(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((SKY / f"{name}.yaml").read_text("utf-8"))
-    return found
-
-
-def executable(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +50,10 @@ def test_what_was_stopped_with_everything_saved_is_started_again(tasks: dict[str
 
 @pytest.mark.parametrize("name", ["train-vicuna", "train-alpaca"])
 def test_training_reads_one_bucket_and_writes_another(tasks: dict[str, dict[str, Any]], name: str) -> None:
-    assert tasks[name]["mounts"] == {"/data": ["s3://my-data", "MOUNT"], "/artifacts": ["gs://my-models", "MOUNT_CACHED"]}
+    assert tasks[name]["mounts"] == {
+        "/data": ["s3://my-data", "MOUNT"],
+        "/artifacts": ["gs://my-models", "MOUNT_CACHED"],
+    }
     assert tasks[name]["secrets"] == ["HF_TOKEN", "WANDB_API_KEY"]
 
 
@@ -96,7 +79,9 @@ def test_every_file_opens_with_the_command_that_launches_it(name: str) -> None:
 def test_no_variable_is_used_that_the_file_does_not_declare(name: str) -> None:
     task = shipped(name)
     declared = {*task["envs"], *task.get("secrets", {})}
-    used = set(re.findall(r"\$\{?([A-Z][A-Z_]+)", task["setup"] + task["run"] + json.dumps(task.get("file_mounts", {}))))
+    used = set(
+        re.findall(r"\$\{?([A-Z][A-Z_]+)", task["setup"] + task["run"] + json.dumps(task.get("file_mounts", {})))
+    )
     assert used <= declared
 
 
@@ -114,58 +99,13 @@ def test_the_shell_of_the_files_parses(name: str) -> None:
 # ---- training
 
 
-class Machine:
-    """One node as SkyPilot leaves it before `run`: variables, home, project; its Python only writes down its calls."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
-        self.home.mkdir()
-        self.record = folder / "calls"
-        self.python = executable(folder / "bin" / "python", RECORDER)
-
-    def environment(self, name: str, *, nodes: int = 1, gpus: int = 8, rank: int = 0, **given: str) -> dict[str, str]:
-        task = shipped(name)
-        declared = {**task["envs"], **NEEDED[name], **task["secrets"]}
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "RECORD": str(self.record),
-            "SKYPILOT_NUM_NODES": str(nodes),
-            "SKYPILOT_NUM_GPUS_PER_NODE": str(gpus),
-            "SKYPILOT_NODE_RANK": str(rank),
-            "SKYPILOT_NODE_IPS": "\n".join(f"10.0.0.{number + 1}" for number in range(nodes)),
-            **declared,
-            "TRAIN_PYTHON": str(self.python),
-            **given,
-        }
-
-    def runs(self, name: str, **given: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-c", shipped(name)["run"]],
-            cwd=ROOT,
-            env=self.environment(name, **given),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def call(self, name: str, **given: Any) -> tuple[list[str], dict[str, str]]:
-        """Arguments and environment with which Python was called."""
-        self.record.unlink(missing_ok=True)
-        answer = self.runs(name, **given)
-        assert answer.returncode == 0, answer.stderr
-        (line,) = self.record.read_text().splitlines()
-        arguments, environment = json.loads(line)
-        return arguments, environment
-
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
 def options_of(arguments: list[str], name: str) -> list[str]:
-    return [value for option, value in zip(arguments, arguments[1:], strict=False) if option == name]
+    return [value for option, value in pairwise(arguments) if option == name]
 
 
 def configuration_of(arguments: list[str]) -> Any:
@@ -343,7 +283,13 @@ def test_the_cloud_installs_the_versions_that_are_tested_here() -> None:
 
 
 CARRIED = ("webapp/static/app.js", "infra/sky/train.sh", "services/errors.py")
-LEFT = (".venv/bin/python", ".git/config", ".chatserver/redis.aof", "webapp/frontend/node_modules/a.js", "a/__pycache__/b")
+LEFT = (
+    ".venv/bin/python",
+    ".git/config",
+    ".chatserver/redis.aof",
+    "webapp/frontend/node_modules/a.js",
+    "a/__pycache__/b",
+)
 
 
 def test_the_built_page_is_carried_along_and_what_is_made_here_is_not(tmp_path: Path) -> None:
@@ -410,7 +356,9 @@ class WorkerMachine:
 
 
 @pytest.mark.parametrize("whole_machine", [False, True], ids=["the script", "the whole machine"])
-def test_a_worker_that_is_told_to_end_drains_and_is_started_elsewhere(worker: WorkerMachine, whole_machine: bool) -> None:
+def test_a_worker_that_is_told_to_end_drains_and_is_started_elsewhere(
+    worker: WorkerMachine, whole_machine: bool
+) -> None:
     """With 0 the managed job would count as done, and nothing would serve any more."""
     process = worker.start()
     worker.started()
