@@ -62,14 +62,22 @@ export function smoothingOf(numPoints: number): number {
   return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 25, 2), 40);
 }
 
-/** The exponential moving average, without the pull of its beginning towards 0. `weight` of the past, 0 to 1. */
+/** The mean of the exponential moving averages from both ends, so that a falling curve is not drawn too late. */
 export function smoothed(points: Point[], weight: number): Point[] {
+  const values = points.map(({ y }) => y);
+  const forth = averaged(values, weight);
+  const back = averaged(values.reverse(), weight).reverse();
+  return points.map(({ x }, index) => ({ x, y: (forth[index]! + back[index]!) / 2 }));
+}
+
+/** Without the pull of its beginning towards 0; `weight` of the past, 0 to 1. */
+function averaged(values: number[], weight: number): number[] {
   let sum = 0;
   let share = 0;
-  return points.map(({ x, y }) => {
-    sum = weight * sum + (1 - weight) * y;
+  return values.map((value) => {
+    sum = weight * sum + (1 - weight) * value;
     share = weight * share + (1 - weight);
-    return { x, y: sum / share };
+    return sum / share;
   });
 }
 
