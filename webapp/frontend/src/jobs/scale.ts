@@ -62,23 +62,22 @@ export function smoothingOf(numPoints: number): number {
   return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 25, 2), 40);
 }
 
-/** The mean of the exponential moving averages from both ends, so that a falling curve is not drawn too late. */
+/** The average around each point, with weights that fall by `weight` from step to step on both sides. */
 export function smoothed(points: Point[], weight: number): Point[] {
-  const values = points.map(({ y }) => y);
-  const forth = averaged(values, weight);
-  const back = averaged(values.reverse(), weight).reverse();
-  return points.map(({ x }, index) => ({ x, y: (forth[index]! + back[index]!) / 2 }));
+  const forth = summed(points.map(({ y }) => y), weight);
+  const back = summed(points.map(({ y }) => y).reverse(), weight).reverse();
+  return points.map(({ x, y }, index) => {
+    const [sum, share] = forth[index]!;
+    const [sumAfter, shareAfter] = back[index]!;
+    return { x, y: (sum + sumAfter - y) / (share + shareAfter - 1) }; // its own value is in both
+  });
 }
 
-/** Without the pull of its beginning towards 0; `weight` of the past, 0 to 1. */
-function averaged(values: number[], weight: number): number[] {
+/** Each value with those before it, weighted: sum and sum of the weights. */
+function summed(values: number[], weight: number): [sum: number, share: number][] {
   let sum = 0;
   let share = 0;
-  return values.map((value) => {
-    sum = weight * sum + (1 - weight) * value;
-    share = weight * share + (1 - weight);
-    return sum / share;
-  });
+  return values.map((value) => [sum = weight * sum + value, share = weight * share + 1]);
 }
 
 /** Where in points sorted by x the one nearest to x is; -1 if there is none. */
