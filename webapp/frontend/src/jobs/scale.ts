@@ -59,7 +59,7 @@ export function scientific(value: number): string {
 
 /** How strongly a curve of so many points is smoothed: not at all while one sees each point. */
 export function smoothingOf(numPoints: number): number {
-  return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 25, 2), 40);
+  return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 60, 2), 20);
 }
 
 /** The average around each point, with weights that fall by `weight` from step to step on both sides. */
