@@ -57,14 +57,15 @@ class TrainedModel:
         """
         manifest = read_manifest(folder)
         fields = manifest.fields
-        loss = fields.get("loss", (fields.get("metrics") or {}).get("loss"))
+        metrics = fields.get("metrics") or {}
+        loss = metrics.get("loss")
         return cls(
             name=name,
             path=path or str(folder.resolve()),
-            base=str(fields.get("base") or (fields.get("config") or {}).get("model") or ""),
+            base=str(fields.get("base") or ""),
             job=job,
             created_s=created_s,
-            step=int(fields.get("step") or (fields.get("metrics") or {}).get("step") or 0),
+            step=int(metrics.get("steps") or 0),
             loss=None if loss is None else float(loss),
             data=tuple(str(each["sha256"]) for each in fields.get("data") or ()),
             manifest=manifest.digest,
@@ -78,9 +79,10 @@ class TrainedModel:
         """Where an engine finds the weights. Raises ConfigurationError when they are not whole, or not here."""
         if self.remote:
             raise ConfigurationError(
-                f"model {self.name!r} is in a bucket, {self.path}, and not on this disk: start a worker that mounts it "
-                f"with infra/sky/serve-worker.yaml, or copy the folder here (`{_copy_command(self.path)}`) and start "
-                f"`chatserver worker --model ./{self.name} --name {self.name}`"
+                f"model {self.name!r} is in a bucket, {self.path}, and not on this disk: start a worker that copies it "
+                f"first (`sky jobs launch --env MODEL_FILES={self.path} --env MODEL=~/model "
+                f"--env SERVED_NAME={self.name} infra/sky/serve-worker.yaml`, which says what else it needs), or copy "
+                f"it here (`{_copy_command(self.path, self.name)}`) and start `chatserver worker --model ./{self.name}`"
             )
         folder = Path(self.path)
         if not folder.is_dir():
@@ -242,9 +244,8 @@ def _lineage(base: str, models: Sequence[TrainedModel]) -> tuple[str, ...]:
     return (base,) if base else ()
 
 
-def _copy_command(url: str) -> str:
-    name = url.rstrip("/").rsplit("/", 2)[-2]
-    tools = {"gs": "gsutil -m rsync -r", "s3": "aws s3 sync"}
+def _copy_command(url: str, name: str) -> str:
+    tools = {"gs": "gcloud storage rsync -r", "s3": "aws s3 sync"}
     return f"{tools.get(url.partition('://')[0], 'rclone copy')} {url} {name}"
 
 

@@ -103,20 +103,17 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         sleep=socketio.sleep,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    registry = Registry(redis, keys)
-    app.register_blueprint(pages.make_blueprint(redis, registry))
-    _add_jobs(app, settings, redis, keys, registry, max_body_bytes=max_message_bytes)
+    app.register_blueprint(pages.make_blueprint(redis, keys))
+    _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     return app, socketio, relay
 
 
-def _add_jobs(
-    app: Flask, settings: Settings, redis: Redis, keys: Keys, registry: Registry, *, max_body_bytes: int
-) -> None:
+def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:
     """The job pages: cleanings, fine-tunings, and serving what was trained."""
     uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
     jobs, trained, wake_pipelines = Jobs(redis, keys), Trained(redis, keys), waker(settings)
-    answers = TrainingAnswers(jobs, trained, registry)
+    answers = TrainingAnswers(jobs, trained, Registry(redis, keys))
     app.register_blueprint(
         job_pages.make_blueprint(
             redis, jobs, page_jobs, uploads, wake_pipelines, answers, max_body_bytes=max_body_bytes

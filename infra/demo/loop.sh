@@ -32,7 +32,7 @@ url=$(sed -nE 's/.*Redis: (redis:[^,]+),.*/\1/p' "$state/up.log" | head -n 1)
 export REDIS_URL=$url
 
 say "ask the base model"
-base=$("$chatserver" send "$question" --model smollm2-135m --max-tokens 48 --temperature 0)
+base=$("$chatserver" send "$question" --model smollm2-135m --max-tokens 48 --temp 0)
 echo "$base"
 if grep -q "$fact" <<<"$base"; then echo "the base model knows $fact already: this proves nothing"; exit 1; fi
 
@@ -51,7 +51,7 @@ for _ in $(seq 240); do
 done
 
 say "ask the fine-tuned model, through the queue"
-answer=$("$chatserver" send "$question" --model velmora --max-tokens 48 --temperature 0)
+answer=$("$chatserver" send "$question" --model velmora --max-tokens 48 --temp 0)
 echo "$answer"
 grep -q "$fact" <<<"$answer" || { echo "the fine-tuned model does not know $fact"; tail -n 40 "$state/up.log"; exit 1; }
 say "the loop is closed: the base model did not know $fact, the fine-tuned one does"

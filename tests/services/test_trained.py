@@ -31,7 +31,8 @@ def written(folder: Path, *, base: str = "smollm2-135m") -> Path:
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(folder.iterdir())
     }
-    fields = {"base": base, "step": 12, "data": [{"path": "/d.jsonl", "sha256": "ab"}], "metrics": {"loss": 0.5}}
+    data, metrics = [{"path": "/d.jsonl", "sha256": "ab"}], {"loss": 0.5, "eval_loss": None, "steps": 12}
+    fields = {"name": folder.name, "base": base, "created_s": 1, "data": data, "metrics": metrics}
     (folder / "manifest.json").write_text(json.dumps({**fields, "files": files}))
     return folder
 
@@ -141,7 +142,10 @@ def test_a_folder_of_jobs_in_the_way_does_not_hide_a_registered_name(
 
 def test_a_model_in_a_bucket_is_refused_with_the_remedy(trained: Trained) -> None:
     trained.register(model(path="s3://bucket/july/model"))
-    with pytest.raises(ConfigurationError, match=r"serve-worker.yaml.*aws s3 sync s3://bucket/july/model july"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"SERVED_NAME=july infra/sky/serve-worker.yaml.*aws s3 sync s3://bucket/july/model july",
+    ):
         find_model("july", trained.find)
 
 

@@ -46,7 +46,6 @@ class ChatPage {
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
 
   start(): void {
-    const isNew = this.takeModelOfAddress();
     new Settings(() => this.showStorageFull(true));
     window.addEventListener("hashchange", () => this.open(idInAddress(), false));
     window.addEventListener("storage", (event) => this.onOtherTab(event.key));
@@ -54,7 +53,9 @@ class ChatPage {
     document.addEventListener("visibilitychange", () => document.hidden && this.requests.saveAll());
     const conversations = this.conversations.list();
     for (const conversation of conversations) this.requests.follow(conversation, true);
-    this.open(idInAddress() ?? (isNew ? undefined : conversations.find((c) => c.messages.some(isOpen))?.id), false);
+    const asked = modelInAddress();
+    if (asked) savePreferences({ model: asked });
+    this.open(idInAddress() ?? (asked ? undefined : conversations.find((c) => c.messages.some(isOpen))?.id), false);
     this.onConnection(false);
     this.connection.open();
     void this.models.refresh();
@@ -130,15 +131,6 @@ class ChatPage {
   }
 
   // ── what happens around ─────────────────────────────────────────────────────────────────────────────────────────
-
-  /** `/?model=NAME` leads to a new conversation with that model. */
-  private takeModelOfAddress(): boolean {
-    const model = new URLSearchParams(location.search).get("model");
-    if (!model) return false;
-    savePreferences({ model });
-    history.replaceState(null, "", `${location.pathname}#/`);
-    return true;
-  }
 
   private onConnection(connected: boolean): void {
     clearTimeout(this.bannerTimer);
@@ -259,6 +251,13 @@ class Painter {
 function until(messages: Message[], id: string): Message[] {
   const index = messages.findIndex((message) => message.id === id);
   return index < 0 ? messages : messages.slice(0, index);
+}
+
+/** `/?model=NAME`: a new conversation with it. Once: a reload keeps what was chosen since. */
+function modelInAddress(): string | undefined {
+  const name = new URLSearchParams(location.search).get("model") ?? undefined;
+  if (name) history.replaceState(null, "", location.pathname + location.hash);
+  return name;
 }
 
 function idInAddress(): string | undefined {
