@@ -68,6 +68,17 @@ class ChatTokenizer:
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
         return self._backend
 
+    @property
+    def chat_template(self) -> str:
+        """The Jinja text that renders: a named template's, or the tokenizer's own."""
+        return str(self._jinja or self._tokenizer.chat_template)
+
+    def named_tokens(self) -> dict[str, str]:
+        """bos_token, eos_token, unk_token and pad_token, as far as the tokenizer names them."""
+        named = self._tokenizer.special_tokens_map
+        kinds = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return {kind: str(named[kind]) for kind in kinds if named.get(kind)}
+
     def special_tokens(self) -> frozenset[str]:
         """The texts that this tokenizer reads as special tokens."""
         added = self._backend.get_added_tokens_decoder().values()
