@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 
 from bench.forerunner import METER
 from bench.system import ROOT, unwind_on_sigterm
@@ -37,13 +38,14 @@ SAMPLE = ROOT / "pipelines/samples/sharegpt_html.json"
 TEMPLATE = "vicuna-v1.1"
 PROGRAMS = {"padded": "bench.padded", "packed": "pipelines.training"}
 SIZES = {"vocab_size": 49_152, "num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 16_384}
-SMALL = {**SIZES, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
+SMALL = {**SIZES, "hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4}
 LARGER = {**SIZES, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12}  # for a GPU
 
 
 @dataclass(frozen=True)
 class Run:
     tokens_per_s: float  # useful ones, of all steps but the first
+    tokens_per_cpu_s: float  # the same by processor time, which other programs on the machine change less
     wall_s: float
     peak_rss_bytes: int
 
@@ -98,7 +100,16 @@ def apart(function: Any, *arguments: Any) -> None:
         raise RuntimeError(f"{function.__name__} ended with {process.exitcode}")
 
 
-def trained(program: str, folder: Path, data: Path, config: dict[str, Any]) -> Run:
+@dataclass(frozen=True)
+class Step:
+    """What was read when the line of a step came."""
+
+    end_s: float
+    cpu_s: float  # of the processes, so far
+    tokens_per_s: float
+
+
+def trained(program: str, folder: Path, data: Path, threads: int, config: dict[str, Any]) -> Run:
     """One training from start to end. Raises RuntimeError with its last words when it fails."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         out = Path(name)
@@ -107,17 +118,19 @@ def trained(program: str, folder: Path, data: Path, config: dict[str, Any]) -> R
             orjson.dumps({"name": "bench", "model": str(folder / "model"), "template": TEMPLATE, **config})
         )
         command = [sys.executable, "-m", program, "--config", path, "--data", data, "--out", out / "out"]
-        steps, usage = _watched([str(part) for part in command], out / "usage.json")
+        steps, usage = _watched([str(part) for part in command], out / "usage.json", threads)
     wall_s, _, peak_bytes = usage
-    return Run(_rate(steps), wall_s, peak_bytes)
+    tokens = sum(step.tokens_per_s * (step.end_s - before.end_s) for before, step in pairwise(steps))
+    first, last = steps[0], steps[-1]
+    return Run(tokens / (last.end_s - first.end_s), tokens / (last.cpu_s - first.cpu_s), wall_s, peak_bytes)
 
 
-def _watched(command: Sequence[str], usage: Path) -> tuple[list[tuple[float, float]], list[Any]]:
-    """(seconds at which a step ended, its tokens per second) of every step, and what the meter says."""
+def _watched(command: Sequence[str], usage: Path, threads: int) -> tuple[list[Step], list[Any]]:
+    """Every step, and what the meter says at the end."""
     read, write = os.pipe()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    limits = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(threads)}
     metered = [sys.executable, "-c", METER, str(usage), *command]
-    process = start_tied(metered, output=write, environment=environment)
+    process = start_tied(metered, output=write, environment={**os.environ, **limits})
     os.close(write)
     steps, words = [], []
     try:
@@ -126,7 +139,7 @@ def _watched(command: Sequence[str], usage: Path) -> tuple[list[tuple[float, flo
                 words.append(line)
                 event = parse_event(line)
                 if event and event["event"] == "step":
-                    steps.append((time.monotonic(), float(event["tokens_per_s"])))
+                    steps.append(Step(time.monotonic(), _cpu_s(process.pid), float(event["tokens_per_s"])))
         code = process.wait()
     finally:
         end_tied(process, signal.SIGTERM, 10.0)
@@ -135,42 +148,45 @@ def _watched(command: Sequence[str], usage: Path) -> tuple[list[tuple[float, flo
     return steps, orjson.loads(usage.read_bytes())
 
 
-def _rate(steps: Sequence[tuple[float, float]]) -> float:
-    """Tokens per second over the time from the end of the first step to the end of the last."""
-    tokens = sum(rate * (end - begin) for (begin, _), (end, rate) in pairwise(steps))
-    return tokens / (steps[-1][0] - steps[0][0])
+def _cpu_s(pid: int) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in psutil.Process(pid).children(recursive=True))
 
 
-def bench_packing(folder: Path, data: Path, seq_len: int, rounds: int) -> None:
+def bench_packing(folder: Path, data: Path, seq_len: int, rounds: int, threads: int) -> None:
     apart(describe, data, seq_len)
-    config = {"seq_len": seq_len, "per_device_tokens": seq_len, "tokens_per_step": 4 * seq_len, "epochs": 1}
-    print(f"\n{'round':6} {'way':8} {'useful tokens/s':>16} {'wall s':>8} {'peak MiB':>9}", flush=True)
+    config = {"seq_len": seq_len, "per_device_tokens": seq_len, "tokens_per_step": 2 * seq_len, "epochs": 1}
+    print(
+        f"\n{'round':6} {'way':8} {'useful tokens/s':>16} {'per CPU s':>10} {'wall s':>8} {'peak MiB':>9}", flush=True
+    )
     runs: dict[str, list[Run]] = {name: [] for name in PROGRAMS}
     for number in range(1, rounds + 1):
         for name, program in PROGRAMS.items():
-            run = trained(program, folder, data, config)
+            run = trained(program, folder, data, threads, config)
             runs[name].append(run)
             print(f"{number:<6} {name:8} {_numbers(run)}", flush=True)
-    rates = {name: statistics.median(run.tokens_per_s for run in found) for name, found in runs.items()}
-    peaks = {name: max(run.peak_rss_bytes for run in found) for name, found in runs.items()}
-    print(f"\npacked: {rates['packed'] / rates['padded']:.2f} times the useful tokens/s (medians),", end=" ")
-    print(f"{peaks['packed'] / peaks['padded']:.2f} times the memory")
+    print("\npacked to padded, medians:", end="")
+    for field in ("tokens_per_s", "tokens_per_cpu_s", "peak_rss_bytes"):
+        packed, padded = (statistics.median(getattr(run, field) for run in runs[way]) for way in ("packed", "padded"))
+        print(f"  {field} {packed / padded:.2f}", end="")
+    print(flush=True)
 
 
-def bench_attention(folder: Path, data: Path, lengths: Sequence[int]) -> None:
+def bench_attention(folder: Path, data: Path, lengths: Sequence[int], threads: int) -> None:
     print(f"\n{'context':>8} {'flash tokens/s':>15} {'SDPA tokens/s':>14} {'ratio':>6}", flush=True)
     for length in lengths:
         # As many tokens a step at every length, and one sequence at a time.
         config = {"seq_len": length, "per_device_tokens": length, "tokens_per_step": 16_384, "epochs": 4}
         flash, sdpa = (
-            trained(PROGRAMS["packed"], folder, data, {**config, "attention": attention}).tokens_per_s
+            trained(PROGRAMS["packed"], folder, data, threads, {**config, "attention": attention}).tokens_per_s
             for attention in ("flash", "sdpa")
         )
         print(f"{length:8} {flash:15,.0f} {sdpa:14,.0f} {flash / sdpa:6.2f}", flush=True)
 
 
 def _numbers(run: Run) -> str:
-    return f"{run.tokens_per_s:16,.0f} {run.wall_s:8.1f} {run.peak_rss_bytes / 2**20:9,.0f}"
+    return (
+        f"{run.tokens_per_s:16,.1f} {run.tokens_per_cpu_s:10,.1f} {run.wall_s:8.1f} {run.peak_rss_bytes / 2**20:9,.0f}"
+    )
 
 
 def has_gpu() -> bool:
@@ -183,6 +199,7 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=0, help="how many of the sample's; 0: all")
     parser.add_argument("--seq-len", type=int, default=2048, help="Vicuna's is 2048")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="1 on a machine with other work")
     parser.add_argument("--only", choices=("packing", "attention"))
     given = parser.parse_args()
     unwind_on_sigterm()
@@ -192,9 +209,9 @@ def main() -> None:
         data = cleaned(folder, given.conversations)
         apart(save_model, folder / "model", LARGER if gpu else SMALL)
         if given.only != "attention":
-            bench_packing(folder, data, given.seq_len, given.rounds)
+            bench_packing(folder, data, given.seq_len, given.rounds, given.threads)
         if given.only != "packing" and gpu:
-            bench_attention(folder, data, (1024, 2048, 4096, 8192, 16_384))
+            bench_attention(folder, data, (1024, 2048, 4096, 8192, 16_384), given.threads)
         elif given.only != "packing":
             print("Flash attention against SDPA is not measured: torch sees no GPU here.")
 
