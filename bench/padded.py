@@ -43,7 +43,7 @@ def _padded(values: torch.Tensor, value: int, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(values, (0, length - len(values)), value=value)
 
 
-class Meter(TrainerCallback):  # type: ignore[misc]
+class Meter(TrainerCallback):
     """Prints what is no padding per second of each step. The collator counts it."""
 
     def __init__(self) -> None:

@@ -37,7 +37,12 @@ RECIPE = ROOT / "infra/recipes/vicuna.yaml"
 SAMPLE = ROOT / "pipelines/samples/sharegpt_html.json"
 TEMPLATE = "vicuna-v1.1"
 PROGRAMS = {"padded": "bench.padded", "packed": "pipelines.training"}
-SIZES = {"vocab_size": 49_152, "num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 16_384}
+SIZES: dict[str, Any] = {
+    "vocab_size": 49_152,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 16_384,
+}
 SMALL = {**SIZES, "hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4}
 LARGER = {**SIZES, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12}  # for a GPU
 
@@ -55,7 +60,7 @@ def cleaned(folder: Path, num: int) -> Path:
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE.read_text("utf-8").replace("format: sharegpt-jsonl", "format: openai-jsonl"))
     command = [sys.executable, "-m", "pipelines.command", "run", recipe, "--in", SAMPLE, "--out", folder / "clean"]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     lines = (folder / "clean" / "data.jsonl").read_text("utf-8").splitlines()
     chosen = random.Random(0).sample(lines, min(num or len(lines), len(lines)))
     data = folder / "data.jsonl"
@@ -63,14 +68,15 @@ def cleaned(folder: Path, num: int) -> Path:
     return data
 
 
-def save_model(folder: Path, sizes: dict[str, int]) -> None:
+def save_model(folder: Path, sizes: dict[str, Any]) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from pipelines.training.models import trained_tokenizer
     from services.catalogue import resolve
     from services.tokenization import load_tokenizer
 
-    LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(folder)
+    made: Any = LlamaForCausalLM
+    made(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(folder)
     trained_tokenizer(load_tokenizer(resolve("smollm2-135m"), template=TEMPLATE)).save_pretrained(folder)
 
 
