@@ -1,12 +1,13 @@
 """Our trainer with packing against the forerunner's way of padding, on the same conversations in the same run.
 
     python -m bench.train                        the shipped sample, cleaned by infra/recipes/vicuna.yaml
-    python -m bench.train --conversations 48     fewer of them: a random part
+    python -m bench.train --conversations 12     fewer of them: a random part
+    python -m bench.train --sample pipelines/samples/velmora_html.json --seq-len 512     short ones
     python -m bench.train --only attention       flash attention against SDPA from 1k to 16k tokens, on a GPU
 
 Useful tokens are those that are no padding. A rate is over all steps but the first, which also warms up; memory is the
-largest resident size of the training process. Runs alternate, each in a process of its own. The model is a small Llama
-with random weights and SmolLM2's tokenizer: what is measured does not depend on what it knows.
+largest resident size of the training process. Runs alternate, each in a process of its own. On a CPU the model is the
+packaged one of 135 million weights; on a GPU a Llama with random weights: what it knows does not matter here.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from services.processes import end_tied, start_tied
 from services.training import parse_event
 
 RECIPE = ROOT / "infra/recipes/vicuna.yaml"
+PACKAGED = "smollm2-135m"
 SAMPLE = ROOT / "pipelines/samples/sharegpt_html.json"
 TEMPLATE = "vicuna-v1.1"
 PROGRAMS = {"padded": "bench.padded", "packed": "pipelines.training"}
@@ -43,7 +45,6 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 8,
     "max_position_embeddings": 16_384,
 }
-SMALL = {**SIZES, "hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4}
 LARGER = {**SIZES, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12}  # for a GPU
 
 
@@ -55,11 +56,9 @@ class Run:
     peak_rss_bytes: int
 
 
-def cleaned(folder: Path, num: int) -> Path:
+def cleaned(sample: Path, folder: Path, num: int) -> Path:
     """The sample as the recipe leaves it: all conversations, or `num` of them in random order."""
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.read_text("utf-8").replace("format: sharegpt-jsonl", "format: openai-jsonl"))
-    command = [sys.executable, "-m", "pipelines.command", "run", recipe, "--in", SAMPLE, "--out", folder / "clean"]
+    command = [sys.executable, "-m", "pipelines.command", "run", RECIPE, "--in", sample, "--out", folder / "clean"]
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     lines = (folder / "clean" / "data.jsonl").read_text("utf-8").splitlines()
     chosen = random.Random(0).sample(lines, min(num or len(lines), len(lines)))
@@ -77,20 +76,18 @@ def save_model(folder: Path, sizes: dict[str, Any]) -> None:
 
     made: Any = LlamaForCausalLM
     made(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(folder)
-    trained_tokenizer(load_tokenizer(resolve("smollm2-135m"), template=TEMPLATE)).save_pretrained(folder)
+    trained_tokenizer(load_tokenizer(resolve(PACKAGED), template=TEMPLATE)).save_pretrained(folder)
 
 
 def describe(data: Path, seq_len: int) -> None:
     """How long the conversations are, which bounds what packing can win."""
+    from pipelines.training.data import read_conversations
     from services.catalogue import resolve
-    from services.protocol import Message
     from services.tokenization import load_tokenizer
 
-    tokenizer = load_tokenizer(resolve("smollm2-135m"), template=TEMPLATE)
-    lengths = []
-    for line in data.read_text("utf-8").splitlines():
-        messages = [Message(turn["role"], turn["content"]) for turn in orjson.loads(line)["messages"]]
-        lengths.append(min(len(tokenizer.supervised(messages).ids), seq_len))
+    tokenizer = load_tokenizer(resolve(PACKAGED), template=TEMPLATE)
+    found = (tokenizer.supervised(messages).ids for _, _, messages in read_conversations([data]))
+    lengths = [min(len(ids), seq_len) for ids in found]
     tenths = statistics.quantiles(lengths, n=10)
     print(f"{len(lengths)} conversations, {sum(lengths):,} tokens; padded to {seq_len}: {len(lengths) * seq_len:,}")
     print(f"lengths: tenth {tenths[0]:.0f}, median {tenths[4]:.0f}, nine tenths {tenths[8]:.0f}, most {max(lengths)}")
@@ -115,14 +112,12 @@ class Step:
     tokens_per_s: float
 
 
-def trained(program: str, folder: Path, data: Path, threads: int, config: dict[str, Any]) -> Run:
+def trained(program: str, model: str, folder: Path, data: Path, threads: int, config: dict[str, Any]) -> Run:
     """One training from start to end. Raises RuntimeError with its last words when it fails."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         out = Path(name)
         path = out / "config.json"
-        path.write_bytes(
-            orjson.dumps({"name": "bench", "model": str(folder / "model"), "template": TEMPLATE, **config})
-        )
+        path.write_bytes(orjson.dumps({"name": "bench", "model": model, "template": TEMPLATE, **config}))
         command = [sys.executable, "-m", program, "--config", path, "--data", data, "--out", out / "out"]
         steps, usage = _watched([str(part) for part in command], out / "usage.json", threads)
     wall_s, _, peak_bytes = usage
@@ -158,16 +153,17 @@ def _cpu_s(pid: int) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in psutil.Process(pid).children(recursive=True))
 
 
-def bench_packing(folder: Path, data: Path, seq_len: int, rounds: int, threads: int) -> None:
+def bench_packing(model: str, folder: Path, data: Path, seq_len: int, rounds: int, threads: int) -> None:
     apart(describe, data, seq_len)
-    config = {"seq_len": seq_len, "per_device_tokens": seq_len, "tokens_per_step": 2 * seq_len, "epochs": 1}
+    config = {"seq_len": seq_len, "per_device_tokens": seq_len, "tokens_per_step": seq_len, "epochs": 2}
+    config["gradient_checkpointing"] = model != PACKAGED  # the packaged one fits without
     print(
         f"\n{'round':6} {'way':8} {'useful tokens/s':>16} {'per CPU s':>10} {'wall s':>8} {'peak MiB':>9}", flush=True
     )
     runs: dict[str, list[Run]] = {name: [] for name in PROGRAMS}
     for number in range(1, rounds + 1):
         for name, program in PROGRAMS.items():
-            run = trained(program, folder, data, threads, config)
+            run = trained(program, model, folder, data, threads, config)
             runs[name].append(run)
             print(f"{number:<6} {name:8} {_numbers(run)}", flush=True)
     print("\npacked to padded, medians:", end="")
@@ -177,13 +173,13 @@ def bench_packing(folder: Path, data: Path, seq_len: int, rounds: int, threads: 
     print(flush=True)
 
 
-def bench_attention(folder: Path, data: Path, lengths: Sequence[int], threads: int) -> None:
+def bench_attention(model: str, folder: Path, data: Path, lengths: Sequence[int], threads: int) -> None:
     print(f"\n{'context':>8} {'flash tokens/s':>15} {'SDPA tokens/s':>14} {'ratio':>6}", flush=True)
     for length in lengths:
         # As many tokens a step at every length, and one sequence at a time.
         config = {"seq_len": length, "per_device_tokens": length, "tokens_per_step": 16_384, "epochs": 4}
         flash, sdpa = (
-            trained(PROGRAMS["packed"], folder, data, threads, {**config, "attention": attention}).tokens_per_s
+            trained(PROGRAMS["packed"], model, folder, data, threads, {**config, "attention": attention}).tokens_per_s
             for attention in ("flash", "sdpa")
         )
         print(f"{length:8} {flash:15,.0f} {sdpa:14,.0f} {flash / sdpa:6.2f}", flush=True)
@@ -202,6 +198,7 @@ def has_gpu() -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.train", description="Training: packed against padded.")
+    parser.add_argument("--sample", type=Path, default=SAMPLE, help="conversations that the recipe reads")
     parser.add_argument("--conversations", type=int, default=0, help="how many of the sample's; 0: all")
     parser.add_argument("--seq-len", type=int, default=2048, help="Vicuna's is 2048")
     parser.add_argument("--rounds", type=int, default=2)
@@ -212,12 +209,14 @@ def main() -> None:
     gpu = has_gpu()
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
         folder = Path(name)
-        data = cleaned(folder, given.conversations)
-        apart(save_model, folder / "model", LARGER if gpu else SMALL)
+        data = cleaned(given.sample.resolve(), folder, given.conversations)
+        model = str(folder / "model") if gpu else PACKAGED
+        if gpu:
+            apart(save_model, folder / "model", LARGER)
         if given.only != "attention":
-            bench_packing(folder, data, given.seq_len, given.rounds, given.threads)
+            bench_packing(model, folder, data, given.seq_len, given.rounds, given.threads)
         if given.only != "packing" and gpu:
-            bench_attention(folder, data, (1024, 2048, 4096, 8192, 16_384), given.threads)
+            bench_attention(model, folder, data, (1024, 2048, 4096, 8192, 16_384), given.threads)
         elif given.only != "packing":
             print("Flash attention against SDPA is not measured: torch sees no GPU here.")
 

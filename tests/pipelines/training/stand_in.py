@@ -2,8 +2,9 @@
 
     python tests/pipelines/training/stand_in.py --config FILE --data FILE --out DIR
 
-Files in `DIR/control` steer it: it does one step more than stands in `upto` (all, if there is none), saves every second
-step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, `crash once`, or `print TEXT`.
+Files in `DIR/control` steer it: it does one step more than stands in `upto` (all, if there is none), saves every
+second step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, `crash once`, or
+`print TEXT`.
 """
 
 import argparse
