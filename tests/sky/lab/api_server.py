@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ class ApiServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = {
             "HOME": str(home),
+            "SKYPILOT_USER_ID": f"{self.port:08x}",  # else that of the user in the real HOME
             "SKYPILOT_API_SERVER_LOCAL_PORT": str(self.port),
             "SKYPILOT_API_SERVER_ENDPOINT": self.url,
             "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
@@ -40,6 +42,7 @@ class ApiServer:
         sky = self.home / ".sky"
         catalogue = sky / "catalogs/v8/common"  # else fetched from GitHub
         catalogue.mkdir(parents=True)
+        (self.home / "tmp").mkdir()
         (catalogue / "accelerators.csv").write_text(f'AcceleratorName,Clouds\nA100-80GB,"{LISTS}"\nA100,"{LISTS}"\n')
         (sky / "config.yaml").write_text("jobs: {controller: {consolidation_mode: true}}\n")
         probe = f"{self.url}/api/health"
@@ -49,7 +52,7 @@ class ApiServer:
 
     def _start(self, attempts: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "sky.server.server", "--host=127.0.0.1", f"--port={self.port}"]
-        environment = {**os.environ, **self.client, "PYTHONPATH": str(PLUGIN)}
+        environment = {**os.environ, **self.client, "PYTHONPATH": str(PLUGIN), "TMPDIR": str(self.home / "tmp")}
         environment.pop("SKYPILOT_API_SERVER_ENDPOINT")  # that is for clients
         with self.log.open("ab") as log:
             process = start_tied(command, output=log, environment=environment)
@@ -80,6 +83,7 @@ class ApiServer:
             for line in (self.home / ".sky/job_controller_pid").read_text().splitlines():
                 end_controller(int(line.partition(",")[0]))
         self._end_connections()
+        shutil.rmtree(f"/tmp/sky_ssh_{self.client['SKYPILOT_USER_ID']}", ignore_errors=True)
 
     def _end_connections(self) -> None:
         """Masters of ssh connections, and the daemons that the server left: all have our HOME."""

@@ -4,6 +4,7 @@ The node claims more than the machine has (64 CPUs, 256 GB, eight A100), which S
 its GPUs are aliases of /dev/null. Nothing of the system's own Slurm, munge or sshd is touched.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -240,31 +241,33 @@ class SlurmNode:
     def stop(self) -> None:
         """Jobs first, then the daemons in the order in which they need each other, then the user."""
         if "slurmctld" in self._processes:
-            self._run("scancel", "--user", self.user, check=False)
-            end = time.monotonic() + 20
-            while self.queue() and time.monotonic() < end:
-                time.sleep(0.2)
+            with contextlib.suppress(subprocess.TimeoutExpired, RuntimeError):  # a controller that is gone
+                self._run("scancel", "--user", self.user)
+                end = time.monotonic() + 20
+                while self.queue() and time.monotonic() < end:
+                    time.sleep(0.2)
         for program in reversed(list(self._processes)):
             end_tied(self._processes.pop(program), signal.SIGTERM, 10)
         end_user(self.user)
 
 
 def end_user(user: str) -> None:
-    """Whatever still runs as this user (SkyPilot's daemons outlive their job), and the user."""
+    """Whatever still runs as this user (SkyPilot's daemons outlive their job), what it left in /tmp, and the user."""
     uid = pwd.getpwnam(user).pw_uid
     for path in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if path.stat().st_uid == uid:
                 os.kill(int(path.name), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
-            pass
+    for path in Path("/tmp").iterdir():
+        if path.lstat().st_uid == uid:
+            run("rm", "-rf", path)
     run("userdel", "--force", user, check=False)
 
 
 def run(*command: object, environment: dict[str, str] | None = None, check: bool = True) -> str:
     words = [str(word) for word in command]
     words[0] = which(words[0]) or words[0]
-    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=20)
     if check and answer.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {answer.returncode}: {answer.stderr.strip()}")
     return answer.stdout
