@@ -11,6 +11,7 @@ the older job is the run, and `poll` cancels the younger.
 
 import contextlib
 import fcntl
+import os
 import re
 import tempfile
 import time
@@ -41,7 +42,7 @@ class SkyTarget:
     def submit(self, run: Run) -> dict[str, Any]:
         kind = "managed" if run.spot else "cluster"
         remote = {"target": "sky", "kind": kind, "name": run.name, "request": "", "submitted_s": time.time()}
-        with _alone(run.name):
+        with _alone():
             request = self._launched(kind, run.name)
             return {**remote, "request": self._launch(run) if request is None else request}
 
@@ -177,17 +178,16 @@ def new_lines(lines: list[str], cursor: str) -> tuple[list[str], str]:
 
 
 def _checksum(lines: list[str]) -> str:
-    return f"{zlib.crc32('\0'.join(lines).encode()):08x}"
+    return format(zlib.crc32("\n".join(lines).encode()), "08x")
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One process of this machine at a time looks and launches."""
-    path = Path(tempfile.gettempdir()) / f"chatserver-{name}.lock"
+def _alone() -> Iterator[None]:
+    """One process of this user and machine at a time looks and launches."""
+    path = Path(tempfile.gettempdir()) / f"chatserver-launches-{os.getuid()}.lock"
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        path.unlink(missing_ok=True)
 
 
 def _split(error: ChatServerError) -> tuple[str, str]:
