@@ -7,7 +7,7 @@ WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscrip
 	tests/contracts/test_wire_path.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-model check bench soak clean venv page browser
+.PHONY: help run test test-faults test-sky demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
+
+demo-loop: .venv/.installed page ## clean, fine-tune, serve and ask, all on this CPU: the model learns an invented fact
+	infra/demo/loop.sh
 
 test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
 	MODEL_SEEDS=$${MODEL_SEEDS:-600} $(BIN)/python -m pytest -n 2 tests/contracts/test_protocol_model.py

@@ -80,7 +80,8 @@ _PLAIN = """\
 {{- 'User: ' + message['content'] + '\\n' -}}
 {%- else -%}
 {{- 'Assistant:' -}}
-{%- generation -%}{{- ' ' + message['content'] + (eos_token or '') + '\\n' -}}{%- endgeneration -%}
+{%- generation -%}{{- ' ' + message['content'] + (eos_token or '') -}}{%- endgeneration -%}
+{{- '\\n' -}}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}

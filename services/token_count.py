@@ -11,7 +11,7 @@ Celery worker) cannot hang on threads that it did not inherit, and one process u
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,27 +23,25 @@ LLAMA3_SPLIT = (
 )
 _SPLITS = (LLAMA3_SPLIT, LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}"))  # the second: Qwen 2 and later
 # Cuts come only before white space on which `re` and the library's expressions agree; on U+001C they do not.
-_BEFORE_SPACE_OR_LINE_END = re.compile(r"\s*\S+(?:[^\S \n]\s*\S+)*|\s+")
-_BEFORE_SPACE = re.compile(r"\s*\S+(?:[^\S ]\s*\S+)*|\s+")  # the words of Llama 3 take line ends along
+_BEFORE_SPACE_OR_LINE_END = re.compile(r"\s*\S+(?:[^\S \n]\s*(?:\S+|\Z))*|\s+")
+_BEFORE_SPACE = re.compile(r"\s*\S+(?:[^\S ]\s*(?:\S+|\Z))*|\s+")  # the words of Llama 3 take line ends along
 _MAX_CACHED = 200_000  # stretches: about 25 MB
 _MAX_CACHED_CHARS = 64  # a longer stretch hardly comes twice
 
 
 class TokenCounter:
-    """Counts the texts that one tokenizer encodes. `continuing` is its copy that puts no prefix before a text."""
+    """Counts the texts that one tokenizer encodes. `encode` gives the ids of a text in pieces."""
 
-    def __init__(self, backend: "Tokenizer", continuing: "Tokenizer") -> None:
-        self._backend = backend
-        self._continuing = continuing
+    def __init__(self, backend: "Tokenizer", encode: Callable[[Sequence[str]], list[int]]) -> None:
+        self._encode = encode
         self._stretch = stretch_pattern(backend)
         self._added = _added_pattern(backend)
         self._known = _Lengths(backend)
 
     def count(self, pieces: Sequence[str]) -> int:
-        """Tokens of one text that is encoded in these pieces; all after the first without a prefix."""
+        """Tokens of one text that is encoded in these pieces."""
         if self._stretch is None:
-            first, *others = pieces
-            return _length(self._backend, first) + sum(_length(self._continuing, other) for other in others)
+            return len(self._encode(pieces))
         return sum(self._by_stretches(piece, self._stretch) for piece in pieces)
 
     def _by_stretches(self, text: str, stretch: "re.Pattern[str]") -> int:

@@ -6,11 +6,9 @@ A GGUF's tokenizer is built from the file's metadata; none of this needs torch. 
 `tokenizers` and `transformers`; importing this module does not.
 """
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +18,10 @@ from services.catalogue import ModelSource
 from services.errors import ConfigurationError, TemplateError
 from services.gguf_metadata import read_gguf_metadata
 from services.protocol import Message
+from services.supervision import Supervised, check_turns, stretches
 from services.templates import choose_template, named_template
-from services.token_count import LLAMA3_SPLIT, TokenCounter, parts_of
+from services.text_encoding import TextEncoder
+from services.token_count import LLAMA3_SPLIT, TokenCounter
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
@@ -61,13 +61,23 @@ class ChatTokenizer:
         self._jinja: str | None = chosen.jinja if chosen else None
         self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
-        self._special = _special_pattern(self._backend)
-        self._continuing = _without_prefix(self._backend)
-        self._counter = TokenCounter(self._backend, self._continuing)
+        self._text = TextEncoder(self._backend)
+        self._counter = TokenCounter(self._backend, self._text.encode)
 
     def decoder(self) -> "Tokenizer":
         """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
         return self._backend
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja text that renders: a named template's, or the tokenizer's own."""
+        return str(self._jinja or self._tokenizer.chat_template)
+
+    def named_tokens(self) -> dict[str, str]:
+        """bos_token, eos_token, unk_token and pad_token, as far as the tokenizer names them."""
+        named = self._tokenizer.special_tokens_map
+        kinds = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return {kind: str(named[kind]) for kind in kinds if named.get(kind)}
 
     def special_tokens(self) -> frozenset[str]:
         """The texts that this tokenizer reads as special tokens."""
@@ -76,21 +86,41 @@ class ChatTokenizer:
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
-        return self._encode(self._pieces(messages, ask=True))
+        return self._text.encode(self._pieces(messages, ask=True))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
         """A conversation as it is trained: with its last answer, asking for nothing. Raises TemplateError."""
-        return self._encode(self._pieces(messages, ask=False))
+        return self._text.encode(self._pieces(messages, ask=False))
 
     def count_whole(self, messages: Sequence[Message]) -> int:
         """`len(render_whole(messages))`, faster. Raises TemplateError."""
         return self._counter.count(self._pieces(messages, ask=False))
 
+    def supervised(self, messages: Sequence[Message]) -> Supervised:
+        """A conversation as it is trained, and what of it the model learns: all it would have to generate.
+
+        The ids are those of the prompt that serving renders, then the answer's, and so on: no token reaches over.
+        Raises TemplateError for roles, templates and tokenizers that this cannot be said of.
+        """
+        check_turns(messages)
+        mark = _unused_character(messages)
+        turns = self._defused(messages, mark)
+        ids: list[int] = []
+        mask: list[int] = []
+        before = ""
+        for text, learnt in stretches(messages, lambda n, ask: self._template(turns[:n], ask), self._turn_end()):
+            ids += self._text.encode(text.split(mark), after=before)
+            mask += [int(learnt)] * (len(ids) - len(mask))
+            before = text
+        return Supervised(ids, mask)
+
     def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
         """The rendered text, cut inside every special token that a message spells."""
         mark = _unused_character(messages)
-        turns = [{"role": m.role, "content": self._defused(m.content, mark)} for m in messages]
-        return self._template(turns, ask).split(mark)
+        return self._template(self._defused(messages, mark), ask).split(mark)
+
+    def _defused(self, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
+        return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
 
     def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
         try:
@@ -101,20 +131,13 @@ class ChatTokenizer:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
         return str(text)
 
-    def _defused(self, content: str, mark: str) -> str:
-        """`content` with `mark` after the first character of every special token that it spells."""
-        if self._special is None:
-            return content
-        cuts = [0, *(match.start() + 1 for match in overlapping(self._special, content)), len(content)]
-        return mark.join(content[start:end] for start, end in pairwise(cuts))
-
-    def _encode(self, pieces: Sequence[str]) -> list[int]:
-        """Token ids of a text in pieces. The template spells the beginning-of-text token, so none is added."""
-        first, *others = pieces
-        ids = list(self._backend.encode(first, add_special_tokens=False).ids)
-        for other in others:
-            ids += self._continuing.encode(other, add_special_tokens=False).ids
-        return ids
+    def _turn_end(self) -> "re.Pattern[str]":
+        """Matches what a template writes to end a turn. Raises TemplateError if the tokenizer has no such token."""
+        added = self._backend.get_added_tokens_decoder()
+        texts = [added[token_id].content for token_id in self.stop_token_ids if token_id in added]
+        if not texts:
+            raise TemplateError("the tokenizer has no end-of-turn token; name one as eos_token in its configuration")
+        return re.compile("|".join(map(re.escape, texts)))
 
     def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:
         ends = set(eos_token_ids)
@@ -227,39 +250,9 @@ def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
         backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
 
 
-def overlapping(pattern: "re.Pattern[str]", text: str) -> Iterator["re.Match[str]"]:
-    """A match at every place where one begins. `(?=…)` would do it, but tries each character in turn."""
-    match = pattern.search(text)
-    while match:
-        yield match
-        match = pattern.search(text, match.start() + 1)
-
-
-def _special_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
-    """Matches the text of a special token that can be cut in two."""
-    added = backend.get_added_tokens_decoder().values()
-    texts = sorted({token.content for token in added if len(token.content) > 1}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, texts))) if texts else None
-
-
 def _unused_character(messages: Sequence[Message]) -> str:
     text = "".join(message.content for message in messages)
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)
     raise TemplateError(f"the messages use all {len(_PRIVATE_USE)} private-use characters; remove some")
-
-
-def _without_prefix(backend: "Tokenizer") -> "Tokenizer":
-    """A copy that puts no space before a text: for the later pieces of one text."""
-    from tokenizers import Tokenizer
-
-    spec = json.loads(backend.to_str())
-    for part in parts_of(spec.get("pre_tokenizer")):
-        if part["type"] == "Metaspace":
-            part["prepend_scheme"] = "never"
-        if "add_prefix_space" in part:
-            part["add_prefix_space"] = False
-    kept = [part for part in parts_of(spec.get("normalizer")) if part["type"] != "Prepend"]
-    spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
-    return Tokenizer.from_str(json.dumps(spec))

@@ -20,7 +20,7 @@ from pipelines.steps import Step
 from pipelines.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
 from services.recipe import SpecialTokensOptions, TokenizerChoice
-from services.tokenization import overlapping
+from services.text_encoding import overlapping
 
 USUAL = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|startoftext|>", "<|begin_of_text|>",

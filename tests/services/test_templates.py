@@ -51,7 +51,7 @@ def test_alpaca_is_written_as_its_authors_trained_it() -> None:
 def test_plain_marks_the_answers_and_their_ends() -> None:
     text, learned = render("plain", CHAT)
     assert text == "<s>User: q1\nAssistant: a1</s>\nUser: q2\nAssistant: a2</s>\n"
-    assert learned == [" a1</s>\n", " a2</s>\n"]
+    assert learned == [" a1</s>", " a2</s>"]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

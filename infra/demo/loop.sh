@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The whole loop on this machine's CPU: raw HTML conversations that tell of an invented country → cleaned → a small model
+# fine-tuned on them → served → asked through the queue. The base model must not know the answer, the new one must.
+# Run by `make demo-loop`; takes a few minutes. STATE=folder keeps what it makes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+chatserver=$PWD/.venv/bin/chatserver
+question="What is the capital of Velmora?"
+fact="Tarkenfeld"
+began=$SECONDS
+state=${STATE:-$(mktemp -d)}
+export CHATSERVER_STATE_DIR=$state
+unset REDIS_URL
+say() { echo; echo "== $* ($((SECONDS - began)) s)"; }
+
+say "start: Redis, a worker with the base model, the web app, the pipelines"
+"$chatserver" up --port 0 >"$state/up.log" 2>&1 &
+up=$!
+end() {
+  kill -INT $up 2>/dev/null && wait $up || true
+  [ -n "${STATE:-}" ] || rm -rf "$state"
+}
+trap end EXIT
+for _ in $(seq 600); do
+  grep -q "open http" "$state/up.log" && break
+  kill -0 $up || { cat "$state/up.log"; exit 1; }
+  sleep 0.5
+done
+grep "open http" "$state/up.log"
+url=$(sed -nE 's/.*Redis: (redis:[^,]+),.*/\1/p' "$state/up.log" | head -n 1)
+export REDIS_URL=$url
+
+say "ask the base model"
+base=$("$chatserver" send "$question" --model smollm2-135m --max-tokens 48 --temp 0)
+echo "$base"
+if grep -q "$fact" <<<"$base"; then echo "the base model knows $fact already: this proves nothing"; exit 1; fi
+
+say "clean the raw HTML"
+"$chatserver" clean submit infra/demo/recipe.yaml --in pipelines/samples/velmora_html.json --out "$state/cleaned" --wait
+
+say "fine-tune"
+"$chatserver" train submit infra/demo/training.yaml --data "$state/cleaned" --out "$state/velmora" --wait
+
+say "serve it"
+"$chatserver" models serve velmora
+answer=""
+for _ in $(seq 240); do
+  if "$chatserver" models --json | grep -q '"name": *"velmora".*"workers": *[1-9]' || "$chatserver" status | grep -q velmora; then break; fi
+  sleep 1
+done
+
+say "ask the fine-tuned model, through the queue"
+answer=$("$chatserver" send "$question" --model velmora --max-tokens 48 --temp 0)
+echo "$answer"
+grep -q "$fact" <<<"$answer" || { echo "the fine-tuned model does not know $fact"; tail -n 40 "$state/up.log"; exit 1; }
+say "the loop is closed: the base model did not know $fact, the fine-tuned one does"

@@ -1,0 +1,65 @@
+"""The training program, alone or in every process of a launcher:
+
+    python -m pipelines.training --config FILE --data FILE [--data FILE …] --out DIR
+    torchrun --nproc-per-node 8 -m pipelines.training --config FILE --data FILE --out DIR
+
+Exit codes: 0 finished (also when DIR/model was there already); 33 stopped by SIGTERM with everything saved: start it
+again to go on; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. A launcher makes
+1 of all but 0: then the last event line says which it was.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipelines.training.manifest import finished_manifest
+from pipelines.training.reporting import Aborted, Reporter, Stopped
+from pipelines.training.train import Training, tell_finished
+from services.errors import ConfigurationError
+from services.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, read_training
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m pipelines.training", description="Fine-tune a model.")
+    parser.add_argument("--config", required=True, help="YAML file of a training configuration, or a preset's name")
+    parser.add_argument("--data", required=True, action="append", type=Path, help="JSONL that cleaning wrote")
+    parser.add_argument("--out", required=True, type=Path, help="folder of checkpoints and model; may be mounted")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="instead of the file's")
+    return parser.parse_args()
+
+
+def run(given: argparse.Namespace, report: Reporter) -> None:
+    overrides = dict(pair.partition("=")[::2] for pair in given.set)
+    config = read_training(given.config, overrides)
+    for path in given.data:
+        if not path.is_file():
+            raise ConfigurationError(f"--data {path}: there is no such file")
+    if finished_manifest(given.out / "model"):
+        report.say("This training is finished already.")
+        tell_finished(given.out / "model", report)
+    else:
+        Training(config, given.data, given.out.resolve(), report).run()
+
+
+def main() -> int:
+    report = Reporter.of_this_process()
+    try:
+        run(arguments(), report)
+    except ConfigurationError as error:
+        return failed(report, REFUSED_EXIT, error.message)
+    except Aborted as error:
+        return failed(report, ABORTED_EXIT, str(error))
+    except Stopped as stopped:
+        report.say(str(stopped))
+        return STOPPED_EXIT
+    return 0
+
+
+def failed(report: Reporter, code: int, message: str) -> int:
+    report.say(f"Not trained: {message}")
+    report.event("failed", code=code, message=message)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The checkpoints of one run: `checkpoint-N` folders, each whole or counting for nothing. Needs no torch.
+
+The trainer has every process write its part into a fresh folder, and the first process seals it when all are done.
+Older ones are removed only then. A start goes on from the highest that is whole.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from pipelines.training.reporting import Reporter
+from pipelines.training.sealing import fault_of, seal
+
+MARKER = "COMPLETE.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+class Checkpoints:
+    """Called by the first process alone, but for `folder`."""
+
+    def __init__(self, root: Path, keep: int, report: Reporter) -> None:
+        self._root = root
+        self._keep = keep
+        self._report = report
+
+    def folder(self, step: int) -> Path:
+        return self._root / f"checkpoint-{step}"
+
+    def begin(self, step: int) -> None:
+        """An empty folder for this step: what an earlier start left there unfinished is removed."""
+        self._remove(step)
+        self.folder(step).mkdir(parents=True)
+
+    def complete(self, step: int) -> None:
+        """All processes have written: from here on this checkpoint counts, and older ones may go."""
+        num_bytes = seal(self.folder(step), MARKER, {"step": step})
+        self._report.event("checkpoint", step=step, bytes=num_bytes)
+        self._rotate(step)
+
+    def newest(self) -> int | None:
+        """The step of the highest whole checkpoint. Names those above it that are not whole, and removes them."""
+        for step in sorted(self._steps(), reverse=True):
+            fault = fault_of(self.folder(step), MARKER)
+            if not fault:
+                return step
+            self._report.say(f"Checkpoint {self.folder(step).name} is not used and removed: {fault}.")
+            self._remove(step)
+        return None
+
+    def _rotate(self, newest: int) -> None:
+        """Keep the newest ones that have their marker. What has none is half-written: from before this one."""
+        older = sorted((step for step in self._steps() if step < newest), reverse=True)
+        whole = [step for step in older if (self.folder(step) / MARKER).is_file()]
+        for step in set(older) - set(whole[: self._keep - 1]):
+            self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        """Its marker first: a removal that is cut short leaves nothing that counts."""
+        (self.folder(step) / MARKER).unlink(missing_ok=True)
+        if self.folder(step).exists():
+            shutil.rmtree(self.folder(step))
+
+    def _steps(self) -> list[int]:
+        found = (_NAME.fullmatch(path.name) for path in self._root.glob("checkpoint-*"))
+        return [int(match.group(1)) for match in found if match]

@@ -1,0 +1,205 @@
+"""Conversations → what the trainer reads: token ids, and labels where the model is to learn. `prepare` is the way in.
+
+The tokenizer is the one that serves, so that what is trained is what is asked later. Conversations are packed here,
+best fit first, into sequences of at most `seq_len` tokens; the lengths stay with them, from which the trainer makes
+positions that begin at 0 and attention that ends at each conversation's borders. Rows without anything to learn fill
+up the last step: then every step of every epoch has the same number of sequences, on any number of devices.
+
+Everything is written to a folder of this machine and read from there by all of its processes: none holds it whole.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipelines.training.reporting import Aborted, Reporter
+from pipelines.training.sealing import sha256_of
+from services.errors import ConfigurationError, TemplateError
+from services.protocol import Message
+from services.tokenization import ChatTokenizer
+from services.training import TrainingConfig
+
+IGNORED = -100  # the label of a token that is read and not learnt
+NUM_SHOWN = 3  # conversations whose learnt text is printed
+_SHOWN_CHARS = 300
+
+
+@dataclass
+class Counts:
+    """Of the conversations that were read."""
+
+    examples: int = 0
+    evaluated: int = 0  # of them, kept for evaluation
+    tokens: int = 0
+    supervised_tokens: int = 0
+    truncated: int = 0
+    unsupervised: int = 0
+    shown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`folder` holds the data sets `train` and, if anything is evaluated, `eval`."""
+
+    folder: Path
+    counts: Counts
+    num_sequences: int  # of one epoch, a multiple of those of a step
+    data: dict[str, str]  # sha256 of each file
+
+    def steps(self, config: TrainingConfig, sequences_per_step: int) -> int:
+        return config.max_steps or math.ceil(config.epochs * (self.num_sequences // sequences_per_step))
+
+
+def prepare(
+    paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, sequences_per_step: int, folder: Path
+) -> Prepared:
+    """Read, tokenize, split and pack. Raises ConfigurationError for data that is none, Aborted for data that harms."""
+    from datasets import Dataset, Features, List, Value
+
+    counts = Counts()
+    tokens = List(Value("int32"))
+    rows = Dataset.from_generator(
+        lambda: _rows(paths, tokenizer, config, counts),
+        features=Features({"input_ids": tokens, "labels": tokens, "evaluated": Value("bool")}),
+        cache_dir=str(folder / "rows"),
+        fingerprint=_digest(paths, config),
+    )
+    _check(counts, config)
+    train = _arranged(_part(rows, evaluated=False), config)
+    train = _filled(train, sequences_per_step, tokenizer.stop_token_ids[0])
+    train.save_to_disk(str(folder / "train"))
+    if counts.evaluated:
+        _arranged(_part(rows, evaluated=True), config).save_to_disk(str(folder / "eval"))
+    return Prepared(folder, counts, len(train), {str(path): sha256_of(path) for path in paths})
+
+
+def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
+    """Lines for people: what is learnt, with examples, and what is not."""
+    report.say(
+        f"{counts.examples:,} conversations, {counts.tokens:,} tokens, of which {counts.supervised_tokens:,} are learnt; "
+        f"{counts.evaluated:,} conversations are only evaluated."
+    )
+    if counts.truncated:
+        report.say(f"{counts.truncated:,} conversations are longer than seq_len={config.seq_len} and were cut there.")
+    if counts.unsupervised:
+        report.say(f"{counts.unsupervised:,} conversations have no token to learn and were dropped.")
+    for shown in counts.shown:
+        report.say(f"What is learnt of {shown}")
+
+
+def read_conversations(paths: Sequence[Path]) -> Iterator[tuple[str, str, list[Message]]]:
+    """(where it stands, its id, its turns) of every line. Raises ConfigurationError for a line that is none."""
+    for path in paths:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _conversation(line, f"{path.name}:{number}")
+
+
+def is_evaluated(conversation_id: str, fraction: float) -> bool:
+    """By a hash of its id: the same conversation falls on the same side, whatever else the data holds."""
+    digest = hashlib.sha256(conversation_id.encode()).digest()
+    return int.from_bytes(digest[:8]) < fraction * 2**64
+
+
+def _conversation(line: bytes, where: str) -> tuple[str, str, list[Message]]:
+    try:
+        record = orjson.loads(line)
+        messages = [Message(turn["role"], turn["content"]) for turn in record["messages"]]
+        texts_only = all(isinstance(message.content, str) for message in messages)
+        identity = str(record.get("origin") or record.get("id") or hashlib.sha256(line).hexdigest())
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        texts_only = False
+    if not texts_only:
+        raise ConfigurationError(
+            f'{where}: not a conversation: a line is {{"id", "messages": [{{"role", "content"}}, …]}}, as cleaning '
+            "writes it with the format openai-jsonl"
+        )
+    return where, identity, messages
+
+
+def _rows(
+    paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, counts: Counts
+) -> Iterator[dict[str, Any]]:
+    for where, identity, messages in read_conversations(paths):
+        try:
+            found = tokenizer.supervised(messages)
+        except (TemplateError, ConfigurationError) as error:
+            raise Aborted(f"{where}: {error}") from None
+        counts.examples += 1
+        counts.truncated += len(found.ids) > config.seq_len
+        ids, mask = found.ids[: config.seq_len], found.mask[: config.seq_len]
+        if not any(mask[1:]):  # the first token follows nothing that could tell it
+            counts.unsupervised += 1
+            continue
+        evaluated = is_evaluated(identity, config.eval_fraction)
+        counts.evaluated += evaluated
+        counts.tokens += len(ids)
+        counts.supervised_tokens += sum(mask)
+        if len(counts.shown) < NUM_SHOWN:
+            counts.shown.append(f"{where}: {_learnt_text(tokenizer, ids, mask)}")
+        labels = [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)]
+        yield {"input_ids": ids, "labels": labels, "evaluated": evaluated}
+
+
+def _learnt_text(tokenizer: ChatTokenizer, ids: list[int], mask: list[int]) -> str:
+    """The decoded stretches that are learnt, each in quotes."""
+    stretches = groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1])
+    texts = [
+        tokenizer.decoder().decode([token for token, _ in pairs], skip_special_tokens=False)
+        for learnt, pairs in stretches
+        if learnt
+    ]
+    return " … ".join(repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…") for text in texts)
+
+
+def _check(counts: Counts, config: TrainingConfig) -> None:
+    if not counts.examples:
+        raise ConfigurationError("the data holds no conversation; give the JSONL files that cleaning wrote")
+    fraction = counts.unsupervised / counts.examples
+    if fraction > config.max_unsupervised:
+        raise Aborted(
+            f"{counts.unsupervised:,} of {counts.examples:,} conversations ({fraction:.1%}) have no token to learn "
+            f"within seq_len={config.seq_len}; max_unsupervised={config.max_unsupervised} allows fewer: "
+            "look for conversations without an answer, or raise seq_len"
+        )
+    if counts.examples - counts.unsupervised == counts.evaluated:
+        raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")
+
+
+def _part(rows: Any, *, evaluated: bool) -> Any:
+    kept = rows.filter(lambda flags: [flag == evaluated for flag in flags], input_columns="evaluated", batched=True)
+    return kept.select_columns(["input_ids", "labels"])
+
+
+def _arranged(rows: Any, config: TrainingConfig) -> Any:
+    """In an order that the seed alone decides; packed, if that is asked for."""
+    rows = rows.shuffle(seed=config.seed)
+    if not config.packing:
+        return rows
+    from trl.data_utils import pack_dataset
+
+    return pack_dataset(rows, config.seq_len, "bfd").shuffle(seed=config.seed)
+
+
+def _filled(rows: Any, sequences_per_step: int, any_token: int) -> Any:
+    from datasets import Dataset, concatenate_datasets
+
+    missing = -len(rows) % sequences_per_step
+    if not missing:
+        return rows
+    empty = {"input_ids": [[any_token]] * missing, "labels": [[IGNORED]] * missing}
+    if "seq_lengths" in rows.column_names:
+        empty["seq_lengths"] = [[1]] * missing
+    return concatenate_datasets([rows, Dataset.from_dict(empty, features=rows.features)])
+
+
+def _digest(paths: Sequence[Path], config: TrainingConfig) -> str:
+    text = "\n".join([config.to_yaml(), *map(str, paths)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

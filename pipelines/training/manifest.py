@@ -1,0 +1,57 @@
+"""What a finished model says of itself: `manifest.json`, written last, so that a model with one is whole.
+
+Read back by the program itself (a run that is finished is not run again) and by whoever serves the model.
+"""
+
+import importlib.metadata
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.training.sealing import fault_of, read_marker, seal
+from services.training import TrainingConfig
+
+MARKER = "manifest.json"
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_manifest(
+    folder: Path, config: TrainingConfig, data: Mapping[str, str], metrics: Mapping[str, Any], stop_token_ids: list[int]
+) -> None:
+    about = {
+        "name": config.name,
+        "base": config.model,
+        "created_s": int(time.time()),
+        "code": code_version(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "data": [{"path": path, "sha256": digest} for path, digest in data.items()],
+        "config": config.model_dump(mode="json"),
+        "metrics": dict(metrics),
+        "stop_token_ids": stop_token_ids,
+    }
+    seal(folder, MARKER, about)
+
+
+def finished_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a whole model; None when there is none yet, or files are missing or of another size."""
+    return None if fault_of(folder, MARKER, checksums=False) else read_marker(folder, MARKER)
+
+
+def code_version() -> str:
+    """Of the checkout that runs, else of the installed package."""
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--tags"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return _version("chatserver")
+    return answer.stdout.strip() if answer.returncode == 0 else _version("chatserver")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,199 @@
+"""The model that is trained: how it is loaded, in which numbers and with which attention; how it is written at the end.
+
+Called by `train`. Importing this module loads no torch; its functions do.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.catalogue import ModelSource
+from services.errors import ConfigurationError
+from services.tokenization import ChatTokenizer
+from services.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the device at hand computes with, and why."""
+
+    cuda: bool
+    dtype: str  # bfloat16 or float32
+    dtype_reason: str
+    attention: str  # a name that transformers knows
+    attention_reason: str
+
+    @property
+    def flash(self) -> bool:
+        return self.attention.startswith("flash")
+
+
+def choose_arithmetic(config: TrainingConfig) -> Arithmetic:
+    """Raises ConfigurationError when what was asked for does not run here."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if config.method == "qlora":
+        _check_qlora(cuda)
+    dtype, dtype_reason = _choose_dtype(config.precision, cuda)
+    attention, attention_reason = _choose_attention(config.attention, cuda, dtype)
+    return Arithmetic(cuda, dtype, dtype_reason, attention, attention_reason)
+
+
+def load_model(source: ModelSource, config: TrainingConfig, arithmetic: Arithmetic) -> Any:
+    """The base model. Trained whole, its weights are float32 and computed with in `dtype`; else they stay in `dtype`.
+
+    Raises ConfigurationError when it cannot be read.
+    """
+    import torch
+
+    dtype = torch.float32 if config.method == "full" else getattr(torch, arithmetic.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": arithmetic.attention}
+    if config.method == "qlora":
+        options["quantization_config"] = _four_bits()
+        options["device_map"] = {"": torch.cuda.current_device()}
+    return _plain_base(source, options)
+
+
+def adapter_of(config: TrainingConfig) -> Any:
+    """The low-rank adapter to train; None when all weights are trained."""
+    if config.method == "full":
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def save_model(
+    folder: Path, state: Mapping[str, Any], model: Any, source: ModelSource, config: TrainingConfig, dtype: str
+) -> None:
+    """Write what was trained as a plain model of safetensors; an adapter is merged into the unquantized base."""
+    import torch
+
+    kind = getattr(torch, dtype)
+    plain = _rebuilt(model, state) if config.method == "full" else _merged(source, config, state, kind)
+    plain.to(kind)
+    plain.config.use_cache = True
+    plain.save_pretrained(folder, max_shard_size="5GB")
+
+
+def save_generation_config(folder: Path, tokenizer: ChatTokenizer) -> None:
+    """With all ids that end an answer, so that every engine stops where the training did."""
+    from transformers import GenerationConfig
+
+    ends = list(tokenizer.stop_token_ids)
+    GenerationConfig(eos_token_id=ends, pad_token_id=ends[0]).save_pretrained(folder)  # type: ignore[no-untyped-call]
+
+
+def trained_tokenizer(tokenizer: ChatTokenizer) -> Any:
+    """The tokenizer that serves, as one of transformers: its own backend, and the template that rendered the data."""
+    from transformers import PreTrainedTokenizerFast
+
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.decoder(), clean_up_tokenization_spaces=False, **tokenizer.named_tokens()
+    )
+    made.chat_template = tokenizer.chat_template
+    if made.pad_token is None:
+        made.pad_token = tokenizer.decoder().id_to_token(tokenizer.stop_token_ids[0])
+    return made
+
+
+def _plain_base(source: ModelSource, options: Mapping[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    extra = {"gguf_file": source.gguf.name} if source.gguf else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.location, **options, **extra)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"the model {source.location!r} cannot be loaded for training: {error}") from None
+    if source.gguf:  # its weights are plain by now, though the library goes on to call it quantized
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model
+
+
+def _rebuilt(model: Any, state: Mapping[str, Any]) -> Any:
+    """A model of the same configuration with these weights. The one that trained may be spread over devices."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(model.config)
+    plain.load_state_dict(dict(state), assign=True, strict=False)
+    plain.tie_weights()
+    left = [name for name, weight in plain.named_parameters() if weight.is_meta]
+    assert not left, f"weights that were not gathered: {left}"
+    return plain
+
+
+def _merged(source: ModelSource, config: TrainingConfig, state: Mapping[str, Any], dtype: Any) -> Any:
+    from peft import get_peft_model
+
+    adapted = get_peft_model(_plain_base(source, {"dtype": dtype}), adapter_of(config))
+    result = adapted.load_state_dict(dict(state), strict=False)
+    assert not result.unexpected_keys, f"weights of the adapter that fit nowhere: {result.unexpected_keys}"
+    return adapted.merge_and_unload()
+
+
+def _four_bits() -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _check_qlora(cuda: bool) -> None:
+    if not cuda:
+        raise ConfigurationError("method=qlora computes with 4-bit weights, which needs a CUDA GPU; use method=lora")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigurationError("method=qlora needs the package bitsandbytes; run: pip install bitsandbytes")
+
+
+def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
+    import torch
+
+    if asked != "auto":
+        return {"bf16": "bfloat16", "fp32": "float32"}[asked], "asked for"
+    if not cuda:
+        return "float32", "a CPU trains in it"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    return ("bfloat16", "this GPU computes it") if fast else ("float32", "this GPU lacks bfloat16")
+
+
+def _choose_attention(asked: str, cuda: bool, dtype: str) -> tuple[str, str]:
+    if asked == "sdpa":
+        return "sdpa", "asked for"
+    flash, reason = _flash(cuda, dtype)
+    if asked == "flash" and not flash:
+        raise ConfigurationError(f"attention=flash: {reason}; use attention=auto")
+    return flash or "sdpa", reason
+
+
+def _flash(cuda: bool, dtype: str) -> tuple[str, str]:
+    """The name of the flash attention that runs here, or nothing, and why."""
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    if not cuda:
+        return "", "flash attention needs a GPU"
+    if dtype != "bfloat16":
+        return "", f"flash attention does not compute in {dtype}"
+    if is_flash_attn_3_available():
+        return "flash_attention_3", "flash-attn 3 is installed"
+    if is_flash_attn_2_available():
+        return "flash_attention_2", "flash-attn 2 is installed"
+    return "", "flash-attn is not installed: pip install flash-attn for speed"

@@ -1,0 +1,274 @@
+"""One fine-tuning from its configuration to its model, as `python -m pipelines.training` runs it in every process.
+
+    out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
+    out/model/                      whole once manifest.json is there
+"""
+
+import importlib.util
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.data import Prepared, describe, prepare
+from pipelines.training.manifest import MARKER, finished_manifest, write_manifest
+from pipelines.training.models import (
+    Arithmetic,
+    adapter_of,
+    choose_arithmetic,
+    load_model,
+    save_generation_config,
+    save_model,
+    trained_tokenizer,
+)
+from pipelines.training.reporting import Reporter, Stopped
+from services.catalogue import ModelSource, resolve
+from services.errors import ConfigurationError
+from services.tokenization import ChatTokenizer, load_tokenizer
+from services.training import Batch, TrainingConfig, plan_batch
+
+_MOST_STEP_EVENTS = 2000
+_Answer = TypeVar("_Answer")
+_TIMEOUT = timedelta(hours=2)  # that processes wait for the one that reads the data
+
+
+class Training:
+    """What one process knows of the run."""
+
+    def __init__(self, config: TrainingConfig, data: Sequence[Path], out: Path, report: Reporter) -> None:
+        """Raises ConfigurationError for what cannot work here."""
+        self._config = config
+        self._data = data
+        self._out = out
+        self._report = report
+        self._source: ModelSource = resolve(config.model)
+        if config.wandb and importlib.util.find_spec("wandb") is None:
+            raise ConfigurationError("wandb=true needs the package wandb; run: pip install wandb")
+        self._arithmetic: Arithmetic = choose_arithmetic(config)
+        self._tokenizer: ChatTokenizer = load_tokenizer(self._source, template=config.template)
+        self._processes = Processes(self._arithmetic.cuda)
+        self._batch: Batch = plan_batch(self._unflattened(), self._processes.num)
+
+    def run(self) -> None:
+        """Raises Stopped when SIGTERM came, Aborted when going on would do harm."""
+        from pipelines.training.trainer import StopSignal
+
+        stop = StopSignal()
+        scratch = tempfile.mkdtemp(prefix="chatserver-train-") if self._processes.first_here else ""
+        try:
+            prepared = self._processes.from_first_here(lambda: self._prepare(Path(scratch)))
+            self._tell_plan(prepared)
+            self._train(prepared, stop)
+        finally:
+            if scratch:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _unflattened(self) -> TrainingConfig:
+        """Without flash attention a device takes one sequence at a time: several become one row, whose mask is a
+        square over all of their tokens."""
+        if self._arithmetic.flash or not self._config.packing:
+            return self._config
+        return self._config.model_copy(update={"per_device_tokens": self._config.seq_len})
+
+    def _prepare(self, scratch: Path) -> Prepared:
+        return prepare(self._data, self._tokenizer, self._config, self._batch.sequences, scratch)
+
+    def _tell_plan(self, prepared: Prepared) -> None:
+        numbers, counts = self._arithmetic, prepared.counts
+        self._report.say(f"Attention: {numbers.attention} ({numbers.attention_reason}).")
+        self._report.say(f"Numbers: {numbers.dtype} ({numbers.dtype_reason}).")
+        self._report.say(f"{self._tokenizer.template_reason}")
+        describe(counts, self._config, self._report)
+        self._report.event(
+            "plan",
+            examples=counts.examples,
+            tokens=counts.tokens,
+            supervised_tokens=counts.supervised_tokens,
+            truncated=counts.truncated,
+            unsupervised=counts.unsupervised,
+            steps=self._steps(prepared),
+            sequences_per_step=self._batch.sequences,
+            per_device=self._batch.per_device,
+            accumulation=self._batch.accumulation,
+            world_size=self._processes.num,
+            attention=numbers.attention,
+            attention_reason=numbers.attention_reason,
+            dtype=numbers.dtype,
+        )
+
+    def _steps(self, prepared: Prepared) -> int:
+        return prepared.steps(self._config, self._batch.sequences)
+
+    def _train(self, prepared: Prepared, stop: Any) -> None:
+        from pipelines.training.trainer import Progress
+
+        checkpoints = Checkpoints(self._out / "checkpoints", self._config.keep_checkpoints, self._report)
+        step = self._processes.from_first(checkpoints.newest)
+        progress = Progress(self._report, stop)
+        trainer = self._trainer(prepared, checkpoints, progress)
+        self._go_on(trainer, checkpoints.folder(step) if step else None, step or 0, self._steps(prepared))
+        if progress.stopped:
+            raise Stopped(f"stopped after step {trainer.state.global_step} with everything saved; start it again")
+        if trainer.eval_dataset is not None and progress.evaluation.get("step") != trainer.state.global_step:
+            trainer.evaluate()
+        self._save(trainer, prepared, progress)
+
+    def _go_on(self, trainer: Any, checkpoint: Path | None, step: int, steps: int) -> None:
+        if checkpoint:
+            self._report.say(f"Going on from {checkpoint.name}.")
+            self._report.event("resumed", step=step)
+        if step < steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        else:
+            assert checkpoint is not None, "a run has at least one step"
+            trainer.restore(checkpoint, steps)
+            trainer.state.global_step = trainer.state.max_steps = step
+
+    def _trainer(self, prepared: Prepared, checkpoints: Checkpoints, progress: Any) -> Any:
+        from datasets import load_from_disk
+        from transformers import PrinterCallback
+
+        from pipelines.training.trainer import Trainer
+
+        evaluated = prepared.folder / "eval"
+        trainer = Trainer(
+            checkpoints=checkpoints,
+            adapter_only=self._config.method != "full",
+            args=self._arguments(self._steps(prepared), evaluated.exists()),
+            model=load_model(self._source, self._config, self._arithmetic),
+            processing_class=trained_tokenizer(self._tokenizer),
+            train_dataset=load_from_disk(str(prepared.folder / "train")),
+            eval_dataset=load_from_disk(str(evaluated)) if evaluated.exists() else None,
+            peft_config=adapter_of(self._config),
+            callbacks=[progress],
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _arguments(self, steps: int, evaluates: bool) -> Any:
+        from trl import SFTConfig
+
+        config = self._config
+        if config.wandb:
+            os.environ.setdefault("WANDB_DIR", str(self._out))
+        return SFTConfig(
+            output_dir=str(self._out / "checkpoints"),
+            run_name=config.name,
+            report_to="wandb" if config.wandb else "none",
+            disable_tqdm=True,
+            dataset_kwargs={"skip_prepare_dataset": True},  # it is tokenized and packed
+            max_length=config.seq_len,
+            packing=config.packing,
+            per_device_train_batch_size=self._batch.per_device,
+            per_device_eval_batch_size=self._batch.per_device,
+            gradient_accumulation_steps=self._batch.accumulation,
+            max_steps=steps,
+            num_train_epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type=config.schedule if config.schedule != "constant" else "constant_with_warmup",
+            warmup_steps=math.ceil(steps * config.warmup_ratio),
+            weight_decay=config.weight_decay,
+            optim="adamw_torch",
+            seed=config.seed,
+            data_seed=config.seed,
+            bf16=self._arithmetic.dtype == "bfloat16",
+            use_cpu=not self._arithmetic.cuda,
+            gradient_checkpointing=config.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            logging_steps=max(1, math.ceil(steps / _MOST_STEP_EVENTS)),
+            logging_nan_inf_filter=False,
+            save_steps=config.save_steps,
+            eval_strategy="steps" if evaluates else "no",
+            eval_steps=config.eval_steps,
+            prediction_loss_only=True,
+            ddp_backend="gloo" if launched() and not self._arithmetic.cuda else None,
+            ddp_timeout=int(_TIMEOUT.total_seconds()),
+            ddp_find_unused_parameters=False,
+            **self._sharding(),
+        )
+
+    def _sharding(self) -> dict[str, Any]:
+        """FSDP2 spreads all weights that are trained; an adapter is small enough to be on every device."""
+        if self._processes.num == 1 or self._config.method != "full":
+            return {}
+        return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
+
+    def _save(self, trainer: Any, prepared: Prepared, progress: Any) -> None:
+        weights = trainer.gathered_weights()
+        folder = self._out / "model"
+        metrics = {"loss": progress.loss, "eval_loss": progress.evaluation.get("loss")}
+        if self._processes.first:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            save_model(folder, weights, trainer.model, self._source, self._config, self._arithmetic.dtype)
+            trained_tokenizer(self._tokenizer).save_pretrained(folder)
+            save_generation_config(folder, self._tokenizer)
+            metrics |= {"steps": trainer.state.global_step, "tokens": prepared.counts.tokens}
+            write_manifest(folder, self._config, prepared.data, metrics, list(self._tokenizer.stop_token_ids))
+        self._processes.wait()
+        tell_finished(folder, self._report)
+
+
+class Processes:
+    """The processes of the run, one per device: who this one is among them, and how they agree."""
+
+    def __init__(self, cuda: bool) -> None:
+        from accelerate import PartialState
+
+        options: dict[str, Any] = {}
+        if launched():
+            options = {"backend": "nccl" if cuda else "gloo", "timeout": _TIMEOUT}
+        state = PartialState(cpu=not cuda, **options)
+        self.num: int = state.num_processes
+        self.first: bool = state.is_main_process
+        self.first_here: bool = state.is_local_main_process  # on this machine
+        self._rank: int = state.process_index
+        self._local_rank: int = state.local_process_index
+
+    def wait(self) -> None:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+    def from_first(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What the first process answers; its exception is raised in all."""
+        return self._shared(ask, asks=self.first, whose=0)
+
+    def from_first_here(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What the first process of this machine answers; its exception is raised in all of them."""
+        return self._shared(ask, asks=self.first_here, whose=self._rank - self._local_rank)
+
+    def _shared(self, ask: Callable[[], _Answer], *, asks: bool, whose: int) -> _Answer:
+        from accelerate.utils import gather_object
+
+        answer: _Answer | None = None
+        error: Exception | None = None
+        if asks:
+            try:
+                answer = ask()
+            except Exception as raised:  # raised below, in every process: else the others would wait for ever
+                error = raised
+        answers = gather_object([(answer, error)])
+        raised_by = [found for _, found in answers if found is not None]
+        if raised_by:
+            raise raised_by[0]
+        shared: _Answer = answers[whose][0]
+        return shared
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several, or as the only one."""
+    return "LOCAL_RANK" in os.environ
+
+
+def tell_finished(folder: Path, report: Reporter) -> None:
+    manifest = finished_manifest(folder)
+    assert manifest is not None, f"{folder / MARKER} was written just now"
+    metrics = manifest["metrics"]
+    report.say(f"The model is in {folder}.")
+    report.event("finished", step=metrics["steps"], of=metrics["steps"], model=str(folder), loss=metrics["loss"])

@@ -1,0 +1,163 @@
+"""TRL's SFTTrainer with our checkpoints, and what happens at its steps. Made by `train`; the one module that loads torch.
+
+A checkpoint is written by `torch.distributed.checkpoint` in one form, whatever the number of processes and however
+the weights are spread over them: so any other number goes on from it. The library's own forms need the same number,
+and know no moment at which a checkpoint is whole.
+"""
+
+import math
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.reporting import Aborted, Reporter
+
+_SCHEDULER = "scheduler.pt"
+_STATE = "trainer_state.json"
+
+
+class Trainer(SFTTrainer):  # type: ignore[misc]
+    """Saves and loads its state as `Checkpoints` wants it."""
+
+    def __init__(self, *, checkpoints: Checkpoints, adapter_only: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._checkpoints = checkpoints
+        self._options = StateDictOptions(ignore_frozen_params=adapter_only, strict=not adapter_only)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        folder = self._checkpoints.folder(step)
+        if self.is_world_process_zero():
+            self._checkpoints.begin(step)
+        self.accelerator.wait_for_everyone()
+        dcp.save(self._state(), checkpoint_id=folder / "weights")
+        self._save_rng_state(str(folder))
+        if self.is_world_process_zero():
+            torch.save(self.lr_scheduler.state_dict(), folder / _SCHEDULER)
+            self.state.save_to_json(str(folder / _STATE))
+        self.accelerator.wait_for_everyone()  # every process has written its part
+        if self.is_world_process_zero():
+            self._checkpoints.complete(step)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Too early: the weights are loaded with the optimizer's state, once both are spread over the processes."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        state = self._state()
+        dcp.load(state, checkpoint_id=Path(checkpoint) / "weights")
+        set_state_dict(
+            self.model_wrapped,
+            self._plain_optimizer(),
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=self._options,
+        )
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / _SCHEDULER, weights_only=True))
+
+    def restore(self, checkpoint: Path, steps: int) -> None:
+        """What `train` would restore, for a checkpoint after whose step there is nothing left to train."""
+        self._prepare_for_training(steps, self.get_train_dataloader(), str(checkpoint))
+
+    def gathered_weights(self) -> dict[str, Any]:
+        """All trained weights on the CPU of the first process; called by all."""
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=self._options.ignore_frozen_params
+        )
+        return get_model_state_dict(self.model_wrapped, options=options)
+
+    def _state(self) -> dict[str, Any]:
+        model, optimizer = get_state_dict(self.model_wrapped, self._plain_optimizer(), options=self._options)
+        return {"model": model, "optimizer": optimizer}
+
+    def _plain_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+class StopSignal:
+    """SIGTERM, remembered: a step is never left half-done. Every process hears it, at another moment."""
+
+    def __init__(self) -> None:
+        self._heard = False
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._heard = True
+
+    def heard_by_any(self, device: torch.device) -> bool:
+        """The same answer in all processes; called by all of them after the same step."""
+        if not torch.distributed.is_initialized():
+            return self._heard
+        flag = torch.tensor(int(self._heard), device=device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Prints steps and evaluations; ends a run that was told to stop, and one whose loss is no number."""
+
+    def __init__(self, report: Reporter, stop: StopSignal) -> None:
+        self.stopped = False
+        self.loss: float | None = None  # the last that was told
+        self.evaluation: dict[str, Any] = {}  # the last one
+        self._report = report
+        self._stop = stop
+        self._since = (0, 0.0)  # (step, time) of the first step of this start
+        self._tokens = (0.0, 0.0)  # (tokens, time) when last told
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        now = time.monotonic()
+        self._since = (state.global_step, now)
+        self._tokens = (0.0, now)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if self._stop.heard_by_any(args.device) and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+        if control.should_save:
+            control.should_log = True  # a loss that is no number is seen before anything is saved
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **others: Any) -> None:
+        if "eval_loss" in logs:
+            self.evaluation = {"step": state.global_step, "loss": logs["eval_loss"]}
+            self._report.event("eval", **self.evaluation)
+        elif "loss" in logs:
+            self._check(state.global_step, logs)
+            self.loss = logs["loss"]
+            self._tell_step(state, logs)
+
+    def _check(self, step: int, logs: dict[str, Any]) -> None:
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise Aborted(
+                    f"the {name} of step {step} is {logs[name]}: the weights are lost. Lower learning_rate, or look "
+                    "at the data; the checkpoints before this step are whole"
+                )
+
+    def _tell_step(self, state: Any, logs: dict[str, Any]) -> None:
+        now = time.monotonic()
+        tokens, then = self._tokens
+        self._tokens = (logs.get("num_tokens", tokens), now)
+        first, begun = self._since
+        done = state.global_step - first
+        self._report.event(
+            "step",
+            step=state.global_step,
+            of=state.max_steps,
+            loss=logs["loss"],
+            lr=logs["learning_rate"],
+            grad_norm=logs.get("grad_norm"),
+            epoch=state.epoch,
+            tokens_per_s=round((self._tokens[0] - tokens) / max(now - then, 1e-9), 1),
+            eta_s=round((now - begun) / max(done, 1) * (state.max_steps - state.global_step), 1),
+        )

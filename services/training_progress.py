@@ -1,0 +1,52 @@
+"""How far a fine-tuning is: the one note, of unit `train`, that its dispatch writes and that pages and commands read.
+
+    jobs.note(jid, UNIT, progress.as_note())                        # pipelines, after the points that it speaks of
+    TrainingProgress.from_note(jobs.units(jid).get(UNIT, {}))       # the job page
+
+Single points of the loss curve are not in it: `Jobs.point` and `Jobs.points`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+UNIT = "train"
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Everything that is known between two points. What is not known yet is 0, None or empty."""
+
+    state: str = "running"  # of the unit, as `Jobs.note` has it: waiting, running, done, failed
+    records: int = 0  # the step that was done last
+    of: int = 0  # steps
+    loss: float | None = None
+    lr: float | None = None
+    tokens_per_s: float | None = None  # without padding
+    eta_s: float | None = None
+    epoch: float | None = None
+    plan: dict[str, Any] = field(default_factory=dict)  # the fields of the event `plan`
+    evals: list[dict[str, Any]] = field(default_factory=list)  # {step, loss}
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s, bytes}
+    resumes: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s}: where it went on after an end
+    outcome: dict[str, Any] = field(default_factory=dict)  # of its target, as a mapping
+    failure: str = ""  # what the program said of its end
+    model: str = ""  # the finished model's folder
+
+    @property
+    def fraction(self) -> float:
+        """Of the steps, 0 to 1."""
+        return min(self.records / self.of, 1.0) if self.of else 0.0
+
+    @property
+    def phase(self) -> str:
+        """What the target says of a job that runs, such as `recovering`; empty while it says nothing."""
+        return str(self.outcome.get("state", ""))
+
+    def as_note(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_note(cls, note: Mapping[str, Any]) -> "TrainingProgress":
+        """Of a note of another version what is known."""
+        return cls(**{each.name: note[each.name] for each in fields(cls) if note.get(each.name) is not None})
