@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# What serve-redis-web.yaml runs: Redis with TLS, password and append-only file, and the web app beside it.
+#
+# Either is started again when it ends; SIGTERM ends both, Redis last. Everything to keep is in ~/redis: data, and
+# tls/ca.crt, which workers need.
+set -euo pipefail
+umask 077
+
+python=${PYTHON:-}
+[ -n "$python" ] || python="$HOME/chatserver-env/$(hostname)/bin/python"
+home="$HOME/redis"
+
+if [ "${#REDIS_PASSWORD}" -lt 16 ] || [[ $REDIS_PASSWORD =~ [^A-Za-z0-9._~-] ]]; then
+  echo "REDIS_PASSWORD must have 16 characters or more, of letters, digits and . _ ~ -: openssl rand -hex 32 makes one" >&2
+  exit 2
+fi
+if [ ! -f webapp/static/app.js ]; then
+  echo "the page was not built: run \`make page\` where you launch from, and launch again" >&2
+  exit 2
+fi
+
+# The own authority signs one certificate. Workers know the authority; the machine's address may change.
+make_certificates() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=chatserver-redis-ca \
+    -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.crt
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=chatserver-redis -keyout redis.key -out redis.csr
+  openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out redis.crt \
+    -extfile <(printf 'subjectAltName=DNS:chatserver-redis,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n')
+  rm ca.key redis.csr  # nothing else shall ever be signed by it
+}
+
+mkdir -p "$home/data"
+if [ ! -f "$home/tls/redis.crt" ]; then
+  rm -rf "$home/tls.new"
+  mkdir -p "$home/tls.new"
+  (cd "$home/tls.new" && make_certificates) 2>"$home/openssl.log" || { cat "$home/openssl.log" >&2; exit 1; }
+  rm -rf "$home/tls" && mv "$home/tls.new" "$home/tls"
+fi
+
+# In a file, not on a command line that everybody on the machine can read.
+cat >"$home/redis.conf" <<CONF
+include $PWD/infra/redis/redis.conf
+bind $REDIS_BIND
+port 0
+tls-port $REDIS_TLS_PORT
+tls-cert-file $home/tls/redis.crt
+tls-key-file $home/tls/redis.key
+tls-ca-cert-file $home/tls/ca.crt
+tls-auth-clients no
+tls-protocols "TLSv1.2 TLSv1.3"
+unixsocket $home/redis.sock
+unixsocketperm 600
+requirepass $REDIS_PASSWORD
+dir $home/data
+CONF
+
+ask() { REDISCLI_AUTH=$REDIS_PASSWORD redis-cli -s "$home/redis.sock" "$@" 2>/dev/null; }
+
+start_redis() {
+  redis-server "$home/redis.conf" &
+  redis=$!
+  until [ "$(ask ping)" = PONG ]; do
+    kill -0 "$redis" 2>/dev/null || { echo "Redis does not start; its lines above say why" >&2; return; }
+    sleep 0.2
+  done
+  ask bgrewriteaof >/dev/null || true  # after a crash its file may end in half a transaction
+}
+
+start_web() {
+  env -u REDIS_PASSWORD REDIS_URL="unix://:$REDIS_PASSWORD@$home/redis.sock?db=0" CHATSERVER_STATE_DIR="$HOME/.chatserver" \
+    CHATSERVER_HOST=0.0.0.0 CHATSERVER_PORT="$WEB_PORT" "$python" -m webapp &
+  web=$!
+}
+
+stopping= redis= web=
+trap 'stopping=1; kill -TERM $web 2>/dev/null' TERM INT
+
+start_redis
+start_web
+while [ -z "$stopping" ]; do
+  wait -n || true
+  [ -z "$stopping" ] || break
+  kill -0 "$redis" 2>/dev/null || { echo "Redis ended; starting it again" >&2; start_redis; }
+  kill -0 "$web" 2>/dev/null || { echo "the web app ended; starting it again" >&2; start_web; }
+  sleep 1
+done
+while kill -0 "$web" 2>/dev/null; do wait "$web" || true; done
+kill -TERM "$redis" 2>/dev/null || true
+while kill -0 "$redis" 2>/dev/null; do wait "$redis" || true; done

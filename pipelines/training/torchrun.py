@@ -1,0 +1,31 @@
+"""torchrun whose exit code is the training program's own: `python -m pipelines.training.torchrun OPTIONS -m MODULE …`.
+
+Plain torchrun ends with 1 whatever its processes ended with, so nobody could tell a run that was stopped with
+everything saved (33: start it again) from one that must not be repeated. Started by infra/sky/train.sh.
+"""
+
+import sys
+
+from services.training import STOPPED_EXIT
+
+SHUTDOWN_S = 300  # a process that was told to end may still be writing a checkpoint
+
+
+def main(arguments: list[str]) -> int:
+    """Run torchrun with these arguments; returns the exit code of the process that ended the run."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    try:
+        torchrun(["--shutdown-timeout", str(SHUTDOWN_S), *arguments])
+    except SignalException:  # its processes got the signal too, saved, and are gone
+        return STOPPED_EXIT
+    except ChildFailedError as error:  # what failed first; the others may only have noticed that it was gone
+        code = int(error.get_first_failure()[1].exitcode)
+        return code if code >= 0 else 128 - code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
