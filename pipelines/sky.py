@@ -17,6 +17,7 @@ import contextlib
 import copy
 import functools
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,8 +105,14 @@ REMEDIES: dict[str, tuple[bool, str]] = {
     "CloudUserIdentityError": (False, f"who you are on the cloud cannot be told: {SET_UP}"),
     "ClusterOwnerIdentityMismatchError": (False, "switch to the account that made the cluster"),
     "InvalidCloudConfigs": (False, "`sky check` says what is missing"),
-    "ResourcesUnavailableError": (False, "`sky show-gpus` lists what there is; ask with --gpus, --infra or without --spot"),
-    "ResourcesMismatchError": (False, "a cluster of this name has other machines: `chatserver train down` the job first"),
+    "ResourcesUnavailableError": (
+        False,
+        "ask for what `sky show-gpus` lists, with --gpus, --infra or no --spot",
+    ),
+    "ResourcesMismatchError": (
+        False,
+        "its cluster has other machines: `chatserver train down` the job first",
+    ),
     "NotSupportedError": (False, "choose another place with --infra, or leave out what it cannot do (such as --spot)"),
     "ProvisionUnsupportedError": (False, "choose another place with --infra"),
     "InvalidSkyPilotConfigError": (False, "mend the field in ~/.sky/config.yaml or in the file of infra/sky"),
@@ -201,7 +208,9 @@ class SkyPilot:
     # -- launching -----------------------------------------------------------------------------------------------
 
     @_ours
-    def launch_cluster(self, config: Mapping[str, Any], name: str, secrets: Mapping[str, str], idle_min: int | None) -> str:
+    def launch_cluster(
+        self, config: Mapping[str, Any], name: str, secrets: Mapping[str, str], idle_min: int | None
+    ) -> str:
         """The request that makes the cluster and runs the task; with `idle_min` it ends itself that long after."""
         import sky
 
@@ -229,7 +238,7 @@ class SkyPilot:
         import sky
 
         found = sky.api_status(all_status=True, cluster_name=name)
-        return [_request(each) for each in found if each.name == "sky.launch"]
+        return [_request(each) for each in found if each.name == "sky.launch" and each.cluster_name == name]
 
     @_ours
     def job_launches(self, name: str) -> list[Request]:
@@ -241,10 +250,8 @@ class SkyPilot:
 
     def failure(self, request: str) -> ChatServerError:
         """Why a request failed."""
-        from sky.client import sdk
-
         try:
-            sdk.get(request)
+            _get(request)
         except Exception as error:  # noqa: BLE001 - whatever was raised in the service
             return translated_error(error)
         return Unavailable("SkyPilot does not say why the launch failed; submit it again")
@@ -347,7 +354,7 @@ class SkyPilot:
         return round(sum(costs), 4) or None
 
 
-# -- errors --------------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
 def translated_error(error: Exception) -> ChatServerError:
@@ -382,7 +389,7 @@ def _no_cluster() -> Iterator[None]:
             raise
 
 
-# -- what SkyPilot says --------------------------------------------------------------------------------------------------
+# -- what SkyPilot says -----------------------------------------------------------------------------------------------
 
 
 def _get(request: Any) -> Any:
@@ -394,7 +401,7 @@ def _get(request: Any) -> Any:
 def known_state(states: Mapping[str, RunState], status: str) -> RunState:
     if status not in states:
         raise ConfigurationError(
-            f"SkyPilot says {status}, which is none of {', '.join(states)}. Remedy: install the version of requirements.txt"
+            f"SkyPilot says {status}, which is none of {', '.join(states)}. Remedy: install the one of requirements.txt"
         )
     return states[status]
 
@@ -466,8 +473,7 @@ def chosen(table: str) -> tuple[str, float | None]:
     if not heads or not row:
         return "", None
     starts = [match.start() for match in re.finditer(r"\S+(?: \S+)*", heads)] + [len(heads)]
-    names = [heads[a:b].strip() for a, b in zip(starts, starts[1:], strict=False)]
-    cells = dict(zip(names, (row[a:b].strip() for a, b in zip(starts, starts[1:], strict=False)), strict=True))
+    cells = {heads[a:b].strip(): row[a:b].strip() for a, b in itertools.pairwise(starts)}
     price = float(cells.get("COST ($)") or 0)
     words = (cells.get(name, "") for name in ("INFRA", "INSTANCE", "GPUS"))
     return " ".join(word for word in words if word and word != "-"), price or None

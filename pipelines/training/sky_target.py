@@ -5,8 +5,8 @@
 
 Used by `pipelines/training/tasks.py`. The name of the run is the name of the job or cluster; there is nothing else by
 which one is found again. What has this name is taken over instead of launched: a launch that the API server still works
-on, a job, a launch that failed. Two processes on this machine take turns; should two machines launch at the same moment,
-the older job is the run, and `poll` cancels the younger.
+on, a job, a launch that failed. Two processes of one machine take turns; should two machines launch at once, the older
+job is the run, and `poll` cancels the younger.
 """
 
 import contextlib

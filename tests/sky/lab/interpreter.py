@@ -14,7 +14,10 @@ VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 def base_python(user: str = "nobody") -> str | None:
     """A Python of our version that any user can run; None if there is none."""
-    found = [str(Path(sys.executable).resolve()), *(f"{folder}/python{VERSION}" for folder in ("/usr/bin", "/usr/local/bin"))]
+    found = [
+        str(Path(sys.executable).resolve()),
+        *(f"{folder}/python{VERSION}" for folder in ("/usr/bin", "/usr/local/bin")),
+    ]
     return next((python for python in found if _runs(user, python, "import ssl, ctypes, venv")), None)
 
 
@@ -24,7 +27,7 @@ def make_python(folder: Path, base: str, user: str) -> str:
     packages = Path(sysconfig.get_path("purelib"))
     python = str(folder / "bin/python")
     _see(folder, packages)
-    if not _runs(user, python, "import yaml"):  # somewhere above them a folder is closed: hard links have a path of their own
+    if not _runs(user, python, "import yaml"):  # a folder above them is closed; hard links have another path
         linked = folder / "packages"
         subprocess.run(["cp", "-a", *_links(packages, folder), str(packages), str(linked)], check=True)
         _see(folder, linked)
