@@ -3,13 +3,20 @@
 They only save work and bound it. If they are lost, units are sent again and find themselves done or locked.
 """
 
-from collections.abc import Mapping
+import functools
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kombu.exceptions import OperationalError
 from redis import Redis
 
+from services.connection import translated
+from services.errors import Unavailable
 from services.protocol import Keys
 from services.scripts import Script
+
+log = logging.getLogger("chatserver.pipelines")
 
 _CLAIM, _TAKE, _RELEASE = Script("job_claim"), Script("job_take"), Script("job_release")
 
@@ -60,3 +67,17 @@ class Dispatch:
 
     def give_up(self, unit: str, why: str) -> None:
         _RELEASE(self._redis, self._keys, unit, "failed", 0, why.encode(errors="replace"))
+
+
+def calmly(task: Callable[..., None]) -> Callable[..., None]:
+    """A task during which Redis goes away is one line: the next sweep does what it did not."""
+
+    @functools.wraps(task)
+    def run(*arguments: str) -> None:
+        try:
+            with translated():
+                task(*arguments)
+        except (Unavailable, OperationalError) as error:
+            log.warning("%s%s is left to the next sweep: %s", task.__name__, arguments, error)
+
+    return run

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from services.errors import ConfigurationError
+from services.model_folder import check_complete
 from services.protocol import NAME
 
 Kind = Literal["packaged", "folder", "gguf", "hub"]
@@ -111,8 +112,9 @@ def _checked_gguf(path: Path) -> Path:
 
 
 def _in_folder(folder: Path) -> ModelSource:
-    """A checkpoint folder, or the one GGUF that a folder without config.json holds."""
+    """A checkpoint folder, or the one GGUF that a folder without config.json holds. Of ours, only complete ones."""
     name = served_name(folder.name)
+    check_complete(folder)
     if (folder / "config.json").exists():
         return ModelSource(name, "folder", folder)
     files = sorted(folder.glob("*.gguf"))

@@ -204,9 +204,8 @@ class Jobs:
         """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended."""
         points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
         lines = [_line(line) for line in told.lines]
-        unit, note = told.unit, orjson.dumps(dict(told.note))
-        cursors = (told.cursor, told.cursor_after)
-        return bool(_FOLLOW(self._redis, self._keys.job(jid), *cursors, unit, note, LOG_LINES, len(lines), *lines, *points))
+        about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))
+        return bool(_FOLLOW(self._redis, self._keys.job(jid), *about, *lines, *points))
 
     def tail(self, jid: str, after: str = "0", limit: int = 500) -> Sequence[tuple[str, float, str]]:
         """The lines after an id: (id, time in seconds, line). The last id is the `after` of the next call."""

@@ -16,14 +16,49 @@ from services.protocol import Keys
 from services.queue import RequestQueue
 from services.registry import ModelInfo, Registry
 from services.requests import Requests
+from services.trained import Trained
 
 MAX_REQUESTS = 200
 MAX_DEAD = 20  # newest first; `chatserver dead` lists more
 
 
 def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
-    """Every model ever announced, with the load of its workers now."""
-    return [_model_row(model) for model in Registry(redis, keys).models()]
+    """Every model ever announced or trained, by name, with the load of its workers now.
+
+    `state`: served, loading (a worker is about to serve it), wanted (none is yet), stopped (a trained one that nobody
+    wants), away (its workers have gone). `trained`: what is known of a trained one, else None.
+    """
+    trained = Trained(redis, keys)
+    known = {model.name: model for model in trained.list()}
+    announced = {model.name: model for model in Registry(redis, keys).models()}
+    wanted = {model.name for model in trained.wanted()}
+    rows = []
+    for name in sorted({*announced, *known}):
+        model = announced.get(name) or ModelInfo(name, 0, 0, 0, 0, 0.0, 0)
+        state = _state(model, name in known, name in wanted, bool(name in wanted and trained.loader(name)))
+        trouble = trained.trouble(name) if state in ("wanted", "loading") else ""
+        about = asdict(known[name]) if name in known else None
+        rows.append({**_model_row(model), "state": state, "trouble": trouble, "trained": about})
+    return rows
+
+
+def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """The models that people may choose: all but the trained ones that nobody wants. Without paths of this machine."""
+    return [
+        {name: value for name, value in row.items() if name not in ("trained", "trouble")}
+        for row in model_rows(redis, keys)
+        if row["state"] != "stopped"
+    ]
+
+
+def _state(model: ModelInfo, trained: bool, wanted: bool, claimed: bool) -> str:
+    if model.workers:
+        return "served"
+    if not trained:
+        return "away"
+    if not wanted:
+        return "stopped"
+    return "loading" if claimed else "wanted"
 
 
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:

@@ -19,6 +19,10 @@ all keys of one request share another, and a script touches one slot only.
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
+    ns:catalogue              hash     name → JSON: a model that was trained here, where it is and what it comes from
+    ns:wanted                 hash     name of a trained model that shall be served → since when, seconds
+    ns:claim:{model}          string   the standby worker that loads or serves a wanted model; expires
+    ns:trouble:{model}        string   why a wanted model could not be loaded, for people; expires
     ns:jobs                   zset     jid → when it was submitted first, seconds
     ns:{jid}:job              hash     kind name state spec error cancelling created_s started_s ended_s …; expires
     ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
@@ -124,6 +128,20 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.namespace}:models"
+
+    @property
+    def catalogue(self) -> str:
+        return f"{self.namespace}:catalogue"
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.namespace}:wanted"
+
+    def claim(self, model: str) -> str:
+        return f"{self.namespace}:claim:{{{model}}}"
+
+    def trouble(self, model: str) -> str:
+        return f"{self.namespace}:trouble:{{{model}}}"
 
     @property
     def jobs(self) -> str:

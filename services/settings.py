@@ -37,6 +37,9 @@ class Settings(BaseModel):
     flush_s: float = Field(0.05, ge=0, le=1, description="Tokens of one request are journalled at most this late.")
     lease_s: float = Field(3.0, ge=1.5, le=60, description="Silence that costs a worker its requests; same on all.")
     stall_s: float = Field(60.0, gt=0, description="An engine without a step for this long counts as hung.")
+    extra_workers: int = Field(
+        1, ge=0, le=64, description="Most workers that `chatserver up` adds to its own for trained models to be served."
+    )
     drain_s: float = Field(5.0, ge=0, description="On SIGTERM: time to hand the running requests back.")
 
     max_queue: int = Field(1000, ge=1, description="Requests per model, waiting and running, before `busy`.")

@@ -20,7 +20,6 @@ from services.celery_app import make_celery, wake
 from services.connection import connect
 from services.jobs import Jobs
 from services.protocol import Keys
-from services.registry import Registry
 from services.requests import Requests
 from services.settings import Settings
 from webapp import job_pages, pages, sockets, transport
@@ -99,7 +98,7 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         sleep=socketio.sleep,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    app.register_blueprint(pages.make_blueprint(redis, Registry(redis, keys)))
+    app.register_blueprint(pages.make_blueprint(redis, keys))
     uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
     app.register_blueprint(

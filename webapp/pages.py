@@ -1,7 +1,6 @@
 """The chat page, its session cookie and the small HTTP API beside the sockets."""
 
 import secrets
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from werkzeug.exceptions import HTTPException
 
 from services.connection import translated
 from services.errors import ChatServerError, ConfigurationError
-from services.registry import Registry
+from services.overview import offered_rows
+from services.protocol import Keys
 from webapp import local_only
 
 BUILT = Path(__file__).parent / "static" / "app.js"
@@ -23,7 +23,7 @@ POLICY = (
 )
 
 
-def make_blueprint(redis: Redis, registry: Registry) -> Blueprint:
+def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
 
@@ -41,7 +41,7 @@ def make_blueprint(redis: Redis, registry: Registry) -> Blueprint:
     @pages.get("/api/models")
     def api_models() -> Response:
         with translated():
-            return jsonify(models=[asdict(model) for model in registry.models()])
+            return jsonify(models=offered_rows(redis, keys))
 
     @pages.get("/healthz")
     def healthz() -> Response:

@@ -1,66 +1,50 @@
 """A worker: `python -m workers`, or `chatserver worker`. Settings come from the environment.
 
-`python -m workers --check` is its health probe: exit code 0 when a worker of this machine announces itself and its
-engine answers.
+`python -m workers --standby` waits until a trained model is wanted and serves that, `--standby NAME` only the one of
+that name. `python -m workers --check` is the health probe: exit code 0 when a worker of this machine announces itself
+and its engine answers.
 """
 
+import contextlib
 import logging
-import signal
 import socket
 import sys
-import threading
 
-from services.catalogue import resolve
 from services.connection import connect, wait_for_redis
 from services.program import run
 from services.protocol import Keys, check_name
 from services.registry import Registry
 from services.settings import Settings
-from services.tokenization import load_tokenizer
-from workers.engine_process import EngineProcess
-from workers.planner import ChatPlanner
-from workers.select_engine import choose_engine
-from workers.watchdog import SupervisedEngine
-from workers.worker import Worker
+from services.trained import Trained, TrainedModel, find_model
+from workers.serving import Stop, load, serve_until
+from workers.standby import Standby
 
 log = logging.getLogger("chatserver.worker")
 
 
 def serve(settings: Settings) -> None:
     """Load the model, serve it until SIGTERM or SIGINT, drain."""
-    source = resolve(settings.model)
-    model = check_name(settings.served_name or source.name, "served_name")
-    tokenizer = load_tokenizer(source, template=settings.chat_template)
-    log.info(tokenizer.template_reason)
-    name, reason = choose_engine(source, settings.engine)
-    log.info("Engine %s: %s.", name, reason)
-    options = {
-        "engine": name,
-        "slots": settings.slots,
-        "context_tokens": settings.context_tokens,
-        "cache_gib": settings.cache_gib,
-        "state_dir": settings.state_dir,
-        "dtype": settings.dtype,
-    }
-    engine = SupervisedEngine(lambda: EngineProcess(source, **options), stall_s=settings.stall_s)
-    engine.start()
-    log.info(engine.description)
-    redis = connect(settings.redis_url, role="worker")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    try:
-        if wait_for_redis(redis, log.warning, stopping):
-            worker = Worker.from_settings(settings, redis, model, engine, ChatPlanner(tokenizer, engine))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: worker.stop())
-            if stopping.is_set():
-                return
-            log.info("serving %s as %s with %d slots", settings.model, model, engine.limits.max_running)
-            worker.run()
-    finally:
-        engine.stop()
-        redis.close()
+    with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
+
+        def registered(name: str) -> TrainedModel | None:
+            wait_for_redis(redis, log.warning)
+            return Trained(redis, Keys(settings.namespace)).find(name)
+
+        source = find_model(settings.model, registered)
+        model = check_name(settings.served_name or source.name, "served_name")
+        engine, planner = load(settings, source)
+        stop = Stop()
+        stop.on_signals()
+        serve_until(stop, settings, redis, model, engine, planner)
+
+
+def stand_by(settings: Settings) -> None:
+    """Serve what is wanted, one model after the other, until SIGTERM or SIGINT."""
+    stop = Stop()
+    stop.on_signals()
+    with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
+        if wait_for_redis(redis, log.warning, stop.asked):
+            Standby(settings, redis, load, stop, only="".join(sys.argv[2:3])).run()
 
 
 def check(settings: Settings) -> str:
@@ -71,4 +55,4 @@ def check(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run("worker", serve, check))
+    sys.exit(run("worker", stand_by if sys.argv[1:2] == ["--standby"] else serve, check))

@@ -240,7 +240,8 @@ def _life(folder: Path) -> Iterator[int | None]:
 
 def newest_checkpoint(out: Path) -> int:
     """The step of the highest checkpoint that has its marker; -1 when there is none."""
-    steps = [path.parent.name.removeprefix("checkpoint-") for path in out.glob("checkpoints/checkpoint-*/COMPLETE.json")]
+    found = out.glob("checkpoints/checkpoint-*/COMPLETE.json")
+    steps = [path.parent.name.removeprefix("checkpoint-") for path in found]
     return max((int(step) for step in steps if step.isdigit()), default=-1)
 
 

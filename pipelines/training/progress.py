@@ -29,7 +29,7 @@ def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) ->
             resumes = [*progress.resumes, {"step": told["step"], "time_s": now_s}]
             return replace(progress, resumes=resumes, records=told["step"])
         case "step":
-            now = {name: told.get(name) for name in ("loss", "lr", "tokens_per_s", "eta_s", "epoch")}
+            now: dict[str, Any] = {name: told.get(name) for name in ("loss", "lr", "tokens_per_s", "eta_s", "epoch")}
             return replace(progress, records=told["step"], of=told.get("of", progress.of), **now)
         case "eval":
             return replace(progress, evals=_with(progress.evals, {"step": told["step"], "loss": told.get("loss")}))

@@ -3,10 +3,10 @@
     advance(jid)     launch what is not launched, read what it told, say how it is; or end it and give its machines back
 
 `sweep` of `pipelines/tasks.py` sends it for every such job, one at a time per job, into a queue of its own: clouds
-answer slowly, and cleaning must not wait for them. Where a run happens is its target's business
-(`pipelines/training/targets.py`). The run is the truth: every call may come twice, late, or after a death in its middle.
-A launch is named after the job before it is made, so the second one finds the first; what was read of a log is kept in
-one step with the place up to which it was read.
+answer slowly, and cleaning must not wait for them. Where a run happens is the business of its target
+(`pipelines/training/targets.py`). The run is the truth: every call may come twice, late, or after a death in its
+middle. A launch is named after the job before it is made, so the second one finds the first; what was read of a log is
+kept in one step with the place up to which it was read.
 """
 
 import logging
@@ -20,7 +20,7 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from pipelines.dispatch import Dispatch, Sent
+from pipelines.dispatch import Dispatch, Sent, calmly
 from pipelines.training.following import Follower
 from pipelines.training.targets import Outcome, Run, Target, run_name
 from services.celery_app import num_waiting
@@ -45,7 +45,7 @@ Registering = Callable[[Job, TrainingProgress], str]
 
 
 class TrainingTasks:
-    """What the task does. `targets` finds one by its name; `register` makes a finished model known and tells its name.
+    """What the task does. `targets` makes one by its name; `register` makes a finished model known and tells its name.
 
     `secrets` are passed to what is launched, and taken out of all that is shown.
     """
@@ -55,7 +55,7 @@ class TrainingTasks:
         app: Celery,
         redis: Redis,
         keys: Keys,
-        targets: Callable[[str], Target],
+        targets: Mapping[str, Callable[[], Target]],
         secrets: Mapping[str, str],
         register: Registering,
     ) -> None:
@@ -65,7 +65,11 @@ class TrainingTasks:
         self._jobs = Jobs(redis, keys)
         self._targets = targets
         self._secrets = {name: value for name, value in secrets.items() if value}
-        self._register = register
+        self._registered = register
+
+    def register(self) -> None:
+        """Tell Celery of the task. One that hangs in a cloud's library is killed."""
+        self._app.task(name=TRAIN_TASK, shared=False, time_limit=HUNG_AFTER_S)(calmly(self.advance))
 
     # -- who is looked at, and when ------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class TrainingTasks:
     # -- one look ------------------------------------------------------------------------------------------------
 
     def _look(self, job: Job) -> None:
-        target = self._targets(job.spec["on"])
+        target = self._targets[job.spec["on"]]()
         remote = job.remote
         if not remote and job.cancelling:
             self._end(job, "cancelled")
@@ -155,7 +159,7 @@ class TrainingTasks:
 
     def _conclude(self, job: Job, outcome: Outcome, progress: TrainingProgress) -> None:
         if outcome.state == "finished":
-            name = self._register(job, progress)
+            name = self._registered(job, progress)
             self._note_end(job, replace(progress, state="done"))
             self._end(job, "finished", f"finished: the model {name} is ready to be served")
         elif job.cancelling or outcome.state == "cancelled":

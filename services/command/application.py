@@ -15,7 +15,7 @@ application = typer.Typer(
 application.command()(up.up)
 application.command()(chat.chat)
 application.command()(send.send)
-application.command()(models.models)
+application.add_typer(models.application, name="models")
 application.command()(status.status)
 application.add_typer(dead.application, name="dead")
 application.add_typer(clean.application, name="clean")

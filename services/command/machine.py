@@ -19,6 +19,7 @@ from typing import Self
 import redis
 
 from services.command.children import Child, Log
+from services.command.extra_workers import ExtraWorkers
 from services.command.launch import child_environment, module_command
 from services.connection import connect, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
@@ -26,6 +27,7 @@ from services.errors import ConfigurationError
 from services.protocol import Keys
 from services.registry import Registry
 from services.settings import Settings, variable_of
+from services.trained import Trained
 
 POLL_S = 0.1
 DEATHS_AT_START = 3  # of one process before the page was ever usable: then something is wrong
@@ -51,6 +53,7 @@ class Machine:
         self._server = None if own else EmbeddedServer(settings.state_dir)
         self._num_workers = workers
         self._workers: list[Child] = []
+        self._extras: ExtraWorkers | None = None
         self._web: Child | None = None
         self._with_pipelines = pipelines
         self._pipelines: list[Child] = []
@@ -79,7 +82,7 @@ class Machine:
         with contextlib.closing(connect(url, role="command")) as client:
             if not wait_for_redis(client, self._say, self._stop):
                 return
-            self._make_children(url)
+            self._make_children(url, Trained(client, Keys(self._settings.namespace)))
             while not self._stop.wait(POLL_S):
                 self._tend(client)
 
@@ -95,17 +98,25 @@ class Machine:
         self._say(f"Redis: {self._server.url}, data in {self._server.folder}")
         return self._server.url
 
-    def _make_children(self, url: str) -> None:
+    def _make_children(self, url: str, trained: Trained) -> None:
         chosen = {name: getattr(self._settings, name) for name in ("model", "engine", "slots", "host", "state_dir")}
         environment = child_environment(**chosen, redis_url=url, port=self._port)
         names = [f"worker-{number + 1}" for number in range(self._num_workers)]
         self._workers = [Child(name, module_command("workers"), environment, self._log) for name in names]
+        self._extras = ExtraWorkers(
+            trained,
+            self._settings.extra_workers,
+            lambda model, number: Child(
+                f"extra-{number}", [*module_command("workers"), "--standby", model], dict(environment), self._log
+            ),
+            self._say,
+        )
         self._web = Child("web", module_command("webapp"), environment, self._log)
         if self._with_pipelines:
             # Chat comes first: cleaning gets half of the machine and two processes at most, unless told otherwise.
             processes = self._settings.clean_processes or min((os.cpu_count() or 2) // 2, MOST_CLEANING) or 1
             environment[variable_of("clean_processes")] = str(processes)
-            for name, role in (("cleaner", "worker"), ("beat", "beat")):
+            for name, role in (("cleaner", "worker"), ("trainer", "trainings"), ("beat", "beat")):
                 self._pipelines.append(Child(name, [*module_command("pipelines"), role], environment, self._log))
 
     # -- watch ---------------------------------------------------------------------------------------------------
@@ -124,9 +135,16 @@ class Machine:
                 raise ConfigurationError(
                     f"{child.name} died {DEATHS_AT_START} times at the start; its last words:\n{words}"
                 )
+        self._tend_extras()
         if not self._ready and (models := self._served(client)) and self._page_answers():
             self._ready = True
             self._announce(models)
+
+    def _tend_extras(self) -> None:
+        """After the page is usable: what comes along may not keep the first worker waiting."""
+        if self._ready and self._extras is not None:
+            with contextlib.suppress(redis.RedisError):  # then they stay as they are
+                self._extras.tend()
 
     def _served(self, client: redis.Redis) -> list[str]:
         """The models that our own workers announce; presence of an earlier run may still linger."""
@@ -159,7 +177,11 @@ class Machine:
     def _end_all(self) -> None:
         if self._workers:
             self._say("ending: workers first, they hand back what they run; Ctrl-C again kills")
-            self._end([*self._workers, *self._pipelines], max(self._settings.drain_s, SOFT_SHUTDOWN_S) + DRAIN_SPARE_S)
+            extras = self._extras.children if self._extras else ()
+            self._end(
+                [*self._workers, *extras, *self._pipelines],
+                max(self._settings.drain_s, SOFT_SHUTDOWN_S) + DRAIN_SPARE_S,
+            )
         if self._web is not None:
             self._end([self._web], WEB_END_S)
         if self._server is not None:

@@ -7,7 +7,7 @@ import typer
 
 from services.command.launch import become
 
-Model = Annotated[str | None, typer.Option(help="Packaged name, folder, GGUF file or hub id.")]
+Model = Annotated[str | None, typer.Option(help="Packaged or trained name, folder, GGUF file or hub id.")]
 Engine = Annotated[str | None, typer.Option(help="auto, transformers or openvino.")]
 
 
@@ -22,11 +22,15 @@ def worker(
     redis_url: Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of caches and logs.")] = None,
     log_format: Annotated[str | None, typer.Option(help="human or json.")] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Wait for a trained model that is wanted; with --model for that one only.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a worker here can serve.")] = False,
 ) -> None:
     """Serve one model from this process. Every option is also a CHATSERVER_* variable."""
     become(
         "workers",
+        *(["--standby", *([model] if model else [])] if standby else []),
         check=check,
         model=model,
         engine=engine,

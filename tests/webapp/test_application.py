@@ -9,7 +9,9 @@ from redis import Redis
 
 from services.embedded import EmbeddedServer
 from services.protocol import Keys
+from services.registry import Registry, WorkerInfo
 from services.settings import Settings
+from services.trained import Claim, Trained, TrainedModel
 from webapp.application import create_app, kept_secret, origin_check
 
 
@@ -53,6 +55,28 @@ def test_a_failure_of_ours_shows_its_code_and_no_traceback(
     assert (
         answer.json["error"]["code"] == "internal" and "Traceback" not in answer.text and "WRONGTYPE" not in answer.text
     )
+
+
+def test_the_page_offers_trained_models_while_they_are_wanted(
+    visitor: FlaskClient, redis_client: Redis, namespace: str
+) -> None:
+    def offered() -> list[tuple[str, str]]:
+        answer = visitor.get("/api/models").json
+        assert answer is not None and "/runs" not in str(answer)
+        return [(row["name"], row["state"]) for row in answer["models"]]
+
+    trained = Trained(redis_client, Keys(namespace))
+    trained.register(TrainedModel("july", "/runs/july/model", "opt", "j1", 0.0))
+    assert offered() == []
+    trained.serve("july")
+    assert offered() == [("july", "wanted")]
+    trained.keep_claim(Claim("july", "a standby worker"))
+    assert offered() == [("july", "loading")]
+    Registry(redis_client, Keys(namespace)).announce(WorkerInfo("w", "july", "none", 4, 0, 0.0, 100, "host", 1, 0.0))
+    assert offered() == [("july", "served")]
+    Registry(redis_client, Keys(namespace)).leave("w")
+    trained.stop_serving("july")
+    assert offered() == []
 
 
 def test_models_are_empty_before_the_first_worker(visitor: FlaskClient) -> None:

@@ -16,6 +16,7 @@ from services.errors import UnknownModel
 from services.protocol import NAME, ChatRequest, Keys, Message
 from services.registry import Registry, WorkerInfo
 from services.requests import Requests
+from services.trained import Trained, TrainedModel
 
 HEAVY = ("torch", "transformers", "openvino", "flask", "workers", "webapp", "pipelines")
 
@@ -113,7 +114,7 @@ def test_models_and_status_show_workers_queues_and_requests(
     models = json.loads(run("models", "--json", folder=tmp_path, **variables).stdout)
     load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
     expected = {"name": "m", **load, "context_tokens": 2048}
-    assert models == [expected]
+    assert models == [{**expected, "state": "served", "trouble": "", "trained": None}]
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 
     status = json.loads(run("status", "--json", folder=tmp_path, **variables).stdout)
@@ -176,3 +177,29 @@ def test_dead_letters_are_listed_retried_and_dropped(
     assert run("dead", folder=tmp_path, **variables).stdout.strip() == "no dead letters"
     missing = run("dead", "retry", "r9", folder=tmp_path, **variables)
     assert missing.returncode == 1 and "r9" in missing.stderr
+
+
+def test_trained_models_are_listed_with_their_lineage_served_stopped_and_forgotten(
+    tmp_path: Path, redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str
+) -> None:
+    trained = Trained(redis_client, Keys(namespace))
+    trained.register(TrainedModel("july", "/runs/july/model", "opt", "j1", 0.0, step=7, loss=0.25))
+    trained.register(TrainedModel("august", "/runs/august/model", "july", "j2", 1.0))
+    variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+
+    def models(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run("models", *arguments, folder=tmp_path, **variables)
+
+    assert "opt → july" in models().stdout and "0.2500" in models().stdout
+    assert "july is wanted" in models("serve", "july").stdout
+    trained.complain("july", "no room")
+    listed = {row["name"]: row for row in json.loads(models("--json").stdout)}
+    assert [(name, row["state"]) for name, row in listed.items()] == [("august", "stopped"), ("july", "wanted")]
+    assert listed["july"]["trouble"] == "no room" and listed["august"]["trained"]["lineage"] == ["opt", "july"]
+    refused = models("forget", "july")
+    assert refused.returncode == 1 and "stop it first: `chatserver models stop july`" in refused.stderr
+    assert models("stop", "july").returncode == 0
+    assert models("forget", "july").returncode == 0
+    assert [row["name"] for row in json.loads(models("--json").stdout)] == ["august"]
+    unknown = models("serve", "july")
+    assert unknown.returncode == 1 and "registered: august (unknown_model)" in unknown.stderr

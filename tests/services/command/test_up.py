@@ -16,12 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from services.connection import connect
+from services.protocol import Keys
+from services.trained import Claim, Trained, TrainedModel
+
 WORKER = """
-import os, signal, socket, sys, time
+import os, secrets, signal, socket, sys, time
 from services.connection import connect
 from services.protocol import Keys
 from services.registry import Registry, WorkerInfo
 from services.settings import load_settings
+from services.trained import Claim, Trained
 
 if os.path.exists("broken"):
     sys.exit("the model is on strike")
@@ -30,14 +35,27 @@ signal.signal(signal.SIGTERM, lambda number, frame: over.append(number))
 settings = load_settings()
 registry = Registry(connect(settings.redis_url, role="worker"), Keys(settings.namespace))
 wid = f"w{os.getpid()}"
-print("worker pid", os.getpid())
+model = settings.model
+if sys.argv[1:2] == ["--standby"]:
+    model = sys.argv[2]
+    trained = Trained(connect(settings.redis_url, role="worker"), Keys(settings.namespace))
+    claim = Claim(model, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
+    while not over and not trained.keep_claim(claim):
+        time.sleep(0.02)
+    print("extra pid", os.getpid(), "for", model)
+else:
+    print("worker pid", os.getpid())
 while not over or os.path.exists("stubborn"):
     now = time.time()
     host = socket.gethostname()
-    registry.announce(WorkerInfo(wid, settings.model, "none", 4, 0, 0.0, 100, host, os.getpid(), now, now))
+    registry.announce(WorkerInfo(wid, model, "none", 4, 0, 0.0, 100, host, os.getpid(), now, now))
     time.sleep(0.02)
 registry.leave(wid)
-print("worker drained")
+if model != settings.model:
+    trained.release(claim)
+    print("extra drained")
+else:
+    print("worker drained")
 """
 
 WEB = """
@@ -179,6 +197,80 @@ def test_a_worker_that_cannot_start_stops_everything_with_its_reason(start: Call
     assert up.end() == 2
     assert "worker-1 died 3 times at the start; its last words:\n  the model is on strike" in up.text
     assert "Traceback" not in up.text
+
+
+def trained_of(up: Up) -> Trained:
+    found = re.search(r"Redis: (\S+),", up.text)
+    assert found is not None
+    return Trained(connect(found[1], role="test"), Keys("chatserver"))
+
+
+def test_a_wanted_model_gets_a_worker_of_its_own_until_it_is_not_wanted(
+    start: Callable[..., Up], eventually: Callable[..., None]
+) -> None:
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    trained = trained_of(up)
+    for name in ("july", "august"):
+        trained.register(TrainedModel(name, f"/{name}/model", "opt", name, 0.0))
+    trained.serve("july")
+    eventually(up.has(r"extra pid \d+ for july"), "the extra worker")
+    trained.serve("august")  # one more at most, unless told otherwise
+    trained.stop_serving("july")
+    eventually(up.has("july is wanted no longer: extra-1 ends"), "its end")
+    eventually(up.has("extra drained"), "its drain")
+    eventually(up.has(r"extra pid \d+ for august"), "the next one's worker")
+    up.process.send_signal(signal.SIGTERM)
+    assert up.end() == 0
+    assert up.text.index("extra drained") < up.text.index("for august")
+    assert up.text.count("worker pid") == 1 and up.text.count("worker drained") == 1
+    assert up.text.count("extra drained") == 2 and "Traceback" not in up.text and "killed" not in up.text
+
+
+def test_an_extra_worker_that_dies_is_started_again(start: Callable[..., Up], eventually: Callable[..., None]) -> None:
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    trained = trained_of(up)
+    trained.register(TrainedModel("july", "/july/model", "opt", "july", 0.0))
+    trained.serve("july")
+    eventually(up.has(r"extra pid \d+ for july"), "the extra worker")
+    found = re.search(r"extra pid (\d+)", up.text)
+    assert found is not None
+    os.kill(int(found[1]), signal.SIGKILL)
+    eventually(up.has(r"extra pid \d+ for july", times=2), "the second", timeout_s=30)
+    assert "extra-1 ended with signal SIGKILL; starting it again in 0.5 s" in up.text
+    assert "served by another worker" not in up.text
+
+
+def test_an_extra_worker_ends_when_another_machine_has_the_model(
+    start: Callable[..., Up], eventually: Callable[..., None]
+) -> None:
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    trained = trained_of(up)
+    trained.register(TrainedModel("july", "/july/model", "opt", "july", 0.0))
+    trained.serve("july")
+    eventually(up.has("july is wanted: extra-1 starts"), "the extra worker")
+    while not trained.keep_claim(Claim("july", "elsewhere-1-abc")):  # as if that machine had been quicker
+        trained.release(Claim("july", trained.loader("july")))
+    eventually(up.has("july is served by another worker: extra-1 ends"), "its end")
+    assert up.text.count("worker pid") == 1
+
+
+def test_no_extra_worker_is_started_where_none_is_allowed(
+    start: Callable[..., Up], eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATSERVER_EXTRA_WORKERS", "0")
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    trained = trained_of(up)
+    trained.register(TrainedModel("july", "/july/model", "opt", "july", 0.0))
+    trained.serve("july")
+    first = re.search(r"worker pid (\d+)", up.text)
+    assert first is not None
+    os.kill(int(first[1]), signal.SIGKILL)
+    eventually(up.has(r"worker pid", times=2), "a second of looking around")
+    assert "july is wanted" not in up.text
 
 
 def test_a_second_ctrl_c_kills_a_worker_that_does_not_drain(

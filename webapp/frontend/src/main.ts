@@ -53,7 +53,9 @@ class ChatPage {
     document.addEventListener("visibilitychange", () => document.hidden && this.requests.saveAll());
     const conversations = this.conversations.list();
     for (const conversation of conversations) this.requests.follow(conversation, true);
-    this.open(idInAddress() ?? conversations.find((c) => c.messages.some(isOpen))?.id, false);
+    const asked = modelInAddress();
+    if (asked) savePreferences({ model: asked });
+    this.open(idInAddress() ?? (asked ? undefined : conversations.find((c) => c.messages.some(isOpen))?.id), false);
     this.onConnection(false);
     this.connection.open();
     void this.models.refresh();
@@ -249,6 +251,13 @@ class Painter {
 function until(messages: Message[], id: string): Message[] {
   const index = messages.findIndex((message) => message.id === id);
   return index < 0 ? messages : messages.slice(0, index);
+}
+
+/** `/?model=NAME`: a new conversation with it. Once: a reload keeps what was chosen since. */
+function modelInAddress(): string | undefined {
+  const name = new URLSearchParams(location.search).get("model") ?? undefined;
+  if (name) history.replaceState(null, "", location.pathname + location.hash);
+  return name;
 }
 
 function idInAddress(): string | undefined {

@@ -1,4 +1,4 @@
-/** The list of models, asked for again and again: often while nothing can answer, seldom otherwise, not when hidden. */
+/** The list of models, asked for again and again: often while one is to come, seldom otherwise, not when hidden. */
 
 import type { Model } from "./protocol";
 
@@ -20,6 +20,11 @@ export class Models {
     return this.list.some((model) => model.workers > 0);
   }
 
+  /** One more will be served soon. */
+  get coming(): boolean {
+    return this.list.some((model) => model.state === "loading" || model.state === "wanted");
+  }
+
   find(name: string): Model | undefined {
     return this.list.find((model) => model.name === name);
   }
@@ -37,6 +42,7 @@ export class Models {
     }
     this.changed();
     clearTimeout(this.timer);
-    if (!document.hidden) this.timer = setTimeout(() => void this.refresh(), this.served ? REFRESH_MS : REFRESH_WAITING_MS);
+    const pause_ms = this.served && !this.coming ? REFRESH_MS : REFRESH_WAITING_MS;
+    if (!document.hidden) this.timer = setTimeout(() => void this.refresh(), pause_ms);
   }
 }

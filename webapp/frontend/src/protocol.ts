@@ -36,4 +36,6 @@ export interface Model {
   queued: number;
   tokens_per_s: number | null;
   context_tokens: number | null;
+  /** Nobody serves it: a worker is loading it, none is loading it yet though it is wanted, its workers have gone. */
+  state?: "served" | "loading" | "wanted" | "away";
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Message } from "../src/conversations";
-import { describeUsage, describeWaiting } from "../src/page/words";
+import { describeMissing, describeModel, describeUsage, describeWaiting } from "../src/page/words";
 
 const message = (more: Partial<Message> = {}): Message =>
   ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });
@@ -30,6 +30,19 @@ test("a missing worker is said, and a running answer thinks until its first text
   assert.equal(describeWaiting(message(), progress({ position: 0 }), false), "Waiting for a worker that serves echo");
   assert.equal(describeWaiting(message(), progress({ phase: "running" }), true), "Thinking…");
   assert.equal(describeWaiting(message(), progress({ phase: "running", cursor: { length: 1 } }), true), "");
+});
+
+test("a model without a worker says whether one is to come", () => {
+  const model = (state: "served" | "loading" | "wanted" | "away", workers = 0, queued = 0) =>
+    ({ name: "july", workers, slots: 4, running: 0, queued, tokens_per_s: 0, context_tokens: 100, state });
+  assert.equal(describeModel(model("loading")), "july (loading)");
+  assert.equal(describeModel(model("wanted")), "july (waiting for a worker)");
+  assert.equal(describeModel(model("away")), "july (no worker)");
+  assert.equal(describeModel(model("served", 1, 2)), "july (2 waiting)");
+  assert.equal(describeMissing(model("loading"), true), "july is being loaded. A question waits until it is.");
+  assert.match(describeMissing(model("away"), true), /No worker is serving july right now/);
+  assert.match(describeMissing(model("away"), false), /^No worker is serving right now/);
+  assert.equal(describeMissing(model("served", 1), true), "");
 });
 
 test("the rate leaves out the time before the first token", () => {

@@ -1,8 +1,8 @@
 /** The select of models, and the notice when nothing can answer. */
 
 import type { Models } from "../models";
-import type { Model } from "../protocol";
 import { byId, h, setText } from "./dom";
+import { describeMissing, describeModel } from "./words";
 
 export class ModelPicker {
   private select = byId<HTMLSelectElement>("model");
@@ -22,10 +22,10 @@ export class ModelPicker {
   show(wanted: string): void {
     const { list, state } = this.models;
     const name = this.models.find(wanted)?.name ?? list.find((m) => m.workers > 0)?.name ?? list[0]?.name ?? "";
-    const key = JSON.stringify([name, state, list.map((m) => [m.name, labelOf(m)])]);
+    const key = JSON.stringify([name, state, list.map((m) => [m.name, describeModel(m)])]);
     if (key !== this.drawn) {
       this.drawn = key;
-      this.select.replaceChildren(...list.map((m) => h("option", { value: m.name, selected: m.name === name }, labelOf(m))));
+      this.select.replaceChildren(...list.map((m) => h("option", { value: m.name, selected: m.name === name }, describeModel(m))));
       if (list.length === 0) this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
       this.select.disabled = list.length === 0;
     }
@@ -34,18 +34,11 @@ export class ModelPicker {
 
   private showNotice(name: string): void {
     const { state, list, served } = this.models;
-    const model = this.models.find(name);
     let text = "";
     if (state === "unreachable") text = "The list of models cannot be read right now. Trying again every few seconds.";
     else if (state === "known" && list.length === 0) text = "No worker is serving a model yet. This page looks again every few seconds.";
-    else if (state === "known" && !served) text = "No worker is serving right now. A question waits in the queue until one starts.";
-    else if (model && model.workers === 0) text = `No worker is serving ${name} right now. Choose another model, or let a question wait in the queue.`;
+    else if (state === "known") text = describeMissing(this.models.find(name), served);
     setText(this.notice, text);
     this.notice.hidden = !text;
   }
-}
-
-function labelOf(model: Model): string {
-  if (model.workers === 0) return `${model.name} (no worker)`;
-  return model.queued > 0 ? `${model.name} (${model.queued} waiting)` : model.name;
 }

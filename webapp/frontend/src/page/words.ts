@@ -1,6 +1,7 @@
 /** What the page says about an answer's progress. Pure. */
 
 import type { Message } from "../conversations";
+import type { Model } from "../protocol";
 import type { Live } from "../requests";
 
 type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
@@ -27,6 +28,24 @@ function duration(eta_s: number | undefined): string {
   if (eta_s === undefined || eta_s < 3) return "";
   if (eta_s < 60) return `, about ${eta_s < 10 ? eta_s : Math.round(eta_s / 5) * 5} s`;
   return `, about ${Math.round(eta_s / 60)} min`;
+}
+
+/** A model in the list of the picker. */
+export function describeModel(model: Model): string {
+  if (model.workers === 0) return `${model.name} (${withoutWorker(model)})`;
+  return model.queued > 0 ? `${model.name} (${model.queued} waiting)` : model.name;
+}
+
+function withoutWorker({ state }: Model): string {
+  return state === "loading" ? "loading" : state === "wanted" ? "waiting for a worker" : "no worker";
+}
+
+/** The notice over the composer when the chosen model cannot answer now. `othersServed`: another one can. */
+export function describeMissing(model: Model | undefined, othersServed: boolean): string {
+  if (model && model.workers > 0) return "";
+  if (model?.state === "loading") return `${model.name} is being loaded. A question waits until it is.`;
+  if (!othersServed) return "No worker is serving right now. A question waits in the queue until one starts.";
+  return model ? `No worker is serving ${model.name} right now. Choose another model, or let a question wait in the queue.` : "";
 }
 
 /** The line under an ended answer. */

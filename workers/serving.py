@@ -1,0 +1,82 @@
+"""From a model's source to a worker that serves it until it is asked to stop. Used by `__main__` and by `standby`."""
+
+import logging
+import signal
+import threading
+from typing import Protocol
+
+from redis import Redis
+
+from services.catalogue import ModelSource
+from services.connection import wait_for_redis
+from services.settings import Settings
+from services.tokenization import load_tokenizer
+from workers.engine import Engine
+from workers.engine_process import EngineProcess
+from workers.loop import Planner
+from workers.planner import ChatPlanner
+from workers.select_engine import choose_engine
+from workers.watchdog import SupervisedEngine
+from workers.worker import Worker
+
+log = logging.getLogger("chatserver.worker")
+
+
+class Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+class Stop:
+    """Asked once, by a signal or a thread; passes it on to what runs now, or will run."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._running: Stoppable | None = None
+
+    def stop(self) -> None:
+        """Safe to call from a signal handler."""
+        self.asked.set()
+        if self._running is not None:
+            self._running.stop()
+
+    def pass_on(self, running: Stoppable) -> None:
+        self._running = running
+        if self.asked.is_set():
+            running.stop()
+
+    def on_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
+
+def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
+    """A started engine and its planner; to be stopped by the caller. Raises ConfigurationError."""
+    tokenizer = load_tokenizer(source, template=settings.chat_template)
+    log.info(tokenizer.template_reason)
+    name, reason = choose_engine(source, settings.engine)
+    log.info("Engine %s: %s.", name, reason)
+    options = {
+        "engine": name,
+        "slots": settings.slots,
+        "context_tokens": settings.context_tokens,
+        "cache_gib": settings.cache_gib,
+        "state_dir": settings.state_dir,
+        "dtype": settings.dtype,
+    }
+    engine = SupervisedEngine(lambda: EngineProcess(source, **options), stall_s=settings.stall_s)
+    engine.start()
+    log.info(engine.description)
+    return engine, ChatPlanner(tokenizer, engine)
+
+
+def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, engine: Engine, planner: Planner) -> None:
+    """Serve until asked to stop, drain, stop the engine."""
+    try:
+        if wait_for_redis(redis, log.warning, stop.asked):
+            worker = Worker.from_settings(settings, redis, model, engine, planner)
+            stop.pass_on(worker)
+            if not stop.asked.is_set():
+                log.info("serving %s with %d slots", model, engine.limits.max_running)
+                worker.run()
+    finally:
+        engine.stop()
