@@ -15,16 +15,21 @@ from flask import Flask, Request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
 from itsdangerous import BadSignature
+from redis import Redis
 
 from services.celery_app import make_celery, wake
 from services.connection import connect
 from services.jobs import Jobs
 from services.protocol import Keys
+from services.registry import Registry
 from services.requests import Requests
 from services.settings import Settings
-from webapp import job_pages, pages, sockets, transport
+from services.trained import Trained
+from webapp import job_pages, pages, sockets, training_pages, transport
 from webapp.page_jobs import PageJobs
+from webapp.page_training import PageTraining
 from webapp.relay import MAX_WATCHES, Relay
+from webapp.training_answers import TrainingAnswers
 from webapp.uploads import Uploads
 from webapp.websocket import WebSocket
 
@@ -99,14 +104,25 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
     app.register_blueprint(pages.make_blueprint(redis, keys))
+    _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
+    return app, socketio, relay
+
+
+def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:
+    """The job pages: cleanings, fine-tunings, and serving what was trained."""
     uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
+    jobs, trained, wake_pipelines = Jobs(redis, keys), Trained(redis, keys), waker(settings)
+    answers = TrainingAnswers(jobs, trained, Registry(redis, keys))
     app.register_blueprint(
         job_pages.make_blueprint(
-            redis, Jobs(redis, keys), page_jobs, uploads, waker(settings), max_body_bytes=max_message_bytes
+            redis, jobs, page_jobs, uploads, wake_pipelines, answers, max_body_bytes=max_body_bytes
         )
     )
-    return app, socketio, relay
+    page_training = PageTraining(settings.state_dir / "trained", lambda: [model.name for model in trained.list()])
+    app.register_blueprint(
+        training_pages.make_blueprint(redis, jobs, page_jobs, page_training, trained, answers, wake_pipelines)
+    )
 
 
 def waker(settings: Settings) -> Callable[[str], None]:

@@ -1,7 +1,8 @@
-"""The job pages and their HTTP API: submit a cleaning, watch it, take its files. docs/protocol.md has the routes.
+"""The job pages and their HTTP API: submit a cleaning, watch jobs, take their files. docs/protocol.md has the routes.
 
-Everything shown comes from Redis (`services/jobs.py`) and the state folder, so a reload loses nothing. Until there are
-accounts, `local_only.py` decides who is answered.
+What only fine-tunings have is in `training_pages.py` and `training_answers.py`. Everything shown comes from Redis
+(`services/jobs.py`) and the state folder, so a reload loses nothing. Until there are accounts, `local_only.py` decides
+who is answered.
 """
 
 import logging
@@ -21,9 +22,11 @@ from services.connection import server_time, translated
 from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest
 from services.jobs import Job, Jobs, JobStep, progress_of
 from services.recipe import parse_recipe
+from services.training_progress import UNIT, TrainingProgress
 from webapp import job_files, local_only
 from webapp.page_jobs import PageJobs, checked_recipe, parse_order
 from webapp.threads import in_thread
+from webapp.training_answers import TrainingAnswers
 from webapp.uploads import Upload, Uploads
 
 log = logging.getLogger("chatserver.web")
@@ -33,6 +36,7 @@ MAX_LISTED = 100
 MAX_LOG_LINES = 500  # in one answer
 
 _CURSOR = re.compile("[0-9]{1,19}(-[0-9]{1,19})?")
+_STEP = re.compile("-1|[0-9]{1,12}")
 
 # The report is a page made of other people's data. It may show itself and nothing more; its origin is nobody's.
 REPORT_POLICY = (
@@ -47,6 +51,7 @@ def make_blueprint(
     page_jobs: PageJobs,
     uploads: Uploads,
     wake: Callable[[str], object],
+    trainings: TrainingAnswers,
     *,
     max_body_bytes: int,
 ) -> Blueprint:
@@ -55,18 +60,20 @@ def make_blueprint(
     `wake(jid)` tells those who clean that there is something to do; it may fail, they look by themselves too.
     """
     pages = Blueprint("jobs", __name__)
-    _guard(pages)
+    guard(pages)
     _add_pages(pages)
-    _add_looking(pages, redis, jobs, page_jobs)
+    _add_looking(pages, redis, jobs, page_jobs, trainings)
     _add_changing(pages, redis, jobs, page_jobs, wake)
     _add_recipes(pages, page_jobs, uploads)
     _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
     return pages
 
 
-def _guard(pages: Blueprint) -> None:
+def guard(pages: Blueprint) -> None:
+    """Nobody is answered whom `local_only.py` refuses, and nothing is kept by a cache."""
+
     @pages.before_request
-    def guard() -> tuple[str, int] | None:
+    def refuse() -> tuple[str, int] | None:
         reason = local_only.refusal(request)
         if reason and request.path.startswith("/api/"):
             raise Forbidden(reason)
@@ -89,7 +96,7 @@ def _add_pages(pages: Blueprint) -> None:
         return render_template("job.html")
 
 
-def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs) -> None:
+def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, trainings: TrainingAnswers) -> None:
     @pages.get("/api/jobs")
     def api_list() -> Response:
         with translated():
@@ -98,33 +105,30 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs
 
     @pages.get("/api/jobs/<jid>")
     def api_job(jid: str) -> Response:
-        after = request.args.get("after", "0")
+        after, point = request.args.get("after", "0"), request.args.get("point", "-1")
         if not _CURSOR.fullmatch(after):
             raise InvalidRequest("after is the id of a log line, as this route gives it")
+        if not _STEP.fullmatch(point):
+            raise InvalidRequest("point is the last step whose point is known, -1 for none")
         with translated():
             job = jobs.get(jid)
             now_s = server_time(redis)
-            progress = progress_of(job, jobs.units(jid), now_s)
             lines = jobs.tail(jid, after, MAX_LOG_LINES)
-        files = in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {}
+            of_kind = trainings.of(job, int(point)) if job.kind == "train" else _of_cleaning(jobs, job, now_s)
         return jsonify(
-            job=_row(job),
-            progress={
-                **asdict(progress),
-                "eta_s": None if progress.eta_s is None else round(progress.eta_s),
-                "steps": [asdict(step) for step in _all_steps(str(job.spec.get("recipe", "")), progress.steps)],
-            },
-            spec={name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
+            job=row(job),
             removes_files=page_jobs.is_ours(job),
             log=[{"id": entry, "time_s": time_s, "line": line} for entry, time_s, line in lines],
-            files=files,
             now_s=round(now_s),
+            **of_kind,
         )
 
     @pages.get("/api/jobs/<jid>/files/<kind>")
     def api_file(jid: str, kind: str) -> Response:
         with translated():
             job = jobs.get(jid)
+        if job.kind != "clean":
+            raise Gone("only a cleaning has files for download")
         if job.state != "finished":
             raise Gone(f"the job is {job.state}: it has no files until it is finished")
         return _download(in_thread(job_files.open_file, Path(job.spec["out"]), kind), job)
@@ -140,15 +144,15 @@ def _add_changing(
             redis.ping()  # while it is away, nothing is moved into the folder of a job that cannot be made
             jid, name, spec = in_thread(page_jobs.prepare, order)
             job = jobs.submit(jid, "clean", name, spec)
-        _wake(wake, jid)
-        return jsonify(job=_row(job)), 201
+        wake_soon(wake, jid)
+        return jsonify(job=row(job)), 201
 
     @pages.post("/api/jobs/<jid>/cancel")
     def api_cancel(jid: str) -> Response:
         with translated():
             job = jobs.cancel(jid)
-        _wake(wake, jid)
-        return jsonify(job=_row(job))
+        wake_soon(wake, jid)
+        return jsonify(job=row(job))
 
     @pages.post("/api/jobs/<jid>/again")
     def api_again(jid: str) -> Response:
@@ -158,13 +162,15 @@ def _add_changing(
             if job.state not in ("failed", "cancelled"):
                 raise Conflict(f"the job is {job.state}; only a failed or cancelled one is set going again")
             job = jobs.submit(jid, job.kind, job.name, job.spec)
-        _wake(wake, jid)
-        return jsonify(job=_row(job))
+        wake_soon(wake, jid)
+        return jsonify(job=row(job))
 
     @pages.delete("/api/jobs/<jid>")
     def api_remove(jid: str) -> Response:
         with translated():
             job = jobs.get(jid)
+            if page_jobs.is_ours(job):
+                _check_unused(jobs, job)
             in_thread(page_jobs.remove_files, job)
             jobs.remove(jid)
         return jsonify(ok=True)
@@ -211,17 +217,45 @@ def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:
         return jsonify(ok=True)
 
 
-def _row(job: Job) -> dict[str, Any]:
+def row(job: Job) -> dict[str, Any]:
+    """What pages show of every job."""
     fields = ("id", "kind", "name", "state", "created_s", "started_s", "ended_s", "error", "cancelling")
     return {name: getattr(job, name) for name in fields}
 
 
 def _listed(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
-    """A job in the list: of how far it is, only the fraction, and only while that changes."""
-    row = {name: value for name, value in _row(job).items() if name != "error"}
-    if job.state == "running":
-        row["fraction"] = round(progress_of(job, jobs.units(job.id), now_s).fraction, 3)
-    return row
+    """A job in the list: of how far it is, only the fraction and the phase, and only while they change."""
+    listed = {name: value for name, value in row(job).items() if name != "error"}
+    if job.state == "running" and job.kind == "train":
+        training = TrainingProgress.from_note(jobs.units(job.id).get(UNIT, {}))
+        listed.update(fraction=round(training.fraction, 3), phase=training.phase)
+    elif job.state == "running":
+        listed["fraction"] = round(progress_of(job, jobs.units(job.id), now_s).fraction, 3)
+    return listed
+
+
+def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
+    """What only a cleaning has: its steps, its recipe, its files."""
+    progress = progress_of(job, jobs.units(job.id), now_s)
+    return {
+        "progress": {
+            **asdict(progress),
+            "eta_s": None if progress.eta_s is None else round(progress.eta_s),
+            "steps": [asdict(step) for step in _all_steps(str(job.spec.get("recipe", "")), progress.steps)],
+        },
+        "spec": {name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
+        "files": in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {},
+    }
+
+
+def _check_unused(jobs: Jobs, job: Job) -> None:
+    """Raises Conflict while a fine-tuning reads what would be removed."""
+    folder = Path(str(job.spec.get("out", "")))
+    for other in jobs.unfinished():
+        if other.kind == "train" and any(Path(name).is_relative_to(folder) for name in other.spec.get("data", ())):
+            raise Conflict(
+                f"the fine-tuning {other.name!r} reads this job's data; wait for its end, or cancel it first"
+            )
 
 
 def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:
@@ -240,7 +274,7 @@ def _labels(recipe: str) -> tuple[str, ...]:
     return ("read", *(parsed.step_label(index) for index in range(len(parsed.steps))))
 
 
-def _wake(wake: Callable[[str], object], jid: str) -> None:
+def wake_soon(wake: Callable[[str], object], jid: str) -> None:
     """In its own greenlet: neither its time nor its failure is the request's."""
 
     def call() -> None:

@@ -63,12 +63,17 @@ def parse_order(raw: object) -> Order:
         raise InvalidRequest("uploads is a list of upload ids")
     if not 0 < len(uploads) <= MAX_INPUTS or len(set(uploads)) < len(uploads):
         raise InvalidRequest(f"a job reads 1 to {MAX_INPUTS} different files, not {len(uploads)}")
-    key, recipe = raw.get("key"), raw.get("recipe")
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise InvalidRequest(f"key {shown(key)} is not 16-64 characters of A-Z a-z 0-9 -")
+    key, recipe = checked_key(raw.get("key")), raw.get("recipe")
     if not isinstance(recipe, str):
         raise InvalidRequest("recipe is the text of a recipe")
     return Order(key, recipe, _label(raw, "recipe_name") or "recipe", tuple(uploads), _label(raw, "name"))
+
+
+def checked_key(key: object) -> str:
+    """A key that the page made for its order. Raises InvalidRequest."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InvalidRequest(f"key {shown(key)} is not 16-64 characters of A-Z a-z 0-9 -")
+    return key
 
 
 def _label(raw: Mapping[str, Any], field: str) -> str:

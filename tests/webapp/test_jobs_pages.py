@@ -98,7 +98,9 @@ FORWARDED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["/jobs", "/jobs/abc", "/api/jobs", "/api/jobs/abc", "/api/recipes", "/api/uploads/a"])
+@pytest.mark.parametrize(
+    "path", ["/jobs", "/jobs/abc", "/api/jobs", "/api/jobs/abc", "/api/recipes", "/api/uploads/a", "/api/trainings"]
+)
 @pytest.mark.parametrize("peer", ["10.0.0.7", "192.168.1.2", "2001:db8::1", "::ffff:10.0.0.7", "", "unix:"])
 def test_another_machine_is_not_answered(page: Page, path: str, peer: str) -> None:
     answer = page.get(path, environ_overrides={"REMOTE_ADDR": peer})
@@ -142,7 +144,7 @@ def test_a_page_of_another_origin_may_not_read_the_api_but_may_link_to_the_page(
 CHANGES = [
     ("POST", "/api/jobs"), ("POST", "/api/jobs/x/cancel"), ("POST", "/api/jobs/x/again"), ("DELETE", "/api/jobs/x"),
     ("POST", "/api/uploads"), ("PUT", "/api/uploads/x?offset=0"), ("DELETE", "/api/uploads/x"),
-    ("POST", "/api/recipes/check"),
+    ("POST", "/api/recipes/check"), ("POST", "/api/trainings"), ("POST", "/api/jobs/x/serve"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-/** The job pages: the list beside both, the form on `/jobs`, one job on `/jobs/<id>`. */
+/** The job pages: the list beside both, the forms on `/jobs`, one job on `/jobs/<id>`. */
 
 import { ApiError, api } from "./jobs/api";
 import { JobForm } from "./jobs/job_form";
@@ -6,6 +6,8 @@ import { JobList, showAway } from "./jobs/job_list";
 import { JobPage } from "./jobs/job_page";
 import { Polling } from "./jobs/polling";
 import { isUnfinished } from "./jobs/protocol";
+import { followAddress, placeOf } from "./jobs/tabs";
+import { TrainForm } from "./jobs/train_form";
 import { byId } from "./page/dom";
 import { chooseTheme, isDark } from "./page/theme";
 
@@ -16,6 +18,7 @@ function start(): void {
   const id = idInAddress();
   const list = new JobList(id);
   const form = id ? undefined : new JobForm();
+  const trainForm = id ? undefined : new TrainForm();
   const page = id ? new JobPage(id, () => polling.now(), away) : undefined;
 
   let listed_ms = -Infinity;
@@ -30,7 +33,7 @@ function start(): void {
   }
 
   async function refresh(): Promise<boolean> {
-    const [ofPage] = await Promise.all([page?.refresh() ?? false, refreshList(), form?.load()]);
+    const [ofPage] = await Promise.all([page?.refresh() ?? false, refreshList(), form?.load(), trainForm?.loaded ? undefined : trainForm?.load(placeOf(location.hash).data)]);
     if (page && !ofPage) listed_ms = -Infinity; // its end is news for the list too
     showAway("");
     return ofPage || anyUnfinished;
@@ -38,6 +41,7 @@ function start(): void {
 
   const polling = new Polling(refresh, away);
   polling.now();
+  if (trainForm) followAddress(({ form, data }) => form === "train" && trainForm.loaded && void trainForm.load(data).catch(away));
 }
 
 /** What keeps us from knowing; the next answer takes it back. */

@@ -35,6 +35,13 @@ test("a job that is being cancelled says so until it has ended", () => {
   assert.equal(stateWord(job({ cancelling: true, state: "cancelled" })), "Cancelled");
 });
 
+test("a fine-tuning trains, and says when its machine is being replaced", () => {
+  assert.equal(stateWord(job({ kind: "train" })), "Training");
+  assert.equal(stateWord(job({ kind: "train" }), "recovering"), "Recovering");
+  assert.equal(stateWord(job({ kind: "train", state: "failed" }), "recovering"), "Failed");
+  assert.equal(stateWord(job({ kind: "clean" })), "Cleaning");
+});
+
 test("the facts of a job are its recipe, files and times", () => {
   assert.equal(facts(job(), 1070, "vicuna.yaml", 2), "vicuna.yaml · 2 files · submitted 1 min ago · running for 1 min");
   assert.equal(facts(job({ state: "finished", ended_s: 1085 }), 9000, "", 1), "1 file · submitted 2 h ago · took 1 min 15 s");

@@ -1,10 +1,10 @@
 /** The HTTP API of jobs. Whatever goes wrong is an ApiError. */
 
-import type { Job, JobAnswer, Order, Recipe, UploadState } from "./protocol";
+import type { Choices, Job, JobAnswer, Order, Recipe, Serving, TrainingOrder, UploadState } from "./protocol";
 
 export class ApiError extends Error {
-  /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. */
-  constructor(readonly status: number, readonly code: string, message: string, readonly line?: number, readonly offset?: number) {
+  /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. `field`: of a form. */
+  constructor(readonly status: number, readonly code: string, message: string, readonly line?: number, readonly offset?: number, readonly field?: string) {
     super(message);
   }
 
@@ -16,11 +16,15 @@ export class ApiError extends Error {
 
 export const api = {
   jobs: () => ask<{ jobs: Job[]; now_s: number }>("GET", "/api/jobs"),
-  job: (id: string, after: string) => ask<JobAnswer>("GET", `/api/jobs/${encodeURIComponent(id)}?after=${encodeURIComponent(after)}`),
+  job: (id: string, after: string, point: number) =>
+    ask<JobAnswer>("GET", `/api/jobs/${encodeURIComponent(id)}?after=${encodeURIComponent(after)}&point=${point}`),
   submit: (order: Order) => ask<{ job: Job }>("POST", "/api/jobs", order),
   cancel: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/cancel`, {}),
   again: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/again`, {}),
   remove: (id: string) => ask<{ ok: true }>("DELETE", `/api/jobs/${encodeURIComponent(id)}`),
+  serve: (id: string, wanted: boolean) => ask<{ serving: Serving }>("POST", `/api/jobs/${encodeURIComponent(id)}/serve`, { wanted }),
+  choices: () => ask<Choices>("GET", "/api/trainings"),
+  train: (order: TrainingOrder) => ask<{ job: Job }>("POST", "/api/trainings", order),
   recipes: () => ask<{ recipes: Recipe[]; max_upload_bytes: number }>("GET", "/api/recipes"),
   check: (recipe: string) => ask<{ name: string }>("POST", "/api/recipes/check", { recipe }),
   createUpload: (name: string, size: number) => ask<UploadState>("POST", "/api/uploads", { name, size }),
@@ -55,8 +59,8 @@ async function ask<T>(method: string, path: string, body?: object, signal?: Abor
 
 async function errorOf(answer: Response): Promise<ApiError> {
   try {
-    const { error } = await answer.json() as { error: { code: string; message: string; line?: number; offset?: number } };
-    return new ApiError(answer.status, error.code, error.message, error.line, error.offset);
+    const { error } = await answer.json() as { error: { code: string; message: string; line?: number; offset?: number; field?: string } };
+    return new ApiError(answer.status, error.code, error.message, error.line, error.offset, error.field);
   } catch {
     return new ApiError(answer.status, "internal", `The server answers ${answer.status}.`);
   }

@@ -2,7 +2,7 @@
 
 import { byId, h, setText } from "../page/dom";
 import { type Job, isUnfinished } from "./protocol";
-import { age, percent, stateWord } from "./words";
+import { age, kindWord, percent, stateWord } from "./words";
 
 export class JobList {
   private list = byId("jobs");
@@ -24,7 +24,7 @@ export class JobList {
   private item(job: Job, meta: string): HTMLElement {
     const link = h("a", { href: `/jobs/${encodeURIComponent(job.id)}`, title: job.name, "data-job-id": job.id },
       h("span", { class: "title" }, job.name),
-      h("span", { class: "meta" }, h("span", { class: `dot ${job.state}`, "aria-hidden": "true" }), meta));
+      h("span", { class: "meta" }, h("span", { class: `dot ${job.phase === "recovering" ? "recovering" : job.state}`, "aria-hidden": "true" }), meta));
     if (job.id === this.currentId) link.setAttribute("aria-current", "page");
     if (job.state === "running") link.append(bar(job.fraction ?? 0));
     return h("li", { "data-testid": "job-item", "data-state": job.state }, link);
@@ -32,7 +32,8 @@ export class JobList {
 }
 
 function meta(job: Job, now_s: number): string {
-  const parts = [stateWord(job)];
+  const word = stateWord(job, job.phase);
+  const parts = job.kind === "train" && word !== "Training" ? [kindWord(job.kind), word] : [word];
   if (job.state === "running" && job.fraction) parts.push(percent(job.fraction));
   parts.push(age(now_s - (isUnfinished(job) ? job.created_s : job.ended_s)));
   return parts.join(" · ");

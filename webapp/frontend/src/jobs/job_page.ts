@@ -4,9 +4,11 @@ import { confirmDialog } from "../page/dialogs";
 import { byId, h, icon, setText } from "../page/dom";
 import { api, ApiError, fileAddress } from "./api";
 import { LogView } from "./log_view";
-import { isUnfinished, type Job, type JobAnswer } from "./protocol";
+import { isUnfinished, type Job, type JobAnswer, type Phase, type Training } from "./protocol";
 import { StepsView } from "./steps_view";
-import { announcement, bytes, facts, overall, remaining, stateWord } from "./words";
+import { TrainingView } from "./training_view";
+import { trainingFacts, trainingOverall } from "./training_words";
+import { age, announcement, bytes, facts, overall, remaining, stateWord } from "./words";
 
 const DOWNLOADS: [kind: string, title: string, icon: string][] = [
   ["report", "Report", "chart"], ["data", "Data", "download"], ["validation", "Validation data", "download"],
@@ -16,6 +18,7 @@ const DOWNLOADS: [kind: string, title: string, icon: string][] = [
 export class JobPage {
   private steps = new StepsView(byId("steps"));
   private log = new LogView(byId("log"));
+  private training: TrainingView | undefined; // once the job is known to be a fine-tuning
   private state = "";
   private removesFiles = false;
   private out = "";
@@ -31,44 +34,63 @@ export class JobPage {
   /** True while the job goes on. Throws an ApiError when nobody answers. */
   async refresh(): Promise<boolean> {
     let answer: JobAnswer;
+    let more = false;
     try {
       do {
-        answer = await api.job(this.id, this.log.cursor);
+        answer = await api.job(this.id, this.log.cursor, this.training?.cursor ?? -1);
         this.log.add(answer.log);
+        more = this.show(answer);
       } while (answer.log.length >= 500);
     } catch (error) {
       if (!(error instanceof ApiError) || (error.status !== 410 && error.status !== 404)) throw error;
       this.showGone(error.message);
       return false;
     }
-    this.show(answer);
-    return isUnfinished(answer.job);
+    return more || isUnfinished(answer.job);
   }
 
-  private show(answer: JobAnswer): void {
-    const { job, progress, spec } = answer;
-    const inputs = spec.labels ?? spec.inputs ?? [];
+  /** True while something changes although the job has ended. */
+  private show(answer: JobAnswer): boolean {
+    const { job, training } = answer;
     byId("gone").hidden = true;
     byId("job").hidden = false;
     this.removesFiles = answer.removes_files;
-    this.out = spec.out ?? "";
     document.title = `${job.name} · ChatServer`;
     setText(byId("job-name"), job.name);
-    setText(byId("job-facts"), facts(job, answer.now_s, spec.recipe_name ?? "", inputs.length));
-    this.showState(job);
-    this.showProgress(answer);
+    this.showState(job, training?.remote.state);
     this.showProblem(job);
+    if (training) return this.showTraining(job, training, answer.now_s);
+    this.showCleaning(answer);
+    return false;
+  }
+
+  private showTraining(job: Job, training: Training, now_s: number): boolean {
+    this.out = training.out;
+    setText(byId("job-facts"), trainingFacts(training, age(now_s - job.created_s)));
+    const recovering = training.remote.state !== undefined && training.remote.state !== "running";
+    this.showBar(job, training.of ? training.records / training.of : undefined, trainingOverall(job, training), recovering ? null : training.eta_s);
+    this.training ??= new TrainingView(this.id, this.changed, this.away);
+    return this.training.show(job, training, now_s);
+  }
+
+  private showCleaning({ job, progress, spec, files, now_s }: JobAnswer): void {
+    if (!progress || !spec) return;
+    const inputs = spec.labels ?? spec.inputs ?? [];
+    this.out = spec.out ?? "";
+    setText(byId("job-facts"), facts(job, now_s, spec.recipe_name ?? "", inputs.length));
+    this.showBar(job, progress.num_units ? progress.fraction : undefined, overall(job, progress), progress.eta_s);
+    byId("recipe-card").hidden = false;
     byId("steps-card").hidden = progress.steps.length === 0;
     this.steps.show(progress.steps, !isUnfinished(job));
-    this.showDownloads(answer.files);
+    this.showDownloads(job, files ?? {});
     setText(byId("job-recipe"), spec.recipe ?? "");
     if (byId("inputs").childElementCount !== inputs.length) byId("inputs").replaceChildren(...inputs.map((name) => h("li", {}, icon("file"), h("span", { class: "title" }, name))));
   }
 
-  private showState(job: Job): void {
+  private showState(job: Job, phase?: Phase): void {
     const badge = byId("job-state");
-    setText(badge, stateWord(job));
-    badge.className = `badge ${job.state}`;
+    setText(badge, stateWord(job, phase));
+    badge.className = `badge ${job.state === "running" && phase === "recovering" ? phase : job.state}`;
     badge.dataset["state"] = job.state;
     if (this.state && this.state !== job.state) setText(byId("status"), announcement(job));
     this.state = job.state;
@@ -78,14 +100,14 @@ export class JobPage {
     byId("remove").hidden = isUnfinished(job);
   }
 
-  private showProgress({ job, progress }: JobAnswer): void {
+  /** `fraction` undefined: nobody knows yet. */
+  private showBar(job: Job, fraction: number | undefined, text: string, eta_s: number | null): void {
     const bar = byId<HTMLProgressElement>("overall");
-    const unknown = job.state === "running" && progress.num_units === 0;
-    if (unknown) bar.removeAttribute("value");
-    else bar.value = job.state === "finished" ? 1 : progress.fraction;
+    if (job.state === "running" && fraction === undefined) bar.removeAttribute("value");
+    else bar.value = job.state === "finished" ? 1 : fraction ?? 0;
     bar.dataset["state"] = job.state;
-    setText(byId("overall-text"), overall(job, progress));
-    setText(byId("eta"), job.state === "running" ? remaining(progress.eta_s) : "");
+    setText(byId("overall-text"), text);
+    setText(byId("eta"), job.state === "running" ? remaining(eta_s) : "");
   }
 
   private showProblem(job: Job): void {
@@ -97,7 +119,9 @@ export class JobPage {
     setText(byId("problem-trace"), trace);
   }
 
-  private showDownloads(files: JobAnswer["files"]): void {
+  private showDownloads(job: Job, files: NonNullable<JobAnswer["files"]>): void {
+    byId<HTMLAnchorElement>("learn").href = `/jobs#fine-tune=${encodeURIComponent(job.id)}`;
+    byId("learn").hidden = !files["data"]?.name.endsWith(".jsonl");
     const key = JSON.stringify(files);
     if (key === this.drawnFiles) return;
     this.drawnFiles = key;
@@ -118,7 +142,8 @@ export class JobPage {
   }
 
   private async cancel(): Promise<void> {
-    const sure = await confirmDialog("Cancel this job?", "What is done so far is kept, and the job can go on later. It gives no data until it is finished.", "Cancel the job");
+    const sure = await confirmDialog("Cancel this job?", this.training
+      ? "Its checkpoints are kept, and it can go on later from the last of them. Its machines are given back." : "What is done so far is kept, and the job can go on later. It gives no data until it is finished.", "Cancel the job");
     if (sure) await this.act(() => api.cancel(this.id));
   }
 

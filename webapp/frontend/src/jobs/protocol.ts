@@ -7,7 +7,11 @@ export interface Job {
   created_s: number; started_s: number; ended_s: number;
   error?: string;
   fraction?: number;
+  phase?: Phase | "";
 }
+
+/** What the target of a fine-tuning says of it while its job runs. */
+export type Phase = "pending" | "starting" | "running" | "recovering" | "finished" | "failed" | "cancelled";
 
 export interface Step {
   label: string; records_in: number; records_out: number;
@@ -18,11 +22,43 @@ export interface Progress { fraction: number; eta_s: number | null; num_units: n
 
 export interface LogLine { id: string; time_s: number; line: string }
 
+/** What every job has; `training` for a fine-tuning, the rest for a cleaning. */
 export interface JobAnswer {
-  job: Job; progress: Progress; log: LogLine[]; now_s: number; removes_files: boolean;
-  spec: { recipe: string | null; recipe_name: string | null; inputs: string[] | null; labels: string[] | null; out: string | null };
-  files: Record<string, { name: string; size: number }>;
+  job: Job; log: LogLine[]; now_s: number; removes_files: boolean;
+  training?: Training;
+  progress?: Progress;
+  spec?: { recipe: string | null; recipe_name: string | null; inputs: string[] | null; labels: string[] | null; out: string | null };
+  files?: Record<string, { name: string; size: number }>;
 }
+
+export interface TrainingPoint { step: number; loss?: number | null; lr?: number | null; tokens_per_s?: number | null; epoch?: number | null }
+
+export interface Plan {
+  examples?: number; tokens?: number; supervised_tokens?: number; truncated?: number; unsupervised?: number; steps?: number;
+  sequences_per_step?: number; per_device?: number; accumulation?: number; world_size?: number;
+  attention?: string; attention_reason?: string; dtype?: string;
+}
+
+export interface Remote {
+  on: "local" | "sky" | null; spot: boolean | null; infra: string | null; num_devices: number | null; num_nodes: number | null;
+  state?: Phase; message?: string; remedy?: string; recoveries?: number; cost_usd?: number | null; seconds?: number;
+}
+
+export interface Serving { name: string; path: string; lineage: string[]; wanted: boolean; loading: boolean; workers: number; trouble: string }
+
+export interface Training {
+  records: number; of: number; loss: number | null; lr: number | null; tokens_per_s: number | null; eta_s: number | null; epoch: number | null;
+  plan: Plan; evals: { step: number; loss: number }[]; checkpoints: { step: number; time_s?: number; bytes?: number }[];
+  resumes: { step: number; time_s?: number }[]; model: string;
+  config: { name?: string; model?: string; method?: string; template?: string; epochs?: number; max_steps?: number; seq_len?: number; learning_rate?: number; schedule?: string };
+  data: string[]; out: string; points: TrainingPoint[]; remote: Remote; serving: Serving | null;
+}
+
+export interface Preset { preset: string; name: string; model: string; method: string; epochs: number; learning_rate: number; seq_len: number; max_steps: number; eval_fraction: number }
+
+export interface Choices { presets: Preset[]; models: string[]; data: { id: string; name: string; bytes: number; ended_s: number }[]; places: string[] }
+
+export interface TrainingOrder { key: string; preset: string; data: string; name: string; model: string; on: string; out: string; spot: boolean; numbers: Record<string, string> }
 
 export interface Recipe { name: string; text: string }
 

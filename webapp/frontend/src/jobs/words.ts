@@ -1,14 +1,21 @@
 /** What the job pages say: ages, sizes, counts, states. Pure. */
 
-import type { Job, Progress, Step } from "./protocol";
+import type { Job, Phase, Progress, Step } from "./protocol";
 
 const STATES: Record<Job["state"], string> = {
   submitted: "Waiting", running: "Cleaning", finished: "Finished", failed: "Failed", cancelled: "Cancelled",
 };
+const PHASES: Partial<Record<Phase, string>> = { pending: "Waiting for a machine", starting: "Starting", recovering: "Recovering" };
 
-export function stateWord(job: Pick<Job, "state" | "cancelling">): string {
+/** `phase`: what the target of a fine-tuning says of it. */
+export function stateWord(job: Pick<Job, "kind" | "state" | "cancelling">, phase?: Phase | ""): string {
   if (job.cancelling && (job.state === "running" || job.state === "submitted")) return "Cancelling…";
+  if (job.kind === "train" && job.state === "running") return (phase && PHASES[phase]) || "Training";
   return STATES[job.state];
+}
+
+export function kindWord(kind: string): string {
+  return kind === "train" ? "Fine-tuning" : "Cleaning";
 }
 
 export function count(number: number, one: string, many = `${one}s`): string {
@@ -108,6 +115,6 @@ export function plain(name: string): string {
 
 /** What a screen reader hears when the state changes. */
 export function announcement(job: Job): string {
-  const what = { submitted: "waits", running: "is being cleaned", finished: "is finished", failed: "failed", cancelled: "was cancelled" };
+  const what = { submitted: "waits", running: job.kind === "train" ? "is being trained" : "is being cleaned", finished: "is finished", failed: "failed", cancelled: "was cancelled" };
   return `${job.name} ${what[job.state]}`;
 }

@@ -1,0 +1,109 @@
+/** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
+
+import { byId, h, icon, setText } from "../page/dom";
+import { Chart, type Mark } from "./chart";
+import type { Job, Training, TrainingPoint } from "./protocol";
+import { type Point, scientific } from "./scale";
+import { ServingCard } from "./serving_card";
+import { checkpointText, figures, lossText, planRows, rateText } from "./training_words";
+import { age } from "./words";
+
+export class TrainingView {
+  private points = new Points();
+  private loss = new Chart({ label: "Training loss by step", height: 280, value: lossText });
+  private rate = new Chart({ label: "Learning rate by step", height: 130, value: scientific, fromZero: true, ticks: 2 });
+  private speed = new Chart({ label: "Tokens per second by step", height: 130, value: rateText, fromZero: true, ticks: 2 });
+  private serving: ServingCard;
+  private drawn = new Map<string, string>();
+
+  constructor(id: string, changed: () => void, away: (error: unknown) => void) {
+    this.serving = new ServingCard(id, changed, away);
+    byId("loss-chart").replaceChildren(this.loss.element);
+    byId("rate-chart").replaceChildren(this.rate.element);
+    byId("speed-chart").replaceChildren(this.speed.element);
+  }
+
+  /** After which step points are not known yet. */
+  get cursor(): number {
+    return this.points.cursor;
+  }
+
+  /** True while something is still to be learned of it after its end. */
+  show(job: Job, training: Training, now_s: number): boolean {
+    this.points.add(training.points, training.records);
+    byId("training").hidden = false;
+    this.showCurves(training);
+    this.showRemote(job, training);
+    this.once("figures", figures(job, training, now_s), (rows) => rows.map(([what, value, of]) =>
+      h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("b", {}, value), of && ` ${of}`))));
+    this.once("plan", planRows(training), (rows) => rows.flatMap(([what, value]) => [h("dt", {}, what), h("dd", {}, value)]));
+    this.showCheckpoints(training, now_s);
+    return this.serving.show(job, training, now_s);
+  }
+
+  private showCurves({ evals, resumes, of }: Training): void {
+    const marks: Mark[] = resumes.map(({ step }) => ({ x: step, text: `went on from step ${step.toLocaleString("en")}` }));
+    const training = this.points.curve("loss");
+    const evaluated = evals.map(({ step, loss }) => ({ x: step, y: loss }));
+    byId("curves").hidden = training.length === 0;
+    byId("evaluation-key").hidden = evaluated.length === 0;
+    byId("resumed-key").hidden = marks.length === 0;
+    const shown = { marks, until: of };
+    this.loss.show({ ...shown, series: [{ name: "training", points: training, kind: "line", smooth: true }, { name: "evaluation", points: evaluated, kind: "dots" }] });
+    this.rate.show({ ...shown, series: [{ name: "learning rate", points: this.points.curve("lr"), kind: "line" }] });
+    this.speed.show({ ...shown, series: [{ name: "tokens/s", points: this.points.curve("tokens_per_s"), kind: "line", smooth: true }] });
+  }
+
+  /** Why it waits, starts or recovers. */
+  private showRemote(job: Job, { remote }: Training): void {
+    const going = job.state === "running" && remote.state !== undefined && remote.state !== "running";
+    const text = going ? [remote.message, remote.remedy].filter(Boolean).join(". ") : "";
+    byId("remote").hidden = !text;
+    setText(byId("remote-text"), text);
+  }
+
+  private showCheckpoints({ checkpoints, config, of }: Training, now_s: number): void {
+    byId("checkpoints-card").hidden = of === 0 && checkpoints.length === 0;
+    byId("no-checkpoints").hidden = checkpoints.length > 0;
+    setText(byId("no-checkpoints"), "None yet. Each is complete before it is listed; a run that ends early goes on from the last.");
+    const rows = [...checkpoints].sort((a, b) => b.step - a.step).map((one) => [checkpointText(one), one.time_s ? age(now_s - one.time_s) : ""] as [string, string]);
+    this.once("checkpoints", rows, (all) => all.map(([what, when]) =>
+      h("li", { "data-testid": "checkpoint" }, icon("check"), h("span", { class: "title" }, what), h("span", { class: "meta" }, when))));
+    byId("checkpoints").setAttribute("aria-label", `Checkpoints of ${config.name ?? "the model"}`);
+  }
+
+  /** Draws into `#id` only what has changed since. */
+  private once<T>(id: string, value: T, made: (value: T) => Node[]): void {
+    const key = JSON.stringify(value);
+    if (this.drawn.get(id) === key) return;
+    this.drawn.set(id, key);
+    byId(id).replaceChildren(...made(value));
+  }
+}
+
+/** The points of a run by step. A resumed run tells steps again; what it says last counts. */
+export class Points {
+  private bySteps = new Map<number, TrainingPoint>();
+  private sorted: TrainingPoint[] = [];
+  private last = -1;
+  private done = -1;
+
+  /** `done`: the step that the run says it is at. It falls when the run goes on from a checkpoint. */
+  add(points: TrainingPoint[], done: number): void {
+    for (const point of points) this.bySteps.set(point.step, point);
+    if (points.length) this.sorted = [...this.bySteps.values()].sort((a, b) => a.step - b.step);
+    this.last = this.sorted.at(-1)?.step ?? -1;
+    this.done = done;
+  }
+
+  get cursor(): number {
+    return this.done > 0 ? Math.min(this.last, this.done) : this.last;
+  }
+
+  curve(of: "loss" | "lr" | "tokens_per_s"): Point[] {
+    return this.sorted.flatMap((point) => {
+      const y = point[of];
+      return typeof y === "number" && Number.isFinite(y) ? [{ x: point.step, y }] : [];
+    });
+  }
+}
