@@ -37,9 +37,7 @@ def test_what_is_learnt_is_printed_with_its_end_of_turn(uninterrupted: tuple[Run
     assert "'0 plus 0 is 0.<|im_end|>'" in uninterrupted[0].text
 
 
-def test_the_model_renders_the_ids_it_was_trained_on(
-    uninterrupted: tuple[Run, Path], tokenizer: ChatTokenizer
-) -> None:
+def test_the_model_renders_the_ids_it_was_trained_on(uninterrupted: tuple[Run, Path], tokenizer: ChatTokenizer) -> None:
     saved = load_tokenizer(resolve(str(uninterrupted[1] / "model")))
     assert saved.supervised(TALK) == tokenizer.supervised(TALK)
     assert saved.render(TALK[:1]) == tokenizer.render(TALK[:1])
