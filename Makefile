@@ -35,8 +35,8 @@ test-model: .venv/.dev ## the protocol under the random scheduler, with many see
 # Debian's programs for the lab of tests/sky; where there is no apt-get or no root, its tests say so and are skipped.
 SKY_PROGRAMS := slurmctld slurmd munged sshd rsync
 test-sky: .venv/.dev ## a real SkyPilot launches on a real Slurm, all on this machine; as root, about 10 minutes
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		! PATH="$$PATH:/usr/sbin" command -v $(SKY_PROGRAMS) >/dev/null 2>&1; then \
+	@PATH="$$PATH:/usr/sbin"; for program in $(SKY_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			slurmctld slurmd slurm-client munge openssh-server openssh-client rsync >/dev/null; fi
 	$(BIN)/pip install --quiet --disable-pip-version-check 'skypilot[slurm]==0.14.1' uv==0.13.9

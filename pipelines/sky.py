@@ -457,8 +457,11 @@ def plain(text: str) -> str:
 def spoken(chunks: Any) -> list[str]:
     """The whole lines that the task printed, without what SkyPilot says itself, which changes from call to call."""
     text = "".join(chunk for chunk in chunks if chunk)
-    lines = (plain(line).rpartition("\r")[2] for line in text.split("\n")[:-1])
-    return [line for line in lines if _SPEAKER.match(line)]
+    found = []
+    for line in map(plain, text.split("\n")[:-1]):
+        if speaker := _SPEAKER.match(line):  # of a progress bar, what stood there last
+            found.append(speaker[0] + line[speaker.end() :].rstrip("\r").rpartition("\r")[2])
+    return found
 
 
 def without_speaker(line: str) -> str:
