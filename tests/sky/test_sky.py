@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.sky, pytest.mark.timeout(1500)]
 
 
 def test_a_run_streams_its_log_finishes_is_registered_and_gives_its_machines_back(system: SkySystem) -> None:
-    system.submit("whole", max_steps=30)
+    system.submit("whole", max_steps=10)
     system.wait_for(system.lab.slurm.queue, "a job of Slurm")
     job = system.ended("whole")
     assert job.state == "finished", job.error + system.log("whole")
-    assert [point["step"] for point in system.jobs.points("whole")][-1] == 30
+    assert [point["step"] for point in system.jobs.points("whole")][-1] == 10
     assert "What is learnt of" in system.log("whole")
     assert "pid=" not in system.log("whole"), "SkyPilot's prefixes are taken off"
     assert system.trained.get("whole").path == str(system.out("whole") / "model")
@@ -52,20 +52,20 @@ def test_a_cancelled_run_ends_and_gives_its_machines_back(system: SkySystem) -> 
 
 
 def test_a_preempted_spot_run_recovers_and_resumes_at_its_last_complete_checkpoint(system: SkySystem) -> None:
-    system.submit("preempted", spot=True, max_steps=600)
+    system.submit("preempted", spot=True, max_steps=40)
     system.wait_for(lambda: system.checkpoints("preempted"), "a checkpoint")
     (job,) = system.lab.slurm.queue()
     system.lab.slurm.preempt(job)
     system.wait_for(lambda: job not in system.lab.slurm.queue(), "the preemption")
     last = system.checkpoints("preempted")[-1]
-    assert last < 600, "it was taken away before its end"
+    assert last < 40, "it was taken away before its end"
     system.wait_for(lambda: system.progress("preempted").phase == "recovering", "the recovery")
     ended = system.ended("preempted")
     assert ended.state == "finished", ended.error + system.log("preempted")
     progress = system.progress("preempted")
     assert [resume["step"] for resume in progress.resumes] == [last]
     assert progress.outcome["recoveries"] == 1
-    assert system.trained.get("preempted").step == 600
+    assert system.trained.get("preempted").step == 40
     system.wait_for(lambda: not system.lab.slurm.queue(), "the machines' return")
 
 

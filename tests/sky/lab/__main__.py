@@ -17,4 +17,6 @@ if __name__ == "__main__":
     try:
         signal.pause()
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         lab.stop()

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +42,7 @@ class ApiServer:
         catalogue = sky / "catalogs/v8/common"  # else fetched from GitHub
         catalogue.mkdir(parents=True)
         (self.home / "tmp").mkdir()
+        (self.home / "user-id").write_text(self.client["SKYPILOT_USER_ID"])
         (catalogue / "accelerators.csv").write_text(f'AcceleratorName,Clouds\nA100-80GB,"{LISTS}"\nA100,"{LISTS}"\n')
         (sky / "config.yaml").write_text("jobs: {controller: {consolidation_mode: true}}\n")
         probe = f"{self.url}/api/health"
@@ -82,17 +82,6 @@ class ApiServer:
         with contextlib.suppress(FileNotFoundError):
             for line in (self.home / ".sky/job_controller_pid").read_text().splitlines():
                 end_controller(int(line.partition(",")[0]))
-        self._end_connections()
-        shutil.rmtree(f"/tmp/sky_ssh_{self.client['SKYPILOT_USER_ID']}", ignore_errors=True)
-
-    def _end_connections(self) -> None:
-        """Masters of ssh connections, and the daemons that the server left: all have our HOME."""
-        mark = f"HOME={self.home}\0".encode()
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                pid = int(path.parent.name)
-                if mark in path.read_bytes() + b"\0" and pid != os.getpid():
-                    os.kill(pid, signal.SIGKILL)
 
 
 def end_controller(pid: int) -> None:

@@ -1,14 +1,20 @@
 """The whole lab: a folder, the node, the API server."""
 
 import contextlib
+import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from tests.sky.lab.api_server import ApiServer
 from tests.sky.lab.interpreter import base_python, make_python
-from tests.sky.lab.slurm import SlurmNode, missing, run
+from tests.sky.lab.slurm import SlurmNode, end_user, missing, run
+
+PARENT = Path("/var/tmp")
+PREFIX = "sky-lab-"
 
 
 def unmet() -> str | None:
@@ -23,14 +29,17 @@ def unmet() -> str | None:
 
 
 class Lab:
-    """Everything is in `root`: SKY_LAB_ROOT, or a new folder of /var/tmp."""
+    """Everything is in `root`: SKY_LAB_ROOT, or a new folder of /var/tmp. What a killed lab left there goes first."""
 
     def __init__(self) -> None:
+        tidy_leftovers()
         self.root = _new_root()
+        self._lock = _locked(self.root)
+        assert self._lock is not None
         self.home = self.root / "home"
         self.home.mkdir()
         with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, self.root, ignore_errors=True)
+            stack.callback(tidy, self.root)
             base = base_python()
             assert base is not None, unmet()
             self.slurm = SlurmNode(self.root, self.home, base)
@@ -45,6 +54,31 @@ class Lab:
 
     def stop(self) -> None:
         self._stack.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def tidy_leftovers() -> None:
+    for root in PARENT.glob(f"{PREFIX}*"):
+        if lock := _locked(root):
+            tidy(root)
+            lock.close()
+
+
+def tidy(root: Path) -> None:
+    """Whatever still runs with the lab in its environment (what SkyPilot starts outlives it), the user, the folder."""
+    mark = f"={root}/".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(path.parent.name)
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes() and pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+    for home in root.glob("node-home"):
+        with contextlib.suppress(KeyError):
+            end_user(home.owner())
+    for number in root.glob("home/user-id"):  # in which SkyPilot keeps the sockets of its ssh connections
+        shutil.rmtree(f"/tmp/sky_ssh_{number.read_text()}", ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def _new_root() -> Path:
@@ -52,6 +86,17 @@ def _new_root() -> Path:
         root = Path(given)
         root.mkdir(parents=True)
     else:
-        root = Path(tempfile.mkdtemp(prefix="sky-lab-", dir="/var/tmp"))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
     root.chmod(0o755)
     return root
+
+
+def _locked(root: Path) -> IO[bytes] | None:
+    """The lab's lock, held while its process lives; None if another process has it."""
+    file = (root / "lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -239,7 +239,7 @@ class SlurmNode:
     # -- its end -------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Jobs first, then the daemons in the order in which they need each other, then the user."""
+        """Jobs first, then the daemons, those that need others before these."""
         if "slurmctld" in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired, RuntimeError):  # a controller that is gone
                 self._run("scancel", "--user", self.user)
@@ -248,7 +248,6 @@ class SlurmNode:
                     time.sleep(0.2)
         for program in reversed(list(self._processes)):
             end_tied(self._processes.pop(program), signal.SIGTERM, 10)
-        end_user(self.user)
 
 
 def end_user(user: str) -> None:
