@@ -241,7 +241,7 @@ class SlurmNode:
     def stop(self) -> None:
         """Jobs first, then the daemons, those that need others before these."""
         if "slurmctld" in self._processes:
-            with contextlib.suppress(subprocess.TimeoutExpired, RuntimeError):  # a controller that is gone
+            with contextlib.suppress(subprocess.TimeoutExpired, RuntimeError):  # should the controller be gone
                 self._run("scancel", "--user", self.user)
                 end = time.monotonic() + 20
                 while self.queue() and time.monotonic() < end:
@@ -266,7 +266,7 @@ def end_user(user: str) -> None:
 def run(*command: object, environment: dict[str, str] | None = None, check: bool = True) -> str:
     words = [str(word) for word in command]
     words[0] = which(words[0]) or words[0]
-    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=20)
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
     if check and answer.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {answer.returncode}: {answer.stderr.strip()}")
     return answer.stdout
