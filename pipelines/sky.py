@@ -125,9 +125,11 @@ REMEDIES: dict[str, tuple[bool, str]] = {
     "ApiServerAuthenticationError": (False, "run `sky api login`"),
     "APIVersionMismatchError": (False, "install the SkyPilot of requirements.txt on both sides, then `sky api stop`"),
     "APINotSupportedError": (False, "install the SkyPilot of requirements.txt on the API server"),
+    "ImportError": (False, "install that cloud's part, such as `pip install 'skypilot[aws]'`, then run `sky check`"),
     "ApiServerConnectionError": (True, "start it with `sky api start`, or check SKYPILOT_API_SERVER_ENDPOINT"),
 }
 MAX_ERROR_CHARS = 1_500
+NOT_MACHINES = ("file_mounts", "workdir")  # of a task: an estimate must not look for buckets
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPEAKER = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")  # (setup pid=7), (name, pid=7), (head, rank=0, pid=7)
@@ -199,7 +201,8 @@ class SkyPilot:
         from sky.client import sdk
         from sky.utils import dag_utils
 
-        task = _task(config, {})
+        machines = {name: value for name, value in config.items() if name not in NOT_MACHINES}
+        task = _task(machines, {})
         log = io.StringIO()
         sdk.stream_and_get(sdk.optimize(dag_utils.convert_entrypoint_to_dag(task)), output_stream=log)
         table = plain(log.getvalue()).strip()

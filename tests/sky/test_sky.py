@@ -12,6 +12,8 @@ from pipelines.training.command import spec_run
 from pipelines.training.sky_target import SkyTarget
 from tests.end_to_end.system import ROOT
 from tests.sky.conftest import SECRET, SkySystem
+from tests.sky.lab.api_server import ApiServer
+from tests.sky.lab.lab import tidy
 
 pytestmark = [pytest.mark.sky, pytest.mark.timeout(1500)]
 
@@ -84,6 +86,29 @@ def test_a_run_that_is_submitted_many_times_at_once_is_launched_once_and_is_an_o
     assert system.lab.slurm.queue(), "they are only listed"
     assert f"{run.name} is given back" in command(system, "orphans", "--down")
     assert system.lab.slurm.queue() == []
+
+
+def test_a_dry_run_says_the_choice_the_price_and_the_exact_task(system: SkySystem) -> None:
+    answer = dry_run(system.environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "the choice: Slurm (lab)" in answer.stdout and "no price is known" in answer.stdout
+    assert "accelerators: A100-80GB:4" in answer.stdout and "infra/sky/train.sh" in answer.stdout
+
+
+def test_a_dry_run_without_a_cloud_says_which_command_sets_one_up(system: SkySystem, tmp_path: Path) -> None:
+    server = ApiServer(tmp_path)
+    try:
+        answer = dry_run({**system.environment, **server.client})
+    finally:
+        server.stop()
+        tidy(tmp_path)
+    assert answer.returncode == 2, answer.stdout
+    assert "aws configure" in answer.stderr and "sky check" in answer.stderr
+
+
+def dry_run(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "services.command", "train", "submit", "alpaca-7b", "--on", "sky", "--dry-run"]
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def command(system: SkySystem, *arguments: str) -> str:
