@@ -92,7 +92,7 @@ def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 @application.command()
 def orphans(give_back: Annotated[bool, typer.Option("--down", help="Give them back.")] = False) -> None:
-    """List machines of ours that no running job owns."""
+    """List machines of ours that no running job owns, and what they cost."""
     with _opened_jobs() as (jobs, _):
         owned = [_remote(job)["name"] for job in jobs.unfinished() if job.kind == "train"]
     target = _sky()
@@ -100,7 +100,9 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Give them ba
     for remote in found:
         if give_back:
             target.down(remote)
-        print(f"{remote['kind']} {remote['name']}" + (" is given back" if give_back else ""))
+        cost_usd = target.cost_usd(remote)
+        price = "" if cost_usd is None else f", ${cost_usd:,.2f} so far"
+        print(f"{remote['kind']} {remote['name']}{price}" + (" is given back" if give_back else ""))
     if not found:
         print("no machines without a job")
     elif not give_back:

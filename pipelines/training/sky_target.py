@@ -85,6 +85,14 @@ class SkyTarget:
             if OUR_NAMES.match(name) and name not in owned
         ]
 
+    def cost_usd(self, remote: Mapping[str, Any]) -> float | None:
+        """So far, of all clusters that the run had; None where prices are not known, as on Slurm."""
+        name = str(remote["name"])
+        managed = re.compile(rf"{re.escape(name)}-\d+$")  # SkyPilot calls the clusters of a managed job NAME-ID
+        if remote["kind"] == "managed":
+            return self._sky.cost_usd(lambda cluster: managed.match(cluster) is not None)
+        return self._sky.cost_usd(lambda cluster: cluster == name)
+
     # -- launching -----------------------------------------------------------------------------------------------
 
     def _launched(self, kind: str, name: str) -> str | None:
@@ -151,18 +159,9 @@ class SkyTarget:
             message,
             remedy,
             recoveries=job.recoveries,
-            cost_usd=self._cost_usd(remote, job),
+            cost_usd=self.cost_usd(remote),
             seconds=max((job.ended_s or time.time()) - job.submitted_s, 0.0),
         )
-
-    def _cost_usd(self, remote: Mapping[str, Any], job: SkyJob) -> float | None:
-        name = str(remote["name"])
-        managed = re.compile(rf"{re.escape(name[:24])}.*-{job.id}$")  # SkyPilot names a managed job's clusters NAME-ID
-
-        def belongs(cluster: str) -> bool:
-            return bool(managed.match(cluster)) if remote["kind"] == "managed" else cluster == name
-
-        return self._sky.cost_usd(belongs)
 
 
 def new_lines(lines: list[str], cursor: str) -> tuple[list[str], str]:
