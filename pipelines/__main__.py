@@ -1,8 +1,8 @@
-"""The pipelines' processes: `python -m pipelines worker` and `… beat`. Settings come from the environment.
+"""The pipelines' processes: `python -m pipelines worker`, `… trainings` and `… beat`. Settings: the environment.
 
-`worker` runs the tasks in processes of its own, `beat` wakes it every few seconds; several of both do no harm. With
-`--check` each is its own health probe. On SIGTERM a worker gives its running units some seconds to end, then hands
-them back.
+`worker` cleans in processes of its own; `trainings` launches and follows fine-tunings, and only waits for what does the
+work; `beat` wakes both every few seconds. Several of each do no harm. With `--check` each is its own health probe. On
+SIGTERM a worker gives its running units some seconds to end, then hands them back; fine-tunings go on.
 """
 
 import os
@@ -13,24 +13,31 @@ import logging
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from celery import beat, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
+from redis import Redis
 
 from pipelines.tasks import CleaningTasks
+from pipelines.training.local_target import LocalTarget
+from pipelines.training.registering import register_model
+from pipelines.training.targets import Target
+from pipelines.training.tasks import TrainingTasks
 from services.celery_app import SWEEP_S, make_celery, num_waiting
 from services.connection import connect, wait_for_redis
 from services.program import run
-from services.protocol import SWEEPS_QUEUE, Keys
+from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings
 
 log = logging.getLogger("chatserver.pipelines")
 
 MOST_PROCESSES = 16
+TRAINING_PROCESSES = 2  # one may wait for a cloud
+SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowhere
 BEAT_TTL_S = 30
 PING_S = 3.0
 _QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.utils.functional", "kombu")
@@ -38,14 +45,27 @@ _QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.u
 
 def serve_worker(settings: Settings) -> None:
     """Run tasks until SIGTERM or SIGINT."""
+    num_processes = settings.clean_processes or min(os.cpu_count() or 1, MOST_PROCESSES)
+    log_ready = partial(log.info, "cleaning with %d processes", num_processes)
+    _work(settings, "clean", (UNITS_QUEUE, SWEEPS_QUEUE), num_processes, log_ready)
+
+
+def serve_trainings(settings: Settings) -> None:
+    """Launch and follow fine-tunings until SIGTERM or SIGINT."""
+    _work(settings, "train", (TRAININGS_QUEUE,), TRAINING_PROCESSES, partial(log.info, "looking after fine-tunings"))
+
+
+def _work(
+    settings: Settings, name: str, queues: Sequence[str], num_processes: int, log_ready: Callable[[], None]
+) -> None:
     app = _app(settings)
     redis = connect(settings.redis_url, role="worker")
-    CleaningTasks(app, redis, Keys(settings.namespace)).register()
-    num_processes = settings.clean_processes or min(os.cpu_count() or 1, MOST_PROCESSES)
+    _register_tasks(app, redis, Keys(settings.namespace))
     wait_for_redis(redis, log.warning)
     redis.close()  # each process connects by itself
     worker = app.Worker(
-        hostname=f"clean-{os.getpid()}@{socket.gethostname()}",
+        hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
+        queues=list(queues),
         concurrency=num_processes,
         pool_cls="prefork",
         quiet=True,
@@ -53,15 +73,40 @@ def serve_worker(settings: Settings) -> None:
         without_mingle=True,
     )
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # a unit outlives its connection on purpose
-    signals.worker_ready.connect(lambda **_: log.info("cleaning with %d processes", num_processes), weak=False)
+    signals.worker_ready.connect(lambda **_: log_ready(), weak=False)
     worker.start()
+
+
+def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
+    secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
+    targets: dict[str, Callable[[], Target]] = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
+    trainings = TrainingTasks(app, redis, keys, targets, secrets, partial(register_model, redis, keys))
+    trainings.register()
+    CleaningTasks(app, redis, keys, {"train": trainings.send}).register()
+
+
+def _sky_target() -> Target:
+    """Imported when it is needed: SkyPilot takes seconds and may not be installed."""
+    from pipelines.training.sky_target import SkyTarget
+
+    return SkyTarget()
 
 
 def check_worker(settings: Settings) -> str:
     """Empty when a worker of this machine answers, else what is wrong."""
-    replies = _app(settings).control.ping(timeout=PING_S)
-    here = [name for reply in replies for name in reply if name.endswith(f"@{socket.gethostname()}")]
-    return "" if here else f"no pipelines worker on {socket.gethostname()} answers"
+    return _check(settings, "clean", "worker")
+
+
+def check_trainings(settings: Settings) -> str:
+    """The same of a worker that looks after fine-tunings."""
+    return _check(settings, "train", "trainings")
+
+
+def _check(settings: Settings, name: str, role: str) -> str:
+    replies = [each for reply in _app(settings).control.ping(timeout=PING_S) for each in reply]
+    host = socket.gethostname()
+    here = [each for each in replies if each.startswith(f"{name}-") and each.endswith(f"@{host}")]
+    return "" if here else f"no pipelines {role} on {host} answers"
 
 
 class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
@@ -110,6 +155,7 @@ def _keep_logging(**_: Any) -> None:
 
 ROLES: dict[str, tuple[Callable[[Settings], None], Callable[[Settings], str]]] = {
     "worker": (serve_worker, check_worker),
+    "trainings": (serve_trainings, check_trainings),
     "beat": (serve_beat, check_beat),
 }
 

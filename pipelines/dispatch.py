@@ -3,13 +3,20 @@
 They only save work and bound it. If they are lost, units are sent again and find themselves done or locked.
 """
 
-from collections.abc import Mapping
+import functools
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kombu.exceptions import OperationalError
 from redis import Redis
 
+from services.connection import translated
+from services.errors import Unavailable
 from services.protocol import Keys
 from services.scripts import Script
+
+log = logging.getLogger("chatserver.pipelines")
 
 _CLAIM, _TAKE, _RELEASE = Script("job_claim"), Script("job_take"), Script("job_release")
 
@@ -43,9 +50,9 @@ class Dispatch:
         """Whether the caller shall send a task for the unit; with `lost_after_s`, also when one was sent before."""
         return bool(_CLAIM(self._redis, self._keys, unit, "" if lost_after_s is None else lost_after_s))
 
-    def take(self, unit: str, who: str) -> int:
+    def take(self, unit: str, who: str, *, though_ending: bool = False) -> int:
         """How often it was begun without an orderly end, this time included; 0: the job shall not go on."""
-        return int(_TAKE(self._redis, self._keys, unit, who))
+        return int(_TAKE(self._redis, self._keys, unit, who, int(though_ending)))
 
     def done(self, unit: str) -> None:
         _RELEASE(self._redis, self._keys, unit, "done", 0, "")
@@ -54,5 +61,23 @@ class Dispatch:
         """It ended before it was done. With a pause that was a failed attempt."""
         _RELEASE(self._redis, self._keys, unit, "again", pause_s, "")
 
+    def rest(self, unit: str, pause_s: float) -> None:
+        """It shall be looked at again after a pause, as a fine-tuning that runs elsewhere."""
+        _RELEASE(self._redis, self._keys, unit, "rest", pause_s, "")
+
     def give_up(self, unit: str, why: str) -> None:
         _RELEASE(self._redis, self._keys, unit, "failed", 0, why.encode(errors="replace"))
+
+
+def calmly(task: Callable[..., None]) -> Callable[..., None]:
+    """A task during which Redis goes away is one line: the next sweep does what it did not."""
+
+    @functools.wraps(task)
+    def run(*arguments: str) -> None:
+        try:
+            with translated():
+                task(*arguments)
+        except (Unavailable, OperationalError) as error:
+            log.warning("%s%s is left to the next sweep: %s", task.__name__, arguments, error)
+
+    return run

@@ -2,7 +2,7 @@
 
     advance(jid)     look at the folder, send a `unit` task for all that can be done now, or end the job
     unit(jid, name)  do one unit, under its lock
-    sweep()          `advance` for every job that has not ended; beat sends it every few seconds
+    sweep()          `advance` for every job that has not ended, of other kinds too; beat sends it every few seconds
 
 The folder is the truth: what is done is there (`pipelines/units.py`), and who works on a unit holds its flock, which
 the kernel takes away when the process dies. Messages and the notes in Redis are hints. So a sweep finds, within
@@ -16,7 +16,6 @@ with its traceback, the others of its stage finish, and the job fails; submitted
 """
 
 import contextlib
-import functools
 import logging
 import os
 import socket
@@ -27,11 +26,10 @@ from pathlib import Path
 
 import orjson
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis import Redis
 
 from pipelines.cleaning import Cleaning, Progress
-from pipelines.dispatch import Dispatch, Sent
+from pipelines.dispatch import Dispatch, Sent, calmly
 from pipelines.units import Unit
 from services.celery_app import num_waiting
 from services.connection import translated
@@ -51,15 +49,22 @@ MAX_SENT = 512  # units of one job in the queue: what a lost queue costs, and ho
 SHOWN_FAILURES = 3  # with their traceback, in a job's error
 
 
+Advance = Callable[[Job], None]
+
+
 class Cancelled(Exception):
     """The job shall end."""
 
 
 class CleaningTasks:
-    """What the tasks do. One object for all processes of a worker; each connects by itself."""
+    """What the tasks do. One object for all processes of a worker; each connects by itself.
 
-    def __init__(self, app: Celery, redis: Redis, keys: Keys) -> None:
+    `others`: kind of a job → what looks at one of that kind, for a sweep goes over all jobs.
+    """
+
+    def __init__(self, app: Celery, redis: Redis, keys: Keys, others: Mapping[str, Advance]) -> None:
         self._app = app
+        self._others = others
         self._redis = redis
         self._keys = keys
         self._jobs = Jobs(redis, keys)
@@ -67,7 +72,7 @@ class CleaningTasks:
     def register(self) -> None:
         """Tell Celery which task is which method."""
         for name, task in ((ADVANCE_TASK, self.advance), (UNIT_TASK, self.unit), (SWEEP_TASK, self.sweep)):
-            self._app.task(name=name, shared=False)(_calmly(task))
+            self._app.task(name=name, shared=False)(calmly(task))
 
     # -- the coordinator -----------------------------------------------------------------------------------------
 
@@ -81,12 +86,15 @@ class CleaningTasks:
                 log.exception("job %s cannot be advanced", job.id)
 
     def advance(self, jid: str) -> None:
-        """Idempotent, and safe in several processes at once."""
+        """Idempotent, and safe in several processes at once. KeyError: a job of a kind that a later version knows."""
         try:
             job = self._jobs.get(jid)
         except Gone:
             return
-        if job.ended or job.kind != "clean":
+        if job.ended:
+            return
+        if job.kind != "clean":
+            self._others[job.kind](job)
             return
         try:
             cleaning = _cleaning(job)
@@ -277,20 +285,6 @@ class _Watch:
             return
         if not goes_on:
             raise Cancelled
-
-
-def _calmly(task: Callable[..., None]) -> Callable[..., None]:
-    """A task during which Redis goes away is one line: the next sweep does what it did not."""
-
-    @functools.wraps(task)
-    def run(*arguments: str) -> None:
-        try:
-            with translated():
-                task(*arguments)
-        except (Unavailable, OperationalError) as error:
-            log.warning("%s%s is left to the next sweep: %s", task.__name__, arguments, error)
-
-    return run
 
 
 def _cleaning(job: Job) -> Cleaning:

@@ -22,7 +22,16 @@ from redis.sentinel import SentinelConnectionPool
 from services.cluster import Cluster
 from services.connection import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S, connect
 from services.errors import ConfigurationError
-from services.protocol import ADVANCE_TASK, SWEEP_TASK, SWEEPS_QUEUE, UNIT_TASK, UNITS_QUEUE, Keys
+from services.protocol import (
+    ADVANCE_TASK,
+    SWEEP_TASK,
+    SWEEPS_QUEUE,
+    TRAIN_TASK,
+    TRAININGS_QUEUE,
+    UNIT_TASK,
+    UNITS_QUEUE,
+    Keys,
+)
 from services.settings import Settings
 
 log = logging.getLogger("chatserver.pipelines")
@@ -58,13 +67,14 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,  # the job says how it went
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(UNITS_QUEUE), Queue(SWEEPS_QUEUE)],
+        task_queues=[Queue(UNITS_QUEUE), Queue(SWEEPS_QUEUE), Queue(TRAININGS_QUEUE)],
         task_default_queue=UNITS_QUEUE,
         task_create_missing_queues=False,
         task_routes={
             SWEEP_TASK: {"queue": SWEEPS_QUEUE},
             ADVANCE_TASK: {"queue": SWEEPS_QUEUE},
             UNIT_TASK: {"queue": UNITS_QUEUE},
+            TRAIN_TASK: {"queue": TRAININGS_QUEUE},
         },
         task_acks_late=True,
         task_reject_on_worker_lost=True,  # a unit whose process is killed again and again is given up: see tasks.py

@@ -27,7 +27,7 @@ TTL_S = 30 * 86_400  # after its end
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = Script("job_submit"), Script("job_move"), Script("job_cancel"), Script("job_remove")
 _NOTE, _PLAN, _LOG = Script("job_note"), Script("job_plan"), Script("job_log")
-_ATTACH, _POINT = Script("job_attach"), Script("job_point")
+_ATTACH, _POINT, _FOLLOW = Script("job_attach"), Script("job_point"), Script("job_follow")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Job:
     planned_s: float = 0.0  # when that became known,
     planned_done: int = 0  # and how many of them were done by then
     remote: dict[str, Any] = field(default_factory=dict)  # where a fine-tuning runs, as its target calls it
+    cursor: str = ""  # how far its log was read
 
     @property
     def ended(self) -> bool:
@@ -76,6 +77,18 @@ class JobProgress:
     num_done: int
     failed: tuple[str, ...]  # names of units that were given up
     steps: tuple[JobStep, ...]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was read of a fine-tuning's log between two cursors: lines for people, points of its loss curve, a note."""
+
+    cursor: str
+    cursor_after: str
+    unit: str
+    note: Mapping[str, Any]
+    lines: Sequence[str] = ()
+    points: Sequence[Mapping[str, Any]] = ()
 
 
 class Jobs:
@@ -185,8 +198,14 @@ class Jobs:
 
     def log(self, jid: str, line: str) -> None:
         """One more line for people; dropped when the job is gone."""
-        line = line.encode(errors="replace").decode()  # half a surrogate pair in a message must not hide it
-        _LOG(self._redis, self._keys.job(jid), line[:MAX_LINE_CHARS], LOG_LINES)
+        _LOG(self._redis, self._keys.job(jid), _line(line), LOG_LINES)
+
+    def follow(self, jid: str, told: Told) -> bool:
+        """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended."""
+        points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
+        lines = [_line(line) for line in told.lines]
+        about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))
+        return bool(_FOLLOW(self._redis, self._keys.job(jid), *about, *lines, *points))
 
     def tail(self, jid: str, after: str = "0", limit: int = 500) -> Sequence[tuple[str, float, str]]:
         """The lines after an id: (id, time in seconds, line). The last id is the `after` of the next call."""
@@ -299,7 +318,13 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
         planned_s=number("planned_s"),
         planned_done=int(number("planned_done")),
         remote=orjson.loads(fields.get("remote", b"{}")),
+        cursor=text("cursor"),
     )
+
+
+def _line(line: str) -> str:
+    """As it is kept: half a surrogate pair in a message must not hide it."""
+    return line.encode(errors="replace").decode()[:MAX_LINE_CHARS]
 
 
 def _encoded(spec: Mapping[str, Any]) -> bytes:

@@ -53,9 +53,11 @@ NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 # Celery's: a task's name is how a message finds its function.
 UNITS_QUEUE = "units"  # what takes long
 SWEEPS_QUEUE = "sweeps"  # what must not wait for it
+TRAININGS_QUEUE = "trainings"  # what may wait for a cloud
 ADVANCE_TASK = "chatserver.advance"
 UNIT_TASK = "chatserver.unit"
 SWEEP_TASK = "chatserver.sweep"
+TRAIN_TASK = "chatserver.train"
 
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
 Priority = Literal["interactive", "batch"]

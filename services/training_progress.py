@@ -30,6 +30,7 @@ class TrainingProgress:
     checkpoints: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s, bytes}
     resumes: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s}: where it went on after an end
     outcome: dict[str, Any] = field(default_factory=dict)  # of its target, as a mapping
+    failure: str = ""  # what the program said of its end
     model: str = ""  # the finished model's folder
 
     @property

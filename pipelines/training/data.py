@@ -59,17 +59,12 @@ class Prepared:
 def prepare(
     paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, sequences_per_step: int, folder: Path
 ) -> Prepared:
-    """Read, tokenize, split and pack. Raises ConfigurationError for data that is none, Aborted for data that harms."""
-    from datasets import Dataset, Features, List, Value
+    """Read, tokenize, split and pack, into an existing folder.
 
+    Raises ConfigurationError for data that is none, Aborted for data that would do harm.
+    """
     counts = Counts()
-    tokens = List(Value("int32"))
-    rows = Dataset.from_generator(
-        lambda: _rows(paths, tokenizer, config, counts),
-        features=Features({"input_ids": tokens, "labels": tokens, "evaluated": Value("bool")}),
-        cache_dir=str(folder / "rows"),
-        fingerprint=_digest(paths, config),
-    )
+    rows = _written(_rows(paths, tokenizer, config, counts), folder / "rows.arrow")
     _check(counts, config)
     train = _arranged(_part(rows, evaluated=False), config)
     train = _filled(train, sequences_per_step, tokenizer.stop_token_ids[0])
@@ -82,7 +77,8 @@ def prepare(
 def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
     """Lines for people: what is learnt, with examples, and what is not."""
     report.say(
-        f"{counts.examples:,} conversations, {counts.tokens:,} tokens, of which {counts.supervised_tokens:,} are learnt; "
+        f"{counts.examples:,} conversations, {counts.tokens:,} tokens, "
+        f"of which {counts.supervised_tokens:,} are learnt; "
         f"{counts.evaluated:,} conversations are only evaluated."
     )
     if counts.truncated:
@@ -173,6 +169,19 @@ def _check(counts: Counts, config: TrainingConfig) -> None:
         raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")
 
 
+def _written(rows: Iterator[dict[str, Any]], path: Path) -> Any:
+    from datasets import Dataset, Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    tokens = List(Value("int32"))
+    features = Features({"input_ids": tokens, "labels": tokens, "evaluated": Value("bool")})
+    with ArrowWriter(features=features, path=str(path)) as writer:
+        for row in rows:
+            writer.write(row)
+        num, _ = writer.finalize()
+    return Dataset.from_file(str(path)) if num else None
+
+
 def _part(rows: Any, *, evaluated: bool) -> Any:
     kept = rows.filter(lambda flags: [flag == evaluated for flag in flags], input_columns="evaluated", batched=True)
     return kept.select_columns(["input_ids", "labels"])
@@ -198,8 +207,3 @@ def _filled(rows: Any, sequences_per_step: int, any_token: int) -> Any:
     if "seq_lengths" in rows.column_names:
         empty["seq_lengths"] = [[1]] * missing
     return concatenate_datasets([rows, Dataset.from_dict(empty, features=rows.features)])
-
-
-def _digest(paths: Sequence[Path], config: TrainingConfig) -> str:
-    text = "\n".join([config.to_yaml(), *map(str, paths)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ import sys
 
 from services.training import STOPPED_EXIT
 
-SHUTDOWN_S = 300  # a process that was told to end may still be writing a checkpoint
+SHUTDOWN_S = 1800  # a process that was told to end may still be writing a large checkpoint
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """One fine-tuning from its configuration to its model, as `python -m pipelines.training` runs it in every process.
 
-    out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
-    out/model/                      whole once manifest.json is there
+out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
+out/model/                      whole once manifest.json is there
 """
 
 import importlib.util
@@ -151,7 +151,7 @@ class Training:
         return trainer
 
     def _arguments(self, steps: int, evaluates: bool) -> Any:
-        from trl import SFTConfig
+        from trl.trainer.sft_config import SFTConfig
 
         config = self._config
         if config.wandb:
@@ -251,7 +251,7 @@ class Processes:
         if asks:
             try:
                 answer = ask()
-            except Exception as raised:  # raised below, in every process: else the others would wait for ever
+            except Exception as raised:  # noqa: BLE001 - raised below, in all: else the others would wait for ever
                 error = raised
         answers = gather_object([(answer, error)])
         raised_by = [found for _, found in answers if found is not None]

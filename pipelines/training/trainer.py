@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with our checkpoints, and what happens at its steps. Made by `train`; the one module that loads torch.
+"""TRL's SFTTrainer with our checkpoints, and what happens at its steps. Made by `train`; importing it loads torch.
 
 A checkpoint is written by `torch.distributed.checkpoint` in one form, whatever the number of processes and however
 the weights are spread over them: so any other number goes on from it. The library's own forms need the same number,
@@ -13,10 +13,16 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from transformers import TrainerCallback
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.reporting import Aborted, Reporter
@@ -39,7 +45,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         if self.is_world_process_zero():
             self._checkpoints.begin(step)
         self.accelerator.wait_for_everyone()
-        dcp.save(self._state(), checkpoint_id=folder / "weights")
+        save(self._state(), checkpoint_id=folder / "weights")
         self._save_rng_state(str(folder))
         if self.is_world_process_zero():
             torch.save(self.lr_scheduler.state_dict(), folder / _SCHEDULER)
@@ -56,7 +62,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         if checkpoint is None:
             return
         state = self._state()
-        dcp.load(state, checkpoint_id=Path(checkpoint) / "weights")
+        load(state, checkpoint_id=Path(checkpoint) / "weights")
         set_state_dict(
             self.model_wrapped,
             self._plain_optimizer(),
@@ -82,7 +88,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return {"model": model, "optimizer": optimizer}
 
     def _plain_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+        optimizer: Any = self.optimizer
+        found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+        return found
 
 
 class StopSignal:
@@ -104,7 +112,7 @@ class StopSignal:
         return bool(flag.item())
 
 
-class Progress(TrainerCallback):  # type: ignore[misc]
+class Progress(TrainerCallback):
     """Prints steps and evaluations; ends a run that was told to stop, and one whose loss is no number."""
 
     def __init__(self, report: Reporter, stop: StopSignal) -> None:
@@ -127,7 +135,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if control.should_save:
             control.should_log = True  # a loss that is no number is seen before anything is saved
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **others: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        logs = others["logs"]
         if "eval_loss" in logs:
             self.evaluation = {"step": state.global_step, "loss": logs["eval_loss"]}
             self._report.event("eval", **self.evaluation)

@@ -116,7 +116,7 @@ class Machine:
             # Chat comes first: cleaning gets half of the machine and two processes at most, unless told otherwise.
             processes = self._settings.clean_processes or min((os.cpu_count() or 2) // 2, MOST_CLEANING) or 1
             environment[variable_of("clean_processes")] = str(processes)
-            for name, role in (("cleaner", "worker"), ("beat", "beat")):
+            for name, role in (("cleaner", "worker"), ("trainer", "trainings"), ("beat", "beat")):
                 self._pipelines.append(Child(name, [*module_command("pipelines"), role], environment, self._log))
 
     # -- watch ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import typer
 
 from services.command.launch import become
 
-application = typer.Typer(help="The processes that clean: worker and beat.", no_args_is_help=True)
+application = typer.Typer(help="The processes of jobs: worker, trainings and beat.", no_args_is_help=True)
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
 StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
 LogFormat = Annotated[str | None, typer.Option(help="human or json.")]
@@ -24,6 +24,17 @@ def worker(
     """Do the units of jobs. Its machines must share the jobs' folders."""
     options = {"redis_url": redis_url, "state_dir": state_dir, "log_format": log_format}
     become("pipelines", "worker", check=check, clean_processes=processes, **options)
+
+
+@application.command()
+def trainings(
+    redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
+    log_format: LogFormat = None,
+    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if one here answers.")] = False,
+) -> None:
+    """Launch and follow fine-tunings. It reads WANDB_API_KEY and HF_TOKEN for them."""
+    become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 
 @application.command()

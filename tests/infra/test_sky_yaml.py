@@ -1,6 +1,6 @@
 """The files for SkyPilot: SkyPilot understands them, and what they run is what they promise.
 
-Nothing reaches a cloud. Their shell runs for real on this machine, with a Python that only writes down how it was called.
+Nothing reaches a cloud. Their shell runs for real on this machine, with a Python that only notes how it was called.
 """
 
 import json

@@ -1,0 +1,98 @@
+"""Runs of the training program in processes of their own, as launchers start it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.training import parse_event
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A tiny model, some conversations and a configuration that trains one on the other."""
+
+    base: Path
+    data: Path
+    config: Path
+
+
+@dataclass
+class Run:
+    """One start of the program. Lines are kept as they are read."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[str] = field(default_factory=list)
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            event = parse_event(line)
+            if event is not None:
+                yield event
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first event that is wanted."""
+        for event in self.read():
+            if wanted(event):
+                return event
+        raise AssertionError(f"the run ended before:\n{self.text}")
+
+    def terminate(self) -> None:
+        os.kill(self.process.pid, signal.SIGTERM)
+
+    def end(self) -> int:
+        """Its exit code, once it has ended and all lines are read."""
+        for _ in self.read():
+            pass
+        return self.process.wait()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        found = (parse_event(line) for line in self.lines)
+        return [event for event in found if event is not None and event["event"] == kind]
+
+    def losses(self) -> dict[int, float]:
+        return {event["step"]: event["loss"] for event in self.events("step")}
+
+
+def start(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = (), config: str = "") -> Run:
+    """`settings` are FIELD=VALUE; `launcher` stands before the program."""
+    program = ("--",) if "pipelines.training.launch" in launcher else ("-m", "pipelines.training")
+    command = [sys.executable, *launcher, *program]
+    command += ["--config", config or str(material.config), "--data", str(material.data), "--out", str(out)]
+    for setting in settings:
+        command += ["--set", setting]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return Run(process)
+
+
+def finished(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = ()) -> Run:
+    """A run that has come to its end."""
+    run = start(material, out, *settings, launcher=launcher)
+    code = run.end()
+    assert code == 0, run.text
+    return run
+
+
+def launched(num_processes: int) -> tuple[str, ...]:
+    """The same through our launcher."""
+    return ("-m", "pipelines.training.launch", "--standalone", "--nproc-per-node", str(num_processes))
+
+
+def torchrun(num_processes: int) -> tuple[str, ...]:
+    """As many processes as asked for, on a free port of this machine."""
+    return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes))

@@ -1,0 +1,164 @@
+"""Conversations as the trainer reads them: what is learnt, what is dropped, and packing that changes nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.training.data import IGNORED, Prepared, is_evaluated, prepare
+from pipelines.training.reporting import Aborted
+from services.errors import ConfigurationError
+from services.tokenization import ChatTokenizer
+from services.training import TrainingConfig
+from tests.pipelines.training.conftest import write_conversations
+from tests.pipelines.training.runs import Material
+
+
+def configured(**fields: Any) -> TrainingConfig:
+    return TrainingConfig(**{"name": "tiny", "model": "smollm2-135m", "seq_len": 128, **fields})
+
+
+def prepared(
+    folder: Path, tokenizer: ChatTokenizer, conversations: list[dict[str, Any]] | Path, **fields: Any
+) -> Prepared:
+    if isinstance(conversations, Path):
+        path = conversations
+    else:
+        path = folder / "data.jsonl"
+        path.write_text("".join(json.dumps(conversation) + "\n" for conversation in conversations))
+    folder.mkdir(exist_ok=True)
+    return prepare([path], tokenizer, configured(**fields), 4, folder)
+
+
+def talk(identity: str, *turns: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {
+        "id": identity,
+        "messages": [{"role": roles[index % 2], "content": text} for index, text in enumerate(turns)],
+    }
+
+
+def rows_of(found: Prepared, name: str = "train") -> list[dict[str, Any]]:
+    from datasets import load_from_disk
+
+    return list(load_from_disk(str(found.folder / name)))
+
+
+def test_labels_are_what_the_tokenizer_that_serves_calls_learnt(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    found = prepared(tmp_path, tokenizer, [talk("a", "Hello", "Hi there.", "And?", "Well.")], packing=False)
+    learnt = [label for label in rows_of(found)[0]["labels"] if label != IGNORED]
+    learnt = learnt or [label for row in rows_of(found) for label in row["labels"] if label != IGNORED]
+    text = tokenizer.decoder().decode(learnt, skip_special_tokens=False)
+    assert text == "Hi there.<|im_end|>Well.<|im_end|>"
+
+
+def test_a_long_conversation_is_cut_and_counted(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    found = prepared(tmp_path, tokenizer, [talk("a", "Hello", "word " * 500), talk("b", "Hello", "Hi.")])
+    assert found.counts.truncated == 1
+    assert max(len(row["input_ids"]) for row in rows_of(found)) <= 128
+
+
+def test_too_many_conversations_without_a_token_to_learn_abort(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    with pytest.raises(Aborted, match=r"1 of 2 conversations \(50.0%\) have no token to learn"):
+        prepared(tmp_path, tokenizer, [talk("a", "word " * 500, "Late."), talk("b", "Hello", "Hi.")])
+
+
+def test_few_conversations_without_a_token_to_learn_are_dropped(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    conversations = [talk("a", "word " * 500, "Late."), talk("b", "Hello", "Hi.")]
+    found = prepared(tmp_path, tokenizer, conversations, max_unsupervised=0.5)
+    assert (found.counts.examples, found.counts.unsupervised) == (2, 1)
+
+
+def test_turns_that_serving_would_never_ask_for_abort(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    turns = [{"role": "assistant", "content": "Hi."}]
+    with pytest.raises(Aborted, match=r"data\.jsonl:1: the first turn is assistant"):
+        prepared(tmp_path, tokenizer, [{"id": "a", "messages": turns}])
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"messages": [{"role": "user", "content": 1}]}'])
+def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, tokenizer: ChatTokenizer, line: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n" + line)
+    with pytest.raises(ConfigurationError, match=r"data\.jsonl:2: not a conversation"):
+        prepared(tmp_path, tokenizer, path)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    with pytest.raises(ConfigurationError, match="no conversation"):
+        prepared(tmp_path, tokenizer, [])
+
+
+def test_every_step_of_an_epoch_has_as_many_sequences(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    found = prepared(tmp_path, tokenizer, [talk(str(index), "Hello", "word " * 90) for index in range(5)])
+    assert found.num_sequences == 8
+    assert sum(row["labels"] == [IGNORED] for row in rows_of(found)) == 3
+    assert found.steps(configured(epochs=1.5), 4) == 3
+
+
+def test_the_same_conversations_are_evaluated_whatever_else_there_is(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    write_conversations(tmp_path / "few.jsonl", 30)
+    write_conversations(tmp_path / "many.jsonl", 60)
+    few = prepared(tmp_path / "few", tokenizer, tmp_path / "few.jsonl", eval_fraction=0.3)
+    expected = [index for index in range(60) if is_evaluated(f"c{index}", 0.3)]
+    assert few.counts.evaluated == sum(index < 30 for index in expected)
+    many = prepared(tmp_path / "many", tokenizer, tmp_path / "many.jsonl", eval_fraction=0.3)
+    assert many.counts.evaluated == len(expected)
+    assert rows_of(many, "eval")
+
+
+# ---- packing
+
+
+def batch_of(rows: list[dict[str, Any]], *, packed: bool) -> dict[str, Any]:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    collated: dict[str, Any] = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=packed)(rows)
+    return collated
+
+
+def loss_of(model: Any, batches: list[dict[str, Any]]) -> float:
+    """Per learnt token over all batches, as the trainer takes it over all sequences of a step."""
+    import torch
+
+    total = num = 0.0
+    for batch in batches:
+        labels = batch.pop("labels")
+        logits = model(**batch, use_cache=False).logits[:, :-1].flatten(0, 1)
+        total += torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum").item()
+        num += int((labels[:, 1:] != IGNORED).sum())
+    return total / num
+
+
+@pytest.fixture(scope="module")
+def model(material: Material) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(material.base, attn_implementation="sdpa").eval()
+
+
+def test_packed_and_unpacked_have_the_same_loss(
+    tmp_path: Path, tokenizer: ChatTokenizer, material: Material, model: Any
+) -> None:
+    together = rows_of(prepared(tmp_path / "together", tokenizer, material.data))
+    alone = rows_of(prepared(tmp_path / "alone", tokenizer, material.data, packing=False))
+    assert max(len(row["seq_lengths"]) for row in together) > 1
+    packed = loss_of(model, [batch_of([row], packed=True) for row in together])
+    unpacked = loss_of(model, [batch_of(alone, packed=False)])
+    assert packed == pytest.approx(unpacked, abs=1e-4)
+
+
+def test_no_conversation_sees_another_of_its_pack(
+    tmp_path: Path, tokenizer: ChatTokenizer, material: Material, model: Any
+) -> None:
+    import torch
+
+    row = next(row for row in rows_of(prepared(tmp_path, tokenizer, material.data)) if len(row["seq_lengths"]) > 1)
+    first = row["seq_lengths"][0]
+    batch = batch_of([row], packed=True)
+    del batch["labels"]
+    before = model(**batch, use_cache=False).logits
+    batch["input_ids"][0, first // 2] += 1
+    after = model(**batch, use_cache=False).logits
+    assert not torch.equal(before[0, first // 2 : first], after[0, first // 2 : first])
+    assert torch.equal(before[0, first:], after[0, first:])
