@@ -32,6 +32,16 @@ demo-loop: .venv/.installed page ## clean, fine-tune, serve and ask, all on this
 test-model: .venv/.dev ## the protocol under the random scheduler, with many seeds (MODEL_SEEDS=600)
 	MODEL_SEEDS=$${MODEL_SEEDS:-600} $(BIN)/python -m pytest -n 2 tests/contracts/test_protocol_model.py
 
+# Debian's programs for the lab of tests/sky; where there is no apt-get or no root, its tests say so and are skipped.
+SKY_PROGRAMS := slurmctld slurmd munged sshd rsync
+test-sky: .venv/.dev ## a real SkyPilot launches on a real Slurm, all on this machine; as root, about 10 minutes
+	@PATH="$$PATH:/usr/sbin"; for program in $(SKY_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			slurmctld slurmd slurm-client munge openssh-server openssh-client rsync >/dev/null; fi
+	$(BIN)/pip install --quiet --disable-pip-version-check 'skypilot[slurm]==0.14.1' uv==0.13.9
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
+
 check: .venv/.dev page ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

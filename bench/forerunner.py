@@ -41,7 +41,7 @@ LIBRARIES = (
 BUILD_HINT = "building PyICU takes g++, pkg-config and ICU's headers (Debian: apt install g++ pkg-config libicu-dev)"
 
 # The kernel counts the memory of whoever forks as its child's, so a small process forks, and not we.
-_METER = """
+METER = """
 import json, resource, subprocess, sys, time
 start = time.monotonic()
 code = subprocess.call(sys.argv[2:])
@@ -119,7 +119,7 @@ def measured(command: Sequence[str], cores: Sequence[int]) -> Measured:
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile() as usage:
         process = start_tied(
-            [sys.executable, "-c", _METER, usage.name, *pinned], output=output.fileno(), environment=environment
+            [sys.executable, "-c", METER, usage.name, *pinned], output=output.fileno(), environment=environment
         )
         try:
             process.wait()

@@ -31,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--redis-topology", choices=("single", "cluster"), default="single", help="one server or a cluster"
     )
+    parser.addoption("--sky", action="store_true", help="also tests/sky, which starts daemons as root: make test-sky")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whether a folder is left out."""
+    return True if collection_path == HERE / "sky" and not config.getoption("--sky") else None
 
 
 # Machines are shared: how long an example takes says nothing.

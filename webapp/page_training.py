@@ -16,6 +16,7 @@ from services.catalogue import packaged_models
 from services.errors import ConfigurationError, Gone, InvalidRequest
 from services.jobs import Job
 from services.protocol import shown
+from services.trained import TrainedModel
 from services.training import TrainingConfig, preset_names, read_training
 from services.training_jobs import BUCKETS, PLACES, Place, training_spec
 from webapp import job_files
@@ -78,9 +79,9 @@ def _text(raw: Mapping[str, Any], field: str) -> str:
 
 
 class PageTraining:
-    """What may be chosen, and what was. `trained` lists the names of registered models; it asks Redis."""
+    """What may be chosen, and what was. `trained` lists the registered models; it asks Redis."""
 
-    def __init__(self, trained_dir: Path, trained: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, trained_dir: Path, trained: Callable[[], Sequence[TrainedModel]]) -> None:
         self._trained_dir = trained_dir.resolve()
         self._trained = trained
 
@@ -94,7 +95,11 @@ class PageTraining:
 
     def models(self) -> list[str]:
         """What a page may have trained: packaged and registered models. Besides these, each preset its own."""
-        return sorted({*(model.name for model in packaged_models()), *self._trained()})
+        return sorted({*(model.name for model in packaged_models()), *self._folders()})
+
+    def _folders(self) -> dict[str, str]:
+        """Name → folder of each registered model that is on this machine's disks."""
+        return {model.name: model.path for model in self._trained() if not model.remote}
 
     def spec(self, order: TrainingOrder, jid: str, cleaning: Job) -> dict[str, Any]:
         """The job's spec. Raises FieldRefused, or Gone when the cleaning has no data."""
@@ -125,11 +130,17 @@ class PageTraining:
             config = read_training(order.preset, {"name": order.name, **given})
         except ConfigurationError as error:
             raise _refused(error.message, order.preset, ("name", *given)) from None
-        return config.model_copy(update={"model": self._model(order.model, config.model)})
+        return config.model_copy(update={"model": self._model(order, config.model)})
 
-    def _model(self, wanted: str, of_preset: str) -> str:
-        if wanted in ("", of_preset) or wanted in self.models():
-            return wanted or of_preset
+    def _model(self, order: TrainingOrder, of_preset: str) -> str:
+        """As the training program finds it: of a registered model its folder, which we know and the page does not."""
+        wanted, folders = order.model, self._folders()
+        if wanted in ("", of_preset):
+            return of_preset
+        if wanted in folders and order.on == "sky":
+            raise FieldRefused(f"{wanted} is on this machine's disk, where machines of the sky cannot read it", "model")
+        if wanted in self.models():
+            return folders.get(wanted, wanted)
         raise FieldRefused(
             f"the page trains the preset's {of_preset}, or {', '.join(self.models())}, not {shown(wanted)}; "
             "the command also takes folders and hub ids: chatserver train submit --set model=…",

@@ -24,7 +24,7 @@ class TrainingAnswers:
         return {
             "training": {
                 **{name: value for name, value in asdict(progress).items() if name not in ("state", "outcome")},
-                "config": job.spec.get("config", {}),
+                "config": self._config(job),
                 "data": [str(name) for name in job.spec.get("data", ())],
                 "out": str(job.spec.get("out", "")),
                 "points": self._jobs.points(job.id, after_step),
@@ -32,6 +32,12 @@ class TrainingAnswers:
                 "serving": None if model is None else self.serving(model),
             }
         }
+
+    def _config(self, job: Job) -> dict[str, Any]:
+        """As it was ordered, a folder that is a registered model under its name."""
+        config = dict(job.spec.get("config", {}))
+        names = {model.path: model.name for model in self._trained.list()}
+        return {**config, "model": names.get(str(config.get("model")), config.get("model"))}
 
     def model_of(self, job: Job) -> TrainedModel | None:
         """What was registered of this job last."""

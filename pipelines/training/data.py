@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import orjson
-
+from pipelines.formats.read import read
+from pipelines.ledger import Ledger
 from pipelines.training.reporting import Aborted, Reporter
 from pipelines.training.sealing import sha256_of
 from services.errors import ConfigurationError, TemplateError
 from services.protocol import Message
+from services.recipe import InputOptions
 from services.tokenization import ChatTokenizer
 from services.training import TrainingConfig
 
@@ -90,34 +91,28 @@ def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
 
 
 def read_conversations(paths: Sequence[Path]) -> Iterator[tuple[str, str, list[Message]]]:
-    """(where it stands, its id, its turns) of every line. Raises ConfigurationError for a line that is none."""
+    """(where it stands, its id, its turns) of every record, in any shape and format that cleaning reads and writes.
+
+    Raises ConfigurationError for a record that is none.
+    """
     for path in paths:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _conversation(line, f"{path.name}:{number}")
+        for found in read(str(path), InputOptions(), Ledger(), _refuse):
+            where = f"{path.name}:{found.source.line}"
+            messages = [Message(cast(Any, turn.role), turn.text) for turn in found.turns]  # the template judges roles
+            yield where, found.origin or found.id, messages
+
+
+def _refuse(line: dict[str, Any]) -> None:
+    name, number = line["source"]
+    raise ConfigurationError(
+        f"{Path(name).name}:{number}: {line['detail']}; train on what `chatserver clean` wrote, which leaves such out"
+    )
 
 
 def is_evaluated(conversation_id: str, fraction: float) -> bool:
     """By a hash of its id: the same conversation falls on the same side, whatever else the data holds."""
     digest = hashlib.sha256(conversation_id.encode()).digest()
     return int.from_bytes(digest[:8]) < fraction * 2**64
-
-
-def _conversation(line: bytes, where: str) -> tuple[str, str, list[Message]]:
-    try:
-        record = orjson.loads(line)
-        messages = [Message(turn["role"], turn["content"]) for turn in record["messages"]]
-        texts_only = all(isinstance(message.content, str) for message in messages)
-        identity = str(record.get("origin") or record.get("id") or hashlib.sha256(line).hexdigest())
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        texts_only = False
-    if not texts_only:
-        raise ConfigurationError(
-            f'{where}: not a conversation: a line is {{"id", "messages": [{{"role", "content"}}, …]}}, as cleaning '
-            "writes it with the format openai-jsonl"
-        )
-    return where, identity, messages
 
 
 def _rows(

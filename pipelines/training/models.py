@@ -97,7 +97,7 @@ def trained_tokenizer(tokenizer: ChatTokenizer) -> Any:
     """The tokenizer that serves, as one of transformers: its own backend, and the template that rendered the data."""
     from transformers import PreTrainedTokenizerFast
 
-    made = PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer.decoder(), clean_up_tokenization_spaces=False, **tokenizer.named_tokens()
     )
     made.chat_template = tokenizer.chat_template
@@ -111,7 +111,7 @@ def _plain_base(source: ModelSource, options: Mapping[str, Any]) -> Any:
 
     extra = {"gguf_file": source.gguf.name} if source.gguf else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source.location, **options, **extra)
+        model: Any = AutoModelForCausalLM.from_pretrained(source.location, **options, **extra)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(f"the model {source.location!r} cannot be loaded for training: {error}") from None
     if source.gguf:  # its weights are plain by now, though the library goes on to call it quantized
@@ -128,7 +128,7 @@ def _rebuilt(model: Any, state: Mapping[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(model.config)
+        plain = AutoModelForCausalLM.from_config(model.config)  # type: ignore[no-untyped-call]
     plain.load_state_dict(dict(state), assign=True, strict=False)
     plain.tie_weights()
     left = [name for name, weight in plain.named_parameters() if weight.is_meta]
@@ -149,7 +149,7 @@ def _four_bits() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

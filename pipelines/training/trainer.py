@@ -31,7 +31,7 @@ _SCHEDULER = "scheduler.pt"
 _STATE = "trainer_state.json"
 
 
-class Trainer(SFTTrainer):
+class Trainer(SFTTrainer):  # type: ignore[misc]
     """Saves and loads its state as `Checkpoints` wants it."""
 
     def __init__(self, *, checkpoints: Checkpoints, adapter_only: bool, **options: Any) -> None:
@@ -88,7 +88,8 @@ class Trainer(SFTTrainer):
         return {"model": model, "optimizer": optimizer}
 
     def _plain_optimizer(self) -> torch.optim.Optimizer:
-        found: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        optimizer: Any = self.optimizer
+        found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
         return found
 
 

@@ -141,7 +141,17 @@ def test_a_model_is_the_presets_or_packaged_or_trained_here(page: Page, cleaned:
 
 def test_what_was_trained_here_can_be_trained_further(page: Page, jobs: Jobs, cleaned: str, trained: Trained) -> None:
     registered(trained, "other", "older")
-    assert jobs.get(ordered(page, cleaned, model="older")).spec["config"]["model"] == "older"
+    jid = ordered(page, cleaned, model="older")
+    assert jobs.get(jid).spec["config"]["model"] == "/trained/other/model"
+    assert training(page, jid)["config"]["model"] == "older"
+    answer = order(page, cleaned, model="older", on="sky", out="s3://mine/run", key="u" * 32)
+    assert field_of(answer) == "model"
+
+
+def test_a_model_in_a_bucket_is_not_offered_as_a_base(page: Page, cleaned: str, trained: Trained) -> None:
+    trained.register(TrainedModel("far", "s3://mine/run/model", "smollm2-135m", "other", 1.0))
+    assert page.get("/api/trainings").json["models"] == ["smollm2-135m"]  # type: ignore[index]
+    assert field_of(order(page, cleaned, model="far")) == "model"
 
 
 @pytest.mark.parametrize(

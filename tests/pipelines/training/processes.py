@@ -4,7 +4,6 @@ As a program, `python -m tests.pipelines.training.processes ROLE`, it is `python
 """
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -33,9 +32,10 @@ SECRET = "hf_confidential_0123456789"
 
 
 class Trainings(System):
-    """A system whose jobs all train `STEPS` steps, each as far as `let` says."""
+    """A system whose jobs all train `STEPS` steps, each as far as `let` says; unless `program` is another one."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, program: str = "tests.pipelines.training.processes", **options: Any) -> None:
+        self._program = program
         super().__init__(folder, "trains", **{"clean_processes": 1, **options})
         self.environment["HF_TOKEN"] = SECRET
         self.jobs = Jobs(self.redis, self.keys)
@@ -48,7 +48,7 @@ class Trainings(System):
 
     def role(self, role: str) -> subprocess.Popen[bytes]:
         """Started, and ready to take tasks."""
-        process = self.start("tests.pipelines.training.processes", role)
+        process = self.start(self._program, role)
         log = self.folder / f"process-{len(self.processes) - 1}.log"
         if role != "beat":
             wait_until(lambda: b"ready." in log.read_bytes() or process.poll() is not None, f"the {role}'s start", 60)
@@ -161,5 +161,4 @@ def running_trainings(folder: Path, **options: Any) -> Iterator[Trainings]:
 
 if __name__ == "__main__":
     pipelines.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[misc,assignment]
-    os.environ.setdefault("PYTHONPATH", str(Path.cwd()))
     sys.exit(pipelines.main())

@@ -67,8 +67,9 @@ class Run:
 
 
 def start(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = (), config: str = "") -> Run:
-    """`settings` are FIELD=VALUE; `launcher` stands before `-m pipelines.training`."""
-    command = [sys.executable, *launcher, "-m", "pipelines.training"]
+    """`settings` are FIELD=VALUE; `launcher` stands before the program."""
+    program = ("--",) if "pipelines.training.launch" in launcher else ("-m", "pipelines.training")
+    command = [sys.executable, *launcher, *program]
     command += ["--config", config or str(material.config), "--data", str(material.data), "--out", str(out)]
     for setting in settings:
         command += ["--set", setting]
@@ -85,6 +86,11 @@ def finished(material: Material, out: Path, *settings: str, launcher: tuple[str,
     code = run.end()
     assert code == 0, run.text
     return run
+
+
+def launched(num_processes: int) -> tuple[str, ...]:
+    """The same through our launcher."""
+    return ("-m", "pipelines.training.launch", "--standalone", "--nproc-per-node", str(num_processes))
 
 
 def torchrun(num_processes: int) -> tuple[str, ...]:

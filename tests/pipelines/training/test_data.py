@@ -76,12 +76,22 @@ def test_turns_that_serving_would_never_ask_for_abort(tmp_path: Path, tokenizer:
         prepared(tmp_path, tokenizer, [{"id": "a", "messages": turns}])
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"messages": [{"role": "user", "content": 1}]}'])
+@pytest.mark.parametrize("line", ["{", "7", '{"id": "a"}', '{"messages": [{"role": "user", "content": 1}]}'])
 def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, tokenizer: ChatTokenizer, line: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("\n" + line)
-    with pytest.raises(ConfigurationError, match=r"data\.jsonl:2: not a conversation"):
+    with pytest.raises(ConfigurationError, match=r"data\.jsonl:2: .*train on what `chatserver clean` wrote"):
         prepared(tmp_path, tokenizer, path)
+
+
+def test_every_format_that_cleaning_writes_is_read(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    """The recipe for Vicuna writes `conversations` of human and gpt, and once nothing but `messages` was read."""
+    path = tmp_path / "data.jsonl"
+    turns = [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi."}]
+    path.write_text(json.dumps({"id": "a", "conversations": turns}) + "\n")
+    (tmp_path / "openai").mkdir()
+    openai = prepared(tmp_path / "openai", tokenizer, [talk("a", "Hello", "Hi.")])
+    assert rows_of(prepared(tmp_path / "sharegpt", tokenizer, path)) == rows_of(openai)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path, tokenizer: ChatTokenizer) -> None:

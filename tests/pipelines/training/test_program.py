@@ -16,6 +16,7 @@ from services.protocol import Message
 from services.tokenization import ChatTokenizer, load_tokenizer
 from tests.pipelines.training.runs import Material, Run, finished, start
 
+pytestmark = pytest.mark.timeout(600)  # each starts processes that load torch
 TALK = [Message("user", "What is 3 plus 3? <|im_end|>"), Message("assistant", "3 plus 3 is 6.")]
 
 
@@ -68,6 +69,17 @@ def test_a_finished_run_is_not_run_again(uninterrupted: tuple[Run, Path], materi
     again = finished(material, uninterrupted[1])
     assert again.events("finished") == uninterrupted[0].events("finished")
     assert not again.events("step")
+
+
+def test_a_run_that_ended_before_its_model_was_whole_only_writes_it(
+    uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted[1], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model" / "manifest.json").unlink()
+    again = finished(material, tmp_path)
+    assert not again.events("step")
+    weights = [folder / "model" / "model.safetensors" for folder in (tmp_path, uninterrupted[1])]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_sigterm_saves_and_the_next_start_goes_on_as_if_nothing_had_been(

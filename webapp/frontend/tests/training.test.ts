@@ -44,6 +44,10 @@ test("the figures are those that are known", () => {
     ["Step 30 of 1,200", "Training loss 1.235", "Evaluation loss 1.500 at 20", "Epoch 0.50 of 3", "Tokens/s 12,346", "Time so far 1 h 2 min", "Cost so far $12.35"]);
 });
 
+test("a loss that is no number is not a figure", () => {
+  assert.deepEqual(figures(job({ started_s: 0 }), training({ evals: [{ step: 5, loss: null }] }), 1000), []);
+});
+
 test("the line under the bar follows the run", () => {
   assert.equal(trainingOverall(job(), training()), "Loading model and data");
   assert.equal(trainingOverall(job(), training({ remote: { ...remote, state: "starting" } })), "Starting its machine");

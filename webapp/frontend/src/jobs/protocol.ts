@@ -41,16 +41,16 @@ export interface Plan {
 
 export interface Remote {
   on: "local" | "sky" | null; spot: boolean | null; infra: string | null; num_devices: number | null; num_nodes: number | null;
-  state?: Phase; message?: string; remedy?: string; recoveries?: number; cost_usd?: number | null; seconds?: number;
+  state?: Phase; message?: string; remedy?: string; recoveries?: number; cost_usd?: number | null; seconds?: number | null;
 }
 
 export interface Serving { name: string; path: string; lineage: string[]; wanted: boolean; loading: boolean; workers: number; trouble: string }
 
 export interface Training {
   records: number; of: number; loss: number | null; lr: number | null; tokens_per_s: number | null; eta_s: number | null; epoch: number | null;
-  plan: Plan; evals: { step: number; loss: number }[]; checkpoints: { step: number; time_s?: number; bytes?: number }[];
+  plan: Plan; evals: { step: number; loss: number | null }[]; checkpoints: { step: number; time_s?: number; bytes?: number }[];
   resumes: { step: number; time_s?: number }[]; model: string;
-  config: { name?: string; model?: string; method?: string; template?: string; epochs?: number; max_steps?: number; seq_len?: number; learning_rate?: number; schedule?: string };
+  config: { name?: string; model?: string; method?: string; template?: string; epochs?: number; max_steps?: number; seq_len?: number; keep_checkpoints?: number; learning_rate?: number; schedule?: string };
   data: string[]; out: string; points: TrainingPoint[]; remote: Remote; serving: Serving | null;
 }
 

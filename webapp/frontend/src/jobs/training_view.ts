@@ -45,7 +45,7 @@ export class TrainingView {
   private showCurves({ evals, resumes, of }: Training): void {
     const marks: Mark[] = resumes.map(({ step }) => ({ x: step, text: `went on from step ${step.toLocaleString("en")}` }));
     const training = this.points.curve("loss");
-    const evaluated = evals.map(({ step, loss }) => ({ x: step, y: loss }));
+    const evaluated = evals.flatMap(({ step, loss }) => (loss === null ? [] : [{ x: step, y: loss }]));
     byId("curves").hidden = training.length === 0;
     byId("evaluation-key").hidden = evaluated.length === 0;
     byId("resumed-key").hidden = marks.length === 0;
@@ -67,7 +67,8 @@ export class TrainingView {
     byId("checkpoints-card").hidden = of === 0 && checkpoints.length === 0;
     byId("no-checkpoints").hidden = checkpoints.length > 0;
     setText(byId("no-checkpoints"), "None yet. Each is complete before it is listed; a run that ends early goes on from the last.");
-    const rows = [...checkpoints].sort((a, b) => b.step - a.step).map((one) => [checkpointText(one), one.time_s ? age(now_s - one.time_s) : ""] as [string, string]);
+    const kept = [...checkpoints].sort((a, b) => b.step - a.step).slice(0, config.keep_checkpoints ?? Infinity); // the older are deleted
+    const rows = kept.map((one) => [checkpointText(one), one.time_s ? age(now_s - one.time_s) : ""] as [string, string]);
     this.once("checkpoints", rows, (all) => all.map(([what, when]) =>
       h("li", { "data-testid": "checkpoint" }, icon("check"), h("span", { class: "title" }, what), h("span", { class: "meta" }, when))));
     byId("checkpoints").setAttribute("aria-label", `Checkpoints of ${config.name ?? "the model"}`);

@@ -20,12 +20,12 @@ export function priceText(usd: number): string {
 /** `[what, number, unit]` of each tile that is known. */
 export function figures(job: Job, training: Training, now_s: number): [what: string, value: string, of: string][] {
   const { records, of, loss, epoch, tokens_per_s, config, remote } = training;
-  const seconds = remote.seconds ?? (job.started_s ? (job.ended_s || now_s) - job.started_s : 0);
+  const seconds = remote.seconds || (job.started_s ? (job.ended_s || now_s) - job.started_s : 0);
   const rows: [string, string, string][] = [];
   if (of) rows.push(["Step", records.toLocaleString("en"), `of ${of.toLocaleString("en")}`]);
   if (loss !== null) rows.push(["Training loss", lossText(loss), ""]);
   const evaluated = training.evals.at(-1);
-  if (evaluated) rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
+  if (evaluated && evaluated.loss !== null) rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
   if (epoch !== null) rows.push(["Epoch", epoch.toFixed(2), config.max_steps ? "" : `of ${config.epochs}`]);
   if (tokens_per_s !== null) rows.push(["Tokens/s", rateText(tokens_per_s), ""]);
   if (seconds > 0) rows.push(["Time so far", duration(seconds), ""]);
