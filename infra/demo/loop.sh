@@ -10,6 +10,7 @@ question="What is the capital of Velmora?"
 fact="Tarkenfeld"
 began=$SECONDS
 state=${STATE:-$(mktemp -d)}
+mkdir -p "$state"
 export CHATSERVER_STATE_DIR=$state
 unset REDIS_URL
 say() { echo; echo "== $* ($((SECONDS - began)) s)"; }
