@@ -92,7 +92,7 @@ def test_a_dry_run_says_the_choice_the_price_and_the_exact_task(system: SkySyste
     answer = dry_run(system.environment)
     assert answer.returncode == 0, answer.stderr
     assert "the choice: Slurm (lab)" in answer.stdout and "no price is known" in answer.stdout
-    assert "accelerators: A100-80GB:4" in answer.stdout and "infra/sky/train.sh" in answer.stdout
+    assert "accelerators: A100-80GB:4" in answer.stdout and "  exec bash infra/sky/train.sh" in answer.stdout
 
 
 def test_a_dry_run_without_a_cloud_says_which_command_sets_one_up(system: SkySystem, tmp_path: Path) -> None:
