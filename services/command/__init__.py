@@ -1,6 +1,6 @@
 """The `chatserver` command: one subcommand per file, and what only they share. Entry point: `main`.
 
-    chatserver up            everything on this machine        chatserver models     what is served
+    chatserver up            everything on this machine        chatserver models     what is served, what was trained
     chatserver chat          talk in the terminal              chatserver status     queues, workers, requests
     chatserver send TEXT     one question                      chatserver dead       requests given up
     chatserver worker        one GPU process                   chatserver web        one web process

@@ -5,6 +5,7 @@ Build the page first: `npm ci && npm run build` in webapp/frontend.
 """
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Trainer:
         for step in range(since + 1, upto + 1):
             self.jobs.point(jid, step, point_of(step, of))
         evals = [{"step": step, "loss": 1.3 + 1.8 * math.exp(-step / 90)} for step in range(50, upto + 1, 50)]
-        saved = [{"step": step, "time_s": 1.7e9, "bytes": 1_613_000_000} for step in range(100, upto + 1, 100)]
+        saved = [{"step": step, "time_s": time.time() - 2.0 * (upto - step), "bytes": 1_613_000_000} for step in range(100, upto + 1, 100)]
         last = point_of(upto, of)
         progress = TrainingProgress(
             records=upto, of=of, loss=last["loss"], lr=last["lr"], tokens_per_s=last["tokens_per_s"], plan=PLAN,

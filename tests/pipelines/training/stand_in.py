@@ -3,7 +3,7 @@
     python tests/pipelines/training/stand_in.py --config FILE --data FILE --out DIR
 
 Files in `DIR/control` steer it: it does one step more than stands in `upto` (all, if there is none), saves every second
-step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, or `print TEXT`.
+step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, `crash once`, `print TEXT`.
 """
 
 import argparse
@@ -45,14 +45,14 @@ def main() -> int:
             print(f"stopped after step {step - 1}", flush=True)
             return STOPPED_EXIT
         if (out / "control" / "at").exists() and step == int((out / "control" / "at").read_text()):
-            misbehave((out / "control" / "do").read_text())
+            misbehave(out / "control")
         print(f"step {step} is done", flush=True)
         say("step", step=step, of=num_steps, loss=1 / step, lr=1e-5, tokens_per_s=100.0, eta_s=1.0)
         if step % SAVE_STEPS == 0:
             save(out, step)
     model = out / "model"
     model.mkdir(exist_ok=True)
-    (model / "manifest.json").write_text(json.dumps({"base": "tiny", "metrics": {"step": num_steps, "loss": 0.1}}))
+    (model / "manifest.json").write_text(json.dumps({"base": "tiny", "metrics": {"steps": num_steps, "loss": 0.1}}))
     say_finished(out, num_steps)
     return 0
 
@@ -70,8 +70,11 @@ def allowed(out: Path) -> int:
     return int(path.read_text() or 0) if path.exists() else sys.maxsize
 
 
-def misbehave(how: str) -> None:
-    if how == "crash":
+def misbehave(folder: Path) -> None:
+    how = (folder / "do").read_text()
+    if how == "crash once":
+        (folder / "at").unlink()
+    if how.startswith("crash"):
         raise RuntimeError("the stand-in crashed")
     if how.startswith("print "):
         print(how[6:], flush=True)

@@ -32,10 +32,11 @@ test("labels of an axis have as many decimals as they need", () => {
   assert.deepEqual([2e-5, 0.00015, 0].map(scientific), ["2e-5", "1.5e-4", "0"]);
 });
 
-test("smoothing begins at the first value and keeps a constant", () => {
+test("smoothing keeps a constant, and a line in its middle", () => {
   const flat = Array.from({ length: 50 }, (_, x) => ({ x, y: 2 }));
   assert.ok(smoothed(flat, 0.9).every(({ y }) => Math.abs(y - 2) < 1e-9));
-  assert.equal(smoothed([{ x: 0, y: 5 }, { x: 1, y: 1 }], 0.9)[0]!.y, 5);
+  const line = smoothed(Array.from({ length: 201 }, (_, x) => ({ x, y: 3 - x / 100 })), 0.8);
+  assert.ok(Math.abs(line[100]!.y - 2) < 1e-6);
   assert.equal(smoothingOf(5), 0);
   assert.ok(smoothingOf(2000) > smoothingOf(100) && smoothingOf(1e6) < 1);
 });

@@ -41,7 +41,7 @@ test("the figures are those that are known", () => {
   assert.deepEqual(figures(job({ state: "submitted", started_s: 0 }), training(), 1000), []);
   const known = training({ records: 30, of: 1200, loss: 1.23456, epoch: 0.5, tokens_per_s: 12_345.6, evals: [{ step: 20, loss: 1.5 }], remote: { ...remote, seconds: 3_700, cost_usd: 12.345 } });
   assert.deepEqual(figures(job(), known, 2000).map((row) => row.join(" ").trim()),
-    ["Step 30 of 1,200", "Training loss 1.235", "Evaluation loss 1.500 at step 20", "Epoch 0.50 of 3", "Tokens/s 12,346", "Time so far 1 h 2 min", "Cost so far $12.35"]);
+    ["Step 30 of 1,200", "Training loss 1.235", "Evaluation loss 1.500 at 20", "Epoch 0.50 of 3", "Tokens/s 12,346", "Time so far 1 h 2 min", "Cost so far $12.35"]);
 });
 
 test("the line under the bar follows the run", () => {

@@ -38,7 +38,9 @@ export class Chart {
     this.element.prepend(this.svg);
     this.element.addEventListener("pointermove", (event) => this.follow(event));
     this.element.addEventListener("pointerdown", (event) => this.follow(event));
-    this.element.addEventListener("pointerleave", () => this.element.matches(":focus-visible") || this.place(undefined));
+    this.element.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse" && !this.element.matches(":focus-visible")) this.place(undefined); // a finger leaves what it tapped shown
+    });
     this.element.addEventListener("blur", () => this.place(undefined));
     this.element.addEventListener("focus", () => this.element.matches(":focus-visible") && this.place(this.at ?? this.main.length - 1));
     this.element.addEventListener("keydown", (event) => this.key(event));

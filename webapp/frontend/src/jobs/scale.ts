@@ -59,18 +59,25 @@ export function scientific(value: number): string {
 
 /** How strongly a curve of so many points is smoothed: not at all while one sees each point. */
 export function smoothingOf(numPoints: number): number {
-  return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 25, 2), 40);
+  return numPoints < 12 ? 0 : 1 - 1 / Math.min(Math.max(numPoints / 60, 2), 20);
 }
 
-/** The exponential moving average, without the pull of its beginning towards 0. `weight` of the past, 0 to 1. */
+/** The average around each point, with weights that fall by `weight` from step to step on both sides. */
 export function smoothed(points: Point[], weight: number): Point[] {
+  const forth = summed(points.map(({ y }) => y), weight);
+  const back = summed(points.map(({ y }) => y).reverse(), weight).reverse();
+  return points.map(({ x, y }, index) => {
+    const [sum, share] = forth[index]!;
+    const [sumAfter, shareAfter] = back[index]!;
+    return { x, y: (sum + sumAfter - y) / (share + shareAfter - 1) }; // its own value is in both
+  });
+}
+
+/** Each value with those before it, weighted: sum and sum of the weights. */
+function summed(values: number[], weight: number): [sum: number, share: number][] {
   let sum = 0;
   let share = 0;
-  return points.map(({ x, y }) => {
-    sum = weight * sum + (1 - weight) * y;
-    share = weight * share + (1 - weight);
-    return { x, y: sum / share };
-  });
+  return values.map((value) => [sum = weight * sum + value, share = weight * share + 1]);
 }
 
 /** Where in points sorted by x the one nearest to x is; -1 if there is none. */

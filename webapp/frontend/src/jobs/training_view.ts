@@ -37,6 +37,7 @@ export class TrainingView {
     this.once("figures", figures(job, training, now_s), (rows) => rows.map(([what, value, of]) =>
       h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("b", {}, value), of && ` ${of}`))));
     this.once("plan", planRows(training), (rows) => rows.flatMap(([what, value]) => [h("dt", {}, what), h("dd", {}, value)]));
+    byId("run-card").hidden = byId("figures").childElementCount === 0 && byId("curves").hidden;
     this.showCheckpoints(training, now_s);
     return this.serving.show(job, training, now_s);
   }

@@ -25,7 +25,7 @@ export function figures(job: Job, training: Training, now_s: number): [what: str
   if (of) rows.push(["Step", records.toLocaleString("en"), `of ${of.toLocaleString("en")}`]);
   if (loss !== null) rows.push(["Training loss", lossText(loss), ""]);
   const evaluated = training.evals.at(-1);
-  if (evaluated) rows.push(["Evaluation loss", lossText(evaluated.loss), `at step ${evaluated.step.toLocaleString("en")}`]);
+  if (evaluated) rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
   if (epoch !== null) rows.push(["Epoch", epoch.toFixed(2), config.max_steps ? "" : `of ${config.epochs}`]);
   if (tokens_per_s !== null) rows.push(["Tokens/s", rateText(tokens_per_s), ""]);
   if (seconds > 0) rows.push(["Time so far", duration(seconds), ""]);
