@@ -15,11 +15,9 @@ from types import FrameType
 
 import orjson
 
-from pipelines.training.local_target import TERM_GRACE_S, Record, processes, signal_all, tail, write_atomically
+from pipelines.training.local_target import TERM_GRACE_S, Record, processes, signal_all, write_atomically
 from services.processes import end_tied, start_tied
-from services.training import STOPPED_EXIT, parse_event
-
-CRASHED = 1  # also what torchrun makes of every exit code but 0
+from services.training import STOPPED_EXIT
 
 
 class Supervisor:
@@ -47,16 +45,8 @@ class Supervisor:
         end_tied(program, signal.SIGTERM, TERM_GRACE_S)
         signal_all(processes(self._record.name), signal.SIGKILL)
         _end_line(log)
-        self._tell(self._meant(program.returncode))
-
-    def _meant(self, code: int) -> int:
-        """What the program's exit code was before a launcher made 1 of it."""
-        if code == CRASHED:
-            lines = tail(self._folder / "train.log", self._record.attempt_start)
-            last = next((event for line in reversed(lines) if (event := parse_event(line))), {})
-            if last.get("event") == "failed":
-                return int(last.get("code", CRASHED))
-        return STOPPED_EXIT if code and self._stopping else code
+        code = program.returncode
+        self._tell(STOPPED_EXIT if code and self._stopping else code)  # ended before it could save: nothing was done
 
     def _tell(self, code: int) -> None:
         told = {"attempt": self._record.attempt, "code": code, "ended_s": time.time()}

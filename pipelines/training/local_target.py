@@ -32,8 +32,8 @@ SUPERVISOR = "pipelines.training.local_run"
 PROGRAM = (sys.executable, "-m", "pipelines.training")
 RUN_VARIABLE = "TRAINING_RUN"  # in the environment of every process of a run: their pids may be reused, this is not
 MAX_DEATHS = 3  # without a newer checkpoint between them
-TERM_GRACE_S = 60.0  # from SIGTERM to SIGKILL: time to save
-KILL_AFTER_S = TERM_GRACE_S + 15.0  # a cancelled run whose supervisor did not end it
+TERM_GRACE_S = 1800.0  # from SIGTERM to SIGKILL: time to save a large checkpoint
+KILL_AFTER_S = 120.0  # a cancelled run: nobody waits as long for what it would save
 MAX_READ_BYTES = 1 << 20  # of the log at once
 TAIL_BYTES = 1 << 16
 
@@ -187,7 +187,7 @@ class LocalTarget:
         if run.num_devices == 1:
             return (*self._program, *given)
         python, *rest = self._program
-        launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(run.num_devices))
+        launcher = ("-m", "pipelines.training.torchrun", "--standalone", "--nproc-per-node", str(run.num_devices))
         return (python, *launcher, *rest, *given)
 
     def _start(self, folder: Path, record: Record, lock: int, secrets: Mapping[str, str]) -> None:

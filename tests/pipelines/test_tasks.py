@@ -33,7 +33,7 @@ def worker(pipelines: Pipelines) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def tasks(pipelines: Pipelines) -> CleaningTasks:
     """Of this process: what it sends, a worker that starts later finds."""
-    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys)
+    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys, {})
 
 
 def chatserver(pipelines: Pipelines, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -60,9 +60,13 @@ class Trainings(System):
             self.role(role)
 
     @staticmethod
+    def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        return psutil.Process(process.pid).children()
+
+    @staticmethod
     def kill(process: subprocess.Popen[bytes]) -> None:
         """SIGKILL to a process and its children, all gone when this returns; runs are not its children."""
-        gone = [*psutil.Process(process.pid).children(), psutil.Process(process.pid)]
+        gone = [*Trainings.children(process), psutil.Process(process.pid)]
         for each in gone:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()

@@ -173,7 +173,7 @@ def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
     assert done.returncode == 0 and "finished: 1 records read" in done.stdout, done.stderr
     up.process.send_signal(signal.SIGTERM)
     assert up.end() == 0
-    assert "cleaner  | " in up.text and "beat     | " in up.text
+    assert all(f"{name}  | " in up.text for name in ("cleaner", "trainer", "beat   "))
     assert "Traceback" not in up.text and "killed" not in up.text
 
 
