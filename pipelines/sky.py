@@ -165,7 +165,6 @@ class Estimate:
     choice: str
     usd_per_hour: float | None
     table: str
-    task: str  # YAML, without values of secrets
 
 
 def _ours(call: Callable[..., Result]) -> Callable[..., Result]:
@@ -206,7 +205,7 @@ class SkyPilot:
         log = io.StringIO()
         sdk.stream_and_get(sdk.optimize(dag_utils.convert_entrypoint_to_dag(task)), output_stream=log)
         table = plain(log.getvalue()).strip()
-        return Estimate(*chosen(table), table, _yaml(config))
+        return Estimate(*chosen(table), table)
 
     # -- launching -----------------------------------------------------------------------------------------------
 
@@ -445,12 +444,6 @@ def _task(config: Mapping[str, Any], secrets: Mapping[str, str]) -> Any:
     task = sky.Task.from_yaml_config(copy.deepcopy(dict(config)))
     task.update_secrets(dict(secrets))
     return task
-
-
-def _yaml(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(dict(config), sort_keys=False, width=120)
 
 
 def plain(text: str) -> str:

@@ -119,7 +119,7 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
             redis, jobs, page_jobs, uploads, wake_pipelines, answers, max_body_bytes=max_body_bytes
         )
     )
-    page_training = PageTraining(settings.state_dir / "trained", trained.list)
+    page_training = PageTraining(settings.state_dir / "trained")
     app.register_blueprint(
         training_pages.make_blueprint(redis, jobs, page_jobs, page_training, trained, answers, wake_pipelines)
     )

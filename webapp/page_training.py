@@ -7,7 +7,7 @@ Called by `training_pages.py`. Functions that touch the disk block: call them in
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,10 @@ def _text(raw: Mapping[str, Any], field: str) -> str:
 
 
 class PageTraining:
-    """What may be chosen, and what was. `trained` lists the registered models; it asks Redis."""
+    """What may be chosen, and what was. `trained` is what is registered: Redis is not asked here, in a thread."""
 
-    def __init__(self, trained_dir: Path, trained: Callable[[], Sequence[TrainedModel]]) -> None:
+    def __init__(self, trained_dir: Path) -> None:
         self._trained_dir = trained_dir.resolve()
-        self._trained = trained
 
     def presets(self) -> list[dict[str, Any]]:
         """Every preset with the fields that the form shows."""
@@ -93,17 +92,13 @@ class PageTraining:
             for name in preset_names()
         ]
 
-    def models(self) -> list[str]:
+    def models(self, trained: Sequence[TrainedModel]) -> list[str]:
         """What a page may have trained: packaged and registered models. Besides these, each preset its own."""
-        return sorted({*(model.name for model in packaged_models()), *self._folders()})
+        return sorted({*(model.name for model in packaged_models()), *_folders(trained)})
 
-    def _folders(self) -> dict[str, str]:
-        """Name → folder of each registered model that is on this machine's disks."""
-        return {model.name: model.path for model in self._trained() if not model.remote}
-
-    def spec(self, order: TrainingOrder, jid: str, cleaning: Job) -> dict[str, Any]:
+    def spec(self, order: TrainingOrder, jid: str, cleaning: Job, trained: Sequence[TrainedModel]) -> dict[str, Any]:
         """The job's spec. Raises FieldRefused, or Gone when the cleaning has no data."""
-        config = self._config(order)
+        config = self._config(order, trained)
         data = data_of(cleaning)
         if order.on not in PLACES:
             raise FieldRefused(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", "on")
@@ -118,7 +113,7 @@ class PageTraining:
         except ConfigurationError as error:
             raise FieldRefused(error.message, "data" if error.message.startswith("the data") else "") from None
 
-    def _config(self, order: TrainingOrder) -> TrainingConfig:
+    def _config(self, order: TrainingOrder, trained: Sequence[TrainedModel]) -> TrainingConfig:
         if order.preset not in preset_names():  # else it would be the path of a file
             raise FieldRefused(
                 f"{shown(order.preset)} is no preset; there are {', '.join(preset_names())}. "
@@ -130,22 +125,27 @@ class PageTraining:
             config = read_training(order.preset, {"name": order.name, **given})
         except ConfigurationError as error:
             raise _refused(error.message, order.preset, ("name", *given)) from None
-        return config.model_copy(update={"model": self._model(order, config.model)})
+        return config.model_copy(update={"model": self._model(order, config.model, trained)})
 
-    def _model(self, order: TrainingOrder, of_preset: str) -> str:
+    def _model(self, order: TrainingOrder, of_preset: str, trained: Sequence[TrainedModel]) -> str:
         """As the training program finds it: of a registered model its folder, which we know and the page does not."""
-        wanted, folders = order.model, self._folders()
+        wanted, folders = order.model, _folders(trained)
         if wanted in ("", of_preset):
             return of_preset
         if wanted in folders and order.on == "sky":
             raise FieldRefused(f"{wanted} is on this machine's disk, where machines of the sky cannot read it", "model")
-        if wanted in self.models():
+        if wanted in self.models(trained):
             return folders.get(wanted, wanted)
         raise FieldRefused(
-            f"the page trains the preset's {of_preset}, or {', '.join(self.models())}, not {shown(wanted)}; "
+            f"the page trains the preset's {of_preset}, or {', '.join(self.models(trained))}, not {shown(wanted)}; "
             "the command also takes folders and hub ids: chatserver train submit --set model=…",
             "model",
         )
+
+
+def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
+    """Name → folder of each registered model that is on this machine's disks."""
+    return {model.name: model.path for model in trained if not model.remote}
 
 
 def _refused(message: str, preset: str, given: Sequence[str]) -> FieldRefused:

@@ -33,7 +33,7 @@ def make_blueprint(
     """Routes `/api/trainings` and `/api/jobs/<jid>/serve`; `wake(jid)` as for `job_pages.make_blueprint`."""
     pages = Blueprint("trainings", __name__)
     guard(pages)
-    _add_ordering(pages, redis, jobs, page_jobs, page_training, wake)
+    _add_ordering(pages, redis, jobs, page_jobs, page_training, trained, wake)
     _add_serving(pages, jobs, trained, answers)
     return pages
 
@@ -44,13 +44,14 @@ def _add_ordering(
     jobs: Jobs,
     page_jobs: PageJobs,
     page_training: PageTraining,
+    trained: Trained,
     wake: Callable[[str], object],
 ) -> None:
     @pages.get("/api/trainings")
     def api_choices() -> Response:
         with translated():
             listed = jobs.list(MAX_LISTED)
-            models = page_training.models()
+            models = page_training.models(trained.list())
         data = in_thread(usable_data, listed)
         return jsonify(presets=in_thread(page_training.presets), models=models, data=data, places=PLACES)
 
@@ -60,7 +61,7 @@ def _add_ordering(
         jid = page_jobs.jid_of(order.key)
         with translated():
             redis.ping()
-            spec = in_thread(page_training.spec, order, jid, _cleaning(jobs, order.data))
+            spec = in_thread(page_training.spec, order, jid, _cleaning(jobs, order.data), trained.list())
             job = jobs.submit(jid, "train", spec["config"]["name"], spec)
         wake_soon(wake, jid)
         return jsonify(job=row(job)), 201

@@ -10,6 +10,7 @@ question="What is the capital of Velmora?"
 fact="Tarkenfeld"
 began=$SECONDS
 state=${STATE:-$(mktemp -d)}
+mkdir -p "$state"
 export CHATSERVER_STATE_DIR=$state
 unset REDIS_URL
 say() { echo; echo "== $* ($((SECONDS - began)) s)"; }
@@ -18,6 +19,8 @@ say "start: Redis, a worker with the base model, the web app, the pipelines"
 "$chatserver" up --port 0 >"$state/up.log" 2>&1 &
 up=$!
 end() {
+  # A fine-tuning outlives the processes that watch it: it is ended by name.
+  [ -z "${training:-}" ] || timeout 90 "$chatserver" train cancel "$training" --wait >/dev/null 2>&1 || true
   kill -INT $up 2>/dev/null && wait $up || true
   [ -n "${STATE:-}" ] || rm -rf "$state"
 }
@@ -40,16 +43,13 @@ say "clean the raw HTML"
 "$chatserver" clean submit infra/demo/recipe.yaml --in pipelines/samples/velmora_html.json --out "$state/cleaned" --wait
 
 say "fine-tune"
-"$chatserver" train submit infra/demo/training.yaml --data "$state/cleaned" --out "$state/velmora" --wait
+training=$("$chatserver" train submit infra/demo/training.yaml --data "$state/cleaned" --out "$state/velmora" |
+  sed -nE 's/^submitted as ([^;]+);.*/\1/p')
+"$chatserver" train logs -f "$training"
+training=""
 
 say "serve it"
 "$chatserver" models serve velmora
-answer=""
-for _ in $(seq 240); do
-  if "$chatserver" models --json | grep -q '"name": *"velmora".*"workers": *[1-9]' || "$chatserver" status | grep -q velmora; then break; fi
-  sleep 1
-done
-
 say "ask the fine-tuned model, through the queue"
 answer=$("$chatserver" send "$question" --model velmora --max-tokens 48 --temp 0)
 echo "$answer"

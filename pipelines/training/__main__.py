@@ -1,18 +1,17 @@
 """The training program, alone or in every process of a launcher:
 
     python -m pipelines.training --config FILE --data FILE [--data FILE …] --out DIR
-    python -m pipelines.training.launch --nproc-per-node 8 -- --config FILE --data FILE --out DIR
+    python -m pipelines.training.torchrun --nproc-per-node 8 -m pipelines.training --config FILE --data FILE --out DIR
 
 Exit codes: 0 finished (also when DIR/model was there already); 33 stopped by SIGTERM with everything saved: start it
-again to go on; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. `launch` passes
-them on; a bare torchrun makes 1 of all but 0.
+again to go on; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. Our `torchrun`
+passes them on; the bare one makes 1 of all but 0.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from pipelines.training.launch import leave_exit_code
 from pipelines.training.manifest import finished_manifest
 from pipelines.training.reporting import Aborted, Reporter, Stopped
 from pipelines.training.train import Training, tell_finished
@@ -43,12 +42,6 @@ def run(given: argparse.Namespace, report: Reporter) -> None:
 
 
 def main() -> int:
-    code = exit_code()
-    leave_exit_code(code)
-    return code
-
-
-def exit_code() -> int:
     report = Reporter.of_this_process()
     try:
         run(arguments(), report)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
+import yaml
 
 from pipelines.training.targets import Run, run_name
 from services.command import run_command
@@ -65,16 +66,29 @@ def _say_local(run: Run) -> None:
 
 def _say_sky(run: Run) -> None:
     """The task first: it is the same with and without a cloud."""
-    import yaml
-
     from pipelines.sky import SkyPilot
     from pipelines.training.sky_task import task_for
 
     task = task_for(run)
-    print(f"the task:\n\n{yaml.safe_dump(task, sort_keys=False, width=120)}", flush=True)
+    print(f"the task:\n\n{readable(task)}", flush=True)
     found = SkyPilot().estimate(task)
     price = "no price is known" if found.usd_per_hour is None else f"${found.usd_per_hour:,.2f} an hour"
     print(f"{found.table}\n\nthe choice: {found.choice}; {price}")
+
+
+class _Readable(yaml.SafeDumper):
+    """Texts of several lines stand as they are."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _text)
+
+
+def readable(task: dict[str, Any]) -> str:
+    return yaml.dump(task, Dumper=_Readable, sort_keys=False, width=120)
 
 
 @application.command()

@@ -35,6 +35,7 @@ def choose_arithmetic(config: TrainingConfig) -> Arithmetic:
     import torch
 
     cuda = torch.cuda.is_available()
+    torch.set_float32_matmul_precision("high")  # TF32, on GPUs that have it
     if config.method == "qlora":
         _check_qlora(cuda)
     dtype, dtype_reason = _choose_dtype(config.precision, cuda)

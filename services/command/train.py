@@ -85,15 +85,19 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
     from services.connection import connect, translated
     from services.jobs import Jobs
     from services.protocol import Keys
+    from services.trained import Trained
     from services.training_jobs import training_spec
 
     settings = command_settings()
     if out is None and place.on == "sky":
         raise ConfigurationError("machines of the sky keep nothing: name a bucket, --out s3://my-bucket/my-run")
-    spec = training_spec(config, data, out or str(_own_folder(settings.state_dir, config, data)), place)
     celery = make_celery(settings)
     with connect(settings.redis_url, role="command") as redis, translated():
-        jobs = Jobs(redis, Keys(settings.namespace))
+        keys = Keys(settings.namespace)
+        jobs, base = Jobs(redis, keys), Trained(redis, keys).find(config.model)
+        if base is not None:  # a model that was trained here is trained further from where it is
+            config = config.model_copy(update={"model": base.path})
+        spec = training_spec(config, data, out or str(_own_folder(settings.state_dir, config, data)), place)
 
         def again() -> "Job":
             job = jobs.submit(job_id(spec["out"]), "train", config.name, spec)

@@ -68,8 +68,7 @@ class Run:
 
 def start(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = (), config: str = "") -> Run:
     """`settings` are FIELD=VALUE; `launcher` stands before the program."""
-    program = ("--",) if "pipelines.training.launch" in launcher else ("-m", "pipelines.training")
-    command = [sys.executable, *launcher, *program]
+    command = [sys.executable, *launcher, "-m", "pipelines.training"]
     command += ["--config", config or str(material.config), "--data", str(material.data), "--out", str(out)]
     for setting in settings:
         command += ["--set", setting]
@@ -88,11 +87,6 @@ def finished(material: Material, out: Path, *settings: str, launcher: tuple[str,
     return run
 
 
-def launched(num_processes: int) -> tuple[str, ...]:
-    """The same through our launcher."""
-    return ("-m", "pipelines.training.launch", "--standalone", "--nproc-per-node", str(num_processes))
-
-
 def torchrun(num_processes: int) -> tuple[str, ...]:
     """As many processes as asked for, on a free port of this machine."""
-    return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes))
+    return ("-m", "pipelines.training.torchrun", "--standalone", "--nproc-per-node", str(num_processes))

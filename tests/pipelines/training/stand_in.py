@@ -2,9 +2,8 @@
 
     python tests/pipelines/training/stand_in.py --config FILE --data FILE --out DIR
 
-Files in `DIR/control` steer it: it does one step more than stands in `upto` (all, if there is none), saves every
-second step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, `crash once`, or
-`print TEXT`.
+Files in `DIR/control` steer it: it does one step more than stands in `upto` (all, if there is none), saves every second
+step, and at the step that stands in `at` does what stands in `do`: an exit code, `crash`, `crash once`, `print TEXT`.
 """
 
 import argparse
@@ -53,7 +52,7 @@ def main() -> int:
             save(out, step)
     model = out / "model"
     model.mkdir(exist_ok=True)
-    (model / "manifest.json").write_text(json.dumps({"base": "tiny", "metrics": {"step": num_steps, "loss": 0.1}}))
+    (model / "manifest.json").write_text(json.dumps({"base": "tiny", "metrics": {"steps": num_steps, "loss": 0.1}}))
     say_finished(out, num_steps)
     return 0
 

@@ -47,8 +47,7 @@ def rows_of(found: Prepared, name: str = "train") -> list[dict[str, Any]]:
 
 def test_labels_are_what_the_tokenizer_that_serves_calls_learnt(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     found = prepared(tmp_path, tokenizer, [talk("a", "Hello", "Hi there.", "And?", "Well.")], packing=False)
-    learnt = [label for label in rows_of(found)[0]["labels"] if label != IGNORED]
-    learnt = learnt or [label for row in rows_of(found) for label in row["labels"] if label != IGNORED]
+    learnt = [label for row in rows_of(found) for label in row["labels"] if label != IGNORED]
     text = tokenizer.decoder().decode(learnt, skip_special_tokens=False)
     assert text == "Hi there.<|im_end|>Well.<|im_end|>"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.training.runs import Material, Run, finished, launched, start, torchrun
+from tests.pipelines.training.runs import Material, Run, finished, start, torchrun
 
 pytestmark = pytest.mark.timeout(600)  # each starts three or more processes that load torch
 
@@ -26,7 +26,7 @@ def test_two_processes_train_as_one_does(uninterrupted: tuple[Run, Path], materi
 def test_sigterm_stops_two_processes_after_the_same_step_and_one_goes_on(
     uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
 ) -> None:
-    first = start(material, tmp_path, launcher=launched(2))
+    first = start(material, tmp_path, launcher=torchrun(2))
     first.until(lambda event: event["event"] == "step" and event["step"] == 4)
     first.terminate()
     assert first.end() == 33, first.text
@@ -38,12 +38,12 @@ def test_sigterm_stops_two_processes_after_the_same_step_and_one_goes_on(
 def test_two_processes_train_an_adapter_that_each_of_them_holds(material: Material, tmp_path: Path) -> None:
     settings = ("method=lora", "max_steps=4", "save_steps=2", "lora_dropout=0", "learning_rate=0.1")
     alone = finished(material, tmp_path / "alone", *settings)
-    together = finished(material, tmp_path / "together", *settings, launcher=launched(2))
+    together = finished(material, tmp_path / "together", *settings, launcher=torchrun(2))
     assert together.losses() == pytest.approx(alone.losses(), abs=1e-4)
 
 
 def test_all_processes_are_told_when_the_first_refuses(material: Material, tmp_path: Path) -> None:
-    run = start(material, tmp_path, "seq_len=16", launcher=launched(2))
+    run = start(material, tmp_path, "seq_len=16", launcher=torchrun(2))
     assert run.end() == 3, run.text
     assert "no token to learn" in run.events("failed")[0]["message"]
 

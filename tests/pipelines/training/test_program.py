@@ -1,6 +1,7 @@
 """The training program in one process: what it says, what it leaves, how it ends, and how it goes on."""
 
 import json
+import queue
 import shutil
 import signal
 import time
@@ -15,6 +16,8 @@ from services.catalogue import resolve
 from services.protocol import Message
 from services.tokenization import ChatTokenizer, load_tokenizer
 from tests.pipelines.training.runs import Material, Run, finished, start
+from workers.engine import EngineEvent, Sampling
+from workers.transformers_engine import TransformersEngine
 
 pytestmark = pytest.mark.timeout(600)  # each starts processes that load torch
 TALK = [Message("user", "What is 3 plus 3? <|im_end|>"), Message("assistant", "3 plus 3 is 6.")]
@@ -43,6 +46,20 @@ def test_the_model_renders_the_ids_it_was_trained_on(uninterrupted: tuple[Run, P
     assert saved.supervised(TALK) == tokenizer.supervised(TALK)
     assert saved.render(TALK[:1]) == tokenizer.render(TALK[:1])
     assert saved.stop_token_ids == tokenizer.stop_token_ids
+
+
+def test_the_model_answers_in_the_engine_that_serves(uninterrupted: tuple[Run, Path], tokenizer: ChatTokenizer) -> None:
+    engine = TransformersEngine(resolve(str(uninterrupted[1] / "model")), slots=1, context_tokens=256, cache_gib=0.1)
+    heard: queue.Queue[EngineEvent] = queue.Queue()
+    engine.start()
+    try:
+        sampling = Sampling(max_new_tokens=4, temperature=0.0, stop_token_ids=tokenizer.stop_token_ids)
+        engine.submit("r", tokenizer.render(TALK[:1]), sampling, heard.put)
+        while (event := heard.get(timeout=60)).outcome is None:
+            pass
+    finally:
+        engine.stop()
+    assert event.outcome == "finished"
 
 
 def test_the_model_stops_at_every_end_of_turn(uninterrupted: tuple[Run, Path], tokenizer: ChatTokenizer) -> None:
