@@ -20,7 +20,7 @@ def point_of(event: Mapping[str, Any]) -> dict[str, Any] | None:
 def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) -> TrainingProgress:
     """The progress once an event was told. An event that nobody knows changes nothing."""
     told = {name: value for name, value in event.items() if name != "event"}
-    if event["event"] in STEPPED and not isinstance(told["step"], int):
+    if event["event"] in STEPPED and not isinstance(told.get("step"), int):
         return progress
     match event["event"]:
         case "plan":

@@ -163,7 +163,8 @@ class TrainingTasks:
             self._note_end(job, replace(progress, state="done"))
             self._end(job, "finished", f"finished: the model {name} is ready to be served")
         elif job.cancelling or outcome.state == "cancelled":
-            self._end(job, "cancelled", "cancelled; submitted again it goes on from its newest checkpoint")
+            why = f" ({outcome.message})" if outcome.message else ""
+            self._end(job, "cancelled", f"cancelled{why}; submitted again it goes on from its newest checkpoint")
         else:
             self._note_end(job, replace(progress, state="failed"))
             self._fail(job, progress.failure or outcome.message or "the run failed and did not say why", outcome.remedy)

@@ -3,6 +3,7 @@
 Each test holds a run in the middle of a step, kills something, and lets go.
 """
 
+import fcntl
 import signal
 import time
 from collections.abc import Iterator
@@ -171,3 +172,23 @@ def test_a_cancel_ends_a_run_though_its_supervisor_is_dead(trainings: Trainings,
     assert not processes(name) and name == run_name("cancelled", trainings.jobs.get("cancelled").started_s)
     assert trainings.starts("cancelled") == 1
     outcome("train: cancel + supervisor SIGKILL", requests=1, result="ended, not started again")
+
+
+def test_a_look_that_hangs_is_killed_and_another_is_sent(system: Trainings, outcome: Outcome) -> None:
+    system.environment["TEST_HUNG_AFTER_S"] = "3"
+    try:
+        system.all_roles()
+        system.submit("hangs")
+        system.at_step("hangs", 1)
+        log = system.folder / f"process-{len(system.processes) - 1}.log"
+        with (system.out("hangs") / ".run" / "turn").open("ab") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # as a cloud that does not answer
+            wait_until(lambda: b"Hard time limit" in log.read_bytes(), "the end of the look", 30)
+        system.let("hangs", STEPS)
+        system.check("hangs")
+        assert system.starts("hangs") == 1
+    finally:
+        del system.environment["TEST_HUNG_AFTER_S"]
+        system.kill_all()
+        system.kill_runs()
+    outcome("train: a look that hangs", requests=1, result="superseded; log whole and once")

@@ -7,7 +7,7 @@ import redis
 
 from services.connection import server_time
 from services.errors import Conflict, Gone, InvalidRequest
-from services.jobs import LOG_LINES, Job, Jobs, progress_of
+from services.jobs import LOG_LINES, Job, Jobs, Told, progress_of
 from services.protocol import Keys
 
 SPEC = {"recipe": "steps: [roles]", "recipe_name": "r.yaml", "inputs": ["/in.json"], "out": "/out"}
@@ -232,3 +232,16 @@ def test_points_go_with_their_job(running: Jobs, redis_client: redis.Redis, name
     running.remove("a")
     running.point("a", 3, {"loss": 0.4})
     assert not redis_client.exists(key)
+
+
+def test_what_is_read_of_a_log_is_kept_whole_and_once(running: Jobs) -> None:
+    first = Told("", "run 10", "train", {"records": 1}, ["a line", "half \ud83d a pair"], [{"step": 1, "loss": 2.0}])
+    assert running.follow("a", first)
+    assert not running.follow("a", first), "another had read it"
+    assert running.follow("a", Told("run 10", "run 20", "train", {"records": 2}, ["next"]))
+    assert [line for _, _, line in running.tail("a")] == ["a line", "half ? a pair", "next"]
+    assert running.points("a") == [{"step": 1, "loss": 2.0}] and running.units("a") == {"train": {"records": 2}}
+    assert running.get("a").cursor == "run 20"
+    running.finished("a")
+    assert not running.follow("a", Told("run 20", "run 30", "train", {}, ["too late"]))
+    assert not running.follow("b", first), "there is no such job"

@@ -4,6 +4,7 @@ As a program, `python -m tests.pipelines.training.processes ROLE`, it is `python
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 
 from pipelines import __main__ as pipelines
+from pipelines.training import tasks
 from pipelines.training.local_target import LocalTarget, processes, signal_all
 from pipelines.training.targets import run_name
 from services.celery_app import make_celery, wake
@@ -160,5 +162,6 @@ def running_trainings(folder: Path, **options: Any) -> Iterator[Trainings]:
 
 
 if __name__ == "__main__":
+    tasks.HUNG_AFTER_S = float(os.environ.get("TEST_HUNG_AFTER_S", tasks.HUNG_AFTER_S))
     pipelines.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[misc,assignment]
     sys.exit(pipelines.main())
