@@ -22,7 +22,7 @@ from redis import Redis
 
 from pipelines.dispatch import Dispatch, Sent, calmly
 from pipelines.training.following import Follower
-from pipelines.training.targets import Outcome, Run, Target, run_name
+from pipelines.training.targets import ENDED, Outcome, Run, Target, run_name
 from services.celery_app import num_waiting
 from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs import Job, Jobs
@@ -124,11 +124,17 @@ class TrainingTasks:
             remote = self._launch(job, target)
         if job.cancelling:
             target.cancel(remote)
-        outcome = self._masked(target.poll(remote))
+        outcome = self._known_end(job) or self._masked(target.poll(remote))
         progress, whole = Follower(self._redis, self._jobs, self.masked).follow(job, target, remote, outcome)
         if outcome.ended and whole:
             target.down(remote)
             self._conclude(job, outcome, progress)
+
+    def _known_end(self, job: Job) -> Outcome | None:
+        """How it ended, if an earlier look died after it had noted that: its machines may be gone by now."""
+        noted = TrainingProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))
+        of_this_run = job.cursor.startswith(run_name(job.id, job.started_s) + " ")
+        return Outcome(**noted.outcome) if of_this_run and noted.outcome.get("state") in ENDED else None
 
     def _launch(self, job: Job, target: Target) -> dict[str, Any]:
         """A launch that was made and is not known is found by its name."""
@@ -188,6 +194,8 @@ class TrainingTasks:
         message = self.masked(f"cannot be looked at, tried again: {type(error).__name__}: {error}")
         if progress.outcome.get("message") != message:
             self._jobs.log(job.id, message)
+        if progress.outcome.get("state") in ENDED:  # what is known of its end stays
+            return
         outcome = {**progress.outcome, "message": message}
         self._jobs.note(job.id, UNIT, replace(progress, outcome=outcome).as_note())
 

@@ -224,6 +224,19 @@ def test_machines_are_given_back_before_a_job_ends(quiet: Trainings, tasks: Trai
     assert quiet.jobs.get("down").state == "finished" and target.calls[-1] == "down"
 
 
+def test_a_run_whose_machines_were_given_back_by_a_look_that_died_is_still_finished(
+    quiet: Trainings, tasks: TrainingTasks, target: Scripted
+) -> None:
+    """With its machines went what they knew of it: the next look said that the run had failed."""
+    begin(quiet, tasks, "half-told")
+    target.outcome = Outcome("finished")
+    down, target.down = target.down, lambda remote: (_ for _ in ()).throw(OSError("died"))  # type: ignore[method-assign]
+    tasks.advance("half-told")
+    target.outcome, target.down = Outcome("failed", "the machines are gone"), down  # type: ignore[method-assign]
+    tasks.advance("half-told")
+    assert quiet.jobs.get("half-told").state == "finished"
+
+
 def test_a_job_cancelled_before_its_launch_launches_nothing(
     quiet: Trainings, tasks: TrainingTasks, target: Scripted
 ) -> None:
