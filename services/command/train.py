@@ -167,7 +167,7 @@ def _row(job: "Job", note: dict[str, Any], now_s: float) -> dict[str, Any]:
         "on": job.spec.get("on", "") + (" spot" if job.spec.get("spot") else ""),
         "state": state,
         "step": f"{note['records']}/{note['of']}" if note.get("of") else "",
-        "loss": note.get("loss", ""),
+        "loss": "" if note.get("loss") is None else f"{note['loss']:.4f}",
         "tokens_per_s": note.get("tokens_per_s", ""),
         "eta_s": note.get("eta_s", "") if state == "running" else "",
         "cost_usd": outcome.get("cost_usd") or "",
