@@ -6,22 +6,28 @@ Older ones are removed only then. A start goes on from the highest that is whole
 
 import re
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.training.reporting import Reporter
 from pipelines.training.sealing import fault_of, seal
+from services.errors import ConfigurationError
 
 MARKER = "COMPLETE.json"
+VISIBLE_S = 900.0  # what one machine wrote is seen by the others, at the latest
+_LOOK_S = 0.2
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
     """Called by the first process alone, but for `folder`."""
 
-    def __init__(self, root: Path, keep: int, report: Reporter) -> None:
+    def __init__(self, root: Path, keep: int, report: Reporter, *, visible_s: float = VISIBLE_S) -> None:
         self._root = root
         self._keep = keep
         self._report = report
+        self._visible_s = visible_s
 
     def folder(self, step: int) -> Path:
         return self._root / f"checkpoint-{step}"
@@ -31,11 +37,27 @@ class Checkpoints:
         self._remove(step)
         self.folder(step).mkdir(parents=True)
 
-    def complete(self, step: int) -> None:
-        """All processes have written: from here on this checkpoint counts, and older ones may go."""
+    def complete(self, step: int, parts: Mapping[str, int]) -> None:
+        """All processes have written: from here on this checkpoint counts, and older ones may go.
+
+        `parts`: the least size of every file that they wrote, in bytes. A mounted bucket shows those of other machines
+        only after a while; sealed before that, they would be missing without anybody noticing. Raises
+        ConfigurationError when they do not come.
+        """
+        self._wait_for(self.folder(step), parts)
         num_bytes = seal(self.folder(step), MARKER, {"step": step})
         self._report.event("checkpoint", step=step, bytes=num_bytes)
         self._rotate(step)
+
+    def _wait_for(self, folder: Path, parts: Mapping[str, int]) -> None:
+        deadline = time.monotonic() + self._visible_s
+        while missing := [name for name, size in parts.items() if _size(folder / name) < size]:
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"{folder}: {len(missing)} of {len(parts)} files that other processes wrote are not seen here "
+                    f"after {self._visible_s:g} s, such as {missing[0]}: all machines of a run must share its --out"
+                )
+            time.sleep(_LOOK_S)
 
     def newest(self) -> int | None:
         """The step of the highest whole checkpoint. Names those above it that are not whole, and removes them."""
@@ -63,3 +85,11 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         found = (_NAME.fullmatch(path.name) for path in self._root.glob("checkpoint-*"))
         return [int(match.group(1)) for match in found if match]
+
+
+def _size(path: Path) -> int:
+    """-1 for a file that is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

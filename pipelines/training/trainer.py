@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -52,8 +53,18 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             self.state.save_to_json(str(folder / _STATE))
         self.accelerator.wait_for_everyone()  # every process has written its part
         if self.is_world_process_zero():
-            self._checkpoints.complete(step)
+            self._checkpoints.complete(step, self._parts(folder))
         self.accelerator.wait_for_everyone()
+
+    def _parts(self, folder: Path) -> dict[str, int]:
+        """The files of all processes: name → the least bytes it must have."""
+        sizes: dict[str, int] = {}
+        for part in FileSystemReader(folder / "weights").read_metadata().storage_data.values():
+            name = f"weights/{part.relative_path}"
+            sizes[name] = max(sizes.get(name, 0), part.offset + part.length)
+        num = self.args.world_size
+        states = [f"rng_state_{rank}.pth" for rank in range(num)] if num > 1 else ["rng_state.pth"]
+        return {**sizes, **dict.fromkeys(states, 1)}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Too early: the weights are loaded with the optimizer's state, once both are spread over the processes."""

@@ -1,5 +1,6 @@
 """Checkpoints as folders: whole or counting for nothing."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from pipelines.training.checkpoints import MARKER, Checkpoints
 from pipelines.training.reporting import Reporter
+from services.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def save(checkpoints: Checkpoints, step: int) -> Path:
     (folder / "weights").mkdir()
     (folder / "weights" / "part").write_bytes(b"weights" * 100)
     (folder / "state.json").write_text("{}")
-    checkpoints.complete(step)
+    checkpoints.complete(step, {"weights/part": 700})
     return folder
 
 
@@ -47,6 +49,26 @@ def test_a_half_written_checkpoint_is_never_loaded(
     assert checkpoints.newest() == 1
     assert "checkpoint-2 is not used and removed: it has no COMPLETE.json" in capsys.readouterr().out
     assert not checkpoints.folder(2).exists()
+
+
+def test_a_part_of_another_machine_is_waited_for(tmp_path: Path) -> None:
+    """A mounted bucket shows it late; sealed without it, a checkpoint counted that nobody could load."""
+    checkpoints = Checkpoints(tmp_path, keep=2, report=Reporter(rank=0), visible_s=30)
+    checkpoints.begin(1)
+    part = checkpoints.folder(1) / "part-of-another"
+    late = threading.Timer(0.3, part.write_bytes, [b"late"])
+    late.start()
+    checkpoints.complete(1, {part.name: 4})
+    late.join()
+    assert part.name in (checkpoints.folder(1) / MARKER).read_text()
+
+
+def test_a_part_that_never_comes_leaves_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2, report=Reporter(rank=0), visible_s=0.1)
+    checkpoints.begin(1)
+    with pytest.raises(ConfigurationError, match="such as weights/gone: all machines of a run must share its --out"):
+        checkpoints.complete(1, {"weights/gone": 0})
+    assert checkpoints.newest() is None
 
 
 def change_a_byte(folder: Path) -> None:
@@ -77,7 +99,7 @@ def test_older_ones_go_when_a_new_one_is_complete(checkpoints: Checkpoints, tmp_
         save(checkpoints, step)
     checkpoints.begin(3)
     assert steps_in(tmp_path) == [1, 2, 3], "nothing goes while the new one counts for nothing"
-    checkpoints.complete(3)
+    checkpoints.complete(3, {})
     assert steps_in(tmp_path) == [2, 3]
 
 
