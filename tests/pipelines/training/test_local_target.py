@@ -239,8 +239,8 @@ def test_the_next_start_has_the_secrets_too(stage: LocalStage) -> None:
     assert b"HF_TOKEN=hf_confidential" in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_several_devices_are_several_processes(stage: LocalStage) -> None:
-    """The launcher makes 1 of every exit code: what the program said of its end counts."""
+def test_what_one_of_several_processes_says_of_its_end_counts(stage: LocalStage) -> None:
+    """The bare launcher makes 1 of every exit code. (It may end the others before they have begun.)"""
     run = replace(stage.run("launcher"), num_devices=2)
     stage.misbehave(run, 1, "3")
     stage.let(run, STEPS)
@@ -248,7 +248,6 @@ def test_several_devices_are_several_processes(stage: LocalStage) -> None:
     wait_until(lambda: stage.target.poll(remote).ended, "the end", 90)
     outcome = stage.target.poll(remote)
     assert (outcome.state, outcome.message) == ("failed", "the stand-in was told to fail"), lines(stage, remote)
-    assert stage.starts(run) == 2
 
 
 def test_a_folder_that_is_gone_is_a_failure_with_a_remedy(stage: LocalStage) -> None:

@@ -214,7 +214,7 @@ def test_a_wanted_model_gets_a_worker_of_its_own_until_it_is_not_wanted(
     for name in ("july", "august"):
         trained.register(TrainedModel(name, f"/{name}/model", "opt", name, 0.0))
     trained.serve("july")
-    eventually(up.has(r"extra pid \d+ for july"), "the extra worker")
+    eventually(up.has(r"extra pid \d+ for july"), "the extra worker", timeout_s=60)
     trained.serve("august")  # one more at most, unless told otherwise
     trained.stop_serving("july")
     eventually(up.has("july is wanted no longer: extra-1 ends"), "its end")
@@ -233,11 +233,11 @@ def test_an_extra_worker_that_dies_is_started_again(start: Callable[..., Up], ev
     trained = trained_of(up)
     trained.register(TrainedModel("july", "/july/model", "opt", "july", 0.0))
     trained.serve("july")
-    eventually(up.has(r"extra pid \d+ for july"), "the extra worker")
+    eventually(up.has(r"extra pid \d+ for july"), "the extra worker", timeout_s=60)
     found = re.search(r"extra pid (\d+)", up.text)
     assert found is not None
     os.kill(int(found[1]), signal.SIGKILL)
-    eventually(up.has(r"extra pid \d+ for july", times=2), "the second", timeout_s=30)
+    eventually(up.has(r"extra pid \d+ for july", times=2), "the second", timeout_s=60)
     assert "extra-1 ended with signal SIGKILL; starting it again in 0.5 s" in up.text
     assert "served by another worker" not in up.text
 
@@ -250,7 +250,7 @@ def test_an_extra_worker_ends_when_another_machine_has_the_model(
     trained = trained_of(up)
     trained.register(TrainedModel("july", "/july/model", "opt", "july", 0.0))
     trained.serve("july")
-    eventually(up.has("july is wanted: extra-1 starts"), "the extra worker")
+    eventually(up.has("july is wanted: extra-1 starts"), "the extra worker", timeout_s=60)
     while not trained.keep_claim(Claim("july", "elsewhere-1-abc")):  # as if that machine had been quicker
         trained.release(Claim("july", trained.loader("july")))
     eventually(up.has("july is served by another worker: extra-1 ends"), "its end")
