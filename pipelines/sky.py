@@ -21,13 +21,12 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
+from pipelines.training.targets import RunState
 from services.errors import ChatServerError, ConfigurationError, Unavailable
-
-RunState = Literal["pending", "starting", "running", "recovering", "finished", "failed", "cancelled"]
 
 # Every member of SkyPilot's enums, by its value. A test walks the enums, so that a new member is noticed.
 REQUEST_STATES: dict[str, RunState] = {

@@ -27,7 +27,7 @@ TTL_S = 30 * 86_400  # after its end
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = Script("job_submit"), Script("job_move"), Script("job_cancel"), Script("job_remove")
 _NOTE, _PLAN, _LOG = Script("job_note"), Script("job_plan"), Script("job_log")
-_ATTACH, _POINT, _FOLLOW = Script("job_attach"), Script("job_point"), Script("job_follow")
+_ATTACH, _FOLLOW = Script("job_attach"), Script("job_follow")
 
 
 @dataclass(frozen=True)
@@ -187,12 +187,8 @@ class Jobs:
         """Remember where a fine-tuning runs; dropped when the job has ended or is gone."""
         _ATTACH(self._redis, self._keys.job(jid), orjson.dumps(dict(remote)))
 
-    def point(self, jid: str, step: int, point: Mapping[str, Any]) -> None:
-        """One point of a loss curve. A step that is told again, as after a resume, replaces what was known of it."""
-        _POINT(self._redis, self._keys.job(jid), step, orjson.dumps({**point, "step": step}))
-
     def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
-        """The points after a step, by step."""
+        """The points of the loss curve after a step, by step."""
         found = self._redis.hgetall(self._keys.job(jid)[4])
         return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]
 
@@ -201,7 +197,10 @@ class Jobs:
         _LOG(self._redis, self._keys.job(jid), _line(line), LOG_LINES)
 
     def follow(self, jid: str, told: Told) -> bool:
-        """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended."""
+        """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended.
+
+        A point of a step that is told again, as after a resume, replaces what was known of it.
+        """
         points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
         lines = [_line(line) for line in told.lines]
         about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))

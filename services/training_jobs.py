@@ -4,7 +4,7 @@ Used by `chatserver train submit` and the job page; read by `pipelines/training/
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: 
     }
 
 
-def spec_config(spec: dict[str, Any]) -> TrainingConfig:
+def spec_config(spec: Mapping[str, Any]) -> TrainingConfig:
     """The configuration inside a job's spec. Raises ConfigurationError for one of another version."""
     return checked_training(spec["config"], "the job's configuration")
 

@@ -3,7 +3,7 @@
     jobs.note(jid, UNIT, progress.as_note())                        # pipelines, after the points that it speaks of
     TrainingProgress.from_note(jobs.units(jid).get(UNIT, {}))       # the job page
 
-Single points of the loss curve are not in it: `Jobs.point` and `Jobs.points`.
+Single points of the loss curve are not in it: `Jobs.follow` and `Jobs.points`.
 """
 
 from collections.abc import Mapping

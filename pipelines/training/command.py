@@ -7,17 +7,15 @@ python -m pipelines.training.command orphans [--down]
 
 import shlex
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 import yaml
 
-from pipelines.training.targets import Run, run_name
+from pipelines.training.targets import Run, run_name, run_of
 from services.command import run_command
 from services.errors import InvalidRequest
-from services.training_jobs import spec_config
 
 if TYPE_CHECKING:
     from pipelines.training.sky_target import SkyTarget
@@ -36,26 +34,11 @@ application = typer.Typer(
 def estimate(spec: Annotated[str, typer.Argument(help="The spec of a job, as JSON.")]) -> None:
     """Say what would run where and what it costs; start nothing."""
     found = orjson.loads(spec)
-    run = spec_run(found, found["config"]["name"], "estimate")
+    run = run_of(found, found["config"]["name"], "estimate", {})
     if found["on"] == "local":
         _say_local(run)
     else:
         _say_sky(run)
-
-
-def spec_run(spec: dict[str, Any], name: str, jid: str) -> Run:
-    return Run(
-        name=name,
-        jid=jid,
-        config=spec_config(spec),
-        data=tuple(Path(path) for path in spec["data"]),
-        out=spec["out"],
-        num_devices=spec["num_devices"],
-        num_nodes=spec["num_nodes"],
-        spot=spec["spot"],
-        infra=spec["infra"],
-        env=spec["env"],
-    )
 
 
 def _say_local(run: Run) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from services.training import TrainingConfig
+from services.training_jobs import spec_config
 
 RunState = Literal["pending", "starting", "running", "recovering", "finished", "failed", "cancelled"]
 ENDED = frozenset({"finished", "failed", "cancelled"})
@@ -51,6 +52,23 @@ class Outcome:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+
+def run_of(spec: Mapping[str, Any], name: str, jid: str, secrets: Mapping[str, str]) -> Run:
+    """What a job's spec asks for. Raises ConfigurationError for a spec of another version."""
+    return Run(
+        name=name,
+        jid=jid,
+        config=spec_config(spec),
+        data=tuple(Path(path) for path in spec["data"]),
+        out=spec["out"],
+        num_devices=spec["num_devices"],
+        num_nodes=spec["num_nodes"],
+        spot=spec["spot"],
+        infra=spec["infra"],
+        env=spec["env"],
+        secrets=secrets,
+    )
 
 
 class Target(Protocol):

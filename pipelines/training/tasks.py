@@ -14,7 +14,6 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -22,13 +21,12 @@ from redis import Redis
 
 from pipelines.dispatch import Dispatch, Sent, calmly
 from pipelines.training.following import Follower
-from pipelines.training.targets import ENDED, Outcome, Run, Target, run_name
+from pipelines.training.targets import ENDED, Outcome, Target, run_name, run_of
 from services.celery_app import num_waiting
 from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs import Job, Jobs
 from services.processes import lives
 from services.protocol import TRAIN_TASK, TRAININGS_QUEUE, Keys
-from services.training_jobs import spec_config
 from services.training_progress import UNIT, TrainingProgress
 
 log = logging.getLogger("chatserver.pipelines")
@@ -140,26 +138,10 @@ class TrainingTasks:
         """A launch that was made and is not known is found by its name."""
         name = run_name(job.id, job.started_s)
         self._jobs.attach(job.id, {LAUNCHING: name})
-        remote = target.submit(self._run(job, name))
+        remote = target.submit(run_of(job.spec, name, job.id, self._secrets))
         self._jobs.attach(job.id, remote)
         self._jobs.log(job.id, f"launched as {name}")
         return remote
-
-    def _run(self, job: Job, name: str) -> Run:
-        spec = job.spec
-        return Run(
-            name=name,
-            jid=job.id,
-            config=spec_config(spec),
-            data=tuple(Path(path) for path in spec["data"]),
-            out=spec["out"],
-            num_devices=spec["num_devices"],
-            num_nodes=spec["num_nodes"],
-            spot=spec["spot"],
-            infra=spec["infra"],
-            env=spec["env"],
-            secrets=self._secrets,
-        )
 
     # -- its end -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from services.jobs import Job, Jobs
+from services.jobs import Job, Jobs, Told
 from services.registry import WorkerInfo
 from services.trained import Trained, TrainedModel
 from services.training import read_training
@@ -58,9 +58,8 @@ class Trainer:
         return jid
 
     def tells(self, jid: str, upto: int, since: int = 0, of: int = 400, **more: Any) -> None:
-        """Steps `since` < step ≤ `upto`, each with its point, and then the note."""
-        for step in range(since + 1, upto + 1):
-            self.jobs.point(jid, step, point_of(step, of))
+        """Steps `since` < step ≤ `upto`, each with its point, and the note, as the dispatch tells them."""
+        points = [{**point_of(step, of), "step": step} for step in range(since + 1, upto + 1)]
         evals = [{"step": step, "loss": 1.3 + 1.8 * math.exp(-step / 90)} for step in range(50, upto + 1, 50)]
         saved = [
             {"step": step, "time_s": time.time() - 2.0 * (upto - step), "bytes": 1_613_000_000}
@@ -71,7 +70,8 @@ class Trainer:
             records=upto, of=of, loss=last["loss"], lr=last["lr"], tokens_per_s=last["tokens_per_s"], plan=PLAN,
             eta_s=2.0 * (of - upto), epoch=3 * upto / of, evals=evals, checkpoints=saved[-2:], **more,
         )  # fmt: skip
-        self.jobs.note(jid, UNIT, progress.as_note())
+        cursor = self.jobs.get(jid).cursor
+        assert self.jobs.follow(jid, Told(cursor, f"{cursor}.", UNIT, progress.as_note(), points=points))
 
     def running(self, jid: str, upto: int = 150) -> str:
         self.submitted(jid)

@@ -215,22 +215,26 @@ def test_where_a_job_runs_is_remembered_until_it_goes_again(running: Jobs) -> No
     assert running.submit("a", "clean", "in.json", SPEC).remote == {}
 
 
+def tells(jobs: Jobs, *points: dict[str, Any]) -> bool:
+    cursor = jobs.get("a").cursor
+    return jobs.follow("a", Told(cursor, f"{cursor}.", "train", {}, points=points))
+
+
 def test_points_come_by_step_and_the_last_word_on_a_step_stands(running: Jobs) -> None:
     for step, loss in ((2, 3.0), (10, 1.0), (1, 4.0), (2, 2.5)):
-        running.point("a", step, {"loss": loss})
+        assert tells(running, {"step": step, "loss": loss})
     assert [(point["step"], point["loss"]) for point in running.points("a")] == [(1, 4.0), (2, 2.5), (10, 1.0)]
     assert [point["step"] for point in running.points("a", after_step=2)] == [10]
 
 
 def test_points_go_with_their_job(running: Jobs, redis_client: redis.Redis, namespace: str) -> None:
-    running.point("a", 1, {"loss": 1.0})
+    assert tells(running, {"step": 1, "loss": 1.0})
     running.finished("a")
     key = Keys(namespace).job("a")[4]
     assert redis_client.ttl(key) > 0
-    running.point("a", 2, {"loss": 0.5})
-    assert redis_client.ttl(key) > 0
+    assert not tells(running, {"step": 2, "loss": 0.5}), "the job has ended"
     running.remove("a")
-    running.point("a", 3, {"loss": 0.4})
+    assert not running.follow("a", Told("", "x", "train", {}, points=[{"step": 3, "loss": 0.4}]))
     assert not redis_client.exists(key)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.sky import SkyPilot
-from pipelines.training.command import spec_run
 from pipelines.training.sky_target import SkyTarget
+from pipelines.training.targets import run_of
 from tests.end_to_end.system import ROOT
 from tests.sky.conftest import SECRET, SkySystem
 from tests.sky.lab.api_server import ApiServer
@@ -72,7 +72,7 @@ def test_a_preempted_spot_run_recovers_and_resumes_at_its_last_complete_checkpoi
 
 def test_a_run_that_is_submitted_many_times_at_once_is_launched_once_and_is_an_orphan(system: SkySystem) -> None:
     """Nobody keeps its handle: as if whoever launched it died right after."""
-    run = spec_run(system.spec("twice", max_steps=100_000), "train-twice-0123abcd", "twice")
+    run = run_of(system.spec("twice", max_steps=100_000), "train-twice-0123abcd", "twice", {})
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         remotes = list(pool.map(lambda _: SkyTarget().submit(run), range(4)))
     assert len({remote["request"] for remote in remotes}) == 1

@@ -9,7 +9,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from services.embedded import EmbeddedServer
-from services.jobs import Jobs
+from services.jobs import Jobs, Told
 from services.protocol import Keys
 from services.registry import Registry, WorkerInfo
 from services.settings import Settings
@@ -207,13 +207,18 @@ def test_data_that_is_being_learned_is_not_removed(page: Page, jobs: Jobs, clean
 # -- looking ---------------------------------------------------------------------------------------------------------
 
 
+def tells(jobs: Jobs, jid: str, *points: dict[str, Any]) -> None:
+    cursor = jobs.get(jid).cursor
+    assert jobs.follow(jid, Told(cursor, f"{cursor}.", UNIT, {}, points=points))
+
+
 def test_points_are_told_once_and_those_of_a_resume_again(page: Page, jobs: Jobs, cleaned: str) -> None:
     jid = ordered(page, cleaned)
     for step in (1, 2, 3):
-        jobs.point(jid, step, {"loss": 1.0 / step, "lr": 1e-4})
+        tells(jobs, jid, {"step": step, "loss": 1.0 / step, "lr": 1e-4})
     assert [point["step"] for point in training(page, jid)["points"]] == [1, 2, 3]
     assert [point["step"] for point in training(page, jid, "?point=2")["points"]] == [3]
-    jobs.point(jid, 3, {"loss": 9.0, "lr": 1e-4})
+    tells(jobs, jid, {"step": 3, "loss": 9.0, "lr": 1e-4})
     assert training(page, jid, "?point=2")["points"] == [{"step": 3, "loss": 9.0, "lr": 1e-4}]
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipelines.dispatch import Dispatch
 from pipelines.tasks import CleaningTasks
 from pipelines.training.local_target import LocalTarget
-from pipelines.training.targets import Outcome, Run, run_name
+from pipelines.training.targets import Outcome, Run, run_name, run_of
 from pipelines.training.tasks import TrainingTasks
 from services.errors import ConfigurationError
 from services.jobs import Job
@@ -265,7 +265,7 @@ def test_a_launch_that_nobody_could_note_is_found_again(quiet: Trainings) -> Non
     tasks = TrainingTasks(quiet.celery, quiet.redis, quiet.keys, {"local": lambda: local}, {}, named)
     begin(quiet, tasks, "unnoted")
     job = quiet.jobs.get("unnoted")
-    local.submit(tasks._run(job, run_name(job.id, job.started_s)))
+    local.submit(run_of(job.spec, run_name(job.id, job.started_s), job.id, {}))
     quiet.launched("unnoted")
     tasks.advance("unnoted")
     assert quiet.jobs.get("unnoted").remote["name"] == run_name(job.id, job.started_s)
