@@ -21,6 +21,11 @@ from services.connection import connect
 from services.embedded import EmbeddedServer, candidates
 from tests.servers import ClusterOfServers
 
+# What the shell that runs the tests has set for its own ChatServer is none of theirs: with a state folder in common,
+# one test's server finds what the last one left.
+for variable in [name for name in os.environ if name.startswith("CHATSERVER_") or name == "REDIS_URL"]:
+    del os.environ[variable]
+
 HERE = Path(__file__).parent
 WATCHED = (HERE / "services", HERE / "webapp")
 GRACE_S = 3.0

@@ -84,11 +84,10 @@ class Up:
     """A running `chatserver up` and what it has printed."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.command", "up", "--model", "stand-in", "--port", "0", *options],
             cwd=folder,
-            env={**environment, "CHATSERVER_DRAIN_S": "30"},
+            env={**os.environ, "CHATSERVER_DRAIN_S": "30"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -166,10 +165,7 @@ def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
     said = [{"from": "human", "value": "Is it clean?"}, {"from": "gpt", "value": "It is."}]
     (tmp_path / "in.json").write_text(json.dumps([{"id": "a", "conversations": said}]))
     submit = [sys.executable, "-m", "services.command", "clean", "submit", "r.yaml", "--in", "in.json", "--out", "out"]
-    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    done = subprocess.run(
-        [*submit, "--wait"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([*submit, "--wait"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and "finished: 1 records read" in done.stdout, done.stderr
     up.process.send_signal(signal.SIGTERM)
     assert up.end() == 0
