@@ -13,6 +13,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
+import engineio
 import redis
 import requests
 import socketio
@@ -120,6 +121,18 @@ def answers(url: str) -> bool:
         return False
 
 
+class OrderedEngine(engineio.Client):
+    """The library handles each message in a new thread, in whatever order those run. We need that of the wire."""
+
+    def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any:
+        return super()._trigger_event(event, *args, **{**kwargs, "run_async": False})
+
+
+class OrderedClient(socketio.Client):
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return OrderedEngine
+
+
 class Browser:
     """A socket client that keeps the rules of docs/protocol.md and remembers what it was sent."""
 
@@ -134,7 +147,7 @@ class Browser:
         self._lock = threading.Lock()
         http = requests.Session()
         http.headers["Cookie"] = self.cookie  # polling: with every request, as a browser sends it
-        self.client = socketio.Client(reconnection=False, http_session=http)
+        self.client = OrderedClient(reconnection=False, http_session=http)
         self.client.on("tokens", self._tokens)
         self.client.on("rewind", self._rewind)
         self.client.on("done", self._done)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import engineio
 import redis
 import socketio
 
@@ -24,7 +23,7 @@ from services.connection import connect
 from services.errors import ChatServerError
 from services.protocol import TERMINAL, ChatRequest, Keys, Message, SamplingOptions
 from services.reader import Done, ReaderEvent, Rewind, Text
-from tests.end_to_end.system import session_cookie, wait_until
+from tests.end_to_end.system import OrderedClient, session_cookie, wait_until
 from tests.faults.worker import MODEL
 
 CALL_TIMEOUT_S = 5.0
@@ -131,18 +130,6 @@ class Reading:
             self.breach(f"done at {done['offset']}, have {len(self.text)}")
         self.done_at = self.done_at or time.monotonic()
         self.done.append(done)
-
-
-class OrderedEngine(engineio.Client):
-    """The library handles each message in a new thread, in whatever order those run. We need that of the wire."""
-
-    def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any:
-        return super()._trigger_event(event, *args, **{**kwargs, "run_async": False})
-
-
-class OrderedClient(socketio.Client):
-    def _engineio_client_class(self) -> type[engineio.Client]:
-        return OrderedEngine
 
 
 class Tab:
