@@ -1,8 +1,9 @@
-"""The pipelines' processes: `python -m pipelines worker`, `… trainings` and `… beat`. Settings: the environment.
+"""The pipelines' processes: `python -m pipelines worker`, `… trainings`, `… beat`, `… flower`, set by the environment.
 
 `worker` cleans in processes of its own; `trainings` launches and follows fine-tunings, and only waits for what does the
-work; `beat` wakes both every few seconds. Several of each do no harm. With `--check` each is its own health probe. On
-SIGTERM a worker gives its running units some seconds to end, then hands them back; fine-tunings go on.
+work; `beat` wakes both every few seconds; `flower` shows Celery's workers on a page. Several of each do no harm. With
+`--check` each is its own health probe. On SIGTERM a worker gives its running units some seconds to end, then hands them
+back; fine-tunings go on.
 """
 
 import os
@@ -12,6 +13,7 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when Celery is importe
 import logging
 import socket
 import sys
+import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,6 +31,7 @@ from pipelines.training.targets import Target
 from pipelines.training.tasks import TrainingTasks
 from services.celery_app import SWEEP_S, make_celery, num_waiting
 from services.connection import connect, wait_for_redis
+from services.errors import ConfigurationError
 from services.program import run
 from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings
@@ -141,6 +144,25 @@ def check_beat(settings: Settings) -> str:
         return "" if redis.exists(Keys(settings.namespace).beat) else f"no beat in the last {BEAT_TTL_S} s"
 
 
+def serve_flower(settings: Settings) -> None:
+    """Celery's monitor, until SIGTERM or SIGINT. Who opens it can stop workers, so it asks for a login."""
+    if not settings.flower_login:
+        raise ConfigurationError("CHATSERVER_FLOWER_LOGIN is empty; set it to USER:PASSWORD")
+    with connect(settings.redis_url, role="worker") as redis:
+        wait_for_redis(redis, log.warning)
+    where = (f"--address={settings.host}", f"--port={settings.port}")
+    _app(settings).start(["--quiet", "flower", *where, f"--basic-auth={settings.flower_login}", "--logging=WARNING"])
+
+
+def check_flower(settings: Settings) -> str:
+    """Empty when Flower answers here, else what is wrong."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{settings.port}/healthcheck", timeout=PING_S):
+            return ""
+    except OSError as error:
+        return f"Flower on port {settings.port}: {error}"
+
+
 def _app(settings: Settings) -> Any:
     warnings.simplefilter("ignore", SecurityWarning)  # messages are JSON, so root is no wider door
     signals.setup_logging.connect(_keep_logging, weak=False)
@@ -157,6 +179,7 @@ ROLES: dict[str, tuple[Callable[[Settings], None], Callable[[Settings], str]]] =
     "worker": (serve_worker, check_worker),
     "trainings": (serve_trainings, check_trainings),
     "beat": (serve_beat, check_beat),
+    "flower": (serve_flower, check_flower),
 }
 
 

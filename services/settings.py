@@ -1,7 +1,8 @@
 """The one place that reads the environment. Made once in a `__main__` or command, then passed in as plain values.
 
 Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*` name
-stops the start and names the nearest valid one: a mistyped limit must not silently be the default.
+stops the start and names the nearest valid one: a mistyped limit must not silently be the default. What others who may
+list the environment must not see can be in a file: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE` and one more below.
 """
 
 import difflib
@@ -15,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.errors import ConfigurationError
 
 PREFIX = "CHATSERVER_"
+FILES = {  # variable → what its file holds
+    "REDIS_URL_FILE": "redis_url",
+    "CHATSERVER_SECRET_KEY_FILE": "secret_key",
+    "CHATSERVER_FLOWER_LOGIN_FILE": "flower_login",
+}
 
 
 class Settings(BaseModel):
@@ -49,14 +55,18 @@ class Settings(BaseModel):
     answer_ttl_s: int = Field(86_400, ge=3600, description="How long a request's state and journal are kept.")
     max_message_chars: int = Field(200_000, ge=1, description="Upper bound of all message text in one request.")
 
-    host: str = Field("127.0.0.1", description="Address on which the web app listens.")
-    port: int = Field(8000, ge=0, le=65535, description="Port of the web app; 0 takes a free one.")
+    host: str = Field("127.0.0.1", description="Address on which the web app (or Flower) listens.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the web app (or Flower); 0 takes a free one.")
+    published_on: str = Field(
+        "", description="Where a proxy of this deployment publishes the web app; empty: no proxy."
+    )
     secret_key: str = Field("", description="Signs the browser's cookie; empty: made once, kept in the state folder.")
     allowed_origins: str = Field("", description="Comma-separated further origins whose pages may open a socket.")
     window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
 
     broker_url: str = Field("", description="Celery's Redis, if it shall be another one than REDIS_URL.")
+    flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
     clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one for each CPU, at most 16.")
     recipes_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "infra" / "recipes",
@@ -76,16 +86,17 @@ def variable_of(field: str) -> str:
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Settings from the environment; `overrides` (command-line options that were given) win over it.
 
-    Raises ConfigurationError for an unknown `CHATSERVER_*` variable or a value out of range.
+    Raises ConfigurationError for an unknown `CHATSERVER_*` variable, a value out of range or a file that is not there.
     """
     environment = os.environ if environment is None else environment
     fields = {variable_of(name): name for name in Settings.model_fields}
     for variable in environment:
-        if variable.startswith(PREFIX) and variable not in fields:
-            bare = {name.removeprefix(PREFIX): name for name in fields}
+        if variable.startswith(PREFIX) and variable not in fields and variable not in FILES:
+            bare = {name.removeprefix(PREFIX): name for name in [*fields, *FILES]}
             near = bare[difflib.get_close_matches(variable.removeprefix(PREFIX), bare, n=1, cutoff=0.0)[0]]
             raise ConfigurationError(f"unknown setting {variable}; did you mean {near}? Unset it or rename it.")
     values: dict[str, Any] = {name: environment[v] for v, name in fields.items() if environment.get(v)}
+    values.update(_from_files(environment, values))
     values.update({name: value for name, value in overrides.items() if value is not None})
     try:
         return Settings(**values)
@@ -93,3 +104,26 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise ConfigurationError(f"{variable_of(name)}={first.get('input')!r}: {first['msg']}") from None
+
+
+def _from_files(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in files, each without its last line's end."""
+    found = {}
+    for variable, field in FILES.items():
+        path = environment.get(variable)
+        if path and field in given:
+            raise ConfigurationError(f"{variable} and {variable_of(field)} are both set; unset one of them")
+        if path:
+            found[field] = _content(variable, Path(path))
+    return found
+
+
+def _content(variable: str, path: Path) -> str:
+    try:
+        content = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigurationError(f"{variable}={str(path)!r} cannot be read: {reason}") from None
+    if not content:
+        raise ConfigurationError(f"{variable}={str(path)!r} is empty; write the value into it")
+    return content

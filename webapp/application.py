@@ -65,6 +65,7 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
         MAX_CONTENT_LENGTH=max_message_bytes,
+        PUBLISHED_ON=settings.published_on,  # for local_only.py
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)

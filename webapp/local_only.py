@@ -3,12 +3,15 @@
 A peer on the loopback is not enough. A proxy on this machine forwards strangers; a name of the internet that resolves
 to 127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
 `refusal` is asked before every route of `job_pages.py`.
+
+Where a proxy of the deployment is the only way in (docker-compose.yml sets CHATSERVER_PUBLISHED_ON), it is that proxy's
+published address that must be a loopback. It marks what came to it through other proxies. All else stays asked.
 """
 
 import re
 from ipaddress import IPv6Address, ip_address
 
-from flask import Request
+from flask import Request, current_app
 
 OUR_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 FORWARDERS = frozenset(
@@ -20,6 +23,7 @@ FORWARDERS = frozenset(
     }
 )  # fmt: skip
 FORWARDER_PREFIXES = ("X_FORWARDED_", "X_ENVOY_", "CF_", "X_AMZN_", "X_AMZ_CF_", "X_ARR_")
+BY_OUR_PROXY = frozenset({"X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDED_HOST", "VIA"})
 BODIES = ("application/json", "application/octet-stream")  # a form cannot send them; a foreign page must ask first
 SAFE_METHODS = ("GET", "HEAD")
 
@@ -33,9 +37,10 @@ def refusal(request: Request) -> str:
 
 def foreign_reader(request: Request) -> str:
     """Why this request may come from another machine or a page that is not ours, or nothing."""
-    if not _is_loopback(request.remote_addr):
+    published_on = current_app.config["PUBLISHED_ON"]
+    if not _is_loopback(published_on or request.remote_addr):
         return TUNNEL
-    if header := _forwarder(request):
+    if header := _forwarder(request, but=BY_OUR_PROXY if published_on else frozenset()):
         return f"the request was forwarded ({header}); {TUNNEL}"
     # Browsers speak 1.1 here; proxies that tell nothing of themselves often speak 1.0.
     if (protocol := request.environ.get("SERVER_PROTOCOL")) != "HTTP/1.1":
@@ -69,11 +74,11 @@ def _is_loopback(address: str | None) -> bool:
     return peer.is_loopback
 
 
-def _forwarder(request: Request) -> str:
+def _forwarder(request: Request, but: frozenset[str]) -> str:
     """The header by which a proxy says that it is one, or nothing."""
     for variable in request.environ:
         name = variable.removeprefix("HTTP_")
-        if name != variable and (name in FORWARDERS or name.startswith(FORWARDER_PREFIXES)):
+        if name != variable and name not in but and (name in FORWARDERS or name.startswith(FORWARDER_PREFIXES)):
             return name.replace("_", "-").title()
     return ""
 

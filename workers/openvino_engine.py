@@ -7,8 +7,11 @@ steps, and reports. Reads GGUF files of a few families and OpenVINO IR folders; 
 import json
 import logging
 import math
+import os
 import queue
 import random
+import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -58,10 +61,15 @@ class OpenVinoEngine:
         slots: int = 16,
         context_tokens: int = 0,
         cache_gib: float = 1.0,
+        state_dir: Path | None = None,
         make_pipeline: Callable[[], Any] | None = None,
     ) -> None:
-        """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB."""
+        """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB.
+
+        `state_dir` takes a copy of a GGUF that we may only read; without it, such a file cannot be served.
+        """
         self._source = source
+        self._state_dir = state_dir
         self._slots = slots
         self._context_tokens = context_tokens
         self._cache_gib = max(1, math.ceil(cache_gib))
@@ -228,7 +236,22 @@ class OpenVinoEngine:
         config.max_num_seqs = self._slots
         config.enable_prefix_caching = True
         config.dynamic_split_fuse = True
-        return openvino_genai.ContinuousBatchingPipeline(str(self._source.path), config, "CPU")
+        return openvino_genai.ContinuousBatchingPipeline(str(self._writable_weights()), config, "CPU")
+
+    def _writable_weights(self) -> Path | None:
+        """OpenVINO opens a GGUF for writing, though it writes nothing: of a file that is read-only it takes a copy."""
+        file = self._source.gguf
+        if file is None or self._state_dir is None or _may_write(file):
+            return self._source.path
+        stat = file.stat()
+        copy = self._state_dir / "copied" / f"{file.stem}-{stat.st_size}-{int(stat.st_mtime)}.gguf"
+        if not copy.exists():
+            logger.info("%s is read-only, which openvino cannot read: copying it to %s", file, copy)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            draft = copy.with_suffix(f".{socket.gethostname()}-{os.getpid()}")
+            shutil.copyfile(file, draft)
+            draft.replace(copy)
+        return copy
 
     def _generation_config(self, sampling: Sampling) -> Any:
         import openvino_genai
@@ -292,6 +315,15 @@ def _shape_from_config(config: dict[str, Any]) -> ModelShape:
 def _code_of(error: Exception) -> str:
     text = str(error).lower()
     return OutOfMemory.code if "memory" in text or isinstance(error, MemoryError) else ENGINE_LOST
+
+
+def _may_write(file: Path) -> bool:
+    """Asked of the kernel: a file system that is mounted read-only refuses root as well."""
+    try:
+        with file.open("r+b"):
+            return True
+    except OSError:
+        return False
 
 
 def _nothing() -> None:

@@ -29,7 +29,9 @@ def create_engine(
     """An adapter that is not started yet, and the line that says why it was chosen. Arguments as in Settings."""
     name, reason = choose_engine(source, engine)
     if name == "openvino":
-        made: Engine = OpenVinoEngine(source, slots=slots, context_tokens=context_tokens, cache_gib=cache_gib)
+        made: Engine = OpenVinoEngine(
+            source, slots=slots, context_tokens=context_tokens, cache_gib=cache_gib, state_dir=state_dir
+        )
     else:
         made = TransformersEngine(
             source, slots=slots, context_tokens=context_tokens, cache_gib=cache_gib, state_dir=state_dir, dtype=dtype

@@ -19,23 +19,8 @@ if [ ! -f webapp/static/app.js ]; then
   exit 2
 fi
 
-# The own authority signs one certificate. Workers know the authority; the machine's address may change.
-make_certificates() {
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=chatserver-redis-ca \
-    -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.crt
-  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=chatserver-redis -keyout redis.key -out redis.csr
-  openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out redis.crt \
-    -extfile <(printf 'subjectAltName=DNS:chatserver-redis,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n')
-  rm ca.key redis.csr  # nothing else shall ever be signed by it
-}
-
 mkdir -p "$home/data"
-if [ ! -f "$home/tls/redis.crt" ]; then
-  rm -rf "$home/tls.new"
-  mkdir -p "$home/tls.new"
-  (cd "$home/tls.new" && make_certificates) 2>"$home/openssl.log" || { cat "$home/openssl.log" >&2; exit 1; }
-  rm -rf "$home/tls" && mv "$home/tls.new" "$home/tls"
-fi
+sh infra/redis/certificates.sh "$home/tls"
 
 # In a file, not on a command line that everybody on the machine can read.
 cat >"$home/redis.conf" <<CONF

@@ -7,7 +7,7 @@ import typer
 
 from services.command.launch import become
 
-application = typer.Typer(help="The processes of jobs: worker, trainings and beat.", no_args_is_help=True)
+application = typer.Typer(help="The processes of jobs: worker, trainings, beat, flower.", no_args_is_help=True)
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
 StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
 LogFormat = Annotated[str | None, typer.Option(help="human or json.")]
@@ -45,3 +45,15 @@ def beat(
 ) -> None:
     """Have the jobs looked at every few seconds. One is enough, two do no harm."""
     become("pipelines", "beat", check=check, redis_url=redis_url, log_format=log_format)
+
+
+@application.command()
+def flower(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5555,
+    redis_url: RedisUrl = None,
+    log_format: LogFormat = None,
+    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if Flower here answers.")] = False,
+) -> None:
+    """Show Celery's workers and queues on a page. CHATSERVER_FLOWER_LOGIN=USER:PASSWORD says who may see it."""
+    become("pipelines", "flower", check=check, host=host, port=port, redis_url=redis_url, log_format=log_format)

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Saves a running deployment of docker-compose.yml: infra/docker/backup.sh FOLDER
+#
+# FOLDER gets redis.rdb (queues, answers, dead letters, jobs: one moment, taken while everything runs), secrets.tar (passwords)
+# and state.tar.gz (jobs' folders, uploads, trained models; not what can be downloaded or made again). SHA256SUMS is written
+# last: without it the backup is not whole. restore.sh is the way back.
+set -eu
+umask 077
+
+[ $# = 1 ] || { echo "usage: infra/docker/backup.sh FOLDER" >&2; exit 2; }
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+[ -z "$(ls -A "$folder")" ] || { echo "$folder is not empty; give a new folder" >&2; exit 2; }
+cd "$(dirname "$0")/../.."
+
+in_volumes() { docker compose run --rm --no-deps -T secrets "$@"; }
+
+docker compose exec -T redis sh -c '
+  set -e
+  export REDISCLI_AUTH=$(cat /secrets/redis_password)
+  redis-cli --rdb /data/backup.rdb >&2
+  cat /data/backup.rdb
+  rm /data/backup.rdb' >"$folder/redis.rdb" 2>"$folder/redis.log" || { cat "$folder/redis.log" >&2; exit 1; }
+rm "$folder/redis.log"
+in_volumes tar -C /secrets -cf - . >"$folder/secrets.tar"
+in_volumes tar -C /state --exclude=./huggingface --exclude=./copied --exclude=./converted -czf - . >"$folder/state.tar.gz"
+
+cd "$folder"
+sha256sum redis.rdb secrets.tar state.tar.gz >SHA256SUMS.new
+mv SHA256SUMS.new SHA256SUMS
+du -sh "$folder"
