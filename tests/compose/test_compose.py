@@ -12,6 +12,7 @@ import pytest
 
 from services.dead_letters import DeadLetters
 from services.protocol import ChatRequest, Keys, Message
+from services.registry import Registry
 from services.requests import Requests
 from tests.compose.stack import MODEL, STARTED_S, URL, Stack, run
 from tests.end_to_end.system import Browser, wait_until
@@ -81,7 +82,7 @@ def test_the_job_pages_answer_a_browser_here_and_nobody_who_came_through_another
     stack.wait_for_page()
     assert _status("/jobs") == 200
     assert _status("/jobs", {"Host": "chat.example.org"}) == 403
-    for header in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
+    for header in ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"):
         assert _status("/jobs", {header: "203.0.113.9"}) == 403, header
     assert _status("/jobs", protocol=(10, "HTTP/1.0")) == 403
 
@@ -132,7 +133,7 @@ def _resumed(before: Browser, rid: str) -> str:
     try:
         shown = before.text[rid]
         again.text[rid] = shown
-        again.call("resume", {"id": rid, "offset": len(shown), "nonce": before.nonce[rid]})
+        again.call("watch", {"id": rid, "offset": len(shown), "nonce": before.nonce[rid]})
         return ended(again, rid)
     finally:
         again.close()
@@ -170,9 +171,10 @@ def test_a_killed_worker_is_taken_over_in_the_middle_of_the_sentence(stack: Stac
 def _owner(stack: Stack, rid: str) -> str:
     """The container whose worker has a request."""
     with stack.redis() as redis:
-        owner = redis.hget(Keys("chatserver").state(rid), "worker").decode()
-    hosts = {stack.inspect(each)["Config"]["Hostname"]: each for each in stack.containers("worker")}
-    (found,) = [container for host, container in hosts.items() if host in owner]
+        keys = Keys("chatserver")
+        owner = redis.hget(keys.state(rid), "wid").decode()
+        (host,) = [worker.host for worker in Registry(redis, keys).workers() if worker.wid == owner]
+    (found,) = [each for each in stack.containers("worker") if each.startswith(host)]
     return found
 
 

@@ -64,3 +64,31 @@ def test_settings_are_frozen() -> None:
 def test_every_setting_says_what_it_is() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, variable_of(name)
+
+
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://:secret@redis:6379/0\n")
+    (tmp_path / "key").write_text("k" * 64)
+    settings = load_settings(
+        {"REDIS_URL_FILE": str(tmp_path / "url"), "CHATSERVER_SECRET_KEY_FILE": str(tmp_path / "key")}
+    )
+    assert (settings.redis_url, settings.secret_key) == ("redis://:secret@redis:6379/0", "k" * 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file or directory"), ("", "is empty"), ("\n", "is empty"), (b"\xff", "not text")],
+)
+def test_a_file_without_a_value_is_named_with_its_variable(
+    tmp_path: Path, content: str | bytes | None, said: str
+) -> None:
+    path = tmp_path / "url"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigurationError, match=re.escape(f"REDIS_URL_FILE={str(path)!r}") + f".*{said}"):
+        load_settings({"REDIS_URL_FILE": str(path)})
+
+
+def test_a_value_in_a_variable_and_in_a_file_is_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL_FILE and REDIS_URL are both set"):
+        load_settings({"REDIS_URL": "redis://a", "REDIS_URL_FILE": str(tmp_path / "url")})

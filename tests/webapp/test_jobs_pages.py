@@ -131,6 +131,35 @@ def test_a_name_that_only_resolves_to_us_is_not_answered(page: Page, host: str) 
     assert page.get("/api/jobs", headers={"Host": host}).status_code in (400, 403)
 
 
+BY_CADDY = {
+    "X-Forwarded-For": "172.18.0.1",
+    "X-Forwarded-Host": "127.0.0.1:8000",
+    "X-Forwarded-Proto": "http",
+    "Via": "1.1 Caddy",
+}
+
+
+@pytest.mark.parametrize(
+    ("published_on", "status"), [("127.0.0.1", 200), ("::1", 200), ("0.0.0.0", 403), ("10.0.0.7", 403)]
+)
+def test_behind_the_deployments_own_proxy_its_published_address_decides(
+    settings: Settings, published_on: str, status: int
+) -> None:
+    page = Page(create_app(settings.model_copy(update={"published_on": published_on}))[0].test_client())
+    answer = page.get("/api/jobs", headers=BY_CADDY, environ_overrides={"REMOTE_ADDR": "172.18.0.5"})
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "header", [{"X-Original-Forwarded-For": "forwarded"}, {"X-Real-IP": "1.2.3.4"}, {"Host": "evil.example"}]
+)
+def test_behind_that_proxy_other_proxies_and_names_are_refused_as_before(
+    settings: Settings, header: dict[str, str]
+) -> None:
+    page = Page(create_app(settings.model_copy(update={"published_on": "127.0.0.1"}))[0].test_client())
+    assert page.get("/api/jobs", headers={**BY_CADDY, **header}).status_code == 403
+
+
 def test_a_proxy_that_says_nothing_of_itself_speaks_http_1_0(page: Page) -> None:
     assert page.get("/api/jobs", environ_overrides={"SERVER_PROTOCOL": "HTTP/1.0"}).status_code == 403
 

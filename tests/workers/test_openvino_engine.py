@@ -1,4 +1,6 @@
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,3 +175,25 @@ def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> No
 
 def test_a_hub_id_cannot_be_read() -> None:
     assert can_read(ModelSource("m", "hub", hub_id="a/m"))[0] is False
+
+
+def test_weights_that_may_only_be_read_are_copied_once(tmp_path: Path) -> None:
+    """OpenVINO opens a GGUF for writing: one in an image, on a read-only file system, could not be served."""
+    weights = tmp_path / "model.gguf"
+    shutil.copy("/bin/sleep", weights)
+    weights.chmod(0o755)
+    with subprocess.Popen([weights, "60"]) as running:  # so that nobody may write to it, root neither
+        engine = OpenVinoEngine(ModelSource("m", "gguf", weights), state_dir=tmp_path / "state")
+        copy = engine._writable_weights()
+        assert copy is not None and copy != weights and copy.read_bytes() == weights.read_bytes()
+        written = copy.stat().st_mtime_ns
+        assert engine._writable_weights() == copy and copy.stat().st_mtime_ns == written
+        assert list(copy.parent.iterdir()) == [copy]
+        running.kill()
+
+
+def test_weights_that_may_be_written_are_served_where_they_are(tmp_path: Path) -> None:
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    engine = OpenVinoEngine(ModelSource("m", "gguf", weights), state_dir=tmp_path / "state")
+    assert engine._writable_weights() == weights
