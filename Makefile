@@ -9,7 +9,7 @@ WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscrip
 KILLED_PROGRAM := tests/pipelines/training/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-sky demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run test test-faults test-compose test-sky demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults $(KILLED_PROGRAM)
+
+test-compose: .venv/.dev ## docker compose up for real, on an engine of its own; as root on Debian, about 6 minutes
+	tests/compose/run.sh
 
 demo-loop: .venv/.installed page ## clean, fine-tune, serve and ask, all on this CPU: the model learns an invented fact
 	infra/demo/loop.sh
@@ -48,6 +51,7 @@ check: .venv/.dev page ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint infra/docker/Dockerfile infra/docker/cuda.Dockerfile
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm run check --silent
 
 bench: .venv/.dev page ## measure the path; numbers to put into docs/benchmarks.md
