@@ -93,3 +93,21 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise ConfigurationError(f"{variable_of(name)}={first.get('input')!r}: {first['msg']}") from None
+
+
+def load_right_settings(
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[ConfigurationError]]:
+    """Settings from the variables that are right alone, and what is wrong with each of the others."""
+    environment = os.environ if environment is None else environment
+    right: dict[str, str] = {}
+    errors: list[ConfigurationError] = []
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX) or variable == variable_of("redis_url"):
+            try:
+                load_settings({variable: environment[variable]})
+            except ConfigurationError as error:
+                errors.append(error)
+            else:
+                right[variable] = environment[variable]
+    return load_settings(right), errors
