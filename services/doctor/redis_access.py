@@ -94,24 +94,23 @@ def _skew_s(server: redis.Redis, now: Callable[[], float]) -> float:
 
 
 def check_exposure(client: redis.Redis) -> Iterator[Finding]:
-    """Who else may read or write: no password beyond this machine, a password in clear beyond the private network."""
-    options = client.connection_pool.connection_kwargs
+    """Who else may read or write: no password beyond this machine, everything in clear beyond the private network."""
+    pool = client.connection_pool
+    password, tls = bool(pool.connection_kwargs.get("password")), issubclass(pool.connection_class, SSLConnection)
     far = [host for host in _hosts(client) if not _all(host, lambda address: address.is_loopback)]
     public = [host for host in far if not _all(host, lambda address: not address.is_global)]
-    if far and not options.get("password"):
+    if far and not password:
         yield warning(
             f"{far[0]} lets in whoever reaches it: REDIS_URL has no password",
             f"set requirepass or an ACL user there, and {IN_THE_URL}",
         )
-    if public and not issubclass(client.connection_pool.connection_class, SSLConnection):
-        what = "the password and every message" if options.get("password") else "every message"
+    if public and not tls:
+        what = "the password and every message" if password else "every message"
         yield warning(f"{what} go in clear to {public[0]}", "use rediss:// there, or a VPN")
     if not far:
         yield ok("Redis is on this machine")
-    elif options.get("password") and not public:
-        yield ok("a password, and a private network")
-    elif options.get("password"):
-        yield ok("a password; a public address")
+    elif password and (tls or not public):
+        yield ok("a password, and " + ("TLS" if tls else "a private network"))
 
 
 def _hosts(client: redis.Redis) -> list[str]:
