@@ -45,7 +45,7 @@ def examine(
     """Every finding, in order, as soon as it is there. `chosen`: somebody has set REDIS_URL."""
     here = begin(_here(settings))
     beside = begin(_beside(settings, ask_clouds=ask_clouds))
-    yield from run([Check("settings", lambda: check_settings(settings, errors))])
+    yield from run([Check("settings", lambda: check_settings(settings, errors, chosen=chosen))])
     yield from collect(here)
     yield from _by_redis(settings, chosen=chosen)
     yield from collect(beside)

@@ -14,7 +14,7 @@ from typing import Literal
 
 Level = Literal["ok", "note", "warning", "wrong"]
 
-LIMIT_S = 20.0  # of a check that asks something; none of them waits that long by itself
+LIMIT_S = 30.0  # of a check that asks something; none of them waits that long by itself
 
 
 @dataclass(frozen=True)

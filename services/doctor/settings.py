@@ -7,10 +7,12 @@ from services.errors import ConfigurationError
 from services.settings import Settings, variable_of
 
 
-def check_settings(settings: Settings, errors: Sequence[ConfigurationError]) -> Iterator[Finding]:
-    """`errors` are those of the variables that were left out of `settings`."""
+def check_settings(settings: Settings, errors: Sequence[ConfigurationError], *, chosen: bool) -> Iterator[Finding]:
+    """`errors` are those of the variables that were left out of `settings`; `chosen`: REDIS_URL was set, not found."""
     for error in errors:
         yield wrong(error.message, "every command stops at this; the checks below go on without that variable")
     if not errors:
-        given = ", ".join(sorted(variable_of(name) for name in settings.model_fields_set))
+        given = ", ".join(
+            sorted(variable_of(name) for name in settings.model_fields_set if chosen or name != "redis_url")
+        )
         yield ok(f"set: {given}" if given else "all at their defaults")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.errors import ConfigurationError
-from services.settings import Settings, load_settings, variable_of
+from services.settings import Settings, load_right_settings, load_settings, variable_of
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -64,3 +64,11 @@ def test_settings_are_frozen() -> None:
 def test_every_setting_says_what_it_is() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, variable_of(name)
+
+
+def test_what_is_wrong_with_each_variable_is_told_and_the_others_are_kept() -> None:
+    """The doctor goes on with what is right."""
+    wrong = {"CHATSERVER_SLOTZ": "3", "CHATSERVER_PORT": "x", "CHATSERVER_LEASE_S": "0.1"}
+    settings, errors = load_right_settings({**wrong, "CHATSERVER_SLOTS": "3", "REDIS_URL": "redis://h", "PATH": "/bin"})
+    assert settings == Settings(slots=3, redis_url="redis://h")
+    assert len(errors) == 3 and all(any(name in error.message for error in errors) for name in wrong)

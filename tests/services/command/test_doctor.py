@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from services.dead_letters import DeadLetters
-from services.embedded import free_port
+from services.embedded import EmbeddedServer, free_port
 from services.jobs import Jobs
 from services.protocol import VERSION, ChatRequest, Message
 from services.registry import WorkerInfo
@@ -150,3 +151,54 @@ def test_an_installation_without_redis_is_told_everything_else(tmp_path: Path) -
     assert "secret" not in answer.stdout and "\x1b" not in answer.stdout
     remedies = [below for above, below in itertools.pairwise(lines) if above.startswith("WRONG")]
     assert len(remedies) == 6 and all(line.startswith("         → ") for line in remedies)
+
+
+# What the command itself needs: all that a slim image has.
+FEW_PACKAGES = (
+    "annotated_types",
+    "click",
+    "hiredis",
+    "orjson",
+    "pydantic",
+    "pydantic_core",
+    "redis",
+    "rich",
+    "typer",
+    "yaml",
+)
+FEW_MODULES = (
+    "typing_extensions.py",
+    "typing_inspection",
+    "shellingham",
+    "markdown_it",
+    "mdurl",
+    "pygments",
+    "annotated_doc",
+)
+
+
+def test_an_image_with_nothing_but_the_command_gets_notes_and_no_crash(
+    tmp_path: Path, redis_server: EmbeddedServer, namespace: str
+) -> None:
+    site, here = Path(orjson.__file__).parents[1], tmp_path / "image"
+    here.mkdir()
+    for name in (*FEW_PACKAGES, *FEW_MODULES):
+        if (site / name).exists():
+            (here / name).symlink_to(site / name)
+    (here / "services").symlink_to(ROOT / "services")
+    environment = {"PATH": "/nowhere", "PYTHONPATH": str(here), "REDIS_URL": redis_server.url}
+    environment |= {"CHATSERVER_NAMESPACE": namespace, "CHATSERVER_PORT": str(free_port())}
+    answer = subprocess.run(
+        [sys.executable, "-S", "-m", "services.command", "doctor", "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.stderr == ""
+    found = json.loads(answer.stdout)["findings"]
+    assert [each for each in found if "the check itself failed" in each["message"]] == []
+    noted = {each["subject"] for each in found if each["level"] == "note"}
+    assert noted >= {"engine", "model", "page", "pipelines", "cloud", "GPU"}
