@@ -1,6 +1,6 @@
 """Which checks there are, and in which order they are told. Called by `chatserver doctor`.
 
-    for finding in examine(settings, errors): ...
+    for finding in examine(settings, errors, chosen=True): ...
 
 What asks nobody else runs beside what asks Redis. Of Redis one thing depends on the other: where it does not answer, or
 takes no writes, what it holds is not looked at.

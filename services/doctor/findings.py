@@ -97,7 +97,7 @@ def _look(check: Check, found: list[Finding]) -> None:
         found.append(
             wrong(
                 f"the check itself failed with {type(error).__name__}: {_one_line(error)}",
-                "if the value that it names is as you want it, this is a bug of the doctor; the other checks hold",
+                "if Redis or the system refuses something there, mend that; else it is a bug of the doctor",
             )
         )
 

@@ -174,7 +174,7 @@ def check_memory(
     if not weights or free_bytes is None or not engines(has):
         return
     need = weights + int(settings.cache_gib * 2**30)
-    said = f"weights and cache take about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
+    said = f"a worker (more) takes about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
     if need > free_bytes:
         yield warning(said, "lower CHATSERVER_CACHE_GIB, take a smaller model, or end what else runs here")
     else:
