@@ -6,6 +6,8 @@ Called by `services.tokenization` and `workers.openvino_engine`. The format is t
 
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,21 @@ _STRING, _ARRAY = 8, 9
 
 def read_gguf_metadata(path: Path) -> dict[str, Any]:
     """Every key of the file's header. Raises ConfigurationError for what is not a readable GGUF."""
+    with _header(path) as header:
+        return header.read()
+
+
+def tensor_starts(path: Path) -> list[int]:
+    """Where each tensor begins, in bytes from the start of the file: one that was cut off ends before."""
+    with _header(path) as header:
+        return header.tensor_starts()
+
+
+@contextmanager
+def _header(path: Path) -> "Iterator[_Header]":
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Header(data).read()
+            yield _Header(data)
     except (OSError, ValueError, OverflowError, struct.error, KeyError) as error:
         raise ConfigurationError(f"{path} is not a readable GGUF file ({error}); download it again") from None
 
@@ -28,12 +42,25 @@ class _Header:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 0
+        self._num_tensors = 0
 
     def read(self) -> dict[str, Any]:
-        magic, version, _num_tensors, num_keys = self._unpack("4sIQQ")
+        magic, version, self._num_tensors, num_keys = self._unpack("4sIQQ")
         if magic != b"GGUF" or version not in (2, 3):
             raise ValueError(f"magic {magic!r}, version {version}")
         return {self._string(): self._value(self._unpack("I")[0]) for _ in range(num_keys)}
+
+    def tensor_starts(self) -> list[int]:
+        alignment = int(self.read().get("general.alignment", 32))
+        offsets = [self._offset() for _ in range(self._num_tensors)]
+        begin = -(-self._at // alignment) * alignment
+        return [begin + offset for offset in offsets]
+
+    def _offset(self) -> int:
+        """Of one tensor: name, dimensions and type stand before it."""
+        self._string()
+        (num_dimensions,) = self._unpack("I")
+        return int(self._unpack(f"{num_dimensions}QIQ")[-1])
 
     def _unpack(self, layout: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + layout, self._data, self._at)

@@ -127,3 +127,21 @@ def _content(variable: str, path: Path) -> str:
     if not content:
         raise ConfigurationError(f"{variable}={str(path)!r} is empty; write the value into it")
     return content
+
+
+def load_right_settings(
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[ConfigurationError]]:
+    """Settings from the variables that are right alone, and what is wrong with each of the others."""
+    environment = os.environ if environment is None else environment
+    right: dict[str, str] = {}
+    errors: list[ConfigurationError] = []
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX) or variable == variable_of("redis_url") or variable in FILES:
+            try:
+                load_settings({**right, variable: environment[variable]})
+            except ConfigurationError as error:
+                errors.append(error)
+            else:
+                right[variable] = environment[variable]
+    return load_settings(right), errors

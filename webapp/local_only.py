@@ -4,7 +4,7 @@ A peer on the loopback is not enough. A proxy on this machine forwards strangers
 to 127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
 `refusal` is asked before every route of `job_pages.py`.
 
-Where a proxy of the deployment is the only way in (docker-compose.yml sets CHATSERVER_PUBLISHED_ON), it is that proxy's
+Where a proxy of the deployment is the only way in (docker-compose.yml, setting `published_on`), it is that proxy's
 published address that must be a loopback. It marks what came to it through other proxies. All else stays asked.
 """
 

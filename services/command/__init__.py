@@ -5,7 +5,7 @@
     chatserver send TEXT     one question                      chatserver dead       requests given up
     chatserver worker        one GPU process                   chatserver web        one web process
     chatserver clean …       conversations to training data    chatserver jobs …     cleaning on Celery: show, cancel
-    chatserver pipelines …   worker and beat of Celery
+    chatserver pipelines …   worker and beat of Celery         chatserver doctor     what is wrong with an installation
 
 It talks to Redis directly and starts the other programs as processes: nothing here imports them. Whatever takes long
 to import is imported inside the functions that need it, so that `--help` is quick.

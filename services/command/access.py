@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def command_settings(**options: Any) -> Settings:
     """Settings of a command. Without REDIS_URL, a `chatserver up` over the same state folder is used."""
-    settings = load_settings(**options)
+    return beside_running(load_settings(**options))
+
+
+def beside_running(settings: Settings) -> Settings:
+    """The same, with the server of a `chatserver up` over the same state folder where no other was chosen."""
     if "redis_url" in settings.model_fields_set:
         return settings
     from services.embedded import running_url

@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import chat, clean, dead, jobs, models, pipelines, send, status, train, up, web, worker
+from services.command import chat, clean, dead, doctor, jobs, models, pipelines, send, status, train, up, web, worker
 
 application = typer.Typer(
     name="chatserver",
@@ -18,6 +18,7 @@ application.command()(send.send)
 application.add_typer(models.application, name="models")
 application.command()(status.status)
 application.add_typer(dead.application, name="dead")
+application.command()(doctor.doctor)
 application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
 application.add_typer(jobs.application, name="jobs")

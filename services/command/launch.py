@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from services.settings import load_settings, variable_of
+from services.settings import FILES, load_settings, variable_of
 
 
 def module_command(module: str) -> list[str]:
@@ -13,9 +13,10 @@ def module_command(module: str) -> list[str]:
 
 
 def child_environment(**options: Any) -> dict[str, str]:
-    """Our environment plus the options that were given (not None), under their variables' names."""
-    given = {variable_of(name): str(value) for name, value in options.items() if value is not None}
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **given}
+    """Our environment plus the options that were given (not None), under their variables' names, in place of files."""
+    chosen = {name: str(value) for name, value in options.items() if value is not None}
+    kept = {name: value for name, value in os.environ.items() if FILES.get(name) not in chosen}
+    return {**kept, "PYTHONUNBUFFERED": "1", **{variable_of(name): value for name, value in chosen.items()}}
 
 
 def become(module: str, *arguments: str, check: bool = False, **options: Any) -> NoReturn:

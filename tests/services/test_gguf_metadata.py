@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFWriter
+from gguf import GGUFReader, GGUFWriter
 
 from services.errors import ConfigurationError
-from services.gguf_metadata import read_gguf_metadata
+from services.gguf_metadata import read_gguf_metadata, tensor_starts
 
 
 def test_every_kind_of_value_is_read_as_the_gguf_package_writes_it(tmp_path: Path) -> None:
@@ -40,3 +40,15 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, content: bytes)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.gguf"):
         read_gguf_metadata(tmp_path / "none.gguf")
+
+
+def test_where_tensors_begin_is_as_the_gguf_package_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    writer = GGUFWriter(path, "llama")
+    for number, shape in enumerate(((3,), (5, 7), (2, 3, 4))):
+        writer.add_tensor(f"t{number}", np.zeros(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert tensor_starts(path) == [tensor.data_offset for tensor in GGUFReader(path).tensors]

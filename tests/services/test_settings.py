@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.errors import ConfigurationError
-from services.settings import Settings, load_settings, variable_of
+from services.settings import Settings, load_right_settings, load_settings, variable_of
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -90,5 +90,16 @@ def test_a_file_without_a_value_is_named_with_its_variable(
 
 
 def test_a_value_in_a_variable_and_in_a_file_is_one_too_many(tmp_path: Path) -> None:
+    environment = {"REDIS_URL": "redis://a", "REDIS_URL_FILE": str(tmp_path / "url")}
     with pytest.raises(ConfigurationError, match="REDIS_URL_FILE and REDIS_URL are both set"):
-        load_settings({"REDIS_URL": "redis://a", "REDIS_URL_FILE": str(tmp_path / "url")})
+        load_settings(environment)
+    settings, errors = load_right_settings(environment)
+    assert settings.redis_url == "redis://a" and len(errors) == 1
+
+
+def test_what_is_wrong_with_each_variable_is_told_and_the_others_are_kept() -> None:
+    """The doctor goes on with what is right."""
+    wrong = {"CHATSERVER_SLOTZ": "3", "CHATSERVER_PORT": "x", "CHATSERVER_LEASE_S": "0.1"}
+    settings, errors = load_right_settings({**wrong, "CHATSERVER_SLOTS": "3", "REDIS_URL": "redis://h", "PATH": "/bin"})
+    assert settings == Settings(slots=3, redis_url="redis://h")
+    assert len(errors) == 3 and all(any(name in error.message for error in errors) for name in wrong)

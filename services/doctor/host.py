@@ -1,0 +1,96 @@
+"""This machine: Python, the packages of ours, open files, the state folder and its disk."""
+
+import importlib.metadata
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from services.doctor.findings import Finding, note, ok, warning, wrong
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "requirements.txt"  # of a checkout
+FEW_FILES = 4096
+LITTLE_BYTES, TOO_LITTLE_BYTES = 5 * 2**30, 2**30
+_PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^;\s]+)\s*(;.*)?")
+
+
+def required_packages() -> list[str]:
+    """The lines `name==version` that this installation should have: the checkout's, else the package's own."""
+    if REQUIREMENTS.is_file():
+        return REQUIREMENTS.read_text("utf-8").splitlines()
+    return importlib.metadata.requires("chatserver") or []
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_packages(
+    read_required: Callable[[], Iterable[str]] = required_packages,
+    version_of: Callable[[str], str | None] = installed_version,
+) -> Iterator[Finding]:
+    """Other versions than those that were tested together. Images install a part of them on purpose."""
+    try:
+        pins = [pin for line in read_required() if (pin := _PIN.fullmatch(line.strip())) and not pin[3]]
+    except importlib.metadata.PackageNotFoundError:
+        yield note("ChatServer is not installed as a package: its requirements are not known", "pip install -e .")
+        return
+    found = {pin[1]: (version_of(pin[1]), pin[2]) for pin in pins}
+    others = [f"{name} {has} (not {pin})" for name, (has, pin) in found.items() if has and has.partition("+")[0] != pin]
+    missing = [name for name, (has, _) in found.items() if has is None]
+    if others:
+        yield warning(f"other versions than the tested ones: {', '.join(others)}", "pip install -r requirements.txt")
+    if missing:
+        yield note(f"not installed: {', '.join(missing)}; fine where nothing that uses them runs")
+    if not others:
+        yield ok(f"Python {platform.python_version()}, {len(found) - len(missing)} packages as pinned")
+
+
+def check_open_files(limit: int) -> Iterator[Finding]:
+    """A web process keeps one file open for each browser tab."""
+    if 0 <= limit < FEW_FILES:  # -1: unlimited
+        yield warning(
+            f"`ulimit -n` is {limit}: a web process has a file open for each browser tab, and refuses more",
+            "`ulimit -n 65536` before the start, LimitNOFILE= of systemd, or --ulimit of Docker",
+        )
+    else:
+        yield ok(f"`ulimit -n` is {limit if limit >= 0 else 'unlimited'}")
+
+
+def check_state_folder(folder: Path) -> Iterator[Finding]:
+    """Caches, logs, checkpoints and the embedded server's data are written here."""
+    above = nearest(folder)
+    remedy = "set CHATSERVER_STATE_DIR to a folder that this user can write, or mend its owner"
+    if not above.is_dir():
+        yield wrong(f"{above} is a file, so the state folder {folder} cannot be made", remedy)
+        return
+    try:
+        with tempfile.TemporaryFile(dir=above) as file:  # a read-only disk says no only now, and so to root
+            file.write(b"doctor")
+    except OSError as error:
+        yield wrong(f"the state folder {folder} cannot be written: {error.strerror}", remedy)
+    else:
+        yield ok(f"{folder.resolve()} can be written" + ("" if above == folder.resolve() else "; it will be made"))
+
+
+def check_disk(folder: Path, free_bytes: Callable[[Path], int] | None = None) -> Iterator[Finding]:
+    above = nearest(folder)
+    free = free_bytes(above) if free_bytes else shutil.disk_usage(above).free
+    said = f"{free / 2**30:.1f} GiB are free at {above}"
+    remedy = "make room, or set CHATSERVER_STATE_DIR to a folder on a larger disk"
+    if free < TOO_LITTLE_BYTES:
+        yield wrong(f"{said}: uploads and cleaning refuse, and an embedded Redis soon stops writing", remedy)
+    elif free < LITTLE_BYTES:
+        yield warning(said, remedy)
+    else:
+        yield ok(said)
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())

@@ -1,0 +1,67 @@
+"""The pipelines: the beat, Celery's workers, and whether somebody does the jobs that were submitted."""
+
+import importlib.util
+import warnings
+from collections.abc import Iterator
+
+from redis import Redis
+
+from services.connection import connect, translated
+from services.doctor.findings import Finding, note, ok, warning, wrong
+from services.errors import ChatServerError
+from services.jobs import Jobs
+from services.protocol import Keys
+from services.settings import Settings
+
+PING_S = 2.0  # workers that are busy answer all the same: the pings have a process of their own
+ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery worker's name → `chatserver pipelines …`
+
+
+def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
+    """Who does jobs, and for which jobs nobody does."""
+    keys = Keys(settings.namespace)
+    unfinished = [job.kind for job in Jobs(redis, keys).unfinished()]
+    if importlib.util.find_spec("celery") is None:
+        yield note(f"celery is not installed here: who does the {len(unfinished)} unfinished job(s) cannot be asked")
+        return
+    try:
+        answering = workers(settings)
+    except ChatServerError as error:
+        yield wrong(f"the pipelines' messages: {error.message}", "set CHATSERVER_BROKER_URL to a Redis that answers")
+        return
+    missing = [role for name, role in ROLES.items() if not any(each.startswith(f"{name}-") for each in answering)]
+    if not redis.exists(keys.beat):
+        missing.append("beat")
+    yield from _said(answering, missing, unfinished)
+
+
+def _said(answering: list[str], missing: list[str], unfinished: list[str]) -> Iterator[Finding]:
+    needed = {ROLES.get(kind, "worker") for kind in unfinished} | {"beat", "worker"} if unfinished else set()
+    lacking = [role for role in missing if role in needed]
+    remedy = "start " + " and ".join(f"`chatserver pipelines {role}`" for role in lacking or missing)
+    if lacking:
+        yield warning(f"{len(unfinished)} job(s) are unfinished, and no {' and no '.join(lacking)} runs", remedy)
+    elif missing:
+        yield note(f"no {', no '.join(missing)} runs; {len(unfinished)} job(s) are unfinished", f"for jobs: {remedy}")
+    else:
+        yield ok(f"{', '.join(answering)} and a beat; {len(unfinished)} job(s) are unfinished")
+
+
+def workers(settings: Settings) -> list[str]:
+    """Names of the Celery workers that answer. Raises ConfigurationError, Unavailable."""
+    from celery.platforms import SecurityWarning
+    from kombu.exceptions import OperationalError
+
+    from services.celery_app import make_celery
+    from services.errors import Unavailable
+
+    app = make_celery(settings)
+    if settings.broker_url.startswith("redis"):  # Celery would ask for ever where nobody answers
+        with connect(settings.broker_url, role="command") as broker, translated():
+            broker.ping()
+    warnings.simplefilter("ignore", SecurityWarning)
+    try:
+        replies = app.control.ping(timeout=PING_S)
+    except (OperationalError, OSError) as error:
+        raise Unavailable(f"the broker does not answer: {error}") from None
+    return sorted(name for reply in replies for name in reply)
