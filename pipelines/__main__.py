@@ -34,7 +34,7 @@ from services.connection import connect, wait_for_redis
 from services.errors import ConfigurationError
 from services.program import run
 from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
-from services.settings import Settings
+from services.settings import Settings, variable_of
 
 log = logging.getLogger("chatserver.pipelines")
 
@@ -147,7 +147,7 @@ def check_beat(settings: Settings) -> str:
 def serve_flower(settings: Settings) -> None:
     """Celery's monitor, until SIGTERM or SIGINT. Who opens it can stop workers, so it asks for a login."""
     if not settings.flower_login:
-        raise ConfigurationError("CHATSERVER_FLOWER_LOGIN is empty; set it to USER:PASSWORD")
+        raise ConfigurationError(f"{variable_of('flower_login')} is empty; set it to USER:PASSWORD")
     with connect(settings.redis_url, role="worker") as redis:
         wait_for_redis(redis, log.warning)
     where = (f"--address={settings.host}", f"--port={settings.port}")

@@ -9,8 +9,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+import requests
 
 from services.dead_letters import DeadLetters
+from services.journal import Journal
 from services.protocol import ChatRequest, Keys, Message
 from services.registry import Registry
 from services.requests import Requests
@@ -33,9 +35,18 @@ def ask(browser: Browser, text: str, max_tokens: int) -> str:
 
 
 def ended(browser: Browser, rid: str) -> str:
+    """What was shown; no event of it left a gap or came twice."""
     end = browser.wait_for_done(rid, STARTED_S)
     assert (end["status"], browser.problems) == ("finished", []), (end, browser.problems)
     return browser.text[rid]
+
+
+def journalled(stack: Stack, rid: str) -> str:
+    """What stands in Redis. Another run is no measure: an engine that computes a beginning anew may round otherwise."""
+    with stack.redis() as redis:
+        found = Journal(redis, Keys("chatserver")).read(rid)
+    assert found is not None
+    return "".join(event.text for event in found[1])
 
 
 def test_a_question_is_answered_through_the_published_port(browser: Browser) -> None:
@@ -117,14 +128,14 @@ def test_a_browser_that_polls_stays_with_one_of_two_web_processes(stack: Stack) 
 
 
 def test_a_killed_web_process_comes_back_and_the_answer_went_on(stack: Stack, browser: Browser) -> None:
-    undisturbed = ended(browser, ask(browser, STORY, 120))
     rid = ask(browser, STORY, 120)
-    browser.wait_for_text(rid, 40, STARTED_S)
+    shown = browser.wait_for_text(rid, 40, STARTED_S)
     (web,) = stack.containers("web")
     stack.kill_main_process(web)
     stack.wait_for_restart(web)
     stack.wait_for_page()
-    assert _resumed(browser, rid) == undisturbed
+    text = _resumed(browser, rid)
+    assert text == journalled(stack, rid) and text.startswith(shown)
 
 
 def _resumed(before: Browser, rid: str) -> str:
@@ -141,18 +152,17 @@ def _resumed(before: Browser, rid: str) -> str:
 
 def test_a_killed_redis_comes_back_with_everything(stack: Stack, browser: Browser) -> None:
     rid = ask(browser, STORY, 120)
-    browser.wait_for_text(rid, 40, STARTED_S)
+    shown = browser.wait_for_text(rid, 40, STARTED_S)
     (redis,) = stack.containers("redis")
     stack.kill_main_process(redis)
     stack.wait_for_restart(redis)
-    interrupted = ended(browser, rid)
-    assert interrupted == ended(browser, ask(browser, STORY, 120))
+    text = ended(browser, rid)
+    assert text == journalled(stack, rid) and text.startswith(shown)
 
 
 def test_a_killed_worker_is_taken_over_in_the_middle_of_the_sentence(stack: Stack, browser: Browser) -> None:
     stack.up("--scale", "worker=3", "--no-recreate")
     stack.wait_for_workers(3)
-    undisturbed = ended(browser, ask(browser, STORY, 160))
     rid = ask(browser, STORY, 160)
     shown = browser.wait_for_text(rid, 60, STARTED_S)
     victim = _owner(stack, rid)
@@ -162,7 +172,7 @@ def test_a_killed_worker_is_taken_over_in_the_middle_of_the_sentence(stack: Stac
     print(
         f"\nkilled {stack.inspect(victim)['Name']} after {len(shown)} characters; taken over, epochs {epochs}:\n{text}"
     )
-    assert text == undisturbed
+    assert text == journalled(stack, rid) and text.startswith(shown)
     assert epochs == [1, 2]
     stack.wait_for_restart(victim)
     stack.up("--scale", "worker=1", "--no-recreate")
@@ -182,6 +192,20 @@ def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
     said = stack.compose("run", "--rm", "-T", "doctor")
     print(f"\n{said}")
     assert "WRONG" not in said
+
+
+def test_flower_shows_the_cleaner_to_those_who_know_the_password(stack: Stack) -> None:
+    stack.compose("--profile", "flower", "up", "--detach", "--wait", "flower")
+    address = "http://127.0.0.1:5555/workers?json=1"
+    assert requests.get(address, timeout=20).status_code == 401
+    login = tuple(stack.execute("redis", "cat", "/secrets/flower_login").split(":"))
+
+    def seen() -> bool:
+        rows = requests.get(address, auth=login, timeout=20).json()["data"]
+        return any(row["hostname"].startswith("clean-") for row in rows)
+
+    wait_until(seen, "the cleaner on Flower's page", STARTED_S)
+    stack.compose("--profile", "flower", "rm", "--stop", "--force", "flower")
 
 
 def test_a_worker_of_another_machine_comes_in_by_tls_and_password(stack: Stack, tmp_path: Path) -> None:
@@ -213,7 +237,7 @@ def test_the_queue_and_the_dead_letters_come_back_from_a_backup(stack: Stack, tm
     dead = json.loads(stack.execute("web", "chatserver", "dead", "--json"))
     assert [(letter["rid"], letter["reason"]) for letter in dead] == [("given-up", "poison")]
     with stack.redis() as redis:
-        journal = Requests(redis, Keys("chatserver"), max_queue=10).journal
+        journal = Journal(redis, Keys("chatserver"))
         wait_until(lambda: journal.head("waiting").status == "finished", "the answer to what waited", STARTED_S)
     assert int(stack.execute("cleaner", "sh", "-c", "wc -l </state/cleaned/data.jsonl")) > 0
     with pytest.raises(AssertionError, match="docker compose down"):
@@ -222,19 +246,20 @@ def test_the_queue_and_the_dead_letters_come_back_from_a_backup(stack: Stack, tm
 
 def _submit(stack: Stack, rid: str) -> None:
     with stack.redis() as redis:
-        requests = Requests(redis, Keys("chatserver"), max_queue=10)
-        requests.submit(ChatRequest(rid, "ann", MODEL, (Message("user", CAPITAL),)))
+        Requests(redis, Keys("chatserver"), max_queue=10).submit(
+            ChatRequest(rid, "ann", MODEL, (Message("user", CAPITAL),))
+        )
 
 
 def _give_up(stack: Stack, rid: str) -> None:
     _submit(stack, rid)
     with stack.redis() as redis:
-        requests = Requests(redis, Keys("chatserver"), max_queue=10)
-        entry = requests.queue(MODEL).take("test", suspects=True)
+        ours = Requests(redis, Keys("chatserver"), max_queue=10)
+        entry = ours.queue(MODEL).take("test", suspects=True)
         assert entry is not None
-        requests.journal.give_up(rid, "ann", "poison", "")
-        requests.queue(MODEL).ack(entry, "poison")
-        assert [letter.rid for letter in DeadLetters(redis, requests).newest(10)] == [rid]
+        ours.journal.give_up(rid, "ann", "poison", "")
+        ours.queue(MODEL).ack(entry, "poison")
+        assert [letter.rid for letter in DeadLetters(redis, ours).newest(10)] == [rid]
 
 
 def test_everything_stops_in_order(stack: Stack) -> None:
