@@ -201,7 +201,7 @@ def translated() -> Iterator[None]:
     except (redis.OutOfMemoryError, redis.ReadOnlyError) as error:
         raise Unavailable(f"Redis refuses to write: {error}", retry_after_s=5.0) from error
     except redis.ResponseError as error:
-        if not str(error).startswith("NOREPLICAS"):
+        if not str(error).startswith(("NOREPLICAS", "MISCONF")):  # MISCONF: its disk is full or fails
             raise
         raise Unavailable(f"Redis refuses to write: {error}", retry_after_s=5.0) from error
 

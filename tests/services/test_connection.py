@@ -17,6 +17,7 @@ from services.cluster import Cluster, owner_of
 from services.connection import SOCKET_TIMEOUT_S, address_of, connect, translated, wait_for_redis
 from services.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError, Unavailable
+from tests.conftest import Eventually
 from tests.servers import ClusterOfServers, Node
 
 
@@ -183,6 +184,7 @@ def test_the_parts_of_a_sentinel_url_reach_the_servers_that_they_are_for() -> No
         redis.OutOfMemoryError("full"),
         redis.ReadOnlyError("replica"),
         redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
         redis.sentinel.MasterNotFoundError("No master found for 'chat'"),
         redis.exceptions.ClusterDownError("CLUSTERDOWN The cluster is down"),
         redis.exceptions.MovedError("7 127.0.0.1:7001"),
@@ -203,6 +205,29 @@ def test_wrong_credentials_are_a_configuration_error() -> None:
 def test_a_reply_that_only_our_bug_causes_is_not_hidden() -> None:
     with pytest.raises(redis.ResponseError), translated():
         raise redis.ResponseError("WRONGTYPE")
+
+
+def test_a_server_whose_disk_fails_is_waited_for(tmp_path: Path, eventually: Eventually) -> None:
+    """It refuses even PING, with an error that no class of the library stands for: programs ended with a traceback."""
+    said = list[str]()
+    with (
+        EmbeddedServer(tmp_path, appendfsync="no") as server,
+        contextlib.closing(connect(server.url, role="test")) as client,
+    ):
+        in_the_way = Path(client.config_get("dir")["dir"]) / "dump.rdb" / "a file"
+        in_the_way.parent.mkdir()
+        in_the_way.touch()  # a snapshot cannot take this folder's place
+        client.config_set("save", "3600 1000000")
+        client.bgsave()
+        eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
+        waiting = threading.Thread(target=wait_for_redis, args=(client, said.append))
+        waiting.start()
+        eventually(lambda: said and "refuses to write: MISCONF" in said[0], "the reason")
+        in_the_way.unlink()
+        in_the_way.parent.rmdir()
+        client.bgsave()
+        waiting.join(20)
+        assert not waiting.is_alive() and len(said) == 2 and said[1].endswith("answers")
 
 
 def test_waiting_says_one_line_per_change_and_ends_when_redis_comes(tmp_path: Path) -> None:
