@@ -13,7 +13,6 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when Celery is importe
 import logging
 import socket
 import sys
-import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,7 +31,7 @@ from pipelines.training.tasks import TrainingTasks
 from services.celery_app import SWEEP_S, make_celery, num_waiting
 from services.connection import connect, wait_for_redis
 from services.errors import ConfigurationError
-from services.program import run
+from services.program import asked, run
 from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings, variable_of
 
@@ -156,11 +155,7 @@ def serve_flower(settings: Settings) -> None:
 
 def check_flower(settings: Settings) -> str:
     """Empty when Flower answers here, else what is wrong."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{settings.port}/healthcheck", timeout=PING_S):
-            return ""
-    except OSError as error:
-        return f"Flower on port {settings.port}: {error}"
+    return asked(f"http://127.0.0.1:{settings.port}/healthcheck", PING_S)
 
 
 def _app(settings: Settings) -> Any:

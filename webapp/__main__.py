@@ -11,14 +11,11 @@ import contextlib  # noqa: E402
 import logging  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
-import urllib.request  # noqa: E402
 
 from services.connection import connect, translated, wait_for_redis  # noqa: E402
 from services.errors import ConfigurationError, Unavailable  # noqa: E402
-from services.program import run  # noqa: E402
+from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
-from webapp.application import create_app  # noqa: E402
-from webapp.http_server import Server  # noqa: E402
 
 log = logging.getLogger("chatserver.web")
 
@@ -26,6 +23,9 @@ log = logging.getLogger("chatserver.web")
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     import gevent
+
+    from webapp.application import create_app  # not for the probe, which runs every few seconds
+    from webapp.http_server import Server
 
     redis = connect(settings.redis_url, role="web")
     with contextlib.suppress(Unavailable), translated():
@@ -52,11 +52,7 @@ def serve(settings: Settings) -> None:
 def check(settings: Settings) -> str:
     """Empty when the app of this machine is ready, else what is wrong."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    try:
-        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=5) as answer:
-            return "" if answer.status == 200 else f"/readyz answers {answer.status}"
-    except OSError as error:
-        return f"/readyz on port {settings.port}: {error}"
+    return asked(f"http://{host}:{settings.port}/readyz", timeout_s=5)
 
 
 if __name__ == "__main__":

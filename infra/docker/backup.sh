@@ -15,15 +15,19 @@ cd "$(dirname "$0")/../.."
 
 in_volumes() { docker compose run --rm --no-deps -T secrets "$@"; }
 
+# Into a file first: what redis-cli writes to a pipe may end in the mark of the transfer.
 docker compose exec -T redis sh -c '
   set -e
   export REDISCLI_AUTH=$(cat /secrets/redis_password)
-  redis-cli --rdb /data/backup.rdb >&2
-  cat /data/backup.rdb
-  rm /data/backup.rdb' >"$folder/redis.rdb" 2>"$folder/redis.log" || { cat "$folder/redis.log" >&2; exit 1; }
+  copy=/data/backup.$$.rdb
+  trap "rm -f $copy" EXIT
+  redis-cli --rdb $copy >&2
+  cat $copy' >"$folder/redis.rdb" 2>"$folder/redis.log" || { cat "$folder/redis.log" >&2; exit 1; }
 rm "$folder/redis.log"
 in_volumes tar -C /secrets -cf - . >"$folder/secrets.tar"
-in_volumes tar -C /state --exclude=./huggingface --exclude=./copied --exclude=./converted -czf - . >"$folder/state.tar.gz"
+# 1 means that a file changed while it was read: a job goes on, and takes up what is half written as after a crash.
+in_volumes sh -c 'tar -C /state --exclude=./huggingface --exclude=./copied --exclude=./converted --exclude=./tmp -czf - . || [ $? = 1 ]' \
+  >"$folder/state.tar.gz"
 
 cd "$folder"
 sha256sum redis.rdb secrets.tar state.tar.gz >SHA256SUMS.new

@@ -21,7 +21,7 @@ RUN /opt/chatserver/bin/pip install --quiet setuptools==80.9.0 wheel==0.45.1 pac
 FROM ubuntu:24.04
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3 \
+ && apt-get install -y --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 chatserver \
  && useradd --uid 10001 --gid chatserver --home-dir /state --no-create-home --shell /usr/sbin/nologin chatserver \
@@ -31,7 +31,7 @@ ENV PATH=/opt/chatserver/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONT
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 COPY --from=build /opt/chatserver /opt/chatserver
-COPY infra/docker/chatserver /usr/local/bin/chatserver
+COPY --chmod=755 infra/docker/chatserver /usr/local/bin/chatserver
 COPY services services
 COPY workers workers
 USER 10001:10001

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 [ -f "$folder/SHA256SUMS" ] || { echo "$folder has no SHA256SUMS: the backup was not finished; use another" >&2; exit 2; }
 (cd "$folder" && sha256sum --check --quiet SHA256SUMS)
 
-[ -z "$(docker compose ps --quiet)" ] || { echo "the deployment is up: docker compose down" >&2; exit 2; }
+[ -z "$(docker compose --profile '*' ps --quiet)" ] || { echo "the deployment is up: docker compose --profile '*' down" >&2; exit 2; }
 
 in_volumes() { docker compose run --rm --no-deps -T secrets "$@"; }
 in_redis() { docker compose run --rm --no-deps -T --entrypoint sh redis -c "$1"; }

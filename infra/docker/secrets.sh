@@ -37,6 +37,8 @@ keep flower_password "${FLOWER_PASSWORD:-}"
 printf 'redis://:%s@redis:6379/0' "$(cat "$folder/redis_password")" >"$folder/redis_url"
 printf 'chatserver:%s' "$(cat "$folder/flower_password")" >"$folder/flower_login"
 
+[ ! -d /state ] || mkdir -p /state/tmp  # what is too large for /tmp, which lies in memory
+
 sh "$redis/certificates.sh" "$folder/tls"
 chmod 755 "$folder/tls"
 chmod 644 "$folder/tls/"*

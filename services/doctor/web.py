@@ -17,6 +17,9 @@ CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 6.0  # /readyz waits for Redis, five seconds at most
 MOST_BYTES = 65_536
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+ELSEWHERE = (
+    "start the web app there; if it shall run here, set CHATSERVER_HOST to an address of this machine or 0.0.0.0"
+)
 TAKEN = "end what listens there, or set CHATSERVER_PORT to another port"
 
 
@@ -49,10 +52,12 @@ def _free(host: str, port: int) -> Iterator[Finding]:
 
 
 def _cannot(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return ELSEWHERE
     if error.errno == errno.EACCES:
         return "ports below 1024 are for root: set CHATSERVER_PORT to one above, and a proxy before it"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "set CHATSERVER_HOST to an address of this machine, or to 0.0.0.0"
+        return ELSEWHERE
     return TAKEN
 
 
