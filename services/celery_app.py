@@ -8,13 +8,16 @@ A message is only a wake-up: what is to do stands in the job and in its folder (
 `pipelines/tasks.py`), so messages may be lost, repeated and late. Nothing connects before the first send.
 """
 
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
+from redis import Redis
 from redis.connection import SSLConnection
 from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
@@ -22,6 +25,7 @@ from redis.sentinel import SentinelConnectionPool
 from services.cluster import Cluster
 from services.connection import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S, connect
 from services.errors import ConfigurationError
+from services.program import await_redis
 from services.protocol import (
     ADVANCE_TASK,
     SWEEP_TASK,
@@ -91,12 +95,20 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
+def await_broker(settings: Settings, say: Callable[[str], object]) -> None:
+    """Block until the Redis that carries the messages answers: see `await_redis`. Not for URLs in kombu's spelling."""
+    client = _broker_client(settings)
+    if client is not None:
+        with contextlib.closing(client), _naming(_variable(settings)):
+            await_redis(client, say)
+
+
 def wake(app: Celery, jid: str) -> None:
     """Tell the pipelines of a job, so that they need not find it. Never raises, and tries once."""
     try:
         app.send_task(ADVANCE_TASK, [jid], retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("the pipelines were not woken, they will find the job by themselves: %s", error)
+        log.warning("the pipelines were not woken, they will find the job by themselves: %s", error, extra={"job": jid})
 
 
 def num_waiting(app: Celery, queue: str) -> int:
@@ -107,13 +119,9 @@ def num_waiting(app: Celery, queue: str) -> int:
 
 def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     """The URL as kombu spells it, and the settings that go with it."""
-    url = settings.broker_url or settings.redis_url
-    if not url.startswith(OURS) or url.startswith("redis+socket://"):
-        return url, {}  # kombu's own spelling
-    try:
-        client = connect(url, role="command")  # opens nothing; it is the one reader of our URLs
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message.replace("REDIS_URL", _variable(settings), 1)) from None
+    client = _broker_client(settings)
+    if client is None:
+        return settings.broker_url or settings.redis_url, {}
     if isinstance(client, Cluster):
         raise ConfigurationError(
             f"{_variable(settings)} names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a "
@@ -128,6 +136,23 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     tls = issubclass(pool.connection_class, SSLConnection)
     where = f"{_login(found)}{_host(found.get('host', 'localhost'))}:{found.get('port', 6379)}/{found.get('db', 0)}"
     return f"{'rediss' if tls else 'redis'}://{where}", _tls(found) if tls else {}
+
+
+def _broker_client(settings: Settings) -> Redis | None:
+    """It opens nothing; it is the one reader of our URLs. None for a URL in kombu's own spelling."""
+    url = settings.broker_url or settings.redis_url
+    if not url.startswith(OURS) or url.startswith("redis+socket://"):
+        return None
+    with _naming(_variable(settings)):
+        return connect(url, role="command")
+
+
+@contextlib.contextmanager
+def _naming(variable: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message.replace("REDIS_URL", variable, 1)) from None
 
 
 def _variable(settings: Settings) -> str:
