@@ -27,8 +27,8 @@ from pipelines.training.local_target import LocalTarget
 from pipelines.training.registering import register_model
 from pipelines.training.targets import Target
 from pipelines.training.tasks import TrainingTasks
-from services.celery_app import SWEEP_S, await_broker, make_celery, num_waiting
-from services.connection import connect
+from services.celery_app import SWEEP_S, broker_client, make_celery, num_waiting
+from services.connection import connect, translated
 from services.program import await_redis, run
 from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings
@@ -81,8 +81,9 @@ def _work(
 def _await_servers(settings: Settings, redis: Redis) -> None:
     """Celery repeats for ever whatever its broker answers, wrong credentials too; this does not."""
     await_redis(redis, log.warning)
-    if settings.broker_url:
-        await_broker(settings, log.warning)
+    with broker_client(settings) as broker:
+        if broker is not None and settings.broker_url:
+            await_redis(broker, log.warning)
 
 
 def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
@@ -111,6 +112,9 @@ def check_trainings(settings: Settings) -> str:
 
 
 def _check(settings: Settings, name: str, role: str) -> str:
+    with broker_client(settings) as broker, translated():
+        if broker is not None:
+            broker.ping()  # it says at once what is wrong, where Celery would try again and again
     replies = [each for reply in _app(settings).control.ping(timeout=PING_S) for each in reply]
     host = socket.gethostname()
     here = [each for each in replies if each.startswith(f"{name}-") and each.endswith(f"@{host}")]
@@ -122,6 +126,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
 
     def __init__(self, *args: Any, redis: Any, key: str, **options: Any) -> None:
         self._redis, self._key = redis, key
+        self._complaint = ""
         super().__init__(*args, **options)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
@@ -130,7 +135,15 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
             if num_waiting(self.app, SWEEPS_QUEUE) == 0:
                 self.apply_async(entry, producer=producer, advance=False, retry=False)
         except Exception as error:  # noqa: BLE001  # whatever it is: the next one is due in seconds
-            log.warning("no sweep was sent: %s", error)
+            self._tell(f"no sweep is sent: {error}")
+        else:
+            self._tell("")
+
+    def _tell(self, complaint: str) -> None:
+        """What is wrong is said once, and when it is over."""
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.warning("%s", complaint or "sweeps are sent again")
 
 
 def serve_beat(settings: Settings) -> None:

@@ -10,7 +10,7 @@ A message is only a wake-up: what is to do stands in the job and in its folder (
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +25,6 @@ from redis.sentinel import SentinelConnectionPool
 from services.cluster import Cluster
 from services.connection import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S, connect
 from services.errors import ConfigurationError
-from services.program import await_redis
 from services.protocol import (
     ADVANCE_TASK,
     SWEEP_TASK,
@@ -95,20 +94,29 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def await_broker(settings: Settings, say: Callable[[str], object]) -> None:
-    """Block until the Redis that carries the messages answers: see `await_redis`. Not for URLs in kombu's spelling."""
-    client = _broker_client(settings)
-    if client is not None:
-        with contextlib.closing(client), _naming(_variable(settings)):
-            await_redis(client, say)
-
-
 def wake(app: Celery, jid: str) -> None:
     """Tell the pipelines of a job, so that they need not find it. Never raises, and tries once."""
     try:
         app.send_task(ADVANCE_TASK, [jid], retry=False)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("the pipelines were not woken, they will find the job by themselves: %s", error, extra={"job": jid})
+
+
+@contextlib.contextmanager
+def broker_client(settings: Settings) -> Iterator[Redis | None]:
+    """A client of the Redis that carries the messages; None for a URL in kombu's own spelling. It opens nothing.
+
+    A ConfigurationError inside names the variable that the URL comes from.
+    """
+    url = settings.broker_url or settings.redis_url
+    try:
+        if not url.startswith(OURS) or url.startswith("redis+socket://"):
+            yield None
+            return
+        with contextlib.closing(connect(url, role="command")) as client:
+            yield client
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message.replace("REDIS_URL", _variable(settings), 1)) from None
 
 
 def num_waiting(app: Celery, queue: str) -> int:
@@ -119,15 +127,18 @@ def num_waiting(app: Celery, queue: str) -> int:
 
 def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     """The URL as kombu spells it, and the settings that go with it."""
-    client = _broker_client(settings)
-    if client is None:
-        return settings.broker_url or settings.redis_url, {}
-    if isinstance(client, Cluster):
-        raise ConfigurationError(
-            f"{_variable(settings)} names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a "
-            "single Redis for the pipelines' messages, such as redis://127.0.0.1:6379/1"
-        )
-    pool = client.connection_pool
+    with broker_client(settings) as client:
+        if client is None:
+            return settings.broker_url or settings.redis_url, {}
+        if isinstance(client, Cluster):
+            raise ConfigurationError(
+                "REDIS_URL names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a single Redis "
+                "for the pipelines' messages, such as redis://127.0.0.1:6379/1"
+            )
+        return _in_kombus_words(client.connection_pool)
+
+
+def _in_kombus_words(pool: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(pool, SentinelConnectionPool):
         return _behind_sentinel(pool)
     found = pool.connection_kwargs
@@ -136,23 +147,6 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     tls = issubclass(pool.connection_class, SSLConnection)
     where = f"{_login(found)}{_host(found.get('host', 'localhost'))}:{found.get('port', 6379)}/{found.get('db', 0)}"
     return f"{'rediss' if tls else 'redis'}://{where}", _tls(found) if tls else {}
-
-
-def _broker_client(settings: Settings) -> Redis | None:
-    """It opens nothing; it is the one reader of our URLs. None for a URL in kombu's own spelling."""
-    url = settings.broker_url or settings.redis_url
-    if not url.startswith(OURS) or url.startswith("redis+socket://"):
-        return None
-    with _naming(_variable(settings)):
-        return connect(url, role="command")
-
-
-@contextlib.contextmanager
-def _naming(variable: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message.replace("REDIS_URL", variable, 1)) from None
 
 
 def _variable(settings: Settings) -> str:

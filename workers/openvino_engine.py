@@ -171,7 +171,7 @@ class OpenVinoEngine:
             tensor = ov.Tensor(np.array([prompt], dtype=np.int64))
             handle = self._pipeline.add_request(self._serial, tensor, self._generation_config(sampling))
         except (RuntimeError, ValueError, TypeError) as error:
-            logger.warning("openvino refused a request: %s", error, extra={"request": request_id})
+            logger.warning("request %s refused by openvino: %s", request_id, error)
             self._running.end(request_id, "failed", reason=EngineError.code, message=str(error))
             return
         self._runs[request_id] = _Run(request_id, handle, frozenset(sampling.stop_token_ids))

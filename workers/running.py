@@ -66,4 +66,4 @@ def _tell(on_event: OnEvent, event: EngineEvent) -> None:
     try:
         on_event(event)
     except Exception:  # the named boundary between an engine and its user
-        logger.exception("a callback failed on %s", event.outcome or "tokens", extra={"request": event.request_id})
+        logger.exception("request %s: its callback failed on %s", event.request_id, event.outcome or "tokens")

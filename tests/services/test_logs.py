@@ -21,7 +21,7 @@ def restored_logging() -> Iterator[None]:
 
 def test_a_json_line_carries_the_request_id_and_survives_odd_values() -> None:
     stream = io.StringIO()
-    configure_logging("json", "INFO", stream)
+    configure_logging("json", "INFO", stream, process="web")
     logging.getLogger("workers.loop").warning("lost %s\nhere", "lease", extra={"rid": "r1", "odd": {1, 2}})
     entry = json.loads(stream.getvalue())
     assert entry["message"] == "lost lease\nhere"
@@ -31,7 +31,7 @@ def test_a_json_line_carries_the_request_id_and_survives_odd_values() -> None:
 
 def test_a_human_line_ends_with_its_fields() -> None:
     stream = io.StringIO()
-    configure_logging("human", "INFO", stream)
+    configure_logging("human", "INFO", stream, process="web")
     logging.getLogger("x").info("hello", extra={"rid": "r1"})
     assert stream.getvalue().endswith(" INFO x: hello rid=r1\n")
 
@@ -39,7 +39,7 @@ def test_a_human_line_ends_with_its_fields() -> None:
 @pytest.mark.parametrize("log_format", ["human", "json"])
 def test_an_exception_is_written_with_its_trace(log_format: str) -> None:
     stream = io.StringIO()
-    configure_logging(log_format, "INFO", stream)
+    configure_logging(log_format, "INFO", stream, process="web")
     try:
         raise ValueError("why")
     except ValueError:
@@ -49,6 +49,6 @@ def test_an_exception_is_written_with_its_trace(log_format: str) -> None:
 
 def test_less_severe_records_are_left_out() -> None:
     stream = io.StringIO()
-    configure_logging("human", "WARNING", stream)
+    configure_logging("human", "WARNING", stream, process="web")
     logging.getLogger("x").info("hello")
     assert stream.getvalue() == ""
