@@ -213,7 +213,8 @@ def _serve(
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     for command in line.messages():
         if not _obey(engine, command, report):
-            return engine.stop()
+            engine.stop()
+            os._exit(0)  # what the libraries would still tidy up took ten seconds
     os._exit(1)  # the parent is gone: nobody is left to answer to
 
 

@@ -269,6 +269,7 @@ class TransformersEngine:
         temperature, top_k, top_p = manager.logit_processor.logits_processor
         manager.logit_processor.logits_processor[1:] = [TopK(top_k), TopP(top_p)]
         assert temperature.supported_kwargs.keys() == {"temperature"}
+        _use_our_log()
         return manager
 
     def _cache_options(self) -> dict[str, Any]:
@@ -342,3 +343,14 @@ def _choose_attention(cuda: bool) -> tuple[str, str]:
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
     return "paged|sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+
+
+def _use_our_log() -> None:
+    """The library writes lines of its own; through our log they tell their process, and are JSON where that is asked."""
+    import transformers
+
+    transformers.utils.logging.disable_default_handler()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.enable_propagation()  # type: ignore[no-untyped-call]
+    batching = logging.getLogger("ContinuousBatchingLogger")
+    batching.handlers.clear()
+    batching.propagate = True
