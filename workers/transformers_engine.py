@@ -260,6 +260,7 @@ class TransformersEngine:
 
         from workers.logits_processors import TopK, TopP
 
+        _use_our_log()
         # Processors exist per request only if the default is not neutral; every request sets its own values.
         defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
         config = ContinuousBatchingConfig(
@@ -269,7 +270,6 @@ class TransformersEngine:
         temperature, top_k, top_p = manager.logit_processor.logits_processor
         manager.logit_processor.logits_processor[1:] = [TopK(top_k), TopP(top_p)]
         assert temperature.supported_kwargs.keys() == {"temperature"}
-        _use_our_log()
         return manager
 
     def _cache_options(self) -> dict[str, Any]:
@@ -346,11 +346,12 @@ def _choose_attention(cuda: bool) -> tuple[str, str]:
 
 
 def _use_our_log() -> None:
-    """The library writes lines of its own; through our log they tell their process, and are JSON where that is asked."""
+    """The library writes lines of its own; through our log they name their process, and are JSON if that is asked."""
     import transformers
+    from transformers.generation import continuous_batching  # noqa: F401  # its import makes its log
 
-    transformers.utils.logging.disable_default_handler()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.enable_propagation()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
     batching = logging.getLogger("ContinuousBatchingLogger")
     batching.handlers.clear()
     batching.propagate = True
