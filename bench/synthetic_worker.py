@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
     options = parser.parse_args()
     settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, process="worker")
     engine = EchoEngine(
         rate=options.rate,
         chunk=options.chunk,

@@ -28,10 +28,10 @@ from pipelines.training.local_target import LocalTarget
 from pipelines.training.registering import register_model
 from pipelines.training.targets import Target
 from pipelines.training.tasks import TrainingTasks
-from services.celery_app import SWEEP_S, make_celery, num_waiting
-from services.connection import connect, wait_for_redis
+from services.celery_app import SWEEP_S, broker_client, make_celery, num_waiting
+from services.connection import connect, translated
 from services.errors import ConfigurationError
-from services.program import asked, run
+from services.program import asked, await_redis, run
 from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings, variable_of
 
@@ -40,6 +40,7 @@ log = logging.getLogger("chatserver.pipelines")
 MOST_PROCESSES = 16
 TRAINING_PROCESSES = 2  # one may wait for a cloud
 SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowhere
+CLEAN, TRAIN = "clean", "train"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
 PING_S = 3.0
 _QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.utils.functional", "kombu")
@@ -49,12 +50,12 @@ def serve_worker(settings: Settings) -> None:
     """Run tasks until SIGTERM or SIGINT."""
     num_processes = settings.clean_processes or min(os.cpu_count() or 1, MOST_PROCESSES)
     log_ready = partial(log.info, "cleaning with %d processes", num_processes)
-    _work(settings, "clean", (UNITS_QUEUE, SWEEPS_QUEUE), num_processes, log_ready)
+    _work(settings, CLEAN, (UNITS_QUEUE, SWEEPS_QUEUE), num_processes, log_ready)
 
 
 def serve_trainings(settings: Settings) -> None:
     """Launch and follow fine-tunings until SIGTERM or SIGINT."""
-    _work(settings, "train", (TRAININGS_QUEUE,), TRAINING_PROCESSES, partial(log.info, "looking after fine-tunings"))
+    _work(settings, TRAIN, (TRAININGS_QUEUE,), TRAINING_PROCESSES, partial(log.info, "looking after fine-tunings"))
 
 
 def _work(
@@ -63,7 +64,7 @@ def _work(
     app = _app(settings)
     redis = connect(settings.redis_url, role="worker")
     _register_tasks(app, redis, Keys(settings.namespace))
-    wait_for_redis(redis, log.warning)
+    _await_servers(settings, redis)
     redis.close()  # each process connects by itself
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
@@ -77,6 +78,14 @@ def _work(
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # a unit outlives its connection on purpose
     signals.worker_ready.connect(lambda **_: log_ready(), weak=False)
     worker.start()
+
+
+def _await_servers(settings: Settings, redis: Redis) -> None:
+    """Celery repeats for ever whatever its broker answers, wrong credentials too; this does not."""
+    await_redis(redis, log.warning)
+    with broker_client(settings) as broker:
+        if broker is not None and settings.broker_url:
+            await_redis(broker, log.warning)
 
 
 def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
@@ -96,15 +105,18 @@ def _sky_target() -> Target:
 
 def check_worker(settings: Settings) -> str:
     """Empty when a worker of this machine answers, else what is wrong."""
-    return _check(settings, "clean", "worker")
+    return _check(settings, CLEAN, "worker")
 
 
 def check_trainings(settings: Settings) -> str:
     """The same of a worker that looks after fine-tunings."""
-    return _check(settings, "train", "trainings")
+    return _check(settings, TRAIN, "trainings")
 
 
 def _check(settings: Settings, name: str, role: str) -> str:
+    with broker_client(settings) as broker, translated():
+        if broker is not None:
+            broker.ping()  # it says at once what is wrong, where Celery would try again and again
     replies = [each for reply in _app(settings).control.ping(timeout=PING_S) for each in reply]
     host = socket.gethostname()
     here = [each for each in replies if each.startswith(f"{name}-") and each.endswith(f"@{host}")]
@@ -116,6 +128,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
 
     def __init__(self, *args: Any, redis: Any, key: str, **options: Any) -> None:
         self._redis, self._key = redis, key
+        self._complaint = ""
         super().__init__(*args, **options)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
@@ -124,14 +137,22 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
             if num_waiting(self.app, SWEEPS_QUEUE) == 0:
                 self.apply_async(entry, producer=producer, advance=False, retry=False)
         except Exception as error:  # noqa: BLE001  # whatever it is: the next one is due in seconds
-            log.warning("no sweep was sent: %s", error)
+            self._tell(f"no sweep is sent: {error}")
+        else:
+            self._tell("")
+
+    def _tell(self, complaint: str) -> None:
+        """What is wrong is said once, and when it is over."""
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.warning("%s", complaint or "sweeps are sent again")
 
 
 def serve_beat(settings: Settings) -> None:
     """Send a sweep every few seconds until SIGTERM or SIGINT."""
     app = _app(settings)
     redis = connect(settings.redis_url, role="worker")
-    wait_for_redis(redis, log.warning)
+    _await_servers(settings, redis)
     scheduler = partial(Scheduler, redis=redis, key=Keys(settings.namespace).beat)
     log.info("a sweep every %g s", SWEEP_S)
     app.Beat(scheduler_cls=scheduler, quiet=True, max_interval=SWEEP_S, loglevel=logging.WARNING).run()
@@ -148,7 +169,7 @@ def serve_flower(settings: Settings) -> None:
     if not settings.flower_login:
         raise ConfigurationError(f"{variable_of('flower_login')} is empty; set it to USER:PASSWORD")
     with connect(settings.redis_url, role="worker") as redis:
-        wait_for_redis(redis, log.warning)
+        await_redis(redis, log.warning)
     where = (f"--address={settings.host}", f"--port={settings.port}")
     _app(settings).start(["--quiet", "flower", *where, f"--basic-auth={settings.flower_login}", "--logging=WARNING"])
 
@@ -170,11 +191,11 @@ def _keep_logging(**_: Any) -> None:
     """Celery configures no log when somebody else says they do: services/logs.py has."""
 
 
-ROLES: dict[str, tuple[Callable[[Settings], None], Callable[[Settings], str]]] = {
-    "worker": (serve_worker, check_worker),
-    "trainings": (serve_trainings, check_trainings),
-    "beat": (serve_beat, check_beat),
-    "flower": (serve_flower, check_flower),
+ROLES: dict[str, tuple[Callable[[Settings], None], Callable[[Settings], str], str]] = {  # and its name in log lines
+    "worker": (serve_worker, check_worker, CLEAN),
+    "trainings": (serve_trainings, check_trainings, TRAIN),
+    "beat": (serve_beat, check_beat, "beat"),
+    "flower": (serve_flower, check_flower, "flower"),
 }
 
 
@@ -184,7 +205,8 @@ def main() -> int:
         print(f"pipelines: {role!r} is not one of {', '.join(ROLES)}", file=sys.stderr)
         return 2
     del sys.argv[1]
-    return run(f"pipelines {role}", *ROLES[role])
+    serve, check, process = ROLES[role]
+    return run(f"pipelines {role}", serve, check, process=process)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from redis import Redis
 
 from services.connection import translated
 from services.errors import Unavailable
+from services.logs import about
 from services.protocol import Keys
 from services.scripts import Script
 
@@ -70,14 +71,18 @@ class Dispatch:
 
 
 def calmly(task: Callable[..., None]) -> Callable[..., None]:
-    """A task during which Redis goes away is one line: the next sweep does what it did not."""
+    """A task during which Redis goes away is one line: the next sweep does what it did not.
+
+    All its lines name the job and the unit, which are the task's arguments.
+    """
 
     @functools.wraps(task)
     def run(*arguments: str) -> None:
-        try:
-            with translated():
-                task(*arguments)
-        except (Unavailable, OperationalError) as error:
-            log.warning("%s%s is left to the next sweep: %s", task.__name__, arguments, error)
+        with about(**dict(zip(("job", "unit"), arguments, strict=False))):
+            try:
+                with translated():
+                    task(*arguments)
+            except (Unavailable, OperationalError) as error:
+                log.warning("%s is left to the next sweep: %s", task.__name__, error)
 
     return run

@@ -35,6 +35,7 @@ from services.celery_app import num_waiting
 from services.connection import translated
 from services.errors import ChatServerError, ConfigurationError, Gone, Unavailable
 from services.jobs import Job, Jobs
+from services.logs import about
 from services.protocol import ADVANCE_TASK, SWEEP_TASK, UNIT_TASK, UNITS_QUEUE, Keys
 from services.recipe import parse_recipe
 
@@ -78,12 +79,13 @@ class CleaningTasks:
 
     def sweep(self) -> None:
         for job in self._jobs.unfinished():
-            try:
-                self.advance(job.id)
-            except Unavailable:
-                raise
-            except Exception:  # one job must not keep the others waiting
-                log.exception("job %s cannot be advanced", job.id)
+            with about(job=job.id):
+                try:
+                    self.advance(job.id)
+                except Unavailable:
+                    raise
+                except Exception:  # one job must not keep the others waiting
+                    log.exception("the job cannot be advanced")
 
     def advance(self, jid: str) -> None:
         """Idempotent, and safe in several processes at once. KeyError: a job of a kind that a later version knows."""
@@ -206,7 +208,7 @@ class CleaningTasks:
             with self._noting(job):
                 self._give_up(job, dispatch, unit, error.message)
         except Exception as error:  # a step may raise anything: tried again, then told
-            log.warning("unit failed", exc_info=True, extra={"jid": job.id, "unit": unit.name})
+            log.warning("unit failed", exc_info=True)
             with self._noting(job):
                 self._failed(job, dispatch, unit, error)
         else:
@@ -223,9 +225,9 @@ class CleaningTasks:
             with translated():
                 yield
         except Unavailable as error:
-            log.warning("the end of a unit is not noted: %s", error, extra={"jid": job.id})
+            log.warning("the end of a unit is not noted: %s", error)
         except Gone:
-            log.warning("Redis has lost a job; it is submitted again", extra={"jid": job.id})
+            log.warning("Redis has lost a job; it is submitted again")
             self._jobs.submit(job.id, job.kind, job.name, job.spec)
             self._jobs.log(job.id, "Redis had lost this job; it goes on")
 

@@ -8,13 +8,16 @@ A message is only a wake-up: what is to do stands in the job and in its folder (
 `pipelines/tasks.py`), so messages may be lost, repeated and late. Nothing connects before the first send.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
+from redis import Redis
 from redis.connection import SSLConnection
 from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
@@ -96,7 +99,24 @@ def wake(app: Celery, jid: str) -> None:
     try:
         app.send_task(ADVANCE_TASK, [jid], retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("the pipelines were not woken, they will find the job by themselves: %s", error)
+        log.warning("the pipelines were not woken, they will find the job by themselves: %s", error, extra={"job": jid})
+
+
+@contextlib.contextmanager
+def broker_client(settings: Settings) -> Iterator[Redis | None]:
+    """A client of the Redis that carries the messages; None for a URL in kombu's own spelling. It opens nothing.
+
+    A ConfigurationError inside names the variable that the URL comes from.
+    """
+    url = settings.broker_url or settings.redis_url
+    try:
+        if not url.startswith(OURS) or url.startswith("redis+socket://"):
+            yield None
+            return
+        with contextlib.closing(connect(url, role="command")) as client:
+            yield client
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message.replace("REDIS_URL", _variable(settings), 1)) from None
 
 
 def num_waiting(app: Celery, queue: str) -> int:
@@ -107,19 +127,18 @@ def num_waiting(app: Celery, queue: str) -> int:
 
 def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     """The URL as kombu spells it, and the settings that go with it."""
-    url = settings.broker_url or settings.redis_url
-    if not url.startswith(OURS) or url.startswith("redis+socket://"):
-        return url, {}  # kombu's own spelling
-    try:
-        client = connect(url, role="command")  # opens nothing; it is the one reader of our URLs
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message.replace("REDIS_URL", _variable(settings), 1)) from None
-    if isinstance(client, Cluster):
-        raise ConfigurationError(
-            f"{_variable(settings)} names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a "
-            "single Redis for the pipelines' messages, such as redis://127.0.0.1:6379/1"
-        )
-    pool = client.connection_pool
+    with broker_client(settings) as client:
+        if client is None:
+            return settings.broker_url or settings.redis_url, {}
+        if isinstance(client, Cluster):
+            raise ConfigurationError(
+                "REDIS_URL names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a single Redis "
+                "for the pipelines' messages, such as redis://127.0.0.1:6379/1"
+            )
+        return _in_kombus_words(client.connection_pool)
+
+
+def _in_kombus_words(pool: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(pool, SentinelConnectionPool):
         return _behind_sentinel(pool)
     found = pool.connection_kwargs

@@ -9,16 +9,18 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, parse_url
-from redis.exceptions import AskError, ClusterDownError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError, TryAgainError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
+from services.attempt import attempt
 from services.cluster import Address, Cluster
 from services.errors import ConfigurationError, Unavailable
 
@@ -32,6 +34,7 @@ HEALTH_CHECK_S = 15
 MAX_CONNECTIONS = 64
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
+STOP_LOOK_S = 0.1
 
 EXAMPLES = (
     "redis://127.0.0.1:6379/0",
@@ -192,7 +195,7 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError, NoPermissionError) as error:
         raise ConfigurationError(f"Redis refuses the credentials in REDIS_URL: {error}") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise Unavailable(f"Redis does not answer: {error}", retry_after_s=1.0) from error
@@ -207,25 +210,36 @@ def translated() -> Iterator[None]:
 
 
 def wait_for_redis(client: redis.Redis, say: Callable[[str], object], stop: threading.Event | None = None) -> bool:
-    """Block until Redis answers; False only when `stop` was set first.
+    """Block until Redis answers; False only when `stop` was set first, and then at once.
 
-    `say` gets one line when Redis is missing, one when the reason changes and one when it answers after all. Raises
+    `say` gets one line for each reason why Redis is missing and one when it answers after all. Raises
     ConfigurationError when it refuses our credentials.
     """
     stop = stop or threading.Event()
-    reason, pause_s = "", FIRST_PAUSE_S
+    reasons: set[str] = set()
+    pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            with translated():
-                client.ping()
+            answered = _ping(client, stop)
         except Unavailable as error:
-            if str(error) != reason:
-                reason = str(error)
-                say(f"waiting for Redis at {address_of(client)}: {reason}")
+            if str(error) not in reasons:
+                reasons.add(str(error))
+                say(f"waiting for Redis at {address_of(client)}: {error}")
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
-            if reason:
+            if answered and reasons:
                 say(f"Redis at {address_of(client)} answers")
-            return True
-        stop.wait(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            return answered
     return False
+
+
+def _ping(client: redis.Redis, stop: threading.Event) -> bool:
+    """False when `stop` was set before Redis answered. Raises what `translated` raises."""
+    asked = attempt(client.ping)
+    while not futures.wait([asked], timeout=STOP_LOOK_S).done:
+        if stop.is_set():
+            return False
+    with translated():
+        asked.result()
+    return True

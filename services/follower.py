@@ -4,11 +4,15 @@ The driver owns the live channel and calls `poll` whenever `due` says so; the we
 only in how they wait.
 """
 
+import logging
+
 from services.errors import Forbidden, Gone
 from services.journal import Head
 from services.protocol import ChatRequest, Event
 from services.reader import JournalReader, ReaderEvent
 from services.requests import Requests
+
+log = logging.getLogger("chatserver.requests")
 
 GONE_GRACE_S = 10.0
 
@@ -32,6 +36,7 @@ class Follower:
         self.reader = JournalReader(now, offset=offset, nonce=nonce)
         self._requests = requests
         self.user = user
+        self.submitted_at = now  # by the caller's clock; exact once the head was read
         self._request = request
         self._missing_since: float | None = None
         self._absent = 0  # audits in a row that found no queue entry
@@ -54,23 +59,24 @@ class Follower:
                 raise
             if found is None:
                 return self._missing(now)
-            self._found(found[0])
+            self._found(found[0], now)
             return self.reader.journal(found[1], now)
         if want is not None:
             head = self._requests.journal.head(self.rid)
             if head is None:
                 return self._missing(now)
-            self._found(head)
+            self._found(head, now)
             self.reader.head(head, now)
             if want == "audit":
                 self._audit(head)
                 self.reader.audited(now)
         return []
 
-    def _found(self, head: Head) -> None:
+    def _found(self, head: Head, now: float) -> None:
         if head.user != self.user:
             raise Forbidden(f"request {self.rid} belongs to another user")
         self.model = head.model
+        self.submitted_at = now - head.age_s
         self._missing_since = None
 
     def _audit(self, head: Head) -> None:
@@ -92,6 +98,7 @@ class Follower:
         """No state: its submitter submits again; anyone else waits a little, for the submitter to do so."""
         if self._request is not None:
             self._requests.submit(self._request)
+            log.info("submitted again", extra={"rid": self.rid})
             self.reader.resubscribed()
             return []
         if self._missing_since is None:

@@ -38,6 +38,12 @@ class Head:
     begun_ms: int
     first_ms: int
     ended_ms: int
+    now_ms: int = 0  # when this was read
+
+    @property
+    def age_s(self) -> float:
+        """Since it was accepted."""
+        return max(self.now_ms - self.created_ms, 0) / 1000
 
     @property
     def ended(self) -> bool:
@@ -74,12 +80,11 @@ def _refusal(reply: list[Any]) -> Refused:
 
 def _head(reply: list[bytes]) -> Head:
     text = [value.decode() for value in (*reply[:4], reply[9], reply[10])]
-    number = [int(value or 0) for value in (*reply[4:9], *reply[12:16])]
+    number = [int(value or 0) for value in (*reply[4:9], *reply[12:17])]
     status, user, model, nonce, wid, code = text
-    n, toff, epoch, tries, begins, created, begun, first, ended = number
-    return Head(
-        status, user, model, nonce, n, toff, epoch, tries, begins, wid, code, reply[11], created, begun, first, ended
-    )
+    n, toff, epoch, tries, begins, created, begun, first, ended, now = number
+    times = (created, begun, first, ended, now)
+    return Head(status, user, model, nonce, n, toff, epoch, tries, begins, wid, code, reply[11], *times)
 
 
 class Journal:
@@ -153,7 +158,7 @@ class Journal:
     def read(self, rid: str) -> tuple[Head, tuple[Event, ...]] | None:
         """The head and the whole journal, of one moment; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 1)
-        return (_head(reply), tuple(map(Event.decode, reply[16:]))) if reply else None
+        return (_head(reply), tuple(map(Event.decode, reply[17:]))) if reply else None
 
     # -- workers -------------------------------------------------------------------------------------------------
 

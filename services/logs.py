@@ -1,14 +1,20 @@
 """Logging of every process: one line per record on stderr, for people or as JSON. Called once in each `__main__`.
 
     log = logging.getLogger(__name__)
-    log.warning("lease lost", extra={"rid": rid})
+    with about(rid=rid):
+        log.warning("lease lost", extra={"epoch": 2})
 
-The request id travels as the field `rid`, so that one request can be followed through all processes by a search.
+The request id travels as the field `rid`, a job's as `job`, so that either can be followed through all processes by a
+search. No line holds what users wrote or read, and none a password.
 """
 
 import logging
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TextIO
 
 import orjson
@@ -16,19 +22,36 @@ import orjson
 # What a record always has; anything else came in by `extra` and is written as a field.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUIET = ("werkzeug", "engineio", "socketio", "urllib3", "httpx", "huggingface_hub")
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_about: ContextVar[Mapping[str, object]] = ContextVar("about", default=_NOTHING)
 
 
-def configure_logging(log_format: str = "human", level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send everything from `level` on to `stream` (stderr), replacing what was configured before."""
+@contextmanager
+def about(**fields: object) -> Iterator[None]:
+    """Every record logged inside gets these fields, whoever logs it. A new thread or greenlet begins without."""
+    token = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def configure_logging(
+    log_format: str = "human", level: str = "INFO", stream: TextIO | None = None, *, process: str
+) -> None:
+    """Send everything from `level` on to `stream` (stderr), replacing what was configured before.
+
+    `process` is what this process does, in one word: JSON lines name it.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else HumanFormatter())
+    handler.setFormatter(JsonFormatter(process) if log_format == "json" else HumanFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    return {**_about.get(), **{name: value for name, value in vars(record).items() if name not in _STANDARD}}
 
 
 class HumanFormatter(logging.Formatter):
@@ -42,12 +65,18 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line; `time` is seconds since 1970."""
+    """One JSON object per line; `time` is seconds since 1970, `pid` that of the process that logged, forked or not."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": round(record.created, 3),
             "level": record.levelname,
+            "process": self._process,
+            "pid": record.process,
             "logger": record.name,
             "message": record.getMessage(),
             **_fields(record),

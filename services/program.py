@@ -1,32 +1,67 @@
-"""How a program of ours starts and ends: settings, log, `--check`, exit code. For `python -m workers` and `webapp`."""
+"""How a program of ours starts and ends: settings, log, waiting for Redis, `--check`, exit code.
 
+For `python -m workers`, `webapp` and `pipelines`.
+"""
+
+import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable
+from concurrent import futures
 
-from services.connection import translated
+from redis import Redis
+
+from services.attempt import attempt
+from services.connection import translated, wait_for_redis
 from services.errors import ChatServerError
 from services.logs import configure_logging
 from services.settings import Settings, load_settings
 
+CHECK_S = 5.0
 
-def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings], str]) -> int:
+
+def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings], str], *, process: str = "") -> int:
     """Exit code 0 after an orderly end; 1 with one line that says what is wrong.
 
-    With `--check` it is the program's health probe instead: `check` says what is wrong, or nothing.
+    With `--check` it is the program's health probe instead: `check` says what is wrong, or nothing, within CHECK_S.
+    Log lines name `process`, or else the program.
     """
     try:
         settings = load_settings()
-        configure_logging(settings.log_format, settings.log_level)
+        configure_logging(settings.log_format, settings.log_level, process=process or name)
         with translated():
             if sys.argv[1:] != ["--check"]:
                 serve(settings)
                 return 0
-            wrong = check(settings)
+            wrong = _found_wrong(lambda: check(settings))
     except ChatServerError as error:
         wrong = error.message
     print(f"{name}: {wrong}" if wrong else "ok", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
+
+
+def _found_wrong(check: Callable[[], str]) -> str:
+    looked = attempt(check)
+    if not futures.wait([looked], timeout=CHECK_S).done:
+        return f"no answer within {CHECK_S:g} s; does Redis answer at REDIS_URL?"
+    return looked.result()
+
+
+def await_redis(client: Redis, say: Callable[[str], object]) -> None:
+    """Block until Redis answers. SIGTERM or Ctrl-C meanwhile ends the program, in order: SystemExit.
+
+    Raises ConfigurationError when Redis refuses our credentials.
+    """
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        wait_for_redis(client, say, stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stop.is_set():
+        sys.exit(0)
 
 
 def asked(url: str, timeout_s: float) -> str:

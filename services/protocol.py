@@ -263,7 +263,7 @@ class ChatRequest:
                 check_name(raw[name], name)
             return cls(raw["rid"], raw["user"], raw["model"], messages, sampling, raw["priority"])
         except (KeyError, TypeError, ValueError, InvalidRequest) as error:
-            raise ProtocolError(f"undecodable request {data[:80]!r}: {error}") from None
+            raise ProtocolError(f"undecodable request of {len(data)} bytes: {error}") from None
 
 
 def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
@@ -366,4 +366,4 @@ class Event:
                 raw.get("usage") or {},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"undecodable event {data[:80]!r}: {error}") from None
+            raise ProtocolError(f"undecodable event of {len(data)} bytes: {error}") from None

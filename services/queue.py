@@ -28,7 +28,7 @@ SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
 class Entry:
     """One delivery of one request. `epoch` grows with every delivery, also over a re-queue (`base`).
 
-    `place` is where it stood in line.
+    `place` is where it stood in line, `waited_s` how long ago it was queued first, when it was taken.
     """
 
     entry_id: str
@@ -39,6 +39,7 @@ class Entry:
     count: int
     version: int = VERSION
     place: float = RETRY_PLACE
+    waited_s: float = 0.0
 
     @property
     def epoch(self) -> int:
@@ -60,11 +61,12 @@ class Pending:
         return self.entry_id, self.owner, self.count
 
 
-def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE) -> Entry:
+def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE, now_ms: int = 0) -> Entry:
     """An entry as it is, also a malformed one: its worker files that under the dead letters."""
     fields = dict(zip(raw[1][::2], raw[1][1::2], strict=True))
+    entry_id = raw[0].decode()
     return Entry(
-        raw[0].decode(),
+        entry_id,
         fields.get(b"rid", b"").decode(errors="replace"),
         fields.get(b"user", b"").decode(errors="replace"),
         fields.get(b"payload", b""),
@@ -72,6 +74,7 @@ def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE) -> Entry:
         count,
         _number(fields.get(b"v"), VERSION),
         place,
+        max(now_ms - int(entry_id.partition("-")[0]), 0) / 1000,
     )
 
 
@@ -166,7 +169,7 @@ class RequestQueue:
         `suspects`: also of a request whose last worker died before its first token.
         """
         reply = _TAKE(self._redis, self._keys[:4], wid, int(suspects))
-        return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1])) if reply else None
+        return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1]), int(reply[3])) if reply else None
 
     def pending(self, owner: str | None = None) -> list[Pending]:
         """Delivered entries, of one owner or of all."""

@@ -3,6 +3,7 @@
 Everything here may be repeated after a lost reply: a request id is accepted once.
 """
 
+import logging
 from typing import Self
 
 from redis import Redis
@@ -12,6 +13,8 @@ from services.journal import Head, Journal
 from services.protocol import ChatRequest, Keys
 from services.queue import RequestQueue
 from services.settings import Settings
+
+log = logging.getLogger("chatserver.requests")
 
 
 class Requests:
@@ -71,10 +74,12 @@ class Requests:
 
     def requeue(self, head: Head, payload: bytes) -> None:
         """Queue a lost request again. One that ran before is let in past the ceilings: it was accepted once."""
+        request = ChatRequest.decode(payload)
         try:
-            self._enqueue(ChatRequest.decode(payload), payload, base=head.epoch, force=head.epoch > 0)
+            self._enqueue(request, payload, base=head.epoch, force=head.epoch > 0)
         except Busy:
             return  # never begun and the queue is full: the next audit tries again
+        log.info("queued again", extra={"rid": request.rid})
 
     def _enqueue(self, request: ChatRequest, payload: bytes, *, base: int, force: bool) -> None:
         self.queue(request.model).enqueue(
@@ -92,6 +97,7 @@ class Requests:
         """End a request that waited past its deadline. Its worker would do it; this is for when none comes."""
         if self.journal.expire(rid, head.user, self._deadline_s):
             self.queue(head.model).withdraw(rid, head.user, "expired")
+            log.info("expired", extra={"rid": rid})
 
     def cancel(self, rid: str, user: str) -> str:
         """End a request whatever stage it is in; its final status. Raises Gone or Forbidden."""

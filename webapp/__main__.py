@@ -7,13 +7,13 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything that opens a socket or makes a lock
 
-import contextlib  # noqa: E402
 import logging  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+import threading  # noqa: E402
 
-from services.connection import connect, translated, wait_for_redis  # noqa: E402
-from services.errors import ConfigurationError, Unavailable  # noqa: E402
+from services.connection import connect, wait_for_redis  # noqa: E402
+from services.errors import ConfigurationError  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
 
@@ -27,13 +27,12 @@ def serve(settings: Settings) -> None:
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.http_server import Server
 
-    redis = connect(settings.redis_url, role="web")
-    with contextlib.suppress(Unavailable), translated():
-        redis.ping()  # wrong credentials stop the start; a Redis that is not there yet does not
     app, _, relay = create_app(settings)
     server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
+    stopping = threading.Event()
 
     def stop() -> None:
+        stopping.set()
         relay.stop()
         server.stop(timeout=1)
 
@@ -44,15 +43,16 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise ConfigurationError(f"port {settings.port} on {settings.host}: {error.strerror}; choose another") from None
     log.info("listening on http://%s:%d", settings.host, server.server_port)
-    gevent.spawn(wait_for_redis, redis, log.warning)
     relay.start()
+    # Wrong credentials end it; a Redis that is not there yet does not.
+    wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)
     server._stop_event.wait()
 
 
 def check(settings: Settings) -> str:
     """Empty when the app of this machine is ready, else what is wrong."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return asked(f"http://{host}:{settings.port}/readyz", timeout_s=5)
+    return asked(f"http://{host}:{settings.port}/readyz", timeout_s=4)
 
 
 if __name__ == "__main__":

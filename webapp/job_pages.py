@@ -281,7 +281,7 @@ def wake_soon(wake: Callable[[str], object], jid: str) -> None:
         try:
             wake(jid)
         except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: the job is found anyway
-            log.info("job %s: nobody was woken: %s; the pipelines find it by themselves", jid, error)
+            log.info("nobody was woken: %s; the pipelines find the job by themselves", error, extra={"job": jid})
 
     gevent.spawn(call)
 

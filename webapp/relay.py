@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from services.cluster import owner_of
 from services.errors import Busy, ChatServerError, Forbidden, ProtocolError
 from services.follower import Follower
+from services.logs import about
 from services.protocol import ChatRequest, Event
 from services.reader import Done, ReaderEvent, Rewind, Status
 from services.requests import Requests
@@ -134,7 +135,7 @@ class Relay:
         """End a watch that somebody began on an id before its owner used it."""
         for view in list(watch.views.values()):
             message = f"request {rid} belongs to another user"
-            self._finish(rid, Done("failed", view.sent or view.offset, Forbidden.code, message, {}), view)
+            self._finish(rid, Done("failed", view.sent or view.offset, Forbidden.code, message, {}), watch, view)
 
     def check_room(self, sid: str, rid: str) -> None:
         """Whether a socket may watch one more answer; to be asked before a request is accepted. Raises Busy."""
@@ -153,7 +154,7 @@ class Relay:
             if watch.live is not None and not watch.live.closed:
                 watch.live.remove(watch.channel)
         except RedisError as error:
-            log.debug("unsubscribe: %s", error)
+            log.debug("unsubscribe: %s", error, extra={"rid": rid})
 
     def forget(self, sid: str) -> None:
         """A socket is gone."""
@@ -182,7 +183,7 @@ class Relay:
             else:
                 self._add(live, watch.channel)
         except RedisError as error:
-            log.debug("subscribe: %s", error)
+            log.debug("subscribe: %s", error, extra={"rid": watch.follower.rid})
             return False
         watch.live = live
         return True
@@ -237,7 +238,7 @@ class Relay:
         try:
             event = Event.decode(data)
         except ProtocolError as error:
-            log.warning("%s", error, extra={"rid": rid})
+            log.warning("a live event is not readable: %s", error, extra={"rid": rid})
             watch.follower.reader.resubscribed()  # reading the journal ends this one answer with the error's code
         else:
             self._digest(rid, watch, watch.follower.live(event, now))
@@ -254,17 +255,18 @@ class Relay:
 
     def _poll(self, rid: str, watch: Watch) -> None:
         """Let the follower fetch what it wants, until it wants nothing."""
-        try:
-            while self._watches.get(rid) is watch and watch.follower.due(time.monotonic()):
-                with self._polls:
-                    events = watch.follower.poll(time.monotonic())
-                self._digest(rid, watch, events)
-        except RedisError as error:
-            log.debug("poll of %s: %s", rid, error)
-        except ChatServerError as error:
-            self._digest(rid, watch, watch.follower.reader.gone(error.code, error.message))
-        finally:
-            watch.polling = False
+        with about(rid=rid):
+            try:
+                while self._watches.get(rid) is watch and watch.follower.due(time.monotonic()):
+                    with self._polls:
+                        events = watch.follower.poll(time.monotonic())
+                    self._digest(rid, watch, events)
+            except RedisError as error:
+                log.debug("poll: %s", error)
+            except ChatServerError as error:
+                self._digest(rid, watch, watch.follower.reader.gone(error.code, error.message))
+            finally:
+                watch.polling = False
 
     def _tick(self) -> None:
         """Silence is noticed here: heads, audits, reads that failed."""
@@ -362,9 +364,17 @@ class Relay:
                 watch.sent_at = now
                 self._emit(view.sid, "tokens", payload)
             if watch.done is not None and view.sent == len(reader.shown):
-                self._finish(rid, watch.done, view)
+                self._finish(rid, watch.done, watch, view)
 
-    def _finish(self, rid: str, done: Done, view: View) -> None:
+    def _finish(self, rid: str, done: Done, watch: Watch, view: View) -> None:
         payload = {"status": done.status, "offset": done.offset, "code": done.code, "message": done.message}
         self._emit(view.sid, "done", {"id": rid, **payload, "usage": done.usage})
+        told = {
+            "status": done.status,
+            "code": done.code,
+            "tokens": done.usage.get("completion_tokens", 0),
+            "chars": done.offset,
+            "seconds": round(time.monotonic() - watch.follower.submitted_at, 3),  # since it was accepted
+        }
+        log.info("delivered", extra={"rid": rid, "sid": view.sid, **told})
         self.unwatch(view.sid, rid)

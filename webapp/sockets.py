@@ -14,7 +14,8 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.connection import translated
 from services.errors import ChatServerError, Forbidden, InvalidRequest
-from services.protocol import check_name, parse_request, shown
+from services.logs import about
+from services.protocol import NAME, check_name, parse_request, shown
 from services.requests import Requests
 from webapp.relay import Relay
 
@@ -31,8 +32,8 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
         request = parse_request(payload, user=user, max_chars=max_message_chars)
         relay.check_room(sid, request.rid)
         requests.submit(request)
+        log.info("submitted", extra={"model": request.model, "user": user})
         relay.watch(sid, request.rid, user, request=request)
-        log.info("submitted %s", request.model, extra={"rid": request.rid})
         return {"id": request.rid}
 
     def watch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +48,9 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
         return {}
 
     def cancel(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        return {"status": requests.cancel(_rid(payload), user)}
+        status = requests.cancel(_rid(payload), user)
+        log.info("cancelled" if status == "cancelled" else "cancelled too late", extra={"status": status})
+        return {"status": status}
 
     def received(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         relay.received(sid, _rid(payload), _offset(payload))
@@ -85,20 +88,33 @@ def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., 
 
     @functools.wraps(handler)
     def callback(*arguments: Any) -> dict[str, Any]:
-        try:
-            if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
-                raise InvalidRequest(f"{handler.__name__} takes one object")
-            with translated():
-                return {"ok": True, **handler(handshake.sid, session["user"], arguments[0])}  # type: ignore[attr-defined]
-        except ChatServerError as error:
-            return {"ok": False, "error": error.as_dict()}
-        except Exception:  # what a client sends must never show it a traceback
-            log.exception("%s failed", handler.__name__)
-            return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
-        finally:
-            after(handshake.sid)  # type: ignore[attr-defined]
+        sid: str = handshake.sid  # type: ignore[attr-defined]
+        with about(**_subject(arguments), sid=sid):
+            try:
+                return {"ok": True, **_served(handler, sid, arguments)}
+            except ChatServerError as error:
+                log.info("refused", extra={"event": handler.__name__, "code": error.code})
+                return {"ok": False, "error": error.as_dict()}
+            except Exception:  # what a client sends must never show it a traceback
+                log.exception("%s failed", handler.__name__)
+                return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
+            finally:
+                after(sid)
 
     return callback
+
+
+def _served(handler: Handler, sid: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
+        raise InvalidRequest(f"{handler.__name__} takes one object")
+    with translated():
+        return handler(sid, session["user"], arguments[0])
+
+
+def _subject(arguments: tuple[Any, ...]) -> dict[str, str]:
+    """The request that an event is about, for log lines; nothing where its id is none."""
+    rid = arguments[0].get("id") if arguments and isinstance(arguments[0], Mapping) else None
+    return {"rid": rid} if isinstance(rid, str) and NAME.fullmatch(rid) else {}
 
 
 def _rid(payload: Mapping[str, Any]) -> str:

@@ -130,7 +130,8 @@ class _Sessions:
         try:
             inner(sid, data)
         except Exception as error:  # noqa: BLE001  # of parsing: our own handlers catch and log theirs
-            log.info("a packet that is not Socket.IO's (%.200r) ends its socket", error)
+            # Not its words: they may quote the packet.
+            log.info("a packet that is not Socket.IO's (%s) ends its socket", type(error).__name__)
             if sid in self._engine.sockets:
                 self._engine.sockets[sid].queue.give_up()
 

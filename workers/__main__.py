@@ -11,11 +11,11 @@ import socket
 import sys
 
 from services.connection import connect, wait_for_redis
-from services.program import run
+from services.program import await_redis, run
 from services.protocol import Keys, check_name
 from services.registry import Registry
 from services.settings import Settings
-from services.trained import Trained, TrainedModel, find_model
+from services.trained import Trained, find_model
 from workers.serving import Stop, load, serve_until
 from workers.standby import Standby
 
@@ -25,12 +25,8 @@ log = logging.getLogger("chatserver.worker")
 def serve(settings: Settings) -> None:
     """Load the model, serve it until SIGTERM or SIGINT, drain."""
     with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
-
-        def registered(name: str) -> TrainedModel | None:
-            wait_for_redis(redis, log.warning)
-            return Trained(redis, Keys(settings.namespace)).find(name)
-
-        source = find_model(settings.model, registered)
+        await_redis(redis, log.warning)  # first: what is wrong with it shall be known before a model is loaded
+        source = find_model(settings.model, Trained(redis, Keys(settings.namespace)).find)
         model = check_name(settings.served_name or source.name, "served_name")
         engine, planner = load(settings, source)
         stop = Stop()

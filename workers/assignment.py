@@ -23,7 +23,8 @@ _MAX_RAISES = 8
 
 _DEAD = frozenset({"poison", "expired"})  # given up without an answer: kept, so that an operator can drive it again
 
-Verdict = Literal["held", "over", "restart"]
+Verdict = Literal["held", "done", "over", "restart"]
+"""Still ours; ended by us and acknowledged; ended or lost otherwise; to be begun again."""
 
 
 class Transcript(Protocol):
@@ -56,7 +57,7 @@ class Rules:
 
 
 class Assignment:
-    """Ownership of one answer. `verdict` answers: still held, over (acknowledged or lost), or to be begun again."""
+    """Ownership of one answer."""
 
     def __init__(self, entry: Entry, request: ChatRequest, begun: Begun, nonce: str) -> None:
         self.entry = entry
@@ -100,7 +101,7 @@ def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> 
         return _begin(queue, journal, entry, rules)
     except ProtocolError as error:
         # A payload or a journal of another version must end for its readers too, not loop from worker to worker.
-        log.warning("given up: %s", error, extra={"rid": entry.rid})
+        log.warning("given up: %s", error, extra={"rid": entry.rid, "code": error.code})
         if NAME.fullmatch(entry.rid):
             with contextlib.suppress(Gone, Forbidden):
                 journal.give_up(entry.rid, entry.user, error.code, error.message)
@@ -128,14 +129,25 @@ def _begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) ->
             # The state's payload is the truth: an id submitted twice is the question that came first.
             return Assignment(entry, ChatRequest.decode(reply.payload), reply, nonce)
         if reply.why != "STALE":
-            queue.ack(entry, reason=reply.code if reply.code in _DEAD else "")
+            _drop(queue, entry, reply)
             return None
         # A re-queued entry, or a server that lost its tail: our count is behind what the answer has seen.
         new_count = reply.number + 1 - entry.base
         if not queue.hold(entry, rules.wid, "raise", new_count):
+            log.warning("lease lost", extra={"rid": entry.rid})
             return None
         entry = replace(entry, count=new_count)
     return None
+
+
+def _drop(queue: RequestQueue, entry: Entry, refused: Refused) -> None:
+    """Acknowledge a request that cannot be begun."""
+    given_up = refused.code in _DEAD
+    queue.ack(entry, reason=refused.code if given_up else "")
+    if given_up:
+        log.warning("given up", extra={"rid": entry.rid, "code": refused.code})
+    else:
+        log.info("had ended", extra={"rid": entry.rid, "status": refused.status or refused.why.lower()})
 
 
 def applied(queue: RequestQueue, held: Assignment, reply: list[Any], rules: Rules) -> Verdict:
@@ -154,9 +166,12 @@ def settle(queue: RequestQueue, held: Assignment, refused: Refused, rules: Rules
     """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
     if refused.why == "ENDED":
         queue.ack(held.entry)
+        log.info("had ended", extra={"rid": held.rid, "status": refused.status})
         return "over"
-    mine = queue.hold(held.entry, rules.wid, "renew")
-    return "restart" if mine else "over"
+    if queue.hold(held.entry, rules.wid, "renew"):
+        return "restart"
+    log.warning("lease lost", extra={"rid": held.rid})
+    return "over"
 
 
 def end(queue: RequestQueue, journal: Journal, held: Assignment, toff: int, ending: Ending, rules: Rules) -> Verdict:
@@ -174,7 +189,7 @@ def end(queue: RequestQueue, journal: Journal, held: Assignment, toff: int, endi
     refused = journal.finish(held.rid, held.entry.epoch, event)
     if refused is None:
         queue.ack(held.entry)
-        return "over"
+        return "done"
     if refused.why == "NEED":
         held.journalled = refused.number
         return "held"
@@ -187,4 +202,8 @@ def hand_back(queue: RequestQueue, journal: Journal, held: Assignment, rules: Ru
     if refused is not None:
         settle(queue, held, refused, rules)
         return False
-    return queue.hand_back(held.entry, rules.wid, SUSPECT_PLACE if held.suspect else RETRY_PLACE)
+    if not queue.hand_back(held.entry, rules.wid, SUSPECT_PLACE if held.suspect else RETRY_PLACE):
+        log.warning("lease lost", extra={"rid": held.rid})
+        return False
+    log.info("handed back", extra={"rid": held.rid, "tokens": held.journalled})
+    return True

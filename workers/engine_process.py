@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -37,10 +37,11 @@ _READ_BYTES = 65_536
 
 
 class EngineProcess:
-    """See `workers.engine.Engine`. `options` are those of `create_engine`."""
+    """See `workers.engine.Engine`. `options` are those of `create_engine`; `configure_log` is called in the child."""
 
-    def __init__(self, source: ModelSource, **options: Any) -> None:
+    def __init__(self, source: ModelSource, *, configure_log: Callable[[], None] | None = None, **options: Any) -> None:
         self._source = source
+        self._configure_log = configure_log
         self._options = options
         self._unstarted = create_engine(source, **options)[0]  # knows name and limits without its weights
         self._limits: ModelLimits | None = None
@@ -64,7 +65,10 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(
-            target=_serve, args=(theirs, self._source, self._options), name=f"engine-{self.name}", daemon=True
+            target=_serve,
+            args=(theirs, self._source, self._options, self._configure_log),
+            name=f"engine-{self.name}",
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -181,8 +185,12 @@ class _Line:
 # ---- in the child
 
 
-def _serve(sock: socket.socket, source: ModelSource, options: dict[str, Any]) -> None:
+def _serve(
+    sock: socket.socket, source: ModelSource, options: dict[str, Any], configure_log: Callable[[], None] | None
+) -> None:
     """The child's main: load, then obey until told to stop or until the parent is gone."""
+    if configure_log is not None:
+        configure_log()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # sent to a whole terminal or container: the parent drains first
     line = _Line(sock)
@@ -205,7 +213,8 @@ def _serve(sock: socket.socket, source: ModelSource, options: dict[str, Any]) ->
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     for command in line.messages():
         if not _obey(engine, command, report):
-            return engine.stop()
+            engine.stop()
+            os._exit(0)  # what the libraries would still tidy up took ten seconds
     os._exit(1)  # the parent is gone: nobody is left to answer to
 
 

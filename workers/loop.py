@@ -13,8 +13,9 @@ from typing import Any, Literal, Protocol
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from services.errors import ChatServerError, EngineError
+from services.errors import ChatServerError, EngineError, OutOfMemory
 from services.journal import Journal
+from services.logs import about
 from services.protocol import HANDBACK, NAME, VERSION, ChatRequest, Event
 from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
 from workers import assignment
@@ -23,6 +24,7 @@ from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
 
 log = logging.getLogger("chatserver.worker")
 
+ENGINE_CODES = frozenset({EngineError.code, OutOfMemory.code})
 BEAT_S = 2.0
 RESCUE_S = 10.0
 
@@ -58,11 +60,23 @@ class Running:
     plan: Plan | None
     engine_id: str
     heard_at: float  # last token or beat that readers could see
+    began_at: float
+    continued: int  # tokens that were in the journal then
     ending: Ending | None = None
     restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
 
     def unsent(self) -> Event | None:
         return self.held.next_event(self.plan.answer) if self.plan else None
+
+    def result(self, now: float) -> dict[str, object]:
+        """What the log tells of its end. `tokens` counts the whole answer, the rate what was made here."""
+        assert self.ending is not None
+        seconds = now - self.began_at
+        made = self.held.journalled - self.continued
+        told = {"rid": self.held.rid, "code": self.ending.code, "tokens": self.held.journalled}
+        if self.ending.code in ENGINE_CODES:
+            told["why"] = self.ending.message  # an engine's words never quote a text
+        return {**told, "seconds": round(seconds, 3), "tokens_per_s": round(made / max(seconds, 0.001), 1)}
 
 
 @dataclass
@@ -124,23 +138,15 @@ class WorkerLoop:
         """Begin an entry that was taken and hand it to the engine, or hand it back when there is no room for it."""
         if len(self.running) >= self.slots or not self._engine.alive():
             self.decline(entry)
-            return
-        if entry.place == SUSPECT_PLACE and self.has_suspect:
+        elif entry.place == SUSPECT_PLACE and self.has_suspect:
             self.decline(entry)  # before it is begun: waiting for its turn is no attempt
-            return
-        if entry.rid in self.running:
-            return  # a second entry of one request, after a loss: its lease runs out, then it is acknowledged
-        held = assignment.begin(self._queue, self._journal, entry, self._rules)
-        if held is None:
-            return
-        if held.suspect and self.has_suspect:  # two requests that may each kill a worker never share one
-            assignment.hand_back(self._queue, self._journal, held, self._rules)
-            return
-        self._start(held, now)
+        elif entry.rid not in self.running:
+            self._begin(entry, now)  # else a second entry, after a loss: its lease runs out, then it is acknowledged
 
     def decline(self, entry: Entry) -> None:
         """Leave an entry that was just taken to whoever has room; that costs it neither its place nor a try."""
-        self._queue.hand_back(entry, self._rules.wid, entry.place)
+        if self._queue.hand_back(entry, self._rules.wid, entry.place):
+            log.info("handed back, not begun", extra={"rid": entry.rid})
 
     def engine_event(self, event: EngineEvent) -> bool:
         """New tokens, or the end, of one request in the engine; whether a reader waits for just this."""
@@ -175,9 +181,7 @@ class WorkerLoop:
         """A reader cancelled; the journal says whether that is true."""
         running = self.running.get(rid)
         if running is not None:
-            refused = self._journal.beat(rid, running.held.nonce)
-            if refused is not None:
-                self._settled(running, assignment.settle(self._queue, running.held, refused, self._rules))
+            self._beat(running)
 
     def disconnected(self, now: float) -> None:
         """Redis failed. Everybody's leases look expired after an outage: let their owners renew first."""
@@ -208,7 +212,7 @@ class WorkerLoop:
                 if self._engine.alive() and not self._must_wait(running):
                     self._restart(running, now)
             elif running.unsent() is None:
-                self._end(running)
+                self._end(running, now)
 
     def _appended(self, running: Running, reply: Any, now: float) -> None:
         if isinstance(reply, NoScriptError):
@@ -219,19 +223,13 @@ class WorkerLoop:
             running.heard_at = now
             self._settled(running, assignment.applied(self._queue, running.held, reply, self._rules))
 
-    def _end(self, running: Running) -> None:
+    def _end(self, running: Running, now: float) -> None:
         assert running.ending is not None
         toff = running.plan.answer.slice_from(running.held.journalled)[1] if running.plan else self._text_end(running)
         verdict = assignment.end(self._queue, self._journal, running.held, toff, running.ending, self._rules)
         self._settled(running, verdict)
-        if verdict == "over":
-            log.info(
-                "%s (%s), %d tokens",
-                running.ending.kind,
-                running.ending.code,
-                running.held.journalled,
-                extra={"rid": running.held.rid},
-            )
+        if verdict == "done":
+            log.info(running.ending.kind, extra=running.result(now))
 
     @staticmethod
     def _text_end(running: Running) -> int:
@@ -239,7 +237,7 @@ class WorkerLoop:
         return last.toff + len(last.text)
 
     def _settled(self, running: Running, verdict: assignment.Verdict) -> None:
-        if verdict == "over":
+        if verdict in ("done", "over"):
             self._forget(running)
         elif verdict == "restart":
             running.restart = running.restart or "lease"
@@ -251,11 +249,26 @@ class WorkerLoop:
 
     # -- begin, and begin again ----------------------------------------------------------------------------------
 
+    def _begin(self, entry: Entry, now: float) -> None:
+        held = assignment.begin(self._queue, self._journal, entry, self._rules)
+        if held is None:
+            return
+        told = {"rid": entry.rid, "wid": self._rules.wid, "epoch": held.entry.epoch, "try": held.tries}
+        log.info("taken", extra={**told, "waited_s": entry.waited_s})
+        if held.suspect and self.has_suspect:  # two requests that may each kill a worker never share one
+            assignment.hand_back(self._queue, self._journal, held, self._rules)
+        else:
+            self._start(held, now)
+
     def _start(self, held: Assignment, now: float) -> None:
         """Continue the answer from its journal: nothing is generated twice, nothing is left out."""
-        running = Running(held, None, f"{held.rid}#{held.nonce}", now)
+        running = Running(held, None, f"{held.rid}#{held.nonce}", now, now, held.journalled)
         self.running[held.rid] = running
         self._by_engine_id[running.engine_id] = running
+        with about(rid=held.rid):
+            self._generate(running, held, now)
+
+    def _generate(self, running: Running, held: Assignment, now: float) -> None:
         try:
             running.plan = plan = self._plan(held.request)
             done = held.journalled_ids()
@@ -272,7 +285,7 @@ class WorkerLoop:
             else:
                 running.ending = self._ending(running, "failed", error.code, error.message)
         except Exception:  # a request that we cannot even plan ends; the worker and its neighbours live on
-            log.exception("planning failed", extra={"rid": held.rid})
+            log.exception("planning failed")
             running.ending = self._ending(running, "failed", "internal", "the worker failed on it; its log says why")
 
     def _submit(self, running: Running, plan: Plan, done: list[int], remaining: int, now: float) -> None:
@@ -280,13 +293,7 @@ class WorkerLoop:
         if len(self._by_engine_id) == 1:
             self._busy_at = now
         self._engine.submit(running.engine_id, [*plan.prompt_ids, *done], sampling, self._on_event)
-        log.info(
-            "running: %d prompt tokens, %d continued, try %d",
-            len(plan.prompt_ids),
-            len(done),
-            running.held.tries,
-            extra={"rid": running.held.rid},
-        )
+        log.info("began", extra={"prompt_tokens": len(plan.prompt_ids), "continued": len(done)})
 
     def _must_wait(self, running: Running) -> bool:
         """After the engine was lost, whatever has no token yet may be what killed it: such requests go one by one."""
@@ -299,6 +306,8 @@ class WorkerLoop:
         if fresh is None:
             self._forget(running)
             return
+        told = {"rid": fresh.rid, "epoch": fresh.entry.epoch, "try": fresh.tries}
+        log.info("taken again", extra={**told, "why": f"{running.restart} lost"})
         theirs = fresh.journalled_ids()
         if running.restart == "lease" and running.plan and running.plan.answer.token_ids[: len(theirs)] == theirs:
             running.held, running.restart = fresh, ""  # what we hold extends the journal: readers see no rewind
@@ -341,14 +350,17 @@ class WorkerLoop:
         owned = self._queue.renew([running.held.entry for running in held], self._rules.wid)
         for running, still_ours in zip(held, owned, strict=True):
             if not still_ours:
-                log.warning("lost the lease; stopping", extra={"rid": running.held.rid})
+                log.warning("lease lost", extra={"rid": running.held.rid})
                 self._forget(running)
             elif now - running.heard_at >= BEAT_S:
                 running.heard_at = now
-                refused = self._journal.beat(running.held.rid, running.held.nonce)
-                if refused is not None:
-                    verdict = assignment.settle(self._queue, running.held, refused, self._rules)
-                    self._settled(running, verdict)
+                self._beat(running)
+
+    def _beat(self, running: Running) -> None:
+        """Tell readers that it lives; the journal may say that it has ended, or is another's."""
+        refused = self._journal.beat(running.held.rid, running.held.nonce)
+        if refused is not None:
+            self._settled(running, assignment.settle(self._queue, running.held, refused, self._rules))
 
     def _release(self, now: float) -> None:
         """Let what lost its lease stand in line again, whoever has room for it then.

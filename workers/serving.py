@@ -3,12 +3,14 @@
 import logging
 import signal
 import threading
+from functools import partial
 from typing import Protocol
 
 from redis import Redis
 
 from services.catalogue import ModelSource
 from services.connection import wait_for_redis
+from services.logs import configure_logging
 from services.settings import Settings
 from services.tokenization import load_tokenizer
 from workers.engine import Engine
@@ -63,7 +65,8 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
         "state_dir": settings.state_dir,
         "dtype": settings.dtype,
     }
-    engine = SupervisedEngine(lambda: EngineProcess(source, **options), stall_s=settings.stall_s)
+    logs = partial(configure_logging, settings.log_format, settings.log_level, process="engine")
+    engine = SupervisedEngine(lambda: EngineProcess(source, configure_log=logs, **options), stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
     return engine, ChatPlanner(tokenizer, engine)

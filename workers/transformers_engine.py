@@ -260,6 +260,7 @@ class TransformersEngine:
 
         from workers.logits_processors import TopK, TopP
 
+        _use_our_log()
         # Processors exist per request only if the default is not neutral; every request sets its own values.
         defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
         config = ContinuousBatchingConfig(
@@ -342,3 +343,15 @@ def _choose_attention(cuda: bool) -> tuple[str, str]:
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
     return "paged|sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+
+
+def _use_our_log() -> None:
+    """The library writes lines of its own; through our log they name their process, and are JSON if that is asked."""
+    import transformers
+    from transformers.generation import continuous_batching  # noqa: F401  # its import makes its log
+
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    batching = logging.getLogger("ContinuousBatchingLogger")
+    batching.handlers.clear()
+    batching.propagate = True

@@ -36,6 +36,7 @@ ANNOUNCE_S = 1.0
 LOOK_S = 0.5  # for requests whose wake-up was missed
 RECONNECT_S = 0.5
 TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
+KEPT = "Redis failed; what was generated is kept and sent again"
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
@@ -76,7 +77,7 @@ class Worker:
         self._permits = threading.Semaphore(0)
         self._permits_out = 0
         self._suspects_welcome = True
-        self._complaints: dict[str, str] = {}  # by thread: the last one
+        self._complaints: dict[str, str] = {}  # what does not work → the reason told last
         self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
         self._flushed_at = self._kept_at = time.monotonic()
@@ -150,17 +151,20 @@ class Worker:
             self._attempt(self.loop.flush, now)
         if now - self._kept_at >= KEEP_S:
             self._kept_at = now
-            self._attempt(self.loop.keep, now)
+            self._attempt(self._keep, now)
 
     def _attempt(self, action: Callable[[float], bool | None], argument: float) -> bool | None:
         """What Redis fails at is done again in a later turn. Of a cluster one node may be away: the rest goes on."""
         try:
             return action(argument)
         except RedisError as error:
-            log.warning("Redis failed (%s); what was generated is kept and sent again", error)
             self.loop.disconnected(time.monotonic())
-            self._stopping.wait(RECONNECT_S)
+            self._complain(KEPT, error)
             return None
+
+    def _keep(self, now: float) -> None:
+        self.loop.keep(now)
+        self._complaints.pop(KEPT, None)
 
     def _grant(self) -> None:
         """Let the taker fetch entries while there are free slots."""
@@ -211,7 +215,7 @@ class Worker:
                 log.info("drained: %d requests handed back", handed)
                 return
             except RedisError as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not self.loop.running:
                     log.warning("could not hand everything back (%s); the leases will run out", error)
                     return
                 time.sleep(0.1)
@@ -231,6 +235,7 @@ class Worker:
                 except RedisError as error:
                     self._complain("cannot take requests", error)
                 else:
+                    self._complaints.pop("cannot take requests", None)
                     if entry is None:
                         self._queued.wait(LOOK_S)
             self._inbox.put(entry)
@@ -243,6 +248,7 @@ class Worker:
                 pubsub.subscribe(self._keys.control)
                 while not self._stopping.is_set():
                     message = pubsub.get_message(timeout=0.5)
+                    self._complaints.pop("cannot hear wake-ups", None)
                     if message:
                         self._woken(*message["data"].decode(errors="replace").split(" ", 1))
             except RedisError as error:
@@ -251,7 +257,7 @@ class Worker:
                 pubsub.close()
 
     def _complain(self, what: str, error: RedisError) -> None:
-        """Say it once, then wait a moment: a permission that lacks must not look like an empty queue."""
+        """Say it once until it is over, then wait: a permission that lacks must not look like an empty queue."""
         if self._complaints.get(what) != str(error):
             self._complaints[what] = str(error)
             log.warning("%s: %s", what, error)

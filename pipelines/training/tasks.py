@@ -105,7 +105,7 @@ class TrainingTasks:
         except ConfigurationError as error:  # another try would find the same
             self._fail(job, error.message)
         except Exception as error:  # a target may raise anything: clouds do
-            log.warning("a fine-tuning cannot be looked at", exc_info=True, extra={"jid": jid})
+            log.warning("a fine-tuning cannot be looked at", exc_info=True)
             self._tell_trouble(job, error)
         finally:
             dispatch.rest(UNIT, pause_s)

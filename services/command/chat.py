@@ -2,8 +2,6 @@
 
 import sys
 
-import typer
-
 from services.command.send import MaxTokens, Model, System, Temperature, read_stdin, run_once
 
 
@@ -18,13 +16,12 @@ def chat(
     from services.command.access import choose_model, command_settings, user_id
     from services.command.conversation import Conversation
     from services.command.terminal import Terminal
-    from services.connection import connect, translated, wait_for_redis
+    from services.connection import connect, translated
     from services.protocol import Keys
     from services.registry import Registry
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis:
-        wait_for_redis(redis, lambda line: typer.echo(line, err=True))
         registry = Registry(redis, Keys(settings.namespace))
         with translated():
             name = choose_model(registry, model)

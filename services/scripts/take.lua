@@ -3,7 +3,7 @@
 -- Queue slot: become the owner of whoever is first in line.
 -- While interactive and batch requests wait, every eighth one taken is a batch one.
 -- ARGV worker id, '1' when it may have a request that killed its last worker before a token
--- Returns {delivery count, place, entry}, or {} when nobody waits.
+-- Returns {delivery count, place, entry, now in ms}, or {} when nobody waits.
 local wid, least = ARGV[1], ARGV[2] == '1' and SUSPECT or RETRY
 local BATCH_EVERY, PACE_DECAY, PACE_TTL_S, MANY_USERS = 8, 0.95, 3600, 1000
 
@@ -73,6 +73,6 @@ while true do
     redis.call('XCLAIM', REQUESTS, GROUP, wid, 0, id, 'RETRYCOUNT', count, 'FORCE', 'JUSTID')
     serve_turn(place)
     keep_pace()
-    return { count, tostring(place), entry }
+    return { count, tostring(place), entry, now_ms() }
   end
 end

@@ -35,7 +35,7 @@ def ask(browser: Browser, text: str, max_tokens: int) -> str:
 
 
 def ended(visitor: Browser, rid: str) -> str:
-    """What was shown, without gap or repeat, to a visitor who comes again when the connection breaks, as the page does."""
+    """What was shown, without gap or repeat, to a visitor who comes again after a break, as the page does."""
     shown_to = [visitor]
     while not shown_to[-1].done.get(rid):
         now = shown_to[-1]

@@ -1,7 +1,5 @@
 """A folder as a training leaves it, served by real workers: told to while they stand by, or given its name."""
 
-import hashlib
-import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from services.journal import Journal
 from services.protocol import ChatRequest, Message, SamplingOptions
 from services.requests import Requests
 from services.trained import Trained, TrainedModel
+from tests.end_to_end import tiny_model
 from tests.end_to_end.system import System, running_system, wait_until
 
 LOAD_S = 120.0  # torch alone takes many seconds to be imported on a busy machine
@@ -19,42 +18,8 @@ LOAD_S = 120.0  # torch alone takes many seconds to be imported on a busy machin
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer Llama over bytes, with its tokenizer and a manifest."""
-    torch = pytest.importorskip("torch")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("runs") / "model"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
-    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}assistant: "
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.5,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    GenerationConfig(eos_token_id=[tokenizer.eos_token_id]).save_pretrained(folder)
-    seal(folder)
-    return folder
-
-
-def seal(folder: Path) -> None:
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for path in sorted(folder.iterdir())
-    }
-    about = {"name": "tiny", "base": "opt", "data": [], "metrics": {"loss": 1.0, "steps": 3}, "files": files}
-    (folder / "manifest.json").write_text(json.dumps(about))
+    pytest.importorskip("torch")
+    return tiny_model.build(tmp_path_factory.mktemp("runs") / "model")
 
 
 @pytest.fixture
@@ -103,7 +68,7 @@ def test_a_worker_refuses_a_model_that_is_half_there(system: System, tmp_path: P
     half = tmp_path / "copied"
     half.mkdir()
     (half / "config.json").write_text("{}")
-    seal(half)
+    tiny_model.seal(half)
     (half / "config.json").unlink()
     Trained(system.redis, system.keys).register(TrainedModel("half", str(half), "opt", "j2", 0.0))
     process = system.start("workers", model="half")

@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--salt", type=int, default=random.randrange(100), help="0-99: the mark of its tokens")
     options = parser.parse_args()
     settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, process="worker")
 
     def make_engine() -> FaultEngine:
         return FaultEngine(rate=options.rate, chunk=options.chunk, slots=options.slots, salt=options.salt)

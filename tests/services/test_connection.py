@@ -1,12 +1,13 @@
 """The connection policy: no library retries, errors translated, a missing Redis waited for."""
 
 import contextlib
+import re
 import select
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,84 @@ def test_waiting_ends_at_once_when_told_to_stop() -> None:
         started = time.monotonic()
         assert not wait_for_redis(client, lambda line: stop.set(), stop)
         assert time.monotonic() - started < 5
+
+
+@contextlib.contextmanager
+def answering(reply: Callable[[], bytes]) -> Iterator[int]:
+    """The port of a server that gives this reply to PING and names connections before."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while commands := self.request.recv(65_536):
+                named = b"+OK\r\n" * len(re.findall(rb"\*\d+\r\n", commands))
+                self.request.sendall(reply() if b"PING" in commands else named)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_waiting_for_one_that_accepts_and_is_silent_ends_at_once_when_told_to_stop() -> None:
+    """Its time-out is five seconds, and so was the end of a process that waited for it."""
+    stop = threading.Event()
+    with (
+        answering(lambda: b"") as port,
+        contextlib.closing(connect(f"redis://127.0.0.1:{port}", role="test")) as client,
+    ):
+        timer = threading.Timer(0.2, stop.set)
+        timer.start()
+        started = time.monotonic()
+        assert not wait_for_redis(client, lambda line: None, stop)
+        assert time.monotonic() - started < SOCKET_TIMEOUT_S - 1
+        timer.join()
+
+
+def test_one_that_loads_its_data_is_waited_for() -> None:
+    said: list[str] = []
+    loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+    with answering(lambda: loading if len(said) < 1 else b"+PONG\r\n") as port:
+        url = f"redis://127.0.0.1:{port}"
+        with contextlib.closing(connect(url, role="test")) as client:
+            assert wait_for_redis(client, said.append)
+    assert said == [
+        f"waiting for Redis at 127.0.0.1:{port}: Redis does not answer: Redis is loading the dataset in memory",
+        f"Redis at 127.0.0.1:{port} answers",
+    ]
+
+
+def test_a_host_without_an_address_is_waited_for() -> None:
+    said: list[str] = []
+    stop = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        stop.set()
+
+    with contextlib.closing(connect("redis://nowhere.invalid", role="test")) as client:
+        assert not wait_for_redis(client, say, stop)
+    assert said[0].startswith("waiting for Redis at nowhere.invalid:6379: Redis does not answer: ")
+
+
+def test_reasons_that_take_turns_are_each_said_once() -> None:
+    said: list[str] = []
+    replies = iter([b"-LOADING a\r\n", b"-LOADING b\r\n", b"-LOADING a\r\n", b"-LOADING b\r\n"])
+    with (
+        answering(lambda: next(replies, b"+PONG\r\n")) as port,
+        contextlib.closing(connect(f"redis://127.0.0.1:{port}", role="test")) as client,
+    ):
+        assert wait_for_redis(client, said.append)
+    assert len(said) == 3
+
+
+def test_a_missing_permission_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError), translated():
+        raise redis.exceptions.NoPermissionError("NOPERM User x has no permissions to run the 'ping' command")
 
 
 def test_nothing_is_said_when_redis_answers(redis_client: redis.Redis) -> None:

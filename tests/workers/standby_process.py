@@ -36,7 +36,7 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
 
 def main() -> None:
     settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, process="worker")
     stop = Stop()
     stop.on_signals()
     with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:

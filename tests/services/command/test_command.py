@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -82,6 +83,25 @@ def test_a_missing_redis_is_a_line_and_an_exit_code(arguments: tuple[str, ...], 
     assert answer.stdout == ""
     assert "Redis does not answer" in answer.stderr and "(unavailable)" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_conversation_in_a_terminal_does_not_wait_for_a_missing_redis(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    answer = subprocess.run(
+        [sys.executable, "-m", "services.command", "chat"],
+        cwd=tmp_path,
+        env={**os.environ, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert answer.returncode == 1
+    assert "Redis does not answer" in answer.stderr and "Traceback" not in answer.stderr
 
 
 def test_asking_a_model_that_nobody_serves_fails(tmp_path: Path, redis_server: EmbeddedServer, namespace: str) -> None:

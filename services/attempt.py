@@ -1,0 +1,26 @@
+"""A call that nobody has to wait for to its end. Used where Redis may be away: `wait_for_redis`, health probes.
+
+Nothing interrupts the look-up of a host's name, not even a signal, and a server that accepts and is silent costs a
+time-out. In a thread of its own such a call may take its time, and whoever asked can leave.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def attempt(action: Callable[[], T]) -> "Future[T]":
+    """Begin the call in a daemon thread; the future has its result or its exception."""
+    future: Future[T] = Future()
+    threading.Thread(target=_carry_out, args=(action, future), name="attempt", daemon=True).start()
+    return future
+
+
+def _carry_out(action: Callable[[], T], future: "Future[T]") -> None:
+    try:
+        future.set_result(action())
+    except BaseException as error:  # noqa: BLE001  # whoever asked gets it
+        future.set_exception(error)

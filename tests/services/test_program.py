@@ -1,0 +1,65 @@
+"""How a program starts and ends: its probe answers in time, a wait for Redis ends with a signal."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from services import program
+from services.connection import connect
+from services.settings import Settings
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Of a server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def unused(settings: Settings) -> None:
+    raise AssertionError("a probe serves nothing")
+
+
+def test_a_probe_that_gets_no_answer_says_so_in_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "CHECK_S", 0.1)
+    monkeypatch.setattr("sys.argv", ["x", "--check"])
+    never = threading.Event()
+
+    def check(settings: Settings) -> str:
+        never.wait(30)
+        return ""
+
+    assert program.run("worker", unused, check) == 1
+    assert capsys.readouterr().err == "worker: no answer within 0.1 s; does Redis answer at REDIS_URL?\n"
+    never.set()
+
+
+def test_what_a_probe_finds_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "--check"])
+    assert program.run("worker", unused, lambda settings: "it is gone") == 1
+    assert program.run("worker", unused, lambda settings: "") == 0
+    told = capsys.readouterr()
+    assert (told.err, told.out) == ("worker: it is gone\n", "ok\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_for_a_silent_redis_at_once_and_in_order(
+    silent_port: int, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    timer.start()
+    began = time.monotonic()
+    with connect(f"redis://127.0.0.1:{silent_port}/0", role="test") as client, pytest.raises(SystemExit) as left:
+        program.await_redis(client, lambda line: None)
+    assert left.value.code == 0
+    assert time.monotonic() - began < 3  # the time-out alone takes 5
+    assert signal.getsignal(number) is before
+    timer.join()
