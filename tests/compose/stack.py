@@ -78,7 +78,7 @@ class Stack:
         found = []
         for line in self.compose("logs", "--no-color", "--no-log-prefix", service).splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                found.append(json.loads(line[line.index("{") :]))  # Compose begins each with a terminal's `erase line`
         return [line for line in found if isinstance(line, dict)]
 
     @contextlib.contextmanager

@@ -250,7 +250,7 @@ def test_the_queue_and_the_dead_letters_come_back_from_a_backup(stack: Stack, tm
         journal = Journal(redis, Keys("chatserver"))
         wait_until(lambda: journal.head("waiting").status == "finished", "the answer to what waited", STARTED_S)
     assert int(stack.execute("cleaner", "sh", "-c", "wc -l </state/cleaned/data.jsonl")) > 0
-    with pytest.raises(AssertionError, match="docker compose down"):
+    with pytest.raises(AssertionError, match="the deployment is up"):
         run("infra/docker/restore.sh", str(tmp_path / "backup"))
 
 
