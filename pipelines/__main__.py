@@ -13,6 +13,7 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when Celery is importe
 import logging
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,7 +29,7 @@ from pipelines.training.local_target import LocalTarget
 from pipelines.training.registering import register_model
 from pipelines.training.targets import Target
 from pipelines.training.tasks import TrainingTasks
-from services.celery_app import SWEEP_S, broker_client, make_celery, num_waiting
+from services.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, make_celery, num_waiting
 from services.connection import connect, translated
 from services.errors import ConfigurationError
 from services.program import asked, await_redis, run
@@ -43,6 +44,7 @@ SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowh
 CLEAN, TRAIN = "clean", "train"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
 PING_S = 3.0
+END_S = SOFT_SHUTDOWN_S + 3.0  # from SIGTERM on: before Docker kills
 _QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.utils.functional", "kombu")
 
 
@@ -77,7 +79,20 @@ def _work(
     )
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # a unit outlives its connection on purpose
     signals.worker_ready.connect(lambda **_: log_ready(), weak=False)
+    signals.worker_shutting_down.connect(_end_in_time, weak=False)
     worker.start()
+
+
+def _end_in_time(**_: Any) -> None:
+    """Celery tries for minutes to tell a silent Redis what it has not done; the next sweep finds that anyway."""
+    timer = threading.Timer(END_S, _leave)
+    timer.daemon = True
+    timer.start()
+
+
+def _leave() -> None:
+    log.warning("Redis does not answer; the tasks that were taken are left to the next sweep")
+    os._exit(0)
 
 
 def _await_servers(settings: Settings, redis: Redis) -> None:

@@ -35,6 +35,7 @@ KEEP_S = 0.25
 ANNOUNCE_S = 1.0
 LOOK_S = 0.5  # for requests whose wake-up was missed
 RECONNECT_S = 0.5
+JOIN_S = 2.0  # for all threads together: one may be in the middle of a call that Redis does not answer
 TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
 KEPT = "Redis failed; what was generated is kept and sent again"
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
@@ -133,8 +134,9 @@ class Worker:
             self._stopping.set()
             self._permits.release()
             self._queued.set()
+            deadline = time.monotonic() + JOIN_S
             for thread in threads:  # the taker first: what it took last is handed back too
-                thread.join(timeout=2)
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
             self._drain()
 
     # -- the main thread -----------------------------------------------------------------------------------------
@@ -164,7 +166,8 @@ class Worker:
 
     def _keep(self, now: float) -> None:
         self.loop.keep(now)
-        self._complaints.pop(KEPT, None)
+        if self._complaints.pop(KEPT, None):
+            log.info("Redis answers again")
 
     def _grant(self) -> None:
         """Let the taker fetch entries while there are free slots."""
@@ -205,6 +208,9 @@ class Worker:
 
     def _drain(self) -> None:
         """Hand everything back, within `drain_s` even when Redis comes and goes. Leases do the rest."""
+        if KEPT in self._complaints and not self.loop.running:
+            log.info("ending: Redis is away, and nothing ran here")
+            return
         deadline = time.monotonic() + self._drain_s
         while True:
             try:
@@ -215,7 +221,7 @@ class Worker:
                 log.info("drained: %d requests handed back", handed)
                 return
             except RedisError as error:
-                if time.monotonic() > deadline or not self.loop.running:
+                if time.monotonic() > deadline:
                     log.warning("could not hand everything back (%s); the leases will run out", error)
                     return
                 time.sleep(0.1)
