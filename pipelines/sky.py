@@ -19,7 +19,7 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -129,6 +129,10 @@ REMEDIES: dict[str, tuple[bool, str]] = {
 }
 MAX_ERROR_CHARS = 1_500
 NOT_MACHINES = ("file_mounts", "workdir")  # of a task: an estimate must not look for buckets
+# What SkyPilot says around the log of a task.
+LOG_BEGINS = "Waiting for task resources on "
+LOG_BROKE_OFF = "The job cluster is preempted or failed"
+LOG_ENDS = "Job finished (status: "
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPEAKER = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")  # (setup pid=7), (name, pid=7), (head, rank=0, pid=7)
@@ -164,6 +168,14 @@ class Estimate:
     choice: str
     usd_per_hour: float | None
     table: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """The whole lines that a task printed so far. `ended`: it printed no more."""
+
+    lines: list[str]
+    ended: bool = False
 
 
 def _ours(call: Callable[..., Result]) -> Callable[..., Result]:
@@ -303,13 +315,13 @@ class SkyPilot:
             _get(sky.down(name))
 
     @_ours
-    def cluster_log(self, name: str, job: int) -> list[str]:
-        """All whole lines so far of what the task printed, with SkyPilot's decorations."""
+    def cluster_log(self, name: str, job: int) -> Log:
+        """From its beginning, with SkyPilot's decorations."""
         import sky
 
         with _no_cluster():
             return spoken(sky.tail_logs(name, job, follow=False, preload_content=False))
-        return []
+        return Log([])
 
     # -- managed jobs --------------------------------------------------------------------------------------------
 
@@ -336,13 +348,16 @@ class SkyPilot:
         _get(sky.jobs.cancel(job_ids=list(ids)))
 
     @_ours
-    def job_log(self, job: int) -> list[str]:
-        """As `cluster_log`, of the machines on which it runs now: it begins anew after a recovery."""
+    def job_log(self, job: int) -> Log:
+        """As `cluster_log`, of the machines on which it runs now: it begins anew after a recovery.
+
+        While there are none, SkyPilot keeps the caller waiting: ask for a job that runs or has ended.
+        """
         import sky
 
         with _no_cluster():
             return spoken(sky.jobs.tail_logs(job_id=job, follow=False, preload_content=False))
-        return []
+        return Log([])
 
     # -- money ---------------------------------------------------------------------------------------------------
 
@@ -449,14 +464,31 @@ def plain(text: str) -> str:
     return _COLOUR.sub("", text)
 
 
-def spoken(chunks: Any) -> list[str]:
-    """The whole lines that the task printed, without what SkyPilot says itself, which changes from call to call."""
-    text = "".join(chunk for chunk in chunks if chunk)
-    found = []
-    for line in map(plain, text.split("\n")[:-1]):
+def spoken(chunks: Iterable[str | None]) -> Log:
+    """What the task printed, without what SkyPilot says itself, which changes from call to call.
+
+    A read that breaks off is tried again by SkyPilot in the same answer, from the beginning. It may also wait there for
+    other machines, however long, and tell their log: that is left to the next call.
+    """
+    lines: list[str] = []
+    ended = False
+    for line in map(plain, _whole_lines(chunks)):
         if speaker := _SPEAKER.match(line):  # of a progress bar, what stood there last
-            found.append(speaker[0] + line[speaker.end() :].rstrip("\r").rpartition("\r")[2])
-    return found
+            lines.append(speaker[0] + line[speaker.end() :].rstrip("\r").rpartition("\r")[2])
+        elif LOG_BROKE_OFF in line:
+            break
+        elif LOG_BEGINS in line:
+            lines, ended = [], False
+        elif LOG_ENDS in line:
+            ended = True
+    return Log(lines, ended)
+
+
+def _whole_lines(chunks: Iterable[str | None]) -> Iterator[str]:
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + (chunk or "")).split("\n")
+        yield from lines
 
 
 def without_speaker(line: str) -> str:

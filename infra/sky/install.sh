@@ -9,6 +9,8 @@
 set -euo pipefail
 
 purpose=$1
+# The first line of a log tells it from those of other machines, whose lines may be the same otherwise.
+echo "Setting up $(hostname) for $purpose, $(date -u '+%F %T') UTC"
 ready=${TRAIN_PYTHON:-${PYTHON:-}}
 if [ -n "$ready" ]; then
   "$ready" --version

@@ -17,7 +17,7 @@ from services.jobs import Job, Jobs, Told
 from services.training import parse_event
 from services.training_progress import UNIT, TrainingProgress
 
-MOST_READS = 20  # of a log in one look
+MOST_READS = 20  # of the log of a run that has ended, in one look
 
 
 class Follower:
@@ -40,8 +40,8 @@ class Follower:
             told, progress = self._told(progress, lines, cursor, f"{name} {place}")
             if not self._jobs.follow(job.id, told):
                 return progress, False
-            if not lines:
-                return progress, True
+            if not lines or not outcome.ended:  # of a run that goes on, the next look reads the rest
+                return progress, not lines
             cursor = told.cursor_after
         return progress, False
 

@@ -5,6 +5,7 @@ program.
 """
 
 import os
+import signal
 from typing import Any
 
 from services.training import event_line
@@ -31,8 +32,18 @@ class Reporter:
 
     def say(self, line: str) -> None:
         if self._speaks:
-            print(line, flush=True)
+            try:
+                print(line, flush=True)
+            except BrokenPipeError:
+                _end_unheard()
 
     def event(self, event: str, **fields: Any) -> None:
-        if self._speaks:
-            print(event_line(event, **fields), flush=True)
+        self.say(event_line(event, **fields))
+
+
+def _end_unheard() -> None:
+    """Who read us is gone, as when a machine is taken away: time to save, and nothing to say."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+    signal.raise_signal(signal.SIGTERM)

@@ -20,14 +20,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.sky import CLUSTER_STATES, FAILURES, SkyJob, SkyPilot, known_state, without_speaker
+from pipelines.sky import CLUSTER_STATES, FAILURES, Log, SkyJob, SkyPilot, known_state, without_speaker
 from pipelines.training.sky_task import task_for
 from pipelines.training.targets import ENDED, Outcome, Run
-from services.errors import ChatServerError
+from services.errors import ChatServerError, Unavailable
 
 OUR_NAMES = re.compile(r"^train-.*-[0-9a-f]{8}$")  # as `run_name` makes them
 IDLE_MIN = 15  # after which a cluster ends itself, should nobody be left to end it
 STAYING = ("slurm", "ssh")  # where machines are not started and ended
+SPOKE = ("SUCCEEDED", "FAILED", "FAILED_SETUP")  # how jobs end whose log has an end
+LATE_S = 300.0  # after its end, until the controller has fetched its log from the machine, at the latest
 
 
 class SkyTarget:
@@ -55,13 +57,15 @@ class SkyTarget:
         return self._outcome(remote, job)
 
     def logs(self, remote: Mapping[str, Any], cursor: str) -> tuple[list[str], str]:
-        """The cursor is the number of lines taken and their sum: other machines begin another log."""
+        """The cursor is the number of lines taken and the sum of the first one: other machines begin another log."""
         jobs = self._jobs(remote)
-        if not jobs:
-            return [], cursor
         managed = remote["kind"] == "managed"
-        lines = self._sky.job_log(jobs[0].id) if managed else self._sky.cluster_log(remote["name"], jobs[0].id)
-        return new_lines(lines, cursor)
+        if not jobs or (managed and jobs[0].state not in (ENDED | {"running"})):
+            return [], cursor
+        log = self._sky.job_log(jobs[0].id) if managed else self._sky.cluster_log(remote["name"], jobs[0].id)
+        if _lacks_its_end(log, jobs[0]):
+            raise Unavailable(f"the end of the log of {remote['name']} is not there yet")
+        return new_lines(log.lines, cursor)
 
     def cancel(self, remote: Mapping[str, Any]) -> None:
         if remote["request"]:
@@ -164,20 +168,23 @@ class SkyTarget:
         )
 
 
+def _lacks_its_end(log: Log, job: SkyJob) -> bool:
+    return job.status in SPOKE and not log.ended and time.time() - job.ended_s < LATE_S
+
+
 def new_lines(lines: list[str], cursor: str) -> tuple[list[str], str]:
-    """What a log has more than at the cursor; all of it, if it is not the log that was read before."""
-    taken, _, checksum = cursor.partition(":")
-    num_taken = int(taken or 0)
-    if num_taken > len(lines) or (num_taken and _checksum(lines[:num_taken]) != checksum):
-        if len(lines) == 0:
-            return [], cursor  # no log just now: the machines are taken away
-        num_taken = 0
+    """What a log has more than at the cursor; all of it, if it is not the log that was read before.
+
+    A log is known by its first line, which names a process and a time: `infra/sky/install.sh` sees to it. A read that
+    broke off has fewer lines than there were, and tells nothing.
+    """
+    if not lines:  # just now: the machines are taken away
+        return [], cursor
+    taken, _, first = cursor.partition(":")
+    checksum = format(zlib.crc32(lines[0].encode()), "08x")
+    num_taken = int(taken) if first == checksum else 0
     fresh = [without_speaker(line) for line in lines[num_taken:]]
-    return fresh, f"{len(lines)}:{_checksum(lines)}" if lines else cursor
-
-
-def _checksum(lines: list[str]) -> str:
-    return format(zlib.crc32("\n".join(lines).encode()), "08x")
+    return fresh, f"{num_taken + len(fresh)}:{checksum}"
 
 
 @contextlib.contextmanager

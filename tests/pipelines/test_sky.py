@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,7 @@ from pipelines.sky import (
     MANAGED_STATES,
     REMEDIES,
     REQUEST_STATES,
+    Log,
     chosen,
     known_state,
     plain,
@@ -104,10 +106,43 @@ def test_what_the_program_printed_is_read_without_skypilots_decorations() -> Non
         "\x1b[36m(head, rank=0, pid=7)\x1b[0m (in brackets) 50%\r100%\n",
         "\x1b[36m(train-x, pid=8958)\x1b[0m half a li",
     ]
-    lines = [without_speaker(line) for line in spoken(chunks)]
+    lines = [without_speaker(line) for line in spoken(chunks).lines]
     assert lines[:2] == ["Python 3.11.2", '::train {"event":"step","step":1}']
     assert parse_event(lines[1]) == {"event": "step", "step": 1}
     assert lines[2:] == ["100%"], "half a line waits for its end"
+
+
+HEAD = "├── Waiting for task resources on 1 node.\n└── Job started. Streaming logs...\n"
+FIRST = "(setup pid=7) Python 3.11.2\n(train-x, pid=9) Going on from checkpoint-5.\n"
+SECOND = "(train-x, pid=9) ::train {}\n"
+END = "✓ Job finished (status: SUCCEEDED).\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + FIRST + SECOND + END,
+        HEAD + FIRST + SECOND + END + "✓ Managed job finished: 1 (status: SUCCEEDED).\n",
+        HEAD + FIRST + HEAD + FIRST + SECOND + END,
+    ],
+    ids=["whole", "of a managed job", "tried again without a word"],
+)
+def test_a_log_that_skypilot_began_to_tell_twice_is_read_once(answer: str) -> None:
+    """A managed job that was recovered once had gone on three times from the same step: its read had broken off."""
+    assert spoken([answer]) == Log((FIRST + SECOND).splitlines(), ended=True)
+
+
+def test_a_read_that_breaks_off_does_not_wait_for_other_machines() -> None:
+    def answer() -> Iterator[str]:
+        yield HEAD + FIRST
+        yield "The job cluster is preempted or failed.\n"
+        pytest.fail("here SkyPilot waits until the job is recovered")
+
+    assert spoken(answer()) == Log(FIRST.splitlines())
+
+
+def test_a_log_that_is_not_there_yet_has_no_end() -> None:
+    assert spoken(["Job 1 is already in terminal state SUCCEEDED. For more details, run: …\n"]) == Log([])
 
 
 def test_the_choice_and_its_price_are_read_from_the_optimizers_table() -> None:

@@ -48,6 +48,11 @@ class Run:
     def terminate(self) -> None:
         os.kill(self.process.pid, signal.SIGTERM)
 
+    def leave(self) -> None:
+        """Nobody reads what it prints any more."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
     def end(self) -> int:
         """Its exit code, once it has ended and all lines are read."""
         for _ in self.read():

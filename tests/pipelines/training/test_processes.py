@@ -35,6 +35,15 @@ def test_sigterm_stops_two_processes_after_the_same_step_and_one_goes_on(
     assert {**first.losses(), **second.losses()} == pytest.approx(uninterrupted[0].losses(), abs=1e-4)
 
 
+def test_a_run_whose_reader_is_gone_saves_too(material: Material, tmp_path: Path) -> None:
+    """On a machine that is taken away all programs are told to end: ours died of its next line, and saved nothing."""
+    run = start(material, tmp_path, "save_steps=1000", launcher=torchrun(1))
+    run.until(lambda event: event["event"] == "step" and event["step"] == 2)
+    run.leave()
+    assert run.process.wait() == 33
+    assert list(tmp_path.glob("checkpoints/checkpoint-*/COMPLETE.json"))
+
+
 def test_two_processes_train_an_adapter_that_each_of_them_holds(material: Material, tmp_path: Path) -> None:
     settings = ("method=lora", "max_steps=4", "save_steps=2", "lora_dropout=0", "learning_rate=0.1")
     alone = finished(material, tmp_path / "alone", *settings)
