@@ -38,6 +38,7 @@ class SkyTarget:
     def __init__(self, sky: SkyPilot | None = None, make_task: Callable[[Run], dict[str, Any]] = task_for) -> None:
         self._sky = sky or SkyPilot()
         self._make_task = make_task
+        self._polled: dict[str, list[SkyJob]] = {}  # by the run: `logs` need not ask what `poll` asked just before
 
     # -- the contract --------------------------------------------------------------------------------------------
 
@@ -49,7 +50,7 @@ class SkyTarget:
             return {**remote, "request": self._launch(run) if request is None else request}
 
     def poll(self, remote: Mapping[str, Any]) -> Outcome:
-        jobs = self._jobs(remote)
+        jobs = self._polled[remote["name"]] = self._jobs(remote)
         if not jobs:
             return self._without_job(remote)
         job, *younger = jobs
@@ -58,7 +59,7 @@ class SkyTarget:
 
     def logs(self, remote: Mapping[str, Any], cursor: str) -> tuple[list[str], str]:
         """The cursor is the number of lines taken and the sum of the first one: other machines begin another log."""
-        jobs = self._jobs(remote)
+        jobs = self._polled[remote["name"]] if remote["name"] in self._polled else self._jobs(remote)
         managed = remote["kind"] == "managed"
         if not jobs or (managed and jobs[0].state not in (ENDED | {"running"})):
             return [], cursor

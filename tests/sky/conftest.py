@@ -83,6 +83,14 @@ class SkySystem(System):
         found = self.out(name).glob("checkpoints/checkpoint-*/COMPLETE.json")
         return sorted(int(path.parent.name.removeprefix("checkpoint-")) for path in found)
 
+    def slurm_jobs(self, name: str) -> list[str]:
+        """Ids of the Slurm jobs that its machines are."""
+        return self.lab.slurm.queue(f"train-{name}-")
+
+    def trains(self, name: str) -> bool:
+        """Whether its program runs."""
+        return self.lab.slurm.runs(f"pipelines.training .*--out {self.out(name)}")
+
     def wait_for(self, condition: Any, what: str) -> Any:
         return wait_until(condition, what, PATIENCE_S)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ class ApiServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = free_port()
+        self.port = _free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = {
             "HOME": str(home),
@@ -71,17 +72,24 @@ class ApiServer:
             return True
         return False
 
-    def restart(self) -> None:
-        """The server only: controllers of managed jobs live on."""
-        end_tied(self._process, signal.SIGTERM, 30)
-        self._process = self._start(ATTEMPTS)
-
     def stop(self) -> None:
-        """The controllers of managed jobs are not in its process group; it writes down their ids."""
-        end_tied(self._process, signal.SIGTERM, 30)
+        """At once: in half a minute it would end in good order, for which nobody here has a use.
+
+        The controllers of managed jobs are not in its process group; it writes down their ids.
+        """
+        end_tied(self._process, signal.SIGKILL, 10)
         with contextlib.suppress(FileNotFoundError):
             for line in (self.home / ".sky/job_controller_pid").read_text().splitlines():
                 end_controller(int(line.partition(",")[0]))
+
+
+def _free_ports() -> int:
+    """A free port for which that of the server's queues is free, too; SkyPilot reckons it from the first."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", 50_000 + (port - 46_580 + 11) % 10_000))
+            return port
 
 
 def end_controller(pid: int) -> None:

@@ -1,7 +1,7 @@
 """One node of Slurm, and the sshd through which SkyPilot reaches it: munged, slurmctld, slurmd, sshd on loopback.
 
-The node claims more than the machine has (64 CPUs, 256 GB, eight A100), which Slurm believes with `config_overrides`;
-its GPUs are aliases of /dev/null. Nothing of the system's own Slurm, munge or sshd is touched.
+The node claims more than the machine has (256 CPUs, 1 TB, 64 A100), which Slurm believes with `config_overrides`; its
+GPUs are aliases of /dev/null. Nothing of the system's own Slurm, munge or sshd is touched.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from services.embedded import free_port
 from services.processes import end_tied, start_tied
 
-NUM_GPUS = 8
+NUM_GPUS = 64  # for eight runs at once
 GPU_TYPE = "A100-80GB"
 CLUSTER = "lab"  # what SkyPilot calls it: infra slurm/lab
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sshd", "rsync", "uv")
@@ -52,10 +52,10 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 PlugStackConfig=/dev/null
 ReturnToService=2
-KillWait=5
+KillWait=30
 InactiveLimit=0
 GresTypes=gpu
-NodeName={host} NodeAddr={address} CPUs=64 RealMemory=262144 Gres=gpu:{gpu}:{num_gpus} State=UNKNOWN
+NodeName={host} NodeAddr={address} CPUs=256 RealMemory=1048576 Gres=gpu:{gpu}:{num_gpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=1-00:00:00 State=UP OverSubscribe=NO
 """
 
@@ -144,9 +144,14 @@ class SlurmNode:
 
     # -- what tests ask ------------------------------------------------------------------------------------------
 
-    def queue(self) -> list[str]:
-        """Ids of the Slurm jobs that wait or run."""
-        return self._run("squeue", "-h", "-o", "%i").split()
+    def queue(self, name: str = "") -> list[str]:
+        """Ids of the Slurm jobs that wait or run; with a name, those of SkyPilot's clusters that begin so."""
+        rows = (line.split() for line in self._run("squeue", "-h", "-o", "%i %j").splitlines())
+        return [job for job, of in rows if of.startswith(name)]
+
+    def runs(self, pattern: str) -> bool:
+        """Whether a process runs on the node in whose command this pattern is found."""
+        return bool(self._run("pgrep", "--full", "--uid", self.user, "--", pattern, check=False))
 
     def preempt(self, job: str) -> None:
         """Take the machines of a Slurm job away, as a cloud does with spot instances."""
