@@ -32,7 +32,7 @@ from services.training_progress import UNIT, TrainingProgress
 log = logging.getLogger("chatserver.pipelines")
 
 # Between two looks; on this machine every sweep is one.
-PAUSES_S = {"local": 0.0, "sky": 10.0}
+PAUSES_S = {"local": 0.0, "sky": 15.0}
 TROUBLE_PAUSE_S = 10.0  # after a look that failed
 HUNG_AFTER_S = 300.0  # then a look is killed, and another one sent
 LOST_AFTER_S = 10.0  # a task that was sent, with nothing left in the queue, and that nobody began
@@ -171,7 +171,7 @@ class TrainingTasks:
             self._jobs.log(job.id, line)
 
     def _tell_trouble(self, job: Job, error: Exception) -> None:
-        """In the note, which is replaced when the next look succeeds, rather than in a line every ten seconds."""
+        """In the note, which is replaced when the next look succeeds, rather than in a line at every look."""
         progress = TrainingProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))
         message = self.masked(f"cannot be looked at, tried again: {type(error).__name__}: {error}")
         if progress.outcome.get("message") != message:

@@ -75,7 +75,7 @@ class SkySystem(System):
         return "\n".join(line for _, _, line in self.jobs.tail(name, limit=10_000))
 
     def ended(self, name: str) -> Job:
-        wait_until(lambda: self.jobs.get(name).ended, f"the end of {name}", PATIENCE_S)
+        self.wait_for(lambda: self.jobs.get(name).ended, f"the end of {name}")
         return self.jobs.get(name)
 
     def checkpoints(self, name: str) -> list[int]:
@@ -92,7 +92,8 @@ class SkySystem(System):
         return self.lab.slurm.runs(f"pipelines.training .*--out {self.out(name)}")
 
     def wait_for(self, condition: Any, what: str) -> Any:
-        return wait_until(condition, what, PATIENCE_S)
+        """Some conditions are programs, whose work SkyPilot needs the machine for."""
+        return wait_until(condition, what, PATIENCE_S, pause_s=0.5)
 
 
 @pytest.fixture(scope="session")

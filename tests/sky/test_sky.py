@@ -81,8 +81,9 @@ def test_a_run_that_is_submitted_many_times_at_once_is_launched_once_and_is_an_o
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         remotes = list(pool.map(lambda _: SkyTarget().submit(run), range(4)))
     assert len({remote["request"] for remote in remotes}) == 1
+    system.wait_for(lambda: system.checkpoints("twice"), "a checkpoint")
     target = SkyTarget()
-    system.wait_for(lambda: target.poll(remotes[0]).state == "running", "the run")
+    assert target.poll(remotes[0]).state == "running"
     assert target.submit(run)["request"] == remotes[0]["request"], "also once it runs"
     assert len(SkyPilot().cluster_jobs(run.name)) == 1
     assert len(system.lab.slurm.queue(run.name)) == 1
