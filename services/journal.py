@@ -4,7 +4,7 @@ A worker begins, appends and finishes under a fresh nonce; every write of a form
 create, cancel and read. `head` and `read` are what readers stand on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
