@@ -38,7 +38,7 @@ class Head:
     begun_ms: int
     first_ms: int
     ended_ms: int
-    now_ms: int = 0  # when this was read
+    now_ms: int = field(default=0, compare=False)  # when this was read
 
     @property
     def age_s(self) -> float:
