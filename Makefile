@@ -28,7 +28,7 @@ test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 3 --dist loadfile tests/faults $(KILLED_PROGRAM)
 
-test-compose: .venv/.dev ## docker compose up for real, on an engine of its own; as root on Debian, about 6 minutes
+test-compose: .venv/.dev ## docker compose up for real, on an engine of its own; as root on Debian, a quarter of an hour the first time
 	tests/compose/run.sh
 
 demo-loop: .venv/.installed page ## clean, fine-tune, serve and ask, all on this CPU: the model learns an invented fact

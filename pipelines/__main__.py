@@ -184,7 +184,7 @@ def serve_flower(settings: Settings) -> None:
     if not settings.flower_login:
         raise ConfigurationError(f"{variable_of('flower_login')} is empty; set it to USER:PASSWORD")
     with connect(settings.redis_url, role="worker") as redis:
-        await_redis(redis, log.warning)
+        _await_servers(settings, redis)
     where = (f"--address={settings.host}", f"--port={settings.port}")
     _app(settings).start(["--quiet", "flower", *where, f"--basic-auth={settings.flower_login}", "--logging=WARNING"])
 

@@ -1,17 +1,13 @@
 #!/bin/sh
-# Makes the certificate of a Redis with TLS, once: certificates.sh FOLDER [NAME…]
+# Makes the certificate of a Redis with TLS, once: certificates.sh FOLDER
 #
 # FOLDER gets redis.key, redis.crt and ca.crt. The own authority signs this one certificate and its key is removed, so
-# who trusts ca.crt trusts this Redis alone, whatever address it has: clients need not check the name. NAMEs are those
-# under which clients that do check reach it, such as DNS:redis.example.org.
+# who trusts ca.crt trusts this Redis alone, whatever address it has: clients need not check the name.
 set -eu
 umask 077
 
 folder=$1
-shift
 [ ! -f "$folder/redis.crt" ] || exit 0
-names=DNS:chatserver-redis,DNS:localhost,IP:127.0.0.1
-for name in "$@"; do names="$names,$name"; done
 
 draft="$folder.new"
 rm -rf "$draft"
@@ -21,7 +17,7 @@ cd "$draft"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=chatserver-redis-ca \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.crt
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=chatserver-redis -keyout redis.key -out redis.csr
-  printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$names" >extensions
+  printf 'subjectAltName=DNS:chatserver-redis,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' >extensions
   openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out redis.crt -extfile extensions
 } 2>openssl.log || { cat openssl.log >&2; exit 1; }
 rm -f ca.key ca.srl redis.csr extensions openssl.log
