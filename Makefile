@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
 RUN ?=
-WIRE_TESTS := $(addprefix tests/services/test_,connection.py cluster.py subscription.py queue.py journal.py dead_letters.py jobs.py) \
+WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py subscription.py) \
+	$(addprefix tests/services/chat/test_,queue.py journal.py dead_letters.py) tests/services/jobs/test_jobs.py \
 	tests/contracts/test_wire_path.py
 
-KILLED_PROGRAM := tests/pipelines/training/test_dispatched_program.py
+KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults test-compose test-sky demo-loop test-model check bench soak clean venv page browser
@@ -22,7 +23,7 @@ test: .venv/.dev page browser ## everything that needs no GPU and no cloud
 	@if command -v redis-server >/dev/null; then \
 		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -k "not test_without_this_rule"; \
 	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
-	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/test_relay.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/chat/test_relay.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=$(KILLED_PROGRAM)
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)

@@ -23,9 +23,9 @@ import psutil
 
 from bench.load_client import Answer, Client, Fleet
 from bench.system import BenchSystem, CpuMeter, children, percentile
-from services.catalogue import resolve
-from services.protocol import Message
-from services.tokenization import ChatTokenizer, load_tokenizer
+from services.models.catalogue import resolve
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.wire.messages import Message
 from workers.engine import Engine, EngineEvent, Sampling
 from workers.select_engine import create_engine
 

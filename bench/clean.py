@@ -18,12 +18,13 @@ from pathlib import Path
 from bench.corpus import conversations as corpus
 from bench.corpus.__main__ import write
 from bench.forerunner import Forerunner, Measured, measured, save_tokenizer
-from bench.system import ROOT, unwind_on_sigterm
+from bench.system import unwind_on_sigterm
 from pipelines import steps
-from pipelines.conversation import Conversation
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
-from services.recipe import BARRIERS, Recipe, parse_recipe
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
+from services.jobs.recipe import BARRIERS, Recipe, parse_recipe
+from services.places import ROOT
 
 RECIPE = (ROOT / "infra/recipes/vicuna.yaml").read_text("utf-8")
 CONVERTERS = ("html-to-markdown", "markdownify")

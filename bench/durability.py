@@ -32,10 +32,10 @@ import redis
 
 from bench import relay
 from bench.system import percentile, unwind_on_sigterm, wait_until
-from services.connection import connect
-from services.embedded import Fsync, candidates
-from services.protocol import ChatRequest, Event, Message
-from services.requests import Requests
+from services.chat.requests import Requests
+from services.connection.connect import connect
+from services.connection.embedded import Fsync, candidates
+from services.wire.messages import ChatRequest, Event, Message
 from tests.faults.system import FaultSystem
 from tests.faults.worker import MODEL
 

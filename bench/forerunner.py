@@ -19,11 +19,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.system import ROOT, unwind_on_sigterm
-from services.catalogue import resolve
+from bench.system import unwind_on_sigterm
 from services.errors import ConfigurationError
-from services.processes import end_tied, start_tied
-from services.tokenization import load_tokenizer
+from services.machine.processes import end_tied, start_tied
+from services.models.catalogue import resolve
+from services.places import ROOT
+from services.tokens.tokenization import load_tokenizer
 
 ENVIRONMENT = ROOT / ".chatserver" / "bench" / "fschat"
 # fschat's and polyglot's own lists would bring a web server, torch and numpy's past; what is used is here.

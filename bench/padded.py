@@ -16,9 +16,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from pipelines.training.data import IGNORED, read_conversations
 from pipelines.training.models import choose_arithmetic, load_model
-from services.catalogue import resolve
-from services.tokenization import load_tokenizer
-from services.training import TrainingConfig, event_line, plan_batch, read_training
+from services.jobs.training import TrainingConfig, event_line, plan_batch, read_training
+from services.models.catalogue import resolve
+from services.tokens.tokenization import load_tokenizer
 
 
 def padded_rows(config: TrainingConfig, data: Path) -> list[dict[str, torch.Tensor]]:

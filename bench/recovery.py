@@ -28,9 +28,9 @@ from pathlib import Path
 import redis
 
 from bench.system import percentile, unwind_on_sigterm, wait_until
-from services.connection import connect
-from services.embedded import candidates
-from services.requests import Requests
+from services.chat.requests import Requests
+from services.connection.connect import connect
+from services.connection.embedded import candidates
 from services.settings import Settings
 from tests.faults.invariants import violations
 from tests.faults.system import SHORT, FaultSystem, Part, fault_system

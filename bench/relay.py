@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Round], flo
     deadline = time.monotonic() + options.max_minutes * 60
     most = max(options.streams)
     with BenchSystem(folder, appendfsync=options.appendfsync, max_queue=2 * most, max_user_requests=2 * most) as system:
-        worker = ["bench.synthetic_worker", "--model", MODEL, "--rate", str(options.rate), "--chunk", "1"]
+        worker = ["tests.stand_ins.synthetic_worker", "--model", MODEL, "--rate", str(options.rate), "--chunk", "1"]
         worker += ["--slots", str(most), "--phases", str(options.phases), "--emitted", str(emitted)]
         system.start_worker(*worker)
         url = system.start_web()

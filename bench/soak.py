@@ -30,7 +30,7 @@ import psutil
 import redis
 
 from bench.system import unwind_on_sigterm
-from services.embedded import candidates
+from services.connection.embedded import candidates
 from tests.faults.chaos import CALM_S, Episode
 from tests.faults.invariants import Judge
 from tests.faults.system import FaultSystem, fault_system

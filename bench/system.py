@@ -17,14 +17,14 @@ from typing import Any, Self
 
 import psutil
 
-from services.connection import connect
-from services.embedded import EmbeddedServer, Fsync, free_port
-from services.journal import Journal
-from services.processes import end_tied, start_tied
-from services.protocol import Keys
-from services.registry import Registry
+from services.chat.journal import Journal
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer, Fsync, free_port
+from services.machine.processes import end_tied, start_tied
+from services.places import ROOT
+from services.serving.registry import Registry
+from services.wire.messages import Keys
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMESPACE = "bench"
 
 

@@ -30,9 +30,10 @@ import orjson
 import psutil
 
 from bench.forerunner import METER
-from bench.system import ROOT, unwind_on_sigterm
-from services.processes import end_tied, start_tied
-from services.training import parse_event
+from bench.system import unwind_on_sigterm
+from services.jobs.training import parse_event
+from services.machine.processes import end_tied, start_tied
+from services.places import ROOT
 
 RECIPE = ROOT / "infra/recipes/vicuna.yaml"
 PACKAGED = "smollm2-135m"
@@ -71,8 +72,8 @@ def save_model(folder: Path, sizes: dict[str, Any]) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from pipelines.training.models import trained_tokenizer
-    from services.catalogue import resolve
-    from services.tokenization import load_tokenizer
+    from services.models.catalogue import resolve
+    from services.tokens.tokenization import load_tokenizer
 
     made: Any = LlamaForCausalLM
     made(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(folder)
@@ -82,8 +83,8 @@ def save_model(folder: Path, sizes: dict[str, Any]) -> None:
 def describe(data: Path, seq_len: int) -> None:
     """How long the conversations are, which bounds what packing can win."""
     from pipelines.training.data import read_conversations
-    from services.catalogue import resolve
-    from services.tokenization import load_tokenizer
+    from services.models.catalogue import resolve
+    from services.tokens.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(resolve(PACKAGED), template=TEMPLATE)
     found = (tokenizer.supervised(messages).ids for _, _, messages in read_conversations([data]))

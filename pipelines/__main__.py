@@ -24,17 +24,17 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from redis import Redis
 
-from pipelines.tasks import CleaningTasks
-from pipelines.training.local_target import LocalTarget
-from pipelines.training.registering import register_model
-from pipelines.training.targets import Target
-from pipelines.training.tasks import TrainingTasks
-from services.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, make_celery, num_waiting
-from services.connection import connect, translated
+from pipelines.celery.cleaning_tasks import CleaningTasks
+from pipelines.celery.training_tasks import TrainingTasks
+from pipelines.launching.local_target import LocalTarget
+from pipelines.launching.registering import register_model
+from pipelines.launching.targets import Target
+from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
+from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, make_celery, num_waiting
 from services.program import asked, await_redis, run
-from services.protocol import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 from services.settings import Settings, variable_of
+from services.wire.messages import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 
@@ -113,7 +113,7 @@ def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
 
 def _sky_target() -> Target:
     """Imported when it is needed: SkyPilot takes seconds and may not be installed."""
-    from pipelines.training.sky_target import SkyTarget
+    from pipelines.launching.sky_target import SkyTarget
 
     return SkyTarget()
 

@@ -12,10 +12,10 @@ from concurrent import futures
 
 from redis import Redis
 
-from services.attempt import attempt
-from services.connection import translated, wait_for_redis
+from services.connection.connect import translated, wait_for_redis
 from services.errors import ChatServerError
 from services.logs import configure_logging
+from services.machine.attempt import attempt
 from services.settings import Settings, load_settings
 
 CHECK_S = 5.0

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.errors import ConfigurationError
+from services.places import RECIPES_DIR
 
 PREFIX = "CHATSERVER_"
 FILES = {  # variable → what its file holds
@@ -68,10 +69,7 @@ class Settings(BaseModel):
     broker_url: str = Field("", description="Celery's Redis, if it shall be another one than REDIS_URL.")
     flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
     clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one for each CPU, at most 16.")
-    recipes_dir: Path = Field(
-        Path(__file__).resolve().parent.parent / "infra" / "recipes",
-        description="Folder of the recipes that the job page offers.",
-    )
+    recipes_dir: Path = Field(RECIPES_DIR, description="Folder of the recipes that the job page offers.")
     max_upload_mib: int = Field(2048, ge=1, description="Upper bound of the files that the job page takes for one job.")
 
     log_format: str = Field("human", pattern="^(human|json)$", description="How log lines are written.")

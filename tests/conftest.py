@@ -16,9 +16,9 @@ import hypothesis
 import pytest
 import redis
 
-from services.cluster import primaries_of
-from services.connection import connect
-from services.embedded import EmbeddedServer, candidates
+from services.connection.cluster import primaries_of
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer, candidates
 from tests.servers import ClusterOfServers
 
 # What the shell that runs the tests has set for its own ChatServer is none of theirs: with a state folder in common,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import redis
 
-from services.embedded import free_port
-from services.processes import end_tied, start_tied
+from services.connection.embedded import free_port
+from services.machine.processes import end_tied, start_tied
 
 STOP_TIMEOUT_S = 5.0
 READY_TIMEOUT_S = 20.0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from services.places import ROOT
+
 MAY_IMPORT = {
     "services": {"services"},
     "workers": {"workers", "services"},

@@ -12,7 +12,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 
-from services.connection import connect, wait_for_redis  # noqa: E402
+from services.connection.connect import connect, wait_for_redis  # noqa: E402
 from services.errors import ConfigurationError  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
@@ -25,7 +25,7 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from webapp.application import create_app  # not for the probe, which runs every few seconds
-    from webapp.http_server import Server
+    from webapp.server.http_server import Server
 
     app, _, relay = create_app(settings)
     server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])

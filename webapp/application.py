@@ -17,21 +17,24 @@ from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
-from services.celery_app import make_celery, wake
-from services.connection import connect
-from services.jobs import Jobs
-from services.protocol import Keys
-from services.registry import Registry
-from services.requests import Requests
+from services.chat.requests import Requests
+from services.connection.connect import connect
+from services.jobs.celery_app import make_celery, wake
+from services.jobs.jobs import Jobs
+from services.serving.registry import Registry
+from services.serving.trained_models import Trained
 from services.settings import Settings
-from services.trained import Trained
-from webapp import job_pages, pages, sockets, training_pages, transport
-from webapp.page_jobs import PageJobs
-from webapp.page_training import PageTraining
-from webapp.relay import MAX_WATCHES, Relay
-from webapp.training_answers import TrainingAnswers
-from webapp.uploads import Uploads
-from webapp.websocket import WebSocket
+from services.wire.messages import Keys
+from webapp.chat import pages, sockets
+from webapp.chat.relay import MAX_WATCHES, Relay
+from webapp.jobs import routes as job_pages
+from webapp.jobs import training_routes as training_pages
+from webapp.jobs.cleaning_orders import PageJobs
+from webapp.jobs.training_details import TrainingAnswers
+from webapp.jobs.training_orders import PageTraining
+from webapp.jobs.uploads import Uploads
+from webapp.server import transport
+from webapp.server.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
 

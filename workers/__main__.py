@@ -10,12 +10,12 @@ import logging
 import socket
 import sys
 
-from services.connection import connect, wait_for_redis
+from services.connection.connect import connect, wait_for_redis
 from services.program import await_redis, run
-from services.protocol import Keys, check_name
-from services.registry import Registry
+from services.serving.registry import Registry
+from services.serving.trained_models import Trained, find_model
 from services.settings import Settings
-from services.trained import Trained, find_model
+from services.wire.messages import Keys, check_name
 from workers.serving import Stop, load, serve_until
 from workers.standby import Standby
 

@@ -11,10 +11,10 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from services.chat.journal import Begun, Journal, Refused
+from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
-from services.journal import Begun, Journal, Refused
-from services.protocol import NAME, ChatRequest, Event
-from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
+from services.wire.messages import NAME, ChatRequest, Event
 
 log = logging.getLogger("chatserver.worker")
 

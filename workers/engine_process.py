@@ -23,8 +23,8 @@ from typing import Any
 
 import orjson
 
-from services.catalogue import ModelSource
 from services.errors import ChatServerError, ConfigurationError, EngineError
+from services.models.catalogue import ModelSource
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Outcome, Sampling
 from workers.running import RunningRequests
 from workers.select_engine import create_engine

@@ -13,11 +13,11 @@ from typing import Any, Literal, Protocol
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from services.chat.journal import Journal
+from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
 from services.errors import ChatServerError, EngineError, OutOfMemory
-from services.journal import Journal
 from services.logs import about
-from services.protocol import HANDBACK, NAME, VERSION, ChatRequest, Event
-from services.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
+from services.wire.messages import HANDBACK, NAME, VERSION, ChatRequest, Event
 from workers import assignment
 from workers.assignment import Assignment, Ending, Rules, Transcript
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling

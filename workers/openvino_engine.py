@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError, OutOfMemory
-from services.gguf_metadata import read_gguf_metadata
+from services.models.catalogue import ModelSource
+from services.models.gguf_metadata import read_gguf_metadata
 from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission

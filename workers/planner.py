@@ -1,7 +1,7 @@
 """From a chat request to what the engine is asked: prompt, sampling, and the text that will come out."""
 
-from services.protocol import ChatRequest
-from services.tokenization import ChatTokenizer
+from services.tokens.tokenization import ChatTokenizer
+from services.wire.messages import ChatRequest
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine

@@ -7,8 +7,8 @@ by name overrides it. The choice comes with one line that says which and why; pr
 import importlib.util
 from pathlib import Path
 
-from services.catalogue import ModelSource
 from services.errors import ConfigurationError
+from services.models.catalogue import ModelSource
 from workers.engine import Engine
 from workers.openvino_engine import OpenVinoEngine, can_read
 from workers.transformers_engine import TransformersEngine

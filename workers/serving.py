@@ -8,11 +8,11 @@ from typing import Protocol
 
 from redis import Redis
 
-from services.catalogue import ModelSource
-from services.connection import wait_for_redis
+from services.connection.connect import wait_for_redis
 from services.logs import configure_logging
+from services.models.catalogue import ModelSource
 from services.settings import Settings
-from services.tokenization import load_tokenizer
+from services.tokens.tokenization import load_tokenizer
 from workers.engine import Engine
 from workers.engine_process import EngineProcess
 from workers.loop import Planner

@@ -1,9 +1,9 @@
 """A worker that waits to be told what to load: `chatserver worker --standby`.
 
-It takes a trained model that is wanted and that nobody serves or loads (`services/trained.py`), becomes a worker of it,
-and when it is wanted no longer drains and waits again. Of several that stand by, one gets the claim on a model; a claim
-runs out when its holder dies, and one who lost his stops serving. A model that cannot be loaded here is left to others
-for a while, with the reason where people look.
+It takes a trained model that is wanted and that nobody serves or loads (`services/serving/trained_models.py`), becomes
+a worker of it, and when it is wanted no longer drains and waits again. Of several that stand by, one gets the claim on
+a model; a claim runs out when its holder dies, and one who lost his stops serving. A model that cannot be loaded here
+is left to others for a while, with the reason where people look.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.catalogue import ModelSource
 from services.errors import ChatServerError, ConfigurationError
-from services.protocol import Keys
+from services.models.catalogue import ModelSource
+from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.trained import CLAIM_TTL_S, Claim, Trained, TrainedModel
+from services.wire.messages import Keys
 from workers.engine import Engine
 from workers.loop import Planner
 from workers.serving import Stop, serve_until

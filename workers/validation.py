@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
-from services.protocol import SamplingOptions
+from services.wire.messages import SamplingOptions
 from workers.engine import ModelLimits, Sampling
 
 # Value of each option at which it changes nothing, so that an engine without it can still serve the request.

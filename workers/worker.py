@@ -20,11 +20,11 @@ from typing import Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.journal import Journal
-from services.protocol import Keys
-from services.queue import Entry, RequestQueue
-from services.registry import Registry, WorkerInfo
+from services.chat.journal import Journal
+from services.chat.queue import Entry, RequestQueue
+from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
+from services.wire.messages import Keys
 from workers.assignment import Rules
 from workers.engine import Engine, EngineEvent
 from workers.loop import Planner, WorkerLoop

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.command.records import records_of, rejects_of, report_of
-from pipelines.conversation import Conversation, dump
+from pipelines.records.conversation import Conversation, dump
 
 
 def diff(

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.command.records import before_and_after, records_of, rejects_of
-from pipelines.conversation import Conversation, from_record
+from pipelines.records.conversation import Conversation, from_record
 
 COLOURS = {"user": "green", "assistant": "blue", "system": "magenta"}
 

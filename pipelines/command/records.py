@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
-from pipelines.conversation import Conversation
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from services.errors import ConfigurationError
-from services.recipe import InputOptions
+from services.jobs.recipe import InputOptions
 
 SPLITS = ("data", "validation")
 SUFFIXES = (".jsonl", ".json", ".parquet")

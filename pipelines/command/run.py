@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines import local
-from pipelines.cleaning import Cleaning
-from pipelines.units import Unit
-from services.recipe import read_recipe
+from pipelines.cleaning import local
+from pipelines.cleaning.cleaning import Cleaning
+from pipelines.cleaning.units import Unit
+from services.jobs.recipe import read_recipe
 
 
 def run(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.command.records import records_of
-from pipelines.statistics import statistics_of
+from pipelines.records.statistics import statistics_of
 
 BAR = 40  # characters of the longest bar
 

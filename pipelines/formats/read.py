@@ -1,7 +1,7 @@
 """One input to conversations: any readable format, compression and shape, told by its content.
 
-`pipelines/reading.py` reads a run's inputs with it, steps their evaluation sets, the command what a user looks at. What
-cannot be read is counted and handed to `bad` as a line of the reject file; it never ends the run. Reasons:
+`pipelines/cleaning/reading.py` reads a run's inputs with it, steps their evaluation sets, the command what a user looks
+at. What cannot be read is counted and handed to `bad` as a line of the reject file; it never ends the run. Reasons:
 
     truncated, damaged       the file or a record ends early; a compressed stream, row group cannot be read further
     bad_json, bad_encoding   no JSON; no UTF-8
@@ -18,12 +18,12 @@ Kept: half surrogates as U+FFFD, counted as `lone_surrogate` among the changes.
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from pipelines.conversation import Conversation, Source
 from pipelines.formats import files, json_records, parquet
 from pipelines.formats.records import Found, Unreadable
 from pipelines.formats.shapes import BadRecord, conversation
-from pipelines.ledger import Ledger
-from services.recipe import InputOptions
+from pipelines.records.conversation import Conversation, Source
+from pipelines.records.ledger import Ledger
+from services.jobs.recipe import InputOptions
 
 Bad = Callable[[dict[str, Any]], None]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from pipelines.conversation import Conversation, Source, Turn, digest_id
-from services.protocol import shown
+from pipelines.records.conversation import Conversation, Source, Turn, digest_id
+from services.wire.messages import shown
 
 ROLE_NAMES = {
     "human": "user", "user": "user", "prompter": "user",

@@ -1,4 +1,4 @@
-"""Conversations to a file of training data; `pipelines/finish.py` writes a run's output with it. Deterministic.
+"""Conversations to a file of training data, deterministically. `pipelines/cleaning/finish.py` writes a run's output.
 
     sharegpt-jsonl, sharegpt-json   {"id", "conversations": [{"from": "human"|"gpt"|"system", "value"}, …], …}
     openai-jsonl                    {"id", "messages": [{"role", "content"}, …], …}
@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol, Self
 
 import orjson
 
-from pipelines.conversation import Conversation
+from pipelines.records.conversation import Conversation
 
 SUFFIXES = {"sharegpt-jsonl": ".jsonl", "sharegpt-json": ".json", "openai-jsonl": ".jsonl", "parquet": ".parquet"}
 SHAREGPT_ROLES = {"user": "human", "assistant": "gpt"}

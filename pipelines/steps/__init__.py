@@ -1,8 +1,8 @@
 """The steps of cleaning, one file each: an iterator of conversations to an iterator of conversations.
 
 A module here is named like its step in a recipe and offers `build(options) -> Step`, where `options` is the step's
-model in `services/recipe.py`. What a step does not pass on it gives to the ledger, with a reason. A step that must see
-all shards before it can judge (`deduplicate`, `sample`) offers `build(options) -> Barrier` instead.
+model in `services/jobs/recipe.py`. What a step does not pass on it gives to the ledger, with a reason. A step that must
+see all shards before it can judge (`deduplicate`, `sample`) offers `build(options) -> Barrier` instead.
 
     step = build(RolesOptions())
     kept = list(step(conversations, Ledger("roles")))
@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
-from services.recipe import Recipe, StepChoice
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
+from services.jobs.recipe import Recipe, StepChoice
 
 Step = Callable[[Iterable[Conversation], Ledger], Iterator[Conversation]]
 

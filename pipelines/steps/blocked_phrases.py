@@ -1,17 +1,17 @@
 """Records that hold a blocked phrase end here.
 
 Whole words, whatever their case, with any white space or emphasis between them; the names of domains, modules and
-identifiers are no words (`openai.com`, `import openai_key`). Only prose is searched: see `pipelines/prose.py`.
+identifiers are no words (`openai.com`, `import openai_key`). Only prose is searched: see `pipelines/text/prose.py`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
-from pipelines.prose import prose
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import BlockedPhrasesOptions
+from pipelines.text.prose import prose
+from services.jobs.recipe import BlockedPhrasesOptions
 
 # Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han. There a phrase may stand anywhere.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")

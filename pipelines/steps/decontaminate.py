@@ -1,21 +1,22 @@
 """Records that share a run of words with an evaluation set end here: a model must not be trained on its exam.
 
-The texts of the set are its user and assistant turns, each for itself, as the words of `pipelines/words.py`: case and
-punctuation do not matter. Each run of `ngram` words is looked for in the whole record, system turn included. A shorter
-text is looked for as a whole; one of fewer than MIN_WORDS words is not, since it may stand anywhere ("What is this?").
+The texts of the set are its user and assistant turns, each for itself, as the words of `pipelines/text/words.py`: case
+and punctuation do not matter. Each run of `ngram` words is looked for in the whole record, system turn included. A
+shorter text is looked for as a whole; one of fewer than MIN_WORDS words is not, since it may stand anywhere ("What is
+this?").
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipelines.conversation import Conversation
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from pipelines.words import WordHashes, longest_runs, runs, words
+from pipelines.text.words import WordHashes, longest_runs, runs, words
 from services.errors import ConfigurationError
-from services.recipe import DecontaminateOptions, InputOptions
+from services.jobs.recipe import DecontaminateOptions, InputOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pipelines.conversation import Conversation
+from pipelines.records.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
-from pipelines.words import WordHashes, longest_runs, marks, words
-from services.recipe import DeduplicateOptions
+from pipelines.text.words import WordHashes, longest_runs, marks, words
+from services.jobs.recipe import DeduplicateOptions
 
 if TYPE_CHECKING:
     import numpy as np

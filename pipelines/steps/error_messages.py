@@ -8,10 +8,10 @@ adds are taken at their word. A bare `Bad Gateway` is an answer where errors are
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import ErrorMessagesOptions
+from services.jobs.recipe import ErrorMessagesOptions
 
 MAX_MESSAGE_CHARS = 320
 

@@ -5,11 +5,11 @@ A record with a turn that no converter can read, or of which nothing would be le
 
 from collections.abc import Iterable, Iterator
 
-from pipelines.conversation import Conversation, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from services.errors import InvalidRequest
-from services.recipe import HtmlToMarkdownOptions
+from services.jobs.recipe import HtmlToMarkdownOptions
 
 
 def build(options: HtmlToMarkdownOptions) -> Step:

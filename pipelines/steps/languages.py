@@ -11,12 +11,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
-from pipelines.prose import prose
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
+from pipelines.text.prose import prose
 from services.errors import ConfigurationError
-from services.recipe import LanguagesOptions
+from services.jobs.recipe import LanguagesOptions
 
 MAX_SAMPLE_CHARS = 320
 MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many

@@ -9,11 +9,11 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines.conversation import Conversation, Turn
-from pipelines.ledger import Ledger
-from pipelines.prose import edit_prose
+from pipelines.records.conversation import Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import MaskPersonalDataOptions
+from pipelines.text.prose import edit_prose
+from services.jobs.recipe import MaskPersonalDataOptions
 
 Mask = Callable[[str], str]
 

@@ -1,7 +1,7 @@
 """Ends records whose text teaches nothing: repetition, answers of no length, lists in which every item is number 1.
 
-Only prose is judged (see `pipelines/prose.py`): code repeats itself for good reasons. Runs of digits are looked for in
-every turn, the rest in what the assistant says.
+Only prose is judged (see `pipelines/text/prose.py`): code repeats itself for good reasons. Runs of digits are looked
+for in every turn, the rest in what the assistant says.
 """
 
 import re
@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
-from pipelines.prose import prose
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import QualityOptions
+from pipelines.text.prose import prose
+from services.jobs.recipe import QualityOptions
 
 NGRAM = 10  # words
 MIN_WORDS = 100  # fewer say too little about repetition

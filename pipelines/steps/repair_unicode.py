@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
-from pipelines.conversation import Conversation, Turn
-from pipelines.ledger import Ledger
-from pipelines.prose import other_spans
+from pipelines.records.conversation import Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import RepairUnicodeOptions
+from pipelines.text.prose import other_spans
+from services.jobs.recipe import RepairUnicodeOptions
 
 _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)"

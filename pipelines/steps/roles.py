@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from pipelines.conversation import ROLES, Conversation, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import ROLES, Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import RolesOptions
+from services.jobs.recipe import RolesOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from pipelines.conversation import Conversation
+from pipelines.records.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
-from services.recipe import SampleOptions
+from services.jobs.recipe import SampleOptions
 
 
 def build(options: SampleOptions) -> Barrier:

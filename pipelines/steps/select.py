@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import SelectOptions
+from services.jobs.recipe import SelectOptions
 
 
 def build(options: SelectOptions) -> Step:

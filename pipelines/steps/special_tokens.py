@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from pipelines.conversation import Conversation, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from pipelines.tokenizer import tokenizer_of
+from pipelines.text.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
-from services.recipe import SpecialTokensOptions, TokenizerChoice
-from services.text_encoding import overlapping
+from services.jobs.recipe import SpecialTokensOptions, TokenizerChoice
+from services.tokens.text_encoding import overlapping
 
 USUAL = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|startoftext|>", "<|begin_of_text|>",

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from pipelines.conversation import Conversation, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from pipelines.tokenizer import tokenizer_of
+from pipelines.text.tokenizer import tokenizer_of
 from services.errors import TemplateError
-from services.protocol import Message
-from services.recipe import SplitLongOptions, TokenizerChoice
-from services.tokenization import ChatTokenizer
+from services.jobs.recipe import SplitLongOptions, TokenizerChoice
+from services.tokens.tokenization import ChatTokenizer
+from services.wire.messages import Message
 
 # Tokens by which two pairs may shrink where they meet. More would cost a piece its last pair, never break the limit.
 _JOINT_TOKENS = 16

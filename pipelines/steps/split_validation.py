@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pipelines.conversation import Conversation
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.recipe import SplitValidationOptions
+from services.jobs.recipe import SplitValidationOptions
 
 
 def build(options: SplitValidationOptions) -> Step:

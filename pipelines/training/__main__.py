@@ -16,7 +16,7 @@ from pipelines.training.manifest import finished_manifest
 from pipelines.training.reporting import Aborted, Reporter, Stopped
 from pipelines.training.train import Training, tell_finished
 from services.errors import ConfigurationError
-from services.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, read_training
+from services.jobs.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, read_training
 
 
 def arguments() -> argparse.Namespace:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
+from pipelines.records.ledger import Ledger
 from pipelines.training.reporting import Aborted, Reporter
 from pipelines.training.sealing import sha256_of
 from services.errors import ConfigurationError, TemplateError
-from services.protocol import Message
-from services.recipe import InputOptions
-from services.tokenization import ChatTokenizer
-from services.training import TrainingConfig
+from services.jobs.recipe import InputOptions
+from services.jobs.training import TrainingConfig
+from services.tokens.tokenization import ChatTokenizer
+from services.wire.messages import Message
 
 IGNORED = -100  # the label of a token that is read and not learnt
 NUM_SHOWN = 3  # conversations whose learnt text is printed

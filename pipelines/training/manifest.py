@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.sealing import fault_of, read_marker, seal
-from services.training import TrainingConfig
+from services.jobs.training import TrainingConfig
+from services.places import ROOT
 
 MARKER = "manifest.json"
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_manifest(
@@ -42,7 +42,7 @@ def finished_manifest(folder: Path) -> dict[str, Any] | None:
 
 def code_version() -> str:
     """Of the checkout that runs, else of the installed package."""
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--tags"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--tags"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.catalogue import ModelSource
 from services.errors import ConfigurationError
-from services.tokenization import ChatTokenizer
-from services.training import TrainingConfig
+from services.jobs.training import TrainingConfig
+from services.models.catalogue import ModelSource
+from services.tokens.tokenization import ChatTokenizer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Any
 
-from services.training import event_line
+from services.jobs.training import event_line
 
 
 class Aborted(Exception):

@@ -6,7 +6,7 @@ everything saved (33: start it again) from one that must not be repeated. Starte
 
 import sys
 
-from services.training import STOPPED_EXIT
+from services.jobs.training import STOPPED_EXIT
 
 SHUTDOWN_S = 1800  # a process that was told to end may still be writing a large checkpoint
 

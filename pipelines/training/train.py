@@ -27,10 +27,10 @@ from pipelines.training.models import (
     trained_tokenizer,
 )
 from pipelines.training.reporting import Reporter, Stopped
-from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError
-from services.tokenization import ChatTokenizer, load_tokenizer
-from services.training import Batch, TrainingConfig, plan_batch
+from services.jobs.training import Batch, TrainingConfig, plan_batch
+from services.models.catalogue import ModelSource, resolve
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 
 _MOST_STEP_EVENTS = 2000
 _Answer = TypeVar("_Answer")

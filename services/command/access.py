@@ -9,7 +9,7 @@ from services.errors import UnknownModel
 from services.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from services.registry import Registry
+    from services.serving.registry import Registry
 
 
 def command_settings(**options: Any) -> Settings:
@@ -21,7 +21,7 @@ def beside_running(settings: Settings) -> Settings:
     """The same, with the server of a `chatserver up` over the same state folder where no other was chosen."""
     if "redis_url" in settings.model_fields_set:
         return settings
-    from services.embedded import running_url
+    from services.connection.embedded import running_url
 
     url = running_url(settings.state_dir)
     return settings.model_copy(update={"redis_url": url}) if url else settings

@@ -2,7 +2,10 @@
 
 import typer
 
-from services.command import chat, clean, dead, doctor, jobs, models, pipelines, send, status, train, up, web, worker
+from services.command.look import dead, doctor, models, status
+from services.command.order import clean, jobs, train
+from services.command.run import pipelines, up, web, worker
+from services.command.talk import chat, send
 
 application = typer.Typer(
     name="chatserver",

@@ -2,7 +2,7 @@
 
 import sys
 
-from services.reader import Status
+from services.chat.reader import Status
 
 # Escape sequences of a model's text must not reach a terminal; line feeds and tabs may.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

@@ -13,17 +13,17 @@ from functools import partial
 
 import redis
 
-from services.connection import connect
+from services.connection.connect import connect
+from services.connection.embedded import candidates
 from services.doctor import cloud, gpu, host, models, pipelines, queues, redis_access, redis_server, web
 from services.doctor.findings import Check, Finding, begin, collect, note, run, wrong
 from services.doctor.redis_access import by_sentinel
 from services.doctor.redis_server import Judge, Server, of_all
 from services.doctor.settings import check_settings
-from services.embedded import candidates
 from services.errors import ConfigurationError
-from services.protocol import Keys
+from services.serving.trained_models import Trained
 from services.settings import Settings
-from services.trained import Trained
+from services.wire.messages import Keys
 
 SERVER_CHECKS: dict[str, Judge] = {
     "Redis version": redis_server.check_version,

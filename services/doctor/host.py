@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
+from services.places import REQUIREMENTS
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "requirements.txt"  # of a checkout
 FEW_FILES = 4096
 LITTLE_BYTES, TOO_LITTLE_BYTES = 5 * 2**30, 2**30
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^;\s]+)\s*(;.*)?")

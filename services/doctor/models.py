@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from services.catalogue import ModelSource, packaged_models
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ConfigurationError
-from services.gguf_metadata import read_gguf_metadata, tensor_starts
+from services.models.catalogue import ModelSource, packaged_models
+from services.models.gguf_metadata import read_gguf_metadata, tensor_starts
+from services.serving.trained_models import TrainedModel, find_model
 from services.settings import Settings
-from services.trained import TrainedModel, find_model
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "openvino_model.xml", "*.gguf")

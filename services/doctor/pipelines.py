@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from redis import Redis
 
-from services.connection import connect, translated
+from services.connection.connect import connect, translated
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ChatServerError
-from services.jobs import Jobs
-from services.protocol import Keys
+from services.jobs.jobs import Jobs
 from services.settings import Settings
+from services.wire.messages import Keys
 
 PING_S = 2.0  # workers that are busy answer all the same: the pings have a process of their own
 ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery worker's name → `chatserver pipelines …`
@@ -52,8 +52,8 @@ def workers(settings: Settings) -> list[str]:
     from celery.platforms import SecurityWarning
     from kombu.exceptions import OperationalError
 
-    from services.celery_app import make_celery
     from services.errors import Unavailable
+    from services.jobs.celery_app import make_celery
 
     app = make_celery(settings)
     if settings.broker_url.startswith("redis"):  # Celery would ask for ever where nobody answers

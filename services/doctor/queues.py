@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from redis import Redis
 
+from services.chat.queue import RequestQueue
 from services.doctor.findings import Finding, note, ok, warning, wrong
-from services.overview import model_rows
-from services.protocol import VERSION, Keys
-from services.queue import RequestQueue
-from services.registry import Registry
+from services.serving.overview import model_rows
+from services.serving.registry import Registry
+from services.wire.messages import VERSION, Keys
 
 
 def check_workers(redis: Redis, keys: Keys) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ import redis
 from redis.connection import SSLConnection
 from redis.sentinel import SentinelConnectionPool
 
-from services.cluster import Cluster, primaries_of
-from services.connection import address_of, server_time, translated
+from services.connection.cluster import Cluster, primaries_of
+from services.connection.connect import address_of, server_time, translated
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ConfigurationError, Unavailable
 

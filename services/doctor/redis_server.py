@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
-from services.cluster import primaries_of
-from services.connection import address_of
+from services.connection.cluster import primaries_of
+from services.connection.connect import address_of
 from services.doctor.findings import Finding, note, ok, warning, wrong
 
 OLDEST_REDIS = (7, 0)

@@ -20,10 +20,10 @@ from bench.corpus.__main__ import write
 from bench.corpus.answers import OPEN
 from bench.corpus.damage import DAMAGES, ERROR_MESSAGES, LONG_TURNS, OF_AN_EARLIER, SPECIAL_TOKENS, misread
 from bench.corpus.snippets import snippets
-from services.catalogue import resolve
-from services.tokenization import load_tokenizer
+from services.models.catalogue import resolve
+from services.places import ROOT
+from services.tokens.tokenization import load_tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "pipelines/samples/sharegpt_html.json"
 SAMPLE_COMMAND = ("--records", "150", "--seed", "2434")
 NUM_RECORDS = 4000

@@ -10,8 +10,8 @@ import pytest
 from bench.corpus import conversations
 from bench.corpus.__main__ import write
 from bench.forerunner import Forerunner, measured, save_tokenizer
-from services.catalogue import resolve
-from services.tokenization import load_tokenizer
+from services.models.catalogue import resolve
+from services.tokens.tokenization import load_tokenizer
 
 CORE = min(os.sched_getaffinity(0))
 

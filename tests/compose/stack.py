@@ -7,15 +7,14 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import redis
 
-from services.connection import connect
+from services.connection.connect import connect
+from services.places import ROOT
 from tests.end_to_end.system import answers, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 URL = "http://127.0.0.1:8000"
 MODEL = "smollm2-135m"
 STARTED_S = 240.0  # two busy cores that load a model

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from services.dead_letters import DeadLetters
-from services.journal import Journal
-from services.protocol import ChatRequest, Keys, Message
-from services.registry import Registry
-from services.requests import Requests
+from services.chat.dead_letters import DeadLetters
+from services.chat.journal import Journal
+from services.chat.requests import Requests
+from services.serving.registry import Registry
+from services.wire.messages import ChatRequest, Keys, Message
 from tests.compose.stack import MODEL, STARTED_S, URL, Stack, run
 from tests.end_to_end.system import Browser, answers, wait_until
 

@@ -20,14 +20,14 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from services.embedded import EmbeddedServer
+from services.chat.follower import Follower
+from services.chat.journal import Journal
+from services.chat.queue import RequestQueue
+from services.chat.reader import Done, ReaderEvent, Rewind, Text
+from services.chat.requests import Requests
+from services.connection.embedded import EmbeddedServer
 from services.errors import ChatServerError
-from services.follower import Follower
-from services.journal import Journal
-from services.protocol import ChatRequest, Event, Keys, Message, SamplingOptions
-from services.queue import RequestQueue
-from services.reader import Done, ReaderEvent, Rewind, Text
-from services.requests import Requests
+from services.wire.messages import ChatRequest, Event, Keys, Message, SamplingOptions
 from workers.assignment import Rules
 from workers.engine import EngineEvent, OnEvent, Sampling
 from workers.loop import Plan, WorkerLoop

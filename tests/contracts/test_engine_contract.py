@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
+from services.models.catalogue import ModelSource, resolve
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
 from workers.openvino_engine import OpenVinoEngine
 from workers.transformers_engine import TransformersEngine

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from greenlet import GreenletExit
 
-import services.journal as journal_module
-import services.queue as queue_module
-import services.reader as reader_module
-from services.embedded import EmbeddedServer
-from services.reader import JournalReader, JournalView
+import services.chat.journal as journal_module
+import services.chat.queue as queue_module
+import services.chat.reader as reader_module
+from services.chat.reader import JournalReader, JournalView
+from services.connection.embedded import EmbeddedServer
 from tests.contracts.protocol_model import LOSSY, PROCESSES, Faults, World
 from workers import assignment
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from bench.synthetic_worker import EchoEngine, plan
-from services.client import ChatClient
-from services.protocol import ChatRequest, Keys, Message
-from services.reader import Done, Text
+from services.chat.client import ChatClient
+from services.chat.reader import Done, Text
+from services.wire.messages import ChatRequest, Keys, Message
+from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.worker import Worker
 
 MODEL = "echo"

@@ -18,12 +18,11 @@ import redis
 import requests
 import socketio
 
-from services.connection import connect
-from services.embedded import EmbeddedServer, Fsync, free_port
-from services.protocol import Keys
-from services.registry import Registry
-
-ROOT = Path(__file__).resolve().parents[2]
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer, Fsync, free_port
+from services.places import ROOT
+from services.serving.registry import Registry
+from services.wire.messages import Keys
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0, pause_s: float = 0.01) -> Any:
@@ -81,7 +80,7 @@ class System:
 
     def echo_worker(self, *options: str) -> subprocess.Popen[bytes]:
         """A worker that repeats the last message; waits until it is announced."""
-        process = self.start("bench.synthetic_worker", *options)
+        process = self.start("tests.stand_ins.synthetic_worker", *options)
         self.wait_for_worker(process)
         return process
 

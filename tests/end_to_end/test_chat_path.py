@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.journal import Head, Journal
-from services.registry import WorkerInfo
-from tests.end_to_end.system import ROOT, Browser, System, session_cookie, wait_until
+from services.chat.journal import Head, Journal
+from services.places import ROOT
+from services.serving.registry import WorkerInfo
+from tests.end_to_end.system import Browser, System, session_cookie, wait_until
 
 LONG = "The quick brown fox 𝄞 jumps over the lazy dog. " * 12
 

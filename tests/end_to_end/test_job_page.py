@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from services.jobs import Job, Jobs
+from services.jobs.jobs import Job, Jobs
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_page import LONG_MS
-from tests.webapp.attacker import exchange
+from tests.webapp.server.attacker import exchange
 
 pytestmark = pytest.mark.browser
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from services.protocol import ChatRequest, Message
-from services.requests import Requests
-from tests.end_to_end.system import ROOT, Browser, System, running_system, wait_until
+from services.chat.requests import Requests
+from services.places import ROOT
+from services.wire.messages import ChatRequest, Message
+from tests.end_to_end.system import Browser, System, running_system, wait_until
 
 SECRET = "Wolpertinger"  # in every text that anybody writes or reads here
 Line = dict[str, Any]
@@ -113,7 +114,7 @@ def test_a_request_of_the_command_is_followed_in_its_worker_and_the_command_itse
 
 def test_a_request_that_outlives_its_worker_is_found_in_the_next_one(logged: Logged, browser: Browser) -> None:
     """The epoch tells the two workers apart, and the id is the same."""
-    first, second = (logged.system.start("bench.synthetic_worker", "--model", "slow") for _ in range(2))
+    first, second = (logged.system.start("tests.stand_ins.synthetic_worker", "--model", "slow") for _ in range(2))
     for process in (first, second):
         logged.system.wait_for_worker(process)
     rid, text = new_rid(), f"{SECRET} " * 24
@@ -135,7 +136,7 @@ def test_a_request_that_outlives_its_worker_is_found_in_the_next_one(logged: Log
 
 
 def test_what_a_drained_worker_hands_back_is_told_with_its_id(logged: Logged, browser: Browser) -> None:
-    worker = logged.system.start("bench.synthetic_worker", "--model", "drained")
+    worker = logged.system.start("tests.stand_ins.synthetic_worker", "--model", "drained")
     logged.system.wait_for_worker(worker)
     rid = new_rid()
     assert browser.ask(rid, f"{SECRET} " * 100, model="drained")["ok"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.journal import Journal
+from services.chat.journal import Journal
 from tests.end_to_end.system import Browser, System, running_system
 
 pytestmark = pytest.mark.model

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from services.connection import connect
-from services.embedded import EmbeddedServer, free_port
-from services.protocol import Keys
-from services.registry import Registry
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer, free_port
+from services.places import ROOT
+from services.serving.registry import Registry
+from services.wire.messages import Keys
 from tests.end_to_end import tiny_model
-from tests.end_to_end.system import ROOT, answers, wait_until
+from tests.end_to_end.system import answers, wait_until
 
 START_S = 120.0  # all are started at once
 READY = {  # program → what it says when it does its work

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from services.jobs import Job, Jobs, Told
-from services.registry import WorkerInfo
-from services.trained import Trained, TrainedModel
-from services.training import read_training
-from services.training_jobs import Place, training_spec
-from services.training_progress import UNIT, TrainingProgress
+from services.jobs.jobs import Job, Jobs, Told
+from services.jobs.training import read_training
+from services.jobs.training_jobs import Place, training_spec
+from services.jobs.training_progress import UNIT, TrainingProgress
+from services.serving.registry import WorkerInfo
+from services.serving.trained_models import Trained, TrainedModel
 from tests.end_to_end.system import System, running_system
 from tests.end_to_end.test_job_page import state
 from tests.end_to_end.test_page import LONG_MS

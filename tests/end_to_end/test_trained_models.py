@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from services.trained import Claim, Trained, TrainedModel
+from services.serving.trained_models import Claim, Trained, TrainedModel
 from tests.end_to_end.system import System
-from tests.services.test_trained import written
+from tests.services.serving.test_trained_models import written
 
 pytestmark = pytest.mark.browser
 

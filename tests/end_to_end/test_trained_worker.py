@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.journal import Journal
-from services.protocol import ChatRequest, Message, SamplingOptions
-from services.requests import Requests
-from services.trained import Trained, TrainedModel
+from services.chat.journal import Journal
+from services.chat.requests import Requests
+from services.serving.trained_models import Trained, TrainedModel
+from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.end_to_end import tiny_model
 from tests.end_to_end.system import System, running_system, wait_until
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from services.protocol import Event
+from services.wire.messages import Event
 from tests.contracts.protocol_model import ModelAnswer, text_of, token
 
 

@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from services.places import ROOT
+
 COPIED = ("services", "workers", "webapp", "bench", "infra", "tests", "pyproject.toml")
 IGNORED = shutil.ignore_patterns("__pycache__", "node_modules", "frontend")
 
@@ -32,12 +33,12 @@ class Broken:
 
 
 def _append(old: str, new: str = "") -> Change:
-    return Change("services/scripts/append.lua", old, new)
+    return Change("services/chat/scripts/append.lua", old, new)
 
 
 NEVER = 'float("inf")'
-NO_HEAD = Change("services/reader.py", "HEAD_INTERVAL_S = 2.0", f"HEAD_INTERVAL_S = {NEVER}")
-NO_AUDIT = Change("services/reader.py", "AUDIT_INTERVAL_S = 5.0", f"AUDIT_INTERVAL_S = {NEVER}")
+NO_HEAD = Change("services/chat/reader.py", "HEAD_INTERVAL_S = 2.0", f"HEAD_INTERVAL_S = {NEVER}")
+NO_AUDIT = Change("services/chat/reader.py", "AUDIT_INTERVAL_S = 5.0", f"AUDIT_INTERVAL_S = {NEVER}")
 
 BUILDS = {
     "no offset check": Broken(
@@ -68,12 +69,12 @@ BUILDS = {
         "one script writes the marker and returns the journal",
         (
             Change(
-                "services/journal.py",
+                "services/chat/journal.py",
                 "        reply = _BEGIN(\n",
                 "        before = self.read(request.rid)\n        reply = _BEGIN(\n",
             ),
             Change(
-                "services/journal.py",
+                "services/chat/journal.py",
                 "reply[4], tuple(map(Event.decode, reply[5:])))",
                 "reply[4], before[1] if before else ())",
             ),
@@ -84,7 +85,7 @@ BUILDS = {
         "a reader whose text is no prefix of the journal is rewound",
         (
             Change(
-                "services/reader.py",
+                "services/chat/reader.py",
                 "            out += [Rewind(keep, view.nonce), *self._show(view.text[keep:])]\n",
                 "            out += self._show(view.text[keep:])\n",
             ),
@@ -96,7 +97,13 @@ BUILDS = {
     ),
     "acknowledgement repeated by the library": Broken(
         "no library retries; after a lost connection the worker writes the end again",
-        (Change("services/connection.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 100000)'),),
+        (
+            Change(
+                "services/connection/connect.py",
+                '"retry": Retry(NoBackoff(), 0)',
+                '"retry": Retry(NoBackoff(), 100000)',
+            ),
+        ),
         ("test_redis.py", "never_repeated"),
     ),
     "read before subscribed": Broken(
@@ -104,21 +111,21 @@ BUILDS = {
         (
             NO_HEAD,
             NO_AUDIT,
-            Change("services/client.py", "            follower.reader.resubscribed()\n", "            pass\n"),
+            Change("services/chat/client.py", "            follower.reader.resubscribed()\n", "            pass\n"),
         ),
         ("test_redis.py", "before_the_subscription and terminal"),
     ),
     "no poll": Broken("a silent reader compares the head", (NO_HEAD, NO_AUDIT), ("test_redis.py", "by_asking")),
     "ceiling is the delivery count": Broken(
         "deliveries fence and never condemn",
-        (Change("services/scripts/begin.lua", "if tries > max_tries", "if epoch > max_tries"),),
+        (Change("services/chat/scripts/begin.lua", "if tries > max_tries", "if epoch > max_tries"),),
         ("test_workers.py", "again_and_again"),
     ),
     "begin does not look": Broken(
         "an answer that has ended is not begun again",
         (
             Change(
-                "services/scripts/begin.lua",
+                "services/chat/scripts/begin.lua",
                 "if over then return { 'ENDED', over, redis.call('HGET', STATE, 'code') or '' } end\n",
             ),
         ),
@@ -126,12 +133,16 @@ BUILDS = {
     ),
     "cancel does not look": Broken(
         "an answer that has ended is not cancelled",
-        (Change("services/scripts/cancel.lua", "if over then return { 'ENDED', s[7], over } end\n"),),
+        (Change("services/chat/scripts/cancel.lua", "if over then return { 'ENDED', s[7], over } end\n"),),
         ("test_clients.py", "late_or_twice"),
     ),
     "nothing is poison": Broken(
         "a request is given up after its tries",
-        (Change("services/scripts/begin.lua", "if tries > max_tries or begins > max_begins then", "if false then"),),
+        (
+            Change(
+                "services/chat/scripts/begin.lua", "if tries > max_tries or begins > max_begins then", "if false then"
+            ),
+        ),
         ("test_workers.py", "kills_every_worker"),
     ),
     "no grace after an outage": Broken(
@@ -150,29 +161,31 @@ BUILDS = {
     "anybody may read": Broken(
         "a request belongs to its user",
         (
-            Change("webapp/relay.py", "head.user != user", "False"),
-            Change("webapp/relay.py", "watch.follower.user != user", "False"),
-            Change("services/follower.py", "head.user != self.user", "False"),
+            Change("webapp/chat/relay.py", "head.user != user", "False"),
+            Change("webapp/chat/relay.py", "watch.follower.user != user", "False"),
+            Change("services/chat/follower.py", "head.user != self.user", "False"),
         ),
         ("test_clients.py", "not_theirs"),
     ),
     "first come, first served": Broken(
         "users take turns",
-        (Change("services/scripts/enqueue.lua", "last and math.max(last + 1, served) or served", "0"),),
+        (Change("services/chat/scripts/enqueue.lua", "last and math.max(last + 1, served) or served", "0"),),
         ("test_clients.py", "hundred"),
     ),
     "a retry waits like everybody": Broken(
         "what ran before goes first",
         (
             Change(
-                "services/queue.py", "SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0", "SUSPECT_PLACE, RETRY_PLACE = 9e9, 9e9"
+                "services/chat/queue.py",
+                "SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0",
+                "SUSPECT_PLACE, RETRY_PLACE = 9e9, 9e9",
             ),
         ),
         ("test_workers.py", "those_who_wait"),
     ),
     "any version is taken": Broken(
         "a worker takes only what it can read",
-        (Change("services/protocol.py", "{{{model}}}:waiting:{VERSION}", "{{{model}}}:waiting:1"),),
+        (Change("services/wire/messages.py", "{{{model}}}:waiting:{VERSION}", "{{{model}}}:waiting:1"),),
         ("test_workers.py", "another_version"),
     ),
 }

@@ -7,7 +7,7 @@ is excused only for what was really lost: `FaultSystem.losses` knows the command
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from services.journal import Head
+from services.chat.journal import Head
 from tests.end_to_end.system import Browser
 from tests.faults.answers import problems, text_in
 from tests.faults.system import FaultSystem

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.journal import Head
-from services.queue import Pending
-from services.requests import Requests
+from services.chat.journal import Head
+from services.chat.queue import Pending
+from services.chat.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.invariants import violations
 from tests.faults.system import FaultSystem, Part, fault_system

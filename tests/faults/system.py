@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from services.embedded import Fsync, free_port
-from services.journal import Journal
-from services.queue import RequestQueue
+from services.chat.journal import Journal
+from services.chat.queue import RequestQueue
+from services.connection.embedded import Fsync, free_port
 from tests.end_to_end.system import System, answers, wait_until
 from tests.faults.proxy import Proxy
 from tests.faults.resp import messages

@@ -18,11 +18,11 @@ from typing import Any
 import redis
 import socketio
 
-from services.client import ChatClient
-from services.connection import connect
+from services.chat.client import ChatClient
+from services.chat.reader import Done, ReaderEvent, Rewind, Text
+from services.connection.connect import connect
 from services.errors import ChatServerError
-from services.protocol import TERMINAL, ChatRequest, Keys, Message, SamplingOptions
-from services.reader import Done, ReaderEvent, Rewind, Text
+from services.wire.messages import TERMINAL, ChatRequest, Keys, Message, SamplingOptions
 from tests.end_to_end.system import OrderedClient, session_cookie, wait_until
 from tests.faults.worker import MODEL
 

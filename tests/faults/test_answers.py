@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.protocol import Event
+from services.wire.messages import Event
 from tests.contracts.protocol_model import ModelAnswer, token
 from tests.faults.answers import problems
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from services.client import ChatClient
+from services.chat.client import ChatClient
+from services.chat.reader import Status
+from services.chat.requests import Requests
 from services.command.plain import place_text
-from services.protocol import ChatRequest, Message, SamplingOptions
-from services.reader import Status
-from services.requests import Requests
+from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
 from tests.faults.scenario import Scenario, shared_system

@@ -1,9 +1,9 @@
 """The rare corners of the wire, with real processes: what is refused, found again, given up, or counted.
 
 Proved with the real scripts elsewhere, and not written again here: a beat under a lost nonce and the total of twenty
-begins (`tests/services/test_journal.py`); that two suspects never share a worker, and a clock of Redis that steps back
-(`tests/workers/test_loop.py`); positions when entries are deleted (`tests/services/test_queue.py`). The reconnect grace
-and a full memory are in `test_redis.py`.
+begins (`tests/services/chat/test_journal.py`); that two suspects never share a worker, and a clock of Redis that steps
+back (`tests/workers/test_loop.py`); positions when entries are deleted (`tests/services/chat/test_queue.py`). The
+reconnect grace and a full memory are in `test_redis.py`.
 """
 
 import json
@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from services.client import ChatClient
-from services.connection import connect
+from services.chat.client import ChatClient
+from services.chat.queue import RequestQueue
+from services.chat.reader import Done, Status
+from services.chat.requests import Requests
+from services.connection.connect import connect
 from services.errors import UserLimit
-from services.protocol import ChatRequest, Message, SamplingOptions
-from services.queue import RequestQueue
-from services.reader import Done, Status
-from services.requests import Requests
-from tests.end_to_end.system import ROOT, Browser, session_cookie, wait_until
+from services.places import ROOT
+from services.wire.messages import ChatRequest, Message, SamplingOptions
+from tests.end_to_end.system import Browser, session_cookie, wait_until
 from tests.faults.answers import problems
 from tests.faults.conftest import Outcome
 from tests.faults.scenario import DEADLINE_S, Scenario, shared_system

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.protocol import Event
+from services.wire.messages import Event
 from tests.faults.invariants import violations
 from tests.faults.system import FaultSystem, Loss, fault_system
 from tests.faults.tabs import Behaviour, Question, Reading, Tab

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.dispatch import Dispatch
-from pipelines.tasks import NOTE_S
-from pipelines.units import Unit
-from services.celery_app import SOFT_SHUTDOWN_S, SWEEP_S
-from services.command.machine import SOFT_SHUTDOWN_S as WAITED_BY_UP
+from pipelines.celery.cleaning_tasks import NOTE_S
+from pipelines.cleaning.units import Unit
+from services.command.run.machine import SOFT_SHUTDOWN_S as WAITED_BY_UP
 from services.errors import Gone, InvalidRequest
-from services.jobs import Job
+from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S
+from services.jobs.dispatch import Dispatch
+from services.jobs.jobs import Job
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
-from tests.pipelines.processes import Pipelines, running_pipelines
+from tests.pipelines.celery.cleaning_processes import Pipelines, running_pipelines
 
 AT_ONCE_S = 3 * SWEEP_S + 4  # a sweep or two, and a process to start on a busy machine; far from any time-out of Celery
 
@@ -40,7 +40,9 @@ def pipelines(system: Pipelines) -> Iterator[Pipelines]:
 def begun_again_s(pipelines: Pipelines, name: str, unit: str, since: float) -> float:
     """Seconds until a process works on the unit again, or it is done."""
     wait_until(
-        lambda: pipelines.is_held(name, unit) or pipelines.cleaning(name).done(Unit.parse(unit)), "a new start", 60
+        lambda: pipelines.is_held(name, unit) or pipelines.cleaning.cleaning(name).done(Unit.parse(unit)),
+        "a new start",
+        60,
     )
     return time.monotonic() - since
 
@@ -206,7 +208,7 @@ def test_a_cancel_ends_a_shard_in_its_middle(pipelines: Pipelines, outcome: Outc
     job: Job = pipelines.ended("cancelled")
     took_s = time.monotonic() - resumed
     assert job.state == "cancelled"
-    assert not pipelines.cleaning("cancelled").done(Unit.parse(unit)), "it did not wait for the shard's end"
+    assert not pipelines.cleaning.cleaning("cancelled").done(Unit.parse(unit)), "it did not wait for the shard's end"
     pipelines.submit("cancelled")
     pipelines.check("cancelled")
     outcome("clean: cancel mid-shard", requests=1, result=f"ended after {took_s:.1f} s; re-submit: same bytes")

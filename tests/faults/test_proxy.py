@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from services.embedded import EmbeddedServer
+from services.connection.embedded import EmbeddedServer
 from tests.faults.proxy import Proxy
 
 Connect = Callable[[], redis.Redis]

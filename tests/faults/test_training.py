@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.training.local_target import processes, signal_all, supervisors
-from pipelines.training.targets import run_name
-from services.celery_app import SWEEP_S
+from pipelines.launching.local_target import processes, signal_all, supervisors
+from pipelines.launching.targets import run_name
 from services.errors import Gone
-from services.protocol import TRAININGS_QUEUE
+from services.jobs.celery_app import SWEEP_S
+from services.wire.messages import TRAININGS_QUEUE
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
-from tests.pipelines.training.contract import STEPS
-from tests.pipelines.training.processes import Trainings, running_trainings
+from tests.pipelines.celery.training_processes import Trainings, running_trainings
+from tests.pipelines.launching.contract import STEPS
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.dead_letters import DeadLetters
-from services.journal import _BEGIN, _FINISH  # their names on the wire
-from services.queue import _ACK, _HOLD, _TAKE
-from services.requests import Requests
+from services.chat.dead_letters import DeadLetters
+from services.chat.journal import _BEGIN, _FINISH  # their names on the wire
+from services.chat.queue import _ACK, _HOLD, _TAKE
+from services.chat.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
 from tests.faults.scenario import Scenario, shared_system

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import redis
 
-from bench.synthetic_worker import EchoEngine, plan
-from services.client import ChatClient
-from services.connection import connect
+from services.chat.client import ChatClient
+from services.chat.reader import Done, ReaderEvent, Rewind, Text
+from services.connection.connect import connect
 from services.errors import ChatServerError
-from services.protocol import ChatRequest, Keys, Message
-from services.reader import Done, ReaderEvent, Rewind, Text
+from services.wire.messages import ChatRequest, Keys, Message
+from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.worker import Worker
 
 MODEL = "echo"

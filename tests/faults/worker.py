@@ -25,12 +25,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.synthetic_worker import serve
 from services.errors import EngineError, OutOfMemory
 from services.logs import configure_logging
-from services.protocol import ChatRequest
 from services.settings import load_settings
+from services.wire.messages import ChatRequest
 from tests.contracts.protocol_model import ModelAnswer, token
+from tests.stand_ins.synthetic_worker import serve
 from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.loop import Plan
 from workers.watchdog import SupervisedEngine

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.infra.sky_tasks import ROOT
+from services.places import ROOT
 
 SKY = ROOT / "infra" / "sky"
 BUCKETS = {"DATA_BUCKET": "s3://my-data", "ARTIFACTS_BUCKET": "gs://my-models"}

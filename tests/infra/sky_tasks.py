@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.places import ROOT
+
 CATALOG = "AcceleratorName,Clouds\nA100-80GB,\"['AWS', 'GCP', 'Azure', 'Lambda', 'Slurm']\"\n"
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def understood(home: Path, tasks: list[tuple[dict[str, Any], dict[str, str]]]) -> list[dict[str, Any]]:

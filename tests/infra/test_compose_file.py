@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from services.places import ROOT
 from services.settings import FILES, Settings, load_settings, variable_of
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "infra" / "docker"
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 OVERRIDES = [(DOCKER / name).read_text("utf-8") for name in ("public.yaml", "remote-workers.yaml")]

@@ -13,10 +13,10 @@ import pytest
 import redis
 import yaml
 
-from services.connection import connect
-from services.embedded import free_port
+from services.connection.connect import connect
+from services.connection.embedded import free_port
+from services.places import ROOT
 from tests.conftest import wait_until
-from tests.infra.sky_tasks import ROOT
 
 PASSWORD = "0123456789abcdef~"
 WEB = """#!/usr/bin/env bash

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.training.sky_task import task_for
-from pipelines.training.targets import Run
+from pipelines.launching.sky_task import task_for
+from pipelines.launching.targets import Run
 from services.errors import ConfigurationError
-from services.training import read_training
+from services.jobs.training import read_training
+from services.places import ROOT
 from tests.infra.machine import Machine
-from tests.infra.sky_tasks import ROOT, understood
+from tests.infra.sky_tasks import understood
 
 SECRETS = {"WANDB_API_KEY": "wandb-secret-value", "HF_TOKEN": "hub-secret-value"}
 

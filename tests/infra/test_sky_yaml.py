@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from services.training import plan_batch, read_training
+from services.jobs.training import plan_batch, read_training
+from services.places import ROOT
 from tests.conftest import wait_until
 from tests.infra.machine import NEEDED, SKY, Machine, executable, shipped
-from tests.infra.sky_tasks import ROOT, understood
+from tests.infra.sky_tasks import understood
 
 FILES = ("train-vicuna", "train-alpaca", "serve-redis-web", "serve-worker")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from services import program
-from services.connection import connect
+from services.connection.connect import connect
 from services.settings import Settings
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.catalogue import resolve
-from services.celery_app import make_celery, wake
-from services.jobs import Job, Jobs
+from services.jobs.celery_app import make_celery, wake
+from services.jobs.jobs import Job, Jobs
+from services.jobs.training import checked_training
+from services.jobs.training_jobs import Place, training_spec
+from services.jobs.training_progress import UNIT, TrainingProgress
+from services.models.catalogue import resolve
+from services.serving.trained_models import Trained
 from services.settings import load_settings
-from services.tokenization import load_tokenizer
-from services.trained import Trained
-from services.training import checked_training
-from services.training_jobs import Place, training_spec
-from services.training_progress import UNIT, TrainingProgress
+from services.tokens.tokenization import load_tokenizer
 from tests.end_to_end.system import System, wait_until
-from tests.pipelines.training.conftest import write_base, write_conversations
+from tests.pipelines.conftest import write_base, write_conversations
 from tests.sky.lab.lab import Lab, unmet
 
 PATIENCE_S = 600.0  # SkyPilot takes a minute on two idle cores, and much longer on busy ones

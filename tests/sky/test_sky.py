@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sky import SkyPilot
-from pipelines.training.sky_target import SkyTarget
-from pipelines.training.targets import run_of
-from tests.end_to_end.system import ROOT
+from pipelines.launching.sky import SkyPilot
+from pipelines.launching.sky_target import SkyTarget
+from pipelines.launching.targets import run_of
+from services.places import ROOT
 from tests.sky.conftest import SECRET, SkySystem
 from tests.sky.lab.api_server import ApiServer
 from tests.sky.lab.lab import tidy
@@ -136,7 +136,7 @@ def dry_run(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
 
 
 def command(system: SkySystem, *arguments: str) -> str:
-    line = [sys.executable, "-m", "pipelines.training.command", *arguments]
+    line = [sys.executable, "-m", "pipelines.command.machines", *arguments]
     answer = subprocess.run(line, cwd=ROOT, env=system.environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout

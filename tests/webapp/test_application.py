@@ -7,11 +7,11 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from services.embedded import EmbeddedServer
-from services.protocol import Keys
-from services.registry import Registry, WorkerInfo
+from services.connection.embedded import EmbeddedServer
+from services.serving.registry import Registry, WorkerInfo
+from services.serving.trained_models import Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.trained import Claim, Trained, TrainedModel
+from services.wire.messages import Keys
 from webapp.application import create_app, kept_secret, origin_check
 
 

@@ -10,12 +10,12 @@ import contextlib
 import sys
 import time
 
-from bench.synthetic_worker import EchoEngine, plan
-from services.catalogue import ModelSource
-from services.connection import connect
+from services.connection.connect import connect
 from services.errors import ConfigurationError
 from services.logs import configure_logging
+from services.models.catalogue import ModelSource
 from services.settings import Settings, load_settings
+from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.engine import Engine
 from workers.loop import Planner
 from workers.serving import Stop

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.catalogue import resolve
 from services.errors import EngineError, InvalidRequest
+from services.models.catalogue import resolve
 from workers.engine import ENGINE_LOST, EngineEvent, Sampling
 from workers.engine_process import EngineProcess
 

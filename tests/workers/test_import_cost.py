@@ -1,8 +1,8 @@
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from services.places import ROOT
+
 # Loaded only by the running transformers adapter.
 WITH_TORCH = {"logits_processors"}
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from bench.synthetic_worker import EchoText, plan
-from services.connection import connect
-from services.embedded import free_port
+from services.chat.journal import Head, Journal
+from services.chat.queue import RETRY_PLACE, RequestQueue
+from services.chat.requests import Requests
+from services.connection.connect import connect
+from services.connection.embedded import free_port
 from services.errors import EngineError, PromptTooLong
-from services.journal import Head, Journal
-from services.protocol import ChatRequest, Keys, Message
-from services.queue import RETRY_PLACE, RequestQueue
-from services.requests import Requests
+from services.wire.messages import ChatRequest, Keys, Message
+from tests.stand_ins.synthetic_worker import EchoText, plan
 from workers.assignment import Rules
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.loop import Plan, WorkerLoop

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError
-from services.tokenization import load_tokenizer
+from services.models.catalogue import ModelSource
+from services.tokens.tokenization import load_tokenizer
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, Sampling
 from workers.openvino_engine import OpenVinoEngine, can_read, shape_of

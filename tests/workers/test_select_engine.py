@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError
+from services.models.catalogue import ModelSource, resolve
 from workers import select_engine
 from workers.select_engine import choose_engine, create_engine
 

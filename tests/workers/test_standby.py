@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.embedded import EmbeddedServer
-from services.journal import Journal
-from services.protocol import ChatRequest, Keys, Message, SamplingOptions
-from services.registry import Registry
-from services.requests import Requests
-from services.trained import Trained, TrainedModel
+from services.chat.journal import Journal
+from services.chat.requests import Requests
+from services.connection.embedded import EmbeddedServer
+from services.places import ROOT
+from services.serving.registry import Registry
+from services.serving.trained_models import Trained, TrainedModel
+from services.wire.messages import ChatRequest, Keys, Message, SamplingOptions
 from tests.conftest import Eventually
-from tests.services.test_trained import written
+from tests.services.serving.test_trained_models import written
 
-ROOT = Path(__file__).resolve().parents[2]
 LOAD_S = 30.0  # until a process runs on a busy machine, and for a claim to run out
 
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from services.catalogue import ModelSource
 from services.errors import ConfigurationError, EngineError
+from services.models.catalogue import ModelSource
 from tests.workers.text_decoders import packaged_source
 from workers import transformers_engine
 from workers.transformers_engine import TransformersEngine

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
-from services.protocol import SamplingOptions
+from services.wire.messages import SamplingOptions
 from workers.engine import ModelLimits
 from workers.validation import check_submission, validate
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import redis
 
-from bench.synthetic_worker import EchoEngine, plan
-from services.journal import Head
-from services.protocol import ChatRequest, Keys, Message
-from services.requests import Requests
+from services.chat.journal import Head
+from services.chat.requests import Requests
+from services.wire.messages import ChatRequest, Keys, Message
 from tests.conftest import Eventually
+from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.loop import Plan
 from workers.worker import Worker
 

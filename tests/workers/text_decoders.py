@@ -3,9 +3,9 @@
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from services.catalogue import ModelSource, resolve
 from services.errors import ConfigurationError
-from services.tokenization import load_tokenizer
+from services.models.catalogue import ModelSource, resolve
+from services.tokens.tokenization import load_tokenizer
 from workers.detokenizer import TextDecoder
 
 WORDS = ["▁", "▁the", "▁a", "n", "d", "▁and", "é", "世", "▁世", "lo", "▁hel", " ", ".", "▁▁", "\ufffd"]

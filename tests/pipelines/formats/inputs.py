@@ -5,10 +5,10 @@ from typing import Any
 
 import pyarrow
 
-from pipelines.conversation import Conversation
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
-from services.recipe import InputOptions
+from pipelines.records.conversation import Conversation
+from pipelines.records.ledger import Ledger
+from services.jobs.recipe import InputOptions
 
 
 def record(name: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from pyarrow import parquet
 
 from pipelines.formats import json_records
 from pipelines.formats.read import read
-from pipelines.ledger import Ledger
+from pipelines.records.ledger import Ledger
 from services.errors import ConfigurationError
-from services.recipe import InputOptions
+from services.jobs.recipe import InputOptions
 from tests.pipelines.formats.inputs import Reading, compressed, reading, record
 
 NAMES = ["r0", "r1", "r2", "r3", "r4"]

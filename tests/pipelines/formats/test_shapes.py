@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.conversation import Conversation, Turn, digest_id
 from pipelines.formats.write import SUFFIXES, Writer
+from pipelines.records.conversation import Conversation, Turn, digest_id
 from tests.pipelines.formats.inputs import Reading, reading
 
 QA = (Turn("user", "q"), Turn("assistant", "a"))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.conversation import ROLES, Conversation, Source, Turn
 from pipelines.formats import write
 from pipelines.formats.write import SUFFIXES, Writer, suffix
+from pipelines.records.conversation import ROLES, Conversation, Source, Turn
 from tests.pipelines.formats.inputs import Reading, compressed
 
 CONVERSATION = Conversation(

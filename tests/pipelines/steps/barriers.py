@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipelines.conversation import Conversation
+from pipelines.records.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
 
 Place = tuple[int, int]  # (shard, index)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines.conversation import Conversation, Source, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Source, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}

@@ -1,14 +1,13 @@
 """Phrases are whole words of prose."""
 
-from pathlib import Path
-
 import pytest
 
 from pipelines.steps.blocked_phrases import build
-from services.recipe import BlockedPhrasesOptions, read_recipe
+from services.jobs.recipe import BlockedPhrasesOptions, read_recipe
+from services.places import RECIPES_DIR
 from tests.pipelines.steps.local import Ran, answered, talk
 
-VICUNA = Path(__file__).parents[3] / "infra/recipes/vicuna.yaml"
+VICUNA = RECIPES_DIR / "vicuna.yaml"
 PHRASES = ("as an AI language model", "OpenAI", "I'm Sydney", "人工智能", "Straße", "c++")
 STEP = build(BlockedPhrasesOptions(phrases=PHRASES))
 

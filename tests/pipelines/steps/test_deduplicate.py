@@ -11,12 +11,12 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.conversation import Conversation
+from pipelines.records.conversation import Conversation
 from pipelines.steps import deduplicate
 from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_groups, build
-from pipelines.words import WordHashes, longest_runs, words
+from pipelines.text.words import WordHashes, longest_runs, words
 from services.errors import ConfigurationError
-from services.recipe import DeduplicateOptions, parse_recipe
+from services.jobs.recipe import DeduplicateOptions, parse_recipe
 from tests.pipelines.steps.barriers import cut, ended, judged, survivors
 from tests.pipelines.steps.local import talk
 
@@ -244,9 +244,9 @@ def test_no_input_and_empty_shards_have_no_verdicts() -> None:
 
 def test_signatures_are_the_same_in_every_process() -> None:
     program = """
-from pipelines.conversation import Conversation, Source, Turn
+from pipelines.records.conversation import Conversation, Source, Turn
 from pipelines.steps.deduplicate import build
-from services.recipe import DeduplicateOptions
+from services.jobs.recipe import DeduplicateOptions
 turns = (Turn("user", "What does the tide do?"), Turn("assistant", "It rises — twice a day."))
 print(build(DeduplicateOptions()).sign(Conversation("c1", turns, Source("x", 1))).hex())
 """

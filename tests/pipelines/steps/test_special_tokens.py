@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.conversation import Conversation, Source, Turn
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Source, Turn
+from pipelines.records.ledger import Ledger
 from pipelines.steps import build as build_step
 from pipelines.steps.special_tokens import USUAL, _listed, breaking_up, build
 from services.errors import ConfigurationError
-from services.recipe import Recipe, SpecialTokensOptions, StepChoice, TokenizerChoice
+from services.jobs.recipe import Recipe, SpecialTokensOptions, StepChoice, TokenizerChoice
 
 TOKENS = ("<|im_end|>", "<|im_start|>", "</s>", "[INST]", "aa", "aab")
 STEP = breaking_up(TOKENS)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pipelines.conversation import Conversation, Source, Turn, as_record
-from pipelines.ledger import Ledger
+from pipelines.records.conversation import Conversation, Source, Turn, as_record
+from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.steps.split_long import _breaks_character, _ended, build, splitting
-from pipelines.tokenizer import tokenizer_of
+from pipelines.text.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
-from services.recipe import SplitLongOptions, TokenizerChoice
-from services.tokenization import ChatTokenizer
+from services.jobs.recipe import SplitLongOptions, TokenizerChoice
+from services.tokens.tokenization import ChatTokenizer
 
 TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}{{ default_system }}{%- endif -%}
@@ -324,9 +324,9 @@ def test_with_the_packaged_model_every_piece_encodes_to_what_it_says(
 
 COUNTS = """
 import os
-from pipelines.tokenizer import tokenizer_of
-from services.protocol import Message
-from services.recipe import TokenizerChoice
+from pipelines.text.tokenizer import tokenizer_of
+from services.wire.messages import Message
+from services.jobs.recipe import TokenizerChoice
 chat = tokenizer_of(TokenizerChoice())
 before = len(os.listdir("/proc/self/task"))
 chat.count_whole([Message("user", "one <|im_end|> two"), Message("assistant", "three " * 999)])

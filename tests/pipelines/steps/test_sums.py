@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.conversation import Conversation, Source, Turn, dump, load
+from pipelines.records.conversation import Conversation, Source, Turn, dump, load
 from pipelines.steps import (
     Step,
     blocked_phrases,
@@ -17,7 +17,7 @@ from pipelines.steps import (
     select,
     split_validation,
 )
-from services.recipe import (
+from services.jobs.recipe import (
     BlockedPhrasesOptions,
     ErrorMessagesOptions,
     LanguagesOptions,

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.training import parse_event
-
-ROOT = Path(__file__).resolve().parents[3]
+from services.jobs.training import parse_event
+from services.places import ROOT
 
 
 @dataclass(frozen=True)

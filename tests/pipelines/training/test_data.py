@@ -9,9 +9,9 @@ import pytest
 from pipelines.training.data import IGNORED, Prepared, is_evaluated, prepare
 from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
-from services.tokenization import ChatTokenizer
-from services.training import TrainingConfig
-from tests.pipelines.training.conftest import write_conversations
+from services.jobs.training import TrainingConfig
+from services.tokens.tokenization import ChatTokenizer
+from tests.pipelines.conftest import write_conversations
 from tests.pipelines.training.runs import Material
 
 

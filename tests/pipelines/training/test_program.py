@@ -12,9 +12,9 @@ import pytest
 from pipelines.training.checkpoints import MARKER
 from pipelines.training.manifest import finished_manifest
 from pipelines.training.sealing import fault_of
-from services.catalogue import resolve
-from services.protocol import Message
-from services.tokenization import ChatTokenizer, load_tokenizer
+from services.models.catalogue import resolve
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.wire.messages import Message
 from tests.pipelines.training.runs import Material, Run, finished, start
 from workers.engine import EngineEvent, Sampling
 from workers.transformers_engine import TransformersEngine

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from services.chat.requests import Requests
 from services.command.access import choose_model, command_settings, user_id
-from services.embedded import EmbeddedServer, free_port
+from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import UnknownModel
-from services.protocol import NAME, ChatRequest, Keys, Message
-from services.registry import Registry, WorkerInfo
-from services.requests import Requests
-from services.trained import Trained, TrainedModel
+from services.serving.registry import Registry, WorkerInfo
+from services.serving.trained_models import Trained, TrainedModel
+from services.wire.messages import NAME, ChatRequest, Keys, Message
 
 HEAVY = ("torch", "transformers", "openvino", "flask", "workers", "webapp", "pipelines")
 
@@ -60,7 +60,8 @@ def test_help_loads_nothing_heavy_and_no_redis(tmp_path: Path) -> None:
 
 def test_the_whole_client_loads_no_torch() -> None:
     program = (
-        "import sys, services.command.terminal, services.command.send, services.command.machine, services.overview\n"
+        "import sys, services.command.talk.terminal, services.command.talk.send\n"
+        "import services.command.run.machine, services.serving.overview\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

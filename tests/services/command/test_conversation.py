@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from services.command.answer import Answer
-from services.command.conversation import Conversation
+from services.command.talk.answer import Answer
+from services.command.talk.conversation import Conversation
 from services.errors import InvalidRequest
-from services.protocol import ChatRequest
+from services.wire.messages import ChatRequest
 
 
 def ask(conversation: Conversation, text: str) -> ChatRequest:

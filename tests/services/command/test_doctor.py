@@ -12,13 +12,14 @@ from typing import Any
 import orjson
 import pytest
 
-from services.dead_letters import DeadLetters
-from services.embedded import EmbeddedServer, free_port
-from services.jobs import Jobs
-from services.protocol import VERSION, ChatRequest, Message
-from services.registry import WorkerInfo
-from services.requests import Requests
-from tests.end_to_end.system import ROOT, System, answers, wait_until
+from services.chat.dead_letters import DeadLetters
+from services.chat.requests import Requests
+from services.connection.embedded import EmbeddedServer, free_port
+from services.jobs.jobs import Jobs
+from services.places import ROOT
+from services.serving.registry import WorkerInfo
+from services.wire.messages import VERSION, ChatRequest, Message
+from tests.end_to_end.system import System, answers, wait_until
 
 # What depends on the machine that runs the tests.
 OF_THE_MACHINE = {"open files", "packages", "disk", "memory", "GPU", "page"}

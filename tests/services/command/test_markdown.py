@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from services.command.markdown import AnswerMarkdown, Lines, MarkdownDisplay, parser, settled_blocks
 from services.command.plain import without_controls
+from services.command.talk.markdown import AnswerMarkdown, Lines, MarkdownDisplay, parser, settled_blocks
 
 LINES = [
     "",

@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
 
-from services.embedded import EmbeddedServer
-from services.overview import overview
-from services.processes import end_tied, start_tied
-from services.protocol import Keys
-from services.registry import Registry
-
-ROOT = Path(__file__).resolve().parents[3]
+from services.connection.embedded import EmbeddedServer
+from services.machine.processes import end_tied, start_tied
+from services.places import ROOT
+from services.serving.overview import overview
+from services.serving.registry import Registry
+from services.wire.messages import Keys
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def variables(redis_server: EmbeddedServer, namespace: str) -> dict[str, str]:
 def echo_worker(
     variables: dict[str, str], redis_client: redis.Redis, namespace: str, eventually: Callable[..., None]
 ) -> Iterator[None]:
-    command = [sys.executable, "-m", "bench.synthetic_worker", "--rate", "50", "--chunk", "4"]
+    command = [sys.executable, "-m", "tests.stand_ins.synthetic_worker", "--rate", "50", "--chunk", "4"]
     process = start_tied(command, output=subprocess.DEVNULL, environment=variables)
     try:
         registry = Registry(redis_client, Keys(namespace))

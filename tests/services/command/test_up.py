@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from services.connection import connect
-from services.protocol import Keys
-from services.trained import Claim, Trained, TrainedModel
+from services.connection.connect import connect
+from services.serving.trained_models import Claim, Trained, TrainedModel
+from services.wire.messages import Keys
 
 WORKER = """
 import os, secrets, signal, socket, sys, time
-from services.connection import connect
-from services.protocol import Keys
-from services.registry import Registry, WorkerInfo
+from services.connection.connect import connect
+from services.wire.messages import Keys
+from services.serving.registry import Registry, WorkerInfo
 from services.settings import load_settings
-from services.trained import Claim, Trained
+from services.serving.trained_models import Claim, Trained
 
 if os.path.exists("broken"):
     sys.exit("the model is on strike")

@@ -9,8 +9,8 @@ import pytest
 from gguf import GGUFWriter
 
 from services.doctor import models
+from services.serving.trained_models import TrainedModel
 from services.settings import Settings
-from services.trained import TrainedModel
 from tests.services.doctor.told import only, told
 
 

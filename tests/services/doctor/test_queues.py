@@ -3,14 +3,14 @@
 import pytest
 import redis
 
+from services.chat.requests import Requests
+from services.connection.embedded import EmbeddedServer
 from services.doctor import pipelines, queues
-from services.embedded import EmbeddedServer
-from services.jobs import Jobs
-from services.protocol import VERSION, ChatRequest, Keys, Message
-from services.registry import Registry, WorkerInfo
-from services.requests import Requests
+from services.jobs.jobs import Jobs
+from services.serving.registry import Registry, WorkerInfo
+from services.serving.trained_models import Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.trained import Claim, Trained, TrainedModel
+from services.wire.messages import VERSION, ChatRequest, Keys, Message
 from tests.servers import ClusterOfServers
 from tests.services.doctor.told import only, told
 

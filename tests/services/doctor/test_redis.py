@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.connection import connect
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer, free_port
 from services.doctor import redis_access, redis_server
 from services.doctor.findings import Finding
 from services.doctor.redis_server import Server
-from services.embedded import EmbeddedServer, free_port
 from tests.servers import ClusterOfServers, Node, sentinels
 from tests.services.doctor.told import only, told
 
@@ -88,7 +88,7 @@ def test_no_server_is_wrong_where_one_was_chosen_and_a_warning_where_up_brings_o
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.connection.SOCKET_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("services.connection.connect.SOCKET_TIMEOUT_S", 0.3)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         level, message = reached(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")[0]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from services.connection.embedded import free_port
 from services.doctor import web
 from services.doctor.findings import Check, run
-from services.embedded import free_port
 from tests.services.doctor.told import only
 
 

@@ -11,8 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from services.embedded import free_port
-from services.processes import end_tied, lives, start_tied
+from services.connection.embedded import free_port
+from services.machine.processes import end_tied, lives, start_tied
 
 READY_S = 180.0
 ATTEMPTS = 2  # on an overloaded machine its queues can be late, and then it gives up

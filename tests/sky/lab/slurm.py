@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.embedded import free_port
-from services.processes import end_tied, start_tied
+from services.connection.embedded import free_port
+from services.machine.processes import end_tied, start_tied
 
 NUM_GPUS = 64  # for eight runs at once
 GPU_TYPE = "A100-80GB"

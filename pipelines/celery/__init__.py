@@ -1,0 +1,4 @@
+"""The pipelines' Celery tasks: they bring every job to its end, whatever dies meanwhile.
+
+Nothing here cleans or trains: tasks call `cleaning` and `launching`.
+"""

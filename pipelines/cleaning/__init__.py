@@ -1,0 +1,4 @@
+"""One cleaning run: its units of work, its folder, its report.
+
+Nothing here knows Celery or Redis.
+"""

@@ -1,0 +1,130 @@
+"""One cleaning run: recipe + inputs + folder → units of work, each done once, in any process, resumable at any point.
+
+`chatserver clean run` does the units in its own processes, Celery's tasks (`pipelines/celery/cleaning_tasks.py`) on
+many machines; both end with the same bytes.
+
+    run = Cleaning(Path("cleaned"), read_recipe(Path("infra/recipes/vicuna.yaml")), ["sharegpt.json"])
+    run.prepare()
+    while units := run.todo():
+        for unit in units:
+            run.do(unit)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipelines.cleaning import finish, judge, reading, stage
+from pipelines.cleaning.units import Folder, Unit
+from services.errors import ConfigurationError
+from services.jobs.recipe import BARRIERS, Recipe, checked_input
+
+Progress = dict[str, Any]
+Watch = Callable[[Progress], None]
+
+CODE_VERSION = 1  # raise it when a step begins to give other output: a half-done run is then not continued
+
+
+class Cleaning:
+    """A run and its folder. Cheap to make; every process makes its own."""
+
+    def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str]) -> None:
+        self.recipe = recipe
+        self.inputs = tuple(map(checked_input, inputs))
+        self.folder = Folder(out)
+        self.stages = _stretches(recipe)
+
+    def prepare(self) -> None:
+        """Make the folder. Raises ConfigurationError if it belongs to another run, or there is nothing to read."""
+        if not self.inputs:
+            raise ConfigurationError("no input: name at least one file or URL")
+        self.folder.claim(
+            {
+                "recipe": self.recipe.digest,
+                "inputs": [[name, *_fingerprint(name)] for name in (*self.inputs, *self.recipe.files_named())],
+                "version": CODE_VERSION,
+            }
+        )
+
+    def todo(self) -> list[Unit]:
+        """Every unit that is not done and could be done now; empty when the run is finished."""
+        for units in self._waves():
+            if left := [unit for unit in units if not self.folder.done(unit)]:
+                return left
+        return []
+
+    def _waves(self) -> Iterator[list[Unit]]:
+        """The units in the order of their dependence; those of one wave do not depend on each other."""
+        if self.folder.finished.exists():
+            return
+        yield [Unit("read")]
+        for number in range(len(self.stages)):
+            if number:
+                yield [Unit("judge", number - 1)]
+            yield [Unit("shard", number, shard) for shard in range(self.num_shards)]
+        yield [Unit("finish")]
+
+    @cached_property
+    def num_shards(self) -> int:
+        """Known once the input is read."""
+        return len(self.counts(Unit("read"))["shards"])
+
+    def num_units(self) -> int:
+        """Of the whole run; 0 before the input is read."""
+        if not self.folder.done(Unit("read")) or self.folder.finished.exists():
+            return 0
+        return sum(len(units) for units in self._waves())
+
+    def done(self, unit: Unit) -> bool:
+        return self.folder.done(unit)
+
+    def lock(self, unit: Unit) -> AbstractContextManager[bool]:
+        """Holds the unit for this process; yields False if another one holds it."""
+        return self.folder.lock(unit)
+
+    def do(self, unit: Unit, watch: Watch | None = None) -> None:
+        """Do one unit, unless it is done. `watch` sees the progress about every 100 records, and may raise to stop."""
+        if self.folder.done(unit):
+            return
+        tell = watch or (lambda progress: None)
+        if unit.kind == "read":
+            reading.read_all(self.folder, self.recipe, self.inputs, tell)
+        elif unit.kind == "shard":
+            stage.run(self.folder, self.recipe, self.stages, unit, self._size(unit), tell)
+        elif unit.kind == "judge":
+            judge.run(self.folder, self.recipe, self.stages, unit, self.num_shards)
+        else:
+            finish.run(self.folder, self.recipe, self.inputs, self.stages, self.num_shards, tell)
+
+    def _size(self, unit: Unit) -> int:
+        """How many records enter a shard."""
+        if unit.stage == 0:
+            return int(self.counts(Unit("read"))["shards"][unit.shard])
+        return int(self.counts(Unit("shard", unit.stage - 1, unit.shard))["records_out"])
+
+    def counts(self, unit: Unit) -> Progress:
+        """What a done unit wrote of itself: the last progress that it told. Empty for a judge."""
+        if self.folder.finished.exists():
+            return dict(orjson.loads(self.folder.finished.read_bytes())["units"].get(unit.name, {}))
+        path = self.folder.of(unit) / "counts.json"
+        return dict(orjson.loads(path.read_bytes())) if path.exists() else {}
+
+
+def _stretches(recipe: Recipe) -> list[range]:
+    """The steps of each stage, as indices into the recipe: a barrier is the first step of the stage after it."""
+    barriers = [index for index, step in enumerate(recipe.steps) if step.name in BARRIERS]
+    return [range(start, end) for start, end in pairwise([0, *barriers, len(recipe.steps)])]
+
+
+def _fingerprint(name: str) -> list[int]:
+    """Size and time of a local file: a run does not go on with another one. Nothing of a URL."""
+    path = Path(name)
+    if "://" in name or not path.exists():
+        return []
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,4 @@
+"""What a text consists of: prose, words, tokens.
+
+Nothing here knows conversations.
+"""

@@ -1,0 +1,249 @@
+"""The answers: per request one state hash and one stream of events, changed by scripts only.
+
+A worker begins, appends and finishes under a fresh nonce; every write of a former owner is refused as LOST. Front ends
+create, cancel and read. `head` and `read` are what readers stand on.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from services.connection.scripts import Script
+from services.errors import Conflict, Forbidden, Gone
+from services.wire.messages import TERMINAL, ChatRequest, Event, Keys
+
+_CREATE, _BEGIN, _APPEND, _FINISH = (
+    Script("chat/create"),
+    Script("chat/begin"),
+    Script("chat/append"),
+    Script("chat/finish"),
+)
+_BEAT, _CANCEL, _HANDBACK, _HEAD = (
+    Script("chat/beat"),
+    Script("chat/cancel"),
+    Script("chat/handback"),
+    Script("chat/head"),
+)
+_DISCARD = Script("chat/discard")
+
+
+@dataclass(frozen=True)
+class Head:
+    """How far an answer is. `n` counts its tokens, `toff` its code points; times are the server's, in milliseconds."""
+
+    status: str
+    user: str
+    model: str
+    nonce: str
+    n: int
+    toff: int
+    epoch: int
+    tries: int
+    begins: int
+    wid: str
+    code: str
+    payload: bytes
+    created_ms: int
+    begun_ms: int
+    first_ms: int
+    ended_ms: int
+    now_ms: int = field(default=0, compare=False)  # when this was read
+
+    @property
+    def age_s(self) -> float:
+        """Since it was accepted."""
+        return max(self.now_ms - self.created_ms, 0) / 1000
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker owns the answer: `events` is the journal to continue from, `n` tokens and `toff` characters long."""
+
+    n: int
+    toff: int
+    tries: int
+    payload: bytes
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a write was refused: ENDED (status, code), STALE (epoch), FOREIGN, LOST, GONE or NEED (offset)."""
+
+    why: str
+    status: str = ""
+    code: str = ""
+    number: int = 0
+
+
+def _refusal(reply: list[Any]) -> Refused:
+    why = reply[0].decode()
+    if why == "ENDED":
+        return Refused(why, reply[1].decode(), reply[2].decode() if len(reply) > 2 else "")
+    return Refused(why, number=int(reply[1]) if len(reply) > 1 else 0)
+
+
+def _head(reply: list[bytes]) -> Head:
+    text = [value.decode() for value in (*reply[:4], reply[9], reply[10])]
+    number = [int(value or 0) for value in (*reply[4:9], *reply[12:17])]
+    status, user, model, nonce, wid, code = text
+    n, toff, epoch, tries, begins, created, begun, first, ended, now = number
+    times = (created, begun, first, ended, now)
+    return Head(status, user, model, nonce, n, toff, epoch, tries, begins, wid, code, reply[11], *times)
+
+
+class Journal:
+    """All answers of one installation. Every method is one command; none retries."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, ttl_s: int = 86_400) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._ttl_s = ttl_s
+
+    def _slot(self, rid: str) -> list[str]:
+        return [self._keys.state(rid), self._keys.journal(rid)]
+
+    # -- front ends ----------------------------------------------------------------------------------------------
+
+    def create(self, request: ChatRequest, *, redrive_of: str = "") -> tuple[str, int]:
+        """Make the state of a request, once; its status and epoch. Raises Conflict for another's id."""
+        reply = _CREATE(
+            self._redis,
+            self._slot(request.rid),
+            self._keys.events(request.rid),
+            request.rid,
+            request.user,
+            request.model,
+            request.encode(),
+            self._ttl_s,
+            redrive_of,
+        )
+        if reply[0] == b"CONFLICT":
+            raise Conflict(f"id {request.rid} is in use by another user or model; choose a fresh one")
+        return reply[1].decode(), int(reply[2])
+
+    def discard(self, rid: str) -> None:
+        """Forget a request that was made but that the queue refused."""
+        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid))
+
+    def cancel(self, rid: str, user: str) -> tuple[str, str]:
+        """End a request at whatever stage; its final status and its model. Raises Gone or Forbidden."""
+        ended = self._end(rid, user, "cancelled", "cancelled", "")
+        assert ended is not None, "only a request with a deadline can be too early"
+        return ended
+
+    def give_up(self, rid: str, user: str, code: str, message: str) -> None:
+        """End a request that no worker can read as failed. Raises Gone or Forbidden."""
+        self._end(rid, user, "failed", code, message)
+
+    def expire(self, rid: str, user: str, deadline_s: float) -> bool:
+        """End a request as `expired` if nobody has begun it for longer than this. Raises Gone or Forbidden."""
+        why = f"no worker had room for it in {deadline_s:.0f} s"
+        return self._end(rid, user, "failed", "expired", why, int(deadline_s * 1000)) is not None
+
+    def _end(
+        self, rid: str, user: str, status: str, code: str, message: str, deadline_ms: int | str = ""
+    ) -> tuple[str, str] | None:
+        """The final status and the model; None before the deadline."""
+        arguments = (user, self._ttl_s, status, code, message, deadline_ms)
+        reply = _CANCEL(self._redis, self._slot(rid), self._keys.events(rid), *arguments)
+        if reply[0] == b"GONE":
+            raise Gone(f"request {rid} is unknown or has expired")
+        if reply[0] == b"FORBIDDEN":
+            raise Forbidden(f"request {rid} belongs to another user")
+        if reply[0] == b"EARLY":
+            return None
+        return (status if reply[0] == b"OK" else reply[2].decode()), reply[1].decode()
+
+    def head(self, rid: str) -> Head | None:
+        """How far the answer is; None when the request is unknown."""
+        reply = _HEAD(self._redis, self._slot(rid), 0)
+        return _head(reply) if reply else None
+
+    def read(self, rid: str) -> tuple[Head, tuple[Event, ...]] | None:
+        """The head and the whole journal, of one moment; None when the request is unknown."""
+        reply = _HEAD(self._redis, self._slot(rid), 1)
+        return (_head(reply), tuple(map(Event.decode, reply[17:]))) if reply else None
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        request: ChatRequest,
+        payload: bytes,
+        *,
+        epoch: int,
+        nonce: str,
+        wid: str,
+        max_tries: int,
+        max_begins: int,
+        deadline_ms: int,
+    ) -> Begun | Refused:
+        """Become the owner of an answer under a fresh nonce."""
+        reply = _BEGIN(
+            self._redis,
+            self._slot(request.rid),
+            self._keys.events(request.rid),
+            epoch,
+            nonce,
+            wid,
+            request.rid,
+            request.user,
+            request.model,
+            payload,
+            max_tries,
+            max_begins,
+            self._ttl_s,
+            deadline_ms,
+        )
+        if reply[0] != b"OK":
+            return _refusal(reply)
+        return Begun(int(reply[1]), int(reply[2]), int(reply[3]), reply[4], tuple(map(Event.decode, reply[5:])))
+
+    def append_command(self, rid: str, epoch: int, event: Event) -> tuple[Any, ...]:
+        """The command that journals and publishes one `tokens` event, for a pipeline; `appended` reads its reply."""
+        end = event.toff + len(event.text)
+        return _APPEND.command(
+            self._slot(rid),
+            (self._keys.events(rid), event.nonce, epoch, event.off, len(event.ids), end, event.encode()),
+        )
+
+    def load_append(self) -> None:
+        """Teach the server the append script (after NoScriptError in a pipeline)."""
+        _APPEND.load(self._redis)
+
+    @staticmethod
+    def appended(reply: list[Any]) -> int | Refused:
+        """The number of tokens now journalled, or why the append was refused."""
+        return int(reply[1]) if reply[0] == b"OK" else _refusal(reply)
+
+    def finish(self, rid: str, epoch: int, event: Event) -> Refused | None:
+        """End the answer as its owner; None when done, else why not."""
+        reply = _FINISH(
+            self._redis,
+            self._slot(rid),
+            self._keys.events(rid),
+            event.nonce,
+            epoch,
+            event.off,
+            event.kind,
+            event.code,
+            event.encode(),
+            self._ttl_s,
+        )
+        return None if reply[0] == b"OK" else _refusal(reply)
+
+    def beat(self, rid: str, nonce: str) -> Refused | None:
+        """Keep-alive to readers; None when this worker still owns the answer."""
+        reply = _BEAT(self._redis, self._slot(rid), self._keys.events(rid), nonce)
+        return None if reply[0] == b"OK" else _refusal(reply)
+
+    def hand_back(self, rid: str, nonce: str) -> Refused | None:
+        """Let go of the answer so that the successor's begin does not count as a try."""
+        reply = _HANDBACK(self._redis, self._slot(rid), self._keys.events(rid), nonce)
+        return None if reply[0] == b"OK" else _refusal(reply)

@@ -1,0 +1,260 @@
+"""One model's work queue: a Redis stream with the consumer group `workers`, and the line in which its entries wait.
+
+Front ends enqueue, withdraw and audit; workers take, renew, hand back and acknowledge. Who is next is decided when a
+worker takes, not when a request comes: users take turns, and what ran before goes first. The delivery count of an entry
+is the fence between owners, never a reason to give a request up: `tries` in the request's state is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from services.connection.connect import server_time
+from services.connection.scripts import Script
+from services.errors import Busy, UserLimit
+from services.wire.messages import GROUP, VERSION, Keys, Priority
+
+_ENQUEUE, _TAKE, _HOLD, _ACK = Script("chat/enqueue"), Script("chat/take"), Script("chat/hold"), Script("chat/ack")
+_WITHDRAW, _JANITOR, _RETIRE = Script("chat/withdraw"), Script("chat/janitor"), Script("chat/retire")
+
+PAGE = 1000  # rows of the pending list in one reply
+SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One delivery of one request. `epoch` grows with every delivery, also over a re-queue (`base`).
+
+    `place` is where it stood in line, `waited_s` how long ago it was queued first, when it was taken.
+    """
+
+    entry_id: str
+    rid: str
+    user: str
+    payload: bytes
+    base: int
+    count: int
+    version: int = VERSION
+    place: float = RETRY_PLACE
+    waited_s: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        return self.base + self.count
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One delivered entry as the server's pending list shows it."""
+
+    entry_id: str
+    owner: str
+    idle_s: float
+    count: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The delivery: a renewal changes only its idle time."""
+        return self.entry_id, self.owner, self.count
+
+
+def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE, now_ms: int = 0) -> Entry:
+    """An entry as it is, also a malformed one: its worker files that under the dead letters."""
+    fields = dict(zip(raw[1][::2], raw[1][1::2], strict=True))
+    entry_id = raw[0].decode()
+    return Entry(
+        entry_id,
+        fields.get(b"rid", b"").decode(errors="replace"),
+        fields.get(b"user", b"").decode(errors="replace"),
+        fields.get(b"payload", b""),
+        _number(fields.get(b"base"), 0),
+        count,
+        _number(fields.get(b"v"), VERSION),
+        place,
+        max(now_ms - int(entry_id.partition("-")[0]), 0) / 1000,
+    )
+
+
+def _number(raw: bytes | None, default: int) -> int:
+    return int(raw) if raw and raw.isdigit() and len(raw) < 16 else default
+
+
+class RequestQueue:
+    """The work queue of one model. Every change is one command; none retries."""
+
+    def __init__(self, redis: Redis, keys: Keys, model: str) -> None:
+        self._redis = redis
+        self.model = model
+        self._requests, self._waiting, self._pace = keys.requests(model), keys.waiting(model), keys.pace(model)
+        self._ids, self._users, self._dead = keys.ids(model), keys.users(model), keys.dead(model)
+        self._control = keys.control
+        # In the order of _queue.lua; a script is given as many as it needs.
+        line = [self._requests, self._waiting, keys.turns(model), self._pace]
+        self._keys = [*line, self._ids, self._users, self._dead]
+
+    # -- front ends ----------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        rid: str,
+        user: str,
+        payload: bytes,
+        *,
+        priority: Priority = "interactive",
+        base: int,
+        force: bool,
+        max_queue: int,
+        max_user: int,
+    ) -> bool:
+        """Queue a request; False when it is queued already. Raises Busy or UserLimit unless `force`."""
+        limits = (int(force), max_queue, max_user)
+        wake = (self._control, self.model)
+        reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, VERSION, *wake)
+        if reply[0] == b"FULL":
+            raise Busy(f"{reply[1]} requests wait for {self.model}; try again later", retry_after_s=5)
+        if reply[0] == b"USER":
+            raise UserLimit(f"you have {reply[1]} requests in flight; wait for one to end", retry_after_s=5)
+        return bool(reply[0] == b"OK")
+
+    def withdraw(self, rid: str, user: str, reason: str = "") -> bool:
+        """Forget a request that ended while it waited; False when a worker owns it, which then forgets it."""
+        return bool(_WITHDRAW(self._redis, self._keys, rid, user, reason))
+
+    def holds(self, rid: str) -> bool:
+        """Whether the request is in the queue, waiting or running."""
+        return bool(self._redis.hexists(self._ids, rid))
+
+    def length(self) -> int:
+        """Requests in flight, waiting and running."""
+        return int(self._redis.xlen(self._requests))
+
+    def dead_length(self) -> int:
+        return int(self._redis.xlen(self._dead))
+
+    def in_flight(self) -> list[str]:
+        """Ids of the requests in the queue, waiting and running."""
+        return [rid.decode() for rid in self._redis.hkeys(self._ids)]
+
+    def waiting(self) -> list[str]:
+        """Ids of the requests that no worker has, the next one first."""
+        return [name.split(b" ")[1].decode() for name in self._redis.zrange(self._waiting, 0, -1)]
+
+    def num_waiting(self) -> int:
+        return int(self._redis.zcard(self._waiting))
+
+    def positions(self) -> dict[str, tuple[int, int | None]]:
+        """For each request that no worker has: how many are ahead, and in how many seconds it is taken, if known."""
+        waiting, pace_s = self.waiting(), self.pace_s()
+        return {rid: (n, None if pace_s is None else round((n + 1) * pace_s)) for n, rid in enumerate(waiting)}
+
+    def pace_s(self) -> float | None:
+        """Seconds from one take to the next while somebody waits; None when nobody has waited in the last hour.
+
+        It grows while nobody takes: the workers may have gone.
+        """
+        served, span_ms, since_ms = self._redis.hmget(self._pace, "served", "span_ms", "since_ms")
+        if not served:
+            return None
+        waited_s = server_time(self._redis) - float(since_ms) / 1000 if since_ms else 0.0
+        return max(float(span_ms) / float(served) / 1000, waited_s)
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def take(self, wid: str, *, suspects: bool) -> Entry | None:
+        """Become the owner of whoever is first in line; None when nobody waits.
+
+        `suspects`: also of a request whose last worker died before its first token.
+        """
+        reply = _TAKE(self._redis, self._keys[:4], wid, int(suspects))
+        return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1]), int(reply[3])) if reply else None
+
+    def pending(self, owner: str | None = None) -> list[Pending]:
+        """Delivered entries, of one owner or of all."""
+        rows: list[dict[str, Any]] = []
+        try:
+            while not rows or len(rows) % PAGE == 0:
+                first = b"(" + rows[-1]["message_id"] if rows else "-"
+                page = self._redis.xpending_range(self._requests, GROUP, first, "+", PAGE, consumername=owner)
+                rows += page
+                if not page:
+                    break
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+        return [
+            Pending(
+                row["message_id"].decode(),
+                row["consumer"].decode(),
+                row["time_since_delivered"] / 1000,
+                row["times_delivered"],
+            )
+            for row in rows
+        ]
+
+    def look(self, seen: Pending) -> Entry | None:
+        """The entry behind a row of the pending list; None when it is gone."""
+        found = self._redis.execute_command("XRANGE", self._requests, seen.entry_id, seen.entry_id)
+        return _entry(_raw_pair(found[0]), seen.count) if found else None
+
+    def hold(self, entry: Entry, wid: str, action: Literal["renew", "raise"], new_count: int = 0) -> bool:
+        """Renew the lease of an entry or raise its count; False when this worker does not own it any more."""
+        return bool(_HOLD(self._redis, self._keys[:2], *_holding(entry, wid), action, new_count)[0] == b"OK")
+
+    def hand_back(self, entry: Entry, owner: str, place: float, *, idle_s: float = 0.0) -> bool:
+        """Take an entry from its owner, which keeps its id and count, and let it stand in line again.
+
+        For the owner itself, or for anybody who saw it idle for `idle_s` after its lease was over. False when it was
+        renewed, handed back or taken since.
+        """
+        arguments = ("handback", place, entry.rid, int(idle_s * 1000), self._control, self.model, entry.user)
+        return bool(_HOLD(self._redis, self._keys[:4], *_holding(entry, owner), *arguments)[0] == b"OK")
+
+    def renew(self, entries: Sequence[Entry], wid: str) -> list[bool]:
+        """Renew many entries in one round trip; for each, whether this worker still owns it.
+
+        One `hold` after the other kept a worker with 1,000 requests from its tokens for a quarter of a second.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for entry in entries:
+            pipe.execute_command(*_HOLD.command(self._keys[:2], (*_holding(entry, wid), "renew", 0)))
+        owned = []
+        for entry, reply in zip(entries, pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(reply, NoScriptError):
+                owned.append(self.hold(entry, wid, "renew"))
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                owned.append(reply[0] == b"OK")
+        return owned
+
+    def ack(self, entry: Entry, reason: str = "") -> bool:
+        """Forget an entry whose request has ended; a `reason` files it under the dead letters."""
+        return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
+
+    def rescue(self, after: str = "", limit: int = 20) -> tuple[int, str]:
+        """Let entries that nobody holds and that do not wait stand in line again.
+
+        Looks at `limit` entries after this one; the number rescued, and the entry after which to go on, if any.
+        """
+        wake = (self._control, self.model)
+        rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, VERSION, *wake)
+        return int(rescued), last.decode()
+
+    def retire(self, wid: str) -> bool:
+        """Remove a consumer that holds nothing."""
+        return bool(_RETIRE(self._redis, [self._requests], wid))
+
+
+def _holding(entry: Entry, owner: str) -> tuple[str, str, int]:
+    return entry.entry_id, owner, entry.count
+
+
+def _raw_pair(raw: Any) -> tuple[bytes, list[bytes]]:
+    """redis-py parses stream entries into (id, dict); scripts return them flat. One shape for both."""
+    entry_id, fields = raw
+    if isinstance(fields, dict):
+        fields = [item for pair in fields.items() for item in pair]
+    return entry_id, fields

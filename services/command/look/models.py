@@ -1,0 +1,103 @@
+"""`chatserver models`: what is served, what was trained here, and which of the trained ones shall be served."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from services.serving.trained_models import Trained
+    from services.wire.messages import Keys
+
+application = typer.Typer(help="Models: list them; serve, stop or forget one that was trained here.")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="Name of a trained model.")]
+
+
+@application.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models: workers, slots, running and queued requests, tokens per second; what trained ones come from."""
+    if context.invoked_subcommand is not None:
+        return
+    from services.command.tables import print_json
+    from services.serving.overview import model_rows
+
+    with _opened() as (redis, keys):
+        rows = model_rows(redis, keys)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        _print_rows(rows)
+    else:
+        print("no model is served: start one with `chatserver worker` or `chatserver up`")
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from services.command.plain import without_controls
+    from services.command.tables import print_table
+
+    print_table(rows, "name workers slots running queued tokens_per_s context_tokens state")
+    if trained := [row for row in rows if row["trained"]]:
+        print()
+        print_table([_trained_row(row) for row in trained], "trained from job steps loss path")
+    for row in rows:
+        if row["trouble"]:
+            print(without_controls(f"{row['name']}: {row['trouble']}"))
+
+
+def _trained_row(row: dict[str, Any]) -> dict[str, Any]:
+    about = row["trained"]
+    return {
+        "trained": row["name"],
+        "from": " → ".join(about["lineage"]),
+        "job": about["job"],
+        "steps": about["step"],
+        "loss": "" if about["loss"] is None else f"{about['loss']:.4f}",
+        "path": about["path"],
+    }
+
+
+@application.command()
+def serve(name: Name) -> None:
+    """Want a worker for a trained model: `chatserver up` or a standby worker loads it."""
+    with _trained() as trained:
+        trained.serve(name)
+    print(f"{name} is wanted; `chatserver up` or a `chatserver worker --standby` that has its folder loads it")
+
+
+@application.command()
+def stop(name: Name) -> None:
+    """Want it no longer: what is answered now goes back to the queue."""
+    with _trained() as trained:
+        trained.stop_serving(name)
+    print(f"{name} is wanted no longer; what was being answered waits until it is served again")
+
+
+@application.command()
+def forget(name: Name) -> None:
+    """Forget a trained model that is not served. Its folder stays."""
+    with _trained() as trained:
+        trained.remove(name)
+    print(f"{name} is forgotten; its folder stays")
+
+
+@contextmanager
+def _trained() -> "Iterator[Trained]":
+    from services.serving.trained_models import Trained
+
+    with _opened() as (redis, keys):
+        yield Trained(redis, keys)
+
+
+@contextmanager
+def _opened() -> "Iterator[tuple[Redis, Keys]]":
+    from services.command.access import command_settings
+    from services.connection.connect import connect, translated
+    from services.wire.messages import Keys
+
+    settings = command_settings()
+    with connect(settings.redis_url, role="command") as redis, translated():
+        yield redis, Keys(settings.namespace)

@@ -1,0 +1,138 @@
+"""`chatserver jobs`: what the pipelines do. List jobs, show one, read its log, cancel it, forget it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from services.jobs.jobs import Job, Jobs
+
+application = typer.Typer(
+    help="Jobs of the pipelines: list them, show one, read its log, cancel, forget.", no_args_is_help=True
+)
+Jid = Annotated[str, typer.Argument(help="The job's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@application.command("list")
+def list_jobs(as_json: AsJson = False) -> None:
+    """List the newest jobs, newest first."""
+    from services.command.tables import print_json, print_table
+
+    with opened_jobs() as (jobs, redis):
+        rows = [_row(jobs, redis, job) for job in jobs.list()]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, "id kind name state done units age_s error")
+    else:
+        print("no jobs; `chatserver clean submit` makes one")
+
+
+def _row(jobs: "Jobs", redis: "Redis", job: "Job") -> dict[str, Any]:
+    from services.connection.connect import server_time
+    from services.jobs.jobs import progress_of
+
+    now_s = server_time(redis)
+    progress = progress_of(job, jobs.units(job.id), now_s)
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "name": job.name,
+        "state": "ending" if job.cancelling else job.state,
+        "done": f"{progress.fraction:.0%}",
+        "units": f"{progress.num_done}/{progress.num_units}" if progress.num_units else "",
+        "age_s": round(max(now_s - job.created_s, 0.0), 1),
+        "error": job.error.partition("\n")[0],
+    }
+
+
+@application.command()
+def show(jid: Jid, as_json: AsJson = False) -> None:
+    """Show one job: where it stands, and what each step read, kept and dropped."""
+    from services.command.tables import print_json
+    from services.connection.connect import server_time
+    from services.jobs.jobs import progress_of
+
+    with opened_jobs() as (jobs, redis):
+        job = jobs.get(jid)
+        progress = progress_of(job, jobs.units(jid), server_time(redis))
+    if as_json:
+        print_json({**asdict(job), "progress": asdict(progress)})
+    else:
+        _print_job(job, progress)
+
+
+def _print_job(job: "Job", progress: Any) -> None:
+    from services.command.order.job_log import progress_line
+    from services.command.plain import without_controls
+    from services.command.tables import print_table
+
+    print(f"{job.id}: {progress_line(job, progress)}")
+    print(f"recipe {job.spec.get('recipe_name', '-')}, {', '.join(job.spec.get('inputs', []))} → {job.spec.get('out')}")
+    if progress.steps:
+        print_table([_step_row(step) for step in progress.steps], "step in out rejected cut changed")
+    if job.error:
+        print(without_controls(job.error))
+
+
+def _step_row(step: Any) -> dict[str, Any]:
+    def listed(counts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+    return {
+        "step": step.label,
+        "in": step.records_in,
+        "out": step.records_out,
+        "rejected": listed(step.rejected),
+        "cut": listed(step.cut),
+        "changed": listed(step.changed),
+    }
+
+
+@application.command()
+def logs(
+    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+) -> None:
+    """Print a job's log; with -f until it ends, and then exit 0 only if it finished."""
+    from services.command.order.job_log import follow as follow_job
+    from services.command.order.job_log import print_log
+
+    with opened_jobs() as (jobs, redis):
+        jobs.get(jid)
+        if follow:
+            raise typer.Exit(follow_job(jobs, redis, jid))
+        print_log(jobs, jid)
+
+
+@application.command()
+def cancel(jid: Jid) -> None:
+    """End a job; what is done stays, and a re-submit goes on from there."""
+    with opened_jobs() as (jobs, _):
+        job = jobs.cancel(jid)
+    print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
+
+
+@application.command()
+def remove(jid: Jid) -> None:
+    """Forget a job that has ended. Its folder stays."""
+    with opened_jobs() as (jobs, _):
+        jobs.remove(jid)
+    print(f"job {jid} is forgotten; its folder stays")
+
+
+@contextmanager
+def opened_jobs() -> "Iterator[tuple[Jobs, Redis]]":
+    from services.command.access import command_settings
+    from services.connection.connect import connect, translated
+    from services.jobs.jobs import Jobs
+    from services.wire.messages import Keys
+
+    settings = command_settings()
+    with connect(settings.redis_url, role="command") as redis, translated():
+        yield Jobs(redis, Keys(settings.namespace)), redis

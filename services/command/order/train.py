@@ -1,0 +1,225 @@
+"""`chatserver train`: fine-tune a model, on this machine or on SkyPilot; watch it, end it, give its machines back.
+
+A fine-tuning is a job of the pipelines. What must speak to the machines (`--dry-run`, `down`, `orphans`) becomes
+`python -m pipelines.command.machines`: nothing of the pipelines is imported here.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from services.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from services.jobs.jobs import Job
+    from services.jobs.training import TrainingConfig
+    from services.jobs.training_jobs import Place
+
+application = typer.Typer(help="Fine-tune models: submit, list, logs, cancel, down, orphans.", no_args_is_help=True)
+Jid = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+@application.command()
+def submit(
+    preset: Annotated[str, typer.Argument(help="A preset (`chatserver train presets`) or a YAML file.")],
+    data: Annotated[list[str] | None, typer.Option(help="A data.jsonl of `clean`, or its folder; repeatable.")] = None,
+    on: Annotated[str, typer.Option(help="local (this machine) or sky (SkyPilot).")] = "local",
+    spot: Annotated[
+        bool, typer.Option("--spot", help="On the sky: cheap machines, recovered when taken away.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder or bucket of checkpoints and model; default on local: state_dir/trained.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a node; default: the preset's on the sky, 1 here.")] = 0,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines, on the sky.")] = 1,
+    infra: Annotated[
+        str, typer.Option(help="Where on the sky: aws, gcp/us-central1, k8s, slurm; default: cheapest.")
+    ] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A field otherwise: epochs=1; repeatable.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run where, and its price; start nothing.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show its log until it ends; exit code 0 if it finished.")
+    ] = False,
+) -> None:
+    """Fine-tune as a job. The same configuration, data and folder are the same job, which goes on where it was."""
+    from services.jobs.training import read_training
+    from services.jobs.training_jobs import Place
+
+    config = read_training(preset, _overrides(set_ or []))
+    place = Place(on, spot, gpus, nodes, infra)
+    if dry_run:
+        _become_command("estimate", orjson.dumps(_rehearsal(config, data or [], out, place)).decode())
+    if not data:
+        raise ConfigurationError("name the data: --data cleaned/data.jsonl, as `chatserver clean` writes it")
+    _submit(config, data, out, place, wait=wait)
+
+
+def _overrides(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigurationError(f"--set {pair!r} is not field=value, such as epochs=1")
+    return {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _rehearsal(config: "TrainingConfig", data: list[str], out: str | None, place: "Place") -> dict[str, Any]:
+    """The spec of a dry run, for which neither data nor a bucket need be there yet."""
+    from services.jobs.training_jobs import training_spec
+
+    assumed = out or ("s3://your-bucket" if place.on == "sky" else str(Path("trained") / config.name))
+    return training_spec(config, data, assumed, place)
+
+
+def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "Place", *, wait: bool) -> None:
+    from services.command.access import command_settings
+    from services.command.order.clean import job_id
+    from services.command.order.job_log import follow
+    from services.connection.connect import connect, translated
+    from services.jobs.celery_app import make_celery, wake
+    from services.jobs.jobs import Jobs
+    from services.jobs.training_jobs import training_spec
+    from services.serving.trained_models import Trained
+    from services.wire.messages import Keys
+
+    settings = command_settings()
+    if out is None and place.on == "sky":
+        raise ConfigurationError("machines of the sky keep nothing: name a bucket, --out s3://my-bucket/my-run")
+    celery = make_celery(settings)
+    with connect(settings.redis_url, role="command") as redis, translated():
+        keys = Keys(settings.namespace)
+        jobs, base = Jobs(redis, keys), Trained(redis, keys).find(config.model)
+        if base is not None:  # a model that was trained here is trained further from where it is
+            config = config.model_copy(update={"model": base.path})
+        spec = training_spec(config, data, out or str(_own_folder(settings.state_dir, config, data)), place)
+
+        def again() -> "Job":
+            job = jobs.submit(job_id(spec["out"]), "train", config.name, spec)
+            wake(celery, job.id)
+            return job
+
+        job = again()
+        _say_what(job)
+        if wait:
+            raise typer.Exit(follow(jobs, redis, job.id, again))
+
+
+def _own_folder(state_dir: Path, config: "TrainingConfig", data: list[str]) -> Path:
+    """One folder for each configuration over each data."""
+    what = orjson.dumps([config.model_dump(mode="json"), [str(Path(name).resolve()) for name in data]])
+    return state_dir / "trained" / f"{config.name}-{hashlib.sha256(what).hexdigest()[:8]}"
+
+
+def _say_what(job: "Job") -> None:
+    follow = f"`chatserver train logs -f {job.id}` follows it"
+    told = {
+        "submitted": f"submitted as {job.id}; {follow}",
+        "running": f"job {job.id} runs already; {follow}",
+        "finished": f"job {job.id} is finished: its model is in {job.spec['out']}/model",
+    }
+    print(told.get(job.state, f"job {job.id} is {job.state}"))
+
+
+@application.command()
+def presets() -> None:
+    """List the presets and what they train."""
+    from services.command.tables import print_table
+    from services.jobs.training import preset_names, read_training
+
+    shown = ("model", "template", "seq_len", "tokens_per_step", "epochs", "learning_rate", "sky")
+    configs = [(name, read_training(name)) for name in preset_names()]
+    rows = [{"preset": name, **{field: getattr(config, field) for field in shown}} for name, config in configs]
+    print_table(rows, " ".join(("preset", *shown)))
+
+
+@application.command("list")
+def list_trainings(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the newest fine-tunings, newest first."""
+    from services.command.order.jobs import opened_jobs
+    from services.command.tables import print_json, print_table
+    from services.connection.connect import server_time
+
+    with opened_jobs() as (jobs, redis):
+        now_s = server_time(redis)
+        rows = [_row(job, jobs.units(job.id).get("train", {}), now_s) for job in jobs.list() if job.kind == "train"]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, "id name on state step loss tokens_per_s eta_s cost_usd age_s error")
+    else:
+        print("no fine-tunings; `chatserver train submit` makes one")
+
+
+def _row(job: "Job", note: dict[str, Any], now_s: float) -> dict[str, Any]:
+    outcome = note.get("outcome") or {}
+    state = "ending" if job.cancelling else job.state
+    if state == "running":
+        state = outcome.get("state") or state  # such as recovering
+    return {
+        "id": job.id,
+        "name": job.name,
+        "on": job.spec.get("on", "") + (" spot" if job.spec.get("spot") else ""),
+        "state": state,
+        "step": f"{note['records']}/{note['of']}" if note.get("of") else "",
+        "loss": "" if note.get("loss") is None else f"{note['loss']:.4f}",
+        "tokens_per_s": note.get("tokens_per_s", ""),
+        "eta_s": note.get("eta_s", "") if state == "running" else "",
+        "cost_usd": outcome.get("cost_usd") or "",
+        "age_s": round(max(now_s - job.created_s, 0.0), 1),
+        "error": job.error.partition("\n")[0],
+    }
+
+
+@application.command()
+def logs(
+    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+) -> None:
+    """Print a fine-tuning's log; with -f until it ends, and then exit 0 only if it finished."""
+    from services.command.order.jobs import logs as job_logs
+
+    job_logs(jid, follow)
+
+
+@application.command()
+def cancel(jid: Jid, wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False) -> None:
+    """End a fine-tuning and give its machines back. Its checkpoints stay; submitted again it goes on from them."""
+    from services.command.access import command_settings
+    from services.command.order.jobs import opened_jobs
+    from services.jobs.celery_app import make_celery, wake
+
+    celery = make_celery(command_settings())
+    with opened_jobs() as (jobs, _):
+        job = jobs.cancel(jid)
+        wake(celery, job.id)
+        while wait and not job.ended:
+            time.sleep(0.5)
+            job = jobs.get(jid)
+    print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
+
+
+@application.command()
+def down(jid: Jid) -> None:
+    """Give back the machines of a fine-tuning that has ended, should any have stayed."""
+    _become_command("down", jid)
+
+
+@application.command()
+def orphans(
+    give_back: Annotated[bool, typer.Option("--down", help="Give them back.")] = False,
+) -> None:
+    """List machines of ours that no running job owns, and what they cost."""
+    _become_command("orphans", *(["--down"] if give_back else []))
+
+
+def _become_command(*arguments: str) -> None:
+    from services.command.launch import module_command
+
+    line = [*module_command("pipelines.command.machines"), *arguments]
+    sys.stdout.flush()
+    os.execv(line[0], line)

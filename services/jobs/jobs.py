@@ -1,0 +1,339 @@
+"""Jobs that run for minutes to hours: what was submitted, how far it is, its log.
+
+    jobs = Jobs(redis, Keys(settings.namespace))
+    jobs.submit("july", "clean", "july.json", {"recipe": text, "inputs": ["/data/july.json"], "out": "/data/july", …})
+    progress_of(jobs.get("july"), jobs.units("july"), server_time(redis)).fraction
+
+The web app and the command submit, show and cancel; `pipelines/celery/cleaning_tasks.py` does the work and says here
+how it goes. A job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`; of those three the last two
+can be submitted again. What a job has *made* is in its folder: nothing here decides whether work is done.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from services.connection.connect import server_time
+from services.connection.scripts import Script
+from services.errors import Conflict, Gone, InvalidRequest
+from services.wire.messages import TERMINAL, Keys, check_name
+
+LOG_LINES = 2_000
+MAX_LINE_CHARS = 16_384
+TTL_S = 30 * 86_400  # after its end
+
+_SUBMIT, _MOVE, _CANCEL, _REMOVE = (
+    Script("jobs/submit"),
+    Script("jobs/move"),
+    Script("jobs/cancel"),
+    Script("jobs/remove"),
+)
+_NOTE, _PLAN, _LOG = Script("jobs/note"), Script("jobs/plan"), Script("jobs/log")
+_ATTACH, _FOLLOW = Script("jobs/attach"), Script("jobs/follow")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as it is now; times in seconds by the clock of Redis, 0 for what has not happened."""
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    spec: dict[str, Any]
+    created_s: float
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    error: str = ""
+    cancelling: bool = False
+    num_units: int = 0  # 0: not known yet
+    planned_s: float = 0.0  # when that became known,
+    planned_done: int = 0  # and how many of them were done by then
+    remote: dict[str, Any] = field(default_factory=dict)  # where a fine-tuning runs, as its target calls it
+    cursor: str = ""  # how far its log was read
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """One step over all units so far. `rejected` and `cut`: reason → number; `changed`: what → number."""
+
+    label: str
+    records_in: int = 0
+    records_out: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is. `fraction` of its units, 0 to 1; `eta_s` None while nobody can say."""
+
+    fraction: float
+    eta_s: float | None
+    num_units: int
+    num_done: int
+    failed: tuple[str, ...]  # names of units that were given up
+    steps: tuple[JobStep, ...]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was read of a fine-tuning's log between two cursors: lines for people, points of its loss curve, a note."""
+
+    cursor: str
+    cursor_after: str
+    unit: str
+    note: Mapping[str, Any]
+    lines: Sequence[str] = ()
+    points: Sequence[Mapping[str, Any]] = ()
+
+
+class Jobs:
+    """The jobs of one installation."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    # -- what people do ------------------------------------------------------------------------------------------
+
+    def submit(self, jid: str, kind: str, name: str, spec: Mapping[str, Any]) -> Job:
+        """Make the job, or set a failed or cancelled one going again; else it is left as it is.
+
+        Raises Conflict when the id belongs to a job with another spec.
+        """
+        keys = self._keys.job(check_name(jid, "job id"))
+        # Listed first: what is listed and does not exist is passed over, what exists and is not listed would be lost.
+        self._redis.zadd(self._keys.jobs, {jid: server_time(self._redis)}, nx=True)
+        if _SUBMIT(self._redis, keys, kind, name, _encoded(spec)) == b"conflict":
+            raise Conflict(
+                f"job {jid!r} has another recipe or other inputs; take another folder, or forget that job with "
+                f"`chatserver jobs remove {jid}`"
+            )
+        return self.get(jid)
+
+    def get(self, jid: str) -> Job:
+        """Raises Gone."""
+        fields = self._redis.hgetall(self._keys.job(check_name(jid, "job id"))[0])
+        if b"state" not in fields:
+            raise _gone(jid)
+        return _job(jid, {name.decode(): value for name, value in fields.items()})
+
+    def list(self, limit: int = 100) -> Sequence[Job]:
+        """The newest ones, newest first."""
+        return self._existing(raw.decode() for raw in self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
+
+    def unfinished(self) -> Sequence[Job]:
+        """All that are submitted or running, oldest first."""
+        names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
+        return [job for job in self._existing(filter(self._not_ended, names)) if not job.ended]
+
+    def _not_ended(self, jid: str) -> bool:
+        """Asked of every job, every few seconds: without its spec. True for one that expired."""
+        return (self._redis.hget(self._keys.job(jid)[0], "state") or b"").decode() not in TERMINAL
+
+    def _existing(self, names: Iterable[str]) -> Sequence[Job]:
+        """Without those that expired, which are no longer listed from then on."""
+        found = []
+        for jid in names:
+            try:
+                found.append(self.get(jid))
+            except Gone:
+                self._forget_expired(jid)
+        return found
+
+    def _forget_expired(self, jid: str) -> None:
+        created_s = self._redis.zscore(self._keys.jobs, jid)
+        if created_s is not None and created_s < server_time(self._redis) - TTL_S:
+            self._redis.zrem(self._keys.jobs, jid)
+
+    def cancel(self, jid: str) -> Job:
+        """End the job soon: at once if nobody has begun it. One that has ended stays as it is. Raises Gone."""
+        if _CANCEL(self._redis, self._keys.job(check_name(jid, "job id")), TTL_S) is None:
+            raise _gone(jid)
+        return self.get(jid)
+
+    def remove(self, jid: str) -> None:
+        """Forget a job that has ended; its folder stays. Raises InvalidRequest for one that has not, Gone."""
+        state = _REMOVE(self._redis, self._keys.job(check_name(jid, "job id")))
+        if state is None:
+            raise _gone(jid)
+        if state.decode() not in TERMINAL:
+            raise InvalidRequest(f"job {jid!r} is {state.decode()}; cancel it first: `chatserver jobs cancel {jid}`")
+        self._redis.zrem(self._keys.jobs, jid)
+
+    # -- how it goes ---------------------------------------------------------------------------------------------
+
+    def note(self, jid: str, unit: str, progress: Mapping[str, Any]) -> bool:
+        """Remember how far a unit is; ignored when the job has ended. False: the job shall end. Raises Gone.
+
+        `progress`: state (running, done, waiting or failed), records, of, steps {label: counts}, error.
+        """
+        reply = _NOTE(self._redis, self._keys.job(jid), unit, orjson.dumps(progress))
+        if reply is None:
+            raise _gone(jid)
+        state, cancelling = reply
+        return state.decode() not in TERMINAL and not cancelling
+
+    def units(self, jid: str) -> dict[str, dict[str, Any]]:
+        """What was noted of each unit, by its name."""
+        found = self._redis.hgetall(self._keys.job(jid)[1])
+        return {name.decode(): orjson.loads(value) for name, value in sorted(found.items())}
+
+    def attach(self, jid: str, remote: Mapping[str, Any]) -> None:
+        """Remember where a fine-tuning runs; dropped when the job has ended or is gone."""
+        _ATTACH(self._redis, self._keys.job(jid), orjson.dumps(dict(remote)))
+
+    def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
+        """The points of the loss curve after a step, by step."""
+        found = self._redis.hgetall(self._keys.job(jid)[4])
+        return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]
+
+    def log(self, jid: str, line: str) -> None:
+        """One more line for people; dropped when the job is gone."""
+        _LOG(self._redis, self._keys.job(jid), _line(line), LOG_LINES)
+
+    def follow(self, jid: str, told: Told) -> bool:
+        """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended.
+
+        A point of a step that is told again, as after a resume, replaces what was known of it.
+        """
+        points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
+        lines = [_line(line) for line in told.lines]
+        about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))
+        return bool(_FOLLOW(self._redis, self._keys.job(jid), *about, *lines, *points))
+
+    def tail(self, jid: str, after: str = "0", limit: int = 500) -> Sequence[tuple[str, float, str]]:
+        """The lines after an id: (id, time in seconds, line). The last id is the `after` of the next call."""
+        rows = self._redis.xrange(self._keys.job(jid)[2], min=f"({after}", count=limit)
+        return [
+            (raw.decode(), int(raw.partition(b"-")[0]) / 1000, fields[b"line"].decode(errors="replace"))
+            for raw, fields in rows
+        ]
+
+    # -- what the pipelines say ----------------------------------------------------------------------------------
+    # Each is atomic and answers whether it was this call that moved the job; a job that has ended stays as it is.
+
+    def started(self, jid: str) -> bool:
+        return self._move(jid, "running")
+
+    def planned(self, jid: str, num_units: int, num_done: int) -> bool:
+        """So many units there are in all, so many of them are done; for the estimate."""
+        return bool(_PLAN(self._redis, self._keys.job(jid), num_units, num_done))
+
+    def finished(self, jid: str) -> bool:
+        return self._move(jid, "finished")
+
+    def failed(self, jid: str, error: str) -> bool:
+        """`error`: what people read, with a traceback where that helps."""
+        return self._move(jid, "failed", error)
+
+    def cancelled(self, jid: str) -> bool:
+        return self._move(jid, "cancelled")
+
+    def _move(self, jid: str, to: str, error: str = "") -> bool:
+        return bool(_MOVE(self._redis, self._keys.job(jid), to, error.encode(errors="replace"), TTL_S))
+
+
+def progress_of(job: Job, units: Mapping[str, Mapping[str, Any]], now_s: float) -> JobProgress:
+    """The sum over the units; `now_s` by the clock of Redis (`server_time`)."""
+    num_done = sum(unit.get("state") == "done" for unit in units.values())
+    fraction = 1.0 if job.state == "finished" else 0.0
+    if job.num_units and not fraction:
+        fraction = min(sum(_part(unit) for unit in units.values()) / job.num_units, 1.0)
+    return JobProgress(
+        fraction=fraction,
+        eta_s=_eta_s(job, fraction, now_s),
+        num_units=job.num_units,
+        num_done=num_done,
+        failed=tuple(name for name, unit in units.items() if unit.get("state") == "failed"),
+        steps=_steps(units),
+    )
+
+
+def _part(unit: Mapping[str, Any]) -> float:
+    """How much of a unit is done."""
+    if unit.get("state") == "done":
+        return 1.0
+    return float(min(unit.get("records", 0) / unit["of"], 1.0)) if unit.get("of") else 0.0
+
+
+def _eta_s(job: Job, fraction: float, now_s: float) -> float | None:
+    """From the speed since the number of units became known: what was done before took another time."""
+    if job.state != "running" or not job.num_units:
+        return None
+    gained = fraction - job.planned_done / job.num_units
+    if gained <= 0:
+        return None
+    return max(now_s - job.planned_s, 0.0) * (1 - fraction) / gained
+
+
+def _steps(units: Mapping[str, Mapping[str, Any]]) -> tuple[JobStep, ...]:
+    """In the order in which records meet them: reading, then stage by stage."""
+    sums: dict[str, JobStep] = {}
+    for name in sorted(units, key=lambda name: (name != "read", name)):
+        for label, counts in units[name].get("steps", {}).items():
+            sums[label] = _plus(sums.get(label, JobStep(label)), counts)
+    return tuple(sums.values())
+
+
+def _plus(step: JobStep, counts: Mapping[str, Any]) -> JobStep:
+    def merged(name: str) -> dict[str, int]:
+        have, more = getattr(step, name), counts.get(name, {})
+        return {key: have.get(key, 0) + more.get(key, 0) for key in sorted({*have, *more})}
+
+    return JobStep(
+        step.label,
+        step.records_in + counts.get("records_in", 0),
+        step.records_out + counts.get("records_out", 0),
+        merged("rejected"),
+        merged("cut"),
+        merged("changed"),
+    )
+
+
+def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
+    def text(name: str) -> str:
+        return fields.get(name, b"").decode(errors="replace")
+
+    def number(name: str) -> float:
+        return float(fields.get(name, 0))
+
+    return Job(
+        id=jid,
+        kind=text("kind"),
+        name=text("name"),
+        state=text("state"),
+        spec=orjson.loads(fields["spec"]),
+        created_s=number("created_s"),
+        started_s=number("started_s"),
+        ended_s=number("ended_s"),
+        error=text("error"),
+        cancelling=number("cancelling") > 0,
+        num_units=int(number("num_units")),
+        planned_s=number("planned_s"),
+        planned_done=int(number("planned_done")),
+        remote=orjson.loads(fields.get("remote", b"{}")),
+        cursor=text("cursor"),
+    )
+
+
+def _line(line: str) -> str:
+    """As it is kept: half a surrogate pair in a message must not hide it."""
+    return line.encode(errors="replace").decode()[:MAX_LINE_CHARS]
+
+
+def _encoded(spec: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(dict(spec), option=orjson.OPT_SORT_KEYS)
+
+
+def _gone(jid: str) -> Gone:
+    return Gone(f"there is no job {jid!r:.80}; `chatserver jobs list` shows them")

@@ -1,0 +1,4 @@
+"""Model files: which names exist, where the weights lie, whether a folder is whole.
+
+Nothing here knows Redis.
+"""

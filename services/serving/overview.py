@@ -1,0 +1,122 @@
+"""The whole installation at a glance: what `chatserver status` prints and what an operator's script reads.
+
+Read-only; every number comes from Redis, and every age is by its clock.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from redis import Redis
+
+from services.chat.dead_letters import DeadLetters
+from services.chat.journal import Head, Journal
+from services.chat.queue import RequestQueue
+from services.chat.requests import Requests
+from services.connection.cluster import primaries_of
+from services.connection.connect import server_time
+from services.serving.registry import ModelInfo, Registry
+from services.serving.trained_models import Trained
+from services.wire.messages import Keys
+
+MAX_REQUESTS = 200
+MAX_DEAD = 20  # newest first; `chatserver dead` lists more
+
+
+def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """Every model ever announced or trained, by name, with the load of its workers now.
+
+    `state`: served, loading (a worker is about to serve it), wanted (none is yet), stopped (a trained one that nobody
+    wants), away (its workers have gone). `trained`: what is known of a trained one, else None.
+    """
+    trained = Trained(redis, keys)
+    known = {model.name: model for model in trained.list()}
+    announced = {model.name: model for model in Registry(redis, keys).models()}
+    wanted = {model.name for model in trained.wanted()}
+    rows = []
+    for name in sorted({*announced, *known}):
+        model = announced.get(name) or ModelInfo(name, 0, 0, 0, 0, 0.0, 0)
+        state = _state(model, name in known, name in wanted, bool(name in wanted and trained.loader(name)))
+        trouble = trained.trouble(name) if state in ("wanted", "loading") else ""
+        about = asdict(known[name]) if name in known else None
+        rows.append({**_model_row(model), "state": state, "trouble": trouble, "trained": about})
+    return rows
+
+
+def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """The models that people may choose: all but the trained ones that nobody wants. Without paths of this machine."""
+    return [
+        {name: value for name, value in row.items() if name not in ("trained", "trouble")}
+        for row in model_rows(redis, keys)
+        if row["state"] != "stopped"
+    ]
+
+
+def _state(model: ModelInfo, trained: bool, wanted: bool, claimed: bool) -> str:
+    if model.workers:
+        return "served"
+    if not trained:
+        return "away"
+    if not wanted:
+        return "stopped"
+    return "loading" if claimed else "wanted"
+
+
+def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
+    """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` requests are looked at."""
+    registry = Registry(redis, keys)
+    now = server_time(redis)
+    models = [_queue_row(redis, keys, model) for model in registry.models()]
+    return {
+        "redis": _server_row(redis),
+        "models": models,
+        "workers": _worker_rows(registry, now),
+        "requests": _request_rows(redis, keys, [model["name"] for model in models], max_requests, now),
+        "requests_in_flight": sum(model["in_flight"] for model in models),
+        "dead": DeadLetters(redis, Requests(redis, keys)).rows(MAX_DEAD),
+    }
+
+
+def _model_row(model: ModelInfo) -> dict[str, Any]:
+    return {**asdict(model), "tokens_per_s": round(model.tokens_per_s, 1)}
+
+
+def _queue_row(redis: Redis, keys: Keys, model: ModelInfo) -> dict[str, Any]:
+    queue = RequestQueue(redis, keys, model.name)
+    return {**_model_row(model), "in_flight": queue.length(), "dead": queue.dead_length()}
+
+
+def _worker_rows(registry: Registry, now: float) -> list[dict[str, Any]]:
+    return [
+        {**asdict(worker), "tokens_per_s": round(worker.tokens_per_s, 1), "age_s": round(max(now - worker.seen, 0), 1)}
+        for worker in registry.workers()
+    ]
+
+
+def _request_rows(redis: Redis, keys: Keys, models: list[str], limit: int, now: float) -> list[dict[str, Any]]:
+    journal = Journal(redis, keys)
+    rows: list[dict[str, Any]] = []
+    for model in models:
+        for rid in RequestQueue(redis, keys, model).in_flight()[: limit - len(rows)]:
+            rows.append({"rid": rid, "model": model, **_head_row(journal.head(rid), now)})
+    return sorted(rows, key=lambda row: -float(row["age_s"]))
+
+
+def _head_row(head: Head | None, now: float) -> dict[str, Any]:
+    if head is None:  # ended and expired, or its state was lost; its reader or its worker will find out
+        return {"user": "", "status": "gone", "tokens": 0, "tries": 0, "age_s": 0.0, "wid": ""}
+    age_s = round(max(now - head.created_ms / 1000, 0), 1)
+    fields = {"user": head.user, "status": head.status, "tokens": head.n, "tries": head.tries}
+    return {**fields, "age_s": age_s, "wid": head.wid}
+
+
+def _server_row(redis: Redis) -> dict[str, Any]:
+    """The server; of a cluster, the sum over its primaries."""
+    infos = [server.info() for server in primaries_of(redis)]
+    valkey = infos[0].get("valkey_version")
+    return {
+        "server": "Valkey" if valkey else "Redis",
+        "version": valkey or infos[0]["redis_version"],
+        "primaries": len(infos),
+        "clients": sum(info["connected_clients"] for info in infos),
+        "used_memory_mib": round(sum(info["used_memory"] for info in infos) / 2**20, 1),
+    }

@@ -1,0 +1,109 @@
+"""Who serves what: the presence of workers, kept by a key that expires. It replaces a controller.
+
+Presence tells people and pages what is there; it never decides who gets a request (workers pull) nor who lost one
+(leases do).
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+from redis import Redis
+
+from services.chat.queue import RequestQueue
+from services.connection.connect import server_time
+from services.connection.scripts import Script
+from services.wire.messages import VERSION, Keys
+
+TTL_S = 5
+_PRESENCE = Script("serving/presence")
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """One worker as it last announced itself: `seen` by the clock of Redis, `started` by its own."""
+
+    wid: str
+    model: str
+    engine: str
+    slots: int
+    running: int
+    tokens_per_s: float
+    context_tokens: int
+    host: str
+    pid: int
+    started: float
+    seen: float = 0.0
+    protocol: int = VERSION
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model over all its workers. `queued` counts requests that no worker has."""
+
+    name: str
+    workers: int
+    slots: int
+    running: int
+    queued: int
+    tokens_per_s: float
+    context_tokens: int
+
+
+class Registry:
+    """Presence of all workers of one installation."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def announce(self, info: WorkerInfo) -> None:
+        """Renew a worker's presence; to be called every second or two."""
+        info = replace(info, seen=server_time(self._redis))
+        fields: list[str | int | float] = []
+        for name, value in asdict(info).items():
+            fields += [name, value]
+        _PRESENCE(self._redis, [self._keys.worker(info.wid)], TTL_S, *fields)
+        self._redis.zadd(self._keys.workers, {info.wid: info.seen})
+        self._redis.sadd(self._keys.models, info.model)
+
+    def leave(self, wid: str) -> None:
+        self._redis.delete(self._keys.worker(wid))
+        self._redis.zrem(self._keys.workers, wid)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that live, by id. Forgets ids whose presence went an hour ago."""
+        self._redis.zremrangebyscore(self._keys.workers, "-inf", server_time(self._redis) - 3600)
+        found = []
+        for raw in self._redis.zrange(self._keys.workers, 0, -1):
+            fields = self._redis.hgetall(self._keys.worker(raw.decode()))
+            worker = _worker({name.decode(): value.decode() for name, value in fields.items()})
+            if worker is not None:
+                found.append(worker)
+        return sorted(found, key=lambda worker: worker.wid)
+
+    def models(self) -> list[ModelInfo]:
+        """Every model that has a worker now or had one before, by name."""
+        workers = self.workers()
+        return [
+            self._model(raw.decode(), [worker for worker in workers if worker.model == raw.decode()])
+            for raw in sorted(self._redis.smembers(self._keys.models))
+        ]
+
+    def _model(self, name: str, workers: list[WorkerInfo]) -> ModelInfo:
+        return ModelInfo(
+            name,
+            len(workers),
+            sum(worker.slots for worker in workers),
+            sum(worker.running for worker in workers),
+            RequestQueue(self._redis, self._keys, name).num_waiting(),
+            sum(worker.tokens_per_s for worker in workers),
+            max((worker.context_tokens for worker in workers), default=0),
+        )
+
+
+def _worker(fields: dict[str, str]) -> WorkerInfo | None:
+    """None for a presence that is gone, or of a version whose fields are others."""
+    kinds = WorkerInfo.__annotations__
+    try:
+        return WorkerInfo(**{name: kinds[name](value) for name, value in fields.items() if name in kinds})
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,256 @@
+"""Models that were trained here: registered by name, wanted or not, and who loads a wanted one.
+
+    trained = Trained(redis, Keys(settings.namespace))
+    model = TrainedModel.from_manifest(Path("runs/july/model"), name="july", job="july", created_s=now_s)
+    name = trained.register(model).name       # `july`, or `july-2` when another job has that name
+    trained.serve(name)                       # from now on wanted: a standby worker loads it
+    find_model(name, trained.find)            # what a worker hands to its engine
+
+The pipelines register, the command and the job page say what is wanted, and workers (`workers/standby.py`) and
+`chatserver up` look here for what to load. A name is never given to other weights: a second model of the same name gets
+a number. Everything is kept without expiry, except what says who is loading and what went wrong.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import orjson
+from redis import Redis
+
+from services.chat.queue import RequestQueue
+from services.connection.connect import server_time
+from services.connection.scripts import Script
+from services.errors import ConfigurationError, InvalidRequest, UnknownModel
+from services.models.catalogue import ModelSource, packaged_models, resolve
+from services.models.model_folder import read_manifest
+from services.serving.registry import Registry
+from services.wire.messages import Keys, check_name
+
+CLAIM_TTL_S = 10
+TROUBLE_TTL_S = 120
+MAX_TROUBLE_CHARS = 2_000
+_CLAIM = Script("serving/claim")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """One registered model. `path` is its folder or a bucket's URL; `lineage` its ancestors, the oldest first."""
+
+    name: str
+    path: str
+    base: str
+    job: str
+    created_s: float
+    step: int = 0
+    loss: float | None = None
+    data: tuple[str, ...] = ()  # SHA-256 of each file it learned from
+    lineage: tuple[str, ...] = ()
+    manifest: str = ""  # SHA-256 of the manifest; empty: it could not be read where it was registered
+
+    @classmethod
+    def from_manifest(cls, folder: Path, *, name: str, job: str, created_s: float, path: str = "") -> Self:
+        """What a finished training wrote into `folder`; `path` where it is for others, if not there.
+
+        Raises ConfigurationError for a folder that is not complete.
+        """
+        manifest = read_manifest(folder)
+        fields = manifest.fields
+        metrics = fields.get("metrics") or {}
+        loss = metrics.get("loss")
+        return cls(
+            name=name,
+            path=path or str(folder.resolve()),
+            base=str(fields.get("base") or ""),
+            job=job,
+            created_s=created_s,
+            step=int(metrics.get("steps") or 0),
+            loss=None if loss is None else float(loss),
+            data=tuple(str(each["sha256"]) for each in fields.get("data") or ()),
+            manifest=manifest.digest,
+        )
+
+    @property
+    def remote(self) -> bool:
+        return "://" in self.path
+
+    def source(self) -> ModelSource:
+        """Where an engine finds the weights. Raises ConfigurationError when they are not whole, or not here."""
+        if self.remote:
+            raise ConfigurationError(
+                f"model {self.name!r} is in a bucket, {self.path}, and not on this disk: start a worker that copies it "
+                f"first (`sky jobs launch --env MODEL_FILES={self.path} --env MODEL=~/model "
+                f"--env SERVED_NAME={self.name} infra/sky/serve-worker.yaml`, which says what else it needs), or copy "
+                f"it here (`{_copy_command(self.path, self.name)}`) and start `chatserver worker --model ./{self.name}`"
+            )
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"model {self.name!r} should be in {self.path}, which is no folder on this machine; mount or copy it "
+                f"there, or start the worker where it is"
+            )
+        read_manifest(folder)
+        return replace(resolve(self.path), name=self.name)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to load one model, kept by renewing it. `token` names its holder and fences all others."""
+
+    name: str
+    token: str
+
+
+class Trained:
+    """The trained models of one installation."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._registry = Registry(redis, keys)
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    def register(self, model: TrainedModel) -> TrainedModel:
+        """Remember a model, once per job and path; as it was registered: under `name-2` when the name is taken."""
+        check_name(model.name, "model name")
+        models = self.list()
+        for known in models:
+            if (known.job, known.path) == (model.job, model.path):
+                return known
+        model = replace(model, lineage=_lineage(model.base, models))
+        taken = self._names_of_others(models)
+        for number in range(1, len(models) + len(taken) + 1000):
+            name = model.name if number == 1 else f"{model.name}-{number}"
+            if name in taken:
+                continue
+            named = replace(model, name=name)
+            if self._redis.hsetnx(self._keys.catalogue, name, orjson.dumps(asdict(named))):
+                return named
+            other = self.find(name)
+            if other is not None and (other.job, other.path) == (model.job, model.path):
+                return other
+        raise AssertionError("there is always a free number")
+
+    def _names_of_others(self, models: Sequence[TrainedModel]) -> set[str]:
+        """Under which workers serve, or could serve, something else."""
+        announced = {raw.decode() for raw in self._redis.smembers(self._keys.models)}
+        return {each.name for each in packaged_models()} | (announced - {each.name for each in models})
+
+    def find(self, name: str) -> TrainedModel | None:
+        raw = self._redis.hget(self._keys.catalogue, name)
+        return None if raw is None else _model(raw)
+
+    def get(self, name: str) -> TrainedModel:
+        """Raises UnknownModel."""
+        model = self.find(name)
+        if model is None:
+            known = ", ".join(each.name for each in self.list()) or "none yet"
+            raise UnknownModel(f"no trained model is called {name!r:.80}; registered: {known}")
+        return model
+
+    def list(self) -> Sequence[TrainedModel]:
+        """All of them, the oldest first."""
+        found = [_model(raw) for raw in self._redis.hvals(self._keys.catalogue)]
+        return sorted(found, key=lambda model: (model.created_s, model.name))
+
+    def remove(self, name: str) -> None:
+        """Forget a model that is not served; its folder stays. Raises UnknownModel, InvalidRequest."""
+        self.get(name)
+        serving = any(worker.model == name for worker in self._registry.workers())
+        if serving or self._redis.hexists(self._keys.wanted, name):
+            raise InvalidRequest(f"model {name!r} is being served; stop it first: `chatserver models stop {name}`")
+        if waiting := RequestQueue(self._redis, self._keys, name).length():
+            raise InvalidRequest(
+                f"{waiting} requests wait for model {name!r}; serve it until they are answered, or let them expire"
+            )
+        self._redis.hdel(self._keys.catalogue, name)
+        self._redis.srem(self._keys.models, name)
+
+    # -- what is wanted ------------------------------------------------------------------------------------------
+
+    def serve(self, name: str) -> TrainedModel:
+        """Want a worker for it; questions are accepted from now on and wait until it is loaded. Raises UnknownModel."""
+        model = self.get(name)
+        self._redis.delete(self._keys.trouble(name))
+        self._redis.hsetnx(self._keys.wanted, name, server_time(self._redis))
+        self._redis.sadd(self._keys.models, name)
+        return model
+
+    def stop_serving(self, name: str) -> TrainedModel:
+        """Want it no longer: standby workers hand back what they run of it. Raises UnknownModel."""
+        model = self.get(name)
+        self._redis.hdel(self._keys.wanted, name)
+        return model
+
+    def wanted(self) -> Sequence[TrainedModel]:
+        """The longest wanted first."""
+        since = {name.decode(): float(at) for name, at in self._redis.hgetall(self._keys.wanted).items()}
+        found = [model for name in sorted(since, key=lambda name: (since[name], name)) if (model := self.find(name))]
+        return found
+
+    def is_wanted(self, name: str) -> bool:
+        return bool(self._redis.hexists(self._keys.wanted, name))
+
+    def unserved(self) -> Sequence[TrainedModel]:
+        """The wanted ones that no worker serves and nobody is loading."""
+        wanted = self.wanted()
+        served = {worker.model for worker in self._registry.workers()} if wanted else set()
+        return [model for model in wanted if model.name not in served and not self.loader(model.name)]
+
+    # -- who loads it --------------------------------------------------------------------------------------------
+
+    def keep_claim(self, claim: Claim) -> bool:
+        """Take or renew the right to load a model; False when another has it. To be called every few seconds."""
+        return bool(_CLAIM(self._redis, [self._keys.claim(claim.name)], claim.token, CLAIM_TTL_S))
+
+    def release(self, claim: Claim) -> None:
+        _CLAIM(self._redis, [self._keys.claim(claim.name)], claim.token, 0)
+
+    def loader(self, name: str) -> str:
+        """Who holds the claim; empty: nobody."""
+        return (self._redis.get(self._keys.claim(name)) or b"").decode()
+
+    def complain(self, name: str, trouble: str) -> None:
+        """Say for a while why a wanted model could not be loaded."""
+        self._redis.set(self._keys.trouble(name), trouble[:MAX_TROUBLE_CHARS].encode(), ex=TROUBLE_TTL_S)
+
+    def trouble(self, name: str) -> str:
+        return (self._redis.get(self._keys.trouble(name)) or b"").decode()
+
+
+def find_model(model: str, registered: Callable[[str], TrainedModel | None]) -> ModelSource:
+    """Where the weights of `model` are: as `resolve` says, a registered name before a hub id of the same spelling.
+
+    `registered` (`Trained.find`) is asked only for what is no packaged name, file or folder.
+    """
+    try:
+        source = resolve(model)
+    except ConfigurationError:
+        found = registered(model)
+        if found is None:
+            raise
+        return found.source()
+    found = registered(model) if source.kind == "hub" else None
+    return found.source() if found else source
+
+
+def _lineage(base: str, models: Sequence[TrainedModel]) -> tuple[str, ...]:
+    """The ancestors of a model over `base`, which may be one of ours by its name or by its folder."""
+    for model in models:
+        if base in (model.name, model.path):
+            return (*model.lineage, model.name)
+    return (base,) if base else ()
+
+
+def _copy_command(url: str, name: str) -> str:
+    tools = {"gs": "gcloud storage rsync -r", "s3": "aws s3 sync"}
+    return f"{tools.get(url.partition('://')[0], 'rclone copy')} {url} {name}"
+
+
+def _model(raw: bytes) -> TrainedModel:
+    """Fields that a later version added are passed over."""
+    fields = orjson.loads(raw)
+    known = {name: fields[name] for name in TrainedModel.__dataclass_fields__ if name in fields}
+    return TrainedModel(**{**known, "data": tuple(known["data"]), "lineage": tuple(known["lineage"])})

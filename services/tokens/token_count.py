@@ -1,0 +1,118 @@
+"""How many tokens a text has, exactly, without encoding the same word twice. Made by `services.tokens.tokenization`.
+
+Byte-level BPE tokenizers cut a text into words before anything else, and no word reaches over from a visible character
+to the space after it. So a text's count is the sum over its stretches of spaces-then-characters, and a stretch that was
+counted once is looked up afterwards: several times faster than encoding on prose. Where a tokenizer is not known to
+work so, texts are encoded whole. Both give the same number.
+
+Texts are encoded one at a time: that never starts the library's thread pool, so a process that was forked off (a
+Celery worker) cannot hang on threads that it did not inherit, and one process uses one core.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_SPLITS = (LLAMA3_SPLIT, LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}"))  # the second: Qwen 2 and later
+# Cuts come only before white space on which `re` and the library's expressions agree; on U+001C they do not.
+_BEFORE_SPACE_OR_LINE_END = re.compile(r"\s*\S+(?:[^\S \n]\s*(?:\S+|\Z))*|\s+")
+_BEFORE_SPACE = re.compile(r"\s*\S+(?:[^\S ]\s*(?:\S+|\Z))*|\s+")  # the words of Llama 3 take line ends along
+_MAX_CACHED = 200_000  # stretches: about 25 MB
+_MAX_CACHED_CHARS = 64  # a longer stretch hardly comes twice
+
+
+class TokenCounter:
+    """Counts the texts that one tokenizer encodes. `encode` gives the ids of a text in pieces."""
+
+    def __init__(self, backend: "Tokenizer", encode: Callable[[Sequence[str]], list[int]]) -> None:
+        self._encode = encode
+        self._stretch = stretch_pattern(backend)
+        self._added = _added_pattern(backend)
+        self._known = _Lengths(backend)
+
+    def count(self, pieces: Sequence[str]) -> int:
+        """Tokens of one text that is encoded in these pieces."""
+        if self._stretch is None:
+            return len(self._encode(pieces))
+        return sum(self._by_stretches(piece, self._stretch) for piece in pieces)
+
+    def _by_stretches(self, text: str, stretch: "re.Pattern[str]") -> int:
+        between, num_added = [text], 0
+        if self._added is not None:
+            between = self._added.split(text)
+            num_added = len(between) - 1
+        return num_added + sum(sum(map(self._known.__getitem__, stretch.findall(part))) for part in between)
+
+
+class _Lengths(dict[str, int]):
+    """Tokens of each stretch, remembered for those that may come again."""
+
+    def __init__(self, backend: "Tokenizer") -> None:
+        super().__init__()
+        self._backend = backend
+
+    def __missing__(self, stretch: str) -> int:
+        number = _length(self._backend, stretch)
+        if len(self) >= _MAX_CACHED:
+            self.clear()
+        if len(stretch) <= _MAX_CACHED_CHARS:
+            self[stretch] = number
+        return number
+
+
+def _length(backend: "Tokenizer", text: str) -> int:
+    return len(backend.encode(text, add_special_tokens=False))
+
+
+def stretch_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
+    """Cuts a text where this tokenizer cuts it too, whatever stands around; None where that is not known."""
+    spec = json.loads(backend.to_str())
+    if spec["model"]["type"] != "BPE" or not _added_are_plain(spec):
+        return None
+    parts = parts_of(spec["pre_tokenizer"])
+    kinds = [part["type"] for part in parts]
+    if any(part.get("add_prefix_space") for part in parts):
+        return None
+    normal = [part["type"] for part in parts_of(spec["normalizer"])]
+    if kinds in (["ByteLevel"], ["Digits", "ByteLevel"]) and parts[-1]["use_regex"] and normal in ([], ["NFC"]):
+        return _BEFORE_SPACE_OR_LINE_END
+    if kinds == ["Split", "ByteLevel"] and _is_known_split(parts) and normal in ([], ["NFC"]):
+        return _BEFORE_SPACE
+    return None
+
+
+def _is_known_split(parts: list[dict[str, Any]]) -> bool:
+    split, byte_level = parts
+    known = split["pattern"].get("Regex") in _SPLITS and split["behavior"] == "Isolated" and not split["invert"]
+    return known and not byte_level["use_regex"]
+
+
+def _added_are_plain(spec: dict[str, Any]) -> bool:
+    """No added token takes the white space beside it along, wants word bounds, or is sought in normalised text."""
+    added = spec["added_tokens"]
+    if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
+        return False
+    return not spec["normalizer"] or not any(token["normalized"] for token in added)
+
+
+def _added_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
+    texts = sorted({token.content for token in backend.get_added_tokens_decoder().values()}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+def parts_of(component: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The members of a serialised pre-tokenizer or normalizer, be it a sequence, a single one or absent."""
+    if component is None:
+        return []
+    if component["type"] == "Sequence":
+        members = component.get("pretokenizers") or component.get("normalizers") or []
+        return [part for member in members for part in parts_of(member)]
+    return [component]

@@ -1,0 +1,258 @@
+"""Messages → token ids, and the ids that end a turn. Used by workers for prompts, by `pipelines` for training data.
+
+The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed can
+never become a special token: wherever a message spells one (`<|im_end|>`), the tokenizer is made to see it in two
+pieces. A GGUF's tokenizer is built from the file's metadata; none of this needs torch. Making a tokenizer loads the
+libraries `tokenizers` and `transformers`; importing this module does not.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from services.errors import ConfigurationError, TemplateError
+from services.models.catalogue import ModelSource
+from services.models.gguf_metadata import read_gguf_metadata
+from services.tokens.supervision import Supervised, check_turns, stretches
+from services.tokens.templates import choose_template, named_template
+from services.tokens.text_encoding import TextEncoder
+from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter
+from services.wire.messages import Message
+
+if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
+    from tokenizers import Tokenizer
+
+# Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
+_TURN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|endofturn|>",
+    "<|eot|>",
+    "<|endoftext|>",
+)
+_CONTROL_TOKEN = 3  # gguf: tokenizer.ggml.token_type
+_PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
+
+# How llama.cpp names pre-tokenizers that split more than GPT-2's does; `transformers` ignores the name.
+_GPT2_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
+_LLAMA3_LIKE = frozenset({"llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"})
+
+
+class ChatTokenizer:
+    """Renders conversations for one model. Safe to use from several threads."""
+
+    def __init__(
+        self, tokenizer: Any, *, template: str = "", model_name: str = "", eos_token_ids: Iterable[int] = ()
+    ) -> None:
+        """`tokenizer` is a fast tokenizer of `transformers`; `template` a name of `templates.py` or empty."""
+        self._tokenizer = tokenizer
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # a tokenizer.json may bring both: then a long text is cut without a word
+        self._backend.no_padding()
+        name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
+        chosen = named_template(name) if name else None
+        self._jinja: str | None = chosen.jinja if chosen else None
+        self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
+        self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
+        self._text = TextEncoder(self._backend)
+        self._counter = TokenCounter(self._backend, self._text.encode)
+
+    def decoder(self) -> "Tokenizer":
+        """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
+        return self._backend
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja text that renders: a named template's, or the tokenizer's own."""
+        return str(self._jinja or self._tokenizer.chat_template)
+
+    def named_tokens(self) -> dict[str, str]:
+        """bos_token, eos_token, unk_token and pad_token, as far as the tokenizer names them."""
+        named = self._tokenizer.special_tokens_map
+        kinds = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return {kind: str(named[kind]) for kind in kinds if named.get(kind)}
+
+    def special_tokens(self) -> frozenset[str]:
+        """The texts that this tokenizer reads as special tokens."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
+        return self._text.encode(self._pieces(messages, ask=True))
+
+    def render_whole(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation as it is trained: with its last answer, asking for nothing. Raises TemplateError."""
+        return self._text.encode(self._pieces(messages, ask=False))
+
+    def count_whole(self, messages: Sequence[Message]) -> int:
+        """`len(render_whole(messages))`, faster. Raises TemplateError."""
+        return self._counter.count(self._pieces(messages, ask=False))
+
+    def supervised(self, messages: Sequence[Message]) -> Supervised:
+        """A conversation as it is trained, and what of it the model learns: all it would have to generate.
+
+        The ids are those of the prompt that serving renders, then the answer's, and so on: no token reaches over.
+        Raises TemplateError for roles, templates and tokenizers that this cannot be said of.
+        """
+        check_turns(messages)
+        mark = _unused_character(messages)
+        turns = self._defused(messages, mark)
+        ids: list[int] = []
+        mask: list[int] = []
+        before = ""
+        for text, learnt in stretches(messages, lambda n, ask: self._template(turns[:n], ask), self._turn_end()):
+            ids += self._text.encode(text.split(mark), after=before)
+            mask += [int(learnt)] * (len(ids) - len(mask))
+            before = text
+        return Supervised(ids, mask)
+
+    def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
+        """The rendered text, cut inside every special token that a message spells."""
+        mark = _unused_character(messages)
+        return self._template(self._defused(messages, mark), ask).split(mark)
+
+    def _defused(self, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
+        return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
+
+    def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
+            )
+        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
+            raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
+        return str(text)
+
+    def _turn_end(self) -> "re.Pattern[str]":
+        """Matches what a template writes to end a turn. Raises TemplateError if the tokenizer has no such token."""
+        added = self._backend.get_added_tokens_decoder()
+        texts = [added[token_id].content for token_id in self.stop_token_ids if token_id in added]
+        if not texts:
+            raise TemplateError("the tokenizer has no end-of-turn token; name one as eos_token in its configuration")
+        return re.compile("|".join(map(re.escape, texts)))
+
+    def _end_tokens(self, eos_token_ids: Iterable[int]) -> tuple[int, ...]:
+        ends = set(eos_token_ids)
+        if self._tokenizer.eos_token_id is not None:
+            ends.add(self._tokenizer.eos_token_id)
+        special = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        found = (self._backend.token_to_id(token) for token in _TURN_ENDS if token in special)
+        ends.update(token_id for token_id in found if token_id is not None)
+        return tuple(sorted(ends))
+
+
+def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
+    """The tokenizer of a model. Raises ConfigurationError when it has none that can be read."""
+    if source.gguf is not None:
+        tokenizer, eos_token_ids = _from_gguf(source.gguf)
+    else:
+        tokenizer, eos_token_ids = _from_checkpoint(source.location)
+    return ChatTokenizer(tokenizer, template=template, model_name=source.name, eos_token_ids=eos_token_ids)
+
+
+def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
+    """A folder or hub id: the tokenizer, and the end tokens that its generation_config.json lists."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError, ImportError) as error:
+        remedy = "" if Path(location).exists() else "; it is downloaded from the hub once, which needs the network"
+        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}{remedy}: {error}") from None
+    if not tokenizer.is_fast:
+        raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
+    try:
+        eos = GenerationConfig.from_pretrained(location).eos_token_id
+    except OSError:  # the file is optional
+        eos = None
+    return tokenizer, set(eos) if isinstance(eos, list) else {eos} - {None}
+
+
+@dataclass(frozen=True)
+class _GgufTokenizer:
+    """What `ChatTokenizer` asks a tokenizer of `transformers` for. Their own class loads torch: 1.4 s and 200 MB."""
+
+    backend_tokenizer: "Tokenizer"
+    chat_template: str | None
+    special_tokens_map: dict[str, str]  # bos_token and eos_token, as far as there are such
+
+    @property
+    def eos_token_id(self) -> int | None:
+        eos = self.special_tokens_map.get("eos_token")
+        return None if eos is None else self.backend_tokenizer.token_to_id(eos)
+
+    def apply_chat_template(
+        self, turns: list[dict[str, str]], *, chat_template: str | None, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        assert not tokenize, "a text is wanted"
+        variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
+        rendered: Any = render_jinja_template([turns], chat_template=chat_template or self.chat_template, **variables)
+        return str(rendered[0][0])
+
+
+def _from_gguf(path: Path) -> tuple[_GgufTokenizer, set[int]]:
+    from transformers.integrations.ggml import (
+        GGUF_TO_FAST_CONVERTERS,
+        GGUF_TOKENIZER_MAPPING,
+        convert_gguf_tokenizer,
+    )
+
+    metadata = read_gguf_metadata(path)
+    architecture = metadata["general.architecture"]
+    if architecture not in GGUF_TO_FAST_CONVERTERS or "tokenizer.ggml.tokens" not in metadata:
+        known = ", ".join(sorted(GGUF_TO_FAST_CONVERTERS))
+        raise ConfigurationError(f"{path.name}: no tokenizer for architecture {architecture!r}; known: {known}")
+    fields = {
+        name: metadata[f"tokenizer.{key}"]
+        for key, name in GGUF_TOKENIZER_MAPPING["tokenizer"].items()
+        if f"tokenizer.{key}" in metadata
+    }
+    backend, _ = convert_gguf_tokenizer(architecture, fields)  # its notes on bos and eos are swapped: not used
+    _finish_gguf(backend, metadata)
+    named = {f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
+    special = {name: token for name, token in named.items() if token is not None}
+    backend.add_special_tokens(list(special.values()))
+    tokenizer = _GgufTokenizer(backend, metadata.get("tokenizer.chat_template"), special)
+    ends = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
+    return tokenizer, {end for end in ends if end is not None}
+
+
+def _token(metadata: dict[str, Any], key: str) -> str | None:
+    index = metadata.get(key)
+    return None if index is None else str(metadata["tokenizer.ggml.tokens"][index])
+
+
+def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
+    """What the conversion leaves out: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
+    from tokenizers import Regex, pre_tokenizers
+
+    tokens = metadata["tokenizer.ggml.tokens"]
+    kinds = metadata.get("tokenizer.ggml.token_type", ())
+    backend.add_special_tokens([tokens[index] for index, kind in enumerate(kinds) if kind == _CONTROL_TOKEN])
+    pre = metadata.get("tokenizer.ggml.pre", "")
+    pieces: list[Any] = []
+    if pre in _GPT2_WITH_DIGITS:
+        pieces = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    elif pre in _LLAMA3_LIKE:
+        split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated")
+        pieces = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    if pieces:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
+
+
+def _unused_character(messages: Sequence[Message]) -> str:
+    text = "".join(message.content for message in messages)
+    for code in _PRIVATE_USE:
+        if chr(code) not in text:
+            return chr(code)
+    raise TemplateError(f"the messages use all {len(_PRIVATE_USE)} private-use characters; remove some")

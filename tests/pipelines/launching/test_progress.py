@@ -1,0 +1,30 @@
+"""What events make of the progress."""
+
+from pipelines.launching.progress import after, point_of
+from services.jobs.training_progress import TrainingProgress
+
+
+def told(*events: dict[str, object]) -> TrainingProgress:
+    progress = TrainingProgress()
+    for number, event in enumerate(events):
+        progress = after(progress, event, float(number))
+    return progress
+
+
+def test_a_resumed_run_tells_its_steps_again_and_nothing_is_there_twice() -> None:
+    again = [{"event": "checkpoint", "step": 2, "bytes": 5}, {"event": "eval", "step": 2, "loss": 1.0}]
+    progress = told(*again, {"event": "checkpoint", "step": 4, "bytes": 5}, {"event": "resumed", "step": 0}, *again)
+    assert [each["step"] for each in progress.checkpoints] == [2] and len(progress.evals) == 1
+    assert progress.resumes == [{"step": 0, "time_s": 3.0}] and progress.records == 0
+
+
+def test_a_start_forgets_what_ended_the_last_one() -> None:
+    failed = told({"event": "failed", "code": 3, "message": "the loss is NaN"})
+    assert failed.failure == "the loss is NaN"
+    assert after(failed, {"event": "plan", "steps": 4}, 1.0).failure == ""
+
+
+def test_what_is_no_event_of_ours_changes_nothing() -> None:
+    for event in ({"event": "of tomorrow"}, {"event": "step", "step": None}, {"event": "checkpoint"}):
+        assert told(event) == TrainingProgress()
+        assert point_of(event) is None

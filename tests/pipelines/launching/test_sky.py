@@ -1,0 +1,158 @@
+"""What SkyPilot's answers mean to us: its states, its errors, its logs, its table of prices. No server is asked."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.launching.sky import (
+    CLUSTER_STATES,
+    FAILURES,
+    JOB_STATES,
+    MANAGED_STATES,
+    REMEDIES,
+    REQUEST_STATES,
+    Log,
+    chosen,
+    known_state,
+    plain,
+    spoken,
+    translated_error,
+    without_speaker,
+)
+from services.errors import ConfigurationError, Unavailable
+from services.jobs.training import parse_event
+
+TABLE = """Considered resources (1 node):
+------------------------------------------------------------------------------------------------
+ INFRA             INSTANCE              vCPUs   Mem(GB)   GPUS          COST ($)   CHOSEN
+------------------------------------------------------------------------------------------------
+ AWS (us-east-1a)  p4de.24xlarge[Spot]   96      1152      A100-80GB:8   12.29         ✔
+ GCP (us-east4)    a2-ultragpu-8g[Spot]  96      1360      A100-80GB:8   20.07
+------------------------------------------------------------------------------------------------"""
+
+
+def test_every_state_of_skypilot_is_known() -> None:
+    """A new member of an enum is noticed here, not in the middle of somebody's run."""
+    from sky import ClusterStatus, JobStatus
+    from sky.jobs import ManagedJobStatus
+    from sky.server.requests.requests import RequestStatus
+
+    for enum, states in (
+        (ClusterStatus, CLUSTER_STATES),
+        (JobStatus, JOB_STATES),
+        (ManagedJobStatus, MANAGED_STATES),
+        (RequestStatus, REQUEST_STATES),
+    ):
+        assert {member.value for member in enum} == set(states), enum.__name__
+
+
+def test_states_say_ended_where_skypilot_says_terminal() -> None:
+    from sky import JobStatus
+    from sky.jobs import ManagedJobStatus
+
+    ended = {"finished", "failed", "cancelled"}
+    for enum, states in ((JobStatus, JOB_STATES), (ManagedJobStatus, MANAGED_STATES)):
+        for member in enum:
+            assert member.is_terminal() == (states[member.value] in ended), member
+
+
+def test_every_failure_has_a_sentence_and_a_remedy() -> None:
+    failed = {status for states in (JOB_STATES, MANAGED_STATES) for status in states if states[status] == "failed"}
+    assert failed == set(FAILURES)
+    assert all(all(pair) for pair in FAILURES.values())
+
+
+def test_a_state_that_nobody_knows_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(ConfigurationError, match=r"SkyPilot says DREAMING.*Remedy: install"):
+        known_state(JOB_STATES, "DREAMING")
+
+
+def test_every_error_that_has_a_remedy_exists_in_skypilot() -> None:
+    from sky import exceptions
+
+    assert [name for name in REMEDIES if not hasattr(exceptions, name)] == ["ImportError"]
+
+
+def test_without_a_cloud_the_error_says_how_to_set_one_up() -> None:
+    from sky import exceptions
+
+    error = translated_error(exceptions.NoCloudAccessError("Cloud access is not set up.\x1b[0m Run: sky check"))
+    assert isinstance(error, ConfigurationError)
+    assert "aws configure" in error.message and "sky check" in error.message and "\x1b" not in error.message
+
+
+def test_a_base_class_gives_its_remedy() -> None:
+    from sky import exceptions
+
+    error = translated_error(exceptions.StorageBucketGetError("no such bucket"))
+    assert isinstance(error, ConfigurationError) and "check that the bucket exists" in error.message
+
+
+def test_a_server_that_is_away_is_tried_again() -> None:
+    from sky import exceptions
+
+    error = translated_error(exceptions.ApiServerConnectionError("http://127.0.0.1:1"))
+    assert isinstance(error, Unavailable) and "sky api start" in error.message
+
+
+def test_what_the_program_printed_is_read_without_skypilots_decorations() -> None:
+    chunks = [
+        "\x1b[2m├── \x1b[0mWaiting for task resources on 1 node.\n",
+        "\x1b[36m(setup pid=8698)\x1b[0m Python 3.11.2\n\x1b[36m(train-x, pid=89",
+        '58)\x1b[0m ::train {"event":"step","step":1}\n',
+        None,
+        "\x1b[36m(head, rank=0, pid=7)\x1b[0m (in brackets) 50%\r100%\n",
+        "\x1b[36m(train-x, pid=8958)\x1b[0m half a li",
+    ]
+    lines = [without_speaker(line) for line in spoken(chunks).lines]
+    assert lines[:2] == ["Python 3.11.2", '::train {"event":"step","step":1}']
+    assert parse_event(lines[1]) == {"event": "step", "step": 1}
+    assert lines[2:] == ["100%"], "half a line waits for its end"
+
+
+HEAD = "├── Waiting for task resources on 1 node.\n└── Job started. Streaming logs...\n"
+FIRST = "(setup pid=7) Python 3.11.2\n(train-x, pid=9) Going on from checkpoint-5.\n"
+SECOND = "(train-x, pid=9) ::train {}\n"
+END = "✓ Job finished (status: SUCCEEDED).\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + FIRST + SECOND + END,
+        HEAD + FIRST + SECOND + END + "✓ Managed job finished: 1 (status: SUCCEEDED).\n",
+        HEAD + FIRST + HEAD + FIRST + SECOND + END,
+    ],
+    ids=["whole", "of a managed job", "tried again without a word"],
+)
+def test_a_log_that_skypilot_began_to_tell_twice_is_read_once(answer: str) -> None:
+    """A managed job that was recovered once had gone on three times from the same step: its read had broken off."""
+    assert spoken([answer]) == Log((FIRST + SECOND).splitlines(), ended=True)
+
+
+def test_a_read_that_breaks_off_does_not_wait_for_other_machines() -> None:
+    def answer() -> Iterator[str]:
+        yield HEAD + FIRST
+        yield "The job cluster is preempted or failed.\n"
+        pytest.fail("here SkyPilot waits until the job is recovered")
+
+    assert spoken(answer()) == Log(FIRST.splitlines())
+
+
+def test_a_log_that_is_not_there_yet_has_no_end() -> None:
+    assert spoken(["Job 1 is already in terminal state SUCCEEDED. For more details, run: …\n"]) == Log([])
+
+
+def test_the_choice_and_its_price_are_read_from_the_optimizers_table() -> None:
+    assert chosen(TABLE) == ("AWS (us-east-1a) p4de.24xlarge[Spot] A100-80GB:8", 12.29)
+    assert chosen("no resources") == ("", None)
+    assert plain("\x1b[32m   ✔\x1b[0m") == "   ✔"
+
+
+def test_importing_the_modules_does_not_import_skypilot() -> None:
+    modules = "pipelines.launching.sky, pipelines.launching.sky_target, pipelines.command.machines"
+    program = f"import sys, {modules}; print('sky' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"

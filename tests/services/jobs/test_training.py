@@ -1,0 +1,119 @@
+"""Configurations of fine-tuning, the arithmetic of their batches, and the lines that the program prints."""
+
+import math
+
+import pytest
+
+from services.errors import ConfigurationError
+from services.jobs.training import (
+    MOST_ABOVE,
+    checked_training,
+    event_line,
+    parse_event,
+    plan_batch,
+    preset_names,
+    read_training,
+)
+
+FORERUNNERS = {  # per-device batch, accumulation, devices: the forerunner's own settings
+    "vicuna-7b": (4, 1, 8),
+    "vicuna-13b": (4, 1, 8),
+    "alpaca-7b": (4, 8, 4),
+}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_parses(name: str) -> None:
+    config = read_training(name)
+    assert config.seq_len <= config.tokens_per_step
+    assert checked_training(config.model_dump()) == config
+
+
+@pytest.mark.parametrize("name", FORERUNNERS)
+def test_on_the_forerunners_machines_the_batch_is_the_forerunners(name: str) -> None:
+    per_device, accumulation, devices = FORERUNNERS[name]
+    batch = plan_batch(read_training(name), devices)
+    assert (batch.per_device, batch.accumulation) == (per_device, accumulation)
+    assert batch.tokens == 65_536
+
+
+def test_hyperparameters_are_the_forerunners() -> None:
+    for name in FORERUNNERS:
+        config = read_training(name)
+        assert (config.epochs, config.learning_rate, config.schedule) == (3, 2e-5, "cosine")
+        assert (config.warmup_ratio, config.weight_decay) == (0.03, 0)
+    assert (read_training("vicuna-13b").seq_len, read_training("alpaca-7b").seq_len) == (2048, 512)
+
+
+@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("devices", range(1, 65))
+def test_tokens_per_step_hold_for_any_number_of_devices_or_it_says_so(name: str, devices: int) -> None:
+    """The forerunner's integer division gave an accumulation of 0 on two nodes of eight."""
+    config = read_training(name)
+    wanted = math.ceil(config.tokens_per_step / config.seq_len)
+    try:
+        batch = plan_batch(config, devices)
+    except ConfigurationError as error:
+        assert math.ceil(wanted / devices) * devices > wanted * (1 + MOST_ABOVE)
+        assert "tokens_per_step=" in error.message
+        return
+    assert batch.accumulation >= 1
+    assert batch.per_device >= 1
+    assert batch.per_device * config.seq_len <= max(config.per_device_tokens, config.seq_len)
+    assert config.tokens_per_step <= batch.tokens <= config.tokens_per_step * (1 + MOST_ABOVE)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8, 16, 32])
+def test_a_power_of_two_holds_the_tokens_exactly(devices: int) -> None:
+    assert plan_batch(read_training("vicuna-13b"), devices).tokens == 65_536
+
+
+def test_the_remedy_of_a_number_that_cannot_hold_does_hold() -> None:
+    config = read_training("vicuna-7b")
+    with pytest.raises(ConfigurationError, match="Take 18 devices, or set tokens_per_step=") as caught:
+        plan_batch(config, 24)
+    tokens = int(caught.value.message.rpartition("tokens_per_step=")[2].split()[0])
+    assert plan_batch(config.model_copy(update={"tokens_per_step": tokens}), 24).tokens == tokens
+    assert plan_batch(config, 18).sequences == 36
+
+
+def test_fields_can_be_given_as_text() -> None:
+    config = read_training("vicuna-7b", {"epochs": "1", "packing": "false", "lora_targets": "q_proj, k_proj"})
+    assert (config.epochs, config.packing, config.lora_targets) == (1.0, False, ("q_proj", "k_proj"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("learning_rate", "fast", "learning_rate='fast'"),
+        ("seq_len", "0", "seq_len='0'"),
+        ("template", "chatgpt", "known: vicuna-v1.1"),
+        ("epoch", "1", "did you mean epochs"),
+        ("tokens_per_step", "100", "less than one sequence"),
+        ("learning_rate", "nan", "learning_rate='nan'"),
+    ],
+)
+def test_a_wrong_value_is_named(field: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        read_training("vicuna-7b", {field: value})
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match="alpaca-7b, smollm2-135m, vicuna-13b"):
+        read_training("vicuna-8b")
+
+
+def test_a_configuration_survives_its_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    config = read_training("alpaca-7b", {"method": "lora"})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert read_training(str(tmp_path / "config.yaml")) == config
+
+
+def test_an_event_is_found_in_a_line_that_others_have_prefixed() -> None:
+    line = "(task, pid=12) " + event_line("step", step=3, loss=0.25)
+    assert parse_event(line) == {"event": "step", "step": 3, "loss": 0.25}
+
+
+@pytest.mark.parametrize("line", ["step 3", "::train {", "::train [1]", "::train {}", ""])
+def test_other_lines_are_no_events(line: str) -> None:
+    assert parse_event(line) is None

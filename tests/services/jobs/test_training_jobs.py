@@ -1,0 +1,69 @@
+"""What is submitted for a fine-tuning: refused at the edge, with the value and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.errors import ConfigurationError
+from services.jobs.training import read_training
+from services.jobs.training_jobs import Place, checked_out, spec_config, training_spec
+
+CONFIG = read_training("smollm2-135m")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    (tmp_path / "data.jsonl").write_text('{"id": "a", "messages": []}\n')
+    return str(tmp_path / "data.jsonl")
+
+
+def test_a_spec_holds_all_that_the_run_needs(data: str, tmp_path: Path) -> None:
+    spec = training_spec(CONFIG, [data], str(tmp_path / "out"), Place(num_devices=2))
+    assert spec_config(spec) == CONFIG
+    assert spec["data"] == [data] and spec["out"] == str(tmp_path / "out")
+    assert (spec["on"], spec["spot"], spec["num_devices"], spec["num_nodes"]) == ("local", False, 2, 1)
+
+
+def test_the_folder_of_a_cleaning_means_its_data(data: str) -> None:
+    assert training_spec(CONFIG, [str(Path(data).parent)], "out", Place())["data"] == [data]
+
+
+def test_this_machine_has_one_device_unless_told_otherwise(data: str) -> None:
+    assert training_spec(CONFIG, [data], "out", Place())["num_devices"] == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "out", "said"),
+    [
+        (Place(on="moon"), "out", "runs on local or sky, not on 'moon'"),
+        (Place(spot=True), "out", "for `--on sky`"),
+        (Place(num_nodes=2), "out", "for `--on sky`"),
+        (Place(on="sky", num_devices=1), "run", "name a bucket such as s3://my-bucket/run"),
+        (Place(on="sky", num_devices=1), "ftp://x/run", "is not a bucket"),
+        (Place(), "s3://bucket/run", "is not a folder"),
+        (Place(num_devices=7), "out", "7 devices cannot share 1,024 tokens a step"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_remedy(data: str, place: Place, out: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        training_spec(CONFIG, [data], out, place)
+    assert said in caught.value.message
+
+
+def test_data_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    for name, said in (("nothing.jsonl", "no file here"), ("empty.jsonl", "is empty")):
+        with pytest.raises(ConfigurationError, match=said):
+            training_spec(CONFIG, [str(tmp_path / name)], "out", Place())
+
+
+def test_a_bucket_is_taken_as_it_is_named() -> None:
+    assert checked_out("s3://bucket/run/", "sky") == "s3://bucket/run"
+    assert checked_out("/shared/run", "sky") == "/shared/run"
+
+
+def test_a_configuration_of_another_version_says_so() -> None:
+    spec: dict[str, Any] = {"config": {**CONFIG.model_dump(), "turbo": True}}
+    with pytest.raises(ConfigurationError, match="the job's configuration: unknown field 'turbo'"):
+        spec_config(spec)

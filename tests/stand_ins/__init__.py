@@ -1,0 +1,1 @@
+"""Programs that stand in for slow or heavy ones in tests and measurements."""

@@ -1,0 +1,181 @@
+"""A real worker over an engine without a model: it repeats the last message at a set rate.
+
+    python -m tests.stand_ins.synthetic_worker --model echo --rate 20 --slots 8 --chunk 4
+
+For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
+code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
+goes on exactly where its journal ends. With `--phases 4` a quarter of the requests steps at a time, as with four
+engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time (`time.monotonic()`) of each
+of its steps.
+"""
+
+import argparse
+import json
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.connection.connect import connect, wait_for_redis
+from services.logs import configure_logging
+from services.settings import Settings, load_settings
+from services.wire.messages import ChatRequest
+from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.loop import Plan, Planner
+from workers.worker import Worker
+
+
+class EchoText:
+    """A transcript whose tokens are code points."""
+
+    matched_stop = False
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        text = chr(token_id)
+        self.token_ids.append(token_id)
+        return text
+
+    def replay(self, token_ids: Sequence[int]) -> None:
+        self.token_ids.extend(token_ids)
+
+    def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
+        ids = tuple(self.token_ids[token_offset:])
+        return ids, token_offset, "".join(map(chr, ids))
+
+    def finish(self) -> str:
+        return ""
+
+
+def plan(request: ChatRequest) -> Plan:
+    """The prompt is the message's length, then its code points: enough to know where a continued answer stands."""
+    text = [ord(character) for character in request.messages[-1].content]
+    sampling = Sampling(max_new_tokens=min(request.sampling.max_new_tokens, len(text)))
+    return Plan([len(text), *text], sampling, EchoText())
+
+
+@dataclass
+class Job:
+    """One running request: what is left is `text[position:end]`."""
+
+    text: list[int]
+    position: int
+    end: int
+    on_event: OnEvent
+    phase: int
+    emitted: list[float] = field(default_factory=list)
+
+
+class EchoEngine:
+    """Emits for all running requests of a phase in one step, like a batching engine."""
+
+    name = "echo"
+    description = "echo engine: repeats the last message"
+
+    def __init__(self, *, rate: float, chunk: int, slots: int, phases: int = 1, emitted: Path | None = None) -> None:
+        self.limits = ModelLimits(0x110000, 1_000_000, slots, frozenset({"temperature", "top_p", "top_k", "seed"}))
+        self._period_s = 1 / rate / phases
+        self._chunk = chunk
+        self._phases = phases
+        self._emitted = emitted.open("a") if emitted else None
+        self._jobs: dict[str, Job] = {}
+        self._num_submitted = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="echo-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._emitted:
+            self._emitted.close()
+
+    def alive(self) -> bool:
+        return not self._stop.is_set()
+
+    def progress(self) -> float:
+        return self._progress
+
+    def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
+        length = prompt_token_ids[0]
+        text = list(prompt_token_ids[1 : length + 1])
+        position = len(prompt_token_ids) - 1 - length
+        with self._lock:
+            phase = self._num_submitted % self._phases
+            self._jobs[request_id] = Job(text, position, position + sampling.max_new_tokens, on_event, phase)
+            self._num_submitted += 1
+
+    def cancel(self, request_id: str) -> None:
+        with self._lock:
+            job = self._jobs.pop(request_id, None)
+        if job is not None:
+            job.on_event(EngineEvent(request_id, (), "cancelled"))
+
+    def _run(self) -> None:
+        next_step, step = time.monotonic(), 0
+        while not self._stop.wait(max(0.0, next_step - time.monotonic())):
+            next_step += self._period_s
+            step += 1
+            self._progress = time.monotonic()
+            with self._lock:
+                for request_id, job in list(self._jobs.items()):
+                    if job.phase == step % self._phases:
+                        self._advance(request_id, job)
+
+    def _advance(self, request_id: str, job: Job) -> None:
+        token_ids = tuple(job.text[job.position : min(job.position + self._chunk, job.end)])
+        job.position += len(token_ids)
+        job.emitted.append(time.monotonic())
+        if job.position < job.end:
+            job.on_event(EngineEvent(request_id, token_ids))
+            return
+        del self._jobs[request_id]
+        job.on_event(EngineEvent(request_id, token_ids, "finished", "stop" if job.end == len(job.text) else "length"))
+        if self._emitted:
+            self._emitted.write(json.dumps({"id": request_id.partition("#")[0], "emitted": job.emitted}) + "\n")
+            self._emitted.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="echo", help="name under which it is served")
+    parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
+    parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
+    parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
+    parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
+    parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
+    options = parser.parse_args()
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level, process="worker")
+    engine = EchoEngine(
+        rate=options.rate,
+        chunk=options.chunk,
+        slots=options.slots,
+        phases=options.phases,
+        emitted=options.emitted,
+    )
+    serve(settings, options.model, engine, plan)
+
+
+def serve(settings: Settings, model: str, engine: Engine, planner: Planner) -> None:
+    """A worker over an engine of ours, until SIGTERM."""
+    engine.start()
+    redis = connect(settings.redis_url, role="worker")
+    wait_for_redis(redis, print)
+    worker = Worker.from_settings(settings, redis, model, engine, planner)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    worker.run()
+    engine.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,605 @@
+"""Attacks on a real web process. After each it is alive, answers an honest question, and has logged no traceback."""
+
+import base64
+import contextlib
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.connection.embedded import free_port
+from tests.conftest import Eventually
+from tests.end_to_end.system import System, running_system, session_cookie
+from tests.webapp.server.attacker import Attacker, everything, exchange, frame, healthy, request, tcp, upgrade
+from webapp.server.transport import MAX_EVENTS
+
+MAX_MESSAGE_BYTES = 4 * 200_000 + 65_536
+OTHER_ORIGIN = "https://pages.example"
+EVENTS = ("submit", "watch", "unwatch", "cancel", "received")
+
+
+@dataclass
+class Web:
+    """A web process, who serves behind it, and what it has written."""
+
+    system: System
+    url: str
+    process: psutil.Process
+    log: Path
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
+
+    def rid(self) -> str:
+        return f"edge-{next(self.numbers)}"
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """Three models: `echo` (80 code points a second), `narrow` (as slow, one slot), `fast`."""
+    with running_system(tmp_path_factory.mktemp("edges"), allowed_origins=OTHER_ORIGIN) as system:
+        workers = [
+            system.start(
+                "tests.stand_ins.synthetic_worker", "--model", model, "--rate", rate, "--chunk", chunk, "--slots", slots
+            )
+            for model, rate, chunk, slots in (
+                ("echo", "20", "4", "8"),
+                ("narrow", "20", "4", "1"),
+                ("fast", "50", "1000", "64"),
+            )
+        ]
+        for worker in workers:
+            system.wait_for_worker(worker)
+        url = system.web()
+        yield Web(system, url, psutil.Process(system.processes[-1].pid), system.folder / "process-3.log")
+
+
+@pytest.fixture(autouse=True)
+def unharmed(web: Web) -> Iterator[None]:
+    """What every attack must leave behind."""
+    yield
+    assert healthy(web.url)
+    with Attacker(web.url) as honest:
+        rid = web.rid()
+        assert honest.ask(rid, "still there?", "fast") == {"ok": True, "id": rid}
+        assert honest.answer(rid) == "still there?"
+    assert "Traceback" not in web.log.read_text()
+
+
+# -- packets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "",
+        "x",
+        "0",
+        "4",
+        "4[",
+        "4" + "[" * 5000,
+        "49",
+        "4²",
+        "44{}",
+        "43[]",
+        "43" + "9" * 100 + "[]",
+        "42",
+        "42{",
+        "41/x,",
+        "451-[]",
+        "4599999999-[]",
+        "42/other,[]",
+        "4" + "\x00" * 100,
+        "\x00",
+        "2",
+        "3" + "[" * 5000,
+    ],
+)
+def test_what_is_no_packet_of_a_client_ends_the_socket(web: Web, packet: str) -> None:
+    with Attacker(web.url) as attacker:
+        attacker.send(packet)
+        assert attacker.ends()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "42[",
+        "42[]",
+        "42[{}]",
+        "42[[]]",
+        '42["*",{}]',
+        "42" + "[" * 5000,
+        "40{",
+        "42[" + "9" * 101 + "]",
+        '42["watch",{"id":"\\',
+    ],
+)
+def test_a_packet_that_cannot_be_parsed_ends_the_socket(web: Web, packet: str) -> None:
+    with Attacker(web.url) as attacker:
+        attacker.send(packet)
+        assert attacker.ends()
+
+
+def test_binary_packets_end_the_socket(web: Web) -> None:
+    """The parts of a binary event were kept until its last one came, which it never did."""
+    for attack in ([b"abc"], ['451-["watch",{"_placeholder":true,"num":7}]', b"abc"]):
+        with Attacker(web.url) as attacker:
+            with contextlib.suppress(OSError):
+                for packet in attack:
+                    attacker.send(packet, opcode=2 if isinstance(packet, bytes) else 1)
+            assert attacker.ends()
+
+
+def test_names_of_the_library_and_unknown_names_are_harmless_events(web: Web) -> None:
+    with Attacker(web.url) as attacker:
+        for event in ("connect", "disconnect"):
+            attacker.call(event, 1, 2, 3)
+        for event in ("nope", "__class__", 5, None, 1e300, "\0"):
+            assert attacker.call(event, {})["error"]["code"] == "invalid_request"
+
+
+def test_a_wrong_number_of_arguments_is_an_invalid_request(web: Web) -> None:
+    with Attacker(web.url) as attacker:
+        for event in EVENTS:
+            for arguments in ((), ({}, {}), (None,), ([],), ("x",), (True,)):
+                assert attacker.call(event, *arguments)["error"]["code"] == "invalid_request"
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**90), 10**90)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.sampled_from(["\0", "\ud800", "echo", "user", "a" * 200, "__proto__", "../..", "{x}", 2**63, -1, 1e308]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+names = st.sampled_from(["id", "offset", "nonce", "model", "messages", "sampling", "role", "content", "stop", "seed"])
+payloads = st.dictionaries(names, json_values, max_size=6) | json_values
+well_named = st.builds(lambda rest: {**rest, "id": "fuzz"}, st.dictionaries(names, json_values, max_size=5))
+
+
+def test_any_json_is_acknowledged_and_a_refusal_says_why(web: Web) -> None:
+    with Attacker(web.url) as attacker:
+
+        @settings(
+            max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        @given(st.sampled_from(EVENTS), payloads | well_named)
+        def check(event: str, payload: Any) -> None:
+            answer = attacker.call(event, payload)
+            error = answer.get("error", {"code": "", "message": ""})
+            assert answer["ok"] is (not error["code"]) and "Traceback" not in error["message"]
+            assert error["code"] in ("", "invalid_request", "unknown_model", "gone", "busy", "forbidden"), error
+            assert len(error["message"]) < 1000
+
+        check()
+
+
+@pytest.mark.parametrize("field", ["id", "nonce", "offset", "sampling", "messages"])
+def test_deep_json_is_an_invalid_request_at_every_depth(web: Web, field: str) -> None:
+    """The message quoted what was sent, whose `repr` fails at a depth at which parsing does not."""
+    for depth in (50, 800, 900, 940, 960, 980, 990):
+        deep = f'"{field}":' + "[" * depth + "]" * depth
+        payload = f"{{{deep}}}" if field == "id" else f'{{"id":"x",{deep}}}'
+        with Attacker(web.url) as attacker:
+            with contextlib.suppress(OSError):  # the deepest cannot be parsed, and end the socket
+                attacker.send(f'421["watch",{payload}]')
+                attacker.send(f'422["submit",{payload}]')
+            attacker.read_until(lambda attacker=attacker: len(attacker.acks) == 2)
+            codes = {answer.get("error", {}).get("code", "") for answer in attacker.acks.values()}
+            assert codes <= {"", "invalid_request"}  # `watch` does not look at what `submit` takes
+            assert len(attacker.acks) == 2 or depth > 900
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1e999", "true", "-1", "1.5", '"7"', "null", "[]", "9" * 90]
+)
+def test_a_number_that_is_none_is_refused(web: Web, value: str) -> None:
+    question = '"model":"fast","messages":[{"role":"user","content":"x"}]'
+    with Attacker(web.url) as attacker:
+        attacker.send(f'421["watch",{{"id":"x","offset":{value}}}]')
+        attacker.send(f'422["received",{{"id":"x","offset":{value}}}]')
+        attacker.send(f'423["submit",{{"id":"x",{question},"sampling":{{"max_new_tokens":{value}}}}}]')
+        for number in (1, 2, 3):
+            assert attacker.acknowledgement(number)["error"]["code"] == "invalid_request"
+
+
+# -- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def grown_mib(web: Web, before: int) -> float:
+    return float(web.process.memory_info().rss - before) / 2**20
+
+
+def test_a_client_that_never_reads_and_watches_again_and_again_is_closed(web: Web) -> None:
+    """Each watch brings a new window, and all were queued."""
+    with Attacker(web.url) as attacker:
+        answers = [web.rid() for _ in range(12)]
+        for rid in answers:
+            attacker.ask(rid, "0123456789" * 2_000, "fast")
+        for rid in answers:
+            assert len(attacker.answer(rid)) == 20_000
+        before = web.process.memory_info().rss
+        attacker.sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            for _ in range(600):
+                for rid in answers:
+                    attacker.post("watch", {"id": rid, "offset": 0, "nonce": ""})
+                time.sleep(0.01)
+        assert attacker.is_cut_off() and grown_mib(web, before) < 100
+    with Attacker(web.url, attacker.cookie) as again:
+        assert again.call("watch", {"id": answers[0], "offset": 0, "nonce": ""}) == {"ok": True}
+        assert len(again.answer(answers[0])) == 20_000
+
+
+def test_a_flood_of_namespaces_that_is_never_read_is_closed(web: Web) -> None:
+    before = web.process.memory_info().rss
+    with Attacker(web.url) as attacker:
+        attacker.sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                attacker.send("40/" + "n" * 400_000 + ",")
+        assert attacker.is_cut_off()
+    assert grown_mib(web, before) < 100
+
+
+def test_one_socket_is_served_a_few_events_at_once(web: Web) -> None:
+    """Each event in flight may hold one of the process's connections to Redis: one socket took them all."""
+
+    fresh = web.system.web()  # with a pool of connections that has not grown yet
+    name = f"-{web.system.processes[-1].pid}".encode()
+
+    def connections() -> int:
+        return sum(client["name"].encode().endswith(name) for client in web.system.redis.client_list())
+
+    with Attacker(fresh) as attacker:
+        assert attacker.call("cancel", {"id": "nothing"})["error"]["code"] == "gone"
+        before = connections()
+        web.system.redis.client_pause(500, all=True)
+        numbers = [attacker.post("cancel", {"id": "nothing"}) for _ in range(500)]
+        assert all(attacker.acknowledgement(number)["error"]["code"] == "gone" for number in numbers)
+        assert 1 <= before <= connections() <= before + MAX_EVENTS
+    web.system.processes[-1].terminate()
+
+
+def test_a_socket_that_closes_while_its_event_is_served_leaves_no_watch(web: Web, eventually: Eventually) -> None:
+    """The watch began after the socket was forgotten, and nobody ever ended it."""
+    cookie, rids = session_cookie(web.url), [web.rid() for _ in range(8)]
+    for rid in rids:
+        with Attacker(web.url, cookie) as attacker:
+            question = {"id": rid, "model": "narrow", "messages": [{"role": "user", "content": "x" * 1000}]}
+            attacker.post("submit", question)
+    state = web.system.keys.state
+    eventually(lambda: all(web.system.redis.exists(state(rid)) for rid in rids), "the requests")
+    eventually(lambda: not web.system.redis.pubsub_shardchannels("*:events"), "the end of the subscriptions")
+    with Attacker(web.url, cookie) as owner:
+        assert {owner.call("cancel", {"id": rid})["status"] for rid in rids} == {"cancelled"}
+
+
+def test_messages_over_the_limit_are_refused_on_every_way_in(web: Web) -> None:
+    long = "x" * (MAX_MESSAGE_BYTES + 1)
+    with Attacker(web.url) as attacker:
+        with contextlib.suppress(OSError):
+            attacker.send('42["watch",{"id":"' + long + '"}]')
+        assert attacker.ends()
+    head = b"POST /api/session HTTP/1.1\r\nHost: x\r\n"
+    size = b"%x\r\n" % len(long)
+    for attack in (
+        head + b"Content-Length: 99999999999\r\n\r\n",
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + size + long.encode() + b"\r\n0\r\n\r\n",
+    ):
+        answer = exchange(web.url, attack)
+        assert b" 413 " in answer and b'"content_too_large"' in answer
+    assert b" 431 " in exchange(web.url, b"GET / HTTP/1.1\r\n" + (b"A: " + b"b" * 2000 + b"\r\n") * 40 + b"\r\n")
+
+
+def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None:
+    """A request without an end held its connection for ever; and there was no bound to the connections."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = web.system.start("tests.webapp.server.impatient_web", port=port)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if healthy(url):
+                break
+        time.sleep(0.05)
+    post = b"POST /api/session HTTP/1.1\r\nHost: x\r\n"
+    halves = (
+        b"",
+        b"GET /api/ses",
+        b"GET /api/session HTTP/1.1\r\nHost: x\r\nA",
+        post + b"Content-Length: 9\r\n\r\nhalf",
+    )
+    halves = (*halves, post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhal", post + b"Content-Length: 800000\r\n\r\n")
+    socks = [tcp(url) for _ in range(4) for _ in halves]  # more than it takes at once
+    for sock, half in zip(socks, halves * 4, strict=True):
+        sock.sendall(half)
+    for dribbler in socks[4:6]:
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                dribbler.sendall(b"1")
+                time.sleep(0.1)
+    assert healthy(url)
+    for sock in socks:
+        assert everything(sock)[:12] in (b"", b"HTTP/1.1 408", b"HTTP/1.1 400")
+        sock.close()
+    assert b"Traceback" not in (web.system.folder / f"process-{web.system.processes.index(process)}.log").read_bytes()
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+# -- polling, sessions, origins --------------------------------------------------------------------------------------
+
+
+def polling_session(web: Web, cookie: str) -> str:
+    status, body = request(web.url, "GET", "/socket.io/?EIO=4&transport=polling", Cookie=cookie)
+    assert status == 200
+    return str(json.loads(body[1:])["sid"])
+
+
+@pytest.mark.parametrize("theirs", ["", "another user's", "chatserver=forged"])
+def test_a_session_id_opens_nothing_without_its_cookie(web: Web, theirs: str) -> None:
+    """Engine.IO knows a polling client by its session id alone: whoever saw it could ask, read and upgrade."""
+    owner = session_cookie(web.url)
+    cookie = session_cookie(web.url) if theirs == "another user's" else theirs
+    path = f"/socket.io/?EIO=4&transport=polling&sid={polling_session(web, owner)}"
+    assert request(web.url, "POST", path, b"40", Cookie=cookie)[0] == 400
+    assert request(web.url, "GET", path, Cookie=cookie)[0] == 400
+    answer = exchange(web.url, upgrade(web.url, cookie, path.partition("?")[2].replace("polling", "websocket")))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert request(web.url, "POST", path, b"40", Cookie=owner) == (200, b"OK")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"",
+        b"x",
+        b"bZ",
+        b"b" + base64.b64encode(b"x"),
+        b"40\x1e",
+        b"3\x1e" * 17 + b"3",
+        b"4" + b"[" * 5000,
+        b"d=40",
+    ],
+)
+def test_a_payload_of_no_packets_is_refused(web: Web, body: bytes) -> None:
+    cookie = session_cookie(web.url)
+    path = f"/socket.io/?EIO=4&transport=polling&sid={polling_session(web, cookie)}"
+    status, answer = request(web.url, "POST", path, body, Cookie=cookie)
+    assert status == 400 and json.loads(answer)["error"]["code"] == "bad_request"
+    assert request(web.url, "POST", path, b"40", Cookie=cookie) == (200, b"OK")
+
+
+def test_a_polling_client_that_never_polls_is_closed(web: Web) -> None:
+    cookie = session_cookie(web.url)
+    path = f"/socket.io/?EIO=4&transport=polling&sid={polling_session(web, cookie)}"
+    flood = b"40/" + b"n" * 800_000
+    statuses = [request(web.url, "POST", path, flood, Cookie=cookie)[0] for _ in range(14)]
+    assert statuses[:10] == [200] * 10 and statuses[-1] == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "EIO=4&transport=polling&j=0",
+        "EIO=4&transport=websocket",
+        "EIO=4&transport=polling&sid=x%0aTraceback",
+        "sid=",
+        "%00",
+    ],
+)
+def test_a_query_that_no_client_sends_is_refused(web: Web, query: str) -> None:
+    assert request(web.url, "GET", f"/socket.io/?{query}", Cookie=session_cookie(web.url))[0] == 400
+    assert request(web.url, "GET", f"/socket.io/?{query}", Upgrade="websocket")[0] == 400
+
+
+@pytest.mark.parametrize("early", [b"", frame("2probe"), frame("x"), frame("2probe") + frame("3"), b"\xff\xff"])
+def test_an_upgrade_that_stops_half_way_leaves_the_polling_session(web: Web, early: bytes) -> None:
+    cookie = session_cookie(web.url)
+    sid = polling_session(web, cookie)
+    exchange(web.url, upgrade(web.url, cookie, f"EIO=4&transport=websocket&sid={sid}") + early)
+    path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+    assert request(web.url, "POST", path, b"40", Cookie=cookie) == (200, b"OK")
+
+
+@pytest.mark.parametrize(
+    ("origin", "proto", "allowed"),
+    [
+        (OTHER_ORIGIN, "", True),
+        ("ours", "", True),
+        ("ours over TLS", "https", True),
+        ("ours over TLS", "https, http", True),
+        ("ours over TLS", "", False),
+        ("ours", "https", False),
+        ("https://evil.example", "", False),
+        ("https://pages.example.evil.example", "", False),
+        ("null", "", False),
+        ("*", "", False),
+    ],
+)
+def test_a_foreign_page_opens_no_socket(web: Web, origin: str, proto: str, allowed: bool) -> None:
+    cookie = session_cookie(web.url)
+    known = {"ours": web.url, "ours over TLS": web.url.replace("http:", "https:")}
+    headers = {"Origin": known.get(origin, origin), **({"X_Forwarded_Proto": proto} if proto else {})}
+    status = request(web.url, "GET", "/socket.io/?EIO=4&transport=polling", Cookie=cookie, **headers)[0]
+    assert status == (200 if allowed else 400)
+    opening = upgrade(web.url, cookie, origin=headers["Origin"])
+    if proto:
+        opening = opening.replace(b"\r\n", f"\r\nX-Forwarded-Proto: {proto}\r\n".encode(), 1)
+    assert exchange(web.url, opening).startswith(b"HTTP/1.1 101" if allowed else b"HTTP/1.1 400")
+
+
+# -- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/nothing", 404, "not_found"),
+        ("POST", "/api/session", 405, "method_not_allowed"),
+        ("BREW", "/api/models", 405, "method_not_allowed"),
+        ("GET", "/api/%ff%00", 404, "not_found"),
+    ],
+)
+def test_what_http_refuses_has_the_shape_of_our_errors(
+    web: Web, method: str, path: str, status: int, code: str
+) -> None:
+    got, body = request(web.url, method, path)
+    assert got == status and json.loads(body)["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "",
+        "chatserver=",
+        "chatserver=eyJ1c2VyIjoiYW5vbi0xIn0.aaaaaa.AAAA",
+        "chatserver=" + "A" * 50_000,
+        ';;=;"\\777',
+        "a=b;" * 9000,
+    ],
+)
+def test_a_cookie_that_we_did_not_sign_is_nobody(web: Web, cookie: str) -> None:
+    status, body = request(web.url, "GET", "/api/session", Cookie=cookie)
+    assert status == 200 and json.loads(body)["user"].startswith("anon-") and json.loads(body)["user"] != "anon-1"
+
+
+def test_no_path_leads_out_of_the_static_folder(web: Web) -> None:
+    for path in (
+        "../pages.py",
+        "..%2fpages.py",
+        "%2e%2e/pages.py",
+        "..\\pages.py",
+        "/etc/passwd",
+        "%00",
+        "a" * 4000,
+        "....//pages.py",
+    ):
+        status, body = request(web.url, "GET", f"/static/{path}")
+        assert status in (404, 308, 400) and b"import" not in body and b"root:" not in body
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 1\r\nContent-Length: 2",
+        "Content-Length: +5",
+        "Content-Length: -1",
+        "Content-Length: 1_0",
+        "Content-Length: x",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_body_that_two_servers_may_read_differently_is_refused(web: Web, framing: str) -> None:
+    answer = exchange(web.url, f"POST /api/session HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n12345".encode())
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1 ") == 1
+
+
+def mutated(generator: random.Random, data: bytes) -> bytes:
+    """The same with a few bytes changed, cut out, doubled or added."""
+    changed = bytearray(data)
+    for _ in range(generator.randint(1, 4)):
+        at = generator.randrange(len(changed) + 1)
+        some = generator.choice([generator.randbytes(3), b"\0", b"\r\n", b"\xff", b":", b" ", b"%", b"9" * 30])
+        changed[at : at + generator.choice([0, 1, 1, 5])] = some * generator.choice([0, 1, 1, 50])
+    return bytes(changed[: generator.randint(1, len(changed) + 50)])
+
+
+def test_mutated_requests_get_an_answer_of_http_or_none(web: Web) -> None:
+    generator = random.Random(7)
+    cookie = session_cookie(web.url)
+    sid = polling_session(web, cookie)
+    head = f"Host: x\r\nCookie: {cookie}\r\nAccept: */*\r\n".encode()
+    seeds = [
+        b"GET /api/session HTTP/1.1\r\n" + head + b"\r\n",
+        f"POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\n".encode()
+        + head
+        + b"Content-Length: 2\r\n\r\n40",
+        b"POST /api/models HTTP/1.1\r\n" + head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        upgrade(web.url, cookie) + frame("40") + frame('421["watch",{"id":"x"}]'),
+    ]
+    for _ in range(300):
+        answer = exchange(web.url, mutated(generator, generator.choice(seeds)))
+        assert answer[:7] in (b"", b"HTTP/1.") and b"Traceback" not in answer
+
+
+def test_mutated_frames_end_their_socket_or_are_nothing(web: Web) -> None:
+    generator = random.Random(11)
+    cookie = session_cookie(web.url)
+    parts = [frame("40"), frame('421["watch",{"id":"x"}]'), frame("3"), frame(b"ping", opcode=9), frame(b"", opcode=8)]
+    parts += [frame('42["', final=False), frame('x"]', opcode=0), frame(b"\0\1", opcode=2), frame("2" * 70_000)]
+    for _ in range(150):
+        attack = b"".join(generator.choices(parts, k=generator.randint(1, 6)))
+        answer = exchange(web.url, upgrade(web.url, cookie) + mutated(generator, attack))
+        assert answer.startswith(b"HTTP/1.1 101") and b"Traceback" not in answer
+
+
+# -- owners ----------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_but_its_owner_reaches_a_request_in_any_state(web: Web) -> None:
+    """Every event on a queued, a running and an ended request of another user; the owner sees nothing of it."""
+    text = "an answer of some length, " * 8
+    question = {"model": "narrow", "messages": [{"role": "user", "content": "mine"}]}
+    refused = {"submit": "conflict", "watch": "forbidden", "cancel": "forbidden", "unwatch": "", "received": ""}
+    with Attacker(web.url) as owner, Attacker(web.url) as intruder:
+        ended, running, queued = web.rid(), web.rid(), web.rid()
+        owner.ask(ended, "short", "narrow")
+        assert owner.answer(ended) == "short"
+        owner.ask(running, text, "narrow")
+        owner.read_until(lambda: any(name == "tokens" and event["id"] == running for name, event in owner.events))
+        owner.ask(queued, "later", "narrow")
+        for rid in (queued, running, ended):
+            for event, code in refused.items():
+                payload = {"id": rid, **question} if event == "submit" else {"id": rid}
+                answer = intruder.call(event, {**payload, **({"offset": 3} if event == "received" else {})})
+                assert answer.get("error", {"code": ""})["code"] == code, (event, rid, answer)
+        status = web.system.redis.hget(web.system.keys.state(queued), "status")
+        assert status == b"new", "the table must be through while one is still queued"
+        assert owner.answer(running) == text and owner.answer(queued) == "later"
+        assert intruder.events == []
+
+
+def test_who_watches_an_id_before_its_owner_submits_it_gets_nothing_and_hinders_nobody(web: Web) -> None:
+    with Attacker(web.url) as owner, Attacker(web.url) as intruder:
+        rid = web.rid()
+        assert intruder.call("watch", {"id": rid, "offset": 0, "nonce": ""}) == {"ok": True}
+        assert owner.ask(rid, "mine alone", "fast") == {"ok": True, "id": rid}
+        assert owner.answer(rid) == "mine alone"
+        assert all(name == "done" and event["code"] == "forbidden" for name, event in intruder.events)
+
+
+def test_without_a_cookie_no_socket_connects(web: Web) -> None:
+    sock = tcp(web.url)
+    sock.sendall(upgrade(web.url, "chatserver=forged") + frame("40") + frame('421["cancel",{"id":"x"}]') + frame("1"))
+    answer = everything(sock)
+    sock.close()
+    assert b'"code":"forbidden"' in answer and b'"ok"' not in answer
+
+
+def test_a_reset_in_the_middle_of_anything_is_nothing(web: Web) -> None:
+    for data in (
+        b"",
+        b"GET",
+        upgrade(web.url, session_cookie(web.url)),
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab",
+    ):
+        sock = tcp(web.url)
+        sock.sendall(data)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.close()

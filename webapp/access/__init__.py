@@ -1,0 +1,4 @@
+"""Who may use a route.
+
+Nothing here knows what the route does.
+"""

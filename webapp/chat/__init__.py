@@ -1,0 +1,4 @@
+"""The chat page, its sockets, and the relay that sends them answers.
+
+Nothing here knows jobs.
+"""

@@ -1,0 +1,84 @@
+"""The chat page, its session cookie and the small HTTP API beside the sockets."""
+
+import secrets
+from typing import Any
+
+from flask import Blueprint, Response, json, jsonify, render_template, request, session
+from redis import Redis
+from werkzeug.exceptions import HTTPException
+
+from services.connection.connect import translated
+from services.errors import ChatServerError, ConfigurationError
+from services.places import PAGE_SCRIPT
+from services.serving.overview import offered_rows
+from services.wire.messages import Keys
+from webapp.access import local_only
+
+# The page runs only what came with it; what a model writes is rendered by code of ours and can load nothing.
+POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
+    """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    def chat() -> str:
+        _user()
+        if not PAGE_SCRIPT.exists():
+            raise ConfigurationError("the page is not built; run `make page` in the project's folder")
+        return render_template("index.html", shows_jobs=not local_only.foreign_reader(request))
+
+    @pages.get("/api/session")
+    def api_session() -> Response:
+        return jsonify(user=_user())
+
+    @pages.get("/api/models")
+    def api_models() -> Response:
+        with translated():
+            return jsonify(models=offered_rows(redis, keys))
+
+    @pages.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(ok=True)
+
+    @pages.get("/readyz")
+    def readyz() -> Response:
+        with translated():
+            redis.ping()
+        return jsonify(ok=True)
+
+    @pages.after_app_request
+    def harden(response: Response) -> Response:
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Referrer-Policy", "no-referrer")
+        return response
+
+    @pages.app_errorhandler(ChatServerError)
+    def failed(error: ChatServerError) -> tuple[Any, int]:
+        return jsonify(error=error.as_dict()), error.http_status
+
+    @pages.app_errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Any:
+        """What HTTP itself refuses: a program that asked under /api gets the shape of all other errors."""
+        if not request.path.startswith("/api/"):
+            return error
+        code = ChatServerError.code if error.code == 500 else error.name.lower().replace(" ", "_")
+        response: Any = error.get_response()
+        response.data = json.dumps({"error": {"code": code, "message": error.description}})
+        response.content_type = "application/json"
+        return response
+
+    return pages
+
+
+def _user() -> str:
+    """The anonymous user of this browser, made at the first visit."""
+    if "user" not in session:
+        session["user"] = f"anon-{secrets.token_hex(12)}"
+        session.permanent = True
+    return str(session["user"])

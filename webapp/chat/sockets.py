@@ -1,0 +1,128 @@
+"""The Socket.IO events of docs/protocol.md. Each handler checks what came in, acts, and acknowledges.
+
+No traceback ever reaches a client: what is wrong comes back as `{ok: false, error: {code, message}}`.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import request as handshake
+from flask import session
+from flask_socketio import ConnectionRefusedError, SocketIO
+
+from services.chat.requests import Requests
+from services.connection.connect import translated
+from services.errors import ChatServerError, Forbidden, InvalidRequest
+from services.logs import about
+from services.wire.messages import NAME, check_name, parse_request, shown
+from webapp.chat.relay import Relay
+
+log = logging.getLogger("chatserver.web")
+
+Handler = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
+"""handler(socket id, user, payload) → what the acknowledgement adds to `{ok: true}`"""
+
+
+def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_message_chars: int) -> None:
+    """Attach the handlers."""
+
+    def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        request = parse_request(payload, user=user, max_chars=max_message_chars)
+        relay.check_room(sid, request.rid)
+        requests.submit(request)
+        log.info("submitted", extra={"model": request.model, "user": user})
+        relay.watch(sid, request.rid, user, request=request)
+        return {"id": request.rid}
+
+    def watch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        nonce = payload.get("nonce", "")
+        if not isinstance(nonce, str) or len(nonce) > 64:
+            raise InvalidRequest(f"nonce {shown(nonce)} is not a string of at most 64 characters")
+        relay.watch(sid, _rid(payload), user, offset=_offset(payload), nonce=nonce)
+        return {}
+
+    def unwatch(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        relay.unwatch(sid, _rid(payload))
+        return {}
+
+    def cancel(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        status = requests.cancel(_rid(payload), user)
+        log.info("cancelled" if status == "cancelled" else "cancelled too late", extra={"status": status})
+        return {"status": status}
+
+    def received(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        relay.received(sid, _rid(payload), _offset(payload))
+        return {}
+
+    def connect(auth: object = None) -> None:
+        if "user" not in session:
+            error = Forbidden("this socket has no session cookie; load the page or /api/session first")
+            raise ConnectionRefusedError(error.message, error.as_dict())
+
+    def disconnect(*_: object) -> None:  # an event of this name with any arguments comes here too
+        relay.forget(handshake.sid)  # type: ignore[attr-defined]
+
+    def forget_if_gone(sid: str) -> None:
+        """A socket that closed while its event was served has been forgotten too early."""
+        if not socketio.server.manager.is_connected(sid, "/"):
+            relay.forget(sid)
+
+    socketio.on_event("connect", connect)
+    socketio.on_event("disconnect", disconnect)
+    socketio.on_event("*", _unknown)
+    for handler in (submit, watch, unwatch, cancel, received):
+        socketio.on_event(handler.__name__, _answering(handler, forget_if_gone))
+
+
+def _unknown(event: object, *_: object) -> dict[str, Any]:
+    return {"ok": False, "error": InvalidRequest(f"unknown event {shown(event)}").as_dict()}
+
+
+def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+    """Turn a handler into a Socket.IO callback that always acknowledges, whatever it was sent.
+
+    `after` is called with the socket's id in the end.
+    """
+
+    @functools.wraps(handler)
+    def callback(*arguments: Any) -> dict[str, Any]:
+        sid: str = handshake.sid  # type: ignore[attr-defined]
+        with about(**_subject(arguments), sid=sid):
+            try:
+                return {"ok": True, **_served(handler, sid, arguments)}
+            except ChatServerError as error:
+                log.info("refused", extra={"event": handler.__name__, "code": error.code})
+                return {"ok": False, "error": error.as_dict()}
+            except Exception:  # what a client sends must never show it a traceback
+                log.exception("%s failed", handler.__name__)
+                return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
+            finally:
+                after(sid)
+
+    return callback
+
+
+def _served(handler: Handler, sid: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
+        raise InvalidRequest(f"{handler.__name__} takes one object")
+    with translated():
+        return handler(sid, session["user"], arguments[0])
+
+
+def _subject(arguments: tuple[Any, ...]) -> dict[str, str]:
+    """The request that an event is about, for log lines; nothing where its id is none."""
+    rid = arguments[0].get("id") if arguments and isinstance(arguments[0], Mapping) else None
+    return {"rid": rid} if isinstance(rid, str) and NAME.fullmatch(rid) else {}
+
+
+def _rid(payload: Mapping[str, Any]) -> str:
+    return check_name(payload.get("id"), "id")
+
+
+def _offset(payload: Mapping[str, Any]) -> int:
+    offset = payload.get("offset", 0)
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= 100_000_000:
+        raise InvalidRequest(f"offset {shown(offset)} is not a whole number from 0 to 100000000")
+    return offset

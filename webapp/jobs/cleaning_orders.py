@@ -1,0 +1,173 @@
+"""Jobs of the job page: their recipe is judged, what they read and write is under our state folder.
+
+    state_dir/jobs/<jid>/            what the run writes: data, rejects, report, .work
+    state_dir/jobs/<jid>/inputs/     the uploads that it reads, moved here
+
+Called by `job_pages.py`. Functions that touch the disk block: call them in a thread.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.errors import ConfigurationError, Conflict, InvalidRequest
+from services.jobs.jobs import Job
+from services.jobs.recipe import DecontaminateOptions, Recipe, line_of, parse_recipe
+from services.models.catalogue import packaged_models
+from services.wire.messages import shown
+from webapp.jobs.uploads import Uploads, visible
+
+MAX_INPUTS = 64
+MAX_NAME_CHARS = 120
+MIN_SHARD_MIB = 1  # each shard is a task, a few files and a note in Redis
+
+_JID = re.compile("[0-9a-f]{16}")
+_KEY = re.compile("[A-Za-z0-9-]{16,64}")
+_WHERE = re.compile(r"recipe:(?:(\d+):)? ?")
+
+
+class RecipeRefused(InvalidRequest):
+    """A recipe that is wrong, or not for the page; `line` (from 1) is where, 0 if nowhere."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "line": self.line}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the page sends to submit a job."""
+
+    key: str  # made by the page once per order, so that a repeated order makes no second job
+    recipe: str
+    recipe_name: str
+    uploads: tuple[str, ...]
+    name: str
+
+
+def parse_order(raw: object) -> Order:
+    """An order from untrusted JSON `{key, recipe, recipe_name?, uploads, name?}`. Raises InvalidRequest."""
+    if not isinstance(raw, Mapping):
+        raise InvalidRequest("a job is an object with key, recipe and uploads")
+    uploads = raw.get("uploads")
+    if not isinstance(uploads, list) or not all(isinstance(upload, str) for upload in uploads):
+        raise InvalidRequest("uploads is a list of upload ids")
+    if not 0 < len(uploads) <= MAX_INPUTS or len(set(uploads)) < len(uploads):
+        raise InvalidRequest(f"a job reads 1 to {MAX_INPUTS} different files, not {len(uploads)}")
+    key, recipe = checked_key(raw.get("key")), raw.get("recipe")
+    if not isinstance(recipe, str):
+        raise InvalidRequest("recipe is the text of a recipe")
+    return Order(key, recipe, _label(raw, "recipe_name") or "recipe", tuple(uploads), _label(raw, "name"))
+
+
+def checked_key(key: object) -> str:
+    """A key that the page made for its order. Raises InvalidRequest."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InvalidRequest(f"key {shown(key)} is not 16-64 characters of A-Z a-z 0-9 -")
+    return key
+
+
+def _label(raw: Mapping[str, Any], field: str) -> str:
+    value = raw.get(field, "")
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
+        raise InvalidRequest(f"{field} is a text of at most {MAX_NAME_CHARS} characters")
+    return visible(value)
+
+
+def checked_recipe(text: str) -> Recipe:
+    """The recipe of a page. Raises RecipeRefused if it is none, or would have the server read or fetch something."""
+    try:
+        recipe = parse_recipe(text, "recipe")
+    except ConfigurationError as error:
+        where = _WHERE.match(error.message)
+        line = int(where[1] or 0) if where else 0
+        raise RecipeRefused(error.message[where.end() if where else 0 :], line) from None
+    for index, step in enumerate(recipe.steps):
+        if isinstance(step.options, DecontaminateOptions):
+            raise RecipeRefused(
+                f"decontaminate.against names {shown(step.options.against[0])}: a recipe of the page cannot name files "
+                "of the server; the command can: chatserver clean submit",
+                line_of(text, "steps", index, step.name, "against"),
+            )
+    if recipe.shard_mib < MIN_SHARD_MIB:
+        raise RecipeRefused(
+            f"shard_mib is {recipe.shard_mib:g}: a recipe of the page makes shards of at least {MIN_SHARD_MIB} MiB",
+            line_of(text, "shard_mib"),
+        )
+    packaged = [model.name for model in packaged_models()]
+    if recipe.tokenizer.model not in packaged:
+        raise RecipeRefused(
+            f"tokenizer.model is {shown(recipe.tokenizer.model)}: a recipe of the page can only name a packaged model "
+            f"({', '.join(packaged)}); the command also takes folders and hub ids: chatserver clean submit",
+            line_of(text, "tokenizer", "model"),
+        )
+    return recipe
+
+
+class PageJobs:
+    """Makes the folders of jobs from uploads, and removes them."""
+
+    def __init__(self, uploads: Uploads, jobs_dir: Path, recipes_dir: Path, *, secret: str) -> None:
+        self._uploads = uploads
+        self._jobs_dir = jobs_dir.resolve()
+        self._recipes_dir = recipes_dir
+        self._secret = secret.encode()
+
+    def recipes(self) -> list[dict[str, str]]:
+        """`{name, text}` of every recipe that comes with the server."""
+        return [
+            {"name": path.name, "text": path.read_text("utf-8")} for path in sorted(self._recipes_dir.glob("*.yaml"))
+        ]
+
+    def jid_of(self, key: str) -> str:
+        """The id of the job that an order makes: nobody can guess it, and every web process finds the same."""
+        return hmac.new(self._secret, key.encode(), hashlib.sha256).hexdigest()[:16]
+
+    def prepare(self, order: Order) -> tuple[str, str, dict[str, Any]]:
+        """Id, name and spec of the job, its inputs in its folder. Repeating it with the same order changes nothing.
+
+        Raises InvalidRequest (RecipeRefused where the recipe is at fault), or Gone for an unknown upload.
+        """
+        recipe = checked_recipe(order.recipe)
+        jid = self.jid_of(order.key)
+        out = self._jobs_dir / jid
+        self._check_sizes(order.uploads, out / "inputs")
+        claimed = [self._uploads.claim(upload, out / "inputs") for upload in order.uploads]
+        spec = {
+            "recipe": order.recipe,
+            "recipe_name": order.recipe_name,
+            "inputs": [str(path) for path, _ in claimed],
+            "labels": [label for _, label in claimed],
+            "out": str(out),
+        }
+        return jid, order.name or recipe.name, spec
+
+    def _check_sizes(self, uploads: Sequence[str], inputs: Path) -> None:
+        sizes = [self._uploads.get(upload).size for upload in uploads if not (inputs / upload).exists()]
+        if sum(sizes) > self._uploads.max_bytes:
+            raise InvalidRequest(
+                f"the files have {sum(sizes):,} bytes together; the limit is {self._uploads.max_bytes:,} "
+                "(CHATSERVER_MAX_UPLOAD_MIB). The command reads files of any size in place: chatserver clean submit"
+            )
+
+    def is_ours(self, job: Job) -> bool:
+        """Whether the job's files go with it: it was submitted through the page."""
+        return bool(_JID.fullmatch(job.id) and job.spec.get("out") == str(self._jobs_dir / job.id))
+
+    def remove_files(self, job: Job) -> None:
+        """Remove what an ended job of the page read and wrote. The files of a job of the command are its user's."""
+        if not job.ended:
+            raise Conflict(f"the job is {job.state}; cancel it first")
+        if self.is_ours(job) and (self._jobs_dir / job.id).exists():
+            # Renamed first: whoever still ends a unit of a cancelled job cannot write between what is being removed.
+            doomed = (self._jobs_dir / job.id).rename(self._jobs_dir / f".{job.id}-{secrets.token_hex(4)}")
+            shutil.rmtree(doomed)

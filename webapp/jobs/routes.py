@@ -1,0 +1,305 @@
+"""The job pages and their HTTP API: submit a cleaning, watch jobs, take their files. docs/protocol.md has the routes.
+
+What only fine-tunings have is in `training_pages.py` and `training_answers.py`. Everything shown comes from Redis
+(`services/jobs/jobs.py`) and the state folder, so a reload loses nothing. Until there are accounts, `local_only.py`
+decides who is answered.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gevent
+from flask import Blueprint, Response, jsonify, render_template, request
+from redis import Redis
+from werkzeug.wsgi import wrap_file
+
+from services.connection.connect import server_time, translated
+from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest
+from services.jobs.jobs import Job, Jobs, JobStep, progress_of
+from services.jobs.recipe import parse_recipe
+from services.jobs.training_progress import UNIT, TrainingProgress
+from webapp.access import local_only
+from webapp.jobs import downloads as job_files
+from webapp.jobs.cleaning_orders import PageJobs, checked_recipe, parse_order
+from webapp.jobs.training_details import TrainingAnswers
+from webapp.jobs.uploads import Upload, Uploads
+from webapp.server.threads import in_thread
+
+log = logging.getLogger("chatserver.web")
+
+PIECE_BYTES = 524_288  # of an upload in one request, or as much as a request may have
+MAX_LISTED = 100
+MAX_LOG_LINES = 500  # in one answer
+
+_CURSOR = re.compile("[0-9]{1,19}(-[0-9]{1,19})?")
+_STEP = re.compile("-1|[0-9]{1,12}")
+
+# The report is a page made of other people's data. It may show itself and nothing more; its origin is nobody's.
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; sandbox"
+)
+
+
+def make_blueprint(
+    redis: Redis,
+    jobs: Jobs,
+    page_jobs: PageJobs,
+    uploads: Uploads,
+    wake: Callable[[str], object],
+    trainings: TrainingAnswers,
+    *,
+    max_body_bytes: int,
+) -> Blueprint:
+    """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes…`, `/api/uploads…`.
+
+    `wake(jid)` tells those who clean that there is something to do; it may fail, they look by themselves too.
+    """
+    pages = Blueprint("jobs", __name__)
+    guard(pages)
+    _add_pages(pages)
+    _add_looking(pages, redis, jobs, page_jobs, trainings)
+    _add_changing(pages, redis, jobs, page_jobs, wake)
+    _add_recipes(pages, page_jobs, uploads)
+    _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
+    return pages
+
+
+def guard(pages: Blueprint) -> None:
+    """Nobody is answered whom `local_only.py` refuses, and nothing is kept by a cache."""
+
+    @pages.before_request
+    def refuse() -> tuple[str, int] | None:
+        reason = local_only.refusal(request)
+        if reason and request.path.startswith("/api/"):
+            raise Forbidden(reason)
+        return (render_template("elsewhere.html", reason=reason), 403) if reason else None
+
+    @pages.after_request
+    def fresh(response: Response) -> Response:
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+
+def _add_pages(pages: Blueprint) -> None:
+    @pages.get("/jobs")
+    def list_page() -> str:
+        return render_template("jobs.html")
+
+    @pages.get("/jobs/<jid>")
+    def job_page(jid: str) -> str:
+        return render_template("job.html")
+
+
+def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, trainings: TrainingAnswers) -> None:
+    @pages.get("/api/jobs")
+    def api_list() -> Response:
+        with translated():
+            now_s = server_time(redis)
+            return jsonify(jobs=[_listed(jobs, job, now_s) for job in jobs.list(MAX_LISTED)], now_s=round(now_s))
+
+    @pages.get("/api/jobs/<jid>")
+    def api_job(jid: str) -> Response:
+        after, point = request.args.get("after", "0"), request.args.get("point", "-1")
+        if not _CURSOR.fullmatch(after):
+            raise InvalidRequest("after is the id of a log line, as this route gives it")
+        if not _STEP.fullmatch(point):
+            raise InvalidRequest("point is the last step whose point is known, -1 for none")
+        with translated():
+            job = jobs.get(jid)
+            now_s = server_time(redis)
+            lines = jobs.tail(jid, after, MAX_LOG_LINES)
+            of_kind = trainings.of(job, int(point)) if job.kind == "train" else _of_cleaning(jobs, job, now_s)
+        return jsonify(
+            job=row(job),
+            removes_files=page_jobs.is_ours(job),
+            log=[{"id": entry, "time_s": time_s, "line": line} for entry, time_s, line in lines],
+            now_s=round(now_s),
+            **of_kind,
+        )
+
+    @pages.get("/api/jobs/<jid>/files/<kind>")
+    def api_file(jid: str, kind: str) -> Response:
+        with translated():
+            job = jobs.get(jid)
+        if job.kind != "clean":
+            raise Gone("only a cleaning has files for download")
+        if job.state != "finished":
+            raise Gone(f"the job is {job.state}: it has no files until it is finished")
+        return _download(in_thread(job_files.open_file, Path(job.spec["out"]), kind), job)
+
+
+def _add_changing(
+    pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, wake: Callable[[str], object]
+) -> None:
+    @pages.post("/api/jobs")
+    def api_submit() -> tuple[Response, int]:
+        order = parse_order(request.get_json())
+        with translated():
+            redis.ping()  # while it is away, nothing is moved into the folder of a job that cannot be made
+            jid, name, spec = in_thread(page_jobs.prepare, order)
+            job = jobs.submit(jid, "clean", name, spec)
+        wake_soon(wake, jid)
+        return jsonify(job=row(job)), 201
+
+    @pages.post("/api/jobs/<jid>/cancel")
+    def api_cancel(jid: str) -> Response:
+        with translated():
+            job = jobs.cancel(jid)
+        wake_soon(wake, jid)
+        return jsonify(job=row(job))
+
+    @pages.post("/api/jobs/<jid>/again")
+    def api_again(jid: str) -> Response:
+        """A job that failed or was cancelled goes on where it stood."""
+        with translated():
+            job = jobs.get(jid)
+            if job.state not in ("failed", "cancelled"):
+                raise Conflict(f"the job is {job.state}; only a failed or cancelled one is set going again")
+            job = jobs.submit(jid, job.kind, job.name, job.spec)
+        wake_soon(wake, jid)
+        return jsonify(job=row(job))
+
+    @pages.delete("/api/jobs/<jid>")
+    def api_remove(jid: str) -> Response:
+        with translated():
+            job = jobs.get(jid)
+            if page_jobs.is_ours(job):
+                _check_unused(jobs, job)
+            in_thread(page_jobs.remove_files, job)
+            jobs.remove(jid)
+        return jsonify(ok=True)
+
+
+def _add_recipes(pages: Blueprint, page_jobs: PageJobs, uploads: Uploads) -> None:
+    @pages.get("/api/recipes")
+    def api_recipes() -> Response:
+        return jsonify(recipes=in_thread(page_jobs.recipes), max_upload_bytes=uploads.max_bytes)
+
+    @pages.post("/api/recipes/check")
+    def api_check() -> Response:
+        """Before files of gigabytes are sent for a recipe that is wrong."""
+        raw = request.get_json()
+        text = raw.get("recipe") if isinstance(raw, dict) else None
+        if not isinstance(text, str):
+            raise InvalidRequest("recipe is the text of a recipe")
+        return jsonify(name=checked_recipe(text).name)
+
+
+def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:
+    @pages.post("/api/uploads")
+    def api_upload() -> tuple[Response, int]:
+        raw = request.get_json()
+        if not isinstance(raw, dict):
+            raise InvalidRequest("an upload is an object with name and size")
+        made = in_thread(uploads.create, raw.get("name"), raw.get("size"))
+        return jsonify(**_upload(made), piece_bytes=piece_bytes), 201
+
+    @pages.get("/api/uploads/<upload_id>")
+    def api_upload_state(upload_id: str) -> Response:
+        return jsonify(**_upload(in_thread(uploads.get, upload_id)), piece_bytes=piece_bytes)
+
+    @pages.put("/api/uploads/<upload_id>")
+    def api_upload_piece(upload_id: str) -> Response:
+        offset = request.args.get("offset", "")
+        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+            raise InvalidRequest("give ?offset=N, where the piece begins")
+        return jsonify(**_upload(in_thread(uploads.write, upload_id, int(offset), request.get_data())))
+
+    @pages.delete("/api/uploads/<upload_id>")
+    def api_upload_drop(upload_id: str) -> Response:
+        in_thread(uploads.drop, upload_id)
+        return jsonify(ok=True)
+
+
+def row(job: Job) -> dict[str, Any]:
+    """What pages show of every job."""
+    fields = ("id", "kind", "name", "state", "created_s", "started_s", "ended_s", "error", "cancelling")
+    return {name: getattr(job, name) for name in fields}
+
+
+def _listed(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
+    """A job in the list: of how far it is, only the fraction and the phase, and only while they change."""
+    listed = {name: value for name, value in row(job).items() if name != "error"}
+    if job.state == "running" and job.kind == "train":
+        training = TrainingProgress.from_note(jobs.units(job.id).get(UNIT, {}))
+        listed.update(fraction=round(training.fraction, 3), phase=training.phase)
+    elif job.state == "running":
+        listed["fraction"] = round(progress_of(job, jobs.units(job.id), now_s).fraction, 3)
+    return listed
+
+
+def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
+    """What only a cleaning has: its steps, its recipe, its files."""
+    progress = progress_of(job, jobs.units(job.id), now_s)
+    return {
+        "progress": {
+            **asdict(progress),
+            "eta_s": None if progress.eta_s is None else round(progress.eta_s),
+            "steps": [asdict(step) for step in _all_steps(str(job.spec.get("recipe", "")), progress.steps)],
+        },
+        "spec": {name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
+        "files": in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {},
+    }
+
+
+def _check_unused(jobs: Jobs, job: Job) -> None:
+    """Raises Conflict while a fine-tuning reads what would be removed."""
+    folder = Path(str(job.spec.get("out", "")))
+    for other in jobs.unfinished():
+        if other.kind == "train" and any(Path(name).is_relative_to(folder) for name in other.spec.get("data", ())):
+            raise Conflict(
+                f"the fine-tuning {other.name!r} reads this job's data; wait for its end, or cancel it first"
+            )
+
+
+def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:
+    """The steps of a job in the order of its recipe, those included that nothing has reached."""
+    reached = {step.label: step for step in found}
+    labels = _labels(recipe)
+    return [reached.get(label, JobStep(label)) for label in labels] + [s for s in found if s.label not in labels]
+
+
+@lru_cache(maxsize=64)
+def _labels(recipe: str) -> tuple[str, ...]:
+    try:
+        parsed = parse_recipe(recipe)
+    except ConfigurationError:  # of another version: what is known of its steps is shown
+        return ()
+    return ("read", *(parsed.step_label(index) for index in range(len(parsed.steps))))
+
+
+def wake_soon(wake: Callable[[str], object], jid: str) -> None:
+    """In its own greenlet: neither its time nor its failure is the request's."""
+
+    def call() -> None:
+        try:
+            wake(jid)
+        except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: the job is found anyway
+            log.info("nobody was woken: %s; the pipelines find the job by themselves", error, extra={"job": jid})
+
+    gevent.spawn(call)
+
+
+def _upload(upload: Upload) -> dict[str, Any]:
+    return {"id": upload.id, "name": upload.name, "size": upload.size, "offset": upload.offset}
+
+
+def _download(found: job_files.Found, job: Job) -> Response:
+    """The open file; a part of it, or 304, if the client asks for that."""
+    response = Response(wrap_file(request.environ, found.file), mimetype=None, direct_passthrough=True)
+    response.headers["Content-Type"] = found.content_type
+    response.content_length = found.size
+    response.set_etag(found.etag)
+    if found.name == "report.html":
+        response.headers["Content-Security-Policy"] = REPORT_POLICY
+    else:
+        response.headers.set("Content-Disposition", "attachment", filename=f"{job.id}-{found.name}")
+    response.make_conditional(request, accept_ranges=True, complete_length=found.size)
+    return response

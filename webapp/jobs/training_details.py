@@ -1,0 +1,61 @@
+"""What the job page is told of a fine-tuning besides what every job has. Called by `job_pages.py`; asks Redis only."""
+
+from dataclasses import asdict
+from typing import Any
+
+from services.jobs.jobs import Job, Jobs
+from services.jobs.training_progress import UNIT, TrainingProgress
+from services.serving.registry import Registry
+from services.serving.trained_models import Trained, TrainedModel
+
+
+class TrainingAnswers:
+    """Over what dispatch noted, what was registered, and who serves."""
+
+    def __init__(self, jobs: Jobs, trained: Trained, registry: Registry) -> None:
+        self._jobs = jobs
+        self._trained = trained
+        self._registry = registry
+
+    def of(self, job: Job, after_step: int) -> dict[str, Any]:
+        """`{training}`, with the points of the loss curve after a step."""
+        progress = TrainingProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))
+        model = self.model_of(job)
+        return {
+            "training": {
+                **{name: value for name, value in asdict(progress).items() if name not in ("state", "outcome")},
+                "config": self._config(job),
+                "data": [str(name) for name in job.spec.get("data", ())],
+                "out": str(job.spec.get("out", "")),
+                "points": self._jobs.points(job.id, after_step),
+                "remote": {**_place(job), **progress.outcome},
+                "serving": None if model is None else self.serving(model),
+            }
+        }
+
+    def _config(self, job: Job) -> dict[str, Any]:
+        """As it was ordered, a folder that is a registered model under its name."""
+        config = dict(job.spec.get("config", {}))
+        names = {model.path: model.name for model in self._trained.list()}
+        return {**config, "model": names.get(str(config.get("model")), config.get("model"))}
+
+    def model_of(self, job: Job) -> TrainedModel | None:
+        """What was registered of this job last."""
+        return next((model for model in reversed(self._trained.list()) if model.job == job.id), None)
+
+    def serving(self, model: TrainedModel) -> dict[str, Any]:
+        """Whether it is wanted, who loads or serves it, and what went wrong."""
+        return {
+            "name": model.name,
+            "path": model.path,
+            "lineage": list(model.lineage),
+            "wanted": self._trained.is_wanted(model.name),
+            "loading": bool(self._trained.loader(model.name)),
+            "workers": sum(worker.model == model.name for worker in self._registry.workers()),
+            "trouble": self._trained.trouble(model.name),
+        }
+
+
+def _place(job: Job) -> dict[str, Any]:
+    """Where it was ordered to run."""
+    return {name: job.spec.get(name) for name in ("on", "spot", "infra", "num_devices", "num_nodes")}

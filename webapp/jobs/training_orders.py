@@ -1,0 +1,181 @@
+"""Fine-tunings ordered on the page: what may be chosen there, and the spec that an order makes.
+
+A page names presets, models and finished cleanings, never a file of the server. What comes out is beside what the
+command trains, in state_dir/trained/<model's name>-<jid>/, or in the bucket that the order names.
+
+Called by `training_pages.py`. Functions that touch the disk block: call them in a thread.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.errors import ConfigurationError, Gone, InvalidRequest
+from services.jobs.jobs import Job
+from services.jobs.training import TrainingConfig, preset_names, read_training
+from services.jobs.training_jobs import BUCKETS, PLACES, Place, training_spec
+from services.models.catalogue import packaged_models
+from services.serving.trained_models import TrainedModel
+from services.wire.messages import shown
+from webapp.jobs import downloads as job_files
+from webapp.jobs.cleaning_orders import checked_key
+
+NUMBERS = ("epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction")  # that the form lets people change
+TEXTS = ("preset", "data", "name", "model", "on", "out")
+MAX_VALUE_CHARS = 300
+
+
+class FieldRefused(InvalidRequest):
+    """An order that cannot be; `field` is the one of the form that is at fault, empty if it is none of them."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "field": self.field}
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """What the page sends. `data` is the id of a cleaning; `numbers` holds what was typed, as text."""
+
+    key: str
+    preset: str
+    data: str
+    name: str
+    model: str
+    on: str
+    out: str
+    spot: bool
+    numbers: Mapping[str, str]
+
+
+def parse_training_order(raw: object) -> TrainingOrder:
+    """An order from untrusted JSON `{key, preset, data, name, model, on, out?, spot?, numbers?}`."""
+    if not isinstance(raw, Mapping):
+        raise InvalidRequest("a fine-tuning is an object with key, preset, data, name, model and on")
+    numbers = raw.get("numbers", {})
+    if not isinstance(numbers, Mapping) or not all(name in NUMBERS for name in numbers):
+        raise InvalidRequest(f"numbers is an object with some of {', '.join(NUMBERS)}")
+    spot = raw.get("spot", False)
+    if not isinstance(spot, bool):
+        raise FieldRefused("spot is true or false", "spot")
+    return TrainingOrder(
+        checked_key(raw.get("key")),
+        spot=spot,
+        numbers={name: _text(numbers, name) for name in numbers},
+        **{name: _text(raw, name) for name in TEXTS},
+    )
+
+
+def _text(raw: Mapping[str, Any], field: str) -> str:
+    value = raw.get(field, "")
+    if not isinstance(value, str) or len(value) > MAX_VALUE_CHARS:
+        raise FieldRefused(f"{field} is a text of at most {MAX_VALUE_CHARS} characters", field)
+    return value.strip()
+
+
+class PageTraining:
+    """What may be chosen, and what was. `trained` is what is registered: Redis is not asked here, in a thread."""
+
+    def __init__(self, trained_dir: Path) -> None:
+        self._trained_dir = trained_dir.resolve()
+
+    def presets(self) -> list[dict[str, Any]]:
+        """Every preset with the fields that the form shows."""
+        shown_fields = {"name", "model", "method", *NUMBERS}
+        return [
+            {"preset": name, **read_training(name).model_dump(mode="json", include=shown_fields)}
+            for name in preset_names()
+        ]
+
+    def models(self, trained: Sequence[TrainedModel]) -> list[str]:
+        """What a page may have trained: packaged and registered models. Besides these, each preset its own."""
+        return sorted({*(model.name for model in packaged_models()), *_folders(trained)})
+
+    def spec(self, order: TrainingOrder, jid: str, cleaning: Job, trained: Sequence[TrainedModel]) -> dict[str, Any]:
+        """The job's spec. Raises FieldRefused, or Gone when the cleaning has no data."""
+        config = self._config(order, trained)
+        data = data_of(cleaning)
+        if order.on not in PLACES:
+            raise FieldRefused(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", "on")
+        if order.on == "sky" and not order.out.startswith(BUCKETS):
+            raise FieldRefused(
+                f"machines of the sky keep nothing: name the bucket for the model, such as {BUCKETS[0]}my-bucket/run",
+                "out",
+            )
+        out = order.out if order.on == "sky" else str(self._trained_dir / f"{config.name}-{jid[:8]}")
+        try:
+            return training_spec(config, [str(data)], out, Place(order.on, order.spot and order.on == "sky"))
+        except ConfigurationError as error:
+            raise FieldRefused(error.message, "data" if error.message.startswith("the data") else "") from None
+
+    def _config(self, order: TrainingOrder, trained: Sequence[TrainedModel]) -> TrainingConfig:
+        if order.preset not in preset_names():  # else it would be the path of a file
+            raise FieldRefused(
+                f"{shown(order.preset)} is no preset; there are {', '.join(preset_names())}. "
+                "The command also takes files: chatserver train submit",
+                "preset",
+            )
+        given = {name: value for name, value in order.numbers.items() if value}
+        try:
+            config = read_training(order.preset, {"name": order.name, **given})
+        except ConfigurationError as error:
+            raise _refused(error.message, order.preset, ("name", *given)) from None
+        return config.model_copy(update={"model": self._model(order, config.model, trained)})
+
+    def _model(self, order: TrainingOrder, of_preset: str, trained: Sequence[TrainedModel]) -> str:
+        """As the training program finds it: of a registered model its folder, which we know and the page does not."""
+        wanted, folders = order.model, _folders(trained)
+        if wanted in ("", of_preset):
+            return of_preset
+        if wanted in folders and order.on == "sky":
+            raise FieldRefused(f"{wanted} is on this machine's disk, where machines of the sky cannot read it", "model")
+        if wanted in self.models(trained):
+            return folders.get(wanted, wanted)
+        raise FieldRefused(
+            f"the page trains the preset's {of_preset}, or {', '.join(self.models(trained))}, not {shown(wanted)}; "
+            "the command also takes folders and hub ids: chatserver train submit --set model=…",
+            "model",
+        )
+
+
+def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
+    """Name → folder of each registered model that is on this machine's disks."""
+    return {model.name: model.path for model in trained if not model.remote}
+
+
+def _refused(message: str, preset: str, given: Sequence[str]) -> FieldRefused:
+    """The words of `read_training`, without the preset's name before them, at the field of which they speak first."""
+    places = {message.find(f"{name}="): name for name in given if f"{name}=" in message}
+    return FieldRefused(message.removeprefix(f"{preset}: "), places[min(places)] if places else "")
+
+
+def data_of(cleaning: Job) -> Path:
+    """The data of a finished cleaning, as lines. Raises FieldRefused."""
+    if cleaning.kind != "clean" or cleaning.state != "finished":
+        raise FieldRefused(f"{cleaning.name!r} is no finished cleaning", "data")
+    out = Path(cleaning.spec["out"])
+    try:
+        found = job_files.open_file(out, "data")
+    except Gone as error:
+        raise FieldRefused(error.message, "data") from None
+    found.file.close()
+    if not found.name.endswith(".jsonl"):
+        raise FieldRefused(
+            f"{found.name} of {cleaning.name!r} is not JSONL: clean again with a recipe whose output is sharegpt-jsonl",
+            "data",
+        )
+    return out / found.name
+
+
+def usable_data(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """`{id, name, bytes, ended_s}` of every cleaning whose data can be trained on."""
+    rows = []
+    for job in jobs:
+        with contextlib.suppress(FieldRefused, OSError):
+            rows.append({"id": job.id, "name": job.name, "bytes": data_of(job).stat().st_size, "ended_s": job.ended_s})
+    return rows

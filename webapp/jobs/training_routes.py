@@ -1,0 +1,93 @@
+"""The HTTP API of fine-tunings: what may be chosen, ordering one, serving what came out.
+
+docs/protocol.md has the routes. The pages themselves, and looking at a fine-tuning, cancelling and removing it, are
+those of every job: `job_pages.py`.
+"""
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, jsonify, request
+from redis import Redis
+
+from services.connection.connect import translated
+from services.errors import Conflict, Gone, InvalidRequest
+from services.jobs.jobs import Job, Jobs
+from services.jobs.training_jobs import PLACES
+from services.serving.trained_models import Trained
+from webapp.jobs.cleaning_orders import PageJobs
+from webapp.jobs.routes import MAX_LISTED, guard, row, wake_soon
+from webapp.jobs.training_details import TrainingAnswers
+from webapp.jobs.training_orders import FieldRefused, PageTraining, parse_training_order, usable_data
+from webapp.server.threads import in_thread
+
+
+def make_blueprint(
+    redis: Redis,
+    jobs: Jobs,
+    page_jobs: PageJobs,
+    page_training: PageTraining,
+    trained: Trained,
+    answers: TrainingAnswers,
+    wake: Callable[[str], object],
+) -> Blueprint:
+    """Routes `/api/trainings` and `/api/jobs/<jid>/serve`; `wake(jid)` as for `job_pages.make_blueprint`."""
+    pages = Blueprint("trainings", __name__)
+    guard(pages)
+    _add_ordering(pages, redis, jobs, page_jobs, page_training, trained, wake)
+    _add_serving(pages, jobs, trained, answers)
+    return pages
+
+
+def _add_ordering(
+    pages: Blueprint,
+    redis: Redis,
+    jobs: Jobs,
+    page_jobs: PageJobs,
+    page_training: PageTraining,
+    trained: Trained,
+    wake: Callable[[str], object],
+) -> None:
+    @pages.get("/api/trainings")
+    def api_choices() -> Response:
+        with translated():
+            listed = jobs.list(MAX_LISTED)
+            models = page_training.models(trained.list())
+        data = in_thread(usable_data, listed)
+        return jsonify(presets=in_thread(page_training.presets), models=models, data=data, places=PLACES)
+
+    @pages.post("/api/trainings")
+    def api_order() -> tuple[Response, int]:
+        order = parse_training_order(request.get_json())
+        jid = page_jobs.jid_of(order.key)
+        with translated():
+            redis.ping()
+            spec = in_thread(page_training.spec, order, jid, _cleaning(jobs, order.data), trained.list())
+            job = jobs.submit(jid, "train", spec["config"]["name"], spec)
+        wake_soon(wake, jid)
+        return jsonify(job=row(job)), 201
+
+
+def _cleaning(jobs: Jobs, jid: str) -> Job:
+    if not jid:
+        raise FieldRefused("choose a finished cleaning: its data is what the model learns from", "data")
+    try:
+        return jobs.get(jid)
+    except (Gone, InvalidRequest) as error:
+        raise FieldRefused(error.message, "data") from None
+
+
+def _add_serving(pages: Blueprint, jobs: Jobs, trained: Trained, answers: TrainingAnswers) -> None:
+    @pages.post("/api/jobs/<jid>/serve")
+    def api_serve(jid: str) -> Response:
+        """`{wanted}`: from now on a worker shall load the model of this job, or none shall keep it."""
+        raw = request.get_json()
+        wanted = raw.get("wanted", True) if isinstance(raw, dict) else None
+        if not isinstance(wanted, bool):
+            raise InvalidRequest("wanted is true or false")
+        with translated():
+            job = jobs.get(jid)
+            model = answers.model_of(job)
+            if model is None:
+                raise Conflict(f"the job is {job.state} and has no model to serve")
+            (trained.serve if wanted else trained.stop_serving)(model.name)
+            return jsonify(serving=answers.serving(model))

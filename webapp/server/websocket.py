@@ -1,0 +1,146 @@
+"""The WebSocket under Engine.IO, over gevent: what `socketio.server` uses instead of simple-websocket.
+
+simple-websocket sends with `socket.send`, which under gevent may write half a frame to a slow client and drop the
+rest; and it spends a greenlet, a second descriptor and a handshake parser on each client. Here the greenlet of the
+HTTP request reads, frames are written whole, and wsproto parses what clients send.
+"""
+
+import base64
+import contextlib
+import hashlib
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gevent.lock import RLock
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from webapp.server.transport import StartResponse, is_client_packet
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
+_READ_BYTES = 4096
+_GOODBYE_S = 1.0
+_NO_OP = "6"  # of Engine.IO
+PART_BYTES = 64  # what a frame of a message costs beside its data
+
+
+class WebSocket:
+    """A WSGI application for one upgraded connection: does the handshake, then runs Engine.IO's `handler(self)`.
+
+    `wait`, `send` and `close` are what the handler calls, from two greenlets. It is a method of Engine.IO's session.
+    """
+
+    def __init__(self, handler: Callable[["WebSocket"], Iterable[bytes]], server: Any) -> None:
+        self._handler = handler
+        self._session: Any = handler.__self__  # type: ignore[attr-defined]
+        self._max_bytes: int = server.max_http_buffer_size
+        self._frames = Connection(ConnectionType.SERVER)
+        self._writing = RLock()
+        self._parts: list[str | bytes | bytearray] = []  # of a message whose last frame has not come
+        self._held_bytes = 0  # by these parts; an empty frame holds something too
+        self._messages: list[str | bytes] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+        if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13" or not key:
+            start_response("400 Bad Request", [("Sec-WebSocket-Version", "13")])
+            return [b"this is a WebSocket of version 13 (RFC 6455)"]
+        self._input = environ["wsgi.input"]  # of an upgraded connection, gevent gives the buffered socket itself
+        self._sock: Any = self._input.raw._sock  # Engine.IO sets its timeout by this name
+        # Without it a token waits for the client's acknowledgement of the one before: up to 40 ms.
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._session.queue.give_up = self.abort
+        accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+        self._sock.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+        )
+        try:
+            return self._handler(self)
+        finally:
+            self.abort()  # so that nobody reads another HTTP request from it
+
+    def wait(self) -> str | bytes | None:
+        """The next message; None when the connection has ended, or a no-op if that ends an upgrade from polling.
+
+        Engine.IO parses what an upgrade begins with before it looks whether there is anything.
+        """
+        while not self._messages:
+            try:
+                data = self._input.read1(_READ_BYTES)
+            except OSError:  # a timeout included: Engine.IO's pings would have made the client answer
+                data = b""
+            if not data or not self._take(data):
+                return None if self._session.upgraded else _NO_OP
+        return self._messages.pop(0)
+
+    def send(self, data: str | bytes) -> None:
+        """Write one message whole. Raises OSError when the connection has ended."""
+        kind, payload = (_FINAL_TEXT, data.encode()) if isinstance(data, str) else (_FINAL_BINARY, data)
+        size = len(payload)
+        if size < 126:
+            head = bytes((kind, size))
+        elif size < 65_536:
+            head = struct.pack(">BBH", kind, 126, size)
+        else:
+            head = struct.pack(">BBQ", kind, 127, size)
+        with self._writing:
+            if self._frames.state is not ConnectionState.OPEN:
+                raise OSError("the WebSocket is closed")
+            self._sock.sendall(head + payload)
+
+    def close(self, reason: CloseReason = CloseReason.NORMAL_CLOSURE) -> None:
+        """Say goodbye; whoever waits sees the end."""
+        with contextlib.suppress(OSError):
+            if self._frames.state is ConnectionState.OPEN:
+                self._sock.settimeout(_GOODBYE_S)
+                self._reply(CloseConnection(reason))
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection without a word; never blocks."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _take(self, data: bytes) -> bool:
+        """Digest what has arrived; False when it ends the connection."""
+        try:
+            self._frames.receive_data(data)
+            for event in self._frames.events():
+                if isinstance(event, (TextMessage, BytesMessage)):
+                    self._join(event)
+                    if self._held_bytes > self._max_bytes:
+                        self.close(CloseReason.MESSAGE_TOO_BIG)
+                        return False
+                elif isinstance(event, Ping):
+                    self._reply(event.response())
+                elif isinstance(event, CloseConnection):
+                    if self._frames.state is ConnectionState.REMOTE_CLOSING:
+                        self._reply(event.response())
+                    return False
+        except (RemoteProtocolError, LocalProtocolError):
+            self.close(CloseReason.PROTOCOL_ERROR)
+            return False
+        except OSError:
+            return False
+        return True
+
+    def _join(self, event: Message[Any]) -> None:
+        self._parts.append(event.data)
+        self._held_bytes += len(event.data) + PART_BYTES
+        if event.message_finished:
+            parts, self._parts, self._held_bytes = self._parts, [], 0
+            text = isinstance(event, TextMessage)
+            message = "".join(parts) if text else b"".join(parts)  # type: ignore[arg-type]
+            if not is_client_packet(message):
+                raise RemoteProtocolError("a message that no client of Socket.IO sends")
+            self._messages.append(message)
+
+    def _reply(self, event: Any) -> None:
+        with self._writing:
+            self._sock.sendall(self._frames.send(event))
