@@ -23,7 +23,7 @@ from services.connection.embedded import EmbeddedServer, Fsync, free_port
 from services.machine.processes import end_tied, start_tied
 from services.places import ROOT
 from services.serving.registry import Registry
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 NAMESPACE = "bench"
 

@@ -34,7 +34,7 @@ from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, make_celery, num_waiting
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
-from services.wire.messages import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
+from services.wire.keys import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 

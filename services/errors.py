@@ -25,6 +25,14 @@ Three more codes end a request without an exception of their own: `poison` (work
 from typing import Any
 
 
+def shown(value: object) -> str:
+    """An untrusted value in a message: at most 80 characters of it, and of a collection only what it is.
+
+    The `repr` of what a client has nested a thousand times would raise RecursionError.
+    """
+    return f"{value!r:.80}" if isinstance(value, str | int | float | None) else f"({type(value).__name__})"
+
+
 class ChatServerError(Exception):
     """Base of all errors. `str(error)` names the offending value and the remedy."""
 

@@ -24,7 +24,7 @@ from services.jobs.jobs import Jobs
 from services.serving.registry import Registry
 from services.serving.trained_models import Trained
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from webapp.chat import pages, sockets
 from webapp.chat.relay import MAX_WATCHES, Relay
 from webapp.jobs import routes as job_pages

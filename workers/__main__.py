@@ -15,7 +15,7 @@ from services.program import await_redis, run
 from services.serving.registry import Registry
 from services.serving.trained_models import Trained, find_model
 from services.settings import Settings
-from services.wire.messages import Keys, check_name
+from services.wire.keys import Keys, check_name
 from workers.serving import Stop, load, serve_until
 from workers.standby import Standby
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol
 from services.chat.journal import Begun, Journal, Refused
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
-from services.wire.messages import NAME, ChatRequest, Event
+from services.wire.keys import NAME
+from services.wire.messages import ChatRequest, Event
 
 log = logging.getLogger("chatserver.worker")
 

@@ -17,7 +17,8 @@ from services.chat.journal import Journal
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
 from services.errors import ChatServerError, EngineError, OutOfMemory
 from services.logs import about
-from services.wire.messages import HANDBACK, NAME, VERSION, ChatRequest, Event
+from services.wire.keys import HANDBACK, NAME, VERSION
+from services.wire.messages import ChatRequest, Event
 from workers import assignment
 from workers.assignment import Assignment, Ending, Rules, Transcript
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling

@@ -22,7 +22,7 @@ from services.errors import ChatServerError, ConfigurationError
 from services.models.catalogue import ModelSource
 from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from workers.engine import Engine
 from workers.loop import Planner
 from workers.serving import Stop, serve_until

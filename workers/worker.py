@@ -24,7 +24,7 @@ from services.chat.journal import Journal
 from services.chat.queue import Entry, RequestQueue
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from workers.assignment import Rules
 from workers.engine import Engine, EngineEvent
 from workers.loop import Planner, WorkerLoop

@@ -37,7 +37,7 @@ from services.jobs.dispatch import Dispatch, Sent, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.recipe import parse_recipe
 from services.logs import about
-from services.wire.messages import ADVANCE_TASK, SWEEP_TASK, UNIT_TASK, UNITS_QUEUE, Keys
+from services.wire.keys import ADVANCE_TASK, SWEEP_TASK, UNIT_TASK, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 

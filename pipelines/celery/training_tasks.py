@@ -27,7 +27,7 @@ from services.jobs.dispatch import Dispatch, Sent, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.machine.processes import lives
-from services.wire.messages import TRAIN_TASK, TRAININGS_QUEUE, Keys
+from services.wire.keys import TRAIN_TASK, TRAININGS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
-from services.wire.messages import shown
+from services.errors import shown
 
 ROLE_NAMES = {
     "human": "user", "user": "user", "prompter": "user",

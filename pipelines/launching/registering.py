@@ -7,7 +7,7 @@ from redis import Redis
 from services.jobs.jobs import Job
 from services.jobs.training_progress import TrainingProgress
 from services.serving.trained_models import Trained, TrainedModel
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 
 def register_model(redis: Redis, keys: Keys, job: Job, progress: TrainingProgress) -> str:

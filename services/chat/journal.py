@@ -11,7 +11,8 @@ from redis import Redis
 
 from services.connection.scripts import Script
 from services.errors import Conflict, Forbidden, Gone
-from services.wire.messages import TERMINAL, ChatRequest, Event, Keys
+from services.wire.keys import Keys
+from services.wire.messages import TERMINAL, ChatRequest, Event
 
 _CREATE, _BEGIN, _APPEND, _FINISH = (
     Script("chat/create"),

@@ -15,7 +15,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from services.connection.connect import server_time
 from services.connection.scripts import Script
 from services.errors import Busy, UserLimit
-from services.wire.messages import GROUP, VERSION, Keys, Priority
+from services.wire.keys import GROUP, VERSION, Keys
+from services.wire.messages import Priority
 
 _ENQUEUE, _TAKE, _HOLD, _ACK = Script("chat/enqueue"), Script("chat/take"), Script("chat/hold"), Script("chat/ack")
 _WITHDRAW, _JANITOR, _RETIRE = Script("chat/withdraw"), Script("chat/janitor"), Script("chat/retire")

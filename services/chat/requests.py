@@ -12,7 +12,8 @@ from services.chat.journal import Head, Journal
 from services.chat.queue import RequestQueue
 from services.errors import Busy, UnknownModel
 from services.settings import Settings
-from services.wire.messages import ChatRequest, Keys
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest
 
 log = logging.getLogger("chatserver.requests")
 

@@ -23,7 +23,7 @@ from services.doctor.settings import check_settings
 from services.errors import ConfigurationError
 from services.serving.trained_models import Trained
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 SERVER_CHECKS: dict[str, Judge] = {
     "Redis version": redis_server.check_version,

@@ -11,7 +11,7 @@ from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ChatServerError
 from services.jobs.jobs import Jobs
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 PING_S = 2.0  # workers that are busy answer all the same: the pings have a process of their own
 ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery worker's name → `chatserver pipelines …`

@@ -8,7 +8,7 @@ from services.chat.queue import RequestQueue
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.serving.overview import model_rows
 from services.serving.registry import Registry
-from services.wire.messages import VERSION, Keys
+from services.wire.keys import VERSION, Keys
 
 
 def check_workers(redis: Redis, keys: Keys) -> Iterator[Finding]:

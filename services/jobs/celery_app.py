@@ -27,7 +27,7 @@ from services.connection.cluster import Cluster
 from services.connection.connect import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S, connect
 from services.errors import ConfigurationError
 from services.settings import Settings
-from services.wire.messages import (
+from services.wire.keys import (
     ADVANCE_TASK,
     SWEEP_TASK,
     SWEEPS_QUEUE,

@@ -15,7 +15,7 @@ from services.connection.connect import translated
 from services.connection.scripts import Script
 from services.errors import Unavailable
 from services.logs import about
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 log = logging.getLogger("chatserver.pipelines")
 

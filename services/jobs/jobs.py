@@ -19,7 +19,8 @@ from redis import Redis
 from services.connection.connect import server_time
 from services.connection.scripts import Script
 from services.errors import Conflict, Gone, InvalidRequest
-from services.wire.messages import TERMINAL, Keys, check_name
+from services.wire.keys import Keys, check_name
+from services.wire.messages import TERMINAL
 
 LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384

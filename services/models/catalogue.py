@@ -13,7 +13,7 @@ from typing import Literal
 
 from services.errors import ConfigurationError
 from services.models.model_folder import check_complete
-from services.wire.messages import NAME
+from services.wire.keys import NAME
 
 Kind = Literal["packaged", "folder", "gguf", "hub"]
 

@@ -16,7 +16,7 @@ from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
 from services.serving.registry import ModelInfo, Registry
 from services.serving.trained_models import Trained
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 MAX_REQUESTS = 200
 MAX_DEAD = 20  # newest first; `chatserver dead` lists more

@@ -11,7 +11,7 @@ from redis import Redis
 from services.chat.queue import RequestQueue
 from services.connection.connect import server_time
 from services.connection.scripts import Script
-from services.wire.messages import VERSION, Keys
+from services.wire.keys import VERSION, Keys
 
 TTL_S = 5
 _PRESENCE = Script("serving/presence")

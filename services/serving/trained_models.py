@@ -26,7 +26,7 @@ from services.errors import ConfigurationError, InvalidRequest, UnknownModel
 from services.models.catalogue import ModelSource, packaged_models, resolve
 from services.models.model_folder import read_manifest
 from services.serving.registry import Registry
-from services.wire.messages import Keys, check_name
+from services.wire.keys import Keys, check_name
 
 CLAIM_TTL_S = 10
 TROUBLE_TTL_S = 120

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from services.errors import TemplateError
-from services.wire.messages import Message, shown
+from services.errors import TemplateError, shown
+from services.wire.messages import Message
 
 _ANOTHER = "choose a chat template by name (vicuna-v1.1, alpaca, plain)"
 

@@ -15,7 +15,8 @@ from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Journal
 from services.chat.requests import Requests
 from services.serving.registry import Registry
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.compose.stack import MODEL, STARTED_S, URL, Stack, run
 from tests.end_to_end.system import Browser, answers, wait_until
 

@@ -27,7 +27,8 @@ from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
 from services.errors import ChatServerError
-from services.wire.messages import ChatRequest, Event, Keys, Message, SamplingOptions
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
 from workers.assignment import Rules
 from workers.engine import EngineEvent, OnEvent, Sampling
 from workers.loop import Plan, WorkerLoop

@@ -9,7 +9,8 @@ import redis
 
 from services.chat.client import ChatClient
 from services.chat.reader import Done, Text
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.worker import Worker
 

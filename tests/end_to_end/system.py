@@ -22,7 +22,7 @@ from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer, Fsync, free_port
 from services.places import ROOT
 from services.serving.registry import Registry
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0, pause_s: float = 0.01) -> Any:

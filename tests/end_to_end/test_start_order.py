@@ -19,7 +19,7 @@ from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer, free_port
 from services.places import ROOT
 from services.serving.registry import Registry
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from tests.end_to_end import tiny_model
 from tests.end_to_end.system import answers, wait_until
 

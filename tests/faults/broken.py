@@ -185,7 +185,7 @@ BUILDS = {
     ),
     "any version is taken": Broken(
         "a worker takes only what it can read",
-        (Change("services/wire/messages.py", "{{{model}}}:waiting:{VERSION}", "{{{model}}}:waiting:1"),),
+        (Change("services/wire/keys.py", "{{{model}}}:waiting:{VERSION}", "{{{model}}}:waiting:1"),),
         ("test_workers.py", "another_version"),
     ),
 }

@@ -22,7 +22,8 @@ from services.chat.client import ChatClient
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.connection.connect import connect
 from services.errors import ChatServerError
-from services.wire.messages import TERMINAL, ChatRequest, Keys, Message, SamplingOptions
+from services.wire.keys import Keys
+from services.wire.messages import TERMINAL, ChatRequest, Message, SamplingOptions
 from tests.end_to_end.system import OrderedClient, session_cookie, wait_until
 from tests.faults.worker import MODEL
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from tests.faults.conftest import Outcome
 from tests.faults.traffic import MODEL, Traffic, wait_for_ends
 from tests.servers import ClusterOfServers

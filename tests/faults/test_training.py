@@ -14,7 +14,7 @@ from pipelines.launching.local_target import processes, signal_all, supervisors
 from pipelines.launching.targets import run_name
 from services.errors import Gone
 from services.jobs.celery_app import SWEEP_S
-from services.wire.messages import TRAININGS_QUEUE
+from services.wire.keys import TRAININGS_QUEUE
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
 from tests.pipelines.celery.training_processes import Trainings, running_trainings

@@ -10,7 +10,8 @@ from services.chat.client import ChatClient
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.connection.connect import connect
 from services.errors import ChatServerError
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.worker import Worker
 

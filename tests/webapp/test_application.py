@@ -11,7 +11,7 @@ from services.connection.embedded import EmbeddedServer
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from webapp.application import create_app, kept_secret, origin_check
 
 

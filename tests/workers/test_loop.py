@@ -12,7 +12,8 @@ from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.embedded import free_port
 from services.errors import EngineError, PromptTooLong
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.stand_ins.synthetic_worker import EchoText, plan
 from workers.assignment import Rules
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling

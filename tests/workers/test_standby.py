@@ -16,7 +16,8 @@ from services.connection.embedded import EmbeddedServer
 from services.places import ROOT
 from services.serving.registry import Registry
 from services.serving.trained_models import Trained, TrainedModel
-from services.wire.messages import ChatRequest, Keys, Message, SamplingOptions
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.conftest import Eventually
 from tests.services.serving.test_trained_models import written
 

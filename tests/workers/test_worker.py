@@ -9,7 +9,8 @@ import redis
 
 from services.chat.journal import Head
 from services.chat.requests import Requests
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.conftest import Eventually
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.loop import Plan

@@ -11,7 +11,7 @@ from services.connection.connect import translated
 from services.errors import ChatServerError, ConfigurationError
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from webapp.access import local_only
 
 # The page runs only what came with it; what a model writes is rendered by code of ours and can load nothing.

@@ -14,9 +14,10 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.chat.requests import Requests
 from services.connection.connect import translated
-from services.errors import ChatServerError, Forbidden, InvalidRequest
+from services.errors import ChatServerError, Forbidden, InvalidRequest, shown
 from services.logs import about
-from services.wire.messages import NAME, check_name, parse_request, shown
+from services.wire.keys import NAME, check_name
+from services.wire.parsing import parse_request
 from webapp.chat.relay import Relay
 
 log = logging.getLogger("chatserver.web")

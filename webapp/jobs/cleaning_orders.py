@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, Conflict, InvalidRequest
+from services.errors import ConfigurationError, Conflict, InvalidRequest, shown
 from services.jobs.jobs import Job
 from services.jobs.recipe import DecontaminateOptions, Recipe, line_of, parse_recipe
 from services.models.catalogue import packaged_models
-from services.wire.messages import shown
 from webapp.jobs.uploads import Uploads, visible
 
 MAX_INPUTS = 64

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, Gone, InvalidRequest
+from services.errors import ConfigurationError, Gone, InvalidRequest, shown
 from services.jobs.jobs import Job
 from services.jobs.training import TrainingConfig, preset_names, read_training
 from services.jobs.training_jobs import BUCKETS, PLACES, Place, training_spec
 from services.models.catalogue import packaged_models
 from services.serving.trained_models import TrainedModel
-from services.wire.messages import shown
 from webapp.jobs import downloads as job_files
 from webapp.jobs.cleaning_orders import checked_key
 

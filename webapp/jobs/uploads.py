@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.errors import Busy, Conflict, Gone, InvalidRequest, StorageFull
-from services.wire.messages import shown
+from services.errors import Busy, Conflict, Gone, InvalidRequest, StorageFull, shown
 
 RESERVE_BYTES = 1 << 30  # of the disk, left for cleaning and for Redis
 KEPT_S = 86_400  # an upload that nobody goes on with, or gives to a job

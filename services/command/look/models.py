@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from services.serving.trained_models import Trained
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
 application = typer.Typer(help="Models: list them; serve, stop or forget one that was trained here.")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -96,7 +96,7 @@ def _trained() -> "Iterator[Trained]":
 def _opened() -> "Iterator[tuple[Redis, Keys]]":
     from services.command.access import command_settings
     from services.connection.connect import connect, translated
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis, translated():

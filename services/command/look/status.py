@@ -13,7 +13,7 @@ def status(as_json: AsJson = False) -> None:
     from services.command.tables import print_json, print_table
     from services.connection.connect import address_of, connect, translated
     from services.serving.overview import overview
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis, translated():

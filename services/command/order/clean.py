@@ -44,7 +44,7 @@ def submit(
     from services.connection.connect import connect, translated
     from services.jobs.celery_app import make_celery, wake
     from services.jobs.jobs import Jobs
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     spec = _spec(recipe, inputs, out)
     settings = command_settings()

@@ -131,7 +131,7 @@ def opened_jobs() -> "Iterator[tuple[Jobs, Redis]]":
     from services.command.access import command_settings
     from services.connection.connect import connect, translated
     from services.jobs.jobs import Jobs
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis, translated():

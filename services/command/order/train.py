@@ -86,7 +86,7 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
     from services.jobs.jobs import Jobs
     from services.jobs.training_jobs import training_spec
     from services.serving.trained_models import Trained
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     if out is None and place.on == "sky":

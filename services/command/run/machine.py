@@ -27,7 +27,7 @@ from services.errors import ConfigurationError
 from services.serving.registry import Registry
 from services.serving.trained_models import Trained
 from services.settings import Settings, variable_of
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 POLL_S = 0.1
 DEATHS_AT_START = 3  # of one process before the page was ever usable: then something is wrong

@@ -18,7 +18,7 @@ def chat(
     from services.command.talk.terminal import Terminal
     from services.connection.connect import connect, translated
     from services.serving.registry import Registry
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from services.command.talk.answer import Answer
 from services.errors import InvalidRequest
-from services.wire.messages import ChatRequest, Message, Priority, parse_request
+from services.wire.messages import ChatRequest, Message, Priority
+from services.wire.parsing import parse_request
 
 
 class Conversation:

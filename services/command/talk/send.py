@@ -54,7 +54,7 @@ def run_once(
     from services.command.talk.conversation import Conversation
     from services.connection.connect import connect, translated
     from services.serving.registry import Registry
-    from services.wire.messages import Keys
+    from services.wire.keys import Keys
 
     settings = command_settings()
     display = PlainDisplay()

@@ -26,7 +26,7 @@ from services.command.talk.markdown import MarkdownDisplay
 from services.connection.connect import translated
 from services.errors import ChatServerError, InvalidRequest
 from services.serving.registry import Registry
-from services.wire.messages import parse_sampling
+from services.wire.parsing import parse_sampling
 
 HELP = """\
 /model [NAME]    show the models, or talk to another one

@@ -15,7 +15,7 @@ from services.jobs.dispatch import Dispatch
 from services.jobs.jobs import Job
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.trained_models import Trained
-from services.wire.messages import TRAININGS_QUEUE
+from services.wire.keys import TRAININGS_QUEUE
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.training_processes import SECRET, STAND_IN, Trainings, running_trainings
 from tests.pipelines.launching.contract import STEPS

@@ -7,7 +7,8 @@ from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.errors import InvalidRequest, ProtocolError
 from services.serving.overview import overview
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 
 
 class Installation:

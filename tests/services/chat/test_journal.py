@@ -6,7 +6,8 @@ import redis
 from services.chat.journal import Begun, Journal, Refused
 from services.connection.subscription import Subscription
 from services.errors import Conflict, Forbidden, Gone
-from services.wire.messages import ChatRequest, Event, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Event, Message
 
 REQUEST = ChatRequest("r1", "ann", "m", (Message("user", "hi"),))
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.chat.requests import Requests
 from services.errors import Busy, UserLimit
-from services.wire.messages import GROUP, HANDBACK, ChatRequest, Keys, Message, Priority
+from services.wire.keys import GROUP, HANDBACK, Keys
+from services.wire.messages import ChatRequest, Message, Priority
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import UnknownModel
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Trained, TrainedModel
-from services.wire.messages import NAME, ChatRequest, Keys, Message
+from services.wire.keys import NAME, Keys
+from services.wire.messages import ChatRequest, Message
 
 HEAVY = ("torch", "transformers", "openvino", "flask", "workers", "webapp", "pipelines")
 

@@ -18,7 +18,8 @@ from services.connection.embedded import EmbeddedServer, free_port
 from services.jobs.jobs import Jobs
 from services.places import ROOT
 from services.serving.registry import WorkerInfo
-from services.wire.messages import VERSION, ChatRequest, Message
+from services.wire.keys import VERSION
+from services.wire.messages import ChatRequest, Message
 from tests.end_to_end.system import System, answers, wait_until
 
 # What depends on the machine that runs the tests.

@@ -15,7 +15,7 @@ from services.machine.processes import end_tied, start_tied
 from services.places import ROOT
 from services.serving.overview import overview
 from services.serving.registry import Registry
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 
 @pytest.fixture

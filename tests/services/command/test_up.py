@@ -18,7 +18,7 @@ import pytest
 
 from services.connection.connect import connect
 from services.serving.trained_models import Claim, Trained, TrainedModel
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 WORKER = """
 import os, secrets, signal, socket, sys, time

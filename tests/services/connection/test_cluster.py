@@ -15,7 +15,8 @@ from services.connection.embedded import EmbeddedServer, free_port
 from services.connection.scripts import Script
 from services.errors import ConfigurationError
 from services.serving.overview import overview
-from services.wire.messages import ChatRequest, Event, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Event, Message
 from tests.servers import ClusterOfServers, Node
 
 

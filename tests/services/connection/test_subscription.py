@@ -11,7 +11,7 @@ from services.connection import subscription
 from services.connection.cluster import owner_of
 from services.connection.connect import connect
 from services.connection.subscription import Subscription
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from tests.servers import ClusterOfServers, Node
 
 

@@ -10,7 +10,8 @@ from services.jobs.jobs import Jobs
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Claim, Trained, TrainedModel
 from services.settings import Settings
-from services.wire.messages import VERSION, ChatRequest, Keys, Message
+from services.wire.keys import VERSION, Keys
+from services.wire.messages import ChatRequest, Message
 from tests.servers import ClusterOfServers
 from tests.services.doctor.told import only, told
 

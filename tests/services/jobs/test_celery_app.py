@@ -10,7 +10,7 @@ from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
 from services.jobs.celery_app import VISIBILITY_TIMEOUT_S, make_celery, num_waiting, wake
 from services.settings import load_settings
-from services.wire.messages import SWEEPS_QUEUE, Keys
+from services.wire.keys import SWEEPS_QUEUE, Keys
 from tests.servers import ClusterOfServers, Node, sentinels
 
 

@@ -8,7 +8,7 @@ import redis
 from services.connection.connect import server_time
 from services.errors import Conflict, Gone, InvalidRequest
 from services.jobs.jobs import LOG_LINES, Job, Jobs, Told, progress_of
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 
 SPEC = {"recipe": "steps: [roles]", "recipe_name": "r.yaml", "inputs": ["/in.json"], "out": "/out"}
 

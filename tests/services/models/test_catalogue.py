@@ -8,7 +8,7 @@ import pytest
 
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource, packaged_models, resolve, served_name
-from services.wire.messages import NAME
+from services.wire.keys import NAME
 
 
 def test_a_packaged_model_is_found_without_importing_its_package(

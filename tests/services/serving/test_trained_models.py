@@ -12,7 +12,8 @@ from services.models.catalogue import resolve
 from services.models.model_folder import read_manifest, verify_checksums
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel, find_model
-from services.wire.messages import ChatRequest, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 
 NOW_S = 1_700_000_000.0
 

@@ -13,7 +13,8 @@ from services.chat.requests import Requests
 from services.connection.cluster import owner_of
 from services.connection.connect import connect
 from services.errors import Forbidden
-from services.wire.messages import ChatRequest, Event, Keys, Message
+from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Event, Message
 from tests.servers import ClusterOfServers
 from webapp.chat.relay import Relay
 

@@ -16,7 +16,7 @@ from services.connection.embedded import EmbeddedServer
 from services.errors import Gone, StorageFull
 from services.jobs.jobs import Jobs
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from webapp.application import create_app
 from webapp.jobs.uploads import KEPT_S, Uploads, WrongOffset
 

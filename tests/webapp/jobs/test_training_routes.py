@@ -15,7 +15,7 @@ from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Trained, TrainedModel
 from services.settings import Settings
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from tests.webapp.jobs.test_routes import Page, code_of
 from webapp.application import create_app
 
