@@ -76,20 +76,20 @@ def readable(task: dict[str, Any]) -> str:
 
 @application.command()
 def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
-    """Give back the machines of a fine-tuning that has ended."""
+    """Delete the SkyPilot machines of a fine-tuning that has ended."""
     with _opened_jobs() as (jobs, _):
         job = jobs.get(jid)
     if job.kind != "train" or job.spec["on"] != "sky":
-        raise InvalidRequest(f"job {jid!r} has no machines of the sky")
+        raise InvalidRequest(f"job {jid!r} does not run on SkyPilot")
     if not job.ended:
         raise InvalidRequest(f"job {jid!r} is {job.state}; `chatserver train cancel {jid}` ends it first")
     _sky().down(_remote(job))
-    print(f"the machines of {jid} are given back")
+    print(f"the machines of {jid} are deleted")
 
 
 @application.command()
-def orphans(give_back: Annotated[bool, typer.Option("--down", help="Give them back.")] = False) -> None:
-    """List machines of ours that no running job owns, and what they cost."""
+def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.")] = False) -> None:
+    """List SkyPilot machines of this installation that no running job owns, and what they cost."""
     with _opened_jobs() as (jobs, _):
         owned = [_remote(job)["name"] for job in jobs.unfinished() if job.kind == "train"]
     target = _sky()
@@ -99,11 +99,11 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Give them ba
             target.down(remote)
         cost_usd = target.cost_usd(remote)
         price = "" if cost_usd is None else f", ${cost_usd:,.2f} so far"
-        print(f"{remote['kind']} {remote['name']}{price}" + (" is given back" if give_back else ""))
+        print(f"{remote['kind']} {remote['name']}{price}" + (" is deleted" if give_back else ""))
     if not found:
-        print("no machines without a job")
+        print("no machine is without a job")
     elif not give_back:
-        print("`chatserver train orphans --down` gives them back; they may be those of another installation")
+        print("`chatserver train orphans --down` deletes them; they may belong to another installation")
 
 
 def _sky() -> "SkyTarget":

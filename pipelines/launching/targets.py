@@ -23,7 +23,7 @@ ENDED = frozenset({"finished", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Run:
-    """What shall run. `num_devices` per node; `out` is a folder or, on the sky, a bucket's URL."""
+    """One run to launch. `num_devices` per node; `out` is a folder or, with SkyPilot, a bucket's URL."""
 
     name: str
     jid: str

@@ -89,7 +89,7 @@ def test_a_run_that_is_submitted_many_times_at_once_is_launched_once_and_is_an_o
     assert len(system.lab.slurm.queue(run.name)) == 1
     assert f"cluster {run.name}" in command(system, "orphans")
     assert system.lab.slurm.queue(run.name), "they are only listed"
-    assert f"{run.name} is given back" in command(system, "orphans", "--down")
+    assert f"{run.name} is deleted" in command(system, "orphans", "--down")
     assert system.lab.slurm.queue(run.name) == []
 
 

@@ -20,7 +20,7 @@ def doctor(
         bool, typer.Option("--cloud", help="Also ask the clouds: `sky check`, which may start SkyPilot's API server.")
     ] = False,
 ) -> None:
-    """Check this installation and say what to fix; exit code 0 when nothing is wrong. It changes nothing."""
+    """Check this installation and say what to fix. It changes nothing; exit code 0 when nothing is wrong."""
     from services.command.access import beside_running
     from services.command.tables import print_json
     from services.doctor.examination import examine

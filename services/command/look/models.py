@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from services.serving.trained_models import Trained
     from services.wire.keys import Keys
 
-application = typer.Typer(help="Models: list them; serve, stop or forget one that was trained here.")
+application = typer.Typer(help="Models: list them; serve, stop or forget one that was fine-tuned here.")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of a trained model.")]
 
 
 @application.callback(invoke_without_command=True)
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models: workers, slots, running and queued requests, tokens per second; what trained ones come from."""
+    """List the models: workers, slots, running and queued requests, tokens per second; the origin of trained ones."""
     if context.invoked_subcommand is not None:
         return
     from services.command.tables import print_json
@@ -62,23 +62,23 @@ def _trained_row(row: dict[str, Any]) -> dict[str, Any]:
 
 @application.command()
 def serve(name: Name) -> None:
-    """Want a worker for a trained model: `chatserver up` or a standby worker loads it."""
+    """Ask for a worker that serves a trained model: `chatserver up` or a standby worker loads it."""
     with _trained() as trained:
         trained.serve(name)
-    print(f"{name} is wanted; `chatserver up` or a `chatserver worker --standby` that has its folder loads it")
+    print(f"{name} is wanted; a `chatserver up` or a `chatserver worker --standby` that has its folder loads it")
 
 
 @application.command()
 def stop(name: Name) -> None:
-    """Want it no longer: what is answered now goes back to the queue."""
+    """Stop serving a trained model: requests that it was answering go back to the queue."""
     with _trained() as trained:
         trained.stop_serving(name)
-    print(f"{name} is wanted no longer; what was being answered waits until it is served again")
+    print(f"{name} is no longer wanted; its unfinished requests wait until it is served again")
 
 
 @application.command()
 def forget(name: Name) -> None:
-    """Forget a trained model that is not served. Its folder stays."""
+    """Remove a trained model that is not served from the list. Its folder stays."""
     with _trained() as trained:
         trained.remove(name)
     print(f"{name} is forgotten; its folder stays")

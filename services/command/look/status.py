@@ -8,7 +8,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show the queue of each model, the workers, the requests in flight and those given up."""
+    """Show the queue of each model, the workers, the requests in flight and the requests given up."""
     from services.command.access import command_settings
     from services.command.tables import print_json, print_table
     from services.connection.connect import address_of, connect, translated
@@ -32,5 +32,5 @@ def status(as_json: AsJson = False) -> None:
     if (more := found["requests_in_flight"] - len(found["requests"])) > 0:
         print(f"… and {more} more")
     if found["dead"]:
-        print("\nGiven up, the newest (`chatserver dead` lists more, drives them again or drops them):")
+        print("\nGiven up, the newest (`chatserver dead` lists more, runs them again or drops them):")
         print_table(found["dead"], "rid model user reason age_s")

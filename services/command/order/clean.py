@@ -33,12 +33,12 @@ HERE = {
 def submit(
     recipe: Annotated[Path, typer.Argument(help="A recipe: YAML, such as infra/recipes/vicuna.yaml.")],
     inputs: Annotated[list[str], typer.Option("--in", help="A file or URL to read; repeat it for more.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder of the result, as the pipelines' machines see it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result, as the machines of the pipelines see it.")],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show its log until it ends; exit code 0 if it finished.")
+        bool, typer.Option("--wait", help="Show the job's log until the job ends; exit code 0 if it finished.")
     ] = False,
 ) -> None:
-    """Clean as a job on Celery. The same recipe, inputs and folder are the same job: what is done stays done."""
+    """Clean as a job on Celery. Submitting the same recipe, inputs and folder again continues the same job."""
     from services.command.access import command_settings
     from services.command.order.job_log import follow
     from services.connection.connect import connect, translated
@@ -81,7 +81,7 @@ def _absolute(name: str) -> str:
         return checked_input(name)
     path = Path(name).resolve()
     if not path.is_file():
-        raise ConfigurationError(f"the input {name} is no file here; name files or URLs")
+        raise ConfigurationError(f"the input {name} is not a file on this machine; give files or URLs")
     return str(path)
 
 

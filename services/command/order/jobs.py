@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from services.jobs.jobs import Job, Jobs
 
 application = typer.Typer(
-    help="Jobs of the pipelines: list them, show one, read its log, cancel, forget.", no_args_is_help=True
+    help="Jobs of cleaning and fine-tuning: list, show, read the log, cancel, remove.", no_args_is_help=True
 )
 Jid = Annotated[str, typer.Argument(help="The job's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -54,7 +54,7 @@ def _row(jobs: "Jobs", redis: "Redis", job: "Job") -> dict[str, Any]:
 
 @application.command()
 def show(jid: Jid, as_json: AsJson = False) -> None:
-    """Show one job: where it stands, and what each step read, kept and dropped."""
+    """Show one job: its progress, and what each step read, kept and dropped."""
     from services.command.tables import print_json
     from services.connection.connect import server_time
     from services.jobs.jobs import progress_of
@@ -97,9 +97,9 @@ def _step_row(step: Any) -> dict[str, Any]:
 
 @application.command()
 def logs(
-    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")] = False
 ) -> None:
-    """Print a job's log; with -f until it ends, and then exit 0 only if it finished."""
+    """Print the log of a job. With -f, follow it until the job ends; exit code 0 if it finished."""
     from services.command.order.job_log import follow as follow_job
     from services.command.order.job_log import print_log
 
@@ -112,7 +112,7 @@ def logs(
 
 @application.command()
 def cancel(jid: Jid) -> None:
-    """End a job; what is done stays, and a re-submit goes on from there."""
+    """End a job. Its finished units stay: submitted again, it continues from them."""
     with opened_jobs() as (jobs, _):
         job = jobs.cancel(jid)
     print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
@@ -120,7 +120,7 @@ def cancel(jid: Jid) -> None:
 
 @application.command()
 def remove(jid: Jid) -> None:
-    """Forget a job that has ended. Its folder stays."""
+    """Remove an ended job from the list. Its folder stays."""
     with opened_jobs() as (jobs, _):
         jobs.remove(jid)
     print(f"job {jid} is forgotten; its folder stays")

@@ -28,28 +28,38 @@ Jid = Annotated[str, typer.Argument(help="The job's id.")]
 @application.command()
 def submit(
     preset: Annotated[str, typer.Argument(help="A preset (`chatserver train presets`) or a YAML file.")],
-    data: Annotated[list[str] | None, typer.Option(help="A data.jsonl of `clean`, or its folder; repeatable.")] = None,
-    on: Annotated[str, typer.Option(help="local (this machine) or sky (SkyPilot).")] = "local",
+    data: Annotated[
+        list[str] | None, typer.Option(help="A data.jsonl written by `chatserver clean`, or its folder; repeatable.")
+    ] = None,
+    on: Annotated[str, typer.Option(help="Where to run: local (this machine) or sky (SkyPilot).")] = "local",
     spot: Annotated[
-        bool, typer.Option("--spot", help="On the sky: cheap machines, recovered when taken away.")
+        bool,
+        typer.Option(
+            "--spot", help="With SkyPilot: cheaper machines; a run that loses its machine continues on another."
+        ),
     ] = False,
     out: Annotated[
-        str | None, typer.Option(help="Folder or bucket of checkpoints and model; default on local: state_dir/trained.")
+        str | None,
+        typer.Option(help="Folder or bucket for the checkpoints and the model; default for local: state_dir/trained."),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a node; default: the preset's on the sky, 1 here.")] = 0,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines, on the sky.")] = 1,
+    gpus: Annotated[
+        int, typer.Option(min=0, help="GPUs of each machine; default: the preset's with SkyPilot, 1 here.")
+    ] = 0,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines, with SkyPilot.")] = 1,
     infra: Annotated[
-        str, typer.Option(help="Where on the sky: aws, gcp/us-central1, k8s, slurm; default: cheapest.")
+        str, typer.Option(help="SkyPilot's cloud: aws, gcp/us-central1, k8s, slurm; default: the cheapest.")
     ] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A field otherwise: epochs=1; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field of the preset: epochs=1; repeatable.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run where, and its price; start nothing.")
+        bool, typer.Option("--dry-run", help="Show what would run, where, and its price; start nothing.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show its log until it ends; exit code 0 if it finished.")
+        bool, typer.Option("--wait", help="Show the job's log until the job ends; exit code 0 if it finished.")
     ] = False,
 ) -> None:
-    """Fine-tune as a job. The same configuration, data and folder are the same job, which goes on where it was."""
+    """Fine-tune a model as a job. Submitting the same configuration, data and folder again continues the same job."""
     from services.jobs.training import read_training
     from services.jobs.training_jobs import Place
 
@@ -90,7 +100,9 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
 
     settings = command_settings()
     if out is None and place.on == "sky":
-        raise ConfigurationError("machines of the sky keep nothing: name a bucket, --out s3://my-bucket/my-run")
+        raise ConfigurationError(
+            "SkyPilot machines are deleted after the run: give a bucket, such as --out s3://my-bucket/my-run"
+        )
     celery = make_celery(settings)
     with connect(settings.redis_url, role="command") as redis, translated():
         keys = Keys(settings.namespace)
@@ -178,17 +190,19 @@ def _row(job: "Job", note: dict[str, Any], now_s: float) -> dict[str, Any]:
 
 @application.command()
 def logs(
-    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+    jid: Jid, follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")] = False
 ) -> None:
-    """Print a fine-tuning's log; with -f until it ends, and then exit 0 only if it finished."""
+    """Print the log of a fine-tuning. With -f, follow it until the job ends; exit code 0 if it finished."""
     from services.command.order.jobs import logs as job_logs
 
     job_logs(jid, follow)
 
 
 @application.command()
-def cancel(jid: Jid, wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False) -> None:
-    """End a fine-tuning and give its machines back. Its checkpoints stay; submitted again it goes on from them."""
+def cancel(
+    jid: Jid, wait: Annotated[bool, typer.Option("--wait", help="Return only after the job has ended.")] = False
+) -> None:
+    """End a fine-tuning and delete its machines. Its checkpoints stay: submitted again, it continues from them."""
     from services.command.access import command_settings
     from services.command.order.jobs import opened_jobs
     from services.jobs.celery_app import make_celery, wake
@@ -205,15 +219,15 @@ def cancel(jid: Jid, wait: Annotated[bool, typer.Option("--wait", help="Until it
 
 @application.command()
 def down(jid: Jid) -> None:
-    """Give back the machines of a fine-tuning that has ended, should any have stayed."""
+    """Delete the SkyPilot machines that a fine-tuning has left behind after its end."""
     _become_command("down", jid)
 
 
 @application.command()
 def orphans(
-    give_back: Annotated[bool, typer.Option("--down", help="Give them back.")] = False,
+    give_back: Annotated[bool, typer.Option("--down", help="Delete them.")] = False,
 ) -> None:
-    """List machines of ours that no running job owns, and what they cost."""
+    """List SkyPilot machines of this installation that no running job owns, and what they cost."""
     _become_command("orphans", *(["--down"] if give_back else []))
 
 

@@ -7,7 +7,9 @@ import typer
 
 from services.command.launch import become
 
-application = typer.Typer(help="The processes of jobs: worker, trainings, beat, flower.", no_args_is_help=True)
+application = typer.Typer(
+    help="Processes of cleaning and fine-tuning: worker, trainings, beat, flower.", no_args_is_help=True
+)
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
 StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
 LogFormat = Annotated[str | None, typer.Option(help="human or json.")]
@@ -19,9 +21,11 @@ def worker(
     redis_url: RedisUrl = None,
     state_dir: StateDir = None,
     log_format: LogFormat = None,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a worker here answers.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if a worker on this machine answers.")
+    ] = False,
 ) -> None:
-    """Do the units of jobs. Its machines must share the jobs' folders."""
+    """Clean: process the units of cleaning jobs. All machines that clean must share the jobs' folders."""
     options = {"redis_url": redis_url, "state_dir": state_dir, "log_format": log_format}
     become("pipelines", "worker", check=check, clean_processes=processes, **options)
 
@@ -31,9 +35,11 @@ def trainings(
     redis_url: RedisUrl = None,
     state_dir: StateDir = None,
     log_format: LogFormat = None,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if one here answers.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
+    ] = False,
 ) -> None:
-    """Launch and follow fine-tunings. It reads WANDB_API_KEY and HF_TOKEN for them."""
+    """Launch and watch fine-tunings. They get WANDB_API_KEY and HF_TOKEN from this process's environment."""
     become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 
@@ -41,9 +47,11 @@ def trainings(
 def beat(
     redis_url: RedisUrl = None,
     log_format: LogFormat = None,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a beat lives.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if a beat is running anywhere.")
+    ] = False,
 ) -> None:
-    """Have the jobs looked at every few seconds. One is enough, two do no harm."""
+    """Wake the pipelines every few seconds. One process is enough, two do no harm."""
     become("pipelines", "beat", check=check, redis_url=redis_url, log_format=log_format)
 
 
@@ -53,7 +61,9 @@ def flower(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5555,
     redis_url: RedisUrl = None,
     log_format: LogFormat = None,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if Flower here answers.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if Flower on this machine answers.")
+    ] = False,
 ) -> None:
-    """Show Celery's workers and queues on a page. CHATSERVER_FLOWER_LOGIN=USER:PASSWORD says who may see it."""
+    """Show Celery's workers and queues on a page. CHATSERVER_FLOWER_LOGIN=USER:PASSWORD sets its login."""
     become("pipelines", "flower", check=check, host=host, port=port, redis_url=redis_url, log_format=log_format)

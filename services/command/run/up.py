@@ -14,7 +14,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port of the web app; 0 takes a free one.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     slots: Annotated[int | None, typer.Option(help="Requests that one worker runs at once.")] = None,
-    pipelines: Annotated[bool, typer.Option(help="Run cleaning jobs too.")] = True,
+    pipelines: Annotated[bool, typer.Option(help="Run the pipelines (cleaning and fine-tuning) too.")] = True,
 ) -> None:
     """Run everything on this machine: Redis (unless REDIS_URL is set), workers, the web app, the pipelines."""
     from services.command.run.machine import Machine

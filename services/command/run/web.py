@@ -14,7 +14,9 @@ def web(
     redis_url: Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of caches and logs.")] = None,
     log_format: Annotated[str | None, typer.Option(help="human or json.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if the app here is ready.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if the web app on this machine is ready.")
+    ] = False,
 ) -> None:
     """Serve the chat page and the HTTP API from this process."""
     become("webapp", check=check, host=host, port=port, redis_url=redis_url, state_dir=state_dir, log_format=log_format)

@@ -7,7 +7,9 @@ import typer
 
 from services.command.launch import become
 
-Model = Annotated[str | None, typer.Option(help="Packaged or trained name, folder, GGUF file or hub id.")]
+Model = Annotated[
+    str | None, typer.Option(help="A packaged or trained model's name, a folder, a GGUF file or a hub id.")
+]
 Engine = Annotated[str | None, typer.Option(help="auto, transformers or openvino.")]
 
 
@@ -16,16 +18,19 @@ def worker(
     engine: Engine = None,
     name: Annotated[str | None, typer.Option(help="Name under which the model is served.")] = None,
     slots: Annotated[int | None, typer.Option(help="Requests that run at once.")] = None,
-    context_tokens: Annotated[int | None, typer.Option(help="Upper bound of prompt + answer.")] = None,
-    cache_gib: Annotated[float | None, typer.Option(help="Key/value cache of a CPU engine, GiB.")] = None,
+    context_tokens: Annotated[int | None, typer.Option(help="Upper bound of prompt + answer, in tokens.")] = None,
+    cache_gib: Annotated[float | None, typer.Option(help="Size of a CPU engine's key/value cache, in GiB.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="Named template for a model without one.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of caches and logs.")] = None,
     log_format: Annotated[str | None, typer.Option(help="human or json.")] = None,
     standby: Annotated[
-        bool, typer.Option("--standby", help="Wait for a trained model that is wanted; with --model for that one only.")
+        bool,
+        typer.Option("--standby", help="Wait for a trained model that is wanted; with --model, for that model only."),
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Probe: exit code 0 if a worker here can serve.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if a worker on this machine can serve.")
+    ] = False,
 ) -> None:
     """Serve one model from this process. Every option is also a CHATSERVER_* variable."""
     become(

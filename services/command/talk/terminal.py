@@ -114,7 +114,7 @@ class Terminal:
             with translated():
                 self._dispatch(line)
         except KeyboardInterrupt:
-            self._print("[yellow]left the answer; it may still be running[/yellow]")
+            self._print("[yellow]stopped watching the answer; a worker may still be writing it[/yellow]")
         except ChatServerError as error:
             self._print(f"[red]{escape(error.message)} ({error.code})[/red]")
 
@@ -142,7 +142,7 @@ class Terminal:
     def _model(self, name: str) -> None:
         served = {model.name: model for model in self._registry.models()}
         if name and name not in served:
-            raise InvalidRequest(f"no worker ever served {name!r}; served: {', '.join(served) or 'none'}")
+            raise InvalidRequest(f"no worker has served {name!r}; served models: {', '.join(served) or 'none'}")
         if name:
             self._conversation.model = name
         for model in served.values():
@@ -200,5 +200,5 @@ def _summary(answer: Answer) -> str:
     if "total_ms" in answer.usage:
         parts.append(f"{answer.usage['total_ms'] / 1000:.1f} s")
     if answer.code == "length":
-        parts.append("cut at the limit of tokens")
+        parts.append("ended at the token limit")
     return f"[dim]{', '.join(parts)}[/dim]"

@@ -1,4 +1,4 @@
-"""The log of a run on the sky: each line once, whatever becomes of the machines that it is on."""
+"""The log of a run on SkyPilot: each line once, whatever becomes of the machines that it is on."""
 
 import time
 from typing import Any
