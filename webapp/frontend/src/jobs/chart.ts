@@ -3,7 +3,7 @@
  * to a screen reader the chart is a slider whose value is that sentence.
  */
 
-import { h } from "../page/dom";
+import { h } from "../shared/dom";
 import { type Axis, nearest, niceAxis, type Point, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "./scale";
 
 export interface Series { name: string; points: Point[]; kind: "line" | "dots"; smooth?: boolean }

@@ -1,7 +1,7 @@
 /** The form that makes a job: files, recipe, name. Sends the files in pieces, then the order, once. */
 
-import { newId } from "../ids";
-import { byId, h, icon, setText } from "../page/dom";
+import { newId } from "../shared/ids";
+import { byId, h, icon, setText } from "../shared/dom";
 import { api, ApiError } from "./api";
 import { type Patience, persist } from "./persist";
 import type { Job, Order, Recipe } from "./protocol";

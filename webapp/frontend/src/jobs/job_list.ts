@@ -1,6 +1,6 @@
 /** The list of jobs beside the page: newest first, with state, progress and age. */
 
-import { byId, h, setText } from "../page/dom";
+import { byId, h, setText } from "../shared/dom";
 import { type Job, isUnfinished } from "./protocol";
 import { age, kindWord, percent, stateWord } from "./words";
 

@@ -1,7 +1,7 @@
 /** The page of one job. All that it shows is on the server; it asks every second until the job has ended. */
 
-import { confirmDialog } from "../page/dialogs";
-import { byId, h, icon, setText } from "../page/dom";
+import { confirmDialog } from "../shared/dialogs";
+import { byId, h, icon, setText } from "../shared/dom";
 import { api, ApiError, fileAddress } from "./api";
 import { LogView } from "./log_view";
 import { isUnfinished, type Job, type JobAnswer, type Phase, type Training } from "./protocol";

@@ -1,6 +1,6 @@
 /** The tail of a job's log. Follows the end unless its reader has scrolled away from it. */
 
-import { h } from "../page/dom";
+import { h } from "../shared/dom";
 import type { LogLine } from "./protocol";
 
 const MAX_LINES = 2_000; // as many as the server keeps

@@ -1,6 +1,6 @@
 /** The recipe's text with line numbers, and where it is wrong. */
 
-import { byId, h, setText } from "../page/dom";
+import { byId, h, setText } from "../shared/dom";
 
 export class RecipeEditor {
   private area = byId<HTMLTextAreaElement>("recipe");

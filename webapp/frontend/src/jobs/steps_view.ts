@@ -1,6 +1,6 @@
 /** The steps of a job: how many records each kept and dropped, and why. */
 
-import { h, setText } from "../page/dom";
+import { h, setText } from "../shared/dom";
 import type { Step } from "./protocol";
 import { count, plain, ranked, shares, total } from "./words";
 

@@ -1,6 +1,6 @@
 /** Which of the two forms of `/jobs` is shown: it stands in the address, `#fine-tune` or `#fine-tune=<a cleaning>`. */
 
-import { byId } from "../page/dom";
+import { byId } from "../shared/dom";
 
 export interface Place { form: "clean" | "train"; data: string }
 

@@ -1,7 +1,7 @@
 /** The form that orders a fine-tuning. The server judges what was chosen; what it refuses is said at its field. */
 
-import { newId } from "../ids";
-import { byId, h, setText } from "../page/dom";
+import { newId } from "../shared/ids";
+import { byId, h, setText } from "../shared/dom";
 import { api, ApiError } from "./api";
 import { persist } from "./persist";
 import type { Choices, Preset, TrainingOrder } from "./protocol";

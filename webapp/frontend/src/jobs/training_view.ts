@@ -1,6 +1,6 @@
 /** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
 
-import { byId, h, icon, setText } from "../page/dom";
+import { byId, h, icon, setText } from "../shared/dom";
 import { Chart, type Mark } from "./chart";
 import type { Job, Training, TrainingPoint } from "./protocol";
 import { type Point, scientific } from "./scale";

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Conversation, Conversations, type Message } from "../src/conversations";
-import type { Ack } from "../src/protocol";
-import { Requests } from "../src/requests";
+import { type Conversation, Conversations, type Message } from "../../src/chat/conversations";
+import type { Ack } from "../../src/chat/protocol";
+import { Requests } from "../../src/chat/requests";
 
 interface Sent { event: string; payload: { id: string; offset?: number; nonce?: string; messages?: unknown[] } }
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { applyDone, applyRewind, applyTokens, countCodePoints, cursorAt } from "../src/answer";
+import { applyDone, applyRewind, applyTokens, countCodePoints, cursorAt } from "../../src/chat/answer";
 
 const id = "a";
 const tokens = (offset: number, text: string, nonce = "n1") => ({ id, offset, nonce, text });

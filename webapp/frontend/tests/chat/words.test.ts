@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { Message } from "../src/conversations";
-import { describeMissing, describeModel, describeUsage, describeWaiting } from "../src/page/words";
+import type { Message } from "../../src/chat/conversations";
+import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
 
 const message = (more: Partial<Message> = {}): Message =>
   ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });

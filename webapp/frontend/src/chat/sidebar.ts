@@ -1,8 +1,8 @@
 /** The list of conversations: open, rename in place, export, delete. On a phone it is a drawer. */
 
-import { type Conversation, exportOf } from "../conversations";
-import { confirmDialog } from "./dialogs";
-import { byId, h, icon } from "./dom";
+import { type Conversation, exportOf } from "./conversations";
+import { confirmDialog } from "../shared/dialogs";
+import { byId, h, icon } from "../shared/dom";
 
 export interface SidebarActions {
   open(id: string | undefined): void;

@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { Job, Serving, Training } from "../src/jobs/protocol";
-import { servingText } from "../src/jobs/serving_card";
-import { placeOf } from "../src/jobs/tabs";
-import { numberText } from "../src/jobs/train_form";
-import { Points } from "../src/jobs/training_view";
-import { figures, lossText, placeText, planRows, priceText, rateText, trainingFacts, trainingOverall } from "../src/jobs/training_words";
+import type { Job, Serving, Training } from "../../src/jobs/protocol";
+import { servingText } from "../../src/jobs/serving_card";
+import { placeOf } from "../../src/jobs/tabs";
+import { numberText } from "../../src/jobs/train_form";
+import { Points } from "../../src/jobs/training_view";
+import { figures, lossText, placeText, planRows, priceText, rateText, trainingFacts, trainingOverall } from "../../src/jobs/training_words";
 
 const job = (more: Partial<Job> = {}): Job =>
   ({ id: "j", kind: "train", name: "mine", state: "running", cancelling: false, created_s: 1000, started_s: 1010, ended_s: 0, ...more });

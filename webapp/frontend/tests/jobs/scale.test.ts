@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { nearest, niceAxis, scientific, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "../src/jobs/scale";
+import { nearest, niceAxis, scientific, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "../../src/jobs/scale";
 
 test("ticks are round numbers around all values", () => {
   assert.deepEqual(niceAxis(1.13, 2.94, 5), { min: 1, max: 3, ticks: [1, 1.5, 2, 2.5, 3] });

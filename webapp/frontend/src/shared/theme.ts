@@ -1,4 +1,4 @@
-/** Light or dark, for every page; `theme.ts` applies the choice before a page is drawn. */
+/** Light or dark, for every page; `early_theme.ts` applies the choice before a page is drawn. */
 
 export function isDark(): boolean {
   const chosen = document.documentElement.dataset["theme"];

@@ -1,8 +1,8 @@
 /** What the page says about an answer's progress. Pure. */
 
-import type { Message } from "../conversations";
-import type { Model } from "../protocol";
-import type { Live } from "../requests";
+import type { Message } from "./conversations";
+import type { Model } from "./protocol";
+import type { Live } from "./requests";
 
 type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { BlockStream, isSafeLink } from "../src/markdown";
+import { BlockStream, isSafeLink } from "../../src/chat/markdown";
 
 const render = (text: string) => new BlockStream().update(text, true).join("");
 

@@ -1,8 +1,8 @@
 /** The settings dialog: system prompt, temperature, length, theme. They apply from the next message on. */
 
-import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "../preferences";
-import { byId, setText } from "./dom";
-import { chooseTheme, isDark } from "./theme";
+import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "./preferences";
+import { byId, setText } from "../shared/dom";
+import { chooseTheme, isDark } from "../shared/theme";
 
 export class Settings {
   private dialog = byId<HTMLDialogElement>("settings");

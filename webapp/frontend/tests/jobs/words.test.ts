@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { Job, Step } from "../src/jobs/protocol";
-import { age, bytes, duration, facts, overall, percent, plain, ranked, remaining, shares, stateWord } from "../src/jobs/words";
+import type { Job, Step } from "../../src/jobs/protocol";
+import { age, bytes, duration, facts, overall, percent, plain, ranked, remaining, shares, stateWord } from "../../src/jobs/words";
 
 const job = (more: Partial<Job> = {}): Job =>
   ({ id: "j", kind: "clean", name: "July", state: "running", cancelling: false, created_s: 1000, started_s: 1010, ended_s: 0, ...more });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Conversation, Conversations, exportOf, type Message, promptFor, titleFrom } from "../src/conversations";
+import { type Conversation, Conversations, exportOf, type Message, promptFor, titleFrom } from "../../src/chat/conversations";
 
 class FakeStorage implements Storage {
   private items = new Map<string, string>();

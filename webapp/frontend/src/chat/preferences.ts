@@ -1,4 +1,4 @@
-/** What the user chose, kept in the browser: model, system prompt, sampling. Theme has its own key, see theme.ts. */
+/** What the user chose, kept in the browser: model, system prompt, sampling. Theme has its own key, see shared/theme.ts. */
 
 import type { Sampling } from "./protocol";
 

@@ -1,6 +1,6 @@
 /** The box where a question is written. Enter sends, Shift+Enter breaks the line, Escape stops the running answer. */
 
-import { byId, setText } from "./dom";
+import { byId, setText } from "../shared/dom";
 
 export interface ComposerActions { send(text: string): void; stop(): void }
 

@@ -1,9 +1,9 @@
 /** The DOM of one message: its text, what it waits for, what went wrong, and its buttons. */
 
-import { type Message } from "../conversations";
-import { isOpen, type Live } from "../requests";
+import { type Message } from "./conversations";
+import { isOpen, type Live } from "./requests";
 import { AnswerText } from "./answer_text";
-import { copyButton, h, icon, setText } from "./dom";
+import { copyButton, h, icon, setText } from "../shared/dom";
 import { describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {

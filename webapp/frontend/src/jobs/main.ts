@@ -1,15 +1,15 @@
 /** The job pages: the list beside both, the forms on `/jobs`, one job on `/jobs/<id>`. */
 
-import { ApiError, api } from "./jobs/api";
-import { JobForm } from "./jobs/job_form";
-import { JobList, showAway } from "./jobs/job_list";
-import { JobPage } from "./jobs/job_page";
-import { Polling } from "./jobs/polling";
-import { isUnfinished } from "./jobs/protocol";
-import { followAddress, placeOf } from "./jobs/tabs";
-import { TrainForm } from "./jobs/train_form";
-import { byId } from "./page/dom";
-import { chooseTheme, isDark } from "./page/theme";
+import { ApiError, api } from "./api";
+import { JobForm } from "./job_form";
+import { JobList, showAway } from "./job_list";
+import { JobPage } from "./job_page";
+import { Polling } from "./polling";
+import { isUnfinished } from "./protocol";
+import { followAddress, placeOf } from "./tabs";
+import { TrainForm } from "./train_form";
+import { byId } from "../shared/dom";
+import { chooseTheme, isDark } from "../shared/theme";
 
 const LIST_EVERY_MS = 3_000;
 

@@ -5,15 +5,15 @@
 
 import { Connection } from "./connection";
 import { type Conversation, conversationIdOf, Conversations, type Message, titleFrom } from "./conversations";
-import { newId, tabId } from "./ids";
+import { newId, tabId } from "../shared/ids";
 import { Models } from "./models";
-import { Composer } from "./page/composer";
-import { byId, setText } from "./page/dom";
-import { ModelPicker } from "./page/model_picker";
-import { Settings } from "./page/settings";
-import { Sidebar } from "./page/sidebar";
-import { Transcript } from "./page/transcript";
-import { describeEnd, describeWaiting } from "./page/words";
+import { Composer } from "./composer";
+import { byId, setText } from "../shared/dom";
+import { ModelPicker } from "./model_picker";
+import { Settings } from "./settings";
+import { Sidebar } from "./sidebar";
+import { Transcript } from "./transcript";
+import { describeEnd, describeWaiting } from "./words";
 import { loadPreferences, samplingOf, savePreferences } from "./preferences";
 import { isOpen, type Live, Requests } from "./requests";
 
