@@ -19,23 +19,39 @@ function roomOf(path: string): string {
 }
 
 function strays(imports: [string, string][]): string[] {
-  return imports.filter(([from, to]) => !ALLOWED[roomOf(from)]?.includes(roomOf(to))).map(([from, to]) => `${from} imports ${to}`);
+  return imports
+    .filter(([from, to]) => !ALLOWED[roomOf(from)]?.includes(roomOf(to)))
+    .map(([from, to]) => `${from} imports ${to}`);
 }
 
 test("chat and jobs import shared, and no room imports any other", () => {
   const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
   const imports = files.flatMap((file) => importsOf(file, readFileSync(join(SRC, file), "utf8")));
-  for (const page of ["chat", "jobs"]) assert.ok(imports.some(([from, to]) => roomOf(from) === page && roomOf(to) === "shared"));
-  assert.deepEqual(files.filter((file) => !(roomOf(file) in ALLOWED)), [], "a file outside the rooms");
+  for (const page of ["chat", "jobs"])
+    assert.ok(imports.some(([from, to]) => roomOf(from) === page && roomOf(to) === "shared"));
+  assert.deepEqual(
+    files.filter((file) => !(roomOf(file) in ALLOWED)),
+    [],
+    "a file outside the rooms",
+  );
   assert.deepEqual(strays(imports), []);
 });
 
 test("every way to write a forbidden import is found", () => {
   const written = [
-    'import { api } from "../jobs/api";', 'import type { Job } from "../jobs/protocol";', 'export * from "../jobs/words";',
-    'import "../jobs/main";', 'const later = import("../jobs/main");', 'import {\n  api,\n} from "../jobs/api";',
+    'import { api } from "../jobs/api";',
+    'import type { Job } from "../jobs/protocol";',
+    'export * from "../jobs/words";',
+    'import "../jobs/main";',
+    'const later = import("../jobs/main");',
+    'import {\n  api,\n} from "../jobs/api";',
   ];
   for (const line of written) assert.equal(strays(importsOf("chat/main.ts", line)).length, 1, line);
-  assert.deepEqual(strays(importsOf("shared/dom.ts", 'import { h } from "../chat/main";')), ["shared/dom.ts imports chat/main"]);
-  assert.deepEqual(strays(importsOf("chat/main.ts", 'import { io } from "socket.io-client"; import { h } from "../shared/dom";')), []);
+  assert.deepEqual(strays(importsOf("shared/dom.ts", 'import { h } from "../chat/main";')), [
+    "shared/dom.ts imports chat/main",
+  ]);
+  assert.deepEqual(
+    strays(importsOf("chat/main.ts", 'import { io } from "socket.io-client"; import { h } from "../shared/dom";')),
+    [],
+  );
 });

@@ -6,7 +6,11 @@
 
 import type { DoneEvent, RewindEvent, TokensEvent } from "./protocol";
 
-export interface Cursor { text: string; length: number; nonce: string }
+export interface Cursor {
+  text: string;
+  length: number;
+  nonce: string;
+}
 
 /** `gap`: text is missing, watch again from the cursor. `repeat`: already here, nothing to do. */
 export type Outcome = "applied" | "repeat" | "gap";

@@ -9,8 +9,32 @@ import { copyButton, h } from "../shared/dom";
 
 const ALLOWED: Config = {
   ALLOWED_TAGS: [
-    "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "del", "code", "pre", "span", "blockquote",
-    "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td",
+    "p",
+    "br",
+    "hr",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "strong",
+    "em",
+    "del",
+    "code",
+    "pre",
+    "span",
+    "blockquote",
+    "ul",
+    "ol",
+    "li",
+    "a",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
   ],
   ALLOWED_ATTR: ["href", "target", "rel", "class", "align", "start"],
   ALLOW_DATA_ATTR: false,
@@ -53,8 +77,16 @@ function buildBlock(html: string): HTMLElement {
 
 function frameCode(pre: HTMLPreElement): void {
   const language = pre.firstElementChild?.className.replace(/^language-/, "") || "text";
-  const frame = h("div", { class: "code" }, h("div", { class: "code-head" }, h("span", { class: "code-language" }, language),
-    copyButton(`Copy ${language} code`, () => pre.textContent ?? "")));
+  const frame = h(
+    "div",
+    { class: "code" },
+    h(
+      "div",
+      { class: "code-head" },
+      h("span", { class: "code-language" }, language),
+      copyButton(`Copy ${language} code`, () => pre.textContent ?? ""),
+    ),
+  );
   pre.tabIndex = 0;
   pre.setAttribute("role", "region");
   pre.setAttribute("aria-label", `${language} code`);

@@ -2,7 +2,10 @@
 
 import { byId, setText } from "../shared/dom";
 
-export interface ComposerActions { send(text: string): void; stop(): void }
+export interface ComposerActions {
+  send(text: string): void;
+  stop(): void;
+}
 
 export class Composer {
   private input = byId<HTMLTextAreaElement>("input");
@@ -25,7 +28,13 @@ export class Composer {
     this.input.addEventListener("input", () => this.fit());
     this.stopButton.onclick = () => this.stop();
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+      if (
+        event.key !== "Escape" ||
+        event.isComposing ||
+        event.defaultPrevented ||
+        document.querySelector("dialog[open]")
+      )
+        return;
       if (this.running) this.stop();
     });
   }

@@ -14,7 +14,12 @@ const REFUSED_RETRY_MS = 1_000;
 export type Handlers = Record<string, (payload: any) => void>;
 
 export class Connection {
-  private socket = io({ autoConnect: false, reconnectionDelay: 500, reconnectionDelayMax: 5_000, withCredentials: true });
+  private socket = io({
+    autoConnect: false,
+    reconnectionDelay: 500,
+    reconnectionDelayMax: 5_000,
+    withCredentials: true,
+  });
   private lastHeard_ms = Date.now();
 
   constructor(handlers: Handlers, onChange: (connected: boolean) => void) {

@@ -59,7 +59,10 @@ export class Conversations {
       const id = conversationIdOf(this.storage.key(i));
       if (id) ids.add(id);
     }
-    return [...ids].map((id) => this.get(id)).filter((c) => c !== undefined).sort((a, b) => b.updated_ms - a.updated_ms);
+    return [...ids]
+      .map((id) => this.get(id))
+      .filter((c) => c !== undefined)
+      .sort((a, b) => b.updated_ms - a.updated_ms);
   }
 
   get(id: string): Conversation | undefined {
@@ -150,7 +153,12 @@ export function exportOf({ id, title, model, system, messages }: Conversation) {
 
 /** A title from the first question: its first line, cut at a word. */
 export function titleFrom(text: string, max = 48): string {
-  const line = text.trim().split("\n")[0]?.replace(/^[#>*\s-]+/, "").replace(/\s+/g, " ") ?? "";
+  const line =
+    text
+      .trim()
+      .split("\n")[0]
+      ?.replace(/^[#>*\s-]+/, "")
+      .replace(/\s+/g, " ") ?? "";
   const letters = Array.from(line);
   if (letters.length <= max) return line || "New chat";
   const cut = letters.slice(0, max).join("");
@@ -161,7 +169,9 @@ function parse(id: string, raw: string): Conversation | undefined {
   try {
     const value = JSON.parse(raw) as Conversation;
     if (Array.isArray(value.messages)) return value;
-  } catch { /* told below */ }
+  } catch {
+    /* told below */
+  }
   console.warn(`conversation ${id} in this browser's storage is unreadable; it is left alone`);
   return undefined;
 }

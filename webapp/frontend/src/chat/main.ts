@@ -23,14 +23,23 @@ class ChatPage {
   private activeId: string | undefined;
   private tab = tabId();
   private painter = new Painter((ids) => this.paint(ids));
-  private conversations = new Conversations(localStorage, () => this.painter.all(), (isFull) => this.showStorageFull(isFull));
-  private connection = new Connection({
-    status: (event) => this.requests.onStatus(event),
-    tokens: (event) => this.requests.onTokens(event),
-    rewind: (event) => this.requests.onRewind(event),
-    done: (event) => this.requests.onDone(event),
-  }, (connected) => this.onConnection(connected));
-  private requests = new Requests(this.connection, this.conversations, this.tab, (live, ended) => this.onAnswer(live, ended));
+  private conversations = new Conversations(
+    localStorage,
+    () => this.painter.all(),
+    (isFull) => this.showStorageFull(isFull),
+  );
+  private connection = new Connection(
+    {
+      status: (event) => this.requests.onStatus(event),
+      tokens: (event) => this.requests.onTokens(event),
+      rewind: (event) => this.requests.onRewind(event),
+      done: (event) => this.requests.onDone(event),
+    },
+    (connected) => this.onConnection(connected),
+  );
+  private requests = new Requests(this.connection, this.conversations, this.tab, (live, ended) =>
+    this.onAnswer(live, ended),
+  );
   private models = new Models(() => this.painter.all());
   private picker = new ModelPicker(this.models, (name) => this.chooseModel(name));
   private sidebar = new Sidebar({
@@ -76,7 +85,14 @@ class ChatPage {
   private send(text: string): void {
     const question: Message = { id: newId(), role: "user", content: text, state: "finished", created_ms: Date.now() };
     if (!this.active) {
-      const conversation: Conversation = { id: newId(), title: titleFrom(text), model: this.model, system: "", updated_ms: Date.now(), messages: [] };
+      const conversation: Conversation = {
+        id: newId(),
+        title: titleFrom(text),
+        model: this.model,
+        system: "",
+        updated_ms: Date.now(),
+        messages: [],
+      };
       this.conversations.create(conversation);
       this.open(conversation.id, true);
     }
@@ -98,7 +114,13 @@ class ChatPage {
     if (!id || !this.model || this.requests.of(id)) return;
     const preferences = loadPreferences();
     const answer: Message = {
-      id: newId(), role: "assistant", content: "", state: "queued", created_ms: Date.now(), model: this.model, writer: this.tab,
+      id: newId(),
+      role: "assistant",
+      content: "",
+      state: "queued",
+      created_ms: Date.now(),
+      model: this.model,
+      writer: this.tab,
       unsent: { system: preferences.system, sampling: samplingOf(preferences) },
     };
     this.conversations.change(id, (conversation) => {

@@ -21,7 +21,10 @@ export class MessageView {
   private retryTimer: ReturnType<typeof setTimeout> | undefined;
   private editing = false;
 
-  constructor(private message: Message, private actions: MessageActions) {
+  constructor(
+    private message: Message,
+    private actions: MessageActions,
+  ) {
     const { role } = message;
     this.element.dataset["role"] = role;
     this.element.dataset["messageId"] = message.id;
@@ -59,11 +62,27 @@ export class MessageView {
     this.element.dataset["state"] = "finished";
     if (this.editing) return;
     this.redraw(JSON.stringify([this.message.content, editable]), () => {
-      const edit = h("button", { type: "button", class: "quiet", "data-testid": "edit", "aria-label": "Edit and send again", title: "Edit and send again" }, icon("edit"), h("span", {}, "Edit"));
+      const edit = h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "data-testid": "edit",
+          "aria-label": "Edit and send again",
+          title: "Edit and send again",
+        },
+        icon("edit"),
+        h("span", {}, "Edit"),
+      );
       edit.onclick = () => this.openEditor();
       this.element.replaceChildren(
         h("div", { class: "bubble" }, this.message.content),
-        h("footer", { class: "foot" }, copyButton("Copy message", () => this.message.content), editable && edit),
+        h(
+          "footer",
+          { class: "foot" },
+          copyButton("Copy message", () => this.message.content),
+          editable && edit,
+        ),
       );
     });
   }
@@ -94,9 +113,19 @@ export class MessageView {
         send();
       }
     };
-    this.element.replaceChildren(h("div", { class: "editor" }, area, h("div", { class: "row-end" },
-      h("button", { type: "button", class: "button", onclick: close }, "Cancel"),
-      h("button", { type: "button", class: "button primary", "data-testid": "edit-send", onclick: send }, "Send"))));
+    this.element.replaceChildren(
+      h(
+        "div",
+        { class: "editor" },
+        area,
+        h(
+          "div",
+          { class: "row-end" },
+          h("button", { type: "button", class: "button", onclick: close }, "Cancel"),
+          h("button", { type: "button", class: "button primary", "data-testid": "edit-send", onclick: send }, "Send"),
+        ),
+      ),
+    );
     area.focus();
     area.setSelectionRange(area.value.length, area.value.length);
   }
@@ -106,10 +135,23 @@ export class MessageView {
     const { error, state } = this.message;
     this.problem.hidden = state !== "failed";
     if (state !== "failed") return;
-    const retry = h("button", { type: "button", class: "button", "data-testid": "retry" }, icon("again"), h("span", {}, "Retry"));
+    const retry = h(
+      "button",
+      { type: "button", class: "button", "data-testid": "retry" },
+      icon("again"),
+      h("span", {}, "Retry"),
+    );
     retry.onclick = () => this.actions.regenerate(this.message);
-    this.problem.replaceChildren(icon("alert"), h("div", { class: "problem-text" },
-      h("code", { "data-testid": "error-code" }, error?.code ?? "internal"), h("p", {}, error?.message ?? "The request failed.")), ...(retryable ? [retry] : []));
+    this.problem.replaceChildren(
+      icon("alert"),
+      h(
+        "div",
+        { class: "problem-text" },
+        h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
+        h("p", {}, error?.message ?? "The request failed."),
+      ),
+      ...(retryable ? [retry] : []),
+    );
     if (retryable) this.countDown(retry);
   }
 
@@ -122,7 +164,18 @@ export class MessageView {
 
   private drawFoot(regenerable: boolean): void {
     const open = isOpen(this.message);
-    const again = h("button", { type: "button", class: "quiet", "data-testid": "regenerate", "aria-label": "Generate this answer again", title: "Generate this answer again" }, icon("again"), h("span", {}, "Regenerate"));
+    const again = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        "data-testid": "regenerate",
+        "aria-label": "Generate this answer again",
+        title: "Generate this answer again",
+      },
+      icon("again"),
+      h("span", {}, "Regenerate"),
+    );
     again.onclick = () => this.actions.regenerate(this.message);
     this.foot.hidden = open;
     this.foot.replaceChildren(

@@ -9,7 +9,10 @@ export class ModelPicker {
   private notice = byId("no-worker");
   private drawn = "";
 
-  constructor(private models: Models, private chosen: (name: string) => void) {
+  constructor(
+    private models: Models,
+    private chosen: (name: string) => void,
+  ) {
     this.select.onchange = () => this.chosen(this.select.value);
     this.select.onfocus = () => void this.models.refresh();
   }
@@ -25,8 +28,11 @@ export class ModelPicker {
     const key = JSON.stringify([name, state, list.map((m) => [m.name, describeModel(m)])]);
     if (key !== this.drawn) {
       this.drawn = key;
-      this.select.replaceChildren(...list.map((m) => h("option", { value: m.name, selected: m.name === name }, describeModel(m))));
-      if (list.length === 0) this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
+      this.select.replaceChildren(
+        ...list.map((m) => h("option", { value: m.name, selected: m.name === name }, describeModel(m))),
+      );
+      if (list.length === 0)
+        this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
       this.select.disabled = list.length === 0;
     }
     this.showNotice(name);
@@ -36,7 +42,8 @@ export class ModelPicker {
     const { state, list, served } = this.models;
     let text = "";
     if (state === "unreachable") text = "The list of models cannot be read right now. Trying again every few seconds.";
-    else if (state === "known" && list.length === 0) text = "No worker is serving a model yet. This page looks again every few seconds.";
+    else if (state === "known" && list.length === 0)
+      text = "No worker is serving a model yet. This page looks again every few seconds.";
     else if (state === "known") text = describeMissing(this.models.find(name), served);
     setText(this.notice, text);
     this.notice.hidden = !text;

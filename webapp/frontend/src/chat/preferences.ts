@@ -2,7 +2,12 @@
 
 import type { Sampling } from "./protocol";
 
-export interface Preferences { model: string; system: string; temperature: number; max_new_tokens: number }
+export interface Preferences {
+  model: string;
+  system: string;
+  temperature: number;
+  max_new_tokens: number;
+}
 
 const KEY = "chatserver.preferences";
 export const DEFAULTS: Preferences = { model: "", system: "", temperature: 0.7, max_new_tokens: 512 };

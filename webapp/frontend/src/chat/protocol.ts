@@ -3,9 +3,21 @@
 export type Role = "system" | "user" | "assistant";
 export type EndStatus = "finished" | "failed" | "cancelled";
 
-export interface ChatError { code: string; message: string; retry_after_s?: number }
-export interface Sampling { max_new_tokens?: number; temperature?: number }
-export interface Usage { prompt_tokens: number; completion_tokens: number; first_token_ms: number; total_ms: number }
+export interface ChatError {
+  code: string;
+  message: string;
+  retry_after_s?: number;
+}
+export interface Sampling {
+  max_new_tokens?: number;
+  temperature?: number;
+}
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  first_token_ms: number;
+  total_ms: number;
+}
 
 export interface Submit {
   id: string;
@@ -13,12 +25,30 @@ export interface Submit {
   messages: { role: Role; content: string }[];
   sampling?: Sampling;
 }
-export interface Watch { id: string; offset: number; nonce: string }
+export interface Watch {
+  id: string;
+  offset: number;
+  nonce: string;
+}
 export type Ack = { ok: true } | { ok: false; error: ChatError };
 
-export interface StatusEvent { id: string; state: "queued" | "running"; position?: number; eta_s?: number }
-export interface TokensEvent { id: string; offset: number; nonce: string; text: string }
-export interface RewindEvent { id: string; offset: number; nonce: string }
+export interface StatusEvent {
+  id: string;
+  state: "queued" | "running";
+  position?: number;
+  eta_s?: number;
+}
+export interface TokensEvent {
+  id: string;
+  offset: number;
+  nonce: string;
+  text: string;
+}
+export interface RewindEvent {
+  id: string;
+  offset: number;
+  nonce: string;
+}
 export interface DoneEvent {
   id: string;
   status: EndStatus;

@@ -76,10 +76,18 @@ export class Requests {
 
   begin(conversationId: string, message: Message): void {
     const live: Live = {
-      id: message.id, conversationId, cursor: cursorAt(message.content, message.nonce ?? ""),
+      id: message.id,
+      conversationId,
+      cursor: cursorAt(message.content, message.nonce ?? ""),
       phase: message.unsent ? "sending" : message.state === "running" ? "running" : "queued",
-      position: undefined, eta_s: undefined, cancelling: false, unacknowledged: 0, attaching: false, shortEnds: 0,
-      savedAt_ms: Date.now(), saveTimer: undefined,
+      position: undefined,
+      eta_s: undefined,
+      cancelling: false,
+      unacknowledged: 0,
+      attaching: false,
+      shortEnds: 0,
+      savedAt_ms: Date.now(),
+      saveTimer: undefined,
     };
     this.live.set(live.id, live);
     void this.attach(live);
@@ -149,7 +157,8 @@ export class Requests {
       void this.attach(live);
       return;
     }
-    const error = event.status === "failed" ? { code: event.code, message: event.message || "The request failed." } : undefined;
+    const error =
+      event.status === "failed" ? { code: event.code, message: event.message || "The request failed." } : undefined;
     this.end(live, event.status, { error, code: event.code, usage: event.usage ?? undefined });
   };
 
@@ -201,7 +210,12 @@ export class Requests {
     const message = conversation?.messages.find((m) => m.id === live.id);
     if (!conversation || !message?.unsent) return undefined;
     const { system, sampling } = message.unsent;
-    return { id: live.id, model: message.model ?? conversation.model, messages: promptFor(conversation, live.id, system), sampling };
+    return {
+      id: live.id,
+      model: message.model ?? conversation.model,
+      messages: promptFor(conversation, live.id, system),
+      sampling,
+    };
   }
 
   private acknowledged(live: Live): void {
@@ -221,14 +235,20 @@ export class Requests {
         const ack = await this.connection.request("cancel", { id: live.id });
         if (ack.ok) return;
         if (!PASSING.has(ack.error.code)) return this.end(live, "failed", { error: ack.error });
-      } catch { /* lost: again */ }
+      } catch {
+        /* lost: again */
+      }
       await pause(retryDelay_ms(attempt));
     }
   }
 
   // ── saving ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private end(live: Live, status: EndStatus, ending: { error?: ChatError; code?: string; usage?: Partial<Usage> }): void {
+  private end(
+    live: Live,
+    status: EndStatus,
+    ending: { error?: ChatError; code?: string; usage?: Partial<Usage> },
+  ): void {
     if (!this.isLive(live)) return;
     this.forget(live);
     this.conversations.changeMessage(live.conversationId, live.id, (message) => {
@@ -245,7 +265,10 @@ export class Requests {
 
   private savePartialSoon(live: Live): void {
     if (live.saveTimer !== undefined) return;
-    live.saveTimer = setTimeout(() => this.savePartial(live), Math.max(0, live.savedAt_ms + SAVE_EVERY_MS - Date.now()));
+    live.saveTimer = setTimeout(
+      () => this.savePartial(live),
+      Math.max(0, live.savedAt_ms + SAVE_EVERY_MS - Date.now()),
+    );
   }
 
   private savePartial(live: Live): void {

@@ -36,7 +36,8 @@ export class Sidebar {
     const key = JSON.stringify([activeId, conversations.map((c) => [c.id, c.title, isRunning(c.id)])]);
     if (this.renaming || key === this.drawn) return;
     this.drawn = key;
-    const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-conversation-id]")?.dataset["conversationId"];
+    const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-conversation-id]")
+      ?.dataset["conversationId"];
     this.list.replaceChildren(...conversations.map((c) => this.item(c, c.id === activeId, isRunning(c.id))));
     if (focused) this.list.querySelector<HTMLElement>(`[data-conversation-id="${CSS.escape(focused)}"] .open`)?.focus();
   }
@@ -59,24 +60,44 @@ export class Sidebar {
 
   private item(conversation: Conversation, active: boolean, running: boolean): HTMLElement {
     const { id, title } = conversation;
-    const open = h("button", { type: "button", class: "open", title, onclick: () => this.pick(id) },
-      h("span", { class: "title" }, title), running && h("span", { class: "pulse", role: "img", "aria-label": "answering" }));
+    const open = h(
+      "button",
+      { type: "button", class: "open", title, onclick: () => this.pick(id) },
+      h("span", { class: "title" }, title),
+      running && h("span", { class: "pulse", role: "img", "aria-label": "answering" }),
+    );
     if (active) open.setAttribute("aria-current", "page");
-    const item = h("li", { class: "conversation", "data-testid": "conversation", "data-conversation-id": id }, open,
-      h("span", { class: "tools" },
+    const item = h(
+      "li",
+      { class: "conversation", "data-testid": "conversation", "data-conversation-id": id },
+      open,
+      h(
+        "span",
+        { class: "tools" },
         this.tool("edit", `Rename ${title}`, "rename", () => this.rename(item, conversation)),
         this.tool("download", `Export ${title}`, "export", () => download(conversation)),
-        this.tool("trash", `Delete ${title}`, "delete", () => void this.remove(conversation))));
+        this.tool("trash", `Delete ${title}`, "delete", () => void this.remove(conversation)),
+      ),
+    );
     return item;
   }
 
   private tool(name: string, label: string, testid: string, onclick: () => void): HTMLButtonElement {
-    return h("button", { type: "button", class: "tool", title: label, "aria-label": label, "data-testid": testid, onclick }, icon(name));
+    return h(
+      "button",
+      { type: "button", class: "tool", title: label, "aria-label": label, "data-testid": testid, onclick },
+      icon(name),
+    );
   }
 
   private rename(item: HTMLElement, { id, title }: Conversation): void {
     this.renaming = true;
-    const input = h("input", { type: "text", "aria-label": "New title", "data-testid": "rename-input", maxlength: "120" });
+    const input = h("input", {
+      type: "text",
+      "aria-label": "New title",
+      "data-testid": "rename-input",
+      maxlength: "120",
+    });
     input.value = title;
     const finish = (keep: boolean) => {
       if (!this.renaming) return;
@@ -97,7 +118,11 @@ export class Sidebar {
   }
 
   private async remove({ id, title }: Conversation): Promise<void> {
-    const sure = await confirmDialog("Delete this conversation?", `“${title}” will be removed from this browser. This cannot be undone.`, "Delete");
+    const sure = await confirmDialog(
+      "Delete this conversation?",
+      `“${title}” will be removed from this browser. This cannot be undone.`,
+      "Delete",
+    );
     if (sure) this.actions.remove(id);
   }
 }
@@ -105,7 +130,11 @@ export class Sidebar {
 function download(conversation: Conversation): void {
   const file = new Blob([JSON.stringify(exportOf(conversation), null, 2)], { type: "application/json" });
   const url = URL.createObjectURL(file);
-  const name = conversation.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").toLowerCase() || "conversation";
+  const name =
+    conversation.title
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .replace(/^-+|-+$/g, "")
+      .toLowerCase() || "conversation";
   h("a", { href: url, download: `${name}.json` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -23,7 +23,10 @@ export class Transcript {
   private following = true;
   private lastTop = 0;
 
-  constructor(private actions: MessageActions, private around: Surroundings) {
+  constructor(
+    private actions: MessageActions,
+    private around: Surroundings,
+  ) {
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.jump.onclick = () => this.toEnd();
     const sizes = new ResizeObserver(() => this.stay());
@@ -79,7 +82,15 @@ export class Transcript {
     const idle = !messages.some(isOpen);
     const lastOf = (role: string) => messages.findLast((message) => message.role === role);
     for (const message of messages.filter(which)) {
-      this.views.get(message.id)?.update(message, this.around.liveOf(message.id), lastOf(message.role) === message, idle, this.around.served(message));
+      this.views
+        .get(message.id)
+        ?.update(
+          message,
+          this.around.liveOf(message.id),
+          lastOf(message.role) === message,
+          idle,
+          this.around.served(message),
+        );
     }
   }
 

@@ -18,8 +18,12 @@ export function describeWaiting(message: Message, live: Progress | undefined, se
 function queued({ position, eta_s }: Progress, served: boolean, model: string): string {
   if (!served) return `Waiting for a worker that serves ${model}`;
   if (position === undefined) return "Waiting in the queue…";
-  const place = position === 0 ? "You are next" : position === 1 ? "1 request ahead of you"
-    : `${position.toLocaleString("en")} requests ahead of you`;
+  const place =
+    position === 0
+      ? "You are next"
+      : position === 1
+        ? "1 request ahead of you"
+        : `${position.toLocaleString("en")} requests ahead of you`;
   return place + duration(eta_s);
 }
 
@@ -45,7 +49,9 @@ export function describeMissing(model: Model | undefined, othersServed: boolean)
   if (model && model.workers > 0) return "";
   if (model?.state === "loading") return `${model.name} is being loaded. A question waits until it is.`;
   if (!othersServed) return "No worker is serving right now. A question waits in the queue until one starts.";
-  return model ? `No worker is serving ${model.name} right now. Choose another model, or let a question wait in the queue.` : "";
+  return model
+    ? `No worker is serving ${model.name} right now. Choose another model, or let a question wait in the queue.`
+    : "";
 }
 
 /** The line under an ended answer. */
@@ -57,7 +63,8 @@ export function describeUsage(message: Message): string {
   if (completion_tokens) {
     parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);
     const rate = tokensPerSecond(completion_tokens, first_token_ms, total_ms);
-    if (rate !== undefined) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
+    if (rate !== undefined)
+      parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
   }
   return parts.join(" · ");
 }

@@ -4,16 +4,44 @@
  */
 
 import { h } from "../shared/dom";
-import { type Axis, nearest, niceAxis, type Point, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "./scale";
+import {
+  type Axis,
+  nearest,
+  niceAxis,
+  type Point,
+  smoothed,
+  smoothingOf,
+  thinned,
+  tickLabels,
+  tightAxis,
+} from "./scale";
 
-export interface Series { name: string; points: Point[]; kind: "line" | "dots"; smooth?: boolean }
+export interface Series {
+  name: string;
+  points: Point[];
+  kind: "line" | "dots";
+  smooth?: boolean;
+}
 
 /** A vertical line at a step, such as where a run was resumed. */
-export interface Mark { x: number; text: string }
+export interface Mark {
+  x: number;
+  text: string;
+}
 
-export interface ChartData { series: Series[]; marks: Mark[]; until: number }
+export interface ChartData {
+  series: Series[];
+  marks: Mark[];
+  until: number;
+}
 
-export interface ChartOptions { label: string; height: number; value: (y: number) => string; fromZero?: boolean; ticks?: number }
+export interface ChartOptions {
+  label: string;
+  height: number;
+  value: (y: number) => string;
+  fromZero?: boolean;
+  ticks?: number;
+}
 
 const SVG = "http://www.w3.org/2000/svg";
 const TOP = 10;
@@ -34,7 +62,11 @@ export class Chart {
 
   constructor(private options: ChartOptions) {
     this.svg.append(this.grid, this.lines, this.cursor);
-    this.element = h("div", { class: "chart", role: "slider", tabindex: "0", "aria-label": options.label, "aria-valuetext": "no value yet" }, this.tip);
+    this.element = h(
+      "div",
+      { class: "chart", role: "slider", tabindex: "0", "aria-label": options.label, "aria-valuetext": "no value yet" },
+      this.tip,
+    );
     this.element.prepend(this.svg);
     this.element.addEventListener("pointermove", (event) => this.follow(event));
     this.element.addEventListener("pointerdown", (event) => this.follow(event));
@@ -42,7 +74,10 @@ export class Chart {
       if (event.pointerType === "mouse" && !this.element.matches(":focus-visible")) this.place(undefined); // a finger leaves what it tapped shown
     });
     this.element.addEventListener("blur", () => this.place(undefined));
-    this.element.addEventListener("focus", () => this.element.matches(":focus-visible") && this.place(this.at ?? this.main.length - 1));
+    this.element.addEventListener(
+      "focus",
+      () => this.element.matches(":focus-visible") && this.place(this.at ?? this.main.length - 1),
+    );
     this.element.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
@@ -62,7 +97,12 @@ export class Chart {
     const width = this.element.clientWidth;
     if (!width) return;
     const { series, marks, until } = this.data;
-    const key = JSON.stringify([width, until, marks, series.map(({ points }) => [points.length, points.at(-1)?.x, points.reduce((sum, { y }) => sum + y, 0)])]);
+    const key = JSON.stringify([
+      width,
+      until,
+      marks,
+      series.map(({ points }) => [points.length, points.at(-1)?.x, points.reduce((sum, { y }) => sum + y, 0)]),
+    ]);
     if (key === this.drawn) return;
     this.drawn = key;
     const { height } = this.options;
@@ -71,7 +111,10 @@ export class Chart {
     this.svg.setAttribute("height", String(height));
     this.measure(width);
     this.drawGrid();
-    this.lines.replaceChildren(...marks.map((mark) => this.markLine(mark)), ...series.flatMap((one) => this.curve(one)));
+    this.lines.replaceChildren(
+      ...marks.map((mark) => this.markLine(mark)),
+      ...series.flatMap((one) => this.curve(one)),
+    );
     if (this.main.length) this.element.setAttribute("aria-valuemin", String(this.main[0]!.x));
     this.element.setAttribute("aria-valuemax", String(this.main.at(-1)?.x ?? 0));
     this.place(this.at);
@@ -93,16 +136,28 @@ export class Chart {
     const base = this.options.height - BOTTOM;
     const rows = labelled(y).flatMap(([tick, label]) => [
       svg("line", { x1: left, x2: width - RIGHT, y1: this.py(tick), y2: this.py(tick) }),
-      svg("text", { x: left - 8, y: this.py(tick), dy: "0.32em", "text-anchor": "end" }, label)]);
+      svg("text", { x: left - 8, y: this.py(tick), dy: "0.32em", "text-anchor": "end" }, label),
+    ]);
     const columns = labelled(x).map(([tick, label]) =>
-      svg("text", { x: this.px(tick), y: base + 17, "text-anchor": tick === 0 ? "start" : this.px(tick) > width - 34 ? "end" : "middle" }, label));
+      svg(
+        "text",
+        {
+          x: this.px(tick),
+          y: base + 17,
+          "text-anchor": tick === 0 ? "start" : this.px(tick) > width - 34 ? "end" : "middle",
+        },
+        label,
+      ),
+    );
     this.grid.replaceChildren(...rows, ...columns);
   }
 
   private curve({ points, kind, smooth }: Series): SVGElement[] {
     const index = this.data.series.findIndex((one) => one.points === points);
     const name = `series-${index}`;
-    const dots = points.map(({ x, y }) => svg("circle", { class: `dot-${name}`, cx: this.px(x), cy: this.py(y), r: 3.2 }));
+    const dots = points.map(({ x, y }) =>
+      svg("circle", { class: `dot-${name}`, cx: this.px(x), cy: this.py(y), r: 3.2 }),
+    );
     if (kind === "dots") return [this.path(points, `line ${name}`), ...dots];
     if (points.length === 1) return dots;
     const weight = smooth ? smoothingOf(points.length) : 0;
@@ -112,7 +167,12 @@ export class Chart {
 
   private path(points: Point[], kind: string): SVGElement {
     const some = thinned(points, 2 * this.frame.width);
-    return svg("path", { class: kind, d: some.map(({ x, y }, index) => `${index ? "L" : "M"}${this.px(x).toFixed(1)} ${this.py(y).toFixed(1)}`).join("") });
+    return svg("path", {
+      class: kind,
+      d: some
+        .map(({ x, y }, index) => `${index ? "L" : "M"}${this.px(x).toFixed(1)} ${this.py(y).toFixed(1)}`)
+        .join(""),
+    });
   }
 
   private markLine({ x }: Mark): SVGElement {
@@ -142,7 +202,16 @@ export class Chart {
     const last = this.main.length - 1;
     const now = this.at ?? last;
     const page = Math.max(1, Math.round(last / 10));
-    const to = new Map([["ArrowLeft", now - 1], ["ArrowDown", now - 1], ["ArrowRight", now + 1], ["ArrowUp", now + 1], ["PageDown", now - page], ["PageUp", now + page], ["Home", 0], ["End", last]]).get(event.key);
+    const to = new Map([
+      ["ArrowLeft", now - 1],
+      ["ArrowDown", now - 1],
+      ["ArrowRight", now + 1],
+      ["ArrowUp", now + 1],
+      ["PageDown", now - page],
+      ["PageUp", now + page],
+      ["Home", 0],
+      ["End", last],
+    ]).get(event.key);
     if (event.key === "Escape") this.place(undefined);
     if (to === undefined || last < 0) return;
     event.preventDefault();
@@ -161,7 +230,10 @@ export class Chart {
     }
     if (!point) return;
     const x = this.px(point.x);
-    this.cursor.append(svg("line", { x1: x, x2: x, y1: TOP, y2: this.options.height - BOTTOM }), svg("circle", { cx: x, cy: this.py(point.y), r: 4 }));
+    this.cursor.append(
+      svg("line", { x1: x, x2: x, y1: TOP, y2: this.options.height - BOTTOM }),
+      svg("circle", { cx: x, cy: this.py(point.y), r: 4 }),
+    );
     this.showTip(told, x);
   }
 
@@ -170,9 +242,13 @@ export class Chart {
     if (!point) return [];
     const step = this.data.series.flatMap(({ name, points }, index) => {
       const found = points[nearest(points, point.x)];
-      return found && (index === 0 || nearest(this.main, found.x) === nearest(this.main, point.x)) ? [`${name} ${this.options.value(found.y)}`] : [];
+      return found && (index === 0 || nearest(this.main, found.x) === nearest(this.main, point.x))
+        ? [`${name} ${this.options.value(found.y)}`]
+        : [];
     });
-    const marks = this.data.marks.filter(({ x }) => nearest(this.main, x) === nearest(this.main, point.x)).map(({ text }) => text);
+    const marks = this.data.marks
+      .filter(({ x }) => nearest(this.main, x) === nearest(this.main, point.x))
+      .map(({ text }) => text);
     return [`step ${point.x.toLocaleString("en")}`, ...step, ...marks];
   }
 

@@ -22,9 +22,17 @@ export class JobList {
   }
 
   private item(job: Job, meta: string): HTMLElement {
-    const link = h("a", { href: `/jobs/${encodeURIComponent(job.id)}`, title: job.name, "data-job-id": job.id },
+    const link = h(
+      "a",
+      { href: `/jobs/${encodeURIComponent(job.id)}`, title: job.name, "data-job-id": job.id },
       h("span", { class: "title" }, job.name),
-      h("span", { class: "meta" }, h("span", { class: `dot ${job.phase === "recovering" ? "recovering" : job.state}`, "aria-hidden": "true" }), meta));
+      h(
+        "span",
+        { class: "meta" },
+        h("span", { class: `dot ${job.phase === "recovering" ? "recovering" : job.state}`, "aria-hidden": "true" }),
+        meta,
+      ),
+    );
     if (job.id === this.currentId) link.setAttribute("aria-current", "page");
     if (job.state === "running") link.append(bar(job.fraction ?? 0));
     return h("li", { "data-testid": "job-item", "data-state": job.state }, link);

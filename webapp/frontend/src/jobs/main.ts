@@ -33,7 +33,12 @@ function start(): void {
   }
 
   async function refresh(): Promise<boolean> {
-    const [ofPage] = await Promise.all([page?.refresh() ?? false, refreshList(), form?.load(), trainForm?.loaded ? undefined : trainForm?.load(placeOf(location.hash).data)]);
+    const [ofPage] = await Promise.all([
+      page?.refresh() ?? false,
+      refreshList(),
+      form?.load(),
+      trainForm?.loaded ? undefined : trainForm?.load(placeOf(location.hash).data),
+    ]);
     if (page && !ofPage) listed_ms = -Infinity; // its end is news for the list too
     showAway("");
     return ofPage || anyUnfinished;
@@ -41,13 +46,15 @@ function start(): void {
 
   const polling = new Polling(refresh, away);
   polling.now();
-  if (trainForm) followAddress(({ form, data }) => form === "train" && trainForm.loaded && void trainForm.load(data).catch(away));
+  if (trainForm)
+    followAddress(({ form, data }) => form === "train" && trainForm.loaded && void trainForm.load(data).catch(away));
 }
 
 /** What keeps us from knowing; the next answer takes it back. */
 function away(error: unknown): void {
   if (!(error instanceof ApiError)) throw error;
-  if (error.code === "unavailable") showAway("Redis does not answer. The jobs go on as soon as it does; this page asks again.");
+  if (error.code === "unavailable")
+    showAway("Redis does not answer. The jobs go on as soon as it does; this page asks again.");
   else showAway(error.status === 0 ? "The server does not answer; this page asks again." : error.message);
 }
 

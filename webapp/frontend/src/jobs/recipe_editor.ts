@@ -53,8 +53,11 @@ export class RecipeEditor {
 
   private draw(): void {
     const lines = this.area.value.split("\n").length;
-    this.gutter.replaceChildren(...Array.from({ length: lines }, (_, index) =>
-      h("span", { class: index + 1 === this.wrongLine ? "wrong" : "" }, String(index + 1))));
+    this.gutter.replaceChildren(
+      ...Array.from({ length: lines }, (_, index) =>
+        h("span", { class: index + 1 === this.wrongLine ? "wrong" : "" }, String(index + 1)),
+      ),
+    );
     this.gutter.scrollTop = this.area.scrollTop;
   }
 }

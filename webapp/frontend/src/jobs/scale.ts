@@ -1,8 +1,15 @@
 /** The arithmetic of a chart: ticks, scales, smoothing. Pure. */
 
-export interface Point { x: number; y: number }
+export interface Point {
+  x: number;
+  y: number;
+}
 
-export interface Axis { min: number; max: number; ticks: number[] }
+export interface Axis {
+  min: number;
+  max: number;
+  ticks: number[];
+}
 
 const STEPS = [1, 2, 2.5, 5, 10];
 
@@ -41,9 +48,12 @@ export function tickLabels(ticks: number[]): string[] {
   const gap = ticks.length > 1 ? Math.abs(ticks[1]! - ticks[0]!) : Math.abs(ticks[0] ?? 1);
   const largest = Math.max(...ticks.map(Math.abs));
   if (largest > 0 && (largest < 1e-3 || gap < 1e-4)) return ticks.map((tick) => (tick === 0 ? "0" : scientific(tick)));
-  if (largest >= 10_000) return ticks.map((tick) => (tick === 0 ? "0" : `${cleaned(tick / 1000).toLocaleString("en")}k`));
+  if (largest >= 10_000)
+    return ticks.map((tick) => (tick === 0 ? "0" : `${cleaned(tick / 1000).toLocaleString("en")}k`));
   const decimals = Math.max(0, decimalsOf(cleaned(gap)));
-  return ticks.map((tick) => tick.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+  return ticks.map((tick) =>
+    tick.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }),
+  );
 }
 
 function decimalsOf(value: number): number {
@@ -64,7 +74,10 @@ export function smoothingOf(numPoints: number): number {
 
 /** The average around each point, with weights that fall by `weight` from step to step on both sides. */
 export function smoothed(points: Point[], weight: number): Point[] {
-  const forth = summed(points.map(({ y }) => y), weight);
+  const forth = summed(
+    points.map(({ y }) => y),
+    weight,
+  );
   const back = summed(points.map(({ y }) => y).reverse(), weight).reverse();
   return points.map(({ x, y }, index) => {
     const [sum, share] = forth[index]!;
@@ -77,7 +90,7 @@ export function smoothed(points: Point[], weight: number): Point[] {
 function summed(values: number[], weight: number): [sum: number, share: number][] {
   let sum = 0;
   let share = 0;
-  return values.map((value) => [sum = weight * sum + value, share = weight * share + 1]);
+  return values.map((value) => [(sum = weight * sum + value), (share = weight * share + 1)]);
 }
 
 /** Where in points sorted by x the one nearest to x is; -1 if there is none. */

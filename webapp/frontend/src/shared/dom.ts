@@ -46,7 +46,9 @@ export async function copyText(text: string): Promise<boolean> {
     try {
       await navigator.clipboard.writeText(text);
       return true;
-    } catch { /* refused: the old way may still work */ }
+    } catch {
+      /* refused: the old way may still work */
+    }
   }
   const focused = document.activeElement;
   const area = h("textarea", { class: "visually-hidden", readonly: true, "aria-hidden": "true" });
@@ -62,7 +64,12 @@ export async function copyText(text: string): Promise<boolean> {
 /** A copy button says for a moment that it worked. */
 export function copyButton(label: string, textOf: () => string): HTMLButtonElement {
   const word = h("span", {}, "Copy");
-  const button = h("button", { type: "button", class: "quiet", "data-testid": "copy", "aria-label": label, title: label }, icon("copy"), word);
+  const button = h(
+    "button",
+    { type: "button", class: "quiet", "data-testid": "copy", "aria-label": label, title: label },
+    icon("copy"),
+    word,
+  );
   button.onclick = async () => {
     const copied = await copyText(textOf());
     button.replaceChildren(icon(copied ? "check" : "alert"), word);

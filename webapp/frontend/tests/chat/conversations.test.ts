@@ -2,16 +2,33 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Conversation, Conversations, exportOf, type Message, promptFor, titleFrom } from "../../src/chat/conversations";
+import {
+  type Conversation,
+  Conversations,
+  exportOf,
+  type Message,
+  promptFor,
+  titleFrom,
+} from "../../src/chat/conversations";
 
 class FakeStorage implements Storage {
   private items = new Map<string, string>();
   limit = Infinity;
-  get length() { return this.items.size; }
-  key(index: number) { return [...this.items.keys()][index] ?? null; }
-  getItem(key: string) { return this.items.get(key) ?? null; }
-  removeItem(key: string) { this.items.delete(key); }
-  clear() { this.items.clear(); }
+  get length() {
+    return this.items.size;
+  }
+  key(index: number) {
+    return [...this.items.keys()][index] ?? null;
+  }
+  getItem(key: string) {
+    return this.items.get(key) ?? null;
+  }
+  removeItem(key: string) {
+    this.items.delete(key);
+  }
+  clear() {
+    this.items.clear();
+  }
   setItem(key: string, value: string) {
     const used = [...this.items].reduce((sum, [k, v]) => sum + (k === key ? 0 : v.length), 0);
     if (used + value.length > this.limit) throw new Error("QuotaExceededError");
@@ -19,14 +36,33 @@ class FakeStorage implements Storage {
   }
 }
 
-const message = (id: string, role: "user" | "assistant", content: string, more: Partial<Message> = {}): Message =>
-  ({ id, role, content, state: "finished", created_ms: 0, ...more });
-const conversation = (id: string, messages: Message[] = []): Conversation =>
-  ({ id, title: id, model: "m", system: "", updated_ms: 0, messages });
+const message = (id: string, role: "user" | "assistant", content: string, more: Partial<Message> = {}): Message => ({
+  id,
+  role,
+  content,
+  state: "finished",
+  created_ms: 0,
+  ...more,
+});
+const conversation = (id: string, messages: Message[] = []): Conversation => ({
+  id,
+  title: id,
+  model: "m",
+  system: "",
+  updated_ms: 0,
+  messages,
+});
 
 function tab(storage: Storage) {
   const fulls: boolean[] = [];
-  return { fulls, store: new Conversations(storage, () => undefined, (isFull) => fulls.push(isFull)) };
+  return {
+    fulls,
+    store: new Conversations(
+      storage,
+      () => undefined,
+      (isFull) => fulls.push(isFull),
+    ),
+  };
 }
 
 test("two tabs that change one conversation keep both changes", () => {
@@ -72,18 +108,27 @@ test("an unreadable entry is skipped and left alone", () => {
   storage.setItem("other", "1");
   const { store } = tab(storage);
   store.create(conversation("good"));
-  assert.deepEqual(store.list().map((c) => c.id), ["good"]);
+  assert.deepEqual(
+    store.list().map((c) => c.id),
+    ["good"],
+  );
   assert.equal(storage.getItem("chatserver.conversation.bad"), "{not json");
 });
 
 test("the prompt has the system first, skips empty turns and joins neighbours of one role", () => {
   const c = conversation("c", [
-    message("1", "user", "first"), message("2", "assistant", "", { state: "failed" }),
-    message("3", "user", "second"), message("4", "assistant", "yes"), message("5", "user", "third"), message("6", "assistant", ""),
+    message("1", "user", "first"),
+    message("2", "assistant", "", { state: "failed" }),
+    message("3", "user", "second"),
+    message("4", "assistant", "yes"),
+    message("5", "user", "third"),
+    message("6", "assistant", ""),
   ]);
   assert.deepEqual(promptFor(c, "6", "be kind"), [
     { role: "system", content: "be kind" },
-    { role: "user", content: "first\n\nsecond" }, { role: "assistant", content: "yes" }, { role: "user", content: "third" },
+    { role: "user", content: "first\n\nsecond" },
+    { role: "assistant", content: "yes" },
+    { role: "user", content: "third" },
   ]);
   assert.equal(promptFor(c, "4", " ").length, 1);
 });
@@ -96,5 +141,8 @@ test("an export holds what was said and nothing of ours", () => {
 test("a title is the first line, cut at a word", () => {
   assert.equal(titleFrom("  Hello\nworld"), "Hello");
   assert.equal(titleFrom(" "), "New chat");
-  assert.equal(titleFrom("one two three four five six seven eight nine ten eleven"), "one two three four five six seven eight nine…");
+  assert.equal(
+    titleFrom("one two three four five six seven eight nine ten eleven"),
+    "one two three four five six seven eight nine…",
+  );
 });

@@ -7,7 +7,12 @@ import { BlockStream, isSafeLink } from "../../src/chat/markdown";
 const render = (text: string) => new BlockStream().update(text, true).join("");
 
 test("raw HTML is text, as a block, inline and inside a list", () => {
-  for (const evil of ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "<svg/onload=alert(1)>", "<!-- x -->"]) {
+  for (const evil of [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "<svg/onload=alert(1)>",
+    "<!-- x -->",
+  ]) {
     for (const text of [evil, `a ${evil} b`, `- ${evil}`, `> ${evil}`, `# ${evil}`, `| a |\n|---|\n| ${evil} |`]) {
       assert.doesNotMatch(render(text), /<(img|script|svg|!--)/, text);
       assert.match(render(text), /&lt;/, text);
@@ -20,7 +25,15 @@ test("markdown inside unknown tags is still markdown", () => {
 });
 
 test("only http, https and mailto become links", () => {
-  for (const href of ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", "/etc", "//evil.example", "file:///x"]) {
+  for (const href of [
+    "javascript:alert(1)",
+    "JaVaScRiPt:alert(1)",
+    "data:text/html,x",
+    "vbscript:x",
+    "/etc",
+    "//evil.example",
+    "file:///x",
+  ]) {
     assert.equal(isSafeLink(href), false, href);
     assert.doesNotMatch(render(`[click](${href})`), /<a/, href);
   }
@@ -48,9 +61,33 @@ test("a half-open fence renders as code", () => {
 
 test("however a text is cut, the stream ends with the blocks of the whole, and finished blocks never change", () => {
   const text = [
-    "# Title", "", "A *paragraph* with `code`.", "", "1. one", "", "2. two", "   - nested", "", "```js", "let a = 1;", "",
-    "// blank line above", "```", "", "| a | b |", "|---|---|", "| 1 | 2 |", "", "> quote", "", "Setext", "---", "",
-    "tail [ref] 😀", "", "[ref]: https://example.org",
+    "# Title",
+    "",
+    "A *paragraph* with `code`.",
+    "",
+    "1. one",
+    "",
+    "2. two",
+    "   - nested",
+    "",
+    "```js",
+    "let a = 1;",
+    "",
+    "// blank line above",
+    "```",
+    "",
+    "| a | b |",
+    "|---|---|",
+    "| 1 | 2 |",
+    "",
+    "> quote",
+    "",
+    "Setext",
+    "---",
+    "",
+    "tail [ref] 😀",
+    "",
+    "[ref]: https://example.org",
   ].join("\n");
   const whole = new BlockStream().update(text, true);
   for (const step of [1, 2, 3, 7, 50]) {
@@ -79,7 +116,15 @@ test("carriage returns keep the offsets right", () => {
 });
 
 test("pathological text neither throws nor hangs", () => {
-  for (const evil of [">".repeat(5000), "[".repeat(20_000), "*a ".repeat(10_000), "- ".repeat(3000), "`".repeat(20_001), "|".repeat(20_000), "_a".repeat(10_000)]) {
+  for (const evil of [
+    ">".repeat(5000),
+    "[".repeat(20_000),
+    "*a ".repeat(10_000),
+    "- ".repeat(3000),
+    "`".repeat(20_001),
+    "|".repeat(20_000),
+    "_a".repeat(10_000),
+  ]) {
     const start = performance.now();
     render(evil);
     const ms = performance.now() - start;

@@ -6,7 +6,10 @@ import { type Conversation, Conversations, type Message } from "../../src/chat/c
 import type { Ack } from "../../src/chat/protocol";
 import { Requests } from "../../src/chat/requests";
 
-interface Sent { event: string; payload: { id: string; offset?: number; nonce?: string; messages?: unknown[] } }
+interface Sent {
+  event: string;
+  payload: { id: string; offset?: number; nonce?: string; messages?: unknown[] };
+}
 
 class FakeConnection {
   connected = true;
@@ -21,13 +24,17 @@ class FakeConnection {
   received(id: string, offset: number): void {
     this.sent.push({ event: "received", payload: { id, offset } });
   }
-  events() { return this.sent.map((s) => s.event); }
+  events() {
+    return this.sent.map((s) => s.event);
+  }
 }
 
 function memoryStorage(): Storage {
   const items = new Map<string, string>();
   return {
-    get length() { return items.size; },
+    get length() {
+      return items.size;
+    },
     key: (i) => [...items.keys()][i] ?? null,
     getItem: (key) => items.get(key) ?? null,
     setItem: (key, value) => void items.set(key, value),
@@ -40,11 +47,29 @@ const QUESTION: Message = { id: "q", role: "user", content: "hi", state: "finish
 
 function setUp(answer: Partial<Message> = {}, tab = "tab") {
   const message: Message = {
-    id: "a", role: "assistant", content: "", state: "queued", created_ms: Date.now(), model: "echo", writer: "tab",
-    unsent: { system: "", sampling: {} }, ...answer,
+    id: "a",
+    role: "assistant",
+    content: "",
+    state: "queued",
+    created_ms: Date.now(),
+    model: "echo",
+    writer: "tab",
+    unsent: { system: "", sampling: {} },
+    ...answer,
   };
-  const conversation: Conversation = { id: "c", title: "t", model: "echo", system: "", updated_ms: 0, messages: [QUESTION, message] };
-  const conversations = new Conversations(memoryStorage(), () => undefined, () => undefined);
+  const conversation: Conversation = {
+    id: "c",
+    title: "t",
+    model: "echo",
+    system: "",
+    updated_ms: 0,
+    messages: [QUESTION, message],
+  };
+  const conversations = new Conversations(
+    memoryStorage(),
+    () => undefined,
+    () => undefined,
+  );
   conversations.create(conversation);
   const connection = new FakeConnection();
   const requests = new Requests(connection, conversations, tab, () => undefined);
@@ -98,7 +123,10 @@ test("an end with missing text watches, then asks for all of it, and is believed
   await settled();
   requests.onDone(done(9));
   await settled();
-  assert.deepEqual(connection.sent.slice(1).map((s) => s.payload.offset), [3, 0]);
+  assert.deepEqual(
+    connection.sent.slice(1).map((s) => s.payload.offset),
+    [3, 0],
+  );
   requests.onTokens(tokens(0, "abc"));
   requests.onDone(done(9));
   assert.equal(stored().state, "finished");
@@ -117,7 +145,12 @@ test("the window moves every 4096 code points, repeats included", async () => {
 });
 
 test("after a reload the stored cursor is watched; an expired answer ends with the part that came", async () => {
-  const { requests, connection, conversation, stored } = setUp({ content: "a😀", nonce: "n7", state: "running", unsent: undefined });
+  const { requests, connection, conversation, stored } = setUp({
+    content: "a😀",
+    nonce: "n7",
+    state: "running",
+    unsent: undefined,
+  });
   connection.acks = [{ ok: false, error: { code: "gone", message: "expired" } }];
   requests.follow(conversation, true);
   await settled();

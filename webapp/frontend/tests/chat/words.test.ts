@@ -5,10 +5,23 @@ import test from "node:test";
 import type { Message } from "../../src/chat/conversations";
 import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
 
-const message = (more: Partial<Message> = {}): Message =>
-  ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });
-const progress = (more: object = {}) =>
-  ({ phase: "queued" as const, position: undefined, eta_s: undefined, cancelling: false, cursor: { length: 0 }, ...more });
+const message = (more: Partial<Message> = {}): Message => ({
+  id: "a",
+  role: "assistant",
+  content: "",
+  state: "queued",
+  created_ms: 0,
+  model: "echo",
+  ...more,
+});
+const progress = (more: object = {}) => ({
+  phase: "queued" as const,
+  position: undefined,
+  eta_s: undefined,
+  cancelling: false,
+  cursor: { length: 0 },
+  ...more,
+});
 
 test("the place in the queue is told in words", () => {
   const words = (position: number) => describeWaiting(message(), progress({ position }), true);
@@ -33,8 +46,16 @@ test("a missing worker is said, and a running answer thinks until its first text
 });
 
 test("a model without a worker says whether one is to come", () => {
-  const model = (state: "served" | "loading" | "wanted" | "away", workers = 0, queued = 0) =>
-    ({ name: "july", workers, slots: 4, running: 0, queued, tokens_per_s: 0, context_tokens: 100, state });
+  const model = (state: "served" | "loading" | "wanted" | "away", workers = 0, queued = 0) => ({
+    name: "july",
+    workers,
+    slots: 4,
+    running: 0,
+    queued,
+    tokens_per_s: 0,
+    context_tokens: 100,
+    state,
+  });
   assert.equal(describeModel(model("loading")), "july (loading)");
   assert.equal(describeModel(model("wanted")), "july (waiting for a worker)");
   assert.equal(describeModel(model("away")), "july (no worker)");
@@ -48,6 +69,9 @@ test("a model without a worker says whether one is to come", () => {
 test("the rate leaves out the time before the first token", () => {
   const usage = { completion_tokens: 1280, first_token_ms: 1000, total_ms: 11_000 };
   assert.equal(describeUsage(message({ state: "finished", usage, code: "stop" })), "1,280 tokens · 128 tokens/s");
-  assert.equal(describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })), "Reached the token limit · 1 token");
+  assert.equal(
+    describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })),
+    "Reached the token limit · 1 token",
+  );
   assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
 });

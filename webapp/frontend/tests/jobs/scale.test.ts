@@ -2,12 +2,27 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { nearest, niceAxis, scientific, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "../../src/jobs/scale";
+import {
+  nearest,
+  niceAxis,
+  scientific,
+  smoothed,
+  smoothingOf,
+  thinned,
+  tickLabels,
+  tightAxis,
+} from "../../src/jobs/scale";
 
 test("ticks are round numbers around all values", () => {
   assert.deepEqual(niceAxis(1.13, 2.94, 5), { min: 1, max: 3, ticks: [1, 1.5, 2, 2.5, 3] });
   assert.deepEqual(niceAxis(0, 2e-5, 2).ticks, [0, 1e-5, 2e-5]);
-  for (const [low, high] of [[0, 1], [3.2, 3.3], [-4, 7], [1e-9, 2e-9], [0.5, 12_345]] as const) {
+  for (const [low, high] of [
+    [0, 1],
+    [3.2, 3.3],
+    [-4, 7],
+    [1e-9, 2e-9],
+    [0.5, 12_345],
+  ] as const) {
     const { min, max, ticks } = niceAxis(low, high, 5);
     assert.ok(min <= low && max >= high && ticks.length >= 3 && ticks.length <= 8, `${low} to ${high}: ${ticks}`);
   }
@@ -35,7 +50,10 @@ test("labels of an axis have as many decimals as they need", () => {
 test("smoothing keeps a constant, and a line in its middle", () => {
   const flat = Array.from({ length: 50 }, (_, x) => ({ x, y: 2 }));
   assert.ok(smoothed(flat, 0.9).every(({ y }) => Math.abs(y - 2) < 1e-9));
-  const line = smoothed(Array.from({ length: 201 }, (_, x) => ({ x, y: 3 - x / 100 })), 0.8);
+  const line = smoothed(
+    Array.from({ length: 201 }, (_, x) => ({ x, y: 3 - x / 100 })),
+    0.8,
+  );
   assert.ok(Math.abs(line[100]!.y - 2) < 1e-6);
   assert.equal(smoothingOf(5), 0);
   assert.ok(smoothingOf(2000) > smoothingOf(100) && smoothingOf(1e6) < 1);
@@ -43,7 +61,10 @@ test("smoothing keeps a constant, and a line in its middle", () => {
 
 test("the nearest point is found, whatever the gaps", () => {
   const points = [1, 2, 10].map((x) => ({ x, y: 0 }));
-  assert.deepEqual([-5, 1.4, 1.6, 5, 7, 99].map((x) => nearest(points, x)), [0, 0, 1, 1, 2, 2]);
+  assert.deepEqual(
+    [-5, 1.4, 1.6, 5, 7, 99].map((x) => nearest(points, x)),
+    [0, 0, 1, 1, 2, 2],
+  );
   assert.equal(nearest([], 3), -1);
 });
 

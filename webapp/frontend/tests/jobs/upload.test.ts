@@ -38,7 +38,8 @@ class Server {
     const file = this.found(id);
     const text = await piece.text();
     if (offset === file.data.length) file.data += text;
-    else if (file.data.slice(offset, offset + text.length) !== text) throw new ApiError(409, "conflict", "offset", undefined, file.data.length);
+    else if (file.data.slice(offset, offset + text.length) !== text)
+      throw new ApiError(409, "conflict", "offset", undefined, file.data.length);
     if (fault === "lost after") throw new ApiError(0, "unreachable", "lost");
     return { offset: file.data.length };
   }
@@ -62,7 +63,16 @@ const file = (text: string) => new File([text], "talk.json", { lastModified: 7 }
 function around(server: Server, memory = new Memory(), stopping = new AbortController()) {
   const pauses: number[] = [];
   const told: number[] = [];
-  return { server, memory, signal: stopping.signal, pauses, told, tell: (offset: number) => void told.push(offset), trouble: () => {}, pause: async (ms: number): Promise<void> => void pauses.push(ms) };
+  return {
+    server,
+    memory,
+    signal: stopping.signal,
+    pauses,
+    told,
+    tell: (offset: number) => void told.push(offset),
+    trouble: () => {},
+    pause: async (ms: number): Promise<void> => void pauses.push(ms),
+  };
 }
 
 test("a file arrives whole, piece by piece", async () => {
@@ -129,7 +139,10 @@ test("the page asks every second, seldom when hidden, slower when nobody answers
   assert.equal(nextDelay({ unfinished: true, hidden: false, failures: 0 }), 1_000);
   assert.equal(nextDelay({ unfinished: true, hidden: true, failures: 0 }), 15_000);
   assert.equal(nextDelay({ unfinished: false, hidden: false, failures: 0 }), undefined);
-  assert.deepEqual([1, 2, 3, 9].map((failures) => nextDelay({ unfinished: false, hidden: false, failures })), [1_000, 2_000, 4_000, 10_000]);
+  assert.deepEqual(
+    [1, 2, 3, 9].map((failures) => nextDelay({ unfinished: false, hidden: false, failures })),
+    [1_000, 2_000, 4_000, 10_000],
+  );
 });
 
 test("a line of a text is found, also the last and one that is not there", () => {
