@@ -4,8 +4,8 @@
  */
 
 import DOMPurify, { type Config } from "dompurify";
-import { BlockStream } from "./markdown";
 import { copyButton, h } from "../shared/dom";
+import { BlockStream } from "./markdown";
 
 const ALLOWED: Config = {
   ALLOWED_TAGS: [

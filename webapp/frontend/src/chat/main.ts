@@ -3,19 +3,19 @@
  * open (also in the address, `#/c/<id>`, so that a reload or a second tab shows the same).
  */
 
-import { Connection } from "./connection";
-import { type Conversation, conversationIdOf, Conversations, type Message, titleFrom } from "./conversations";
-import { newId, tabId } from "../shared/ids";
-import { Models } from "./models";
-import { Composer } from "./composer";
 import { byId, setText } from "../shared/dom";
+import { newId, tabId } from "../shared/ids";
+import { Composer } from "./composer";
+import { Connection } from "./connection";
+import { type Conversation, Conversations, conversationIdOf, type Message, titleFrom } from "./conversations";
 import { ModelPicker } from "./model_picker";
+import { Models } from "./models";
+import { loadPreferences, samplingOf, savePreferences } from "./preferences";
+import { isOpen, type Live, Requests } from "./requests";
 import { Settings } from "./settings";
 import { Sidebar } from "./sidebar";
 import { Transcript } from "./transcript";
 import { describeEnd, describeWaiting } from "./words";
-import { loadPreferences, samplingOf, savePreferences } from "./preferences";
-import { isOpen, type Live, Requests } from "./requests";
 
 const BANNER_AFTER_MS = 800;
 

@@ -1,9 +1,9 @@
 /** The DOM of one message: its text, what it waits for, what went wrong, and its buttons. */
 
-import { type Message } from "./conversations";
-import { isOpen, type Live } from "./requests";
-import { AnswerText } from "./answer_text";
 import { copyButton, h, icon, setText } from "../shared/dom";
+import { AnswerText } from "./answer_text";
+import type { Message } from "./conversations";
+import { isOpen, type Live } from "./requests";
 import { describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {
@@ -26,8 +26,8 @@ export class MessageView {
     private actions: MessageActions,
   ) {
     const { role } = message;
-    this.element.dataset["role"] = role;
-    this.element.dataset["messageId"] = message.id;
+    this.element.dataset.role = role;
+    this.element.dataset.messageId = message.id;
     this.element.classList.add(role);
     this.element.setAttribute("aria-label", role === "user" ? "You" : `Answer of ${message.model ?? "the model"}`);
     if (role === "assistant") this.element.append(this.answer.element, this.waiting, this.problem, this.foot);
@@ -38,7 +38,7 @@ export class MessageView {
     this.message = message;
     if (message.role === "user") return this.updateUser(last && idle);
     this.updateAnswer(live);
-    this.element.dataset["state"] = stateOf(message, live);
+    this.element.dataset.state = stateOf(message, live);
     const waiting = isOpen(message) ? describeWaiting(message, live, served) : "";
     this.waiting.hidden = !waiting;
     setText(this.waiting, waiting);
@@ -59,7 +59,7 @@ export class MessageView {
   }
 
   private updateUser(editable: boolean): void {
-    this.element.dataset["state"] = "finished";
+    this.element.dataset.state = "finished";
     if (this.editing) return;
     this.redraw(JSON.stringify([this.message.content, editable]), () => {
       const edit = h(

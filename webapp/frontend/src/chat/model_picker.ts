@@ -1,7 +1,7 @@
 /** The select of models, and the notice when nothing can answer. */
 
-import type { Models } from "./models";
 import { byId, h, setText } from "../shared/dom";
+import type { Models } from "./models";
 import { describeMissing, describeModel } from "./words";
 
 export class ModelPicker {

@@ -6,7 +6,7 @@
  * the same text for all of them.
  */
 
-import { applyDone, applyRewind, applyTokens, countCodePoints, type Cursor, cursorAt, type Outcome } from "./answer";
+import { applyDone, applyRewind, applyTokens, type Cursor, countCodePoints, cursorAt, type Outcome } from "./answer";
 import type { Connection } from "./connection";
 import { type Conversation, type Conversations, type Message, promptFor } from "./conversations";
 import type { Ack, ChatError, DoneEvent, EndStatus, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";

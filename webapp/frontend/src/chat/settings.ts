@@ -1,8 +1,8 @@
 /** The settings dialog: system prompt, temperature, length, theme. They apply from the next message on. */
 
-import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "./preferences";
 import { byId, setText } from "../shared/dom";
 import { chooseTheme, isDark } from "../shared/theme";
+import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "./preferences";
 
 export class Settings {
   private dialog = byId<HTMLDialogElement>("settings");
@@ -24,7 +24,7 @@ export class Settings {
 
   private open(): void {
     this.fill(loadPreferences());
-    this.theme.value = document.documentElement.dataset["theme"] ?? "system";
+    this.theme.value = document.documentElement.dataset.theme ?? "system";
     this.dialog.returnValue = "";
     this.dialog.showModal();
   }

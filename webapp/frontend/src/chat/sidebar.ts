@@ -1,8 +1,8 @@
 /** The list of conversations: open, rename in place, export, delete. On a phone it is a drawer. */
 
-import { type Conversation, exportOf } from "./conversations";
 import { confirmDialog } from "../shared/dialogs";
 import { byId, h, icon } from "../shared/dom";
+import { type Conversation, exportOf } from "./conversations";
 
 export interface SidebarActions {
   open(id: string | undefined): void;
@@ -37,7 +37,7 @@ export class Sidebar {
     if (this.renaming || key === this.drawn) return;
     this.drawn = key;
     const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-conversation-id]")
-      ?.dataset["conversationId"];
+      ?.dataset.conversationId;
     this.list.replaceChildren(...conversations.map((c) => this.item(c, c.id === activeId, isRunning(c.id))));
     if (focused) this.list.querySelector<HTMLElement>(`[data-conversation-id="${CSS.escape(focused)}"] .open`)?.focus();
   }

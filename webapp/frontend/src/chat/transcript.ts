@@ -1,10 +1,10 @@
 /** The log of messages: one view per message id, and a scroll position that follows the answer until the user looks up. */
 
+import { byId } from "../shared/dom";
 import type { Conversation, Message } from "./conversations";
+import { type MessageActions, MessageView } from "./message_view";
 import type { Live } from "./requests";
 import { isOpen } from "./requests";
-import { byId } from "../shared/dom";
-import { type MessageActions, MessageView } from "./message_view";
 
 const NEAR_END_PX = 40;
 

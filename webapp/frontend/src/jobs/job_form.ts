@@ -1,8 +1,8 @@
 /** The form that makes a job: files, recipe, name. Sends the files in pieces, then the order, once. */
 
-import { newId } from "../shared/ids";
 import { byId, h, icon, setText } from "../shared/dom";
-import { api, ApiError } from "./api";
+import { newId } from "../shared/ids";
+import { ApiError, api } from "./api";
 import { type Patience, persist } from "./persist";
 import type { Job, Order, Recipe } from "./protocol";
 import { RecipeEditor } from "./recipe_editor";

@@ -1,7 +1,7 @@
 /** The list of jobs beside the page: newest first, with state, progress and age. */
 
 import { byId, h, setText } from "../shared/dom";
-import { type Job, isUnfinished } from "./protocol";
+import { isUnfinished, type Job } from "./protocol";
 import { age, kindWord, percent, stateWord } from "./words";
 
 export class JobList {
@@ -16,7 +16,7 @@ export class JobList {
     if (key === this.drawn) return;
     this.drawn = key;
     byId("no-jobs").hidden = jobs.length > 0;
-    const focused = (document.activeElement as HTMLElement | null)?.dataset["jobId"];
+    const focused = (document.activeElement as HTMLElement | null)?.dataset.jobId;
     this.list.replaceChildren(...rows.map(({ job, meta }) => this.item(job, meta)));
     if (focused) this.list.querySelector<HTMLElement>(`[data-job-id="${CSS.escape(focused)}"]`)?.focus();
   }

@@ -2,7 +2,7 @@
 
 import { confirmDialog } from "../shared/dialogs";
 import { byId, h, icon, setText } from "../shared/dom";
-import { api, ApiError, fileAddress } from "./api";
+import { ApiError, api, fileAddress } from "./api";
 import { LogView } from "./log_view";
 import { isUnfinished, type Job, type JobAnswer, type Phase, type Training } from "./protocol";
 import { StepsView } from "./steps_view";
@@ -106,7 +106,7 @@ export class JobPage {
     const badge = byId("job-state");
     setText(badge, stateWord(job, phase));
     badge.className = `badge ${job.state === "running" && phase === "recovering" ? phase : job.state}`;
-    badge.dataset["state"] = job.state;
+    badge.dataset.state = job.state;
     if (this.state && this.state !== job.state) setText(byId("status"), announcement(job));
     this.state = job.state;
     byId("cancel").hidden = !isUnfinished(job);
@@ -120,7 +120,7 @@ export class JobPage {
     const bar = byId<HTMLProgressElement>("overall");
     if (job.state === "running" && fraction === undefined) bar.removeAttribute("value");
     else bar.value = job.state === "finished" ? 1 : (fraction ?? 0);
-    bar.dataset["state"] = job.state;
+    bar.dataset.state = job.state;
     setText(byId("overall-text"), text);
     setText(byId("eta"), job.state === "running" ? remaining(eta_s) : "");
   }
@@ -136,7 +136,7 @@ export class JobPage {
 
   private showDownloads(job: Job, files: NonNullable<JobAnswer["files"]>): void {
     byId<HTMLAnchorElement>("learn").href = `/jobs#fine-tune=${encodeURIComponent(job.id)}`;
-    byId("learn").hidden = !files["data"]?.name.endsWith(".jsonl");
+    byId("learn").hidden = !files.data?.name.endsWith(".jsonl");
     const key = JSON.stringify(files);
     if (key === this.drawnFiles) return;
     this.drawnFiles = key;

@@ -1,5 +1,7 @@
 /** The job pages: the list beside both, the forms on `/jobs`, one job on `/jobs/<id>`. */
 
+import { byId } from "../shared/dom";
+import { chooseTheme, isDark } from "../shared/theme";
 import { ApiError, api } from "./api";
 import { JobForm } from "./job_form";
 import { JobList, showAway } from "./job_list";
@@ -8,8 +10,6 @@ import { Polling } from "./polling";
 import { isUnfinished } from "./protocol";
 import { followAddress, placeOf } from "./tabs";
 import { TrainForm } from "./train_form";
-import { byId } from "../shared/dom";
-import { chooseTheme, isDark } from "../shared/theme";
 
 const LIST_EVERY_MS = 3_000;
 

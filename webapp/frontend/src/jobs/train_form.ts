@@ -1,8 +1,8 @@
 /** The form that orders a fine-tuning. The server judges what was chosen; what it refuses is said at its field. */
 
-import { newId } from "../shared/ids";
 import { byId, h, setText } from "../shared/dom";
-import { api, ApiError } from "./api";
+import { newId } from "../shared/ids";
+import { ApiError, api } from "./api";
 import { persist } from "./persist";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
 import { scientific } from "./scale";

@@ -55,7 +55,7 @@ export function age(seconds: number): string {
   if (seconds < 45) return "just now";
   if (seconds < 3_600) return `${Math.round(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.round(seconds / 3_600)} h ago`;
-  return count(Math.round(seconds / 86_400), "day") + " ago";
+  return `${count(Math.round(seconds / 86_400), "day")} ago`;
 }
 
 /** Only as exact as an estimate is. */

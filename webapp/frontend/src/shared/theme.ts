@@ -1,18 +1,18 @@
 /** Light or dark, for every page; `early_theme.ts` applies the choice before a page is drawn. */
 
 export function isDark(): boolean {
-  const chosen = document.documentElement.dataset["theme"];
+  const chosen = document.documentElement.dataset.theme;
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
 /** `theme`: light, dark or system. False when the browser's storage refused. */
 export function chooseTheme(theme: string): boolean {
   if (theme === "system") {
-    delete document.documentElement.dataset["theme"];
+    delete document.documentElement.dataset.theme;
     localStorage.removeItem("chatserver.theme");
     return true;
   }
-  document.documentElement.dataset["theme"] = theme;
+  document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem("chatserver.theme", theme);
     return true;

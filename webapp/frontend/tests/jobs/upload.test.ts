@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ApiError } from "../../src/jobs/api";
+import { told } from "../../src/jobs/job_page";
+import { isAfter } from "../../src/jobs/log_view";
 import { nextDelay } from "../../src/jobs/polling";
 import type { UploadState } from "../../src/jobs/protocol";
 import { rangeOf } from "../../src/jobs/recipe_editor";
-import { isAfter } from "../../src/jobs/log_view";
-import { told } from "../../src/jobs/job_page";
 import { memoryKey, sendFile } from "../../src/jobs/upload";
 
 const PIECE = 4;
