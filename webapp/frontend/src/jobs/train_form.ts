@@ -5,7 +5,7 @@ import { newId } from "../shared/ids";
 import { ApiError, api } from "./api";
 import { persist } from "./persist";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
-import { scientific } from "./scale";
+import { scientific } from "./training_words";
 import { bytes } from "./words";
 
 export const NUMBERS = ["epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction"] as const;

@@ -1,29 +1,37 @@
 /** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
 
 import { byId, h, icon, setText } from "../shared/dom";
-import { Chart, type Mark } from "./chart";
+import { Chart } from "./chart";
+import type { Mark, Point } from "./chart_data";
 import type { Job, Training, TrainingPoint } from "./protocol";
-import { type Point, scientific } from "./scale";
 import { ServingCard } from "./serving_card";
-import { checkpointText, figures, lossText, planRows, rateText } from "./training_words";
+import { checkpointText, figures, lossText, planRows, rateText, scientific } from "./training_words";
 import { age } from "./words";
 
 export class TrainingView {
   private points = new Points();
-  private loss = new Chart({ label: "Training loss by step", height: 280, value: lossText });
+  private loss = new Chart({
+    label: "Training loss by step",
+    height: 280,
+    curves: [
+      { name: "training", kind: "smooth" },
+      { name: "evaluation", kind: "dots" },
+    ],
+    value: lossText,
+  });
   private rate = new Chart({
     label: "Learning rate by step",
     height: 130,
+    curves: [{ name: "learning rate", kind: "line" }],
     value: scientific,
     fromZero: true,
-    ticks: 2,
   });
   private speed = new Chart({
     label: "Tokens per second by step",
     height: 130,
+    curves: [{ name: "tokens/s", kind: "smooth" }],
     value: rateText,
     fromZero: true,
-    ticks: 2,
   });
   private serving: ServingCard;
   private drawn = new Map<string, string>();
@@ -70,18 +78,9 @@ export class TrainingView {
     byId("evaluation-key").hidden = evaluated.length === 0;
     byId("resumed-key").hidden = marks.length === 0;
     const shown = { marks, until: of };
-    this.loss.show({
-      ...shown,
-      series: [
-        { name: "training", points: training, kind: "line", smooth: true },
-        { name: "evaluation", points: evaluated, kind: "dots" },
-      ],
-    });
-    this.rate.show({ ...shown, series: [{ name: "learning rate", points: this.points.curve("lr"), kind: "line" }] });
-    this.speed.show({
-      ...shown,
-      series: [{ name: "tokens/s", points: this.points.curve("tokens_per_s"), kind: "line", smooth: true }],
-    });
+    this.loss.show({ ...shown, points: [training, evaluated] });
+    this.rate.show({ ...shown, points: [this.points.curve("lr")] });
+    this.speed.show({ ...shown, points: [this.points.curve("tokens_per_s")] });
   }
 
   /** Why it waits, starts or recovers. */

@@ -1,7 +1,6 @@
 /** What the page says of a fine-tuning. Pure. */
 
 import type { Job, Phase, Training } from "./protocol";
-import { scientific } from "./scale";
 import { bytes, count, duration, percent } from "./words";
 
 export function lossText(loss: number): string {
@@ -11,6 +10,13 @@ export function lossText(loss: number): string {
 /** `12,300` or, of small models on small machines, `85.2`. */
 export function rateText(tokens_per_s: number): string {
   return tokens_per_s >= 100 ? Math.round(tokens_per_s).toLocaleString("en") : tokens_per_s.toFixed(1);
+}
+
+/** `2e-5`, as people write learning rates. */
+export function scientific(value: number): string {
+  if (value === 0) return "0";
+  const [mantissa, power] = value.toExponential(2).split("e");
+  return `${Number(mantissa)}e${Number(power)}`;
 }
 
 export function priceText(usd: number): string {

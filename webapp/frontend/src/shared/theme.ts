@@ -5,6 +5,12 @@ export function isDark(): boolean {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/** Calls `changed` whenever the page turns light or dark. */
+export function onThemeChange(changed: () => void): void {
+  new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+}
+
 /** `theme`: light, dark or system. False when the browser's storage refused. */
 export function chooseTheme(theme: string): boolean {
   if (theme === "system") {
