@@ -4,14 +4,19 @@
  */
 
 import { io } from "socket.io-client";
-import type { Ack } from "./protocol";
+import type { Ack, DoneEvent, RewindEvent, StatusEvent, TokensEvent } from "./protocol";
 
 const ACK_TIMEOUT_MS = 10_000;
 const SILENCE_MS = 45_000;
 const SILENCE_CHECK_MS = 5_000;
 const REFUSED_RETRY_MS = 1_000;
 
-export type Handlers = Record<string, (payload: any) => void>;
+export interface Handlers {
+  status(event: StatusEvent): void;
+  tokens(event: TokensEvent): void;
+  rewind(event: RewindEvent): void;
+  done(event: DoneEvent): void;
+}
 
 export class Connection {
   private socket = io({

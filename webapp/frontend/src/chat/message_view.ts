@@ -36,7 +36,10 @@ export class MessageView {
   /** `last`: of its role, so that it may be edited or generated again; `idle`: no answer runs in this conversation. */
   update(message: Message, live: Live | undefined, last: boolean, idle: boolean, served: boolean): void {
     this.message = message;
-    if (message.role === "user") return this.updateUser(last && idle);
+    if (message.role === "user") {
+      this.updateUser(last && idle);
+      return;
+    }
     this.updateAnswer(live);
     this.element.dataset.state = stateOf(message, live);
     const waiting = isOpen(message) ? describeWaiting(message, live, served) : "";

@@ -72,8 +72,8 @@ export class Transcript {
       this.views.delete(id);
     }
     messages.forEach((message, i) => {
-      let view = this.views.get(message.id);
-      if (!view) this.views.set(message.id, (view = new MessageView(message, this.actions)));
+      const view = this.views.get(message.id) ?? new MessageView(message, this.actions);
+      this.views.set(message.id, view);
       if (this.log.children[i] !== view.element) this.log.insertBefore(view.element, this.log.children[i] ?? null);
     });
   }

@@ -59,8 +59,8 @@ function away(error: unknown): void {
 }
 
 function idInAddress(): string | undefined {
-  const match = /^\/jobs\/([^/]+)$/.exec(location.pathname);
-  return match ? decodeURIComponent(match[1]!) : undefined;
+  const id = /^\/jobs\/([^/]+)$/.exec(location.pathname)?.[1];
+  return id && decodeURIComponent(id);
 }
 
 start();

@@ -62,7 +62,7 @@ export class TrainForm {
   }
 
   private showData(wanted: string): void {
-    const { data } = this.choices!;
+    const data = this.choices?.data ?? [];
     const select = this.select("data");
     select.replaceChildren(
       ...data.map(({ id, name, bytes: size }) => h("option", { value: id }, `${name} (${bytes(size)})`)),
@@ -117,7 +117,7 @@ export class TrainForm {
 
   private refused(error: ApiError): void {
     this.ordered = undefined;
-    const field = FIELDS.includes(error.field ?? "") ? error.field! : "";
+    const field = FIELDS.find((name) => name === error.field) ?? "";
     this.problem(field, error.message);
     if (!field) return;
     const details = this.field(field).closest("details");

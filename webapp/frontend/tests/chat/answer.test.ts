@@ -58,7 +58,10 @@ test("counting agrees with Array.from for any mix, lone surrogates included", ()
 test("any order of cuts, repeats and gaps ends with the server's text", () => {
   const answer = Array.from("The 😀 quick 𝔘 brown fox. ".repeat(20));
   let seed = 7;
-  const random = (n: number) => (seed = (seed * 48271) % 2147483647) % n;
+  const random = (n: number) => {
+    seed = (seed * 48271) % 2147483647;
+    return seed % n;
+  };
   const cursor = cursorAt("", "");
   for (let step = 0; step < 20_000 && cursor.length < answer.length; step++) {
     const offset = Math.max(0, cursor.length + random(5) - 2);
