@@ -125,9 +125,9 @@ export class Chart {
 
   /** uPlot places what we tell it to: it knows no fingers and no keys. The smoothed curves have no values to show. */
   private cursorOptions(): uPlot.Cursor {
-    const fill = (_: uPlot, index: number) => this.color(this.lines[index - 1]?.color ?? "");
-    const show = (_: uPlot, index: number) => (index > this.numSmooth ? h("div") : undefined) as HTMLElement;
-    const points = { size: 11, fill, stroke: () => this.color("--raised"), show };
+    const show = (_: uPlot, index: number) =>
+      (index > this.numSmooth ? h("div", { class: this.lines[index - 1]?.kind ?? "" }) : undefined) as HTMLElement;
+    const points = { size: 11, fill: "", stroke: "", show }; // colored by the style sheet
     return { y: false, drag: { x: false, y: false }, points, dataIdx: (_, __, index) => index };
   }
 
