@@ -5,6 +5,7 @@ Build the page first: `npm ci && npm run build` in webapp/frontend.
 """
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import WorkerInfo
 from services.serving.trained_models import Trained, TrainedModel
-from tests.end_to_end.system import System, running_system
+from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_job_page import state
 from tests.end_to_end.test_page import LONG_MS
 
@@ -141,11 +142,36 @@ def page(context: BrowserContext) -> Iterator[Page]:
     assert problems == []
 
 
-def curve_end(page: Page) -> float:
+def drawn(page: Page, color: str) -> list[int]:
+    """How many pixels of each column of the loss's canvas have a color of the style sheet."""
+    canvas = page.get_by_test_id("loss-chart").locator("canvas")
+    counts: list[int] = canvas.evaluate(COUNT_PIXELS, color)
+    return counts
+
+
+COUNT_PIXELS = """(canvas, color) => {
+    const probe = canvas.parentElement.appendChild(document.createElement('i'))
+    probe.style.color = `var(${color})`
+    const wanted = getComputedStyle(probe).color.match(/\\d+/g).map(Number)
+    probe.remove()
+    const {width, height} = canvas
+    const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data
+    const isWanted = (at) => pixels[at + 3] > 200 && wanted.every((part, i) => Math.abs(pixels[at + i] - part) < 12)
+    const counts = new Array(width).fill(0)
+    for (let i = 0; i < width * height; i++) counts[i % width] += isWanted(4 * i)
+    return counts
+}"""
+
+
+def curve_end(page: Page) -> int:
     """How far to the right the curve of the loss goes, in pixels."""
-    box = page.locator("[data-testid=loss-chart] path.line.series-0").last.bounding_box()
-    assert box is not None
-    return box["x"] + box["width"]
+    return max((column for column, count in enumerate(drawn(page, "--accent")) if count), default=-1)
+
+
+def num_dots(page: Page) -> int:
+    """How often the line of the evaluation is thicker than its two pixels."""
+    thick = [count > 2 for count in drawn(page, "--evaluation")]
+    return sum(now and not before for before, now in zip([False, *thick], thick, strict=False))
 
 
 def figure(page: Page, name: str, value: str) -> None:
@@ -173,7 +199,7 @@ def test_the_curve_grows_while_the_page_is_open_and_a_reload_loses_nothing(
     figure(page, "Step", "200 of 400")
     assert curve_end(page) > before + 50
     expect(page.get_by_test_id("eta")).to_have_text("about 7 min left")
-    expect(page.get_by_test_id("loss-chart").locator("circle.dot-series-1")).to_have_count(4)
+    assert num_dots(page) == 4
     expect(page.get_by_test_id("checkpoint")).to_have_count(2)
     expect(page.get_by_test_id("plan")).to_contain_text("sdpa: flash attention needs a GPU")
     end = curve_end(page)
@@ -209,6 +235,28 @@ def test_a_value_is_told_to_the_pointer_and_to_the_keyboard(page: Page, trainer:
     expect(chart).to_have_attribute("aria-valuenow", "99")
     page.keyboard.press("Home")
     expect(chart).to_have_attribute("aria-valuetext", f"step 1, training {point_of(1, 400)['loss']:.3f}")
+    for key in [*["PageUp"] * 5, "ArrowLeft"]:
+        page.keyboard.press(key)
+    evaluation = 1.3 + 1.8 * math.exp(-50 / 90)
+    expect(tip).to_contain_text(f"evaluation {evaluation:.3f}")
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+
+
+def test_the_chart_follows_the_theme_and_the_width_of_the_window(page: Page, trainer: Trainer, address: str) -> None:
+    jid = trainer.running("follows", 200)
+    page.emulate_media(color_scheme="light")
+    page.goto(f"{address}/jobs/{jid}")
+    figure(page, "Step", "200 of 400")
+    end = curve_end(page)
+    page.emulate_media(color_scheme="dark")
+    wait_until(lambda: curve_end(page) == end, "the curve is drawn in the colors of the theme")
+    page.get_by_test_id("theme").click()
+    wait_until(lambda: curve_end(page) == end, "the curve is drawn in the colors of the theme")
+    chart = page.get_by_test_id("loss-chart").locator("canvas")
+    page.set_viewport_size({"width": 700, "height": 900})
+    expect(chart).to_have_js_property("width", 700 - 28 - 32 - 2)
+    assert curve_end(page) < end
 
 
 def test_a_run_that_is_recovered_says_so_and_marks_where_it_went_on(page: Page, trainer: Trainer, address: str) -> None:
@@ -224,7 +272,12 @@ def test_a_run_that_is_recovered_says_so_and_marks_where_it_went_on(page: Page, 
     trainer.tells(jid, 120, 100, outcome={**taken, "state": "running"}, resumes=[{"step": 100}])
     state(page, "Training")
     expect(page.get_by_test_id("remote")).to_be_hidden()
-    expect(page.locator("[data-testid=loss-chart] line.mark")).to_have_count(1)
+    expect(page.locator("[data-testid=loss-chart] .mark")).to_have_count(1)
+    chart = page.get_by_role("slider", name="Training loss by step")
+    chart.focus()
+    for key in ["Home", *["PageUp"] * 5, *["ArrowRight"] * 9]:
+        page.keyboard.press(key)
+    expect(chart).to_have_attribute("aria-valuetext", re.compile("^step 100, .*, went on from step 100$"))
     expect(page.locator("#job-facts")).to_contain_text("recovered 1 time")
 
 

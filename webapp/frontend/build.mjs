@@ -4,8 +4,20 @@ import { build } from "esbuild";
 
 const out = "../static";
 await build({
-  entryPoints: { app: "src/main.ts", jobs: "src/jobs.ts", theme: "src/theme.ts" },
-  outdir: out, bundle: true, minify: true, format: "iife", target: "es2022", legalComments: "none", logLevel: "info",
+  entryPoints: { app: "src/chat/main.ts", jobs: "src/jobs/main.ts", theme: "src/shared/early_theme.ts" },
+  outdir: out,
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: "es2022",
+  legalComments: "none",
+  logLevel: "info",
 });
-await build({ entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css" }, outdir: out, bundle: true, minify: true, logLevel: "info" });
+await build({
+  entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css" },
+  outdir: out,
+  bundle: true,
+  minify: true,
+  logLevel: "info",
+});
 await cp("public", out, { recursive: true });

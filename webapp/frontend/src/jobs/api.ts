@@ -4,7 +4,14 @@ import type { Choices, Job, JobAnswer, Order, Recipe, Serving, TrainingOrder, Up
 
 export class ApiError extends Error {
   /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. `field`: of a form. */
-  constructor(readonly status: number, readonly code: string, message: string, readonly line?: number, readonly offset?: number, readonly field?: string) {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly line?: number,
+    readonly offset?: number,
+    readonly field?: string,
+  ) {
     super(message);
   }
 
@@ -22,7 +29,8 @@ export const api = {
   cancel: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/cancel`, {}),
   again: (id: string) => ask<{ job: Job }>("POST", `/api/jobs/${encodeURIComponent(id)}/again`, {}),
   remove: (id: string) => ask<{ ok: true }>("DELETE", `/api/jobs/${encodeURIComponent(id)}`),
-  serve: (id: string, wanted: boolean) => ask<{ serving: Serving }>("POST", `/api/jobs/${encodeURIComponent(id)}/serve`, { wanted }),
+  serve: (id: string, wanted: boolean) =>
+    ask<{ serving: Serving }>("POST", `/api/jobs/${encodeURIComponent(id)}/serve`, { wanted }),
   choices: () => ask<Choices>("GET", "/api/trainings"),
   train: (order: TrainingOrder) => ask<{ job: Job }>("POST", "/api/trainings", order),
   recipes: () => ask<{ recipes: Recipe[]; max_upload_bytes: number }>("GET", "/api/recipes"),
@@ -53,13 +61,15 @@ async function ask<T>(method: string, path: string, body?: object, signal?: Abor
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The server does not answer.");
   }
-  if (answer.ok) return await answer.json() as T;
+  if (answer.ok) return (await answer.json()) as T;
   throw await errorOf(answer);
 }
 
 async function errorOf(answer: Response): Promise<ApiError> {
   try {
-    const { error } = await answer.json() as { error: { code: string; message: string; line?: number; offset?: number; field?: string } };
+    const { error } = (await answer.json()) as {
+      error: { code: string; message: string; line?: number; offset?: number; field?: string };
+    };
     return new ApiError(answer.status, error.code, error.message, error.line, error.offset, error.field);
   } catch {
     return new ApiError(answer.status, "internal", `The server answers ${answer.status}.`);

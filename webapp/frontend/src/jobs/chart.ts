@@ -1,198 +1,245 @@
 /**
- * A line chart over training steps, drawn as SVG. The pointer or the arrow keys move a cursor that tells step and values;
- * to a screen reader the chart is a slider whose value is that sentence.
+ * A line chart over training steps, drawn by uPlot. The pointer or the arrow keys move a cursor that tells step and
+ * values; to a screen reader the chart is a slider whose value is that sentence.
  */
 
-import { h } from "../page/dom";
-import { type Axis, nearest, niceAxis, type Point, smoothed, smoothingOf, thinned, tickLabels, tightAxis } from "./scale";
+import uPlot from "uplot";
+import { h } from "../shared/dom";
+import { onThemeChange } from "../shared/theme";
+import { columns, type Mark, type Point, rangeOf, STEP_INCREMENTS, smoothedCurve, tickLabels } from "./chart_data";
 
-export interface Series { name: string; points: Point[]; kind: "line" | "dots"; smooth?: boolean }
+/** `smooth`: the curve is drawn smoothed over its own values; `dots`: each value is a dot. */
+export interface Curve {
+  name: string;
+  kind: "line" | "smooth" | "dots";
+}
 
-/** A vertical line at a step, such as where a run was resumed. */
-export interface Mark { x: number; text: string }
+export interface ChartOptions {
+  label: string;
+  height: number;
+  curves: Curve[];
+  value: (y: number) => string;
+  fromZero?: boolean;
+}
 
-export interface ChartData { series: Series[]; marks: Mark[]; until: number }
+/** `points`: of each curve, in the order of the options. `until`: the last step of the axis. */
+export interface ChartData {
+  points: Point[][];
+  marks: Mark[];
+  until: number;
+}
 
-export interface ChartOptions { label: string; height: number; value: (y: number) => string; fromZero?: boolean; ticks?: number }
+type Line = { color: string; kind: "line" | "dots" | "raw" };
 
-const SVG = "http://www.w3.org/2000/svg";
-const TOP = 10;
-const BOTTOM = 24;
-const RIGHT = 14;
+const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", sans-serif';
+const BESIDE_PX = 12;
 
 export class Chart {
   readonly element: HTMLElement;
-  private svg = svg("svg", { "aria-hidden": "true" });
-  private grid = svg("g", { class: "grid" });
-  private lines = svg("g");
-  private cursor = svg("g", { class: "cursor" });
   private tip = h("div", { class: "chart-tip", "aria-hidden": "true", hidden: true });
-  private data: ChartData = { series: [], marks: [], until: 0 };
+  private probe = h("i", { hidden: true });
+  private lines: Line[];
+  private data: ChartData = { points: [], marks: [], until: 0 };
+  private table: uPlot.AlignedData = [[]];
+  private steps: number[] = [];
+  private plot: uPlot | undefined;
+  /** The step under the cursor. */
   private at: number | undefined;
-  private frame = { left: 40, width: 300, x: tightAxis(0, 1, 2), y: niceAxis(0, 1, 2) };
-  private drawn = "";
 
   constructor(private options: ChartOptions) {
-    this.svg.append(this.grid, this.lines, this.cursor);
-    this.element = h("div", { class: "chart", role: "slider", tabindex: "0", "aria-label": options.label, "aria-valuetext": "no value yet" }, this.tip);
-    this.element.prepend(this.svg);
-    this.element.addEventListener("pointermove", (event) => this.follow(event));
-    this.element.addEventListener("pointerdown", (event) => this.follow(event));
-    this.element.addEventListener("pointerleave", (event) => {
-      if (event.pointerType === "mouse" && !this.element.matches(":focus-visible")) this.place(undefined); // a finger leaves what it tapped shown
-    });
-    this.element.addEventListener("blur", () => this.place(undefined));
-    this.element.addEventListener("focus", () => this.element.matches(":focus-visible") && this.place(this.at ?? this.main.length - 1));
-    this.element.addEventListener("keydown", (event) => this.key(event));
+    this.lines = linesOf(options.curves);
+    const named = { "aria-label": options.label, "aria-valuetext": "no value yet" };
+    this.element = h("div", { class: "chart", role: "slider", tabindex: "0", ...named }, this.probe);
+    this.listen();
     new ResizeObserver(() => this.draw()).observe(this.element);
+    onThemeChange(() => this.plot?.redraw(false));
   }
 
   show(data: ChartData): void {
     this.data = data;
+    const smooth = data.points.filter((_, index) => this.options.curves[index]?.kind === "smooth").map(smoothedCurve);
+    this.table = columns([...smooth, ...data.points], data.marks);
+    this.steps = Array.from(this.table[0]);
     this.draw();
-  }
-
-  private get main(): Point[] {
-    return this.data.series[0]?.points ?? [];
   }
 
   // ── drawing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** A hidden chart has no width; it is drawn once it has one. */
   private draw(): void {
     const width = this.element.clientWidth;
     if (!width) return;
-    const { series, marks, until } = this.data;
-    const key = JSON.stringify([width, until, marks, series.map(({ points }) => [points.length, points.at(-1)?.x, points.reduce((sum, { y }) => sum + y, 0)])]);
-    if (key === this.drawn) return;
-    this.drawn = key;
-    const { height } = this.options;
-    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.setAttribute("width", String(width));
-    this.svg.setAttribute("height", String(height));
-    this.measure(width);
-    this.drawGrid();
-    this.lines.replaceChildren(...marks.map((mark) => this.markLine(mark)), ...series.flatMap((one) => this.curve(one)));
-    if (this.main.length) this.element.setAttribute("aria-valuemin", String(this.main[0]!.x));
-    this.element.setAttribute("aria-valuemax", String(this.main.at(-1)?.x ?? 0));
+    if (!this.plot) {
+      this.plot = new uPlot(this.plotOptions(width), this.table, this.element);
+      this.plot.over.append(this.tip);
+      return;
+    }
+    const { plot } = this;
+    plot.batch(() => {
+      plot.setSize({ width, height: this.options.height });
+      plot.setData(this.table);
+    });
+  }
+
+  private plotOptions(width: number): uPlot.Options {
+    const { height, fromZero = false } = this.options;
+    return {
+      width,
+      height,
+      padding: [10, 18, 0, 0],
+      legend: { show: false },
+      scales: {
+        x: { time: false, range: (_, __, last) => [0, Math.max(this.data.until, last, 1)] },
+        y: { range: (_, low, high) => rangeOf(low, high, fromZero) },
+      },
+      axes: [this.stepAxis(), this.valueAxis()],
+      series: [{}, ...this.lines.map((line) => this.seriesOf(line))],
+      cursor: this.cursorOptions(),
+      hooks: { draw: [() => this.drawn()] },
+    };
+  }
+
+  private stepAxis(): uPlot.Axis {
+    return { ...this.axis(), grid: { show: false }, space: 90, incrs: STEP_INCREMENTS, size: 24, gap: 6 };
+  }
+
+  private valueAxis(): uPlot.Axis {
+    const grid = { stroke: () => this.color("--line"), width: 1 };
+    const size = (_: uPlot, labels: string[] | null) =>
+      12 + 7.2 * Math.max(0, ...(labels ?? []).map(({ length }) => length));
+    return { ...this.axis(), grid, space: Math.max(24, this.options.height / 7), size, gap: 8 };
+  }
+
+  private axis(): uPlot.Axis {
+    const values = (_: uPlot, ticks: number[]) => tickLabels(ticks);
+    return { stroke: () => this.color("--ink-soft"), font: FONT, ticks: { show: false }, values };
+  }
+
+  private seriesOf({ color, kind }: Line): uPlot.Series {
+    const stroke = () => this.color(color);
+    if (kind === "raw") return { stroke, width: 1, alpha: 0.35, points: { show: false } };
+    const dot = { size: 8, width: 1.5, fill: stroke, stroke: () => this.color("--raised") };
+    const show = (plot: uPlot, index: number) => kind === "dots" || isSingle(plot.data[index]);
+    return { stroke, width: 2, points: { ...dot, show } };
+  }
+
+  /** uPlot places what we tell it to: it knows no fingers and no keys. The smoothed curves have no values to show. */
+  private cursorOptions(): uPlot.Cursor {
+    const show = (_: uPlot, index: number) =>
+      (index > this.numSmooth ? h("div", { class: this.lines[index - 1]?.kind ?? "" }) : undefined) as HTMLElement;
+    const points = { size: 11, fill: "", stroke: "", show }; // colored by the style sheet
+    return { y: false, drag: { x: false, y: false }, points, dataIdx: (_, __, index) => index };
+  }
+
+  private get numSmooth(): number {
+    return this.lines.length - this.options.curves.length;
+  }
+
+  /** A canvas knows no CSS variables: this is the value of `name` in the theme that is shown. */
+  private color(name: string): string {
+    this.probe.style.color = `var(${name})`;
+    return getComputedStyle(this.probe).color;
+  }
+
+  private drawn(): void {
+    const { plot } = this;
+    if (!plot) return;
+    const lines = this.data.marks.map(({ x }) => {
+      const line = h("div", { class: "mark" });
+      line.style.left = `${plot.valToPos(x, "x")}px`;
+      return line;
+    });
+    plot.under.replaceChildren(...lines);
+    this.element.setAttribute("aria-valuemin", String(this.steps[0] ?? 0));
+    this.element.setAttribute("aria-valuemax", String(this.steps.at(-1) ?? 0));
     this.place(this.at);
-  }
-
-  private measure(width: number): void {
-    const { series, until } = this.data;
-    const values = series.flatMap(({ points }) => points.map(({ y }) => y));
-    let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
-    if (this.options.fromZero) [low, high] = [Math.min(0, low), Math.max(high, 0)];
-    const y = niceAxis(low, high === low && this.options.fromZero ? low + 1 : high, this.options.ticks ?? 5);
-    const left = 12 + 7.2 * Math.max(...tickLabels(y.ticks).map((label) => label.length));
-    const last = Math.max(until, ...series.map(({ points }) => points.at(-1)?.x ?? 0), 1);
-    this.frame = { left, width, x: tightAxis(0, last, Math.max(2, Math.floor((width - left) / 90))), y };
-  }
-
-  private drawGrid(): void {
-    const { left, width, x, y } = this.frame;
-    const base = this.options.height - BOTTOM;
-    const rows = labelled(y).flatMap(([tick, label]) => [
-      svg("line", { x1: left, x2: width - RIGHT, y1: this.py(tick), y2: this.py(tick) }),
-      svg("text", { x: left - 8, y: this.py(tick), dy: "0.32em", "text-anchor": "end" }, label)]);
-    const columns = labelled(x).map(([tick, label]) =>
-      svg("text", { x: this.px(tick), y: base + 17, "text-anchor": tick === 0 ? "start" : this.px(tick) > width - 34 ? "end" : "middle" }, label));
-    this.grid.replaceChildren(...rows, ...columns);
-  }
-
-  private curve({ points, kind, smooth }: Series): SVGElement[] {
-    const index = this.data.series.findIndex((one) => one.points === points);
-    const name = `series-${index}`;
-    const dots = points.map(({ x, y }) => svg("circle", { class: `dot-${name}`, cx: this.px(x), cy: this.py(y), r: 3.2 }));
-    if (kind === "dots") return [this.path(points, `line ${name}`), ...dots];
-    if (points.length === 1) return dots;
-    const weight = smooth ? smoothingOf(points.length) : 0;
-    if (!weight) return [this.path(points, `line ${name}`)];
-    return [this.path(points, `line raw ${name}`), this.path(smoothed(points, weight), `line ${name}`)];
-  }
-
-  private path(points: Point[], kind: string): SVGElement {
-    const some = thinned(points, 2 * this.frame.width);
-    return svg("path", { class: kind, d: some.map(({ x, y }, index) => `${index ? "L" : "M"}${this.px(x).toFixed(1)} ${this.py(y).toFixed(1)}`).join("") });
-  }
-
-  private markLine({ x }: Mark): SVGElement {
-    return svg("line", { class: "mark", x1: this.px(x), x2: this.px(x), y1: TOP, y2: this.options.height - BOTTOM });
-  }
-
-  private px(x: number): number {
-    const { left, width, x: axis } = this.frame;
-    return left + ((x - axis.min) / (axis.max - axis.min)) * (width - left - RIGHT);
-  }
-
-  private py(y: number): number {
-    const { y: axis } = this.frame;
-    const base = this.options.height - BOTTOM;
-    return base - ((y - axis.min) / (axis.max - axis.min)) * (base - TOP);
   }
 
   // ── the cursor ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+  private listen(): void {
+    const { element } = this;
+    element.addEventListener("pointermove", (event) => this.follow(event));
+    element.addEventListener("pointerdown", (event) => this.follow(event));
+    element.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse" && !element.matches(":focus-visible")) this.place(undefined); // a finger leaves what it tapped shown
+    });
+    element.addEventListener("blur", () => this.place(undefined));
+    element.addEventListener("focus", () => {
+      if (element.matches(":focus-visible")) this.place(this.at ?? this.steps.at(-1));
+    });
+    element.addEventListener("keydown", (event) => this.key(event));
+  }
+
   private follow(event: PointerEvent): void {
-    const { left, width, x } = this.frame;
-    const inside = event.clientX - this.element.getBoundingClientRect().left;
-    this.place(nearest(this.main, x.min + ((inside - left) / (width - left - RIGHT)) * (x.max - x.min)));
+    if (!this.plot) return;
+    const left = event.clientX - this.plot.over.getBoundingClientRect().left;
+    this.place(this.steps[this.plot.posToIdx(Math.max(0, left))]);
   }
 
   private key(event: KeyboardEvent): void {
-    const last = this.main.length - 1;
-    const now = this.at ?? last;
-    const page = Math.max(1, Math.round(last / 10));
-    const to = new Map([["ArrowLeft", now - 1], ["ArrowDown", now - 1], ["ArrowRight", now + 1], ["ArrowUp", now + 1], ["PageDown", now - page], ["PageUp", now + page], ["Home", 0], ["End", last]]).get(event.key);
+    const last = this.steps.length - 1;
+    const now = this.at === undefined ? last : this.steps.indexOf(this.at);
+    const to = indexAfter(event.key, now, last);
     if (event.key === "Escape") this.place(undefined);
     if (to === undefined || last < 0) return;
     event.preventDefault();
-    this.place(Math.max(0, Math.min(to, last)));
+    this.place(this.steps[Math.max(0, Math.min(to, last))]);
   }
 
-  private place(index: number | undefined): void {
-    const point = index === undefined ? undefined : this.main[index];
-    this.at = point ? index : undefined;
-    this.tip.hidden = !point;
-    this.cursor.replaceChildren();
-    const told = this.told(point ?? this.main.at(-1));
-    if (told.length) {
-      this.element.setAttribute("aria-valuenow", String((point ?? this.main.at(-1))!.x));
+  private place(step: number | undefined): void {
+    this.at = step;
+    const told = this.tell(step ?? this.steps.at(-1));
+    this.tip.hidden = step === undefined;
+    const left = step === undefined ? -1 : (this.plot?.valToPos(step, "x") ?? -1);
+    this.plot?.setCursor({ left, top: 0 });
+    if (step !== undefined) this.showTip(told, left);
+  }
+
+  /** Says what is at a step, `["step 120", "training 1.23"]`; only on change, so that a screen reader hears it once. */
+  private tell(step: number | undefined): string[] {
+    if (step === undefined) return [];
+    const index = this.steps.indexOf(step);
+    const values = this.options.curves.flatMap(({ name }, curve) => {
+      const value = this.table[1 + this.numSmooth + curve]?.[index];
+      return typeof value === "number" ? [`${name} ${this.options.value(value)}`] : [];
+    });
+    const marks = this.data.marks.filter(({ x }) => x === step).map(({ text }) => text);
+    const told = [`step ${step.toLocaleString("en")}`, ...values, ...marks];
+    if (this.element.getAttribute("aria-valuetext") !== told.join(", ")) {
+      this.element.setAttribute("aria-valuenow", String(step));
       this.element.setAttribute("aria-valuetext", told.join(", "));
     }
-    if (!point) return;
-    const x = this.px(point.x);
-    this.cursor.append(svg("line", { x1: x, x2: x, y1: TOP, y2: this.options.height - BOTTOM }), svg("circle", { cx: x, cy: this.py(point.y), r: 4 }));
-    this.showTip(told, x);
+    return told;
   }
 
-  /** Step and values at a point: `["step 120", "training 1.23"]`; what is nearer to it than to any other point, too. */
-  private told(point: Point | undefined): string[] {
-    if (!point) return [];
-    const step = this.data.series.flatMap(({ name, points }, index) => {
-      const found = points[nearest(points, point.x)];
-      return found && (index === 0 || nearest(this.main, found.x) === nearest(this.main, point.x)) ? [`${name} ${this.options.value(found.y)}`] : [];
-    });
-    const marks = this.data.marks.filter(({ x }) => nearest(this.main, x) === nearest(this.main, point.x)).map(({ text }) => text);
-    return [`step ${point.x.toLocaleString("en")}`, ...step, ...marks];
-  }
-
-  private showTip(told: string[], x: number): void {
-    const [first, ...rest] = told;
-    this.tip.replaceChildren(h("b", {}, first!), ...rest.map((line) => h("span", {}, line)));
-    const room = this.frame.width - this.tip.offsetWidth - 4;
-    const beside = x + 12 > room ? x - 12 - this.tip.offsetWidth : x + 12;
-    this.tip.style.transform = `translate(${Math.max(4, Math.min(beside, room))}px, ${TOP}px)`;
+  private showTip([step = "", ...values]: string[], left: number): void {
+    this.tip.replaceChildren(h("b", {}, step), ...values.map((line) => h("span", {}, line)));
+    const { offsetWidth: width } = this.tip;
+    const room = (this.plot?.over.clientWidth ?? 0) - width;
+    const beside = left + BESIDE_PX > room ? left - BESIDE_PX - width : left + BESIDE_PX;
+    this.tip.style.transform = `translateX(${Math.max(0, Math.min(beside, room))}px)`;
   }
 }
 
-function labelled(axis: Axis): [number, string][] {
-  const labels = tickLabels(axis.ticks);
-  return axis.ticks.map((tick, index) => [tick, labels[index]!]);
+/** What uPlot draws, in its order: smoothed curves first, so that dots lie above them; then each curve's own values. */
+function linesOf(curves: Curve[]): Line[] {
+  const smooth = curves.filter(({ kind }) => kind === "smooth").map((): Line => ({ color: "--accent", kind: "line" }));
+  const own = curves.map(({ kind }): Line => {
+    if (kind === "dots") return { color: "--evaluation", kind };
+    return { color: "--accent", kind: kind === "smooth" ? "raw" : "line" };
+  });
+  return [...smooth, ...own];
 }
 
-function svg(name: string, attributes: Record<string, string | number> = {}, text = ""): SVGElement {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-  if (text) element.textContent = text;
-  return element;
+function isSingle(values: ArrayLike<unknown> | undefined): boolean {
+  return Array.from(values ?? []).filter((value) => typeof value === "number").length === 1;
+}
+
+/** Where a key moves the cursor; undefined: the key is none of ours. */
+function indexAfter(key: string, now: number, last: number): number | undefined {
+  const page = Math.max(1, Math.round(last / 10));
+  const back = { ArrowLeft: now - 1, ArrowDown: now - 1, PageDown: now - page, Home: 0 };
+  const on = { ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + page, End: last };
+  return new Map(Object.entries({ ...back, ...on })).get(key);
 }

@@ -1,8 +1,8 @@
 /** The form that makes a job: files, recipe, name. Sends the files in pieces, then the order, once. */
 
-import { newId } from "../ids";
-import { byId, h, icon, setText } from "../page/dom";
-import { api, ApiError } from "./api";
+import { byId, h, icon, setText } from "../shared/dom";
+import { newId } from "../shared/ids";
+import { ApiError, api } from "./api";
 import { type Patience, persist } from "./persist";
 import type { Job, Order, Recipe } from "./protocol";
 import { RecipeEditor } from "./recipe_editor";
@@ -37,7 +37,10 @@ export class JobForm {
     this.recipes = recipes;
     this.maxBytes = max_upload_bytes;
     setText(byId("limit"), `Up to ${bytes(max_upload_bytes)}.`);
-    this.picker.replaceChildren(...recipes.map(({ name }) => h("option", { value: name }, name)), h("option", { value: "" }, "my own"));
+    this.picker.replaceChildren(
+      ...recipes.map(({ name }) => h("option", { value: name }, name)),
+      h("option", { value: "" }, "my own"),
+    );
     const first = recipes.find(({ name }) => name.startsWith("vicuna")) ?? recipes[0];
     this.picker.value = first?.name ?? "";
     if (!this.editor.text) this.useRecipe(this.picker.value);
@@ -78,16 +81,37 @@ export class JobForm {
 
   private add(files: File[]): void {
     if (this.stopping) return;
-    for (const file of files) if (!this.files.some((known) => memoryKey(known) === memoryKey(file))) this.files.push(file);
+    for (const file of files)
+      if (!this.files.some((known) => memoryKey(known) === memoryKey(file))) this.files.push(file);
     this.problem("");
     this.showFiles();
   }
 
   private showFiles(): void {
     const busy = this.stopping !== undefined;
-    byId("chosen").replaceChildren(...this.files.map((file) => h("li", { "data-testid": "chosen-file" },
-      icon("file"), h("span", { class: "title" }, file.name), h("span", { class: "meta" }, bytes(file.size)),
-      !busy && h("button", { type: "button", class: "tool", "aria-label": `Leave out ${file.name}`, title: "Leave out", onclick: () => this.leaveOut(file) }, icon("close")))));
+    byId("chosen").replaceChildren(
+      ...this.files.map((file) =>
+        h(
+          "li",
+          { "data-testid": "chosen-file" },
+          icon("file"),
+          h("span", { class: "title" }, file.name),
+          h("span", { class: "meta" }, bytes(file.size)),
+          !busy &&
+            h(
+              "button",
+              {
+                type: "button",
+                class: "tool",
+                "aria-label": `Leave out ${file.name}`,
+                title: "Leave out",
+                onclick: () => this.leaveOut(file),
+              },
+              icon("close"),
+            ),
+        ),
+      ),
+    );
   }
 
   private leaveOut(file: File): void {
@@ -125,7 +149,13 @@ export class JobForm {
     if (this.ordered?.asked !== asked) {
       const { name } = await persist(() => api.check(this.editor.text), patience);
       const uploads = await this.sendAll(signal);
-      const order = { key: newId(), recipe: this.editor.text, recipe_name: this.picker.value || name, uploads, name: this.name };
+      const order = {
+        key: newId(),
+        recipe: this.editor.text,
+        recipe_name: this.picker.value || name,
+        uploads,
+        name: this.name,
+      };
       this.ordered = { asked, order };
     }
     const { order } = this.ordered;
@@ -142,7 +172,9 @@ export class JobForm {
     const empty = this.files.find(({ size }) => size === 0);
     if (empty) return `${empty.name} is empty.`;
     const size = this.files.reduce((sum, file) => sum + file.size, 0);
-    return size > this.maxBytes ? `The files have ${bytes(size)} together; the limit is ${bytes(this.maxBytes)}. The command takes files of any size: chatserver clean submit` : "";
+    return size > this.maxBytes
+      ? `The files have ${bytes(size)} together; the limit is ${bytes(this.maxBytes)}. The command takes files of any size: chatserver clean submit`
+      : "";
   }
 
   private async sendAll(signal: AbortSignal): Promise<string[]> {
@@ -152,17 +184,25 @@ export class JobForm {
     for (const file of this.files) {
       const start = before;
       const said = (offset: number) => `Sending ${file.name}: ${percent((start + offset) / total)} of ${bytes(total)}`;
-      uploads.push(await sendFile(file, {
-        ...this.patience(signal, said(0)), server: api, memory: localStorage,
-        tell: (offset) => this.sending((start + offset) / total, said(offset)),
-      }));
+      uploads.push(
+        await sendFile(file, {
+          ...this.patience(signal, said(0)),
+          server: api,
+          memory: localStorage,
+          tell: (offset) => this.sending((start + offset) / total, said(offset)),
+        }),
+      );
       before += file.size;
     }
     return uploads;
   }
 
   private patience(signal: AbortSignal, otherwise: string): Patience {
-    return { signal, pause: (ms) => paused(ms, signal), trouble: (text) => setText(byId("sending-text"), text ? `${text} Trying again…` : otherwise) };
+    return {
+      signal,
+      pause: (ms) => paused(ms, signal),
+      trouble: (text) => setText(byId("sending-text"), text ? `${text} Trying again…` : otherwise),
+    };
   }
 
   private failed(error: unknown): void {
@@ -200,9 +240,13 @@ export class JobForm {
 function paused(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
   });
 }

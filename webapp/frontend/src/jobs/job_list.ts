@@ -1,7 +1,7 @@
 /** The list of jobs beside the page: newest first, with state, progress and age. */
 
-import { byId, h, setText } from "../page/dom";
-import { type Job, isUnfinished } from "./protocol";
+import { byId, h, setText } from "../shared/dom";
+import { isUnfinished, type Job } from "./protocol";
 import { age, kindWord, percent, stateWord } from "./words";
 
 export class JobList {
@@ -16,15 +16,23 @@ export class JobList {
     if (key === this.drawn) return;
     this.drawn = key;
     byId("no-jobs").hidden = jobs.length > 0;
-    const focused = (document.activeElement as HTMLElement | null)?.dataset["jobId"];
+    const focused = (document.activeElement as HTMLElement | null)?.dataset.jobId;
     this.list.replaceChildren(...rows.map(({ job, meta }) => this.item(job, meta)));
     if (focused) this.list.querySelector<HTMLElement>(`[data-job-id="${CSS.escape(focused)}"]`)?.focus();
   }
 
   private item(job: Job, meta: string): HTMLElement {
-    const link = h("a", { href: `/jobs/${encodeURIComponent(job.id)}`, title: job.name, "data-job-id": job.id },
+    const link = h(
+      "a",
+      { href: `/jobs/${encodeURIComponent(job.id)}`, title: job.name, "data-job-id": job.id },
       h("span", { class: "title" }, job.name),
-      h("span", { class: "meta" }, h("span", { class: `dot ${job.phase === "recovering" ? "recovering" : job.state}`, "aria-hidden": "true" }), meta));
+      h(
+        "span",
+        { class: "meta" },
+        h("span", { class: `dot ${job.phase === "recovering" ? "recovering" : job.state}`, "aria-hidden": "true" }),
+        meta,
+      ),
+    );
     if (job.id === this.currentId) link.setAttribute("aria-current", "page");
     if (job.state === "running") link.append(bar(job.fraction ?? 0));
     return h("li", { "data-testid": "job-item", "data-state": job.state }, link);

@@ -1,8 +1,8 @@
 /** The page of one job. All that it shows is on the server; it asks every second until the job has ended. */
 
-import { confirmDialog } from "../page/dialogs";
-import { byId, h, icon, setText } from "../page/dom";
-import { api, ApiError, fileAddress } from "./api";
+import { confirmDialog } from "../shared/dialogs";
+import { byId, h, icon, setText } from "../shared/dom";
+import { ApiError, api, fileAddress } from "./api";
 import { LogView } from "./log_view";
 import { isUnfinished, type Job, type JobAnswer, type Phase, type Training } from "./protocol";
 import { StepsView } from "./steps_view";
@@ -11,8 +11,11 @@ import { trainingFacts, trainingOverall } from "./training_words";
 import { age, announcement, bytes, facts, overall, remaining, stateWord } from "./words";
 
 const DOWNLOADS: [kind: string, title: string, icon: string][] = [
-  ["report", "Report", "chart"], ["data", "Data", "download"], ["validation", "Validation data", "download"],
-  ["rejects", "Rejects, with reasons", "download"], ["report.json", "Report as JSON", "download"],
+  ["report", "Report", "chart"],
+  ["data", "Data", "download"],
+  ["validation", "Validation data", "download"],
+  ["rejects", "Rejects, with reasons", "download"],
+  ["report.json", "Report as JSON", "download"],
 ];
 
 export class JobPage {
@@ -25,7 +28,11 @@ export class JobPage {
   private drawnFiles = "";
 
   /** `changed`: the user did something, ask at once. */
-  constructor(private id: string, private changed: () => void, private away: (error: unknown) => void) {
+  constructor(
+    private id: string,
+    private changed: () => void,
+    private away: (error: unknown) => void,
+  ) {
     byId("cancel").onclick = () => void this.cancel();
     byId("again").onclick = () => void this.act(() => api.again(this.id));
     byId("remove").onclick = () => void this.remove();
@@ -68,7 +75,12 @@ export class JobPage {
     this.out = training.out;
     setText(byId("job-facts"), trainingFacts(training, age(now_s - job.created_s)));
     const recovering = training.remote.state !== undefined && training.remote.state !== "running";
-    this.showBar(job, training.of ? training.records / training.of : undefined, trainingOverall(job, training), recovering ? null : training.eta_s);
+    this.showBar(
+      job,
+      training.of ? training.records / training.of : undefined,
+      trainingOverall(job, training),
+      recovering ? null : training.eta_s,
+    );
     this.training ??= new TrainingView(this.id, this.changed, this.away);
     return this.training.show(job, training, now_s);
   }
@@ -84,14 +96,17 @@ export class JobPage {
     this.steps.show(progress.steps, !isUnfinished(job));
     this.showDownloads(job, files ?? {});
     setText(byId("job-recipe"), spec.recipe ?? "");
-    if (byId("inputs").childElementCount !== inputs.length) byId("inputs").replaceChildren(...inputs.map((name) => h("li", {}, icon("file"), h("span", { class: "title" }, name))));
+    if (byId("inputs").childElementCount !== inputs.length)
+      byId("inputs").replaceChildren(
+        ...inputs.map((name) => h("li", {}, icon("file"), h("span", { class: "title" }, name))),
+      );
   }
 
   private showState(job: Job, phase?: Phase): void {
     const badge = byId("job-state");
     setText(badge, stateWord(job, phase));
     badge.className = `badge ${job.state === "running" && phase === "recovering" ? phase : job.state}`;
-    badge.dataset["state"] = job.state;
+    badge.dataset.state = job.state;
     if (this.state && this.state !== job.state) setText(byId("status"), announcement(job));
     this.state = job.state;
     byId("cancel").hidden = !isUnfinished(job);
@@ -104,8 +119,8 @@ export class JobPage {
   private showBar(job: Job, fraction: number | undefined, text: string, eta_s: number | null): void {
     const bar = byId<HTMLProgressElement>("overall");
     if (job.state === "running" && fraction === undefined) bar.removeAttribute("value");
-    else bar.value = job.state === "finished" ? 1 : fraction ?? 0;
-    bar.dataset["state"] = job.state;
+    else bar.value = job.state === "finished" ? 1 : (fraction ?? 0);
+    bar.dataset.state = job.state;
     setText(byId("overall-text"), text);
     setText(byId("eta"), job.state === "running" ? remaining(eta_s) : "");
   }
@@ -121,18 +136,32 @@ export class JobPage {
 
   private showDownloads(job: Job, files: NonNullable<JobAnswer["files"]>): void {
     byId<HTMLAnchorElement>("learn").href = `/jobs#fine-tune=${encodeURIComponent(job.id)}`;
-    byId("learn").hidden = !files["data"]?.name.endsWith(".jsonl");
+    byId("learn").hidden = !files.data?.name.endsWith(".jsonl");
     const key = JSON.stringify(files);
     if (key === this.drawnFiles) return;
     this.drawnFiles = key;
     const there = DOWNLOADS.filter(([kind]) => files[kind]);
     byId("results").hidden = there.length === 0;
-    byId("downloads").replaceChildren(...there.map(([kind, title, symbol]) => {
-      const link = h("a", { href: fileAddress(this.id, kind), class: kind === "report" ? "download first" : "download", "data-testid": `file-${kind}` },
-        icon(symbol), h("span", { class: "title" }, title), h("span", { class: "meta" }, `${files[kind]?.name} · ${bytes(files[kind]?.size ?? 0)}`));
-      if (kind === "report") { link.target = "_blank"; link.rel = "noopener"; } else link.setAttribute("download", "");
-      return h("li", {}, link);
-    }));
+    byId("downloads").replaceChildren(
+      ...there.map(([kind, title, symbol]) => {
+        const link = h(
+          "a",
+          {
+            href: fileAddress(this.id, kind),
+            class: kind === "report" ? "download first" : "download",
+            "data-testid": `file-${kind}`,
+          },
+          icon(symbol),
+          h("span", { class: "title" }, title),
+          h("span", { class: "meta" }, `${files[kind]?.name} · ${bytes(files[kind]?.size ?? 0)}`),
+        );
+        if (kind === "report") {
+          link.target = "_blank";
+          link.rel = "noopener";
+        } else link.setAttribute("download", "");
+        return h("li", {}, link);
+      }),
+    );
   }
 
   private showGone(message: string): void {
@@ -142,15 +171,21 @@ export class JobPage {
   }
 
   private async cancel(): Promise<void> {
-    const sure = await confirmDialog("Cancel this job?", this.training
-      ? "Its checkpoints are kept, and it can go on later from the last of them. Its machines are given back." : "What is done so far is kept, and the job can go on later. It gives no data until it is finished.", "Cancel the job");
+    const sure = await confirmDialog(
+      "Cancel this job?",
+      this.training
+        ? "Its checkpoints are kept, and it can go on later from the last of them. Its machines are given back."
+        : "What is done so far is kept, and the job can go on later. It gives no data until it is finished.",
+      "Cancel the job",
+    );
     if (sure) await this.act(() => api.cancel(this.id));
   }
 
   private async remove(): Promise<void> {
-    const files = this.removesFiles ? "Its files, what was uploaded and what came out, are deleted from this server. This cannot be undone."
+    const files = this.removesFiles
+      ? "Its files, what was uploaded and what came out, are deleted from this server. This cannot be undone."
       : `It leaves the list. Its files stay in ${this.out}.`;
-    if (!await confirmDialog("Remove this job?", files, "Remove")) return;
+    if (!(await confirmDialog("Remove this job?", files, "Remove"))) return;
     try {
       await api.remove(this.id);
     } catch (error) {
@@ -174,6 +209,6 @@ export function told(error: string): { title: string; trace: string } {
   const lines = error.trimEnd().split("\n");
   const first = lines[0] ?? "";
   if (lines.length === 1) return { title: first, trace: "" };
-  const title = first.startsWith("Traceback") ? lines.at(-1) ?? first : first;
+  const title = first.startsWith("Traceback") ? (lines.at(-1) ?? first) : first;
   return { title, trace: error };
 }

@@ -1,6 +1,6 @@
 /** The tail of a job's log. Follows the end unless its reader has scrolled away from it. */
 
-import { h } from "../page/dom";
+import { h } from "../shared/dom";
 import type { LogLine } from "./protocol";
 
 const MAX_LINES = 2_000; // as many as the server keeps
@@ -15,8 +15,18 @@ export class LogView {
     if (!last) return;
     const { element } = this;
     const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
-    element.append(...lines.filter(({ id }) => isAfter(id, this.cursor)).map(({ time_s, line }) =>
-      h("span", { class: "line" }, h("time", {}, new Date(1000 * time_s).toLocaleTimeString("en-GB")), ` ${line}\n`)));
+    element.append(
+      ...lines
+        .filter(({ id }) => isAfter(id, this.cursor))
+        .map(({ time_s, line }) =>
+          h(
+            "span",
+            { class: "line" },
+            h("time", {}, new Date(1000 * time_s).toLocaleTimeString("en-GB")),
+            ` ${line}\n`,
+          ),
+        ),
+    );
     this.cursor = last.id;
     while (element.childElementCount > MAX_LINES) element.firstElementChild?.remove();
     if (atEnd) element.scrollTop = element.scrollHeight;

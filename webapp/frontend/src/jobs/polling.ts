@@ -18,7 +18,10 @@ export class Polling {
   private askAgain = false;
 
   /** `ask` answers whether there is something unfinished; what it throws is told to `away`, and asked again. */
-  constructor(private ask: () => Promise<boolean>, private away: (error: unknown) => void) {
+  constructor(
+    private ask: () => Promise<boolean>,
+    private away: (error: unknown) => void,
+  ) {
     document.addEventListener("visibilitychange", () => document.hidden || this.now());
   }
 

@@ -3,8 +3,14 @@
 export type State = "submitted" | "running" | "finished" | "failed" | "cancelled";
 
 export interface Job {
-  id: string; kind: string; name: string; state: State; cancelling: boolean;
-  created_s: number; started_s: number; ended_s: number;
+  id: string;
+  kind: string;
+  name: string;
+  state: State;
+  cancelling: boolean;
+  created_s: number;
+  started_s: number;
+  ended_s: number;
   error?: string;
   fraction?: number;
   phase?: Phase | "";
@@ -14,57 +20,178 @@ export interface Job {
 export type Phase = "pending" | "starting" | "running" | "recovering" | "finished" | "failed" | "cancelled";
 
 export interface Step {
-  label: string; records_in: number; records_out: number;
-  rejected: Record<string, number>; cut: Record<string, number>; changed: Record<string, number>;
+  label: string;
+  records_in: number;
+  records_out: number;
+  rejected: Record<string, number>;
+  cut: Record<string, number>;
+  changed: Record<string, number>;
 }
 
-export interface Progress { fraction: number; eta_s: number | null; num_units: number; num_done: number; failed: string[]; steps: Step[] }
+export interface Progress {
+  fraction: number;
+  eta_s: number | null;
+  num_units: number;
+  num_done: number;
+  failed: string[];
+  steps: Step[];
+}
 
-export interface LogLine { id: string; time_s: number; line: string }
+export interface LogLine {
+  id: string;
+  time_s: number;
+  line: string;
+}
 
 /** What every job has; `training` for a fine-tuning, the rest for a cleaning. */
 export interface JobAnswer {
-  job: Job; log: LogLine[]; now_s: number; removes_files: boolean;
+  job: Job;
+  log: LogLine[];
+  now_s: number;
+  removes_files: boolean;
   training?: Training;
   progress?: Progress;
-  spec?: { recipe: string | null; recipe_name: string | null; inputs: string[] | null; labels: string[] | null; out: string | null };
+  spec?: {
+    recipe: string | null;
+    recipe_name: string | null;
+    inputs: string[] | null;
+    labels: string[] | null;
+    out: string | null;
+  };
   files?: Record<string, { name: string; size: number }>;
 }
 
-export interface TrainingPoint { step: number; loss?: number | null; lr?: number | null; tokens_per_s?: number | null; epoch?: number | null }
+export interface TrainingPoint {
+  step: number;
+  loss?: number | null;
+  lr?: number | null;
+  tokens_per_s?: number | null;
+  epoch?: number | null;
+}
 
 export interface Plan {
-  examples?: number; tokens?: number; supervised_tokens?: number; truncated?: number; unsupervised?: number; steps?: number;
-  sequences_per_step?: number; per_device?: number; accumulation?: number; world_size?: number;
-  attention?: string; attention_reason?: string; dtype?: string;
+  examples?: number;
+  tokens?: number;
+  supervised_tokens?: number;
+  truncated?: number;
+  unsupervised?: number;
+  steps?: number;
+  sequences_per_step?: number;
+  per_device?: number;
+  accumulation?: number;
+  world_size?: number;
+  attention?: string;
+  attention_reason?: string;
+  dtype?: string;
 }
 
 export interface Remote {
-  on: "local" | "sky" | null; spot: boolean | null; infra: string | null; num_devices: number | null; num_nodes: number | null;
-  state?: Phase; message?: string; remedy?: string; recoveries?: number; cost_usd?: number | null; seconds?: number | null;
+  on: "local" | "sky" | null;
+  spot: boolean | null;
+  infra: string | null;
+  num_devices: number | null;
+  num_nodes: number | null;
+  state?: Phase;
+  message?: string;
+  remedy?: string;
+  recoveries?: number;
+  cost_usd?: number | null;
+  seconds?: number | null;
 }
 
-export interface Serving { name: string; path: string; lineage: string[]; wanted: boolean; loading: boolean; workers: number; trouble: string }
+export interface Serving {
+  name: string;
+  path: string;
+  lineage: string[];
+  wanted: boolean;
+  loading: boolean;
+  workers: number;
+  trouble: string;
+}
 
 export interface Training {
-  records: number; of: number; loss: number | null; lr: number | null; tokens_per_s: number | null; eta_s: number | null; epoch: number | null;
-  plan: Plan; evals: { step: number; loss: number | null }[]; checkpoints: { step: number; time_s?: number; bytes?: number }[];
-  resumes: { step: number; time_s?: number }[]; model: string;
-  config: { name?: string; model?: string; method?: string; template?: string; epochs?: number; max_steps?: number; seq_len?: number; keep_checkpoints?: number; learning_rate?: number; schedule?: string };
-  data: string[]; out: string; points: TrainingPoint[]; remote: Remote; serving: Serving | null;
+  records: number;
+  of: number;
+  loss: number | null;
+  lr: number | null;
+  tokens_per_s: number | null;
+  eta_s: number | null;
+  epoch: number | null;
+  plan: Plan;
+  evals: { step: number; loss: number | null }[];
+  checkpoints: { step: number; time_s?: number; bytes?: number }[];
+  resumes: { step: number; time_s?: number }[];
+  model: string;
+  config: {
+    name?: string;
+    model?: string;
+    method?: string;
+    template?: string;
+    epochs?: number;
+    max_steps?: number;
+    seq_len?: number;
+    keep_checkpoints?: number;
+    learning_rate?: number;
+    schedule?: string;
+  };
+  data: string[];
+  out: string;
+  points: TrainingPoint[];
+  remote: Remote;
+  serving: Serving | null;
 }
 
-export interface Preset { preset: string; name: string; model: string; method: string; epochs: number; learning_rate: number; seq_len: number; max_steps: number; eval_fraction: number }
+export interface Preset {
+  preset: string;
+  name: string;
+  model: string;
+  method: string;
+  epochs: number;
+  learning_rate: number;
+  seq_len: number;
+  max_steps: number;
+  eval_fraction: number;
+}
 
-export interface Choices { presets: Preset[]; models: string[]; data: { id: string; name: string; bytes: number; ended_s: number }[]; places: string[] }
+export interface Choices {
+  presets: Preset[];
+  models: string[];
+  data: { id: string; name: string; bytes: number; ended_s: number }[];
+  places: string[];
+}
 
-export interface TrainingOrder { key: string; preset: string; data: string; name: string; model: string; on: string; out: string; spot: boolean; numbers: Record<string, string> }
+export interface TrainingOrder {
+  key: string;
+  preset: string;
+  data: string;
+  name: string;
+  model: string;
+  on: string;
+  out: string;
+  spot: boolean;
+  numbers: Record<string, string>;
+}
 
-export interface Recipe { name: string; text: string }
+export interface Recipe {
+  name: string;
+  text: string;
+}
 
-export interface UploadState { id: string; name: string; size: number; offset: number; piece_bytes: number }
+export interface UploadState {
+  id: string;
+  name: string;
+  size: number;
+  offset: number;
+  piece_bytes: number;
+}
 
-export interface Order { key: string; recipe: string; recipe_name: string; uploads: string[]; name: string }
+export interface Order {
+  key: string;
+  recipe: string;
+  recipe_name: string;
+  uploads: string[];
+  name: string;
+}
 
 export function isUnfinished(job: Job): boolean {
   return job.state === "submitted" || job.state === "running";

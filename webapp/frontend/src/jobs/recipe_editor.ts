@@ -1,6 +1,6 @@
 /** The recipe's text with line numbers, and where it is wrong. */
 
-import { byId, h, setText } from "../page/dom";
+import { byId, h, setText } from "../shared/dom";
 
 export class RecipeEditor {
   private area = byId<HTMLTextAreaElement>("recipe");
@@ -53,8 +53,11 @@ export class RecipeEditor {
 
   private draw(): void {
     const lines = this.area.value.split("\n").length;
-    this.gutter.replaceChildren(...Array.from({ length: lines }, (_, index) =>
-      h("span", { class: index + 1 === this.wrongLine ? "wrong" : "" }, String(index + 1))));
+    this.gutter.replaceChildren(
+      ...Array.from({ length: lines }, (_, index) =>
+        h("span", { class: index + 1 === this.wrongLine ? "wrong" : "" }, String(index + 1)),
+      ),
+    );
     this.gutter.scrollTop = this.area.scrollTop;
   }
 }

@@ -1,6 +1,6 @@
 /** The trained model: asking for it to be served, whether a worker has it, the way to chat with it. */
 
-import { byId, setText } from "../page/dom";
+import { byId, setText } from "../shared/dom";
 import { api } from "./api";
 import type { Job, Serving, Training } from "./protocol";
 import { count } from "./words";

@@ -1,6 +1,6 @@
 /** The steps of a job: how many records each kept and dropped, and why. */
 
-import { h, setText } from "../page/dom";
+import { h, setText } from "../shared/dom";
 import type { Step } from "./protocol";
 import { count, plain, ranked, shares, total } from "./words";
 
@@ -35,9 +35,13 @@ class Row {
   readonly element: HTMLElement;
 
   constructor(label: string) {
-    this.element = h("li", { class: "step", "data-testid": "step", "data-step": label },
+    this.element = h(
+      "li",
+      { class: "step", "data-testid": "step", "data-step": label },
       h("div", { class: "step-line" }, h("span", { class: "step-name" }, plain(label)), this.numbers),
-      h("div", { class: "step-bar", "aria-hidden": "true" }, this.kept, this.dropped), this.reasons);
+      h("div", { class: "step-bar", "aria-hidden": "true" }, this.kept, this.dropped),
+      this.reasons,
+    );
   }
 
   show(step: Step, most: number, ended: boolean): void {
@@ -49,7 +53,11 @@ class Row {
     const key = JSON.stringify([step.rejected, step.cut, step.changed]);
     if (key === this.drawn) return;
     this.drawn = key;
-    this.reasons.replaceChildren(...chips(step.rejected, "dropped", "record"), ...chips(step.cut, "cut", "turn"), ...chips(step.changed, "changed", ""));
+    this.reasons.replaceChildren(
+      ...chips(step.rejected, "dropped", "record"),
+      ...chips(step.cut, "cut", "turn"),
+      ...chips(step.changed, "changed", ""),
+    );
   }
 }
 
@@ -62,8 +70,17 @@ function describe(step: Step, ended: boolean): string {
 
 function chips(counts: Record<string, number>, kind: string, unit: string): HTMLElement[] {
   const all = ranked(counts).filter(([, number]) => number > 0);
-  const made = all.slice(0, MAX_REASONS).map(([name, number]) => h("li", { class: `chip ${kind}`, title: title(kind, number, unit) },
-    h("span", { class: kind === "cut" ? "" : "visually-hidden" }, `${kind}: `), name, h("b", {}, number.toLocaleString("en"))));
+  const made = all
+    .slice(0, MAX_REASONS)
+    .map(([name, number]) =>
+      h(
+        "li",
+        { class: `chip ${kind}`, title: title(kind, number, unit) },
+        h("span", { class: kind === "cut" ? "" : "visually-hidden" }, `${kind}: `),
+        name,
+        h("b", {}, number.toLocaleString("en")),
+      ),
+    );
   if (all.length > MAX_REASONS) made.push(h("li", { class: "chip" }, `${all.length - MAX_REASONS} more in the report`));
   return made;
 }

@@ -1,8 +1,11 @@
 /** Which of the two forms of `/jobs` is shown: it stands in the address, `#fine-tune` or `#fine-tune=<a cleaning>`. */
 
-import { byId } from "../page/dom";
+import { byId } from "../shared/dom";
 
-export interface Place { form: "clean" | "train"; data: string }
+export interface Place {
+  form: "clean" | "train";
+  data: string;
+}
 
 export function placeOf(hash: string): Place {
   const match = /^#fine-tune(?:=(.+))?$/.exec(hash);
@@ -15,7 +18,10 @@ export function followAddress(shown: (place: Place) => void): void {
     const place = placeOf(location.hash);
     byId("job-form").hidden = place.form !== "clean";
     byId("train-form").hidden = place.form !== "train";
-    for (const [id, form] of [["tab-clean", "clean"], ["tab-train", "train"]] as const) {
+    for (const [id, form] of [
+      ["tab-clean", "clean"],
+      ["tab-train", "train"],
+    ] as const) {
       if (place.form === form) byId(id).setAttribute("aria-current", "page");
       else byId(id).removeAttribute("aria-current");
     }

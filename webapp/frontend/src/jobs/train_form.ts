@@ -1,11 +1,11 @@
 /** The form that orders a fine-tuning. The server judges what was chosen; what it refuses is said at its field. */
 
-import { newId } from "../ids";
-import { byId, h, setText } from "../page/dom";
-import { api, ApiError } from "./api";
+import { byId, h, setText } from "../shared/dom";
+import { newId } from "../shared/ids";
+import { ApiError, api } from "./api";
 import { persist } from "./persist";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
-import { scientific } from "./scale";
+import { scientific } from "./training_words";
 import { bytes } from "./words";
 
 export const NUMBERS = ["epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction"] as const;
@@ -33,8 +33,11 @@ export class TrainForm {
     const first = this.choices === undefined;
     this.choices = choices;
     if (first) {
-      this.select("preset").replaceChildren(...choices.presets.map(({ preset }) => h("option", { value: preset }, preset)));
-      this.select("preset").value = (choices.presets.find(({ model }) => choices.models.includes(model)) ?? choices.presets[0])?.preset ?? "";
+      this.select("preset").replaceChildren(
+        ...choices.presets.map(({ preset }) => h("option", { value: preset }, preset)),
+      );
+      this.select("preset").value =
+        (choices.presets.find(({ model }) => choices.models.includes(model)) ?? choices.presets[0])?.preset ?? "";
       this.usePreset();
     }
     this.showData(data || this.select("data").value);
@@ -59,13 +62,15 @@ export class TrainForm {
   }
 
   private showData(wanted: string): void {
-    const { data } = this.choices!;
+    const data = this.choices?.data ?? [];
     const select = this.select("data");
-    select.replaceChildren(...data.map(({ id, name, bytes: size }) => h("option", { value: id }, `${name} (${bytes(size)})`)));
+    select.replaceChildren(
+      ...data.map(({ id, name, bytes: size }) => h("option", { value: id }, `${name} (${bytes(size)})`)),
+    );
     select.disabled = data.length === 0;
     if (data.length === 0) select.append(h("option", { value: "" }, "No finished cleaning yet"));
     byId("train-no-data").hidden = data.length > 0;
-    select.value = data.some(({ id }) => id === wanted) ? wanted : data[0]?.id ?? "";
+    select.value = data.some(({ id }) => id === wanted) ? wanted : (data[0]?.id ?? "");
   }
 
   private showPlace(): void {
@@ -78,7 +83,8 @@ export class TrainForm {
     this.showBusy(true);
     try {
       const { job } = await persist(() => api.train(this.order()), {
-        signal: new AbortController().signal, pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+        signal: new AbortController().signal,
+        pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
         trouble: (text) => this.problem("", text && `${text} Trying again…`),
       });
       location.assign(`/jobs/${job.id}`);
@@ -95,8 +101,14 @@ export class TrainForm {
   private order(): TrainingOrder {
     const of = (field: string) => this.field(field).value;
     const chosen = {
-      preset: of("preset"), data: of("data"), name: of("name"), model: of("model"), on: of("on"), out: of("out"),
-      spot: byId<HTMLInputElement>("train-spot").checked, numbers: Object.fromEntries(NUMBERS.map((name) => [name, of(name)])),
+      preset: of("preset"),
+      data: of("data"),
+      name: of("name"),
+      model: of("model"),
+      on: of("on"),
+      out: of("out"),
+      spot: byId<HTMLInputElement>("train-spot").checked,
+      numbers: Object.fromEntries(NUMBERS.map((name) => [name, of(name)])),
     };
     const asked = JSON.stringify(chosen);
     if (this.ordered?.asked !== asked) this.ordered = { asked, key: newId() };
@@ -105,7 +117,7 @@ export class TrainForm {
 
   private refused(error: ApiError): void {
     this.ordered = undefined;
-    const field = FIELDS.includes(error.field ?? "") ? error.field! : "";
+    const field = FIELDS.find((name) => name === error.field) ?? "";
     this.problem(field, error.message);
     if (!field) return;
     const details = this.field(field).closest("details");

@@ -1,18 +1,38 @@
 /** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
 
-import { byId, h, icon, setText } from "../page/dom";
-import { Chart, type Mark } from "./chart";
+import { byId, h, icon, setText } from "../shared/dom";
+import { Chart } from "./chart";
+import type { Mark, Point } from "./chart_data";
 import type { Job, Training, TrainingPoint } from "./protocol";
-import { type Point, scientific } from "./scale";
 import { ServingCard } from "./serving_card";
-import { checkpointText, figures, lossText, planRows, rateText } from "./training_words";
+import { checkpointText, figures, lossText, planRows, rateText, scientific } from "./training_words";
 import { age } from "./words";
 
 export class TrainingView {
   private points = new Points();
-  private loss = new Chart({ label: "Training loss by step", height: 280, value: lossText });
-  private rate = new Chart({ label: "Learning rate by step", height: 130, value: scientific, fromZero: true, ticks: 2 });
-  private speed = new Chart({ label: "Tokens per second by step", height: 130, value: rateText, fromZero: true, ticks: 2 });
+  private loss = new Chart({
+    label: "Training loss by step",
+    height: 280,
+    curves: [
+      { name: "training", kind: "smooth" },
+      { name: "evaluation", kind: "dots" },
+    ],
+    value: lossText,
+  });
+  private rate = new Chart({
+    label: "Learning rate by step",
+    height: 130,
+    curves: [{ name: "learning rate", kind: "line" }],
+    value: scientific,
+    fromZero: true,
+  });
+  private speed = new Chart({
+    label: "Tokens per second by step",
+    height: 130,
+    curves: [{ name: "tokens/s", kind: "smooth" }],
+    value: rateText,
+    fromZero: true,
+  });
   private serving: ServingCard;
   private drawn = new Map<string, string>();
 
@@ -34,25 +54,33 @@ export class TrainingView {
     byId("training").hidden = false;
     this.showCurves(training);
     this.showRemote(job, training);
-    this.once("figures", figures(job, training, now_s), (rows) => rows.map(([what, value, of]) =>
-      h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("b", {}, value), of && ` ${of}`))));
-    this.once("plan", planRows(training), (rows) => rows.flatMap(([what, value]) => [h("dt", {}, what), h("dd", {}, value)]));
+    this.once("figures", figures(job, training, now_s), (rows) =>
+      rows.map(([what, value, of]) =>
+        h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("b", {}, value), of && ` ${of}`)),
+      ),
+    );
+    this.once("plan", planRows(training), (rows) =>
+      rows.flatMap(([what, value]) => [h("dt", {}, what), h("dd", {}, value)]),
+    );
     byId("run-card").hidden = byId("figures").childElementCount === 0 && byId("curves").hidden;
     this.showCheckpoints(training, now_s);
     return this.serving.show(job, training, now_s);
   }
 
   private showCurves({ evals, resumes, of }: Training): void {
-    const marks: Mark[] = resumes.map(({ step }) => ({ x: step, text: `went on from step ${step.toLocaleString("en")}` }));
+    const marks: Mark[] = resumes.map(({ step }) => ({
+      x: step,
+      text: `went on from step ${step.toLocaleString("en")}`,
+    }));
     const training = this.points.curve("loss");
     const evaluated = evals.flatMap(({ step, loss }) => (loss === null ? [] : [{ x: step, y: loss }]));
     byId("curves").hidden = training.length === 0;
     byId("evaluation-key").hidden = evaluated.length === 0;
     byId("resumed-key").hidden = marks.length === 0;
     const shown = { marks, until: of };
-    this.loss.show({ ...shown, series: [{ name: "training", points: training, kind: "line", smooth: true }, { name: "evaluation", points: evaluated, kind: "dots" }] });
-    this.rate.show({ ...shown, series: [{ name: "learning rate", points: this.points.curve("lr"), kind: "line" }] });
-    this.speed.show({ ...shown, series: [{ name: "tokens/s", points: this.points.curve("tokens_per_s"), kind: "line", smooth: true }] });
+    this.loss.show({ ...shown, points: [training, evaluated] });
+    this.rate.show({ ...shown, points: [this.points.curve("lr")] });
+    this.speed.show({ ...shown, points: [this.points.curve("tokens_per_s")] });
   }
 
   /** Why it waits, starts or recovers. */
@@ -66,11 +94,25 @@ export class TrainingView {
   private showCheckpoints({ checkpoints, config, of }: Training, now_s: number): void {
     byId("checkpoints-card").hidden = of === 0 && checkpoints.length === 0;
     byId("no-checkpoints").hidden = checkpoints.length > 0;
-    setText(byId("no-checkpoints"), "None yet. Each is complete before it is listed; a run that ends early goes on from the last.");
+    setText(
+      byId("no-checkpoints"),
+      "None yet. Each is complete before it is listed; a run that ends early goes on from the last.",
+    );
     const kept = [...checkpoints].sort((a, b) => b.step - a.step).slice(0, config.keep_checkpoints ?? Infinity); // the older are deleted
-    const rows = kept.map((one) => [checkpointText(one), one.time_s ? age(now_s - one.time_s) : ""] as [string, string]);
-    this.once("checkpoints", rows, (all) => all.map(([what, when]) =>
-      h("li", { "data-testid": "checkpoint" }, icon("check"), h("span", { class: "title" }, what), h("span", { class: "meta" }, when))));
+    const rows = kept.map(
+      (one) => [checkpointText(one), one.time_s ? age(now_s - one.time_s) : ""] as [string, string],
+    );
+    this.once("checkpoints", rows, (all) =>
+      all.map(([what, when]) =>
+        h(
+          "li",
+          { "data-testid": "checkpoint" },
+          icon("check"),
+          h("span", { class: "title" }, what),
+          h("span", { class: "meta" }, when),
+        ),
+      ),
+    );
     byId("checkpoints").setAttribute("aria-label", `Checkpoints of ${config.name ?? "the model"}`);
   }
 

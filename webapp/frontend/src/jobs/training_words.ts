@@ -1,7 +1,6 @@
 /** What the page says of a fine-tuning. Pure. */
 
 import type { Job, Phase, Training } from "./protocol";
-import { scientific } from "./scale";
 import { bytes, count, duration, percent } from "./words";
 
 export function lossText(loss: number): string {
@@ -11,6 +10,13 @@ export function lossText(loss: number): string {
 /** `12,300` or, of small models on small machines, `85.2`. */
 export function rateText(tokens_per_s: number): string {
   return tokens_per_s >= 100 ? Math.round(tokens_per_s).toLocaleString("en") : tokens_per_s.toFixed(1);
+}
+
+/** `2e-5`, as people write learning rates. */
+export function scientific(value: number): string {
+  if (value === 0) return "0";
+  const [mantissa, power] = value.toExponential(2).split("e");
+  return `${Number(mantissa)}e${Number(power)}`;
 }
 
 export function priceText(usd: number): string {
@@ -25,19 +31,27 @@ export function figures(job: Job, training: Training, now_s: number): [what: str
   if (of) rows.push(["Step", records.toLocaleString("en"), `of ${of.toLocaleString("en")}`]);
   if (loss !== null) rows.push(["Training loss", lossText(loss), ""]);
   const evaluated = training.evals.at(-1);
-  if (evaluated && evaluated.loss !== null) rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
+  if (evaluated && evaluated.loss !== null)
+    rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
   if (epoch !== null) rows.push(["Epoch", epoch.toFixed(2), config.max_steps ? "" : `of ${config.epochs}`]);
   if (tokens_per_s !== null) rows.push(["Tokens/s", rateText(tokens_per_s), ""]);
   if (seconds > 0) rows.push(["Time so far", duration(seconds), ""]);
-  if (remote.cost_usd !== null && remote.cost_usd !== undefined) rows.push(["Cost so far", priceText(remote.cost_usd), ""]);
+  if (remote.cost_usd !== null && remote.cost_usd !== undefined)
+    rows.push(["Cost so far", priceText(remote.cost_usd), ""]);
   return rows;
 }
 
-const BEFORE_STEPS: Partial<Record<Phase, string>> = { pending: "Waiting for a machine", starting: "Starting its machine", recovering: "Getting a machine again" };
+const BEFORE_STEPS: Partial<Record<Phase, string>> = {
+  pending: "Waiting for a machine",
+  starting: "Starting its machine",
+  recovering: "Getting a machine again",
+};
 
 /** The line under the bar. */
 export function trainingOverall(job: Job, training: Training): string {
-  const step = training.of ? `step ${training.records.toLocaleString("en")} of ${training.of.toLocaleString("en")}` : "";
+  const step = training.of
+    ? `step ${training.records.toLocaleString("en")} of ${training.of.toLocaleString("en")}`
+    : "";
   if (job.state === "submitted") return "Waiting for the pipelines to take it";
   if (job.state === "finished") return `Finished${step ? ` at ${step}` : ""}`;
   if (job.state === "failed" || job.state === "cancelled") {
@@ -51,14 +65,20 @@ export function trainingOverall(job: Job, training: Training): string {
 /** Where it runs: `this machine`, `SkyPilot, spot, 2 × 8 GPUs`. */
 export function placeText({ on, spot, infra, num_devices, num_nodes }: Training["remote"]): string {
   if (on !== "sky") return "this machine";
-  const machines = num_nodes && num_nodes > 1 ? `${num_nodes} × ${count(num_devices ?? 1, "GPU")}` : count(num_devices ?? 1, "GPU");
+  const machines =
+    num_nodes && num_nodes > 1 ? `${num_nodes} × ${count(num_devices ?? 1, "GPU")}` : count(num_devices ?? 1, "GPU");
   return ["SkyPilot", infra, spot && "spot", machines].filter(Boolean).join(", ");
 }
 
 /** The line under the name. */
 export function trainingFacts(training: Training, ago: string): string {
   const { config, remote } = training;
-  const parts = [`fine-tuning of ${config.model ?? "a model"}`, config.method === "full" ? "" : config.method, `on ${placeText(remote)}`, `submitted ${ago}`];
+  const parts = [
+    `fine-tuning of ${config.model ?? "a model"}`,
+    config.method === "full" ? "" : config.method,
+    `on ${placeText(remote)}`,
+    `submitted ${ago}`,
+  ];
   if (remote.recoveries) parts.push(`recovered ${count(remote.recoveries, "time")}`);
   return parts.filter(Boolean).join(" · ");
 }
@@ -69,19 +89,27 @@ export function planRows({ plan, config, data, out, model }: Training): [string,
   const rows: [string, string][] = [];
   if (plan.examples !== undefined) rows.push(["Conversations", number(plan.examples)]);
   if (plan.supervised_tokens !== undefined) {
-    const share = plan.tokens ? `, ${Math.round((100 * plan.supervised_tokens) / plan.tokens)} % of ${number(plan.tokens)}` : "";
+    const share = plan.tokens
+      ? `, ${Math.round((100 * plan.supervised_tokens) / plan.tokens)} % of ${number(plan.tokens)}`
+      : "";
     rows.push(["Tokens to learn", `${number(plan.supervised_tokens)}${share}`]);
   }
-  if (plan.truncated !== undefined) rows.push(["Truncated", `${number(plan.truncated)} at ${number(config.seq_len ?? 0)} tokens`]);
+  if (plan.truncated !== undefined)
+    rows.push(["Truncated", `${number(plan.truncated)} at ${number(config.seq_len ?? 0)} tokens`]);
   if (plan.unsupervised) rows.push(["Nothing to learn in", number(plan.unsupervised)]);
   if (plan.sequences_per_step !== undefined) {
-    const parts = [`${plan.world_size ?? 1} × ${plan.per_device ?? 1}`, (plan.accumulation ?? 1) > 1 ? ` × ${plan.accumulation} accumulated` : ""];
+    const parts = [
+      `${plan.world_size ?? 1} × ${plan.per_device ?? 1}`,
+      (plan.accumulation ?? 1) > 1 ? ` × ${plan.accumulation} accumulated` : "",
+    ];
     rows.push(["Sequences per step", `${number(plan.sequences_per_step)} (${parts.join("")})`]);
   }
-  if (plan.attention) rows.push(["Attention", plan.attention_reason ? `${plan.attention}: ${plan.attention_reason}` : plan.attention]);
+  if (plan.attention)
+    rows.push(["Attention", plan.attention_reason ? `${plan.attention}: ${plan.attention_reason}` : plan.attention]);
   if (plan.dtype) rows.push(["Numbers", plan.dtype]);
   if (config.template) rows.push(["Chat template", config.template]);
-  if (config.learning_rate) rows.push(["Learning rate", `${scientific(config.learning_rate)}, ${config.schedule ?? ""}`.replace(/, $/, "")]);
+  if (config.learning_rate)
+    rows.push(["Learning rate", `${scientific(config.learning_rate)}, ${config.schedule ?? ""}`.replace(/, $/, "")]);
   rows.push(...data.map((name): [string, string] => ["Data", name]), ["Written to", out]);
   if (model) rows.push(["Model", model]);
   return rows;

@@ -40,7 +40,10 @@ export async function sendFile(file: File, around: Surroundings): Promise<string
 async function sendNext(file: File, state: UploadState, around: Surroundings): Promise<UploadState> {
   const piece = file.slice(state.offset, state.offset + state.piece_bytes);
   try {
-    const { offset } = await persist(() => around.server.sendPiece(state.id, state.offset, piece, around.signal), around);
+    const { offset } = await persist(
+      () => around.server.sendPiece(state.id, state.offset, piece, around.signal),
+      around,
+    );
     return { ...state, offset };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -67,6 +70,8 @@ async function begin(file: File, around: Surroundings): Promise<UploadState> {
   const state = await persist(() => server.createUpload(file.name, file.size), around);
   try {
     memory.setItem(key, state.id);
-  } catch { /* a full storage: this file begins anew after a reload */ }
+  } catch {
+    /* a full storage: this file begins anew after a reload */
+  }
   return state;
 }

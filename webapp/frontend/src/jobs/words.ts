@@ -3,9 +3,17 @@
 import type { Job, Phase, Progress, Step } from "./protocol";
 
 const STATES: Record<Job["state"], string> = {
-  submitted: "Waiting", running: "Cleaning", finished: "Finished", failed: "Failed", cancelled: "Cancelled",
+  submitted: "Waiting",
+  running: "Cleaning",
+  finished: "Finished",
+  failed: "Failed",
+  cancelled: "Cancelled",
 };
-const PHASES: Partial<Record<Phase, string>> = { pending: "Waiting for a machine", starting: "Starting", recovering: "Recovering" };
+const PHASES: Partial<Record<Phase, string>> = {
+  pending: "Waiting for a machine",
+  starting: "Starting",
+  recovering: "Recovering",
+};
 
 /** `phase`: what the target of a fine-tuning says of it. */
 export function stateWord(job: Pick<Job, "kind" | "state" | "cancelling">, phase?: Phase | ""): string {
@@ -47,7 +55,7 @@ export function age(seconds: number): string {
   if (seconds < 45) return "just now";
   if (seconds < 3_600) return `${Math.round(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.round(seconds / 3_600)} h ago`;
-  return count(Math.round(seconds / 86_400), "day") + " ago";
+  return `${count(Math.round(seconds / 86_400), "day")} ago`;
 }
 
 /** Only as exact as an estimate is. */
@@ -90,7 +98,10 @@ function written(steps: Step[]): string {
   return `${count(first.records_in, "record")} read, ${last.records_out.toLocaleString("en")} written`;
 }
 
-export interface Shares { kept: number; dropped: number }
+export interface Shares {
+  kept: number;
+  dropped: number;
+}
 
 /** How wide the bar of a step is drawn: parts of `most`, the largest number of records that entered a step. */
 export function shares(step: Step, most: number): Shares {
@@ -105,7 +116,9 @@ export function total(counts: Record<string, number>): number {
 
 /** `[["too short", 12], …]`, most frequent first. */
 export function ranked(counts: Record<string, number>): [string, number][] {
-  return Object.entries(counts).sort(([a, x], [b, y]) => y - x || a.localeCompare(b)).map(([name, n]) => [plain(name), n]);
+  return Object.entries(counts)
+    .sort(([a, x], [b, y]) => y - x || a.localeCompare(b))
+    .map(([name, n]) => [plain(name), n]);
 }
 
 /** `html_to_markdown` → `html to markdown`; the second use of a step, `roles-2` → `roles (2)`. */
@@ -115,6 +128,12 @@ export function plain(name: string): string {
 
 /** What a screen reader hears when the state changes. */
 export function announcement(job: Job): string {
-  const what = { submitted: "waits", running: job.kind === "train" ? "is being trained" : "is being cleaned", finished: "is finished", failed: "failed", cancelled: "was cancelled" };
+  const what = {
+    submitted: "waits",
+    running: job.kind === "train" ? "is being trained" : "is being cleaned",
+    finished: "is finished",
+    failed: "failed",
+    cancelled: "was cancelled",
+  };
   return `${job.name} ${what[job.state]}`;
 }

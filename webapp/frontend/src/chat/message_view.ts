@@ -1,0 +1,196 @@
+/** The DOM of one message: its text, what it waits for, what went wrong, and its buttons. */
+
+import { copyButton, h, icon, setText } from "../shared/dom";
+import { AnswerText } from "./answer_text";
+import type { Message } from "./conversations";
+import { isOpen, type Live } from "./requests";
+import { describeUsage, describeWaiting } from "./words";
+
+export interface MessageActions {
+  regenerate(message: Message): void;
+  edit(message: Message, text: string): void;
+}
+
+export class MessageView {
+  readonly element = h("article", { class: "message", "data-testid": "message" });
+  private answer = new AnswerText();
+  private waiting = h("p", { class: "waiting" });
+  private problem = h("div", { class: "problem", "data-testid": "error" });
+  private foot = h("footer", { class: "foot" });
+  private drawn = "";
+  private retryTimer: ReturnType<typeof setTimeout> | undefined;
+  private editing = false;
+
+  constructor(
+    private message: Message,
+    private actions: MessageActions,
+  ) {
+    const { role } = message;
+    this.element.dataset.role = role;
+    this.element.dataset.messageId = message.id;
+    this.element.classList.add(role);
+    this.element.setAttribute("aria-label", role === "user" ? "You" : `Answer of ${message.model ?? "the model"}`);
+    if (role === "assistant") this.element.append(this.answer.element, this.waiting, this.problem, this.foot);
+  }
+
+  /** `last`: of its role, so that it may be edited or generated again; `idle`: no answer runs in this conversation. */
+  update(message: Message, live: Live | undefined, last: boolean, idle: boolean, served: boolean): void {
+    this.message = message;
+    if (message.role === "user") {
+      this.updateUser(last && idle);
+      return;
+    }
+    this.updateAnswer(live);
+    this.element.dataset.state = stateOf(message, live);
+    const waiting = isOpen(message) ? describeWaiting(message, live, served) : "";
+    this.waiting.hidden = !waiting;
+    setText(this.waiting, waiting);
+    this.redraw(JSON.stringify([message.state, message.error, message.usage, last, idle]), () => {
+      this.drawProblem(last && idle);
+      this.drawFoot(last && idle);
+    });
+  }
+
+  private updateAnswer(live: Live | undefined): void {
+    this.answer.update(live?.cursor.text ?? this.message.content, !live);
+  }
+
+  private redraw(key: string, draw: () => void): void {
+    if (key === this.drawn) return;
+    this.drawn = key;
+    draw();
+  }
+
+  private updateUser(editable: boolean): void {
+    this.element.dataset.state = "finished";
+    if (this.editing) return;
+    this.redraw(JSON.stringify([this.message.content, editable]), () => {
+      const edit = h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "data-testid": "edit",
+          "aria-label": "Edit and send again",
+          title: "Edit and send again",
+        },
+        icon("edit"),
+        h("span", {}, "Edit"),
+      );
+      edit.onclick = () => this.openEditor();
+      this.element.replaceChildren(
+        h("div", { class: "bubble" }, this.message.content),
+        h(
+          "footer",
+          { class: "foot" },
+          copyButton("Copy message", () => this.message.content),
+          editable && edit,
+        ),
+      );
+    });
+  }
+
+  private openEditor(): void {
+    this.editing = true;
+    const area = h("textarea", { "aria-label": "Edit your message", "data-testid": "edit-input", rows: "3" });
+    area.value = this.message.content;
+    const close = () => {
+      this.editing = false;
+      this.drawn = "";
+      this.updateUser(true);
+      this.element.querySelector<HTMLButtonElement>("[data-testid=edit]")?.focus();
+    };
+    const send = () => {
+      const text = area.value.trim();
+      if (!text) return;
+      this.editing = false;
+      this.actions.edit(this.message, text);
+    };
+    area.onkeydown = (event) => {
+      if (event.isComposing) return;
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        close();
+      } else if (event.key === "Enter" && !event.shiftKey) {
+        event.preventDefault();
+        send();
+      }
+    };
+    this.element.replaceChildren(
+      h(
+        "div",
+        { class: "editor" },
+        area,
+        h(
+          "div",
+          { class: "row-end" },
+          h("button", { type: "button", class: "button", onclick: close }, "Cancel"),
+          h("button", { type: "button", class: "button primary", "data-testid": "edit-send", onclick: send }, "Send"),
+        ),
+      ),
+    );
+    area.focus();
+    area.setSelectionRange(area.value.length, area.value.length);
+  }
+
+  private drawProblem(retryable: boolean): void {
+    clearTimeout(this.retryTimer);
+    const { error, state } = this.message;
+    this.problem.hidden = state !== "failed";
+    if (state !== "failed") return;
+    const retry = h(
+      "button",
+      { type: "button", class: "button", "data-testid": "retry" },
+      icon("again"),
+      h("span", {}, "Retry"),
+    );
+    retry.onclick = () => this.actions.regenerate(this.message);
+    this.problem.replaceChildren(
+      icon("alert"),
+      h(
+        "div",
+        { class: "problem-text" },
+        h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
+        h("p", {}, error?.message ?? "The request failed."),
+      ),
+      ...(retryable ? [retry] : []),
+    );
+    if (retryable) this.countDown(retry);
+  }
+
+  private countDown(retry: HTMLButtonElement): void {
+    const left_s = Math.ceil(((this.message.retry_at_ms ?? 0) - Date.now()) / 1000);
+    retry.disabled = left_s > 0;
+    setText(retry.lastChild as HTMLElement, left_s > 0 ? `Retry in ${left_s} s` : "Retry");
+    if (left_s > 0) this.retryTimer = setTimeout(() => this.countDown(retry), 1000);
+  }
+
+  private drawFoot(regenerable: boolean): void {
+    const open = isOpen(this.message);
+    const again = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        "data-testid": "regenerate",
+        "aria-label": "Generate this answer again",
+        title: "Generate this answer again",
+      },
+      icon("again"),
+      h("span", {}, "Regenerate"),
+    );
+    again.onclick = () => this.actions.regenerate(this.message);
+    this.foot.hidden = open;
+    this.foot.replaceChildren(
+      ...(this.message.content ? [copyButton("Copy answer", () => this.message.content)] : []),
+      ...(regenerable && this.message.state !== "failed" ? [again] : []),
+      h("span", { class: "usage", "data-testid": "usage" }, describeUsage(this.message)),
+    );
+  }
+}
+
+function stateOf(message: Message, live: Live | undefined): string {
+  if (!isOpen(message)) return message.state;
+  if (live) return live.phase === "running" ? "running" : "queued";
+  return message.state;
+}

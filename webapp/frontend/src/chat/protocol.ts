@@ -1,0 +1,71 @@
+/** The messages of docs/protocol.md as types. Nothing else in the page spells an event's fields. */
+
+export type Role = "system" | "user" | "assistant";
+export type EndStatus = "finished" | "failed" | "cancelled";
+
+export interface ChatError {
+  code: string;
+  message: string;
+  retry_after_s?: number;
+}
+export interface Sampling {
+  max_new_tokens?: number;
+  temperature?: number;
+}
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  first_token_ms: number;
+  total_ms: number;
+}
+
+export interface Submit {
+  id: string;
+  model: string;
+  messages: { role: Role; content: string }[];
+  sampling?: Sampling;
+}
+export interface Watch {
+  id: string;
+  offset: number;
+  nonce: string;
+}
+export type Ack = { ok: true } | { ok: false; error: ChatError };
+
+export interface StatusEvent {
+  id: string;
+  state: "queued" | "running";
+  position?: number;
+  eta_s?: number;
+}
+export interface TokensEvent {
+  id: string;
+  offset: number;
+  nonce: string;
+  text: string;
+}
+export interface RewindEvent {
+  id: string;
+  offset: number;
+  nonce: string;
+}
+export interface DoneEvent {
+  id: string;
+  status: EndStatus;
+  offset: number;
+  code: string;
+  message?: string;
+  usage?: Partial<Usage> | null;
+}
+
+export interface Model {
+  name: string;
+  workers: number;
+  slots: number;
+  running: number;
+  queued: number;
+  tokens_per_s: number | null;
+  context_tokens: number | null;
+  /** Nobody serves it: a worker is loading it, none is loading it yet though it is wanted, its workers have gone. */
+  state?: "served" | "loading" | "wanted" | "away";
+}

@@ -1,0 +1,56 @@
+/** The settings dialog: system prompt, temperature, length, theme. They apply from the next message on. */
+
+import { byId, setText } from "../shared/dom";
+import { chooseTheme, isDark } from "../shared/theme";
+import { DEFAULTS, loadPreferences, type Preferences, savePreferences } from "./preferences";
+
+export class Settings {
+  private dialog = byId<HTMLDialogElement>("settings");
+  private system = byId<HTMLTextAreaElement>("setting-system");
+  private temperature = byId<HTMLInputElement>("setting-temperature");
+  private length = byId<HTMLInputElement>("setting-max-tokens");
+  private theme = byId<HTMLSelectElement>("setting-theme");
+
+  constructor(private storageFull: () => void) {
+    byId("open-settings").onclick = () => this.open();
+    byId("settings-reset").onclick = () => this.fill(DEFAULTS);
+    this.temperature.oninput = () => this.showTemperature();
+    this.theme.onchange = () => this.setTheme(this.theme.value);
+    this.dialog.addEventListener("close", () => {
+      if (this.dialog.returnValue === "save") this.save();
+    });
+    byId("toggle-theme").onclick = () => this.setTheme(isDark() ? "light" : "dark");
+  }
+
+  private open(): void {
+    this.fill(loadPreferences());
+    this.theme.value = document.documentElement.dataset.theme ?? "system";
+    this.dialog.returnValue = "";
+    this.dialog.showModal();
+  }
+
+  private fill(from: Preferences): void {
+    this.system.value = from.system;
+    this.temperature.value = String(from.temperature);
+    this.length.value = String(from.max_new_tokens);
+    this.showTemperature();
+  }
+
+  private showTemperature(): void {
+    const value = Number(this.temperature.value);
+    setText(byId("temperature-value"), value === 0 ? "0 (always the likeliest word)" : value.toFixed(1));
+  }
+
+  private save(): void {
+    const saved = savePreferences({
+      system: this.system.value,
+      temperature: Number(this.temperature.value),
+      max_new_tokens: Math.max(1, Math.round(Number(this.length.value)) || DEFAULTS.max_new_tokens),
+    });
+    if (!saved) this.storageFull();
+  }
+
+  private setTheme(theme: string): void {
+    if (!chooseTheme(theme)) this.storageFull();
+  }
+}

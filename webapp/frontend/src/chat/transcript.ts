@@ -1,0 +1,110 @@
+/** The log of messages: one view per message id, and a scroll position that follows the answer until the user looks up. */
+
+import { byId } from "../shared/dom";
+import type { Conversation, Message } from "./conversations";
+import { type MessageActions, MessageView } from "./message_view";
+import type { Live } from "./requests";
+import { isOpen } from "./requests";
+
+const NEAR_END_PX = 40;
+
+export interface Surroundings {
+  liveOf(messageId: string): Live | undefined;
+  served(message: Message): boolean;
+}
+
+export class Transcript {
+  private scroller = byId("scroller");
+  private log = byId("log");
+  private empty = byId("empty");
+  private jump = byId<HTMLButtonElement>("jump");
+  private views = new Map<string, MessageView>();
+  private shownId: string | undefined;
+  private following = true;
+  private lastTop = 0;
+
+  constructor(
+    private actions: MessageActions,
+    private around: Surroundings,
+  ) {
+    this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.jump.onclick = () => this.toEnd();
+    const sizes = new ResizeObserver(() => this.stay());
+    sizes.observe(this.log);
+    sizes.observe(this.scroller);
+  }
+
+  show(conversation: Conversation | undefined): void {
+    const switched = conversation?.id !== this.shownId;
+    if (switched) this.clear();
+    this.shownId = conversation?.id;
+    const messages = conversation?.messages ?? [];
+    this.empty.hidden = messages.length > 0;
+    this.log.hidden = messages.length === 0;
+    this.log.setAttribute("aria-busy", String(messages.some(isOpen)));
+    this.place(messages);
+    this.update(messages, () => true);
+    if (switched) this.toEnd();
+  }
+
+  /** New text of one answer. */
+  refresh(conversation: Conversation, messageId: string): void {
+    this.update(conversation.messages, (message) => message.id === messageId);
+  }
+
+  /** Follow the newest text again. */
+  toEnd(): void {
+    this.following = true;
+    this.stay();
+  }
+
+  private clear(): void {
+    this.views.clear();
+    this.log.replaceChildren();
+  }
+
+  /** Removes the views of removed messages and puts the others in order, touching only what is out of place. */
+  private place(messages: Message[]): void {
+    const wanted = new Set(messages.map((message) => message.id));
+    for (const [id, view] of this.views) {
+      if (wanted.has(id)) continue;
+      view.element.remove();
+      this.views.delete(id);
+    }
+    messages.forEach((message, i) => {
+      const view = this.views.get(message.id) ?? new MessageView(message, this.actions);
+      this.views.set(message.id, view);
+      if (this.log.children[i] !== view.element) this.log.insertBefore(view.element, this.log.children[i] ?? null);
+    });
+  }
+
+  private update(messages: Message[], which: (message: Message) => boolean): void {
+    const idle = !messages.some(isOpen);
+    const lastOf = (role: string) => messages.findLast((message) => message.role === role);
+    for (const message of messages.filter(which)) {
+      this.views
+        .get(message.id)
+        ?.update(
+          message,
+          this.around.liveOf(message.id),
+          lastOf(message.role) === message,
+          idle,
+          this.around.served(message),
+        );
+    }
+  }
+
+  private onScroll(): void {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    const nearEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    if (nearEnd) this.following = true;
+    else if (scrollTop < this.lastTop - 1) this.following = false;
+    this.lastTop = scrollTop;
+    this.jump.hidden = this.following;
+  }
+
+  private stay(): void {
+    if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.jump.hidden = this.following;
+  }
+}

@@ -1,0 +1,81 @@
+/** What the page says about an answer's progress. Pure. */
+
+import type { Message } from "./conversations";
+import type { Model } from "./protocol";
+import type { Live } from "./requests";
+
+type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
+
+/** Empty once text is flowing. `served`: a worker serves the model now. */
+export function describeWaiting(message: Message, live: Progress | undefined, served: boolean): string {
+  if (!live) return message.content ? "" : "Waiting…";
+  if (live.cancelling) return "Stopping…";
+  if (live.phase === "sending") return "Sending…";
+  if (live.phase === "queued") return queued(live, served, message.model ?? "this model");
+  return live.cursor.length === 0 ? "Thinking…" : "";
+}
+
+function queued({ position, eta_s }: Progress, served: boolean, model: string): string {
+  if (!served) return `Waiting for a worker that serves ${model}`;
+  if (position === undefined) return "Waiting in the queue…";
+  const place =
+    position === 0
+      ? "You are next"
+      : position === 1
+        ? "1 request ahead of you"
+        : `${position.toLocaleString("en")} requests ahead of you`;
+  return place + duration(eta_s);
+}
+
+/** Only as exact as an estimate is; nothing for what is about to happen. */
+function duration(eta_s: number | undefined): string {
+  if (eta_s === undefined || eta_s < 3) return "";
+  if (eta_s < 60) return `, about ${eta_s < 10 ? eta_s : Math.round(eta_s / 5) * 5} s`;
+  return `, about ${Math.round(eta_s / 60)} min`;
+}
+
+/** A model in the list of the picker. */
+export function describeModel(model: Model): string {
+  if (model.workers === 0) return `${model.name} (${withoutWorker(model)})`;
+  return model.queued > 0 ? `${model.name} (${model.queued} waiting)` : model.name;
+}
+
+function withoutWorker({ state }: Model): string {
+  return state === "loading" ? "loading" : state === "wanted" ? "waiting for a worker" : "no worker";
+}
+
+/** The notice over the composer when the chosen model cannot answer now. `othersServed`: another one can. */
+export function describeMissing(model: Model | undefined, othersServed: boolean): string {
+  if (model && model.workers > 0) return "";
+  if (model?.state === "loading") return `${model.name} is being loaded. A question waits until it is.`;
+  if (!othersServed) return "No worker is serving right now. A question waits in the queue until one starts.";
+  return model
+    ? `No worker is serving ${model.name} right now. Choose another model, or let a question wait in the queue.`
+    : "";
+}
+
+/** The line under an ended answer. */
+export function describeUsage(message: Message): string {
+  const parts: string[] = [];
+  if (message.state === "cancelled") parts.push("Stopped");
+  if (message.code === "length") parts.push("Reached the token limit");
+  const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
+  if (completion_tokens) {
+    parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);
+    const rate = tokensPerSecond(completion_tokens, first_token_ms, total_ms);
+    if (rate !== undefined)
+      parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
+  }
+  return parts.join(" · ");
+}
+
+export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {
+  if (first_token_ms === undefined || total_ms === undefined || total_ms <= first_token_ms) return undefined;
+  return (tokens * 1000) / (total_ms - first_token_ms);
+}
+
+/** What a screen reader hears of an answer's end. */
+export function describeEnd(message: Message): string {
+  if (message.state === "failed") return `The answer failed: ${message.error?.message ?? "unknown reason"}`;
+  return message.state === "cancelled" ? "The answer was stopped" : "The answer is complete";
+}

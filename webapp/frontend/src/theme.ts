@@ -1,4 +1,0 @@
-/** Loaded before the page is drawn, so that a chosen theme does not flash. `page/settings.ts` writes the choice. */
-
-const theme = localStorage.getItem("chatserver.theme");
-if (theme === "dark" || theme === "light") document.documentElement.dataset["theme"] = theme;

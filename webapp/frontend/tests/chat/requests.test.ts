@@ -1,0 +1,206 @@
+/** Answers in progress, against a connection that loses, repeats and reorders. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { type Conversation, Conversations, type Message } from "../../src/chat/conversations";
+import type { Ack } from "../../src/chat/protocol";
+import { Requests } from "../../src/chat/requests";
+
+interface Sent {
+  event: string;
+  payload: { id: string; offset?: number; nonce?: string; messages?: unknown[] };
+}
+
+class FakeConnection {
+  connected = true;
+  sent: Sent[] = [];
+  acks: (Ack | "lost")[] = [];
+  async request(event: string, payload: object): Promise<Ack> {
+    this.sent.push({ event, payload: payload as Sent["payload"] });
+    const ack = this.acks.shift() ?? { ok: true };
+    if (ack === "lost") throw new Error("operation has timed out");
+    return ack;
+  }
+  received(id: string, offset: number): void {
+    this.sent.push({ event: "received", payload: { id, offset } });
+  }
+  events() {
+    return this.sent.map((s) => s.event);
+  }
+}
+
+function memoryStorage(): Storage {
+  const items = new Map<string, string>();
+  return {
+    get length() {
+      return items.size;
+    },
+    key: (i) => [...items.keys()][i] ?? null,
+    getItem: (key) => items.get(key) ?? null,
+    setItem: (key, value) => void items.set(key, value),
+    removeItem: (key) => void items.delete(key),
+    clear: () => items.clear(),
+  };
+}
+
+const QUESTION: Message = { id: "q", role: "user", content: "hi", state: "finished", created_ms: 0 };
+
+function setUp(answer: Partial<Message> = {}, tab = "tab") {
+  const message: Message = {
+    id: "a",
+    role: "assistant",
+    content: "",
+    state: "queued",
+    created_ms: Date.now(),
+    model: "echo",
+    writer: "tab",
+    unsent: { system: "", sampling: {} },
+    ...answer,
+  };
+  const conversation: Conversation = {
+    id: "c",
+    title: "t",
+    model: "echo",
+    system: "",
+    updated_ms: 0,
+    messages: [QUESTION, message],
+  };
+  const conversations = new Conversations(
+    memoryStorage(),
+    () => undefined,
+    () => undefined,
+  );
+  conversations.create(conversation);
+  const connection = new FakeConnection();
+  const requests = new Requests(connection, conversations, tab, () => undefined);
+  const stored = () => conversations.get("c")?.messages[1] as Message;
+  return { conversation, conversations, connection, requests, message, stored };
+}
+
+const settled = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms));
+const tokens = (offset: number, text: string) => ({ id: "a", offset, nonce: "n", text });
+const done = (offset: number) => ({ id: "a", status: "finished" as const, offset, code: "stop" });
+
+test("a question is submitted, its answer applied and the end stored without leftovers", async () => {
+  const { requests, connection, message, stored } = setUp();
+  requests.begin("c", message);
+  await settled();
+  assert.deepEqual(connection.sent[0]?.payload.messages, [{ role: "user", content: "hi" }]);
+  assert.equal(stored().unsent, undefined);
+  requests.onTokens(tokens(0, "Hello"));
+  requests.onDone(done(5));
+  assert.equal(stored().content, "Hello");
+  assert.equal(stored().state, "finished");
+  assert.equal("nonce" in stored() || "writer" in stored(), false);
+  assert.equal(requests.get("a"), undefined);
+});
+
+test("a lost acknowledgement submits the same id again", async () => {
+  const { requests, connection, message } = setUp();
+  connection.acks = ["lost"];
+  requests.begin("c", message);
+  await settled(600);
+  assert.deepEqual(connection.events(), ["submit", "submit"]);
+  assert.equal(connection.sent[0]?.payload.id, connection.sent[1]?.payload.id);
+});
+
+test("a gap watches once from the cursor, however many events are ahead", async () => {
+  const { requests, connection, message } = setUp();
+  requests.begin("c", message);
+  await settled();
+  requests.onTokens(tokens(0, "ab😀"));
+  for (const offset of [9, 10, 11]) requests.onTokens(tokens(offset, "x"));
+  await settled();
+  assert.deepEqual(connection.sent.slice(1), [{ event: "watch", payload: { id: "a", offset: 3, nonce: "n" } }]);
+});
+
+test("an end with missing text watches, then asks for all of it, and is believed the third time", async () => {
+  const { requests, connection, message, stored } = setUp();
+  requests.begin("c", message);
+  await settled();
+  requests.onTokens(tokens(0, "abc"));
+  requests.onDone(done(9));
+  await settled();
+  requests.onDone(done(9));
+  await settled();
+  assert.deepEqual(
+    connection.sent.slice(1).map((s) => s.payload.offset),
+    [3, 0],
+  );
+  requests.onTokens(tokens(0, "abc"));
+  requests.onDone(done(9));
+  assert.equal(stored().state, "finished");
+});
+
+test("the window moves every 4096 code points, repeats included", async () => {
+  const { requests, connection, message } = setUp();
+  requests.begin("c", message);
+  await settled();
+  requests.onTokens(tokens(0, "😀".repeat(4000)));
+  assert.equal(connection.events().includes("received"), false);
+  requests.onTokens(tokens(4000, "x".repeat(100)));
+  requests.onTokens(tokens(0, "😀".repeat(4096)));
+  const offsets = connection.sent.filter((s) => s.event === "received").map((s) => s.payload.offset);
+  assert.deepEqual(offsets, [4100, 4100]);
+});
+
+test("after a reload the stored cursor is watched; an expired answer ends with the part that came", async () => {
+  const { requests, connection, conversation, stored } = setUp({
+    content: "a😀",
+    nonce: "n7",
+    state: "running",
+    unsent: undefined,
+  });
+  connection.acks = [{ ok: false, error: { code: "gone", message: "expired" } }];
+  requests.follow(conversation, true);
+  await settled();
+  assert.deepEqual(connection.sent, [{ event: "watch", payload: { id: "a", offset: 2, nonce: "n7" } }]);
+  assert.equal(stored().state, "failed");
+  assert.equal(stored().error?.code, "gone");
+  assert.equal(stored().content, "a😀");
+});
+
+test("a refused submit fails at once and keeps when to retry", async () => {
+  const { requests, connection, message, stored } = setUp();
+  connection.acks = [{ ok: false, error: { code: "busy", message: "full", retry_after_s: 5 } }];
+  requests.begin("c", message);
+  await settled();
+  assert.equal(stored().state, "failed");
+  assert.ok((stored().retry_at_ms ?? 0) > Date.now() + 4000);
+});
+
+test("offline nothing is sent; reconnecting attaches every open answer, and a stop asked for meanwhile is sent", async () => {
+  const { requests, connection, message } = setUp();
+  connection.connected = false;
+  requests.begin("c", message);
+  await requests.cancel("a");
+  assert.deepEqual(connection.events(), []);
+  connection.connected = true;
+  requests.reattachAll();
+  await settled();
+  assert.deepEqual(connection.events(), ["submit", "cancel"]);
+});
+
+test("another tab waits until the writer's question is acknowledged, then watches, and never saves partial text", async () => {
+  const { requests, conversations, connection, stored } = setUp({}, "other tab");
+  requests.follow(conversations.get("c") as Conversation, false);
+  await settled();
+  assert.deepEqual(connection.events(), []);
+  conversations.changeMessage("c", "a", (m) => delete m.unsent);
+  requests.follow(conversations.get("c") as Conversation, false);
+  requests.onTokens(tokens(0, "Hello"));
+  requests.saveAll();
+  assert.equal(stored().content, "");
+  requests.onDone(done(5));
+  assert.equal(stored().content, "Hello");
+});
+
+test("an answer that ended or was replaced in another tab is let go", async () => {
+  const { requests, conversations, connection, message } = setUp();
+  requests.begin("c", message);
+  await settled();
+  conversations.change("c", (c) => c.messages.pop());
+  requests.follow(conversations.get("c") as Conversation, false);
+  assert.equal(requests.get("a"), undefined);
+  assert.equal(connection.events().at(-1), "unwatch");
+});

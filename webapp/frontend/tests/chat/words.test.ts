@@ -1,0 +1,77 @@
+/** What the page says while an answer waits and after it ended. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import type { Message } from "../../src/chat/conversations";
+import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
+
+const message = (more: Partial<Message> = {}): Message => ({
+  id: "a",
+  role: "assistant",
+  content: "",
+  state: "queued",
+  created_ms: 0,
+  model: "echo",
+  ...more,
+});
+const progress = (more: object = {}) => ({
+  phase: "queued" as const,
+  position: undefined,
+  eta_s: undefined,
+  cancelling: false,
+  cursor: { length: 0 },
+  ...more,
+});
+
+test("the place in the queue is told in words", () => {
+  const words = (position: number) => describeWaiting(message(), progress({ position }), true);
+  assert.equal(words(0), "You are next");
+  assert.equal(words(1), "1 request ahead of you");
+  assert.equal(words(2), "2 requests ahead of you");
+  assert.equal(words(1000), "1,000 requests ahead of you");
+});
+
+test("the time until a worker comes is told roughly, and not at all when it is now", () => {
+  const words = (eta_s: number) => describeWaiting(message(), progress({ position: 2, eta_s }), true);
+  assert.equal(words(1), "2 requests ahead of you");
+  assert.equal(words(8), "2 requests ahead of you, about 8 s");
+  assert.equal(words(23), "2 requests ahead of you, about 25 s");
+  assert.equal(words(130), "2 requests ahead of you, about 2 min");
+});
+
+test("a missing worker is said, and a running answer thinks until its first text", () => {
+  assert.equal(describeWaiting(message(), progress({ position: 0 }), false), "Waiting for a worker that serves echo");
+  assert.equal(describeWaiting(message(), progress({ phase: "running" }), true), "Thinking…");
+  assert.equal(describeWaiting(message(), progress({ phase: "running", cursor: { length: 1 } }), true), "");
+});
+
+test("a model without a worker says whether one is to come", () => {
+  const model = (state: "served" | "loading" | "wanted" | "away", workers = 0, queued = 0) => ({
+    name: "july",
+    workers,
+    slots: 4,
+    running: 0,
+    queued,
+    tokens_per_s: 0,
+    context_tokens: 100,
+    state,
+  });
+  assert.equal(describeModel(model("loading")), "july (loading)");
+  assert.equal(describeModel(model("wanted")), "july (waiting for a worker)");
+  assert.equal(describeModel(model("away")), "july (no worker)");
+  assert.equal(describeModel(model("served", 1, 2)), "july (2 waiting)");
+  assert.equal(describeMissing(model("loading"), true), "july is being loaded. A question waits until it is.");
+  assert.match(describeMissing(model("away"), true), /No worker is serving july right now/);
+  assert.match(describeMissing(model("away"), false), /^No worker is serving right now/);
+  assert.equal(describeMissing(model("served", 1), true), "");
+});
+
+test("the rate leaves out the time before the first token", () => {
+  const usage = { completion_tokens: 1280, first_token_ms: 1000, total_ms: 11_000 };
+  assert.equal(describeUsage(message({ state: "finished", usage, code: "stop" })), "1,280 tokens · 128 tokens/s");
+  assert.equal(
+    describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })),
+    "Reached the token limit · 1 token",
+  );
+  assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
+});
