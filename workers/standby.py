@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from services.errors import ChatServerError, ConfigurationError
 from services.models.catalogue import ModelSource
-from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel
+from services.serving.trained_models import CLAIM_TTL_S, Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from workers.engine import Engine
@@ -45,7 +45,7 @@ class Standby:
         self._load = load
         self._stop = stop
         self._only = only
-        self._trained = Trained(redis, Keys(settings.namespace))
+        self._trained = TrainedModels(redis, Keys(settings.namespace))
         self._token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._rests: dict[str, float] = {}  # model → when it may be tried again
         self._complaint = ""

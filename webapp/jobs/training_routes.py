@@ -13,7 +13,7 @@ from services.connection.connect import translated
 from services.errors import Conflict, Gone, InvalidRequest
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_jobs import PLACES
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from webapp.jobs.cleaning_orders import PageJobs
 from webapp.jobs.routes import MAX_LISTED, guard, row, wake_soon
 from webapp.jobs.training_details import TrainingAnswers
@@ -26,7 +26,7 @@ def make_blueprint(
     jobs: Jobs,
     page_jobs: PageJobs,
     page_training: PageTraining,
-    trained: Trained,
+    trained: TrainedModels,
     answers: TrainingAnswers,
     wake: Callable[[str], object],
 ) -> Blueprint:
@@ -44,7 +44,7 @@ def _add_ordering(
     jobs: Jobs,
     page_jobs: PageJobs,
     page_training: PageTraining,
-    trained: Trained,
+    trained: TrainedModels,
     wake: Callable[[str], object],
 ) -> None:
     @pages.get("/api/trainings")
@@ -76,7 +76,7 @@ def _cleaning(jobs: Jobs, jid: str) -> Job:
         raise FieldRefused(error.message, "data") from None
 
 
-def _add_serving(pages: Blueprint, jobs: Jobs, trained: Trained, answers: TrainingAnswers) -> None:
+def _add_serving(pages: Blueprint, jobs: Jobs, trained: TrainedModels, answers: TrainingAnswers) -> None:
     @pages.post("/api/jobs/<jid>/serve")
     def api_serve(jid: str) -> Response:
         """`{wanted}`: from now on a worker shall load the model of this job, or none shall keep it."""
