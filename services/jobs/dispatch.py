@@ -12,14 +12,14 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from services.connection.connect import translated
-from services.connection.scripts import Script
 from services.errors import Unavailable
+from services.jobs.scripts import script
 from services.logs import about
 from services.wire.keys import Keys
 
 log = logging.getLogger("chatserver.pipelines")
 
-_CLAIM, _TAKE, _RELEASE = Script("jobs/claim"), Script("jobs/take"), Script("jobs/release")
+_CLAIM, _TAKE, _RELEASE = script("claim"), script("take"), script("release")
 
 
 @dataclass(frozen=True)

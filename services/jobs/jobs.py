@@ -17,8 +17,8 @@ import orjson
 from redis import Redis
 
 from services.connection.connect import server_time
-from services.connection.scripts import Script
 from services.errors import Conflict, Gone, InvalidRequest
+from services.jobs.scripts import script
 from services.wire.keys import Keys, check_name
 from services.wire.messages import TERMINAL
 
@@ -26,14 +26,9 @@ LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
 
-_SUBMIT, _MOVE, _CANCEL, _REMOVE = (
-    Script("jobs/submit"),
-    Script("jobs/move"),
-    Script("jobs/cancel"),
-    Script("jobs/remove"),
-)
-_NOTE, _PLAN, _LOG = Script("jobs/note"), Script("jobs/plan"), Script("jobs/log")
-_ATTACH, _FOLLOW = Script("jobs/attach"), Script("jobs/follow")
+_SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
+_NOTE, _PLAN, _LOG = script("note"), script("plan"), script("log")
+_ATTACH, _FOLLOW = script("attach"), script("follow")
 
 
 @dataclass(frozen=True)
