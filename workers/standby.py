@@ -118,9 +118,9 @@ class Standby:
 
     def _failed(self, name: str, error: ChatServerError) -> None:
         self._rests[name] = time.monotonic() + REST_S
-        self._complain_once(f"cannot serve {name}: {error.message}")
+        self._complain_once(f"cannot serve {name}: {error}")
         with contextlib.suppress(RedisError):
-            self._trained.complain(name, error.message)
+            self._trained.complain(name, str(error))
 
     def _complain_once(self, complaint: str) -> None:
         if complaint != self._complaint:

@@ -17,7 +17,7 @@ from services.serving.trained_models import TrainedModels
 from webapp.jobs.cleaning_orders import PageJobs
 from webapp.jobs.routes import MAX_LISTED, guard, row, wake_soon
 from webapp.jobs.training_details import TrainingAnswers
-from webapp.jobs.training_orders import FieldRefused, PageTraining, parse_training_order, usable_data
+from webapp.jobs.training_orders import PageTraining, parse_training_order, usable_data
 from webapp.server.threads import in_thread
 
 
@@ -69,11 +69,11 @@ def _add_ordering(
 
 def _cleaning(jobs: Jobs, jid: str) -> Job:
     if not jid:
-        raise FieldRefused("choose a finished cleaning: its data is what the model learns from", "data")
+        raise InvalidRequest("choose a finished cleaning: its data is what the model learns from", field="data")
     try:
         return jobs.get(jid)
     except (Gone, InvalidRequest) as error:
-        raise FieldRefused(error.message, "data") from None
+        raise InvalidRequest(error.message, field="data") from None
 
 
 def _add_serving(pages: Blueprint, jobs: Jobs, trained: TrainedModels, answers: TrainingAnswers) -> None:
