@@ -31,7 +31,7 @@ from pipelines.launching.registering import register_model
 from pipelines.launching.targets import Target
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
-from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, make_celery, num_waiting
+from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
 from services.wire.keys import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
@@ -100,7 +100,7 @@ def _await_servers(settings: Settings, redis: Redis) -> None:
     await_redis(redis, log.warning)
     with broker_client(settings) as broker:
         if broker is not None and settings.broker_url:
-            await_redis(broker, log.warning)
+            await_redis(broker, log.warning, broker_variable(settings))
 
 
 def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
@@ -129,7 +129,7 @@ def check_trainings(settings: Settings) -> str:
 
 
 def _check(settings: Settings, name: str, role: str) -> str:
-    with broker_client(settings) as broker, translated():
+    with broker_client(settings) as broker, translated(broker_variable(settings)):
         if broker is not None:
             broker.ping()  # it says at once what is wrong, where Celery would try again and again
     replies = [each for reply in _app(settings).control.ping(timeout=PING_S) for each in reply]

@@ -22,7 +22,7 @@ Three more codes end a request without an exception of their own: `poison` (work
 (it waited in the queue past its deadline) and `interrupted` (a stream that cannot be rewound lost its tail).
 """
 
-from typing import Any
+from typing import Any, Self
 
 
 def shown(value: object) -> str:
@@ -34,21 +34,52 @@ def shown(value: object) -> str:
 
 
 class ChatServerError(Exception):
-    """Base of all errors. `str(error)` names the offending value and the remedy."""
+    """Base of all errors: what is wrong, with the offending value, and where it stands, each in a field of its own.
+
+    `str(error)` is what a terminal and a log show: place, message and remedy in one sentence.
+    """
 
     code = "internal"
     http_status = 500
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",  # what to do, where the message does not say it
+        field: str = "",  # of a form or a request
+        source: str = "",  # the file or preset that is wrong
+        line: int | None = None,  # of a recipe, from 1; 0: of the recipe as a whole
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.remedy = remedy
+        self.field = field
+        self.source = source
+        self.line = line
         self.retry_after_s = retry_after_s
 
+    @classmethod
+    def of(cls, error: "ChatServerError") -> Self:
+        """The same fault as an error of this class: a wrong configuration that a client sent is an InvalidRequest."""
+        return cls(error.message, remedy=error.remedy, field=error.field, source=error.source, line=error.line)
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.source, self.line) if part)
+        remedy = f". Remedy: {self.remedy}" if self.remedy else ""
+        return f"{place}: {self.message}{remedy}" if place else f"{self.message}{remedy}"
+
     def as_dict(self) -> dict[str, Any]:
-        """The shape in which an error travels to a client: code, message, and retry_after_s where a retry may help."""
+        """The shape in which an error travels to a client: code, message, and what else there is to it.
+
+        `source` stays here: a client knows what it sent.
+        """
         body: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.retry_after_s is not None:
-            body["retry_after_s"] = self.retry_after_s
+        texts = {"remedy": self.remedy, "field": self.field}
+        numbers = {"line": self.line, "retry_after_s": self.retry_after_s}
+        body.update((name, text) for name, text in texts.items() if text)
+        body.update((name, number) for name, number in numbers.items() if number is not None)
         return body
 
 

@@ -12,7 +12,7 @@ from concurrent import futures
 
 from redis import Redis
 
-from services.connection.connect import translated, wait_for_redis
+from services.connection.connect import URL_VARIABLE, translated, wait_for_redis
 from services.errors import ChatServerError
 from services.logs import configure_logging
 from services.machine.attempt import attempt
@@ -36,7 +36,7 @@ def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings]
                 return 0
             wrong = _found_wrong(lambda: check(settings))
     except ChatServerError as error:
-        wrong = error.message
+        wrong = str(error)
     print(f"{name}: {wrong}" if wrong else "ok", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 
@@ -48,7 +48,7 @@ def _found_wrong(check: Callable[[], str]) -> str:
     return looked.result()
 
 
-def await_redis(client: Redis, say: Callable[[str], object]) -> None:
+def await_redis(client: Redis, say: Callable[[str], object], variable: str = URL_VARIABLE) -> None:
     """Block until Redis answers. SIGTERM or Ctrl-C meanwhile ends the program, in order: SystemExit.
 
     Raises ConfigurationError when Redis refuses our credentials.
@@ -56,7 +56,7 @@ def await_redis(client: Redis, say: Callable[[str], object]) -> None:
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        wait_for_redis(client, say, stop)
+        wait_for_redis(client, say, stop, variable)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -167,11 +167,11 @@ def key_suffixes() -> set[str]:
             found.add(getattr(keys, name))
         elif inspect.isfunction(member) and not name.startswith("_"):
             made = getattr(keys, name)("x")
-            found |= {made} if isinstance(made, str) else set(made)
+            found |= {made} if isinstance(made, str) else set(made.all)
     suffixes = {
         next(part for part in reversed(key.split(":")) if re.fullmatch("[a-z]+", part)) for key in found if ":" in key
     }
-    assert {"requests", "journal", "state", "tasks", "claim"} <= suffixes
+    assert {"requests", "journal", "state", "tasks", "points", "claim"} <= suffixes
     return suffixes
 
 

@@ -22,7 +22,7 @@ from services.connection.connect import connect
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.serving.registry import Registry
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.chat import pages, sockets
@@ -116,7 +116,7 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
     """The job pages: cleanings, fine-tunings, and serving what was trained."""
     uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
-    jobs, trained, wake_pipelines = Jobs(redis, keys), Trained(redis, keys), waker(settings)
+    jobs, trained, wake_pipelines = Jobs(redis, keys), TrainedModels(redis, keys), waker(settings)
     answers = TrainingAnswers(jobs, trained, Registry(redis, keys))
     app.register_blueprint(
         job_pages.make_blueprint(

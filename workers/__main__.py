@@ -13,7 +13,7 @@ import sys
 from services.connection.connect import connect, wait_for_redis
 from services.program import await_redis, run
 from services.serving.registry import Registry
-from services.serving.trained_models import Trained, find_model
+from services.serving.trained_models import TrainedModels, find_model
 from services.settings import Settings
 from services.wire.keys import Keys, check_name
 from workers.serving import Stop, load, serve_until
@@ -26,7 +26,7 @@ def serve(settings: Settings) -> None:
     """Load the model, serve it until SIGTERM or SIGINT, drain."""
     with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
         await_redis(redis, log.warning)  # first: what is wrong with it shall be known before a model is loaded
-        source = find_model(settings.model, Trained(redis, Keys(settings.namespace)).find)
+        source = find_model(settings.model, TrainedModels(redis, Keys(settings.namespace)).find)
         model = check_name(settings.served_name or source.name, "served_name")
         engine, planner = load(settings, source)
         stop = Stop()

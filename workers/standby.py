@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from services.errors import ChatServerError, ConfigurationError
 from services.models.catalogue import ModelSource
-from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel
+from services.serving.trained_models import CLAIM_TTL_S, Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from workers.engine import Engine
@@ -45,7 +45,7 @@ class Standby:
         self._load = load
         self._stop = stop
         self._only = only
-        self._trained = Trained(redis, Keys(settings.namespace))
+        self._trained = TrainedModels(redis, Keys(settings.namespace))
         self._token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._rests: dict[str, float] = {}  # model → when it may be tried again
         self._complaint = ""
@@ -118,9 +118,9 @@ class Standby:
 
     def _failed(self, name: str, error: ChatServerError) -> None:
         self._rests[name] = time.monotonic() + REST_S
-        self._complain_once(f"cannot serve {name}: {error.message}")
+        self._complain_once(f"cannot serve {name}: {error}")
         with contextlib.suppress(RedisError):
-            self._trained.complain(name, error.message)
+            self._trained.complain(name, str(error))
 
     def _complain_once(self, complaint: str) -> None:
         if complaint != self._complaint:

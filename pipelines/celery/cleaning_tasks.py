@@ -206,7 +206,7 @@ class CleaningTasks:
                 raise
         except ConfigurationError as error:  # another try would find the same
             with self._noting(job):
-                self._give_up(job, dispatch, unit, error.message)
+                self._give_up(job, dispatch, unit, str(error))
         except Exception as error:  # a step may raise anything: tried again, then told
             log.warning("unit failed", exc_info=True)
             with self._noting(job):

@@ -103,7 +103,7 @@ class TrainingTasks:
         except (Unavailable, Gone):
             raise
         except ConfigurationError as error:  # another try would find the same
-            self._fail(job, error.message)
+            self._fail(job, str(error))
         except Exception as error:  # a target may raise anything: clouds do
             log.warning("a fine-tuning cannot be looked at", exc_info=True)
             self._tell_trouble(job, error)

@@ -13,7 +13,7 @@ from redis import Redis
 from pipelines.launching.progress import after, point_of
 from pipelines.launching.targets import Outcome, Target, run_name
 from services.connection.connect import server_time
-from services.jobs.jobs import Job, Jobs, Told
+from services.jobs.jobs import Job, Jobs, LogBatch
 from services.jobs.training import parse_event
 from services.jobs.training_progress import UNIT, TrainingProgress
 
@@ -37,17 +37,17 @@ class Follower:
         name, cursor = run_name(job.id, job.started_s), job.cursor
         for _ in range(MOST_READS):
             lines, place = target.logs(remote, _place(cursor, name))
-            told, progress = self._told(progress, lines, cursor, f"{name} {place}")
-            if not self._jobs.follow(job.id, told):
+            batch, progress = self._batch(progress, lines, cursor, f"{name} {place}")
+            if not self._jobs.follow(job.id, batch):
                 return progress, False
             if not lines or not outcome.ended:  # of a run that goes on, the next look reads the rest
                 return progress, not lines
-            cursor = told.cursor_after
+            cursor = batch.cursor_after
         return progress, False
 
-    def _told(
+    def _batch(
         self, progress: TrainingProgress, lines: Sequence[str], cursor: str, cursor_after: str
-    ) -> tuple[Told, TrainingProgress]:
+    ) -> tuple[LogBatch, TrainingProgress]:
         shown, points, now_s = [], [], server_time(self._redis)
         for line in map(self._masked, lines):
             event = parse_event(line)
@@ -57,7 +57,7 @@ class Follower:
             progress = after(progress, event, now_s)
             if point := point_of(event):
                 points.append(point)
-        return Told(cursor, cursor_after, UNIT, progress.as_note(), shown, points), progress
+        return LogBatch(cursor, cursor_after, UNIT, progress.as_note(), shown, points), progress
 
 
 def _place(cursor: str, name: str) -> str:

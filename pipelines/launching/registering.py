@@ -6,13 +6,13 @@ from redis import Redis
 
 from services.jobs.jobs import Job
 from services.jobs.training_progress import TrainingProgress
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.keys import Keys
 
 
 def register_model(redis: Redis, keys: Keys, job: Job, progress: TrainingProgress) -> str:
     """The name under which it is known: twice for one job is once. Raises ConfigurationError for a half model."""
-    return Trained(redis, keys).register(_model(job, progress)).name
+    return TrainedModels(redis, keys).register(_model(job, progress)).name
 
 
 def _model(job: Job, progress: TrainingProgress) -> TrainedModel:

@@ -379,9 +379,9 @@ def translated_error(error: Exception) -> ChatServerError:
     for kind in type(error).__mro__:
         if kind.__name__ in REMEDIES:
             again, remedy = REMEDIES[kind.__name__]
-            return (Unavailable if again else ConfigurationError)(f"SkyPilot: {said}. Remedy: {remedy}")
+            return (Unavailable if again else ConfigurationError)(f"SkyPilot: {said}", remedy=remedy)
     if isinstance(error, ValueError | TypeError):
-        return ConfigurationError(f"SkyPilot refuses the task: {said}. Remedy: mend its file in infra/sky")
+        return ConfigurationError(f"SkyPilot refuses the task: {said}", remedy="mend its file in infra/sky")
     return Unavailable(f"SkyPilot: {type(error).__name__}: {said}")
 
 
@@ -417,7 +417,8 @@ def _get(request: Any) -> Any:
 def known_state(states: Mapping[str, RunState], status: str) -> RunState:
     if status not in states:
         raise ConfigurationError(
-            f"SkyPilot says {status}, which is none of {', '.join(states)}. Remedy: install the one of requirements.txt"
+            f"SkyPilot says {status}, which is none of {', '.join(states)}",
+            remedy="install the one of requirements.txt",
         )
     return states[status]
 

@@ -23,7 +23,7 @@ from typing import Any
 from pipelines.launching.sky import CLUSTER_STATES, FAILURES, Log, SkyJob, SkyPilot, known_state, without_speaker
 from pipelines.launching.sky_task import task_for
 from pipelines.launching.targets import ENDED, Outcome, Run
-from services.errors import ChatServerError, Unavailable
+from services.errors import Unavailable
 
 OUR_NAMES = re.compile(r"^train-.*-[0-9a-f]{8}$")  # as `run_name` makes them
 IDLE_MIN = 15  # after which a cluster ends itself, should nobody be left to end it
@@ -143,7 +143,8 @@ class SkyTarget:
         seconds = max(time.time() - remote["submitted_s"], 0.0)
         request = self._sky.request(remote["request"]) if remote["request"] else None
         if request and request.state == "failed":
-            return Outcome("failed", *_split(self._sky.failure(request.id)), seconds=seconds)
+            why = self._sky.failure(request.id)
+            return Outcome("failed", why.message, why.remedy, seconds=seconds)
         if request and request.state != "finished":
             return Outcome(request.state, seconds=seconds)
         if self._jobs(remote):  # the launch ended between the two questions
@@ -195,11 +196,6 @@ def _alone() -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _split(error: ChatServerError) -> tuple[str, str]:
-    message, _, remedy = error.message.partition(" Remedy: ")
-    return message, remedy
 
 
 def _gone(remote: Mapping[str, Any]) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def main() -> int:
     try:
         run(arguments(), report)
     except ConfigurationError as error:
-        return failed(report, REFUSED_EXIT, error.message)
+        return failed(report, REFUSED_EXIT, str(error))
     except Aborted as error:
         return failed(report, ABORTED_EXIT, str(error))
     except Stopped as stopped:

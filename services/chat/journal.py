@@ -4,34 +4,24 @@ A worker begins, appends and finishes under a fresh nonce; every write of a form
 create, cancel and read. `head` and `read` are what readers stand on.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from redis import Redis
 
-from services.connection.scripts import Script
+from services.chat.scripts import script
 from services.errors import Conflict, Forbidden, Gone
 from services.wire.keys import Keys
 from services.wire.messages import TERMINAL, ChatRequest, Event
 
-_CREATE, _BEGIN, _APPEND, _FINISH = (
-    Script("chat/create"),
-    Script("chat/begin"),
-    Script("chat/append"),
-    Script("chat/finish"),
-)
-_BEAT, _CANCEL, _HANDBACK, _HEAD = (
-    Script("chat/beat"),
-    Script("chat/cancel"),
-    Script("chat/handback"),
-    Script("chat/head"),
-)
-_DISCARD = Script("chat/discard")
+_CREATE, _BEGIN, _APPEND, _FINISH = script("create"), script("begin"), script("append"), script("finish")
+_BEAT, _CANCEL, _HANDBACK, _DISCARD = script("beat"), script("cancel"), script("handback"), script("discard")
 
 
 @dataclass(frozen=True)
 class Head:
-    """How far an answer is. `n` counts its tokens, `toff` its code points; times are the server's, in milliseconds."""
+    """How far an answer is: fields of its state. `n` counts its tokens, `toff` its code points; times are the server's,
+    in milliseconds, and 0 for what has not happened."""
 
     status: str
     user: str
@@ -49,7 +39,7 @@ class Head:
     begun_ms: int
     first_ms: int
     ended_ms: int
-    now_ms: int = field(default=0, compare=False)  # when this was read
+    now_ms: int = field(default=0, compare=False)  # when this was read; no field of the state
 
     @property
     def age_s(self) -> float:
@@ -59,6 +49,10 @@ class Head:
     @property
     def ended(self) -> bool:
         return self.status in TERMINAL
+
+
+_OF_STATE = {each.name: each.type for each in fields(Head) if each.name != "now_ms"}
+_HEAD = script("head", FIELDS=list(_OF_STATE))
 
 
 @dataclass(frozen=True)
@@ -89,13 +83,15 @@ def _refusal(reply: list[Any]) -> Refused:
     return Refused(why, number=int(reply[1]) if len(reply) > 1 else 0)
 
 
-def _head(reply: list[bytes]) -> Head:
-    text = [value.decode() for value in (*reply[:4], reply[9], reply[10])]
-    number = [int(value or 0) for value in (*reply[4:9], *reply[12:17])]
-    status, user, model, nonce, wid, code = text
-    n, toff, epoch, tries, begins, created, begun, first, ended, now = number
-    times = (created, begun, first, ended, now)
-    return Head(status, user, model, nonce, n, toff, epoch, tries, begins, wid, code, reply[11], *times)
+def _head(now_ms: bytes, values: list[bytes | None]) -> Head:
+    found = zip(_OF_STATE.items(), values, strict=True)
+    return Head(**{name: _decoded(kind, value or b"") for (name, kind), value in found}, now_ms=int(now_ms))
+
+
+def _decoded(kind: object, value: bytes) -> Any:
+    if kind is int:
+        return int(value or 0)
+    return value if kind is bytes else value.decode()
 
 
 class Journal:
@@ -164,12 +160,12 @@ class Journal:
     def head(self, rid: str) -> Head | None:
         """How far the answer is; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 0)
-        return _head(reply) if reply else None
+        return _head(*reply[:2]) if reply else None
 
     def read(self, rid: str) -> tuple[Head, tuple[Event, ...]] | None:
         """The head and the whole journal, of one moment; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 1)
-        return (_head(reply), tuple(map(Event.decode, reply[17:]))) if reply else None
+        return (_head(*reply[:2]), tuple(map(Event.decode, reply[2]))) if reply else None
 
     # -- workers -------------------------------------------------------------------------------------------------
 

@@ -12,14 +12,14 @@ from typing import Any, Literal
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from services.chat.scripts import script
 from services.connection.connect import server_time
-from services.connection.scripts import Script
 from services.errors import Busy, UserLimit
 from services.wire.keys import GROUP, VERSION, Keys
 from services.wire.messages import Priority
 
-_ENQUEUE, _TAKE, _HOLD, _ACK = Script("chat/enqueue"), Script("chat/take"), Script("chat/hold"), Script("chat/ack")
-_WITHDRAW, _JANITOR, _RETIRE = Script("chat/withdraw"), Script("chat/janitor"), Script("chat/retire")
+_ENQUEUE, _TAKE, _HOLD, _ACK = script("enqueue"), script("take"), script("hold"), script("ack")
+_WITHDRAW, _JANITOR, _RETIRE = script("withdraw"), script("janitor"), script("retire")
 
 PAGE = 1000  # rows of the pending list in one reply
 SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
@@ -113,7 +113,7 @@ class RequestQueue:
         """Queue a request; False when it is queued already. Raises Busy or UserLimit unless `force`."""
         limits = (int(force), max_queue, max_user)
         wake = (self._control, self.model)
-        reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, VERSION, *wake)
+        reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, *wake)
         if reply[0] == b"FULL":
             raise Busy(f"{reply[1]} requests wait for {self.model}; try again later", retry_after_s=5)
         if reply[0] == b"USER":
@@ -241,7 +241,7 @@ class RequestQueue:
         Looks at `limit` entries after this one; the number rescued, and the entry after which to go on, if any.
         """
         wake = (self._control, self.model)
-        rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, VERSION, *wake)
+        rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, *wake)
         return int(rescued), last.decode()
 
     def retire(self, wid: str) -> bool:

@@ -30,7 +30,7 @@ def run_command(application: Callable[[], object]) -> None:
     try:
         application()
     except ChatServerError as error:
-        print(f"chatserver: {error.message} ({error.code})", file=sys.stderr)
+        print(f"chatserver: {error} ({error.code})", file=sys.stderr)
         sys.exit(2 if error.code == "configuration" else 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -36,6 +36,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
 STOP_LOOK_S = 0.1
 
+URL_VARIABLE = "REDIS_URL"  # where the URL of our Redis is set; that of Celery's may be another
 EXAMPLES = (
     "redis://127.0.0.1:6379/0",
     "unix:///run/redis.sock",
@@ -48,10 +49,11 @@ _TOPOLOGY = re.compile(
 _NODE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]{1,5}))?")
 
 
-def connect(url: str, *, role: Role) -> redis.Redis:
+def connect(url: str, *, role: Role, variable: str = URL_VARIABLE) -> redis.Redis:
     """A thread-safe client that answers in bytes; it connects at the first command. Raises ConfigurationError.
 
-    `url` is one of EXAMPLES, or the same with `rediss` for TLS. docs/redis.md explains them.
+    `url` is one of EXAMPLES, or the same with `rediss` for TLS; `variable` is where it was set, for the error.
+    docs/redis.md explains them.
     """
     policy = {
         "protocol": 2,
@@ -76,7 +78,7 @@ def connect(url: str, *, role: Role) -> redis.Redis:
     except (ValueError, TypeError):
         # Not the library's words: they may quote a part of the password.
         raise ConfigurationError(
-            f"REDIS_URL={_redacted(url)!r} is not usable. Examples: {', '.join(EXAMPLES)}"
+            f"{variable}={_redacted(url)!r} is not usable. Examples: {', '.join(EXAMPLES)}"
         ) from None
     return client
 
@@ -181,6 +183,11 @@ def _listed(nodes: Sequence[Address]) -> str:
     return ",".join(f"{host}:{port}" for host, port in nodes)
 
 
+def credentials_in(variable: str) -> str:
+    """What to do where Redis wants a login."""
+    return f"put user and password into {variable}: redis://user:password@host:6379/0"
+
+
 def server_time(client: redis.Redis) -> float:
     """Seconds by the clock of Redis: the one clock that all machines share."""
     seconds, micros = client.time()
@@ -188,15 +195,20 @@ def server_time(client: redis.Redis) -> float:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(variable: str = URL_VARIABLE) -> Iterator[None]:
     """Errors of Redis become ours: Unavailable when it may pass, ConfigurationError when it will not.
+
+    `variable` is where the server's URL was set.
 
     An error reply that only a bug of ours can cause stays what it is.
     """
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError, NoPermissionError) as error:
-        raise ConfigurationError(f"Redis refuses the credentials in REDIS_URL: {error}") from error
+        raise ConfigurationError(
+            f"Redis refuses the credentials in {variable}: {error}",
+            remedy=credentials_in(variable),
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise Unavailable(f"Redis does not answer: {error}", retry_after_s=1.0) from error
     except (ClusterDownError, AskError, TryAgainError) as error:
@@ -209,7 +221,12 @@ def translated() -> Iterator[None]:
         raise Unavailable(f"Redis refuses to write: {error}", retry_after_s=5.0) from error
 
 
-def wait_for_redis(client: redis.Redis, say: Callable[[str], object], stop: threading.Event | None = None) -> bool:
+def wait_for_redis(
+    client: redis.Redis,
+    say: Callable[[str], object],
+    stop: threading.Event | None = None,
+    variable: str = URL_VARIABLE,
+) -> bool:
     """Block until Redis answers; False only when `stop` was set first, and then at once.
 
     `say` gets one line for each reason why Redis is missing and one when it answers after all. Raises
@@ -220,7 +237,7 @@ def wait_for_redis(client: redis.Redis, say: Callable[[str], object], stop: thre
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            answered = _ping(client, stop)
+            answered = _ping(client, stop, variable)
         except Unavailable as error:
             if str(error) not in reasons:
                 reasons.add(str(error))
@@ -234,12 +251,12 @@ def wait_for_redis(client: redis.Redis, say: Callable[[str], object], stop: thre
     return False
 
 
-def _ping(client: redis.Redis, stop: threading.Event) -> bool:
+def _ping(client: redis.Redis, stop: threading.Event, variable: str) -> bool:
     """False when `stop` was set before Redis answered. Raises what `translated` raises."""
     asked = attempt(client.ping)
     while not futures.wait([asked], timeout=STOP_LOOK_S).done:
         if stop.is_set():
             return False
-    with translated():
+    with translated(variable):
         asked.result()
     return True

@@ -38,6 +38,11 @@ STOP_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 10.0  # longer than the watcher takes to kill a server
 POLL_S = 0.005
 LOG_TAIL_BYTES = 2_000
+BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
+
+
+class _PortTaken(ConfigurationError):
+    """Another Redis answers at the port."""
 
 
 def candidates() -> dict[str, Path]:
@@ -189,7 +194,7 @@ class EmbeddedServer:
         except ConfigurationError as error:
             self.stop()
             words = self._last_words(logged)
-            if "already in use" in f"{error} {words}" and not last:
+            if (isinstance(error, _PortTaken) or BIND_REFUSED in words) and not last:
                 return False  # somebody was faster: take another free port
             raise ConfigurationError(f"{error}\n{words}") from None
         except BaseException:
@@ -240,7 +245,7 @@ class EmbeddedServer:
                     pass
                 else:
                     if server["process_id"] != self.pid:
-                        raise ConfigurationError(f"port {self.port} is already in use by another Redis:")
+                        raise _PortTaken(f"port {self.port} is already in use by another Redis:")
                     return
                 if time.monotonic() > deadline:
                     raise ConfigurationError(f"the embedded Redis server did not answer in {START_TIMEOUT_S:.0f} s:")

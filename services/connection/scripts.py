@@ -1,12 +1,13 @@
 """How Lua scripts are loaded and called. Each room keeps its own in `scripts/`.
 
 Each script touches keys of one hash tag only, and all start with `#!lua`. A file whose name begins with `_` is no
-script: its text is put behind the first line of each script of its room that opens with `-- include`.
+script: its text is put behind the first line of each script of its room that opens with `-- include`. Between the two
+stands what the room tells its scripts, as locals: a script spells nothing that Python spells.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from importlib.resources import files
 from typing import Any
 
@@ -14,13 +15,14 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int | float
+Constant = str | int | Sequence[str] | Set[str]
 
 
 class Script:
-    """One Lua file, named `<room>/<name>`. Called by its SHA-1; sent whole only when the server does not know it
-    yet."""
+    """One Lua file, named `<room>/<name>`, and its constants. Called by its SHA-1; sent whole only when the server does
+    not know it yet."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, **constants: Constant) -> None:
         room, name = place.split("/")
         folder = files("services").joinpath(room, "scripts")
         text = folder.joinpath(f"{name}.lua").read_text("utf-8")
@@ -28,7 +30,7 @@ class Script:
         if included := re.match(r"-- include (\w+\.lua)", body):
             body = folder.joinpath(included[1]).read_text("utf-8") + body
         self.name = name
-        self.text = f"{shebang}\n{body}"
+        self.text = f"{shebang}\n{_locals(constants)}{body}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: Sequence[str], arguments: Sequence[Argument]) -> tuple[Any, ...]:
@@ -43,3 +45,19 @@ class Script:
             return redis.execute_command(*self.command(keys, arguments))
         except NoScriptError:
             return redis.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+
+
+def _locals(constants: Mapping[str, Constant]) -> str:
+    """The line that declares them; the same in every process, so that all know a script by one SHA-1."""
+    if not constants:
+        return ""
+    return f"local {', '.join(constants)} = {', '.join(map(_lua, constants.values()))}\n"
+
+
+def _lua(value: Constant) -> str:
+    """A text, a number, a list, or a set: a table that is true at its members."""
+    if isinstance(value, Set):
+        return f"{{ {', '.join(f'{name} = true' for name in sorted(value))} }}"
+    if isinstance(value, str):
+        return f"'{value}'"
+    return str(value) if isinstance(value, int) else f"{{ {', '.join(map(_lua, value))} }}"

@@ -21,7 +21,7 @@ from services.doctor.redis_access import by_sentinel
 from services.doctor.redis_server import Judge, Server, of_all
 from services.doctor.settings import check_settings
 from services.errors import ConfigurationError
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 
@@ -88,7 +88,7 @@ def _by_redis(settings: Settings, *, chosen: bool) -> Iterator[Finding]:
         levels = {finding.level for finding in reached}
         usable = "ok" in levels and "wrong" not in levels
         yield from run(_of_servers(client) if usable else _of_access(client))
-        yield from run(_of_model(settings, Trained(client, Keys(settings.namespace)) if usable else None))
+        yield from run(_of_model(settings, TrainedModels(client, Keys(settings.namespace)) if usable else None))
         yield from run(_of_contents(client, settings) if usable else [NOT_LOOKED_AT])
 
 
@@ -120,7 +120,7 @@ def _judged(servers: Sequence[Server], sentinel: bool) -> list[Finding]:
     return run([Check(subject, partial(of_all, servers, judge)) for subject, judge in judges.items()])
 
 
-def _of_model(settings: Settings, trained: Trained | None) -> list[Check]:
+def _of_model(settings: Settings, trained: TrainedModels | None) -> list[Check]:
     find = trained.find if trained is not None else _unknown
     return [
         Check("model", lambda: models.check_model(settings, find)),
@@ -134,7 +134,7 @@ def _unknown(name: str) -> None:
 
 def _of_contents(client: redis.Redis, settings: Settings) -> list[Check]:
     keys = Keys(settings.namespace)
-    trained = Trained(client, keys)
+    trained = TrainedModels(client, keys)
     return [
         Check("trained models", lambda: models.check_trained(trained.list(), {m.name for m in trained.wanted()})),
         Check("workers", lambda: queues.check_workers(client, keys)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from redis import Redis
 
-from services.connection.connect import connect, translated
+from services.connection.connect import translated
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ChatServerError
 from services.jobs.jobs import Jobs
@@ -53,12 +53,12 @@ def workers(settings: Settings) -> list[str]:
     from kombu.exceptions import OperationalError
 
     from services.errors import Unavailable
-    from services.jobs.celery_app import make_celery
+    from services.jobs.celery_app import broker_client, broker_variable, make_celery
 
     app = make_celery(settings)
-    if settings.broker_url.startswith("redis"):  # Celery would ask for ever where nobody answers
-        with connect(settings.broker_url, role="command") as broker, translated():
-            broker.ping()
+    with broker_client(settings) as broker, translated(broker_variable(settings)):
+        if broker is not None:
+            broker.ping()  # Celery would ask for ever where nobody answers
     warnings.simplefilter("ignore", SecurityWarning)
     try:
         replies = app.control.ping(timeout=PING_S)

@@ -10,7 +10,7 @@ from redis.connection import SSLConnection
 from redis.sentinel import SentinelConnectionPool
 
 from services.connection.cluster import Cluster, primaries_of
-from services.connection.connect import address_of, server_time, translated
+from services.connection.connect import URL_VARIABLE, address_of, credentials_in, server_time, translated
 from services.doctor.findings import Finding, note, ok, warning, wrong
 from services.errors import ConfigurationError, Unavailable
 
@@ -19,7 +19,6 @@ SLOW_S = 0.05  # as long as a worker keeps tokens before it writes them
 CLOCK_WARNING_S = 1.0
 CLOCK_WRONG_S = 30.0
 SENTINELS = 3
-IN_THE_URL = "put user and password into REDIS_URL: redis://user:password@host:6379/0"
 
 
 def check_reach(client: redis.Redis, *, chosen: bool, can_start: bool) -> Iterator[Finding]:
@@ -30,7 +29,7 @@ def check_reach(client: redis.Redis, *, chosen: bool, can_start: bool) -> Iterat
             quickest_s = min(_ping_s(client) for _ in range(PINGS))
             infos = [server.info() for server in primaries_of(client)]
     except ConfigurationError as error:
-        yield wrong(f"{where}: {error.message}", IN_THE_URL)
+        yield wrong(f"{where}: {error.message}", error.remedy)
     except Unavailable as error:
         if chosen or not can_start:
             yield wrong(f"{where}: {error.message}", "start the server, open the way to it, or mend REDIS_URL")
@@ -102,7 +101,7 @@ def check_exposure(client: redis.Redis) -> Iterator[Finding]:
     if far and not password:
         yield warning(
             f"{far[0]} lets in whoever reaches it: REDIS_URL has no password",
-            f"set requirepass or an ACL user there, and {IN_THE_URL}",
+            f"set requirepass or an ACL user there, and {credentials_in(URL_VARIABLE)}",
         )
     if public and not tls:
         what = "the password and every message" if password else "every message"

@@ -26,7 +26,7 @@ from redis.sentinel import SentinelConnectionPool
 from services.connection.cluster import Cluster
 from services.connection.connect import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S, connect
 from services.errors import ConfigurationError
-from services.settings import Settings
+from services.settings import Settings, variable_of
 from services.wire.keys import (
     ADVANCE_TASK,
     SWEEP_TASK,
@@ -105,19 +105,18 @@ def wake(app: Celery, jid: str) -> None:
 
 @contextlib.contextmanager
 def broker_client(settings: Settings) -> Iterator[Redis | None]:
-    """A client of the Redis that carries the messages; None for a URL in kombu's own spelling. It opens nothing.
-
-    A ConfigurationError inside names the variable that the URL comes from.
-    """
+    """A client of the Redis that carries the messages; None for a URL in kombu's own spelling. It opens nothing."""
     url = settings.broker_url or settings.redis_url
-    try:
-        if not url.startswith(OURS) or url.startswith("redis+socket://"):
-            yield None
-            return
-        with contextlib.closing(connect(url, role="command")) as client:
-            yield client
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message.replace("REDIS_URL", _variable(settings), 1)) from None
+    if not url.startswith(OURS) or url.startswith("redis+socket://"):
+        yield None
+        return
+    with contextlib.closing(connect(url, role="command", variable=broker_variable(settings))) as client:
+        yield client
+
+
+def broker_variable(settings: Settings) -> str:
+    """The variable that the broker's URL comes from."""
+    return variable_of("broker_url" if settings.broker_url else "redis_url")
 
 
 def num_waiting(app: Celery, queue: str) -> int:
@@ -133,8 +132,9 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
             return settings.broker_url or settings.redis_url, {}
         if isinstance(client, Cluster):
             raise ConfigurationError(
-                "REDIS_URL names a Redis Cluster, which Celery cannot use: set CHATSERVER_BROKER_URL to a single Redis "
-                "for the pipelines' messages, such as redis://127.0.0.1:6379/1"
+                f"{broker_variable(settings)} names a Redis Cluster, which Celery cannot use: set "
+                f"{variable_of('broker_url')} to a single Redis for the pipelines' messages, such as "
+                "redis://127.0.0.1:6379/1"
             )
         return _in_kombus_words(client.connection_pool)
 
@@ -148,10 +148,6 @@ def _in_kombus_words(pool: Any) -> tuple[str, dict[str, Any]]:
     tls = issubclass(pool.connection_class, SSLConnection)
     where = f"{_login(found)}{_host(found.get('host', 'localhost'))}:{found.get('port', 6379)}/{found.get('db', 0)}"
     return f"{'rediss' if tls else 'redis'}://{where}", _tls(found) if tls else {}
-
-
-def _variable(settings: Settings) -> str:
-    return "CHATSERVER_BROKER_URL" if settings.broker_url else "REDIS_URL"
 
 
 def _behind_sentinel(pool: Any) -> tuple[str, dict[str, Any]]:

@@ -12,14 +12,14 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from services.connection.connect import translated
-from services.connection.scripts import Script
 from services.errors import Unavailable
+from services.jobs.scripts import script
 from services.logs import about
 from services.wire.keys import Keys
 
 log = logging.getLogger("chatserver.pipelines")
 
-_CLAIM, _TAKE, _RELEASE = Script("jobs/claim"), Script("jobs/take"), Script("jobs/release")
+_CLAIM, _TAKE, _RELEASE = script("claim"), script("take"), script("release")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Dispatch:
 
     def read(self) -> Sent:
         notes: dict[str, dict[str, str]] = {what: {} for what in ("held", "sent", "attempts", "failed")}
-        for raw, value in self._redis.hgetall(self._keys[3]).items():
+        for raw, value in self._redis.hgetall(self._keys.tasks).items():
             what, _, unit = raw.decode().partition(" ")
             notes.get(what, {})[unit] = value.decode(errors="replace")
         attempts = {unit: int(number) for unit, number in notes["attempts"].items()}
@@ -49,25 +49,25 @@ class Dispatch:
 
     def claim(self, unit: str, lost_after_s: float | None = None) -> bool:
         """Whether the caller shall send a task for the unit; with `lost_after_s`, also when one was sent before."""
-        return bool(_CLAIM(self._redis, self._keys, unit, "" if lost_after_s is None else lost_after_s))
+        return bool(_CLAIM(self._redis, self._keys.all, unit, "" if lost_after_s is None else lost_after_s))
 
     def take(self, unit: str, who: str, *, though_ending: bool = False) -> int:
         """How often it was begun without an orderly end, this time included; 0: the job shall not go on."""
-        return int(_TAKE(self._redis, self._keys, unit, who, int(though_ending)))
+        return int(_TAKE(self._redis, self._keys.all, unit, who, int(though_ending)))
 
     def done(self, unit: str) -> None:
-        _RELEASE(self._redis, self._keys, unit, "done", 0, "")
+        _RELEASE(self._redis, self._keys.all, unit, "done", 0, "")
 
     def again(self, unit: str, pause_s: float = 0) -> None:
         """It ended before it was done. With a pause that was a failed attempt."""
-        _RELEASE(self._redis, self._keys, unit, "again", pause_s, "")
+        _RELEASE(self._redis, self._keys.all, unit, "again", pause_s, "")
 
     def rest(self, unit: str, pause_s: float) -> None:
         """It shall be looked at again after a pause, as a fine-tuning that runs elsewhere."""
-        _RELEASE(self._redis, self._keys, unit, "rest", pause_s, "")
+        _RELEASE(self._redis, self._keys.all, unit, "rest", pause_s, "")
 
     def give_up(self, unit: str, why: str) -> None:
-        _RELEASE(self._redis, self._keys, unit, "failed", 0, why.encode(errors="replace"))
+        _RELEASE(self._redis, self._keys.all, unit, "failed", 0, why.encode(errors="replace"))
 
 
 def calmly(task: Callable[..., None]) -> Callable[..., None]:

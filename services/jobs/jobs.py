@@ -17,8 +17,8 @@ import orjson
 from redis import Redis
 
 from services.connection.connect import server_time
-from services.connection.scripts import Script
 from services.errors import Conflict, Gone, InvalidRequest
+from services.jobs.scripts import script
 from services.wire.keys import Keys, check_name
 from services.wire.messages import TERMINAL
 
@@ -26,14 +26,9 @@ LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
 
-_SUBMIT, _MOVE, _CANCEL, _REMOVE = (
-    Script("jobs/submit"),
-    Script("jobs/move"),
-    Script("jobs/cancel"),
-    Script("jobs/remove"),
-)
-_NOTE, _PLAN, _LOG = Script("jobs/note"), Script("jobs/plan"), Script("jobs/log")
-_ATTACH, _FOLLOW = Script("jobs/attach"), Script("jobs/follow")
+_SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
+_NOTE, _PLAN, _LOG = script("note"), script("plan"), script("log")
+_ATTACH, _FOLLOW = script("attach"), script("follow")
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
-class Told:
+class LogBatch:
     """What was read of a fine-tuning's log between two cursors: lines for people, points of its loss curve, a note."""
 
     cursor: str
@@ -111,7 +106,7 @@ class Jobs:
 
         Raises Conflict when the id belongs to a job with another spec.
         """
-        keys = self._keys.job(check_name(jid, "job id"))
+        keys = self._keys.job(check_name(jid, "job id")).all
         # Listed first: what is listed and does not exist is passed over, what exists and is not listed would be lost.
         self._redis.zadd(self._keys.jobs, {jid: server_time(self._redis)}, nx=True)
         if _SUBMIT(self._redis, keys, kind, name, _encoded(spec)) == b"conflict":
@@ -123,7 +118,7 @@ class Jobs:
 
     def get(self, jid: str) -> Job:
         """Raises Gone."""
-        fields = self._redis.hgetall(self._keys.job(check_name(jid, "job id"))[0])
+        fields = self._redis.hgetall(self._keys.job(check_name(jid, "job id")).job)
         if b"state" not in fields:
             raise _gone(jid)
         return _job(jid, {name.decode(): value for name, value in fields.items()})
@@ -139,7 +134,7 @@ class Jobs:
 
     def _not_ended(self, jid: str) -> bool:
         """Asked of every job, every few seconds: without its spec. True for one that expired."""
-        return (self._redis.hget(self._keys.job(jid)[0], "state") or b"").decode() not in TERMINAL
+        return (self._redis.hget(self._keys.job(jid).job, "state") or b"").decode() not in TERMINAL
 
     def _existing(self, names: Iterable[str]) -> Sequence[Job]:
         """Without those that expired, which are no longer listed from then on."""
@@ -158,13 +153,13 @@ class Jobs:
 
     def cancel(self, jid: str) -> Job:
         """End the job soon: at once if nobody has begun it. One that has ended stays as it is. Raises Gone."""
-        if _CANCEL(self._redis, self._keys.job(check_name(jid, "job id")), TTL_S) is None:
+        if _CANCEL(self._redis, self._keys.job(check_name(jid, "job id")).all, TTL_S) is None:
             raise _gone(jid)
         return self.get(jid)
 
     def remove(self, jid: str) -> None:
         """Forget a job that has ended; its folder stays. Raises InvalidRequest for one that has not, Gone."""
-        state = _REMOVE(self._redis, self._keys.job(check_name(jid, "job id")))
+        state = _REMOVE(self._redis, self._keys.job(check_name(jid, "job id")).all)
         if state is None:
             raise _gone(jid)
         if state.decode() not in TERMINAL:
@@ -178,7 +173,7 @@ class Jobs:
 
         `progress`: state (running, done, waiting or failed), records, of, steps {label: counts}, error.
         """
-        reply = _NOTE(self._redis, self._keys.job(jid), unit, orjson.dumps(progress))
+        reply = _NOTE(self._redis, self._keys.job(jid).all, unit, orjson.dumps(progress))
         if reply is None:
             raise _gone(jid)
         state, cancelling = reply
@@ -186,35 +181,35 @@ class Jobs:
 
     def units(self, jid: str) -> dict[str, dict[str, Any]]:
         """What was noted of each unit, by its name."""
-        found = self._redis.hgetall(self._keys.job(jid)[1])
+        found = self._redis.hgetall(self._keys.job(jid).units)
         return {name.decode(): orjson.loads(value) for name, value in sorted(found.items())}
 
     def attach(self, jid: str, remote: Mapping[str, Any]) -> None:
         """Remember where a fine-tuning runs; dropped when the job has ended or is gone."""
-        _ATTACH(self._redis, self._keys.job(jid), orjson.dumps(dict(remote)))
+        _ATTACH(self._redis, self._keys.job(jid).all, orjson.dumps(dict(remote)))
 
     def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
         """The points of the loss curve after a step, by step."""
-        found = self._redis.hgetall(self._keys.job(jid)[4])
+        found = self._redis.hgetall(self._keys.job(jid).points)
         return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]
 
     def log(self, jid: str, line: str) -> None:
         """One more line for people; dropped when the job is gone."""
-        _LOG(self._redis, self._keys.job(jid), _line(line), LOG_LINES)
+        _LOG(self._redis, self._keys.job(jid).all, _line(line), LOG_LINES)
 
-    def follow(self, jid: str, told: Told) -> bool:
+    def follow(self, jid: str, batch: LogBatch) -> bool:
         """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended.
 
-        A point of a step that is told again, as after a resume, replaces what was known of it.
+        A point of a step that comes again, as after a resume, replaces what was known of it.
         """
-        points = [text for point in told.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
-        lines = [_line(line) for line in told.lines]
-        about = (told.cursor, told.cursor_after, told.unit, orjson.dumps(dict(told.note)), LOG_LINES, len(lines))
-        return bool(_FOLLOW(self._redis, self._keys.job(jid), *about, *lines, *points))
+        points = [text for point in batch.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
+        lines = [_line(line) for line in batch.lines]
+        about = (batch.cursor, batch.cursor_after, batch.unit, orjson.dumps(dict(batch.note)), LOG_LINES, len(lines))
+        return bool(_FOLLOW(self._redis, self._keys.job(jid).all, *about, *lines, *points))
 
     def tail(self, jid: str, after: str = "0", limit: int = 500) -> Sequence[tuple[str, float, str]]:
         """The lines after an id: (id, time in seconds, line). The last id is the `after` of the next call."""
-        rows = self._redis.xrange(self._keys.job(jid)[2], min=f"({after}", count=limit)
+        rows = self._redis.xrange(self._keys.job(jid).log, min=f"({after}", count=limit)
         return [
             (raw.decode(), int(raw.partition(b"-")[0]) / 1000, fields[b"line"].decode(errors="replace"))
             for raw, fields in rows
@@ -228,7 +223,7 @@ class Jobs:
 
     def planned(self, jid: str, num_units: int, num_done: int) -> bool:
         """So many units there are in all, so many of them are done; for the estimate."""
-        return bool(_PLAN(self._redis, self._keys.job(jid), num_units, num_done))
+        return bool(_PLAN(self._redis, self._keys.job(jid).all, num_units, num_done))
 
     def finished(self, jid: str) -> bool:
         return self._move(jid, "finished")
@@ -241,7 +236,7 @@ class Jobs:
         return self._move(jid, "cancelled")
 
     def _move(self, jid: str, to: str, error: str = "") -> bool:
-        return bool(_MOVE(self._redis, self._keys.job(jid), to, error.encode(errors="replace"), TTL_S))
+        return bool(_MOVE(self._redis, self._keys.job(jid).all, to, error.encode(errors="replace"), TTL_S))
 
 
 def progress_of(job: Job, units: Mapping[str, Mapping[str, Any]], now_s: float) -> JobProgress:

@@ -283,31 +283,39 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, where: str = "recipe") -> Recipe:
-    """The recipe that `text` spells. Raises ConfigurationError beginning `where:line:`."""
-    if len(text) > MAX_RECIPE_BYTES:
-        raise ConfigurationError(f"{where}: {len(text)} characters; a recipe has at most {MAX_RECIPE_BYTES}")
+    """The recipe that `text` spells. Raises ConfigurationError of the source `where`, with its line."""
     try:
-        _refuse_bombs(text, where)
+        return _parsed(text)
+    except ConfigurationError as error:
+        error.source = where
+        raise
+
+
+def _parsed(text: str) -> Recipe:
+    if len(text) > MAX_RECIPE_BYTES:
+        raise ConfigurationError(f"{len(text)} characters; a recipe has at most {MAX_RECIPE_BYTES}", line=0)
+    try:
+        _refuse_bombs(text)
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
         values = yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{where}{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+        why = getattr(error, "problem", None) or error
+        raise ConfigurationError(f"no YAML: {why}", line=mark.line + 1 if mark else 0) from None
     except ValueError as error:  # a date or number that does not exist
-        raise ConfigurationError(f"{where}: no YAML: {error}") from None
+        raise ConfigurationError(f"no YAML: {error}", line=0) from None
     if not isinstance(values, dict) or root is None:
-        raise ConfigurationError(f"{where}:1: a recipe is a mapping with the key `steps`")
-    lines = _Lines(root, where)
+        raise ConfigurationError("a recipe is a mapping with the key `steps`", line=1)
+    lines = _Lines(root)
     lines.refuse_repeated(root)
     entries = values.get("steps")
     if not isinstance(entries, list):
-        raise ConfigurationError(f"{lines.at('steps')}: `steps` is a list of steps; known: {', '.join(STEPS)}")
+        raise ConfigurationError(f"`steps` is a list of steps; known: {', '.join(STEPS)}", line=lines.at("steps"))
     steps = tuple(_step(entry, lines, index) for index, entry in enumerate(entries))
     return lines.checked(Recipe, {**values, "steps": steps}, ())
 
 
-def _refuse_bombs(text: str, where: str) -> None:
+def _refuse_bombs(text: str) -> None:
     """What a few hundred characters can make endless: depth, aliases, merges, numbers without end."""
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
@@ -322,13 +330,13 @@ def _refuse_bombs(text: str, where: str) -> None:
         for what, is_so in wrong.items():
             if is_so:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise ConfigurationError(f"{where}:{line}: a recipe is {what}")
+                raise ConfigurationError(f"a recipe is {what}", line=line)
 
 
 def line_of(text: str, *path: str | int) -> int:
     """The line, from 1, of a value in the text of a recipe that `parse_recipe` takes."""
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    return int(_Lines(root, "").at(*path).rpartition(":")[2]) if root else 1
+    return _Lines(root).at(*path) if root else 1
 
 
 def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
@@ -336,30 +344,29 @@ def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
     if isinstance(entry, dict) and len(entry) == 1:
         [(name, given)] = entry.items()
     if not isinstance(name, str):
-        raise ConfigurationError(f"{lines.at('steps', index)}: a step is `name` or `name: {{option: value}}`")
+        raise ConfigurationError("a step is `name` or `name: {option: value}`", line=lines.at("steps", index))
     if name not in STEPS:
-        raise ConfigurationError(f"{lines.at('steps', index)}: unknown step {name!r}{_near(name, STEPS)}")
+        raise ConfigurationError(f"unknown step {name!r}{_near(name, STEPS)}", line=lines.at("steps", index))
     if given is not None and not isinstance(given, dict):
-        raise ConfigurationError(f"{lines.at('steps', index)}: the options of {name} are `option: value`")
+        raise ConfigurationError(f"the options of {name} are `option: value`", line=lines.at("steps", index))
     return StepChoice(name=name, options=lines.checked(STEPS[name], given or {}, ("steps", index, name)))
 
 
 class _Lines:
     """Where in the text each value stands."""
 
-    def __init__(self, root: yaml.Node, where: str) -> None:
+    def __init__(self, root: yaml.Node) -> None:
         self._root = root
-        self._where = where
 
-    def at(self, *path: str | int) -> str:
-        """`file:line` of the value at this path, or of the nearest thing around it."""
+    def at(self, *path: str | int) -> int:
+        """The line of the value at this path, or of the nearest thing around it."""
         node, line = self._root, self._root.start_mark.line
         for part in path:
             found = _child(node, part)
             if found is None:
                 break
             line, node = found
-        return f"{self._where}:{line + 1}"
+        return int(line) + 1
 
     def refuse_repeated(self, node: yaml.Node) -> None:
         """A key that stands twice in one mapping: YAML would silently take the second."""
@@ -367,7 +374,7 @@ class _Lines:
             seen: set[str] = set()
             for key, _ in mapping.value:
                 if key.value in seen:
-                    raise ConfigurationError(f"{self._where}:{key.start_mark.line + 1}: {key.value} stands twice")
+                    raise ConfigurationError(f"{key.value} stands twice", line=key.start_mark.line + 1)
                 seen.add(key.value)
 
     def checked(self, kind: type[Model], values: dict[str, Any], path: tuple[str | int, ...]) -> Model:
@@ -375,7 +382,7 @@ class _Lines:
             return kind(**{str(name): value for name, value in values.items()})
         except ValidationError as error:
             first = error.errors()[0]
-            raise ConfigurationError(f"{self.at(*path, *first['loc'])}: {_sentence(first, kind)}") from None
+            raise ConfigurationError(_sentence(first, kind), line=self.at(*path, *first["loc"])) from None
 
 
 def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:

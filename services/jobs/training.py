@@ -114,32 +114,43 @@ def read_training(preset: str, overrides: Mapping[str, Any] | None = None) -> Tr
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{preset}: no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"no YAML: {' '.join(str(error).split())}", source=preset) from None
     if not isinstance(found, dict):
-        raise ConfigurationError(f"{preset}: a configuration is `field: value` lines, this is {type(found).__name__}")
+        wrong = f"a configuration is `field: value` lines, this is {type(found).__name__}"
+        raise ConfigurationError(wrong, source=preset)
     given = {name: _value(name, value) for name, value in (overrides or {}).items()}
     return checked_training({**found, **given}, preset)
 
 
 def checked_training(fields: Mapping[str, Any], where: str = "configuration") -> TrainingConfig:
-    """Raises ConfigurationError for an unknown field or a value out of range."""
+    """Raises ConfigurationError of the source `where` for an unknown field or a value out of range."""
     for name in fields:
         if name not in TrainingConfig.model_fields:
             near = difflib.get_close_matches(str(name), TrainingConfig.model_fields, n=1, cutoff=0.0)[0]
-            raise ConfigurationError(f"{where}: unknown field {name!r}; did you mean {near}?")
+            raise ConfigurationError(f"unknown field {name!r}; did you mean {near}?", source=where, field=str(name))
     try:
         config = TrainingConfig(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise ConfigurationError(f"{where}: {name}={fields.get(name)!r}: {first['msg']}") from None
-    if config.template:
-        named_template(config.template)
+        raise ConfigurationError(f"{name}={fields.get(name)!r}: {first['msg']}", source=where, field=name) from None
+    _check_template(config.template, where)
     if config.tokens_per_step < config.seq_len:
         raise ConfigurationError(
-            f"{where}: tokens_per_step={config.tokens_per_step} is less than one sequence of seq_len={config.seq_len}"
+            f"tokens_per_step={config.tokens_per_step} is less than one sequence of seq_len={config.seq_len}",
+            source=where,
+            field="seq_len",
         )
     return config
+
+
+def _check_template(name: str, where: str) -> None:
+    try:
+        if name:
+            named_template(name)
+    except ConfigurationError as error:
+        error.source, error.field = where, "template"
+        raise
 
 
 def _value(name: str, value: Any) -> Any:

@@ -33,7 +33,7 @@ class Place:
 def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: Place) -> dict[str, Any]:
     """The job's spec. Raises ConfigurationError for data that is not there, a place or a folder that cannot be."""
     if place.on not in PLACES:
-        raise ConfigurationError(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {place.on!r}")
+        raise ConfigurationError(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {place.on!r}", field="on")
     if place.on == "local" and (place.spot or place.infra or place.num_nodes != 1):
         raise ConfigurationError("spot, infra and nodes are for `--on sky`; this machine is one node that stays")
     if place.num_nodes < 1 or place.num_devices < 0:
@@ -76,12 +76,13 @@ def checked_out(out: str, on: str) -> str:
         if on == "sky" and not path.is_absolute():
             raise ConfigurationError(
                 f"out={out!r}: machines of the sky keep nothing; name a bucket such as "
-                f"s3://my-bucket/{path.name or 'run'}, or the absolute path of a folder that they share"
+                f"s3://my-bucket/{path.name or 'run'}, or the absolute path of a folder that they share",
+                field="out",
             )
         return str(path.resolve())
     if on == "local" or not out.startswith(BUCKETS):
         where = "a folder" if on == "local" else f"a bucket ({', '.join(BUCKETS)}) or an absolute path"
-        raise ConfigurationError(f"out={out!r} is not {where}")
+        raise ConfigurationError(f"out={out!r} is not {where}", field="out")
     return out.rstrip("/")
 
 
@@ -90,7 +91,9 @@ def _checked_data(name: str) -> Path:
     if path.is_dir() and (path / "data.jsonl").is_file():  # what `chatserver clean` wrote
         return path / "data.jsonl"
     if not path.is_file():
-        raise ConfigurationError(f"the data {name} is no file here; name the data.jsonl of a cleaning, or its folder")
+        raise ConfigurationError(
+            f"the data {name} is no file here; name the data.jsonl of a cleaning, or its folder", field="data"
+        )
     if path.stat().st_size == 0:
-        raise ConfigurationError(f"the data {name} is empty: nothing was left by its cleaning?")
+        raise ConfigurationError(f"the data {name} is empty: nothing was left by its cleaning?", field="data")
     return path

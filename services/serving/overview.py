@@ -15,7 +15,7 @@ from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
 from services.serving.registry import ModelInfo, Registry
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.wire.keys import Keys
 
 MAX_REQUESTS = 200
@@ -28,7 +28,7 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     `state`: served, loading (a worker is about to serve it), wanted (none is yet), stopped (a trained one that nobody
     wants), away (its workers have gone). `trained`: what is known of a trained one, else None.
     """
-    trained = Trained(redis, keys)
+    trained = TrainedModels(redis, keys)
     known = {model.name: model for model in trained.list()}
     announced = {model.name: model for model in Registry(redis, keys).models()}
     wanted = {model.name for model in trained.wanted()}

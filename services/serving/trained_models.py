@@ -1,6 +1,6 @@
 """Models that were trained here: registered by name, wanted or not, and who loads a wanted one.
 
-    trained = Trained(redis, Keys(settings.namespace))
+    trained = TrainedModels(redis, Keys(settings.namespace))
     model = TrainedModel.from_manifest(Path("runs/july/model"), name="july", job="july", created_s=now_s)
     name = trained.register(model).name       # `july`, or `july-2` when another job has that name
     trained.serve(name)                       # from now on wanted: a standby worker loads it
@@ -102,7 +102,7 @@ class Claim:
     token: str
 
 
-class Trained:
+class TrainedModels:
     """The trained models of one installation."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -223,7 +223,7 @@ class Trained:
 def find_model(model: str, registered: Callable[[str], TrainedModel | None]) -> ModelSource:
     """Where the weights of `model` are: as `resolve` says, a registered name before a hub id of the same spelling.
 
-    `registered` (`Trained.find`) is asked only for what is no packaged name, file or folder.
+    `registered` (`TrainedModels.find`) is asked only for what is no packaged name, file or folder.
     """
     try:
         source = resolve(model)

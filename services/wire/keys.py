@@ -34,7 +34,7 @@ all keys of one request share another, and a script touches one slot only.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 from services.errors import InvalidRequest, shown
 
@@ -58,6 +58,22 @@ def check_name(value: object, what: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise InvalidRequest(f"{what} {shown(value)} is not 1-128 characters of A-Z a-z 0-9 . _ / -")
     return value
+
+
+@dataclass(frozen=True)
+class JobKeys:
+    """The keys of one job, each ending with its field's name, in the order in which its scripts take them
+    (`_job.lua`)."""
+
+    job: str
+    units: str
+    log: str
+    tasks: str
+    points: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return astuple(self)
 
 
 @dataclass(frozen=True)
@@ -129,9 +145,8 @@ class Keys:
     def jobs(self) -> str:
         return f"{self.namespace}:jobs"
 
-    def job(self, jid: str) -> list[str]:
-        """All keys of one job, as its scripts take them: job, units, log, tasks."""
-        return [f"{self.namespace}:{{{jid}}}:{kind}" for kind in ("job", "units", "log", "tasks", "points")]
+    def job(self, jid: str) -> JobKeys:
+        return JobKeys(*(f"{self.namespace}:{{{jid}}}:{field.name}" for field in fields(JobKeys)))
 
     @property
     def beat(self) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from services.jobs.jobs import Job, Jobs, Told
+from services.jobs.jobs import Job, Jobs, LogBatch
 from services.jobs.training import read_training
 from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import WorkerInfo
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_job_page import state
 from tests.end_to_end.test_page import LONG_MS
@@ -39,7 +39,7 @@ class Trainer:
     def __init__(self, system: System) -> None:
         self.system = system
         self.jobs = Jobs(system.redis, system.keys)
-        self.trained = Trained(system.redis, system.keys)
+        self.trained = TrainedModels(system.redis, system.keys)
 
     def cleaned(self, jid: str = "cleaned", name: str = "July logs") -> str:
         """A finished cleaning with data."""
@@ -72,7 +72,7 @@ class Trainer:
             eta_s=2.0 * (of - upto), epoch=3 * upto / of, evals=evals, checkpoints=saved[-2:], **more,
         )  # fmt: skip
         cursor = self.jobs.get(jid).cursor
-        assert self.jobs.follow(jid, Told(cursor, f"{cursor}.", UNIT, progress.as_note(), points=points))
+        assert self.jobs.follow(jid, LogBatch(cursor, f"{cursor}.", UNIT, progress.as_note(), points=points))
 
     def running(self, jid: str, upto: int = 150) -> str:
         self.submitted(jid)

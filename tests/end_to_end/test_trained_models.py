@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from services.serving.trained_models import Claim, Trained, TrainedModel
+from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from tests.end_to_end.system import System
 from tests.services.serving.test_trained_models import written
 
@@ -25,7 +25,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def test_a_trained_model_is_offered_from_when_it_is_wanted_until_it_is_not(
     system: System, chat_url: str, page: Page
 ) -> None:
-    trained = Trained(system.redis, system.keys)
+    trained = TrainedModels(system.redis, system.keys)
     folder = written(system.folder / "july")
     (folder / "slow").touch()
     trained.register(TrainedModel("july", str(folder), "opt", "j1", 0.0))
@@ -57,7 +57,7 @@ def test_a_trained_model_is_offered_from_when_it_is_wanted_until_it_is_not(
 
 
 def test_a_wanted_model_that_nobody_loads_says_so(system: System, chat_url: str, page: Page) -> None:
-    trained = Trained(system.redis, system.keys)
+    trained = TrainedModels(system.redis, system.keys)
     trained.register(TrainedModel("august", "s3://bucket/august/model", "opt", "j2", 0.0))
     trained.serve("august")
     page.goto(f"{chat_url}/?model=august")

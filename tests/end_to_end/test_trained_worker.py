@@ -8,7 +8,7 @@ import pytest
 
 from services.chat.journal import Journal
 from services.chat.requests import Requests
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.end_to_end import tiny_model
 from tests.end_to_end.system import System, running_system, wait_until
@@ -26,7 +26,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def system(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with running_system(tmp_path, slots=2, cache_gib=0.01) as made:
-        trained = Trained(made.redis, made.keys)
+        trained = TrainedModels(made.redis, made.keys)
         trained.register(TrainedModel.from_manifest(model_folder, name="tiny", job="j1", created_s=0.0))
         yield made
 
@@ -48,7 +48,7 @@ def log_of(system: System) -> str:
 
 
 def test_a_standby_worker_answers_with_what_was_trained_and_then_stands_by_again(system: System) -> None:
-    trained = Trained(system.redis, system.keys)
+    trained = TrainedModels(system.redis, system.keys)
     process = system.start("workers", "--standby")
     trained.serve("tiny")
     assert ask(system)
@@ -70,7 +70,7 @@ def test_a_worker_refuses_a_model_that_is_half_there(system: System, tmp_path: P
     (half / "config.json").write_text("{}")
     tiny_model.seal(half)
     (half / "config.json").unlink()
-    Trained(system.redis, system.keys).register(TrainedModel("half", str(half), "opt", "j2", 0.0))
+    TrainedModels(system.redis, system.keys).register(TrainedModel("half", str(half), "opt", "j2", 0.0))
     process = system.start("workers", model="half")
     assert process.wait(60) == 1
     assert "is not complete: config.json is not there; let its training finish, or copy it again" in log_of(system)

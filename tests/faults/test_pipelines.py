@@ -181,7 +181,7 @@ def test_a_worker_that_is_told_to_end_gives_back_what_runs(pipelines: Pipelines,
     ended_s = time.monotonic() - asked
     assert SOFT_SHUTDOWN_S <= ended_s < 9, "Docker kills after 10 s"
     assert not pipelines.is_held("stopped", unit)
-    starts = pipelines.redis.hget(pipelines.keys.job("stopped")[3], f"starts {unit}")
+    starts = pipelines.redis.hget(pipelines.keys.job("stopped").tasks, f"starts {unit}")
     assert starts is None, "an orderly end is no death"
     restarted = time.monotonic()
     pipelines.worker()

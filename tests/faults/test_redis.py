@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from services.chat.requests import Requests
+from services.chat.scripts import script
 from services.connection.embedded import candidates
-from services.connection.scripts import Script
 from services.wire.messages import ChatRequest, Event, Message
 from tests.end_to_end.system import Browser, wait_until
 from tests.faults.answers import problems
@@ -99,12 +99,12 @@ def test_a_ghost_with_the_epoch_of_the_owner_writes_nothing(
     # The owner holds still, and the ghost cannot ask for its lease: it has the time to obey a server that tells it
     # where to start again.
     system.send_signal(third.name, signal.SIGSTOP)
-    appends = second.proxy.after_commands(1_000_000, lambda: None, mentioning=Script("chat/append").sha.encode())
-    lease = second.proxy.hold_when(Script("chat/hold").sha.encode())
+    appends = second.proxy.after_commands(1_000_000, lambda: None, mentioning=script("append").sha.encode())
+    lease = second.proxy.hold_when(script("hold").sha.encode())
     system.send_signal(second.name, signal.SIGCONT)
     while len(appends.commands) < 2:
         assert lease.reached.wait(5) and entry_id.encode() in lease.command
-        lease = second.proxy.hold_when(Script("chat/hold").sha.encode())
+        lease = second.proxy.hold_when(script("hold").sha.encode())
         second.proxy.reset()
     system.send_signal(third.name, signal.SIGCONT)
     second.proxy.release(lease)
@@ -164,7 +164,7 @@ def test_an_acknowledgement_is_never_repeated_on_the_word_of_a_redis_that_died(
     rid = "reverified"
     scenario.vanish(Question(rid, "hello", 60))
     owner = scenario.begun_by(rid, 1)
-    held = owner.proxy.hold_when(Script("chat/ack").sha.encode())
+    held = owner.proxy.hold_when(script("ack").sha.encode())
     assert held.reached.wait(10) and rid.encode() in held.command
     assert scenario.head(rid).ended
     system.kill_redis(system.aof_offset_before(f"{{{rid}}}:state".encode(), b"ended_ms"))
@@ -256,7 +256,7 @@ def test_after_an_outage_longer_than_a_lease_nobody_loses_a_request(
     owners = {rid: scenario.head(rid).wid for rid in rids}
     late, punctual = _late_and_punctual(system, scenario, rids)
     system.server.kill()
-    held = late.hold_when(Script("chat/hold").sha.encode())
+    held = late.hold_when(script("hold").sha.encode())
     time.sleep(2 * LEASE_S)  # the fault
     system.server.start()
     wait_until(lambda: scenario.idle_s(punctual) < LEASE_S / 3, "a renewal by the others")
@@ -290,7 +290,7 @@ def test_a_worker_that_reconnects_lets_the_owners_renew_first(patient: Scenario,
     patient.vanish(Question("grace", "hello", 400))
     owner = patient.begun_by("grace", 1, tokens=20)
     system.server.kill()
-    held = owner.proxy.hold_when(Script("chat/hold").sha.encode())
+    held = owner.proxy.hold_when(script("hold").sha.encode())
     system.send_signal(newcomer, signal.SIGCONT)
     time.sleep(3.5)  # the fault: longer than a lease
     system.server.start()
@@ -440,7 +440,7 @@ def test_a_full_memory_refuses_the_new_and_keeps_what_runs(
     browser = Browser(system.of_kind("web")[0].url)
     scenario.vanish(Question("memory-finish", "hello", 20))
     finisher = scenario.begun_by("memory-finish", 1)
-    held = finisher.proxy.hold_when(Script("chat/finish").sha.encode())
+    held = finisher.proxy.hold_when(script("finish").sha.encode())
     assert held.reached.wait(10)
     asked = scenario.ask(scenario.tab(), Question("memory-run", "hello", 120))
     canceller = scenario.vanish(Question("memory-cancel", "hello", 600))

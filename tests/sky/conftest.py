@@ -13,7 +13,7 @@ from services.jobs.training import checked_training
 from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.models.catalogue import resolve
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.settings import load_settings
 from services.tokens.tokenization import load_tokenizer
 from tests.end_to_end.system import System, wait_until
@@ -31,7 +31,7 @@ class SkySystem(System):
         super().__init__(folder, "lab")
         self.lab = lab
         self.jobs = Jobs(self.redis, self.keys)
-        self.trained = Trained(self.redis, self.keys)
+        self.trained = TrainedModels(self.redis, self.keys)
         self.celery = make_celery(load_settings(self.environment))
         self.environment |= {**lab.server.client, "HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "1"}
         self.base, self.data = lab.shared / "base", lab.shared / "data.jsonl"

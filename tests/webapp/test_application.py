@@ -9,7 +9,7 @@ from redis import Redis
 
 from services.connection.embedded import EmbeddedServer
 from services.serving.registry import Registry, WorkerInfo
-from services.serving.trained_models import Claim, Trained, TrainedModel
+from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.application import create_app, kept_secret, origin_check
@@ -65,7 +65,7 @@ def test_the_page_offers_trained_models_while_they_are_wanted(
         assert answer is not None and "/runs" not in str(answer)
         return [(row["name"], row["state"]) for row in answer["models"]]
 
-    trained = Trained(redis_client, Keys(namespace))
+    trained = TrainedModels(redis_client, Keys(namespace))
     trained.register(TrainedModel("july", "/runs/july/model", "opt", "j1", 0.0))
     assert offered() == []
     trained.serve("july")

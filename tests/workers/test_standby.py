@@ -15,7 +15,7 @@ from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
 from services.places import ROOT
 from services.serving.registry import Registry
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.conftest import Eventually
@@ -30,7 +30,7 @@ class Standbys:
     def __init__(self, client: redis.Redis, url: str, namespace: str, folder: Path) -> None:
         self.redis = client
         self.keys = Keys(namespace)
-        self.trained = Trained(client, self.keys)
+        self.trained = TrainedModels(client, self.keys)
         self.registry = Registry(client, self.keys)
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []

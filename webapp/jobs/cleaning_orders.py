@@ -28,18 +28,6 @@ MIN_SHARD_MIB = 1  # each shard is a task, a few files and a note in Redis
 
 _JID = re.compile("[0-9a-f]{16}")
 _KEY = re.compile("[A-Za-z0-9-]{16,64}")
-_WHERE = re.compile(r"recipe:(?:(\d+):)? ?")
-
-
-class RecipeRefused(InvalidRequest):
-    """A recipe that is wrong, or not for the page; `line` (from 1) is where, 0 if nowhere."""
-
-    def __init__(self, message: str, line: int = 0) -> None:
-        super().__init__(message)
-        self.line = line
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "line": self.line}
 
 
 @dataclass(frozen=True)
@@ -83,31 +71,30 @@ def _label(raw: Mapping[str, Any], field: str) -> str:
 
 
 def checked_recipe(text: str) -> Recipe:
-    """The recipe of a page. Raises RecipeRefused if it is none, or would have the server read or fetch something."""
+    """The recipe of a page. Raises InvalidRequest, with its line, if it is none, or would have the server read
+    or fetch something."""
     try:
-        recipe = parse_recipe(text, "recipe")
+        recipe = parse_recipe(text)
     except ConfigurationError as error:
-        where = _WHERE.match(error.message)
-        line = int(where[1] or 0) if where else 0
-        raise RecipeRefused(error.message[where.end() if where else 0 :], line) from None
+        raise InvalidRequest.of(error) from None
     for index, step in enumerate(recipe.steps):
         if isinstance(step.options, DecontaminateOptions):
-            raise RecipeRefused(
+            raise InvalidRequest(
                 f"decontaminate.against names {shown(step.options.against[0])}: a recipe of the page cannot name files "
                 "of the server; the command can: chatserver clean submit",
-                line_of(text, "steps", index, step.name, "against"),
+                line=line_of(text, "steps", index, step.name, "against"),
             )
     if recipe.shard_mib < MIN_SHARD_MIB:
-        raise RecipeRefused(
+        raise InvalidRequest(
             f"shard_mib is {recipe.shard_mib:g}: a recipe of the page makes shards of at least {MIN_SHARD_MIB} MiB",
-            line_of(text, "shard_mib"),
+            line=line_of(text, "shard_mib"),
         )
     packaged = [model.name for model in packaged_models()]
     if recipe.tokenizer.model not in packaged:
-        raise RecipeRefused(
+        raise InvalidRequest(
             f"tokenizer.model is {shown(recipe.tokenizer.model)}: a recipe of the page can only name a packaged model "
             f"({', '.join(packaged)}); the command also takes folders and hub ids: chatserver clean submit",
-            line_of(text, "tokenizer", "model"),
+            line=line_of(text, "tokenizer", "model"),
         )
     return recipe
 
@@ -134,7 +121,7 @@ class PageJobs:
     def prepare(self, order: Order) -> tuple[str, str, dict[str, Any]]:
         """Id, name and spec of the job, its inputs in its folder. Repeating it with the same order changes nothing.
 
-        Raises InvalidRequest (RecipeRefused where the recipe is at fault), or Gone for an unknown upload.
+        Raises InvalidRequest (with a line where the recipe is at fault), or Gone for an unknown upload.
         """
         recipe = checked_recipe(order.recipe)
         jid = self.jid_of(order.key)

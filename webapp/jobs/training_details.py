@@ -6,13 +6,13 @@ from typing import Any
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import Registry
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 
 
 class TrainingAnswers:
     """Over what dispatch noted, what was registered, and who serves."""
 
-    def __init__(self, jobs: Jobs, trained: Trained, registry: Registry) -> None:
+    def __init__(self, jobs: Jobs, trained: TrainedModels, registry: Registry) -> None:
         self._jobs = jobs
         self._trained = trained
         self._registry = registry

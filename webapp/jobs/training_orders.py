@@ -26,17 +26,6 @@ TEXTS = ("preset", "data", "name", "model", "on", "out")
 MAX_VALUE_CHARS = 300
 
 
-class FieldRefused(InvalidRequest):
-    """An order that cannot be; `field` is the one of the form that is at fault, empty if it is none of them."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "field": self.field}
-
-
 @dataclass(frozen=True)
 class TrainingOrder:
     """What the page sends. `data` is the id of a cleaning; `numbers` holds what was typed, as text."""
@@ -61,7 +50,7 @@ def parse_training_order(raw: object) -> TrainingOrder:
         raise InvalidRequest(f"numbers is an object with some of {', '.join(NUMBERS)}")
     spot = raw.get("spot", False)
     if not isinstance(spot, bool):
-        raise FieldRefused("spot is true or false", "spot")
+        raise InvalidRequest("spot is true or false", field="spot")
     return TrainingOrder(
         checked_key(raw.get("key")),
         spot=spot,
@@ -73,7 +62,7 @@ def parse_training_order(raw: object) -> TrainingOrder:
 def _text(raw: Mapping[str, Any], field: str) -> str:
     value = raw.get(field, "")
     if not isinstance(value, str) or len(value) > MAX_VALUE_CHARS:
-        raise FieldRefused(f"{field} is a text of at most {MAX_VALUE_CHARS} characters", field)
+        raise InvalidRequest(f"{field} is a text of at most {MAX_VALUE_CHARS} characters", field=field)
     return value.strip()
 
 
@@ -96,34 +85,35 @@ class PageTraining:
         return sorted({*(model.name for model in packaged_models()), *_folders(trained)})
 
     def spec(self, order: TrainingOrder, jid: str, cleaning: Job, trained: Sequence[TrainedModel]) -> dict[str, Any]:
-        """The job's spec. Raises FieldRefused, or Gone when the cleaning has no data."""
+        """The job's spec. Raises InvalidRequest, with the field at fault where it is one, or Gone
+        when the cleaning has no data."""
         config = self._config(order, trained)
         data = data_of(cleaning)
         if order.on not in PLACES:
-            raise FieldRefused(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", "on")
+            raise InvalidRequest(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", field="on")
         if order.on == "sky" and not order.out.startswith(BUCKETS):
-            raise FieldRefused(
+            raise InvalidRequest(
                 f"machines of the sky keep nothing: name the bucket for the model, such as {BUCKETS[0]}my-bucket/run",
-                "out",
+                field="out",
             )
         out = order.out if order.on == "sky" else str(self._trained_dir / f"{config.name}-{jid[:8]}")
         try:
             return training_spec(config, [str(data)], out, Place(order.on, order.spot and order.on == "sky"))
         except ConfigurationError as error:
-            raise FieldRefused(error.message, "data" if error.message.startswith("the data") else "") from None
+            raise InvalidRequest.of(error) from None
 
     def _config(self, order: TrainingOrder, trained: Sequence[TrainedModel]) -> TrainingConfig:
         if order.preset not in preset_names():  # else it would be the path of a file
-            raise FieldRefused(
+            raise InvalidRequest(
                 f"{shown(order.preset)} is no preset; there are {', '.join(preset_names())}. "
                 "The command also takes files: chatserver train submit",
-                "preset",
+                field="preset",
             )
         given = {name: value for name, value in order.numbers.items() if value}
         try:
             config = read_training(order.preset, {"name": order.name, **given})
         except ConfigurationError as error:
-            raise _refused(error.message, order.preset, ("name", *given)) from None
+            raise InvalidRequest.of(error) from None
         return config.model_copy(update={"model": self._model(order, config.model, trained)})
 
     def _model(self, order: TrainingOrder, of_preset: str, trained: Sequence[TrainedModel]) -> str:
@@ -132,13 +122,15 @@ class PageTraining:
         if wanted in ("", of_preset):
             return of_preset
         if wanted in folders and order.on == "sky":
-            raise FieldRefused(f"{wanted} is on this machine's disk, where machines of the sky cannot read it", "model")
+            raise InvalidRequest(
+                f"{wanted} is on this machine's disk, where machines of the sky cannot read it", field="model"
+            )
         if wanted in self.models(trained):
             return folders.get(wanted, wanted)
-        raise FieldRefused(
+        raise InvalidRequest(
             f"the page trains the preset's {of_preset}, or {', '.join(self.models(trained))}, not {shown(wanted)}; "
             "the command also takes folders and hub ids: chatserver train submit --set model=…",
-            "model",
+            field="model",
         )
 
 
@@ -147,26 +139,20 @@ def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
     return {model.name: model.path for model in trained if not model.remote}
 
 
-def _refused(message: str, preset: str, given: Sequence[str]) -> FieldRefused:
-    """The words of `read_training`, without the preset's name before them, at the field of which they speak first."""
-    places = {message.find(f"{name}="): name for name in given if f"{name}=" in message}
-    return FieldRefused(message.removeprefix(f"{preset}: "), places[min(places)] if places else "")
-
-
 def data_of(cleaning: Job) -> Path:
-    """The data of a finished cleaning, as lines. Raises FieldRefused."""
+    """The data of a finished cleaning, as lines. Raises InvalidRequest."""
     if cleaning.kind != "clean" or cleaning.state != "finished":
-        raise FieldRefused(f"{cleaning.name!r} is no finished cleaning", "data")
+        raise InvalidRequest(f"{cleaning.name!r} is no finished cleaning", field="data")
     out = Path(cleaning.spec["out"])
     try:
         found = job_files.open_file(out, "data")
     except Gone as error:
-        raise FieldRefused(error.message, "data") from None
+        raise InvalidRequest(error.message, field="data") from None
     found.file.close()
     if not found.name.endswith(".jsonl"):
-        raise FieldRefused(
+        raise InvalidRequest(
             f"{found.name} of {cleaning.name!r} is not JSONL: clean again with a recipe whose output is sharegpt-jsonl",
-            "data",
+            field="data",
         )
     return out / found.name
 
@@ -175,6 +161,6 @@ def usable_data(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """`{id, name, bytes, ended_s}` of every cleaning whose data can be trained on."""
     rows = []
     for job in jobs:
-        with contextlib.suppress(FieldRefused, OSError):
+        with contextlib.suppress(InvalidRequest, OSError):
             rows.append({"id": job.id, "name": job.name, "bytes": data_of(job).stat().st_size, "ended_s": job.ended_s})
     return rows

@@ -13,11 +13,11 @@ from services.connection.connect import translated
 from services.errors import Conflict, Gone, InvalidRequest
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_jobs import PLACES
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from webapp.jobs.cleaning_orders import PageJobs
 from webapp.jobs.routes import MAX_LISTED, guard, row, wake_soon
 from webapp.jobs.training_details import TrainingAnswers
-from webapp.jobs.training_orders import FieldRefused, PageTraining, parse_training_order, usable_data
+from webapp.jobs.training_orders import PageTraining, parse_training_order, usable_data
 from webapp.server.threads import in_thread
 
 
@@ -26,7 +26,7 @@ def make_blueprint(
     jobs: Jobs,
     page_jobs: PageJobs,
     page_training: PageTraining,
-    trained: Trained,
+    trained: TrainedModels,
     answers: TrainingAnswers,
     wake: Callable[[str], object],
 ) -> Blueprint:
@@ -44,7 +44,7 @@ def _add_ordering(
     jobs: Jobs,
     page_jobs: PageJobs,
     page_training: PageTraining,
-    trained: Trained,
+    trained: TrainedModels,
     wake: Callable[[str], object],
 ) -> None:
     @pages.get("/api/trainings")
@@ -69,14 +69,14 @@ def _add_ordering(
 
 def _cleaning(jobs: Jobs, jid: str) -> Job:
     if not jid:
-        raise FieldRefused("choose a finished cleaning: its data is what the model learns from", "data")
+        raise InvalidRequest("choose a finished cleaning: its data is what the model learns from", field="data")
     try:
         return jobs.get(jid)
     except (Gone, InvalidRequest) as error:
-        raise FieldRefused(error.message, "data") from None
+        raise InvalidRequest(error.message, field="data") from None
 
 
-def _add_serving(pages: Blueprint, jobs: Jobs, trained: Trained, answers: TrainingAnswers) -> None:
+def _add_serving(pages: Blueprint, jobs: Jobs, trained: TrainedModels, answers: TrainingAnswers) -> None:
     @pages.post("/api/jobs/<jid>/serve")
     def api_serve(jid: str) -> Response:
         """`{wanted}`: from now on a worker shall load the model of this job, or none shall keep it."""

@@ -1,7 +1,6 @@
 -- Shared by the scripts of the queue slot. KEYS: requests, waiting, turns, pace, ids, users, dead (a script that needs
--- fewer is given the first ones).
+-- fewer is given the first ones). GROUP, HANDBACK and VERSION come with the loader.
 local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, DEAD = unpack(KEYS)
-local GROUP, HANDBACK = 'workers', 'handback'
 -- Places in line. Requests that ran before are first, then the turns of interactive ones, then those of batch ones.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
 local MOST_DEAD = 1000 -- the oldest go: each has had its end, and payloads must not fill the memory

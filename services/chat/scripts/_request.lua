@@ -1,6 +1,6 @@
 -- Shared by the scripts of the request slot. KEYS[1] state, KEYS[2] journal, ARGV[1] events channel.
+-- TERMINAL and VERSION come with the loader.
 local STATE, JOURNAL, CHANNEL = KEYS[1], KEYS[2], ARGV[1]
-local TERMINAL = { finished = true, failed = true, cancelled = true }
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -46,7 +46,7 @@ end
 
 -- A terminal event that no worker worded: cancelled, poison, expired.
 local function terminal_event(status, nonce, n, toff, code, message)
-  return cjson.encode({ v = 1, kind = status, nonce = nonce, off = tonumber(n), toff = tonumber(toff), text = '',
+  return cjson.encode({ v = VERSION, kind = status, nonce = nonce, off = tonumber(n), toff = tonumber(toff), text = '',
     code = code, message = message, usage = add_timings({ completion_tokens = tonumber(n) }) })
 end
 

@@ -9,5 +9,5 @@ local over = ended(s[1])
 if over then return { 'ENDED', over } end
 if s[2] ~= ARGV[2] then return { 'LOST' } end
 redis.call('SPUBLISH', CHANNEL,
-  cjson.encode({ v = 1, kind = 'beat', nonce = s[2], off = tonumber(s[3]), toff = tonumber(s[4]) }))
+  cjson.encode({ v = VERSION, kind = 'beat', nonce = s[2], off = tonumber(s[3]), toff = tonumber(s[4]) }))
 return { 'OK' }

@@ -42,7 +42,7 @@ if not again then
     write_terminal(epoch, 'failed', 'expired', terminal_event('failed', nonce, n, toff, 'expired', why), ttl)
     return { 'ENDED', 'failed', 'expired' }
   end
-  local marker = cjson.encode({ v = 1, kind = 'begin', nonce = nonce, off = n, toff = toff })
+  local marker = cjson.encode({ v = VERSION, kind = 'begin', nonce = nonce, off = n, toff = toff })
   redis.call('XADD', JOURNAL, epoch .. '-0', 'k', 'begin', 'e', marker)
   redis.call('SPUBLISH', CHANNEL, marker)
 end

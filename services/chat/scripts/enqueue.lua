@@ -4,7 +4,7 @@
 -- A user's requests take one turn each, beginning with the turn that is served now (start-time fair queueing with a cost
 -- of one): so a user's first one waits for at most one request of every other user, and for at most two when the user
 -- was served in this turn already.
--- ARGV rid user payload base force max_queue max_user priority version control model
+-- ARGV rid user payload base force max_queue max_user priority control model
 -- Returns {OK, entry id}, {DUP, entry id}, {FULL, length} or {USER, count}.
 local rid, user, base, force, priority = ARGV[1], ARGV[2], ARGV[4], ARGV[5] == '1', ARGV[8]
 local known = redis.call('HGET', IDS, rid)
@@ -17,7 +17,7 @@ if not force then
 end
 redis.pcall('XGROUP', 'CREATE', REQUESTS, GROUP, '0', 'MKSTREAM')
 local id = redis.call('XADD', REQUESTS, '*', 'rid', rid, 'user', user, 'payload', ARGV[3], 'base', base,
-  'priority', priority, 'v', ARGV[9])
+  'priority', priority, 'v', VERSION)
 redis.call('HSET', IDS, rid, id)
 redis.call('HINCRBY', USERS, user, 1)
 
@@ -29,5 +29,5 @@ if tonumber(base) == 0 then
   redis.call('HSET', TURNS, priority .. ' ' .. user, turn)
   place = priority == 'batch' and BATCH + turn or turn
 end
-stand_in_line(id, rid, user, place, ARGV[10], ARGV[11])
+stand_in_line(id, rid, user, place, ARGV[9], ARGV[10])
 return { 'OK', id }

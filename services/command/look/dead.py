@@ -47,7 +47,7 @@ def retry(rid: Rid) -> None:
             except ProtocolError as error:
                 unreadable += 1
                 remedy = f"`chatserver dead drop {letter.rid}` forgets it"
-                print(f"chatserver: {letter.rid} cannot run again: {error.message}; {remedy}", file=sys.stderr)
+                print(f"chatserver: {letter.rid} cannot run again: {error}; {remedy}", file=sys.stderr)
     raise typer.Exit(1 if unreadable else 0)
 
 

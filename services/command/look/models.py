@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from redis import Redis
 
-    from services.serving.trained_models import Trained
+    from services.serving.trained_models import TrainedModels
     from services.wire.keys import Keys
 
 application = typer.Typer(help="Models: list them; serve, stop or forget one that was fine-tuned here.")
@@ -85,11 +85,11 @@ def forget(name: Name) -> None:
 
 
 @contextmanager
-def _trained() -> "Iterator[Trained]":
-    from services.serving.trained_models import Trained
+def _trained() -> "Iterator[TrainedModels]":
+    from services.serving.trained_models import TrainedModels
 
     with _opened() as (redis, keys):
-        yield Trained(redis, keys)
+        yield TrainedModels(redis, keys)
 
 
 @contextmanager

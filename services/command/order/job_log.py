@@ -41,7 +41,7 @@ def follow(jobs: "Jobs", redis: "Redis", jid: str, submit_again: "Callable[[], J
                     return _end(job)
                 bar.show(job, progress_of(job, jobs.units(jid), server_time(redis)))
         except Unavailable as error:
-            bar.say(f"waiting for Redis: {error.message}")
+            bar.say(f"waiting for Redis: {error}")
         except Gone:
             if submit_again is None:
                 raise

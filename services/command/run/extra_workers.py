@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from services.command.run.children import Child
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 
 LOOK_S = 1.0
 
@@ -18,7 +18,7 @@ class ExtraWorkers:
     """`make_child(model, number)` makes the process that stands by for a model; at most `most` live at once."""
 
     def __init__(
-        self, trained: Trained, most: int, make_child: Callable[[str, int], Child], say: Callable[[str], None]
+        self, trained: TrainedModels, most: int, make_child: Callable[[str, int], Child], say: Callable[[str], None]
     ) -> None:
         self._trained = trained
         self._most = most

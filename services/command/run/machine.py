@@ -25,7 +25,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
 from services.serving.registry import Registry
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.settings import Settings, variable_of
 from services.wire.keys import Keys
 
@@ -84,7 +84,7 @@ class Machine:
         with contextlib.closing(connect(url, role="command")) as client:
             if not wait_for_redis(client, self._say, self._stop):
                 return
-            self._make_children(url, Trained(client, Keys(self._settings.namespace)))
+            self._make_children(url, TrainedModels(client, Keys(self._settings.namespace)))
             while not self._stop.wait(POLL_S):
                 self._tend(client)
 
@@ -100,7 +100,7 @@ class Machine:
         self._say(f"Redis: {self._server.url}, data in {self._server.folder}")
         return self._server.url
 
-    def _make_children(self, url: str, trained: Trained) -> None:
+    def _make_children(self, url: str, trained: TrainedModels) -> None:
         chosen = {name: getattr(self._settings, name) for name in ("model", "engine", "slots", "host", "state_dir")}
         environment = child_environment(**chosen, redis_url=url, port=self._port)
         names = [f"worker-{number + 1}" for number in range(self._num_workers)]

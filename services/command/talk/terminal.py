@@ -116,7 +116,7 @@ class Terminal:
         except KeyboardInterrupt:
             self._print("[yellow]stopped watching the answer; a worker may still be writing it[/yellow]")
         except ChatServerError as error:
-            self._print(f"[red]{escape(error.message)} ({error.code})[/red]")
+            self._print(f"[red]{escape(str(error))} ({error.code})[/red]")
 
     def _dispatch(self, line: str) -> None:
         name, _, argument = line.strip().partition(" ")

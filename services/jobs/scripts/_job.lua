@@ -1,6 +1,5 @@
--- Shared by the scripts of a job's slot. KEYS: job, units, log, tasks, points.
+-- Shared by the scripts of a job's slot. KEYS: job, units, log, tasks, points. TERMINAL comes with the loader.
 local JOB, UNITS, LOG, TASKS, POINTS = unpack(KEYS)
-local ENDED = { finished = true, failed = true, cancelled = true }
 
 local function now_s()
   local t = redis.call('TIME')

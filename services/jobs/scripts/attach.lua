@@ -4,6 +4,6 @@
 -- ARGV JSON
 -- Returns 1, or 0 when the job has ended or is gone.
 local state = redis.call('HGET', JOB, 'state')
-if not state or ENDED[state] then return 0 end
+if not state or TERMINAL[state] then return 0 end
 redis.call('HSET', JOB, 'remote', ARGV[1])
 return 1

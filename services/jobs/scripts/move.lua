@@ -4,7 +4,7 @@
 -- ARGV running|finished|failed|cancelled, error, ttl_s
 -- Returns 1 when this call moved it.
 local to, state = ARGV[1], redis.call('HGET', JOB, 'state')
-if not state or ENDED[state] then return 0 end
+if not state or TERMINAL[state] then return 0 end
 if to ~= 'running' then
   end_job(to, ARGV[2], ARGV[3])
 elseif state == 'submitted' then

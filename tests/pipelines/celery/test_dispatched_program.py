@@ -10,7 +10,7 @@ from pipelines.launching.local_target import signal_all, supervisors
 from pipelines.launching.targets import run_name
 from services.jobs.training import checked_training
 from services.jobs.training_jobs import Place, training_spec
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.training_processes import Trainings, running_trainings
 from tests.pipelines.training.runs import Material
@@ -44,5 +44,5 @@ def test_a_killed_fine_tuning_goes_on_and_its_model_is_registered(
     assert progress.outcome["recoveries"] == 1 and progress.resumes
     steps = [point["step"] for point in trainings.jobs.points("real")]
     assert steps == list(range(1, progress.of + 1)) and progress.records == progress.of
-    model = Trained(trainings.redis, trainings.keys).get("tiny")
+    model = TrainedModels(trainings.redis, trainings.keys).get("tiny")
     assert (model.job, model.step) == ("real", progress.of) and model.manifest

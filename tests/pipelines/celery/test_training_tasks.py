@@ -14,7 +14,7 @@ from services.errors import ConfigurationError
 from services.jobs.dispatch import Dispatch
 from services.jobs.jobs import Job
 from services.jobs.training_progress import UNIT, TrainingProgress
-from services.serving.trained_models import Trained
+from services.serving.trained_models import TrainedModels
 from services.wire.keys import TRAININGS_QUEUE
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.training_processes import SECRET, STAND_IN, Trainings, running_trainings
@@ -182,7 +182,7 @@ def test_secrets_are_passed_on_and_masked_wherever_they_would_be_shown(
     job = quiet.jobs.get("secret")
     assert (job.state, job.error) == ("failed", "no access for ***\nreplace ***")
     assert "login with ***" in quiet.lines("secret")
-    for key in quiet.keys.job("secret"):
+    for key in quiet.keys.job("secret").all:
         dumped = quiet.redis.dump(key)
         assert dumped is None or SECRET.encode() not in dumped, key
 
@@ -288,7 +288,7 @@ def test_a_fine_tuning_runs_to_its_end_and_its_model_is_registered(trainings: Tr
     progress = trainings.progress("whole")
     assert (progress.state, progress.records, progress.of) == ("done", STEPS, STEPS)
     assert [each["step"] for each in progress.checkpoints] == [2, 4, 6]
-    model = Trained(trainings.redis, trainings.keys).get("whole")
+    model = TrainedModels(trainings.redis, trainings.keys).get("whole")
     assert (model.path, model.job, model.step) == (str(trainings.out("whole") / "model"), "whole", STEPS)
 
 

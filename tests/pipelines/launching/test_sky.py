@@ -80,21 +80,21 @@ def test_without_a_cloud_the_error_says_how_to_set_one_up() -> None:
 
     error = translated_error(exceptions.NoCloudAccessError("Cloud access is not set up.\x1b[0m Run: sky check"))
     assert isinstance(error, ConfigurationError)
-    assert "aws configure" in error.message and "sky check" in error.message and "\x1b" not in error.message
+    assert "aws configure" in error.remedy and "sky check" in error.remedy and "\x1b" not in error.message
 
 
 def test_a_base_class_gives_its_remedy() -> None:
     from sky import exceptions
 
     error = translated_error(exceptions.StorageBucketGetError("no such bucket"))
-    assert isinstance(error, ConfigurationError) and "check that the bucket exists" in error.message
+    assert isinstance(error, ConfigurationError) and "check that the bucket exists" in error.remedy
 
 
 def test_a_server_that_is_away_is_tried_again() -> None:
     from sky import exceptions
 
     error = translated_error(exceptions.ApiServerConnectionError("http://127.0.0.1:1"))
-    assert isinstance(error, Unavailable) and "sky api start" in error.message
+    assert isinstance(error, Unavailable) and "sky api start" in error.remedy
 
 
 def test_what_the_program_printed_is_read_without_skypilots_decorations() -> None:

@@ -16,7 +16,7 @@ from services.command.access import choose_model, command_settings, user_id
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import UnknownModel
 from services.serving.registry import Registry, WorkerInfo
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.keys import NAME, Keys
 from services.wire.messages import ChatRequest, Message
 
@@ -204,7 +204,7 @@ def test_dead_letters_are_listed_retried_and_dropped(
 def test_trained_models_are_listed_with_their_lineage_served_stopped_and_forgotten(
     tmp_path: Path, redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str
 ) -> None:
-    trained = Trained(redis_client, Keys(namespace))
+    trained = TrainedModels(redis_client, Keys(namespace))
     trained.register(TrainedModel("july", "/runs/july/model", "opt", "j1", 0.0, step=7, loss=0.25))
     trained.register(TrainedModel("august", "/runs/august/model", "july", "j2", 1.0))
     variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}

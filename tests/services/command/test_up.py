@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from services.connection.connect import connect
-from services.serving.trained_models import Claim, Trained, TrainedModel
+from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
 
 WORKER = """
@@ -26,7 +26,7 @@ from services.connection.connect import connect
 from services.wire.messages import Keys
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import load_settings
-from services.serving.trained_models import Claim, Trained
+from services.serving.trained_models import Claim, TrainedModels
 
 if os.path.exists("broken"):
     sys.exit("the model is on strike")
@@ -38,7 +38,7 @@ wid = f"w{os.getpid()}"
 model = settings.model
 if sys.argv[1:2] == ["--standby"]:
     model = sys.argv[2]
-    trained = Trained(connect(settings.redis_url, role="worker"), Keys(settings.namespace))
+    trained = TrainedModels(connect(settings.redis_url, role="worker"), Keys(settings.namespace))
     claim = Claim(model, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
     while not over and not trained.keep_claim(claim):
         time.sleep(0.02)
@@ -195,10 +195,10 @@ def test_a_worker_that_cannot_start_stops_everything_with_its_reason(start: Call
     assert "Traceback" not in up.text
 
 
-def trained_of(up: Up) -> Trained:
+def trained_of(up: Up) -> TrainedModels:
     found = re.search(r"Redis: (\S+),", up.text)
     assert found is not None
-    return Trained(connect(found[1], role="test"), Keys("chatserver"))
+    return TrainedModels(connect(found[1], role="test"), Keys("chatserver"))
 
 
 def test_a_wanted_model_gets_a_worker_of_its_own_until_it_is_not_wanted(

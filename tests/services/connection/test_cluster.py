@@ -9,10 +9,10 @@ import redis
 
 from services.chat.journal import Journal, Refused
 from services.chat.requests import Requests
+from services.chat.scripts import script
 from services.connection.cluster import owner_of, primaries_of
 from services.connection.connect import address_of, connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
-from services.connection.scripts import Script
 from services.errors import ConfigurationError
 from services.serving.overview import overview
 from services.wire.keys import Keys
@@ -125,7 +125,7 @@ def test_a_node_that_is_down_costs_its_own_commands_only(redis_binary: Path, tmp
             pipe.execute_command("SET", key, 1)
         replies = dict(zip(keys, pipe.execute(raise_on_error=False), strict=True))
         assert {key for key, reply in replies.items() if isinstance(reply, redis.ConnectionError)} == lost
-        client.execute_command("SCRIPT LOAD", Script("chat/append").text)
+        client.execute_command("SCRIPT LOAD", script("append").text)
         client.publish(f"{namespace}:control", "x")
         with pytest.raises(redis.ConnectionError):
             client.ping()

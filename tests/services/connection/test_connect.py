@@ -198,9 +198,12 @@ def test_what_may_pass_becomes_unavailable_with_a_retry_hint(error: redis.RedisE
     assert caught.value.retry_after_s
 
 
-def test_wrong_credentials_are_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError), translated():
+@pytest.mark.parametrize("variable", ["REDIS_URL", "CHATSERVER_BROKER_URL"])
+def test_wrong_credentials_name_the_variable_and_the_remedy(variable: str) -> None:
+    with pytest.raises(ConfigurationError) as caught, translated(variable):
         raise redis.AuthenticationError("WRONGPASS")
+    assert f"credentials in {variable}: WRONGPASS" in caught.value.message
+    assert f"into {variable}: redis://user" in caught.value.remedy
 
 
 def test_a_reply_that_only_our_bug_causes_is_not_hidden() -> None:

@@ -8,7 +8,7 @@ from services.connection.embedded import EmbeddedServer
 from services.doctor import pipelines, queues
 from services.jobs.jobs import Jobs
 from services.serving.registry import Registry, WorkerInfo
-from services.serving.trained_models import Claim, Trained, TrainedModel
+from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import VERSION, Keys
 from services.wire.messages import ChatRequest, Message
@@ -54,7 +54,7 @@ def test_a_trained_model_that_cannot_be_loaded_is_wrong_and_one_that_loads_is_no
     redis_client: redis.Redis, namespace: str
 ) -> None:
     keys = Keys(namespace)
-    trained = Trained(redis_client, keys)
+    trained = TrainedModels(redis_client, keys)
     trained.register(TrainedModel("july", "/gone", "base", "job", 0.0))
     trained.serve("july")
     ask(redis_client, namespace, "july")

@@ -7,7 +7,7 @@ import redis
 
 from services.connection.connect import server_time
 from services.errors import Conflict, Gone, InvalidRequest
-from services.jobs.jobs import LOG_LINES, Job, Jobs, Told, progress_of
+from services.jobs.jobs import LOG_LINES, Job, Jobs, LogBatch, progress_of
 from services.wire.keys import Keys
 
 SPEC = {"recipe": "steps: [roles]", "recipe_name": "r.yaml", "inputs": ["/in.json"], "out": "/out"}
@@ -86,7 +86,7 @@ def test_jobs_are_listed_newest_first_and_the_unfinished_oldest_first(jobs: Jobs
 
 def test_a_job_that_is_listed_and_lost_is_passed_over(jobs: Jobs, redis_client: redis.Redis, namespace: str) -> None:
     jobs.submit("a", "clean", "a", SPEC)
-    redis_client.delete(Keys(namespace).job("a")[0])
+    redis_client.delete(Keys(namespace).job("a").job)
     assert jobs.list() == [] == jobs.unfinished()
     assert jobs.submit("a", "clean", "a", SPEC).state == "submitted"
 
@@ -122,13 +122,14 @@ def test_only_a_job_that_has_ended_is_removed(running: Jobs, redis_client: redis
     running.finished("a")
     running.remove("a")
     assert running.list() == []
-    assert not any(redis_client.exists(key) for key in [Keys(namespace).jobs, *Keys(namespace).job("a")])
+    assert not any(redis_client.exists(key) for key in [Keys(namespace).jobs, *Keys(namespace).job("a").all])
 
 
 def test_ended_jobs_expire_and_those_that_go_again_do_not(
     running: Jobs, redis_client: redis.Redis, namespace: str
 ) -> None:
-    keys = Keys(namespace).job("a")[:3]
+    of_job = Keys(namespace).job("a")
+    keys = (of_job.job, of_job.units, of_job.log)
     running.note("a", "read", {"state": "done"})
     running.log("a", "started")
     running.failed("a", "")
@@ -217,7 +218,7 @@ def test_where_a_job_runs_is_remembered_until_it_goes_again(running: Jobs) -> No
 
 def tells(jobs: Jobs, *points: dict[str, Any]) -> bool:
     cursor = jobs.get("a").cursor
-    return jobs.follow("a", Told(cursor, f"{cursor}.", "train", {}, points=points))
+    return jobs.follow("a", LogBatch(cursor, f"{cursor}.", "train", {}, points=points))
 
 
 def test_points_come_by_step_and_the_last_word_on_a_step_stands(running: Jobs) -> None:
@@ -230,22 +231,24 @@ def test_points_come_by_step_and_the_last_word_on_a_step_stands(running: Jobs) -
 def test_points_go_with_their_job(running: Jobs, redis_client: redis.Redis, namespace: str) -> None:
     assert tells(running, {"step": 1, "loss": 1.0})
     running.finished("a")
-    key = Keys(namespace).job("a")[4]
+    key = Keys(namespace).job("a").points
     assert redis_client.ttl(key) > 0
     assert not tells(running, {"step": 2, "loss": 0.5}), "the job has ended"
     running.remove("a")
-    assert not running.follow("a", Told("", "x", "train", {}, points=[{"step": 3, "loss": 0.4}]))
+    assert not running.follow("a", LogBatch("", "x", "train", {}, points=[{"step": 3, "loss": 0.4}]))
     assert not redis_client.exists(key)
 
 
 def test_what_is_read_of_a_log_is_kept_whole_and_once(running: Jobs) -> None:
-    first = Told("", "run 10", "train", {"records": 1}, ["a line", "half \ud83d a pair"], [{"step": 1, "loss": 2.0}])
+    first = LogBatch(
+        "", "run 10", "train", {"records": 1}, ["a line", "half \ud83d a pair"], [{"step": 1, "loss": 2.0}]
+    )
     assert running.follow("a", first)
     assert not running.follow("a", first), "another had read it"
-    assert running.follow("a", Told("run 10", "run 20", "train", {"records": 2}, ["next"]))
+    assert running.follow("a", LogBatch("run 10", "run 20", "train", {"records": 2}, ["next"]))
     assert [line for _, _, line in running.tail("a")] == ["a line", "half ? a pair", "next"]
     assert running.points("a") == [{"step": 1, "loss": 2.0}] and running.units("a") == {"train": {"records": 2}}
     assert running.get("a").cursor == "run 20"
     running.finished("a")
-    assert not running.follow("a", Told("run 20", "run 30", "train", {}, ["too late"]))
+    assert not running.follow("a", LogBatch("run 20", "run 30", "train", {}, ["too late"]))
     assert not running.follow("b", first), "there is no such job"

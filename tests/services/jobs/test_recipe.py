@@ -41,7 +41,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 def test_what_is_wrong_is_told_with_its_line(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         parse_recipe(text)
-    assert error.value.message.startswith(message)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(

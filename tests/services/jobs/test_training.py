@@ -94,8 +94,9 @@ def test_fields_can_be_given_as_text() -> None:
     ],
 )
 def test_a_wrong_value_is_named(field: str, value: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=f"^vicuna-7b: .*{said}") as caught:
         read_training("vicuna-7b", {field: value})
+    assert caught.value.field == {"tokens_per_step": "seq_len"}.get(field, field)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

@@ -11,7 +11,7 @@ from services.errors import ConfigurationError, InvalidRequest, UnknownModel
 from services.models.catalogue import resolve
 from services.models.model_folder import read_manifest, verify_checksums
 from services.serving.registry import Registry, WorkerInfo
-from services.serving.trained_models import CLAIM_TTL_S, Claim, Trained, TrainedModel, find_model
+from services.serving.trained_models import CLAIM_TTL_S, Claim, TrainedModel, TrainedModels, find_model
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
 
@@ -19,8 +19,8 @@ NOW_S = 1_700_000_000.0
 
 
 @pytest.fixture
-def trained(redis_client: redis.Redis, namespace: str) -> Trained:
-    return Trained(redis_client, Keys(namespace))
+def trained(redis_client: redis.Redis, namespace: str) -> TrainedModels:
+    return TrainedModels(redis_client, Keys(namespace))
 
 
 def written(folder: Path, *, base: str = "smollm2-135m") -> Path:
@@ -61,13 +61,13 @@ def test_a_folder_whose_manifest_is_not_written_yet_is_refused(tmp_path: Path) -
         TrainedModel.from_manifest(tmp_path / "model", name="july", job="j1", created_s=NOW_S)
 
 
-def test_registering_again_changes_nothing(trained: Trained) -> None:
+def test_registering_again_changes_nothing(trained: TrainedModels) -> None:
     first = trained.register(model())
     assert trained.register(model()) == first
     assert list(trained.list()) == [first]
 
 
-def test_a_second_model_of_the_same_name_gets_a_number(trained: Trained) -> None:
+def test_a_second_model_of_the_same_name_gets_a_number(trained: TrainedModels) -> None:
     trained.register(model())
     second = trained.register(model(job="j2", path="/runs/other/model"))
     assert second.name == "july-2"
@@ -76,14 +76,14 @@ def test_a_second_model_of_the_same_name_gets_a_number(trained: Trained) -> None
 
 
 def test_the_name_of_a_packaged_model_or_of_what_workers_serve_is_taken(
-    trained: Trained, redis_client: redis.Redis, namespace: str
+    trained: TrainedModels, redis_client: redis.Redis, namespace: str
 ) -> None:
     Registry(redis_client, Keys(namespace)).announce(worker("vicuna"))
     assert trained.register(model("vicuna")).name == "vicuna-2"
     assert trained.register(model("smollm2-135m", job="j2")).name == "smollm2-135m-2"
 
 
-def test_many_that_register_at_once_get_one_name_each(trained: Trained) -> None:
+def test_many_that_register_at_once_get_one_name_each(trained: TrainedModels) -> None:
     jobs = ["a", "b", "c", "d", "a", "b", "c", "d"]
     threads = [
         threading.Thread(target=lambda job=job: trained.register(model(job=job, path=f"/{job}"))) for job in jobs
@@ -96,7 +96,7 @@ def test_many_that_register_at_once_get_one_name_each(trained: Trained) -> None:
     assert sorted(each.job for each in trained.list()) == ["a", "b", "c", "d"]
 
 
-def test_lineage_goes_back_to_what_came_from_elsewhere(trained: Trained) -> None:
+def test_lineage_goes_back_to_what_came_from_elsewhere(trained: TrainedModels) -> None:
     trained.register(model("one", base="facebook/opt-350m"))
     trained.register(model("two", job="j2", path="/two", base="one"))
     three = trained.register(model("three", job="j3", path="/three", base="/two"))
@@ -104,7 +104,7 @@ def test_lineage_goes_back_to_what_came_from_elsewhere(trained: Trained) -> None
 
 
 def test_forgetting_needs_that_nobody_serves_it_and_nothing_waits(
-    trained: Trained, redis_client: redis.Redis, namespace: str
+    trained: TrainedModels, redis_client: redis.Redis, namespace: str
 ) -> None:
     trained.register(model())
     trained.serve("july")
@@ -126,7 +126,9 @@ def test_forgetting_needs_that_nobody_serves_it_and_nothing_waits(
 # -- finding
 
 
-def test_a_registered_name_is_found_before_a_hub_id_of_the_same_spelling(trained: Trained, tmp_path: Path) -> None:
+def test_a_registered_name_is_found_before_a_hub_id_of_the_same_spelling(
+    trained: TrainedModels, tmp_path: Path
+) -> None:
     trained.register(model(path=str(written(tmp_path / "model"))))
     source = find_model("july", trained.find)
     assert (source.name, source.kind, source.path) == ("july", "folder", tmp_path / "model")
@@ -134,14 +136,14 @@ def test_a_registered_name_is_found_before_a_hub_id_of_the_same_spelling(trained
 
 
 def test_a_folder_of_jobs_in_the_way_does_not_hide_a_registered_name(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained.register(model(path=str(written(tmp_path / "july" / "model"))))
     monkeypatch.chdir(tmp_path)
     assert find_model("july", trained.find).path == tmp_path / "july" / "model"
 
 
-def test_a_model_in_a_bucket_is_refused_with_the_remedy(trained: Trained) -> None:
+def test_a_model_in_a_bucket_is_refused_with_the_remedy(trained: TrainedModels) -> None:
     trained.register(model(path="s3://bucket/july/model"))
     with pytest.raises(
         ConfigurationError,
@@ -150,7 +152,7 @@ def test_a_model_in_a_bucket_is_refused_with_the_remedy(trained: Trained) -> Non
         find_model("july", trained.find)
 
 
-def test_a_folder_that_is_not_on_this_machine_is_refused_with_the_remedy(trained: Trained) -> None:
+def test_a_folder_that_is_not_on_this_machine_is_refused_with_the_remedy(trained: TrainedModels) -> None:
     trained.register(model(path="/nowhere/model"))
     with pytest.raises(ConfigurationError, match="no folder on this machine; mount or copy it there"):
         find_model("july", trained.find)
@@ -199,7 +201,7 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_wanted_model_takes_questions_before_it_is_loaded(
-    trained: Trained, redis_client: redis.Redis, namespace: str
+    trained: TrainedModels, redis_client: redis.Redis, namespace: str
 ) -> None:
     trained.register(model())
     assert not trained.is_wanted("july")
@@ -208,12 +210,12 @@ def test_a_wanted_model_takes_questions_before_it_is_loaded(
     assert [each.name for each in trained.wanted()] == ["july"]
 
 
-def test_only_a_registered_model_can_be_wanted(trained: Trained) -> None:
+def test_only_a_registered_model_can_be_wanted(trained: TrainedModels) -> None:
     with pytest.raises(UnknownModel, match="no trained model is called 'nine'"):
         trained.serve("nine")
 
 
-def test_the_longest_wanted_comes_first(trained: Trained) -> None:
+def test_the_longest_wanted_comes_first(trained: TrainedModels) -> None:
     for name in ("b", "a"):
         trained.register(model(name, job=name, path=f"/{name}"))
         trained.serve(name)
@@ -222,7 +224,7 @@ def test_the_longest_wanted_comes_first(trained: Trained) -> None:
 
 
 def test_what_a_worker_serves_or_somebody_loads_waits_for_nobody(
-    trained: Trained, redis_client: redis.Redis, namespace: str
+    trained: TrainedModels, redis_client: redis.Redis, namespace: str
 ) -> None:
     registry = Registry(redis_client, Keys(namespace))
     trained.register(model())
@@ -236,7 +238,7 @@ def test_what_a_worker_serves_or_somebody_loads_waits_for_nobody(
 
 
 def test_a_claim_belongs_to_one_and_only_its_holder_gives_it_back(
-    trained: Trained, redis_client: redis.Redis, namespace: str
+    trained: TrainedModels, redis_client: redis.Redis, namespace: str
 ) -> None:
     mine, other = Claim("july", "me"), Claim("july", "you")
     assert trained.keep_claim(mine) and trained.keep_claim(mine)
@@ -248,7 +250,7 @@ def test_a_claim_belongs_to_one_and_only_its_holder_gives_it_back(
     assert trained.keep_claim(other) and not trained.keep_claim(mine)
 
 
-def test_what_went_wrong_is_forgotten_when_it_is_wanted_again(trained: Trained) -> None:
+def test_what_went_wrong_is_forgotten_when_it_is_wanted_again(trained: TrainedModels) -> None:
     trained.register(model())
     trained.complain("july", "no room")
     assert trained.trouble("july") == "no room"

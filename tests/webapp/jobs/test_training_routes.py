@@ -9,11 +9,11 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from services.connection.embedded import EmbeddedServer
-from services.jobs.jobs import Jobs, Told
+from services.jobs.jobs import Jobs, LogBatch
 from services.jobs.training import read_training
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import Registry, WorkerInfo
-from services.serving.trained_models import Trained, TrainedModel
+from services.serving.trained_models import TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from tests.webapp.jobs.test_routes import Page, code_of
@@ -32,8 +32,8 @@ def jobs(redis_client: Redis, namespace: str) -> Jobs:
 
 
 @pytest.fixture
-def trained(redis_client: Redis, namespace: str) -> Trained:
-    return Trained(redis_client, Keys(namespace))
+def trained(redis_client: Redis, namespace: str) -> TrainedModels:
+    return TrainedModels(redis_client, Keys(namespace))
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ def training(page: Page, jid: str, query: str = "") -> dict[str, Any]:
     return dict(answer["training"])
 
 
-def registered(trained: Trained, job: str, name: str = "mine") -> TrainedModel:
+def registered(trained: TrainedModels, job: str, name: str = "mine") -> TrainedModel:
     return trained.register(TrainedModel(name, f"/trained/{job}/model", "smollm2-135m", job, 1.0))
 
 
 # -- ordering --------------------------------------------------------------------------------------------------------
 
 
-def test_what_may_be_chosen_is_told(page: Page, cleaned: str, trained: Trained) -> None:
+def test_what_may_be_chosen_is_told(page: Page, cleaned: str, trained: TrainedModels) -> None:
     page.submitted(key="u" * 32)  # not finished: not offered
     registered(trained, "other", "older")
     choices = page.get("/api/trainings").json
@@ -139,7 +139,9 @@ def test_a_model_is_the_presets_or_packaged_or_trained_here(page: Page, cleaned:
     assert "chatserver train submit" in answer.text
 
 
-def test_what_was_trained_here_can_be_trained_further(page: Page, jobs: Jobs, cleaned: str, trained: Trained) -> None:
+def test_what_was_trained_here_can_be_trained_further(
+    page: Page, jobs: Jobs, cleaned: str, trained: TrainedModels
+) -> None:
     registered(trained, "other", "older")
     jid = ordered(page, cleaned, model="older")
     assert jobs.get(jid).spec["config"]["model"] == "/trained/other/model"
@@ -148,7 +150,7 @@ def test_what_was_trained_here_can_be_trained_further(page: Page, jobs: Jobs, cl
     assert field_of(answer) == "model"
 
 
-def test_a_model_in_a_bucket_is_not_offered_as_a_base(page: Page, cleaned: str, trained: Trained) -> None:
+def test_a_model_in_a_bucket_is_not_offered_as_a_base(page: Page, cleaned: str, trained: TrainedModels) -> None:
     trained.register(TrainedModel("far", "s3://mine/run/model", "smollm2-135m", "other", 1.0))
     assert page.get("/api/trainings").json["models"] == ["smollm2-135m"]  # type: ignore[index]
     assert field_of(order(page, cleaned, model="far")) == "model"
@@ -209,7 +211,7 @@ def test_data_that_is_being_learned_is_not_removed(page: Page, jobs: Jobs, clean
 
 def tells(jobs: Jobs, jid: str, *points: dict[str, Any]) -> None:
     cursor = jobs.get(jid).cursor
-    assert jobs.follow(jid, Told(cursor, f"{cursor}.", UNIT, {}, points=points))
+    assert jobs.follow(jid, LogBatch(cursor, f"{cursor}.", UNIT, {}, points=points))
 
 
 def test_points_are_told_once_and_those_of_a_resume_again(page: Page, jobs: Jobs, cleaned: str) -> None:
@@ -269,7 +271,7 @@ def test_removing_a_fine_tuning_leaves_its_model(page: Page, jobs: Jobs, cleaned
 
 
 def test_a_model_is_served_and_no_longer_when_asked(
-    page: Page, jobs: Jobs, cleaned: str, trained: Trained, redis_client: Redis, namespace: str
+    page: Page, jobs: Jobs, cleaned: str, trained: TrainedModels, redis_client: Redis, namespace: str
 ) -> None:
     jid = ordered(page, cleaned)
     assert page.post(f"/api/jobs/{jid}/serve", {}).status_code == 409
@@ -285,13 +287,13 @@ def test_a_model_is_served_and_no_longer_when_asked(
     assert not trained.is_wanted(name)
 
 
-def test_why_a_model_could_not_be_loaded_is_told(page: Page, cleaned: str, trained: Trained) -> None:
+def test_why_a_model_could_not_be_loaded_is_told(page: Page, cleaned: str, trained: TrainedModels) -> None:
     jid = ordered(page, cleaned)
     trained.complain(registered(trained, jid).name, "it is not on this disk")
     assert training(page, jid)["serving"]["trouble"] == "it is not on this disk"
 
 
-def test_each_job_serves_its_own_model_when_two_have_one_name(page: Page, cleaned: str, trained: Trained) -> None:
+def test_each_job_serves_its_own_model_when_two_have_one_name(page: Page, cleaned: str, trained: TrainedModels) -> None:
     first, second = ordered(page, cleaned), ordered(page, cleaned, key="s" * 32)
     registered(trained, first)
     registered(trained, second)

@@ -6,6 +6,7 @@ export type EndStatus = "finished" | "failed" | "cancelled";
 export interface ChatError {
   code: string;
   message: string;
+  remedy?: string;
   retry_after_s?: number;
 }
 export interface Sampling {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { Message } from "../../src/chat/conversations";
 import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
+import { describeError } from "../../src/shared/errors";
 
 const message = (more: Partial<Message> = {}): Message => ({
   id: "a",
@@ -74,4 +75,12 @@ test("the rate leaves out the time before the first token", () => {
     "Reached the token limit · 1 token",
   );
   assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
+});
+
+test("an error is told with its remedy", () => {
+  assert.equal(describeError({ message: "no room" }), "no room");
+  assert.equal(
+    describeError({ message: "no cloud is set up", remedy: "run `sky check`" }),
+    "no cloud is set up. Remedy: run `sky check`",
+  );
 });
