@@ -150,7 +150,7 @@ def test_the_shape_of_the_packaged_model_is_read_from_its_header() -> None:
     assert path is not None
     shape = shape_of(path)
     assert (shape.vocab_size, shape.context_tokens) == (49_152, 8192)
-    assert shape.cache_bytes_per_token == 30 * 3 * 64 * 2 * 2
+    assert shape.cache_values_per_token == 30 * 3 * 64 * 2
 
 
 def test_the_gguf_tokenizer_agrees_with_the_one_that_openvino_builds_from_the_same_file() -> None:
@@ -170,7 +170,7 @@ def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> No
         "hidden_size": 32,
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert shape_of(tmp_path).cache_bytes_per_token == 3 * 4 * 8 * 4
+    assert shape_of(tmp_path).cache_values_per_token == 3 * 4 * 8 * 2
 
 
 def test_a_hub_id_cannot_be_read() -> None:

@@ -27,7 +27,7 @@ def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cpu_uses_sdpa_and_says_why() -> None:
-    assert transformers_engine._choose_attention(cuda=False) == ("paged|sdpa", "flash-attn needs a GPU")
+    assert transformers_engine._choose_attention(False, "float32") == ("paged|sdpa", "flash-attn needs a GPU")
     assert transformers_engine._choose_dtype("bf16", cuda=False) == ("bfloat16", "asked for")
 
 
