@@ -69,7 +69,9 @@ class TransformersEngine:
         if dtype not in ("auto", "fp32", "bf16"):
             raise ConfigurationError(f"dtype {dtype!r} is not auto, fp32 or bf16")
         if repeatable and dtype == "bf16":
-            raise ConfigurationError("answers in bf16 are not repeatable: unset CHATSERVER_DTYPE or _REPEATABLE")
+            raise ConfigurationError(
+                "answers in bf16 are not repeatable: unset CHATSERVER_DTYPE or CHATSERVER_REPEATABLE"
+            )
         self._source = source
         self._slots = slots
         self._context_tokens = context_tokens
