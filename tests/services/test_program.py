@@ -25,6 +25,7 @@ def unused(settings: Settings) -> None:
     raise AssertionError("a probe serves nothing")
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_a_probe_that_gets_no_answer_says_so_in_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_probe_that_gets_no_answer_says_so_in_time(
     never.set()
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_what_a_probe_finds_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["x", "--check"])
     assert program.run("worker", unused, lambda settings: "it is gone") == 1
