@@ -37,6 +37,7 @@ class Settings(BaseModel):
     served_name: str = Field("", description="The name under which it is served; empty: derived from `model`.")
     engine: str = Field("auto", pattern="^(auto|transformers|openvino)$", description="Engine adapter.")
     dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Precision of the transformers engine.")
+    repeatable: bool = Field(False, description="Greedy answers alike in any company, at a price: docs/protocol.md.")
     chat_template: str = Field("", description="Named template for models without one: vicuna-v1.1, alpaca, plain.")
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
     context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")

@@ -5,6 +5,7 @@ machine's Redis instead of the packaged Valkey, `--redis-topology=cluster` on a 
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -113,12 +114,33 @@ def redis_client(redis_server: EmbeddedServer) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture
+def restored_logging(leak_detector: None) -> Iterator[None]:
+    """The log of the test process as it was, for tests that configure it: what they write to is closed after them."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+
+
 @pytest.fixture(autouse=True)
 def leak_detector(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves threads, subscriptions or keys that never expire in the slot of a request."""
+    """Fails a test that leaves log handlers, threads, subscriptions or keys without expiry in a request's slot."""
     if not any(folder in request.path.parents for folder in WATCHED):
         yield
         return
+    handlers = _log_handlers()
+    yield from _leak_detector(request)
+    assert _log_handlers() == handlers, "the test configured the log and left it so; use restored_logging"
+
+
+def _log_handlers() -> list[logging.Handler]:
+    """Of the root logger, without those of pytest itself, which are of a kind of their own."""
+    return [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+
+
+def _leak_detector(request: pytest.FixtureRequest) -> Iterator[None]:
     threads = set(threading.enumerate())
     if not {"namespace", "redis_server"} <= set(request.fixturenames):
         yield

@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 GGUF_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 _SUPPORTS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
 _STOP_TIMEOUT_S = 30.0
+# Any of the three left out, and a greedy answer depends on what else runs: activations are rounded by the batch (on
+# processors with VNNI) or to bfloat16 (with AMX), and a key that is read back from a cache of 8 bits is not the one
+# that a prefill had computed.
+_REPEATABLE = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class ModelShape:
 
     vocab_size: int
     context_tokens: int
-    cache_bytes_per_token: int  # at 2 bytes per value: an upper bound, the CPU plugin stores 1
+    cache_values_per_token: int
 
 
 @dataclass
@@ -62,17 +66,21 @@ class OpenVinoEngine:
         context_tokens: int = 0,
         cache_gib: float = 1.0,
         state_dir: Path | None = None,
+        repeatable: bool = False,
         make_pipeline: Callable[[], Any] | None = None,
     ) -> None:
         """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB.
 
         `state_dir` takes a copy of a GGUF that we may only read; without it, such a file cannot be served.
+        `repeatable`: compute and cache in fp32, so that a greedy answer does not depend on what runs beside it.
         """
         self._source = source
         self._state_dir = state_dir
         self._slots = slots
         self._context_tokens = context_tokens
         self._cache_gib = max(1, math.ceil(cache_gib))
+        self._properties: dict[str, Any] = _REPEATABLE if repeatable else {}
+        self._bytes_per_value = 4 if repeatable else 2  # without: an upper bound, the CPU plugin stores 1
         self._make_pipeline = make_pipeline or self._load_pipeline
         self._running = RunningRequests()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -100,7 +108,7 @@ class OpenVinoEngine:
             raise ConfigurationError(f"openvino cannot load {self._source.path}: {error}") from None
         self.description = (
             f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_gib} GiB,"
-            f" {self._slots} slots, context {limits.context_tokens}"
+            f" {self._slots} slots, context {limits.context_tokens}{', repeatable' if self._properties else ''}"
         )
         self._stopping = self._dead = False
         self._progress = time.monotonic()
@@ -231,12 +239,18 @@ class OpenVinoEngine:
     def _load_pipeline(self) -> Any:
         import openvino_genai  # type: ignore[import-untyped]
 
+        weights, config = str(self._writable_weights()), self._scheduler_config()
+        return openvino_genai.ContinuousBatchingPipeline(weights, config, "CPU", self._properties)
+
+    def _scheduler_config(self) -> Any:
+        import openvino_genai
+
         config = openvino_genai.SchedulerConfig()
         config.cache_size = self._cache_gib
         config.max_num_seqs = self._slots
         config.enable_prefix_caching = True
         config.dynamic_split_fuse = True
-        return openvino_genai.ContinuousBatchingPipeline(str(self._writable_weights()), config, "CPU")
+        return config
 
     def _writable_weights(self) -> Path | None:
         """OpenVINO opens a GGUF for writing, though it writes nothing: of a file that is read-only it takes a copy."""
@@ -274,7 +288,7 @@ class OpenVinoEngine:
     def _read_limits(self) -> ModelLimits:
         assert self._source.path is not None, "openvino serves local files only"
         shape = shape_of(self._source.path)
-        in_cache = self._cache_gib * 2**30 // shape.cache_bytes_per_token
+        in_cache = self._cache_gib * 2**30 // (shape.cache_values_per_token * self._bytes_per_value)
         context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
         return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS)
 
@@ -302,14 +316,14 @@ def shape_of(path: Path) -> ModelShape:
     heads = data[f"{name}.attention.head_count"]
     head_values = data.get(f"{name}.attention.key_length", data[f"{name}.embedding_length"] // heads)
     cached = data[f"{name}.block_count"] * data.get(f"{name}.attention.head_count_kv", heads) * head_values
-    return ModelShape(len(data["tokenizer.ggml.tokens"]), data[f"{name}.context_length"], cached * 2 * 2)
+    return ModelShape(len(data["tokenizer.ggml.tokens"]), data[f"{name}.context_length"], cached * 2)
 
 
 def _shape_from_config(config: dict[str, Any]) -> ModelShape:
     heads = config["num_attention_heads"]
     head_values = config.get("head_dim") or config["hidden_size"] // heads
     cached = config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * head_values
-    return ModelShape(config["vocab_size"], config["max_position_embeddings"], cached * 2 * 2)
+    return ModelShape(config["vocab_size"], config["max_position_embeddings"], cached * 2)
 
 
 def _code_of(error: Exception) -> str:

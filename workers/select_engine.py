@@ -6,6 +6,7 @@ by name overrides it. The choice comes with one line that says which and why; pr
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource
@@ -25,17 +26,20 @@ def create_engine(
     cache_gib: float = 1.0,
     state_dir: Path | None = None,
     dtype: str = "auto",
+    repeatable: bool = False,
 ) -> tuple[Engine, str]:
     """An adapter that is not started yet, and the line that says why it was chosen. Arguments as in Settings."""
     name, reason = choose_engine(source, engine)
-    if name == "openvino":
-        made: Engine = OpenVinoEngine(
-            source, slots=slots, context_tokens=context_tokens, cache_gib=cache_gib, state_dir=state_dir
-        )
-    else:
-        made = TransformersEngine(
-            source, slots=slots, context_tokens=context_tokens, cache_gib=cache_gib, state_dir=state_dir, dtype=dtype
-        )
+    options: dict[str, Any] = {
+        "slots": slots,
+        "context_tokens": context_tokens,
+        "cache_gib": cache_gib,
+        "state_dir": state_dir,
+        "repeatable": repeatable,
+    }
+    made: Engine = (
+        OpenVinoEngine(source, **options) if name == "openvino" else TransformersEngine(source, **options, dtype=dtype)
+    )
     return made, f"Engine {name}: {reason}."
 
 

@@ -64,6 +64,7 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
         "cache_gib": settings.cache_gib,
         "state_dir": settings.state_dir,
         "dtype": settings.dtype,
+        "repeatable": settings.repeatable,
     }
     logs = partial(configure_logging, settings.log_format, settings.log_level, process="engine")
     engine = SupervisedEngine(lambda: EngineProcess(source, configure_log=logs, **options), stall_s=settings.stall_s)

@@ -60,16 +60,24 @@ class TransformersEngine:
         cache_gib: float = 1.0,
         state_dir: Path | None = None,
         dtype: str = "auto",
+        repeatable: bool = False,
     ) -> None:
-        """`dtype` is auto, fp32 or bf16. `state_dir` keeps the converted copy of a GGUF; without it, none is kept."""
+        """`dtype` is auto, fp32 or bf16. `state_dir` keeps the converted copy of a GGUF; without it, none is kept.
+
+        `repeatable`: compute in fp32, so that a greedy answer does not depend on what runs beside it.
+        """
         if dtype not in ("auto", "fp32", "bf16"):
             raise ConfigurationError(f"dtype {dtype!r} is not auto, fp32 or bf16")
+        if repeatable and dtype == "bf16":
+            raise ConfigurationError(
+                "answers in bf16 are not repeatable: unset CHATSERVER_DTYPE or CHATSERVER_REPEATABLE"
+            )
         self._source = source
         self._slots = slots
         self._context_tokens = context_tokens
         self._cache_gib = cache_gib
         self._state_dir = state_dir
-        self._dtype = dtype
+        self._dtype = "fp32" if repeatable else dtype
         self._running = RunningRequests()
         self._runs: dict[str, _Run] = {}
         self._serials = itertools.count()
@@ -231,7 +239,7 @@ class TransformersEngine:
 
         cuda = torch.cuda.is_available()
         dtype, why_dtype = _choose_dtype(self._dtype, cuda)
-        attention, why_attention = _choose_attention(cuda)
+        attention, why_attention = _choose_attention(cuda, dtype)
         device = "cuda" if cuda else "cpu"
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
@@ -333,11 +341,13 @@ def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
     return "float32", "on a CPU paged sdpa in bfloat16 gave about half the tokens per second"
 
 
-def _choose_attention(cuda: bool) -> tuple[str, str]:
+def _choose_attention(cuda: bool, dtype: str) -> tuple[str, str]:
     from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
     if not cuda:
         return "paged|sdpa", "flash-attn needs a GPU"
+    if dtype == "float32":
+        return "paged|sdpa", "flash-attn does not compute in float32"
     if is_flash_attn_3_available():
         return "flash_attention_3", "flash-attn 3 is installed"
     if is_flash_attn_2_available():

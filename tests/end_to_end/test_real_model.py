@@ -60,18 +60,21 @@ def test_openvino_answers_and_an_answer_outlives_its_worker(real: System, real_u
         process.wait()
 
 
-def test_greedy_text_after_a_takeover_equals_an_uninterrupted_run(real: System, real_url: str) -> None:
-    """In fp32, alone on its engine: a continued prefill gives the tokens that decoding would have given."""
-    options = {"engine": "transformers", "dtype": "fp32", "slots": 1}
+@pytest.mark.parametrize(("engine", "tokens"), [("transformers", 60), ("openvino", 120)])
+def test_greedy_text_after_a_takeover_equals_an_uninterrupted_run(
+    real: System, real_url: str, engine: str, tokens: int
+) -> None:
+    """A repeatable engine's prefill of the answer so far gives the tokens that decoding would have given."""
+    options = {"engine": engine, "repeatable": True, "slots": 1}
     first = real.start("workers", **options)
     real.wait_for_worker(first, 120)
     browser = Browser(real_url)
     rid = uuid.uuid4().hex
-    browser.ask(rid, QUESTION, MODEL, temperature=0, max_new_tokens=60)
+    browser.ask(rid, QUESTION, MODEL, temperature=0, max_new_tokens=tokens)
     browser.wait_for_done(rid, 120)
     second = real.start("workers", **options)
     real.wait_for_worker(second, 120)
-    text, journal = kill_mid_answer(real, browser, 40, temperature=0, max_new_tokens=60)
+    text, journal = kill_mid_answer(real, browser, 40, temperature=0, max_new_tokens=tokens)
     assert text == journal == browser.text[rid]
     browser.close()
     second.terminate()

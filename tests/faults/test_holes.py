@@ -233,8 +233,8 @@ def test_a_poison_request_is_given_up_and_those_beside_it_are_answered(
 def test_a_dead_letter_runs_again_under_a_new_id(system: FaultSystem, scenario: Scenario, outcome: Outcome) -> None:
     """An end is final: what is driven again has an id of its own, and the old one stays as it ended."""
     client = scenario.vanish(Question("late", "hello", 20))
-    requests = Requests(system.redis, system.keys, queue_deadline_s=0.001)
-    requests.expire("late", scenario.head("late"))
+    system.redis.hincrby(system.keys.state("late"), "created_ms", -10_000)  # it has waited for ten seconds
+    Requests(system.redis, system.keys, queue_deadline_s=9).expire("late", scenario.head("late"))
     before = scenario.head("late")
     assert (before.status, before.code) == ("failed", "expired")
     printed = command_line(system, "dead", "retry", "late")

@@ -40,15 +40,17 @@ def test_commands_replies_and_big_values_pass_unchanged(through: Connect, namesp
 
 def test_a_delay_slows_each_direction_and_heals(proxy: Proxy, through: Connect) -> None:
     client = through()
-    client.ping()
+
+    def ping_s() -> float:
+        start = time.monotonic()
+        client.ping()
+        return time.monotonic() - start
+
+    ping_s()  # connects
     proxy.delay(0.05)
-    start = time.monotonic()
-    client.ping()
-    assert 0.1 <= time.monotonic() - start < 0.3
+    assert 0.1 <= ping_s() < 0.3
     proxy.delay(0)
-    start = time.monotonic()
-    client.ping()
-    assert time.monotonic() - start < 0.05
+    assert min(ping_s() for _ in range(10)) < 0.05, "one may have had to wait for the processor, ten hardly"
 
 
 def test_a_reset_cuts_what_is_open_and_new_connections_work(proxy: Proxy, through: Connect) -> None:

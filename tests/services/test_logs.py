@@ -5,21 +5,13 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from services.logs import about, configure_logging
 
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers))
-    yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.fixture

@@ -15,16 +15,17 @@ from services.settings import Settings
 
 
 @pytest.fixture
-def silent_port() -> Iterator[int]:
-    """Of a server that accepts and never answers."""
+def silent() -> Iterator[socket.socket]:
+    """A server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+        yield server
 
 
 def unused(settings: Settings) -> None:
     raise AssertionError("a probe serves nothing")
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_a_probe_that_gets_no_answer_says_so_in_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_probe_that_gets_no_answer_says_so_in_time(
     never.set()
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_what_a_probe_finds_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["x", "--check"])
     assert program.run("worker", unused, lambda settings: "it is gone") == 1
@@ -51,15 +53,27 @@ def test_what_a_probe_finds_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_wait_for_a_silent_redis_at_once_and_in_order(
-    silent_port: int, number: signal.Signals
+    silent: socket.socket, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
-    timer.start()
-    began = time.monotonic()
-    with connect(f"redis://127.0.0.1:{silent_port}/0", role="test") as client, pytest.raises(SystemExit) as left:
+    sent: list[float] = []
+
+    def send_once_somebody_waits() -> None:
+        """Not after a time: before the wait has begun, the signal would end the tests."""
+        with silent.accept()[0]:
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), number)
+            over.wait(30)
+
+    over = threading.Event()
+    sender = threading.Thread(target=send_once_somebody_waits)
+    sender.start()
+    url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+    with connect(url, role="test") as client, pytest.raises(SystemExit) as left:
         program.await_redis(client, lambda line: None)
+    ended = time.monotonic()
+    over.set()
+    sender.join()
     assert left.value.code == 0
-    assert time.monotonic() - began < 3  # the time-out alone takes 5
+    assert ended - sent[0] < 3  # the time-out alone takes 5
     assert signal.getsignal(number) is before
-    timer.join()

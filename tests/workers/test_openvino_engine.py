@@ -150,7 +150,7 @@ def test_the_shape_of_the_packaged_model_is_read_from_its_header() -> None:
     assert path is not None
     shape = shape_of(path)
     assert (shape.vocab_size, shape.context_tokens) == (49_152, 8192)
-    assert shape.cache_bytes_per_token == 30 * 3 * 64 * 2 * 2
+    assert shape.cache_values_per_token == 30 * 3 * 64 * 2
 
 
 def test_the_gguf_tokenizer_agrees_with_the_one_that_openvino_builds_from_the_same_file() -> None:
@@ -161,16 +161,27 @@ def test_the_gguf_tokenizer_agrees_with_the_one_that_openvino_builds_from_the_sa
         assert ours.encode(text, add_special_tokens=False).ids == expected
 
 
-def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> None:
+def ir_folder(folder: Path, context_tokens: int) -> Path:
     config = {
         "vocab_size": 10,
-        "max_position_embeddings": 20,
+        "max_position_embeddings": context_tokens,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "hidden_size": 32,
     }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert shape_of(tmp_path).cache_bytes_per_token == 3 * 4 * 8 * 4
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> None:
+    assert shape_of(ir_folder(tmp_path, 20)).cache_values_per_token == 3 * 4 * 8 * 2
+
+
+def test_a_repeatable_engine_accepts_half_the_context_since_its_cache_holds_fp32(tmp_path: Path) -> None:
+    source = ModelSource("ir", "folder", ir_folder(tmp_path, 10**9))
+    as_usual, repeatable = OpenVinoEngine(source), OpenVinoEngine(source, repeatable=True)
+    assert as_usual.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 2)
+    assert repeatable.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 4)
 
 
 def test_a_hub_id_cannot_be_read() -> None:

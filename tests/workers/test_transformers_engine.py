@@ -17,6 +17,11 @@ def test_an_unknown_dtype_is_named() -> None:
         TransformersEngine(ModelSource("m", "hub", hub_id="m"), dtype="int3")
 
 
+def test_bf16_is_refused_where_answers_shall_be_repeatable() -> None:
+    with pytest.raises(ConfigurationError, match="bf16 are not repeatable: unset CHATSERVER_DTYPE or"):
+        TransformersEngine(ModelSource("m", "hub", hub_id="m"), dtype="bf16", repeatable=True)
+
+
 def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
     engine = TransformersEngine(ModelSource("m", "folder", tmp_path))
     with pytest.raises(ConfigurationError, match=f"transformers cannot load '{tmp_path}'"):
@@ -27,8 +32,12 @@ def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cpu_uses_sdpa_and_says_why() -> None:
-    assert transformers_engine._choose_attention(cuda=False) == ("paged|sdpa", "flash-attn needs a GPU")
+    assert transformers_engine._choose_attention(False, "float32") == ("paged|sdpa", "flash-attn needs a GPU")
     assert transformers_engine._choose_dtype("bf16", cuda=False) == ("bfloat16", "asked for")
+
+
+def test_a_gpu_that_computes_in_float32_uses_sdpa_whatever_is_installed() -> None:
+    assert transformers_engine._choose_attention(True, "float32")[0] == "paged|sdpa"
 
 
 @pytest.mark.model

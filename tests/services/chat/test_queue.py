@@ -386,13 +386,13 @@ def test_a_request_that_no_worker_took_expires_for_its_reader(redis_client: redi
     """It waited for ever: only a worker looked at deadlines."""
     keys = Keys(namespace)
     redis_client.sadd(keys.models, "m")
-    patient, impatient = Requests(redis_client, keys), Requests(redis_client, keys, queue_deadline_s=0.01)
+    patient, impatient = Requests(redis_client, keys), Requests(redis_client, keys, queue_deadline_s=9)
     patient.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
     head = patient.journal.head("r1")
     assert head is not None
     patient.expire("r1", head)
     assert patient.queue("m").holds("r1")
-    time.sleep(0.02)
+    redis_client.hincrby(keys.state("r1"), "created_ms", -10_000)
     impatient.expire("r1", head)
     read = patient.journal.read("r1")
     assert read is not None and (read[0].status, read[0].code) == ("failed", "expired")
