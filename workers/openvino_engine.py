@@ -7,11 +7,9 @@ steps, and reports. Reads GGUF files of a few families and OpenVINO IR folders; 
 import json
 import logging
 import math
-import os
 import queue
 import random
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.machine import files
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
 from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
@@ -248,9 +247,10 @@ class OpenVinoEngine:
         if not copy.exists():
             logger.info("%s is read-only, which openvino cannot read: copying it to %s", file, copy)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            draft = copy.with_suffix(f".{socket.gethostname()}-{os.getpid()}")
-            shutil.copyfile(file, draft)
-            draft.replace(copy)
+            with files.draft(copy.parent, ".unfinished-") as unfinished:
+                shutil.copyfile(file, unfinished / copy.name)
+                files.sync(unfinished / copy.name)
+                (unfinished / copy.name).replace(copy)
         return copy
 
     def _generation_config(self, sampling: Sampling) -> Any:

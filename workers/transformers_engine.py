@@ -9,8 +9,6 @@ import gc
 import itertools
 import logging
 import queue
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.machine import files
 from services.models.catalogue import ModelSource
 from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
@@ -311,15 +310,13 @@ def _save_atomically(model: Any, folder: Path) -> None:
     model.hf_quantizer = None  # else save_pretrained refuses, though the weights are plain by now
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
-    try:
-        model.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # another process may have been first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with files.draft(folder.parent, ".unfinished-") as unfinished:
+        try:
+            model.save_pretrained(unfinished)
+            files.publish(unfinished, folder)
+        except OSError:
+            if not folder.exists():  # another process may have been first
+                raise
 
 
 def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
