@@ -21,7 +21,7 @@ from services.errors import ConfigurationError, EngineError, OutOfMemory
 from services.machine import files
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
-from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -56,22 +56,19 @@ class OpenVinoEngine:
     def __init__(
         self,
         source: ModelSource,
+        options: EngineOptions,
         *,
-        slots: int = 16,
-        context_tokens: int = 0,
-        cache_gib: float = 1.0,
-        state_dir: Path | None = None,
         make_pipeline: Callable[[], Any] | None = None,
     ) -> None:
-        """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB.
+        """`cache_gib` is rounded up: OpenVINO takes whole GiB. `dtype` is not used.
 
         `state_dir` takes a copy of a GGUF that we may only read; without it, such a file cannot be served.
         """
         self._source = source
-        self._state_dir = state_dir
-        self._slots = slots
-        self._context_tokens = context_tokens
-        self._cache_gib = max(1, math.ceil(cache_gib))
+        self._state_dir = options.state_dir
+        self._slots = options.slots
+        self._context_tokens = options.context_tokens
+        self._cache_gib = max(1, math.ceil(options.cache_gib))
         self._make_pipeline = make_pipeline or self._load_pipeline
         self._running = RunningRequests()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -84,6 +81,17 @@ class OpenVinoEngine:
         self._dead = False
         self._progress = time.monotonic()
         self.description = f"openvino on the CPU, {source.name}, not started"
+
+    @staticmethod
+    def can_read(source: ModelSource) -> tuple[bool, str]:
+        if source.gguf is not None:
+            architecture = read_gguf_metadata(source.gguf)["general.architecture"]
+            readable = architecture in GGUF_ARCHITECTURES
+            verb = "reads" if readable else "cannot read"
+            return readable, f"a GGUF of architecture {architecture}, which openvino {verb}"
+        if source.path is not None and (source.path / "openvino_model.xml").exists():
+            return True, "a folder with an OpenVINO IR"
+        return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
 
     @property
     def limits(self) -> ModelLimits:
@@ -277,20 +285,6 @@ class OpenVinoEngine:
         in_cache = self._cache_gib * 2**30 // shape.cache_bytes_per_token
         context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
         return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS)
-
-
-def can_read(source: ModelSource) -> tuple[bool, str]:
-    """Whether this adapter can serve a model, and the reason in words."""
-    if source.gguf is not None:
-        architecture = read_gguf_metadata(source.gguf)["general.architecture"]
-        readable = architecture in GGUF_ARCHITECTURES
-        return (
-            readable,
-            f"a GGUF of architecture {architecture}, which openvino {'reads' if readable else 'cannot read'}",
-        )
-    if source.path is not None and (source.path / "openvino_model.xml").exists():
-        return True, "a folder with an OpenVINO IR"
-    return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
 
 
 def shape_of(path: Path) -> ModelShape:

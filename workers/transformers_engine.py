@@ -19,7 +19,7 @@ from typing import Any
 from services.errors import ConfigurationError, EngineError, OutOfMemory
 from services.machine import files
 from services.models.catalogue import ModelSource
-from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -50,25 +50,16 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(
-        self,
-        source: ModelSource,
-        *,
-        slots: int = 16,
-        context_tokens: int = 0,
-        cache_gib: float = 1.0,
-        state_dir: Path | None = None,
-        dtype: str = "auto",
-    ) -> None:
+    def __init__(self, source: ModelSource, options: EngineOptions) -> None:
         """`dtype` is auto, fp32 or bf16. `state_dir` keeps the converted copy of a GGUF; without it, none is kept."""
-        if dtype not in ("auto", "fp32", "bf16"):
-            raise ConfigurationError(f"dtype {dtype!r} is not auto, fp32 or bf16")
+        if options.dtype not in ("auto", "fp32", "bf16"):
+            raise ConfigurationError(f"dtype {options.dtype!r} is not auto, fp32 or bf16")
         self._source = source
-        self._slots = slots
-        self._context_tokens = context_tokens
-        self._cache_gib = cache_gib
-        self._state_dir = state_dir
-        self._dtype = dtype
+        self._slots = options.slots
+        self._context_tokens = options.context_tokens
+        self._cache_gib = options.cache_gib
+        self._state_dir = options.state_dir
+        self._dtype = options.dtype
         self._running = RunningRequests()
         self._runs: dict[str, _Run] = {}
         self._serials = itertools.count()
@@ -81,6 +72,10 @@ class TransformersEngine:
         self._steps = 0
         self._progress = time.monotonic()
         self.description = f"transformers, {source.name}, not started"
+
+    @staticmethod
+    def can_read(source: ModelSource) -> tuple[bool, str]:
+        return True, "what transformers loads or refuses"
 
     @property
     def limits(self) -> ModelLimits:

@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from services.engines import ENGINES
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
 from services.models.catalogue import ModelSource, resolve
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, Sampling
 from workers.openvino_engine import OpenVinoEngine
+from workers.select_engine import adapter_of
 from workers.transformers_engine import TransformersEngine
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
@@ -136,11 +138,12 @@ def packaged() -> ModelSource:
 @pytest.fixture(scope="session")
 def openvino_pipeline(packaged: ModelSource) -> Any:
     pytest.importorskip("openvino_genai")
-    return OpenVinoEngine(packaged, slots=SLOTS)._load_pipeline()
+    return OpenVinoEngine(packaged, EngineOptions(slots=SLOTS))._load_pipeline()
 
 
-def transformers_rig(folder: Path) -> Rig:
-    engine = TransformersEngine(ModelSource("tiny", "folder", folder), slots=SLOTS, cache_gib=0.01, dtype="fp32")
+def transformers_rig(given: Callable[[str], Any]) -> Rig:
+    source = ModelSource("tiny", "folder", given("tiny_llama"))
+    engine = TransformersEngine(source, EngineOptions(slots=SLOTS, cache_gib=0.01, dtype="fp32"))
 
     def break_step(error: Exception) -> None:
         def fail() -> None:
@@ -151,14 +154,15 @@ def transformers_rig(folder: Path) -> Rig:
     return Rig(engine, exact=True, break_step=break_step)
 
 
-def openvino_rig(source: ModelSource, pipeline: Any) -> Rig:
+def openvino_rig(given: Callable[[str], Any]) -> Rig:
+    source, pipeline = given("packaged"), given("openvino_pipeline")
     made: list[BreakablePipeline] = []
 
     def make_pipeline() -> BreakablePipeline:
         made.append(BreakablePipeline(pipeline))
         return made[-1]
 
-    engine = OpenVinoEngine(source, slots=SLOTS, context_tokens=CONTEXT, make_pipeline=make_pipeline)
+    engine = OpenVinoEngine(source, EngineOptions(slots=SLOTS, context_tokens=CONTEXT), make_pipeline=make_pipeline)
 
     def break_step(error: Exception) -> None:
         made[-1].error = error
@@ -166,12 +170,18 @@ def openvino_rig(source: ModelSource, pipeline: Any) -> Rig:
     return Rig(engine, exact=False, break_step=break_step)
 
 
-@pytest.fixture(params=["transformers", pytest.param("openvino", marks=pytest.mark.model)])
+RIGS = {"transformers": transformers_rig, "openvino": openvino_rig}
+MARKS = {"openvino": pytest.mark.model}
+
+
+def test_every_engine_has_a_rig() -> None:
+    assert RIGS.keys() == ENGINES.keys()
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in ENGINES])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    if request.param == "transformers":
-        made = transformers_rig(request.getfixturevalue("tiny_llama"))
-    else:
-        made = openvino_rig(request.getfixturevalue("packaged"), request.getfixturevalue("openvino_pipeline"))
+    made = RIGS[request.param](request.getfixturevalue)
+    assert isinstance(made.engine, cast(type, adapter_of(request.param)))
     made.engine.start()
     yield made
     made.engine.stop()

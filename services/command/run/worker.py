@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from services.command.launch import become
+from services.engines import NAMES
 
 Model = Annotated[str | None, typer.Option(help="Packaged or trained name, folder, GGUF file or hub id.")]
-Engine = Annotated[str | None, typer.Option(help="auto, transformers or openvino.")]
+Engine = Annotated[str | None, typer.Option(help=f"{', '.join(NAMES)}.")]
 
 
 def worker(
