@@ -15,7 +15,7 @@ class EngineRow:
     adapter: str
     packages: tuple[str, ...]  # that must be installed
     pip: str  # what to install when one is missing
-    device: Literal["cpu", "any"]
+    device: Literal["cpu", "cuda", "any"]
     advantage: str = ""
 
 

@@ -48,7 +48,7 @@ def _choose(source: ModelSource) -> tuple[str, str]:
     *preferred, last = ENGINES
     for name in preferred:
         row = ENGINES[name]
-        if row.device == "cpu" and cuda:
+        if row.device not in ("any", "cuda" if cuda else "cpu"):
             continue
         readable, what = adapter_of(name).can_read(source)
         if readable and not _installed(row):
