@@ -48,10 +48,12 @@ test-sky: .venv/.dev ## a real SkyPilot launches on a real Slurm, all on this ma
 	$(BIN)/pip install --quiet --disable-pip-version-check 'skypilot[slurm]==0.14.1' uv==0.13.9
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
 
-check: .venv/.dev page ## lint and types
+check: .venv/.dev page ## lint, types, and every import pinned
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry services webapp workers pipelines
+	$(BIN)/deptry bench tests --exclude '\.venv' --ignore DEP002,DEP004
 	$(BIN)/hadolint infra/docker/Dockerfile infra/docker/cuda.Dockerfile
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm run check --silent
 

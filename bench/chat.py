@@ -26,7 +26,7 @@ from bench.system import BenchSystem, CpuMeter, children, percentile
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
-from workers.engine import Engine, EngineEvent, Sampling
+from workers.engine import Engine, EngineEvent, EngineOptions, Sampling
 from workers.select_engine import create_engine
 
 TIMEOUT_S = 120.0
@@ -242,7 +242,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Comparison]:
     tokenizer = load_tokenizer(source)
     deadline = time.monotonic() + 60 * options.max_minutes
     pairs: dict[int, list[tuple[Cell, Cell]]] = {clients: [] for clients in options.clients}
-    engine, reason = create_engine(source, engine=options.engine, slots=most)
+    engine, reason = create_engine(source, EngineOptions(slots=most), engine=options.engine)
     print(reason)
     settings = {"model": options.model, "engine": options.engine, "slots": most, "max_user_requests": 2 * most}
     with BenchSystem(folder, appendfsync=options.appendfsync, **settings) as system:

@@ -23,7 +23,7 @@ from pipelines import steps
 from pipelines.formats.read import read
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
-from services.jobs.recipe import BARRIERS, Recipe, parse_recipe
+from services.jobs.recipe import Recipe, parse_recipe
 from services.places import ROOT
 
 RECIPE = (ROOT / "infra/recipes/vicuna.yaml").read_text("utf-8")
@@ -56,7 +56,7 @@ def bench_steps(source: Path) -> None:
         _step(parse_recipe(with_converter(converter)), 2, _until_html(records), f"html_to_markdown ({converter})")
     recipe = parse_recipe(RECIPE)
     for index, choice in enumerate(recipe.steps):
-        if choice.name in BARRIERS:
+        if choice.options.barrier:
             barrier = steps.build(choice, recipe)
             start = time.process_time()
             for record in records:

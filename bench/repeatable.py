@@ -16,7 +16,7 @@ from services.protocol import Message
 from services.tokenization import load_tokenizer
 
 from bench.chat import make_prompts
-from workers.engine import Engine, EngineEvent, Sampling
+from workers.engine import Engine, EngineEvent, EngineOptions, Sampling
 from workers.select_engine import create_engine
 
 Answers = dict[str, list[int]]
@@ -45,7 +45,9 @@ def answer(engine: Engine, prompts: dict[str, list[int]], clients: int, max_toke
 def measure(options: argparse.Namespace) -> None:
     source = resolve(options.model)
     tokenizer = load_tokenizer(source)
-    engines = {on: create_engine(source, engine=options.engine, repeatable=on)[0] for on in (False, True)}
+    engines = {
+        on: create_engine(source, EngineOptions(repeatable=on), engine=options.engine)[0] for on in (False, True)
+    }
     rates: dict[tuple[int, bool], list[float]] = defaultdict(list)
     equal: dict[bool, list[bool]] = {False: [], True: []}
     for engine in engines.values():

@@ -25,6 +25,7 @@ from celery.platforms import SecurityWarning
 from redis import Redis
 
 from pipelines.celery.cleaning_tasks import CleaningTasks
+from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
 from pipelines.launching.local_target import LocalTarget
 from pipelines.launching.registering import register_model
@@ -108,7 +109,9 @@ def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
     targets: dict[str, Callable[[], Target]] = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
     trainings = TrainingTasks(app, redis, keys, targets, secrets, partial(register_model, redis, keys))
     trainings.register()
-    CleaningTasks(app, redis, keys, {"train": trainings.send}).register()
+    cleaning = CleaningTasks(app, redis, keys)
+    cleaning.register()
+    Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send}).register()
 
 
 def _sky_target() -> Target:

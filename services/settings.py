@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.engines import NAMES
 from services.errors import ConfigurationError
 from services.places import RECIPES_DIR
 
@@ -35,7 +36,7 @@ class Settings(BaseModel):
 
     model: str = Field("smollm2-135m", description="The model a worker serves: a catalogue name, folder, GGUF, hub id.")
     served_name: str = Field("", description="The name under which it is served; empty: derived from `model`.")
-    engine: str = Field("auto", pattern="^(auto|transformers|openvino)$", description="Engine adapter.")
+    engine: str = Field("auto", pattern=f"^({'|'.join(NAMES)})$", description="Engine adapter.")
     dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Precision of the transformers engine.")
     repeatable: bool = Field(False, description="Greedy answers alike in any company, at a price: docs/protocol.md.")
     chat_template: str = Field("", description="Named template for models without one: vicuna-v1.1, alpaca, plain.")

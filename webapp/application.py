@@ -1,9 +1,7 @@
 """Makes the web application: everything is built here and passed in, nothing is global."""
 
-import contextlib
 import datetime
 import logging
-import os
 import secrets
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +19,7 @@ from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
+from services.machine.files import write
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
@@ -158,13 +157,9 @@ def kept_secret(state_dir: Path) -> str:
     """The key that signs cookies: made once, readable by us only, the same for every web process of this machine."""
     path = state_dir / "secret_key"
     state_dir.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or not path.stat().st_size:
-        draft = state_dir / f"secret_key.{os.getpid()}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):  # another process was faster: its key is the key
-            path.hardlink_to(draft)
-        if not path.stat().st_size:  # what a crash of an older version left
-            draft.replace(path)
-        draft.unlink(missing_ok=True)
+    key = secrets.token_hex(32).encode()
+    if not path.exists():
+        write(path, key, mode=0o600, only_new=True)  # another process may be faster: its key is the key
+    if not path.stat().st_size:  # what a crash of an older version left
+        write(path, key, mode=0o600)
     return path.read_text("ascii")

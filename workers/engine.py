@@ -5,13 +5,33 @@ reports through the `on_event` callback of each request, in order, from a thread
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from services.models.catalogue import ModelSource
+from services.settings import Settings
 
 Outcome = Literal["finished", "failed", "cancelled"]
 
 ENGINE_LOST = "engine_lost"
 """Reason of a `failed` event when the whole engine died or hung: the request is innocent and may be begun again."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is set up: the settings of the same names. An adapter says what it makes of each."""
+
+    slots: int = 16
+    context_tokens: int = 0  # 0: what the model allows
+    cache_gib: float = 1.0
+    state_dir: Path | None = None  # keeps copies of weights; without it, none are made
+    dtype: str = "auto"
+    repeatable: bool = False  # a greedy answer does not depend on what is computed beside it
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -85,3 +105,12 @@ class Engine(Protocol):
 
     def alive(self) -> bool:
         """False once the loop has died and nothing submitted will ever be answered."""
+
+
+class Adapter(Protocol):
+    """The class of an engine. Making one loads nothing."""
+
+    def __call__(self, source: ModelSource, options: EngineOptions) -> Engine: ...
+
+    def can_read(self, source: ModelSource) -> tuple[bool, str]:
+        """Whether it can serve a model, and what the model is to it, in words: `ModelName is …`."""

@@ -25,9 +25,9 @@ import orjson
 
 from services.errors import ChatServerError, ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, ModelLimits, OnEvent, Outcome, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, ModelLimits, OnEvent, Outcome, Sampling
 from workers.running import RunningRequests
-from workers.select_engine import create_engine
+from workers.select_engine import adapter_of
 from workers.validation import check_submission
 
 HEARTBEAT_S = 0.5
@@ -37,13 +37,19 @@ _READ_BYTES = 65_536
 
 
 class EngineProcess:
-    """See `workers.engine.Engine`. `options` are those of `create_engine`; `configure_log` is called in the child."""
+    """See `workers.engine.Engine`. `engine` is its name; `configure_log` is called in the child."""
 
-    def __init__(self, source: ModelSource, *, configure_log: Callable[[], None] | None = None, **options: Any) -> None:
-        self._source = source
+    def __init__(
+        self,
+        source: ModelSource,
+        options: EngineOptions,
+        *,
+        engine: str,
+        configure_log: Callable[[], None] | None = None,
+    ) -> None:
+        self._made_of = source, options, engine
         self._configure_log = configure_log
-        self._options = options
-        self._unstarted = create_engine(source, **options)[0]  # knows name and limits without its weights
+        self._unstarted = adapter_of(engine)(source, options)  # knows name and limits without its weights
         self._limits: ModelLimits | None = None
         self.description = self._unstarted.description
         self._running = RunningRequests()
@@ -66,7 +72,7 @@ class EngineProcess:
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(
             target=_serve,
-            args=(theirs, self._source, self._options, self._configure_log),
+            args=(theirs, *self._made_of, self._configure_log),
             name=f"engine-{self.name}",
             daemon=True,
         )
@@ -186,7 +192,11 @@ class _Line:
 
 
 def _serve(
-    sock: socket.socket, source: ModelSource, options: dict[str, Any], configure_log: Callable[[], None] | None
+    sock: socket.socket,
+    source: ModelSource,
+    options: EngineOptions,
+    name: str,
+    configure_log: Callable[[], None] | None,
 ) -> None:
     """The child's main: load, then obey until told to stop or until the parent is gone."""
     if configure_log is not None:
@@ -194,7 +204,7 @@ def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # sent to a whole terminal or container: the parent drains first
     line = _Line(sock)
-    engine = create_engine(source, **options)[0]
+    engine = adapter_of(name)(source, options)
     try:
         engine.start()
     except ChatServerError as error:

@@ -7,11 +7,9 @@ steps, and reports. Reads GGUF files of a few families and OpenVINO IR folders; 
 import json
 import logging
 import math
-import os
 import queue
 import random
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.machine import files
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
-from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -61,26 +60,22 @@ class OpenVinoEngine:
     def __init__(
         self,
         source: ModelSource,
+        options: EngineOptions,
         *,
-        slots: int = 16,
-        context_tokens: int = 0,
-        cache_gib: float = 1.0,
-        state_dir: Path | None = None,
-        repeatable: bool = False,
         make_pipeline: Callable[[], Any] | None = None,
     ) -> None:
-        """`context_tokens` 0: what the model allows. `cache_gib` is rounded up: OpenVINO takes whole GiB.
+        """`cache_gib` is rounded up: OpenVINO takes whole GiB. `dtype` is not used.
 
         `state_dir` takes a copy of a GGUF that we may only read; without it, such a file cannot be served.
         `repeatable`: compute and cache in fp32, so that a greedy answer does not depend on what runs beside it.
         """
         self._source = source
-        self._state_dir = state_dir
-        self._slots = slots
-        self._context_tokens = context_tokens
-        self._cache_gib = max(1, math.ceil(cache_gib))
-        self._properties: dict[str, Any] = _REPEATABLE if repeatable else {}
-        self._bytes_per_value = 4 if repeatable else 2  # without: an upper bound, the CPU plugin stores 1
+        self._state_dir = options.state_dir
+        self._slots = options.slots
+        self._context_tokens = options.context_tokens
+        self._cache_gib = max(1, math.ceil(options.cache_gib))
+        self._properties: dict[str, Any] = _REPEATABLE if options.repeatable else {}
+        self._bytes_per_value = 4 if options.repeatable else 2  # without: an upper bound, the CPU plugin stores 1
         self._make_pipeline = make_pipeline or self._load_pipeline
         self._running = RunningRequests()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -93,6 +88,17 @@ class OpenVinoEngine:
         self._dead = False
         self._progress = time.monotonic()
         self.description = f"openvino on the CPU, {source.name}, not started"
+
+    @staticmethod
+    def can_read(source: ModelSource) -> tuple[bool, str]:
+        if source.gguf is not None:
+            architecture = read_gguf_metadata(source.gguf)["general.architecture"]
+            readable = architecture in GGUF_ARCHITECTURES
+            verb = "reads" if readable else "cannot read"
+            return readable, f"a GGUF of architecture {architecture}, which openvino {verb}"
+        if source.path is not None and (source.path / "openvino_model.xml").exists():
+            return True, "a folder with an OpenVINO IR"
+        return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
 
     @property
     def limits(self) -> ModelLimits:
@@ -262,9 +268,10 @@ class OpenVinoEngine:
         if not copy.exists():
             logger.info("%s is read-only, which openvino cannot read: copying it to %s", file, copy)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            draft = copy.with_suffix(f".{socket.gethostname()}-{os.getpid()}")
-            shutil.copyfile(file, draft)
-            draft.replace(copy)
+            with files.draft(copy.parent, ".unfinished-") as unfinished:
+                shutil.copyfile(file, unfinished / copy.name)
+                files.sync(unfinished / copy.name)
+                (unfinished / copy.name).replace(copy)
         return copy
 
     def _generation_config(self, sampling: Sampling) -> Any:
@@ -291,20 +298,6 @@ class OpenVinoEngine:
         in_cache = self._cache_gib * 2**30 // (shape.cache_values_per_token * self._bytes_per_value)
         context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
         return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS)
-
-
-def can_read(source: ModelSource) -> tuple[bool, str]:
-    """Whether this adapter can serve a model, and the reason in words."""
-    if source.gguf is not None:
-        architecture = read_gguf_metadata(source.gguf)["general.architecture"]
-        readable = architecture in GGUF_ARCHITECTURES
-        return (
-            readable,
-            f"a GGUF of architecture {architecture}, which openvino {'reads' if readable else 'cannot read'}",
-        )
-    if source.path is not None and (source.path / "openvino_model.xml").exists():
-        return True, "a folder with an OpenVINO IR"
-    return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
 
 
 def shape_of(path: Path) -> ModelShape:

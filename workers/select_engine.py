@@ -1,69 +1,67 @@
 """Chooses and makes the engine adapter for a model. Called once at the start of a worker and by benches.
 
-The rule: a CUDA device → transformers; else openvino if it can read the model; else transformers. Asking for an engine
-by name overrides it. The choice comes with one line that says which and why; print it.
+The rule: the first row of `services/engines.py` that suits the machine and can read the model; on a machine with a CUDA
+device that is transformers. Asking for an engine by name overrides it. The choice comes with one line that says which
+and why; print it.
 """
 
+import importlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
+from services.engines import AUTO, ENGINES, NAMES, EngineRow
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource
-from workers.engine import Engine
-from workers.openvino_engine import OpenVinoEngine, can_read
-from workers.transformers_engine import TransformersEngine
+from workers.engine import Adapter, Engine, EngineOptions
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
-def create_engine(
-    source: ModelSource,
-    *,
-    engine: str = "auto",
-    slots: int = 16,
-    context_tokens: int = 0,
-    cache_gib: float = 1.0,
-    state_dir: Path | None = None,
-    dtype: str = "auto",
-    repeatable: bool = False,
-) -> tuple[Engine, str]:
-    """An adapter that is not started yet, and the line that says why it was chosen. Arguments as in Settings."""
+def create_engine(source: ModelSource, options: EngineOptions, *, engine: str = AUTO) -> tuple[Engine, str]:
+    """An adapter that is not started yet, and the line that says why it was chosen."""
     name, reason = choose_engine(source, engine)
-    options: dict[str, Any] = {
-        "slots": slots,
-        "context_tokens": context_tokens,
-        "cache_gib": cache_gib,
-        "state_dir": state_dir,
-        "repeatable": repeatable,
-    }
-    made: Engine = (
-        OpenVinoEngine(source, **options) if name == "openvino" else TransformersEngine(source, **options, dtype=dtype)
-    )
-    return made, f"Engine {name}: {reason}."
+    return adapter_of(name)(source, options), f"Engine {name}: {reason}."
 
 
-def choose_engine(source: ModelSource, asked: str = "auto") -> tuple[str, str]:
-    """(adapter name, reason). Raises ConfigurationError for an unknown name or an engine that cannot serve this."""
-    if asked not in ("auto", "transformers", "openvino"):
-        raise ConfigurationError(f"unknown engine {asked!r}; known: auto, transformers, openvino")
-    if asked == "transformers":
-        return asked, "it was asked for"
-    readable, what = can_read(source)
-    if asked == "openvino":
-        if not readable:
-            raise ConfigurationError(f"engine openvino cannot serve {source.name}: it is {what}; use transformers")
-        return asked, "it was asked for"
-    if _cuda_available():
-        return "transformers", "there is a CUDA device"
+def choose_engine(source: ModelSource, asked: str = AUTO) -> tuple[str, str]:
+    """(name, reason). Raises ConfigurationError for an unknown name or an engine that cannot serve this."""
+    if asked not in NAMES:
+        raise ConfigurationError(f"unknown engine {asked!r}; known: {', '.join(NAMES)}")
+    if asked == AUTO:
+        return _choose(source)
+    readable, what = adapter_of(asked).can_read(source)
     if not readable:
-        return "transformers", f"no CUDA device, and {source.name} is {what}"
-    if importlib.util.find_spec("openvino_genai") is None:
-        return (
-            "transformers",
-            "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed",
-        )
-    return "openvino", f"no CUDA device, and {source.name} is {what}; several times faster there than transformers"
+        raise ConfigurationError(f"engine {asked} cannot serve {source.name}: it is {what}; use transformers")
+    return asked, "it was asked for"
+
+
+def adapter_of(name: str) -> Adapter:
+    """The class of an engine; what it needs is loaded when one is started."""
+    module, _, attribute = ENGINES[name].adapter.partition(":")
+    found: Adapter = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def _choose(source: ModelSource) -> tuple[str, str]:
+    cuda = _cuda_available()
+    reasons = ["there is a CUDA device" if cuda else "no CUDA device"]
+    *preferred, last = ENGINES
+    for name in preferred:
+        row = ENGINES[name]
+        if row.device not in ("any", "cuda" if cuda else "cpu"):
+            continue
+        readable, what = adapter_of(name).can_read(source)
+        if readable and not _installed(row):
+            reasons.append(f"{row.pip} is not installed: pip install {row.pip} for speed")
+            continue
+        reasons.append(f"{source.name} is {what}")
+        if readable:
+            return name, f"{', and '.join(reasons)}; {row.advantage}"
+    return last, ", and ".join(reasons)
+
+
+def _installed(row: EngineRow) -> bool:
+    return all(importlib.util.find_spec(package) is not None for package in row.packages)
 
 
 def _cuda_available() -> bool:

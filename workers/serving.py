@@ -13,7 +13,7 @@ from services.logs import configure_logging
 from services.models.catalogue import ModelSource
 from services.settings import Settings
 from services.tokens.tokenization import load_tokenizer
-from workers.engine import Engine
+from workers.engine import Engine, EngineOptions
 from workers.engine_process import EngineProcess
 from workers.loop import Planner
 from workers.planner import ChatPlanner
@@ -57,17 +57,10 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
     log.info(tokenizer.template_reason)
     name, reason = choose_engine(source, settings.engine)
     log.info("Engine %s: %s.", name, reason)
-    options = {
-        "engine": name,
-        "slots": settings.slots,
-        "context_tokens": settings.context_tokens,
-        "cache_gib": settings.cache_gib,
-        "state_dir": settings.state_dir,
-        "dtype": settings.dtype,
-        "repeatable": settings.repeatable,
-    }
+    options = EngineOptions.from_settings(settings)
     logs = partial(configure_logging, settings.log_format, settings.log_level, process="engine")
-    engine = SupervisedEngine(lambda: EngineProcess(source, configure_log=logs, **options), stall_s=settings.stall_s)
+    make = partial(EngineProcess, source, options, engine=name, configure_log=logs)
+    engine = SupervisedEngine(make, stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
     return engine, ChatPlanner(tokenizer, engine)

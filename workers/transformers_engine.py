@@ -9,8 +9,6 @@ import gc
 import itertools
 import logging
 import queue
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -19,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.machine import files
 from services.models.catalogue import ModelSource
-from workers.engine import ENGINE_LOST, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -51,33 +50,23 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(
-        self,
-        source: ModelSource,
-        *,
-        slots: int = 16,
-        context_tokens: int = 0,
-        cache_gib: float = 1.0,
-        state_dir: Path | None = None,
-        dtype: str = "auto",
-        repeatable: bool = False,
-    ) -> None:
+    def __init__(self, source: ModelSource, options: EngineOptions) -> None:
         """`dtype` is auto, fp32 or bf16. `state_dir` keeps the converted copy of a GGUF; without it, none is kept.
 
         `repeatable`: compute in fp32, so that a greedy answer does not depend on what runs beside it.
         """
-        if dtype not in ("auto", "fp32", "bf16"):
-            raise ConfigurationError(f"dtype {dtype!r} is not auto, fp32 or bf16")
-        if repeatable and dtype == "bf16":
+        if options.dtype not in ("auto", "fp32", "bf16"):
+            raise ConfigurationError(f"dtype {options.dtype!r} is not auto, fp32 or bf16")
+        if options.repeatable and options.dtype == "bf16":
             raise ConfigurationError(
                 "answers in bf16 are not repeatable: unset CHATSERVER_DTYPE or CHATSERVER_REPEATABLE"
             )
         self._source = source
-        self._slots = slots
-        self._context_tokens = context_tokens
-        self._cache_gib = cache_gib
-        self._state_dir = state_dir
-        self._dtype = "fp32" if repeatable else dtype
+        self._slots = options.slots
+        self._context_tokens = options.context_tokens
+        self._cache_gib = options.cache_gib
+        self._state_dir = options.state_dir
+        self._dtype = "fp32" if options.repeatable else options.dtype
         self._running = RunningRequests()
         self._runs: dict[str, _Run] = {}
         self._serials = itertools.count()
@@ -90,6 +79,10 @@ class TransformersEngine:
         self._steps = 0
         self._progress = time.monotonic()
         self.description = f"transformers, {source.name}, not started"
+
+    @staticmethod
+    def can_read(source: ModelSource) -> tuple[bool, str]:
+        return True, "what transformers loads or refuses"
 
     @property
     def limits(self) -> ModelLimits:
@@ -319,15 +312,13 @@ def _save_atomically(model: Any, folder: Path) -> None:
     model.hf_quantizer = None  # else save_pretrained refuses, though the weights are plain by now
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
-    try:
-        model.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # another process may have been first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with files.draft(folder.parent, ".unfinished-") as unfinished:
+        try:
+            model.save_pretrained(unfinished)
+            files.publish(unfinished, folder)
+        except OSError:
+            if not folder.exists():  # another process may have been first
+                raise
 
 
 def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:

@@ -7,13 +7,15 @@ adapters call `check_submission` again, since whoever submits may not have come 
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
 from services.wire.messages import SamplingOptions
 from workers.engine import ModelLimits, Sampling
 
-# Value of each option at which it changes nothing, so that an engine without it can still serve the request.
-_NEUTRAL = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": None}
+# At its default an option changes nothing, so that an engine without it can still serve the request.
+_ALL_ENGINES = ("max_new_tokens", "stop_token_ids")
+_NEUTRAL = {field.name: field.default for field in fields(Sampling) if field.name not in _ALL_ENGINES}
 
 
 def validate(

@@ -1,8 +1,8 @@
-"""Cleaning on Celery: three tasks that bring a job's folder to its end, whatever dies meanwhile.
+"""Cleaning on Celery: what brings the folder of a job of kind `clean` to its end, whatever dies meanwhile.
 
-    advance(jid)     look at the folder, send a `unit` task for all that can be done now, or end the job
-    unit(jid, name)  do one unit, under its lock
-    sweep()          `advance` for every job that has not ended, of other kinds too; beat sends it every few seconds
+    advance(job)     look at the folder, send a `unit` task for all that can be done now, or end the job; `sweep.py`
+                     calls it for every such job every few seconds
+    unit(jid, name)  the task: do one unit, under its lock
 
 The folder is the truth: what is done is there (`pipelines/cleaning/units.py`), and who works on a unit holds its flock,
 which the kernel takes away when the process dies. Messages and the notes in Redis are hints. So a sweep finds, within
@@ -21,7 +21,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -36,8 +36,7 @@ from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, Sent, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.recipe import parse_recipe
-from services.logs import about
-from services.wire.keys import ADVANCE_TASK, SWEEP_TASK, UNIT_TASK, UNITS_QUEUE, Keys
+from services.wire.keys import UNIT_TASK, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 
@@ -50,54 +49,27 @@ MAX_SENT = 512  # units of one job in the queue: what a lost queue costs, and ho
 SHOWN_FAILURES = 3  # with their traceback, in a job's error
 
 
-Advance = Callable[[Job], None]
-
-
 class Cancelled(Exception):
     """The job shall end."""
 
 
 class CleaningTasks:
-    """What the tasks do. One object for all processes of a worker; each connects by itself.
+    """One object for all processes of a worker; each connects by itself."""
 
-    `others`: kind of a job → what looks at one of that kind, for a sweep goes over all jobs.
-    """
-
-    def __init__(self, app: Celery, redis: Redis, keys: Keys, others: Mapping[str, Advance]) -> None:
+    def __init__(self, app: Celery, redis: Redis, keys: Keys) -> None:
         self._app = app
-        self._others = others
         self._redis = redis
         self._keys = keys
         self._jobs = Jobs(redis, keys)
 
     def register(self) -> None:
-        """Tell Celery which task is which method."""
-        for name, task in ((ADVANCE_TASK, self.advance), (UNIT_TASK, self.unit), (SWEEP_TASK, self.sweep)):
-            self._app.task(name=name, shared=False)(calmly(task))
+        """Tell Celery of the task."""
+        self._app.task(name=UNIT_TASK, shared=False)(calmly(self.unit))
 
     # -- the coordinator -----------------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        for job in self._jobs.unfinished():
-            with about(job=job.id):
-                try:
-                    self.advance(job.id)
-                except Unavailable:
-                    raise
-                except Exception:  # one job must not keep the others waiting
-                    log.exception("the job cannot be advanced")
-
-    def advance(self, jid: str) -> None:
-        """Idempotent, and safe in several processes at once. KeyError: a job of a kind that a later version knows."""
-        try:
-            job = self._jobs.get(jid)
-        except Gone:
-            return
-        if job.ended:
-            return
-        if job.kind != "clean":
-            self._others[job.kind](job)
-            return
+    def advance(self, job: Job) -> None:
+        """Idempotent, and safe in several processes at once."""
         try:
             cleaning = _cleaning(job)
             if job.state == "submitted" and not self._begin(job, cleaning):
@@ -176,16 +148,22 @@ class CleaningTasks:
     # -- a unit --------------------------------------------------------------------------------------------------
 
     def unit(self, jid: str, name: str) -> None:
+        job = self._unfinished(jid)
+        if job is None:
+            return
+        cleaning, unit = _cleaning(job), Unit.parse(name)
+        with cleaning.lock(unit) as ours:
+            if ours and not cleaning.done(unit):
+                self._do(job, cleaning, unit)
+        if (job := self._unfinished(jid)) is not None:
+            self.advance(job)
+
+    def _unfinished(self, jid: str) -> Job | None:
         try:
             job = self._jobs.get(jid)
         except Gone:
-            return
-        if not job.ended:
-            cleaning, unit = _cleaning(job), Unit.parse(name)
-            with cleaning.lock(unit) as ours:
-                if ours and not cleaning.done(unit):
-                    self._do(job, cleaning, unit)
-            self.advance(jid)
+            return None
+        return None if job.ended else job
 
     def _do(self, job: Job, cleaning: Cleaning, unit: Unit) -> None:
         """With the unit's lock. Whatever ends it in order is noted; what is not noted was a death."""

@@ -2,7 +2,7 @@
 
     advance(jid)     launch what is not launched, read what it told, say how it is; or end it and give its machines back
 
-`sweep` of `pipelines/celery/cleaning_tasks.py` sends it for every such job, one at a time per job, into a queue of its
+`pipelines/celery/sweep.py` has it sent for every such job, one at a time per job, into a queue of its
 own: clouds answer slowly, and cleaning must not wait for them. Where a run happens is the business of its target
 (`pipelines/launching/targets.py`). The run is the truth: every call may come twice, late, or after a death in its
 middle. A launch is named after the job before it is made, so the second one finds the first; what was read of a log is

@@ -22,7 +22,7 @@ import orjson
 from pipelines.cleaning import finish, judge, reading, stage
 from pipelines.cleaning.units import Folder, Unit
 from services.errors import ConfigurationError
-from services.jobs.recipe import BARRIERS, Recipe, checked_input
+from services.jobs.recipe import Recipe, checked_input
 
 Progress = dict[str, Any]
 Watch = Callable[[Progress], None]
@@ -117,7 +117,7 @@ class Cleaning:
 
 def _stretches(recipe: Recipe) -> list[range]:
     """The steps of each stage, as indices into the recipe: a barrier is the first step of the stage after it."""
-    barriers = [index for index, step in enumerate(recipe.steps) if step.name in BARRIERS]
+    barriers = [index for index, step in enumerate(recipe.steps) if step.options.barrier]
     return [range(start, end) for start, end in pairwise([0, *barriers, len(recipe.steps)])]
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import orjson
 
 from pipelines.cleaning.report import render
-from pipelines.cleaning.units import Folder, Unit, sync_all, write_json
+from pipelines.cleaning.units import Folder, Unit
 from pipelines.formats.write import Writer, suffix
 from pipelines.records.conversation import Conversation, from_record, load
 from pipelines.records.ledger import StepCounts
 from pipelines.records.statistics import Statistics
 from services.jobs.recipe import Recipe
+from services.machine import files
 
 TELL_EVERY = 1000  # records
 MAX_SAMPLES = 12
@@ -54,12 +55,12 @@ def run(
             "after": {name: found.as_dict() for name, found in after.items()},
             "samples": samples.as_list(),
         }
-        write_json(draft / "report.json", report)
+        files.write_json(draft / "report.json", report)
         (draft / "report.html").write_text(render(report), "utf-8")
-        sync_all(draft)
+        files.sync_all(draft)
         for path in sorted(draft.iterdir()):
             path.replace(folder.out / path.name)
-    write_json(folder.finished, {"units": {name: _without_statistics(found) for name, found in counts.items()}})
+    files.write_json(folder.finished, {"units": {name: _without_statistics(found) for name, found in counts.items()}})
     folder.clear()
 
 

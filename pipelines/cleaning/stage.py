@@ -15,7 +15,7 @@ from pipelines.cleaning.judge import verdicts
 from pipelines.cleaning.units import Folder, Unit, check_space
 from pipelines.records.conversation import Conversation, dump, load
 from pipelines.records.ledger import Ledger, StepCounts
-from services.jobs.recipe import BARRIERS, Recipe
+from services.jobs.recipe import Recipe
 
 TELL_EVERY = 100  # records
 
@@ -81,7 +81,7 @@ def _step(
     """One step, counted. A barrier has judged before: here its verdicts are carried out."""
     choice = recipe.steps[index]
     entering = counted_in(conversations, ledger.counts)
-    if choice.name in BARRIERS:
+    if choice.options.barrier:
         leaving = _spared(entering, verdicts(folder, unit.stage - 1, unit.shard), ledger)
     else:
         leaving = steps.build(choice, recipe)(entering, ledger)

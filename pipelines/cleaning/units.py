@@ -8,17 +8,13 @@
     out/.work/finished.json     the counts of everything; written last, then the rest of .work goes
 
 A unit writes into a folder `tmp-…` and renames it when all is on disk, so a folder with a unit's name is complete.
-Nothing else says that a unit is done. Locks are flocks: the kernel gives them back when their process dies, on local
-disks and between containers of one machine, on NFS 4 between machines too; an object store that is mounted as a disk
-has none.
+Nothing else says that a unit is done. Who works on one holds its lock (`services/machine/files.py` says where that
+works).
 """
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +23,7 @@ from typing import Any, Literal
 import orjson
 
 from services.errors import ConfigurationError, StorageFull
+from services.machine import files
 
 Kind = Literal["read", "shard", "judge", "finish"]
 
@@ -83,39 +80,29 @@ class Folder:
         """A folder to write into, gone at the end; what is in it then is on disk. The caller holds the unit's lock."""
         for left in self.work.glob(f"tmp-{unit.name}-*"):
             shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=f"tmp-{unit.name}-", dir=self.work))
-        try:
+        with files.draft(self.work, f"tmp-{unit.name}-") as draft:
             yield draft
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     @contextlib.contextmanager
     def making(self, unit: Unit) -> Iterator[Path]:
         """A draft that becomes the unit's folder when the block ends well."""
         with self.draft(unit) as draft:
             yield draft
-            sync_all(draft)
-            draft.rename(self.of(unit))
-            sync(self.work)
+            files.publish(draft, self.of(unit))
 
     @contextlib.contextmanager
     def lock(self, unit: Unit) -> Iterator[bool]:
         """Holds the unit for this process while inside; yields False if another one holds it."""
         locks = self.work / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / unit.name).open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with files.try_lock(locks / unit.name) as held:
+            yield held is not None
 
     def claim(self, belongs: dict[str, Any]) -> None:
         """Make the folder for this run. Raises ConfigurationError if it is another one's."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            write_json(self.work / "run.json", belongs, only_new=True)
+            files.write_json(self.work / "run.json", belongs, only_new=True)
             found = orjson.loads((self.work / "run.json").read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
             raise ConfigurationError(f"the folder {self.out} cannot be used: {error}") from None
@@ -137,38 +124,3 @@ def check_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < RESERVE_BYTES:
         raise StorageFull(f"{folder}: {free / 2**20:.0f} MiB are free, {RESERVE_BYTES >> 20} stay so; make room")
-
-
-def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:
-    """Whole or not at all: written beside, synced, renamed. With `only_new`, what is there already stays."""
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        if only_new:
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(name)
-        else:
-            Path(name).replace(path)
-            return
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def sync_all(folder: Path) -> None:
-    """`sync` a folder and the files in it."""
-    for path in folder.iterdir():
-        sync(path)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    """What was written to this file or folder survives a power cut from here on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

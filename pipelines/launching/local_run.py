@@ -15,8 +15,9 @@ from types import FrameType
 
 import orjson
 
-from pipelines.launching.local_target import TERM_GRACE_S, Record, processes, signal_all, write_atomically
+from pipelines.launching.local_target import TERM_GRACE_S, Record, processes, signal_all
 from services.jobs.training import STOPPED_EXIT
+from services.machine import files
 from services.machine.processes import end_tied, start_tied
 
 
@@ -50,7 +51,7 @@ class Supervisor:
 
     def _tell(self, code: int) -> None:
         told = {"attempt": self._record.attempt, "code": code, "ended_s": time.time()}
-        write_atomically(self._folder / "exit.json", orjson.dumps(told))
+        files.write(self._folder / "exit.json", orjson.dumps(told), mode=0o600)
 
 
 def _wait_a_while(program: "subprocess.Popen[bytes]") -> None:

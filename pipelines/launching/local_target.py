@@ -11,13 +11,13 @@ is started again and goes on from its newest checkpoint.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,8 @@ import orjson
 
 from pipelines.launching.targets import Outcome, Run
 from services.jobs.training import ABORTED_EXIT, EVENT_MARK, REFUSED_EXIT, STOPPED_EXIT, parse_event
+from services.machine import files
+from services.models.model_folder import CHECKPOINT_MARKER
 from services.places import ROOT
 
 SUPERVISOR = "pipelines.launching.local_run"
@@ -62,7 +64,7 @@ class Record:
         return cls(**{**found, "command": tuple(found["command"])})
 
     def write(self, path: Path) -> None:
-        write_atomically(path, orjson.dumps(asdict(self)))
+        files.write(path, orjson.dumps(asdict(self)), mode=0o600)
 
 
 class LocalTarget:
@@ -78,7 +80,7 @@ class LocalTarget:
         folder = Path(run.out) / ".run"
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # the program may print what is secret
-        with _alone(folder), _life(folder) as lock:
+        with _turn(folder), _life(folder) as lock:
             record = Record.read(folder / "run.json")
             if record is not None and (record.name == run.name or lock is None):
                 return _remote(folder, record.name)
@@ -94,7 +96,7 @@ class LocalTarget:
             return Outcome(
                 "failed", f"the folder {folder} of the run is gone", "submit it again; it begins with what is left"
             )
-        with _alone(folder), _life(folder) as lock:
+        with _turn(folder), _life(folder) as lock:
             record = Record.read(folder / "run.json")
             if record is None or record.name != remote["name"]:
                 return Outcome("cancelled", "another run took its place in the folder")
@@ -107,7 +109,7 @@ class LocalTarget:
         path = folder / "train.log"
         if not path.exists():
             return [], cursor
-        with _alone(folder), _life(folder) as lock:
+        with _turn(folder), _life(folder) as lock:
             whole = lock is not None  # nobody writes any more: what has no end is a line, too
             record = Record.read(folder / "run.json")
         at = int(cursor or (record.log_start if record else 0))
@@ -123,7 +125,7 @@ class LocalTarget:
         folder = Path(remote["folder"])
         if not folder.exists():
             return
-        with _alone(folder):
+        with _turn(folder):
             record = Record.read(folder / "run.json")
             if record is None or record.name != remote["name"]:
                 return
@@ -213,46 +215,21 @@ class LocalTarget:
 # -- the folder of a run ---------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _turn(folder: Path) -> AbstractContextManager[None]:
     """One process at a time looks and decides."""
-    with (folder / "turn").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return files.lock(folder / "turn")
 
 
-@contextlib.contextmanager
-def _life(folder: Path) -> Iterator[int | None]:
+def _life(folder: Path) -> AbstractContextManager[int | None]:
     """The lock's descriptor if nothing runs, else None. A child that was given it meanwhile keeps it locked."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    lock = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)  # from 10 on, as services/machine/processes.py wants it
-    os.close(descriptor)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        yield None
-        return
-    try:
-        yield lock
-    finally:
-        os.close(lock)
+    return files.try_lock(folder / "lock")
 
 
 def newest_checkpoint(out: Path) -> int:
     """The step of the highest checkpoint that has its marker; -1 when there is none."""
-    found = out.glob("checkpoints/checkpoint-*/COMPLETE.json")
+    found = out.glob(f"checkpoints/checkpoint-*/{CHECKPOINT_MARKER}")
     steps = [path.parent.name.removeprefix("checkpoint-") for path in found]
     return max((int(step) for step in steps if step.isdigit()), default=-1)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _exit_code(folder: Path, attempt: int) -> int | None:

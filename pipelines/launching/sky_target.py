@@ -9,14 +9,12 @@ still works on, a job, a launch that failed. Two processes of one machine take t
 once, the older job is the run, and `poll` cancels the younger.
 """
 
-import contextlib
-import fcntl
 import os
 import re
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from pipelines.launching.sky import CLUSTER_STATES, FAILURES, Log, SkyJob, SkyPi
 from pipelines.launching.sky_task import task_for
 from pipelines.launching.targets import ENDED, Outcome, Run
 from services.errors import Unavailable
+from services.machine.files import lock
 
 OUR_NAMES = re.compile(r"^train-.*-[0-9a-f]{8}$")  # as `run_name` makes them
 IDLE_MIN = 15  # after which a cluster ends itself, should nobody be left to end it
@@ -45,7 +44,7 @@ class SkyTarget:
     def submit(self, run: Run) -> dict[str, Any]:
         kind = "managed" if run.spot else "cluster"
         remote = {"target": "sky", "kind": kind, "name": run.name, "request": "", "submitted_s": time.time()}
-        with _alone():
+        with lock(launches_lock()):
             request = self._launched(kind, run.name)
             return {**remote, "request": self._launch(run) if request is None else request}
 
@@ -189,13 +188,9 @@ def new_lines(lines: list[str], cursor: str) -> tuple[list[str], str]:
     return fresh, f"{num_taken + len(fresh)}:{checksum}"
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def launches_lock() -> Path:
     """One process of this user and machine at a time looks and launches."""
-    path = Path(tempfile.gettempdir()) / f"chatserver-launches-{os.getuid()}.lock"
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return Path(tempfile.gettempdir()) / f"chatserver-launches-{os.getuid()}.lock"
 
 
 def _gone(remote: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """The steps of cleaning, one file each: an iterator of conversations to an iterator of conversations.
 
-A module here is named like its step in a recipe and offers `build(options) -> Step`, where `options` is the step's
-model in `services/jobs/recipe.py`. What a step does not pass on it gives to the ledger, with a reason. A step that must
-see all shards before it can judge (`deduplicate`, `sample`) offers `build(options) -> Barrier` instead.
+A module here is named like its step in a recipe and offers `build(options) -> Step`, where `options` come from the file
+of the same name in `services/jobs/steps/`. What a step does not pass on it gives to the ledger, with one of the reasons
+that stand there. A step that must see all shards before it can judge (`barrier`) offers `build(options) -> Barrier`
+instead, one that asks the tokenizer that will be trained `build(options, tokenizer)`.
 
     step = build(RolesOptions())
     kept = list(step(conversations, Ledger("roles")))
@@ -44,9 +45,6 @@ class Barrier(Protocol):
 def build(choice: StepChoice, recipe: Recipe) -> Any:
     """The Step or Barrier of one entry of a recipe. Raises ConfigurationError if it cannot work on this machine."""
     module = import_module(f"pipelines.steps.{choice.name}")
-    if choice.name in NEED_MODEL:
+    if choice.options.asks_tokenizer:
         return module.build(choice.options, recipe.tokenizer)
     return module.build(choice.options)
-
-
-NEED_MODEL = ("split_long", "special_tokens")  # steps that ask the tokenizer that will be trained

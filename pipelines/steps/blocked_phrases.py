@@ -11,7 +11,7 @@ from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import prose
-from services.jobs.recipe import BlockedPhrasesOptions
+from services.jobs.steps.blocked_phrases import BlockedPhrasesOptions
 
 # Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han. There a phrase may stand anywhere.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")

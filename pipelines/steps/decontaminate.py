@@ -16,7 +16,8 @@ from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.words import WordHashes, longest_runs, runs, words
 from services.errors import ConfigurationError
-from services.jobs.recipe import DecontaminateOptions, InputOptions
+from services.jobs.recipe import InputOptions
+from services.jobs.steps.decontaminate import DecontaminateOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,7 +30,7 @@ import orjson
 from pipelines.records.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
 from pipelines.text.words import WordHashes, longest_runs, marks, words
-from services.jobs.recipe import DeduplicateOptions
+from services.jobs.steps.deduplicate import DeduplicateOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Reasons = NDArray[np.uint8]  # for each record a place in REASONS
     Alike = Any  # (Indices, Indices) -> NDArray[np.bool_]
 
-REASONS = ("kept", "duplicate", "duplicate_id", "near_duplicate")
+REASONS = ("kept", *DeduplicateOptions.reasons)
 KEY_BYTES = 16  # of a text and of an id: two different ones never agree by chance
 NOBODY = -1
 SHINGLE_WORDS = 5

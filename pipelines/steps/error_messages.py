@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.jobs.recipe import ErrorMessagesOptions
+from services.jobs.steps.error_messages import ErrorMessagesOptions
 
 MAX_MESSAGE_CHARS = 320
 

@@ -9,7 +9,7 @@ from pipelines.records.conversation import Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from services.errors import InvalidRequest
-from services.jobs.recipe import HtmlToMarkdownOptions
+from services.jobs.steps.html_to_markdown import HtmlToMarkdownOptions
 
 
 def build(options: HtmlToMarkdownOptions) -> Step:

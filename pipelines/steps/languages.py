@@ -16,7 +16,7 @@ from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import prose
 from services.errors import ConfigurationError
-from services.jobs.recipe import LanguagesOptions
+from services.jobs.steps.languages import LanguagesOptions
 
 MAX_SAMPLE_CHARS = 320
 MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many

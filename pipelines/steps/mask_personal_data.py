@@ -13,7 +13,7 @@ from pipelines.records.conversation import Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import edit_prose
-from services.jobs.recipe import MaskPersonalDataOptions
+from services.jobs.steps.mask_personal_data import MaskPersonalDataOptions
 
 Mask = Callable[[str], str]
 

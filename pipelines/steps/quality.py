@@ -13,7 +13,7 @@ from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import prose
-from services.jobs.recipe import QualityOptions
+from services.jobs.steps.quality import QualityOptions
 
 NGRAM = 10  # words
 MIN_WORDS = 100  # fewer say too little about repetition

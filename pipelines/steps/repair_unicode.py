@@ -14,7 +14,7 @@ from pipelines.records.conversation import Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import other_spans
-from services.jobs.recipe import RepairUnicodeOptions
+from services.jobs.steps.repair_unicode import RepairUnicodeOptions
 
 _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)"

@@ -12,7 +12,7 @@ from itertools import groupby
 from pipelines.records.conversation import ROLES, Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.jobs.recipe import RolesOptions
+from services.jobs.steps.roles import RolesOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import orjson
 
 from pipelines.records.conversation import Conversation
 from pipelines.steps import Barrier, Verdict
-from services.jobs.recipe import SampleOptions
+from services.jobs.steps.sample import SampleOptions
 
 
 def build(options: SampleOptions) -> Barrier:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.jobs.recipe import SelectOptions
+from services.jobs.steps.select import SelectOptions
 
 
 def build(options: SelectOptions) -> Step:

@@ -19,7 +19,8 @@ from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
-from services.jobs.recipe import SpecialTokensOptions, TokenizerChoice
+from services.jobs.recipe import TokenizerChoice
+from services.jobs.steps.special_tokens import SpecialTokensOptions
 from services.tokens.text_encoding import overlapping
 
 USUAL = (

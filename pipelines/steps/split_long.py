@@ -19,7 +19,8 @@ from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.tokenizer import tokenizer_of
 from services.errors import TemplateError
-from services.jobs.recipe import SplitLongOptions, TokenizerChoice
+from services.jobs.recipe import TokenizerChoice
+from services.jobs.steps.split_long import SplitLongOptions
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
-from services.jobs.recipe import SplitValidationOptions
+from services.jobs.steps.split_validation import SplitValidationOptions
 
 
 def build(options: SplitValidationOptions) -> Step:

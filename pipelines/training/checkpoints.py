@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.training.reporting import Reporter
-from pipelines.training.sealing import fault_of, seal
 from services.errors import ConfigurationError
+from services.machine.files import fault_of, seal
+from services.models.model_folder import CHECKPOINT_MARKER as MARKER
 
-MARKER = "COMPLETE.json"
 VISIBLE_S = 900.0  # what one machine wrote is seen by the others, at the latest
 _LOOK_S = 0.2
 _NAME = re.compile(r"checkpoint-(\d+)")

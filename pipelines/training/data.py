@@ -19,10 +19,10 @@ from typing import Any, cast
 from pipelines.formats.read import read
 from pipelines.records.ledger import Ledger
 from pipelines.training.reporting import Aborted, Reporter
-from pipelines.training.sealing import sha256_of
 from services.errors import ConfigurationError, TemplateError
 from services.jobs.recipe import InputOptions
 from services.jobs.training import TrainingConfig
+from services.machine.files import sha256_of
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
 

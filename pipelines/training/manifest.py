@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.sealing import fault_of, read_marker, seal
 from services.jobs.training import TrainingConfig
+from services.machine.files import fault_of, read_marker, seal
+from services.models.model_folder import MANIFEST
 from services.places import ROOT
 
-MARKER = "manifest.json"
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
@@ -32,12 +32,12 @@ def write_manifest(
         "metrics": dict(metrics),
         "stop_token_ids": stop_token_ids,
     }
-    seal(folder, MARKER, about)
+    seal(folder, MANIFEST, about)
 
 
 def finished_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a whole model; None when there is none yet, or files are missing or of another size."""
-    return None if fault_of(folder, MARKER, checksums=False) else read_marker(folder, MARKER)
+    return None if fault_of(folder, MANIFEST, checksums=False) else read_marker(folder / MANIFEST)
 
 
 def code_version() -> str:

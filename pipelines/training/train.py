@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.data import Prepared, describe, prepare
-from pipelines.training.manifest import MARKER, finished_manifest, write_manifest
+from pipelines.training.manifest import finished_manifest, write_manifest
 from pipelines.training.models import (
     Arithmetic,
     adapter_of,
@@ -30,6 +30,7 @@ from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
 from services.jobs.training import Batch, TrainingConfig, plan_batch
 from services.models.catalogue import ModelSource, resolve
+from services.models.model_folder import MANIFEST
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 
 _MOST_STEP_EVENTS = 2000
@@ -268,7 +269,7 @@ def launched() -> bool:
 
 def tell_finished(folder: Path, report: Reporter) -> None:
     manifest = finished_manifest(folder)
-    assert manifest is not None, f"{folder / MARKER} was written just now"
+    assert manifest is not None, f"{folder / MANIFEST} was written just now"
     metrics = manifest["metrics"]
     report.say(f"The model is in {folder}.")
     report.event("finished", step=metrics["steps"], of=metrics["steps"], model=str(folder), loss=metrics["loss"])

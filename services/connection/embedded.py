@@ -9,7 +9,6 @@ however that ends.
 """
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import re
@@ -27,6 +26,7 @@ import redis
 
 from services.connection.connect import connect
 from services.errors import ConfigurationError
+from services.machine.files import flock, inheritable
 from services.machine.processes import end_tied, lives, start_tied
 from services.places import REDIS_CONFIG
 
@@ -103,13 +103,12 @@ def running_url(state_dir: Path | str) -> str | None:
     path = Path(state_dir).resolve() / "redis" / "lock"
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if flock(file, shared=True, wait=False):
+                return None
     except FileNotFoundError:
         return None
-    except BlockingIOError:
-        port = path.read_text().partition(" ")[2]
-        return f"redis://127.0.0.1:{port}/0" if port else None
-    return None
+    port = path.read_text().partition(" ")[2]
+    return f"redis://127.0.0.1:{port}/0" if port else None
 
 
 class EmbeddedServer:
@@ -210,26 +209,20 @@ class EmbeddedServer:
             file.truncate(0)
             file.write(f"{os.getpid()} {self.port}".encode())
             file.flush()
-            descriptor = fcntl.fcntl(file, fcntl.F_DUPFD, 10)  # out of the way of the launching shell's own
-            try:
+            with inheritable(file) as descriptor:
                 yield descriptor
-            finally:
-                os.close(descriptor)
 
     def _take(self, file: BinaryIO) -> None:
         """Lock; a predecessor whose parent has died is on its way out and is waited for."""
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = self._lock_path.read_text().partition(" ")[0]
-                if (owner and lives(int(owner))) or time.monotonic() > deadline:
-                    raise ConfigurationError(
-                        f"{self.folder} is in use by another server (started by process {owner or 'unknown'}): stop "
-                        "that one, or set CHATSERVER_STATE_DIR to another folder"
-                    ) from None
-                time.sleep(POLL_S)
+        while not flock(file, wait=False):
+            owner = self._lock_path.read_text().partition(" ")[0]
+            if (owner and lives(int(owner))) or time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"{self.folder} is in use by another server (started by process {owner or 'unknown'}): stop "
+                    "that one, or set CHATSERVER_STATE_DIR to another folder"
+                )
+            time.sleep(POLL_S)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

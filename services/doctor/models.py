@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
+from services.engines import ENGINES
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource, packaged_models
 from services.models.gguf_metadata import read_gguf_metadata, tensor_starts
@@ -23,7 +24,6 @@ from services.settings import Settings
 INDEX = "model.safetensors.index.json"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "openvino_model.xml", "*.gguf")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "openvino_tokenizer.xml")
-ENGINE_PACKAGES = {"openvino": ("openvino_genai",), "transformers": ("torch", "transformers", "accelerate")}
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -37,13 +37,13 @@ def has_package(name: str) -> bool:
 
 def engines(has: Has = has_package) -> list[str]:
     """Names of the engines whose packages are installed."""
-    return [name for name, packages in ENGINE_PACKAGES.items() if all(has(package) for package in packages)]
+    return [name for name, row in ENGINES.items() if all(has(package) for package in row.packages)]
 
 
 def check_engine(settings: Settings, has: Has = has_package) -> Iterator[Finding]:
     found = engines(has)
     if settings.engine != "auto" and settings.engine not in found:
-        missing = next(name for name in ENGINE_PACKAGES[settings.engine] if not has(name))
+        missing = next(name for name in ENGINES[settings.engine].packages if not has(name))
         yield wrong(
             f"CHATSERVER_ENGINE is {settings.engine}, and {missing} is not installed",
             "pip install -r requirements.txt, or unset it",

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from services.doctor.findings import Finding, note, ok, wrong
+from services.machine.ports import near, refusal
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 6.0  # /readyz waits for Redis, five seconds at most
 MOST_BYTES = 65_536
-ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 ELSEWHERE = (
     "start the web app there; if it shall run here, set CHATSERVER_HOST to an address of this machine or 0.0.0.0"
 )
@@ -28,27 +28,23 @@ def check_port(host: str, port: int) -> Iterator[Finding]:
     if port == 0:
         yield note("CHATSERVER_PORT is 0: the web app takes a free port, which is not known here")
         return
-    near = ANY.get(host, host)
+    here = near(host)
     try:
-        with socket.create_connection((near, port), timeout=CONNECT_TIMEOUT_S):
+        with socket.create_connection((here, port), timeout=CONNECT_TIMEOUT_S):
             pass
     except OSError:
         yield from _free(host, port)
     else:
-        yield from _listening(near, port)
+        yield from _listening(here, port)
 
 
 def _free(host: str, port: int) -> Iterator[Finding]:
     """Nobody listens; could we?"""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            yield wrong(f"nothing answers on {host}:{port}, and it cannot be used: {error.strerror}", _cannot(error))
-        else:
-            yield note(f"no web app on {host}:{port}; the port is free")
+    error = refusal(host, port)
+    if error is None:
+        yield note(f"no web app on {host}:{port}; the port is free")
+    else:
+        yield wrong(f"nothing answers on {host}:{port}, and it cannot be used: {error.strerror}", _cannot(error))
 
 
 def _cannot(error: OSError) -> str:

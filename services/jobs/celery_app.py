@@ -5,7 +5,7 @@
     wake(app, jid)
 
 A message is only a wake-up: what is to do stands in the job and in its folder (`services/jobs/jobs.py`,
-`pipelines/celery/cleaning_tasks.py`), so messages may be lost, repeated and late. Nothing connects before the first
+`pipelines/celery/`), so messages may be lost, repeated and late. Nothing connects before the first
 send.
 """
 

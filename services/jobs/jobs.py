@@ -4,7 +4,7 @@
     jobs.submit("july", "clean", "july.json", {"recipe": text, "inputs": ["/data/july.json"], "out": "/data/july", …})
     progress_of(jobs.get("july"), jobs.units("july"), server_time(redis)).fraction
 
-The web app and the command submit, show and cancel; `pipelines/celery/cleaning_tasks.py` does the work and says here
+The web app and the command submit, show and cancel; `pipelines/celery/` does the work and says here
 how it goes. A job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`; of those three the last two
 can be submitted again. What a job has *made* is in its folder: nothing here decides whether work is done.
 """

@@ -1,7 +1,7 @@
 """Recipes of cleaning: YAML that says which steps a run takes, with which options.
 
-Read by the command, by the web app (to refuse a wrong one where it enters) and by `pipelines`, whose `steps/` has one
-file for each name in `STEPS`. What is wrong is told with its line; an unknown name with the nearest known one.
+Read by the command, by the web app (to refuse a wrong one where it enters) and by `pipelines`. `services/jobs/steps/`
+has the options of each step. What is wrong is told with its line; an unknown name with the nearest known one.
 
     recipe = parse_recipe(Path("infra/recipes/vicuna.yaml").read_text(), "vicuna.yaml")
 """
@@ -10,12 +10,13 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from services.errors import ConfigurationError
+from services.jobs.steps import Options, StepOptions, known_steps
 
 MAX_RECIPE_BYTES = 262_144
 MAX_DEPTH = 16  # of YAML in YAML; the parser beneath recurses in C and would end the process
@@ -23,186 +24,10 @@ MAX_EVENTS = 20_000
 MAX_PLAIN_CHARS = 1000  # of a value without quotes: a number of a hundred thousand digits is none
 MAX_STEPS = 64
 MAX_BARRIERS = 8
-MAX_LISTED = 1000  # phrases, tokens, files
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
-Converter = Literal["html-to-markdown", "markdownify"]
-
-
-class Options(BaseModel):
-    """What one step can be told. Frozen; a name that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SelectOptions(Options):
-    """Keep records by what they say of themselves."""
-
-    models: tuple[str, ...] = Field(
-        (), max_length=MAX_LISTED, description="Keep only answers of these models; empty: of all."
-    )
-    unknown_model: Literal["keep", "reject"] = Field("keep", description="A record that does not name its model.")
-    plugins: Literal["keep", "reject"] = Field("reject", description="A record made with plugins (ShareGPT).")
-
-
-class HtmlToMarkdownOptions(Options):
-    """Assistant turns that are HTML become markdown. What people typed is text and stays as it is."""
-
-    converter: Converter = "html-to-markdown"
-    when: Literal["auto", "always"] = Field("auto", description="auto: turns that are HTML as a whole; or all turns.")
-
-
-class RepairUnicodeOptions(Options):
-    """Mojibake, broken surrogates and terminal escapes are repaired by ftfy; quotes and widths stay as typed."""
-
-    normalization: Literal["none", "NFC"] = "none"
-
-
-class RolesOptions(Options):
-    """A conversation is: a system turn or none, then user and assistant in turns, ending with the assistant."""
-
-    system: Literal["keep", "cut"] = "keep"
-    same_role: Literal["merge", "reject"] = Field("reject", description="Two turns of one role in a row.")
-    min_turns: int = Field(2, ge=2, description="User and assistant turns.")
-    min_chars: int = Field(16, ge=0, description="Of user and assistant turns together.")
-    max_turns: int = Field(0, ge=0, description="Later ones are cut, in pairs; 0: no bound.")
-
-
-class ErrorMessagesOptions(Options):
-    """Assistant turns that are messages of the service, such as `Too many requests in 1 hour`."""
-
-    starts: tuple[str, ...] = Field((), max_length=MAX_LISTED, description="Further beginnings of such messages.")
-    then: Literal["cut", "reject"] = Field("cut", description="cut: this pair and what follows; or the whole record.")
-
-
-class BlockedPhrasesOptions(Options):
-    """Whole words, whatever their case; code and URLs are not searched."""
-
-    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=MAX_LISTED)
-    roles: tuple[Literal["system", "user", "assistant"], ...] = ("assistant",)
-
-
-class LanguagesOptions(Options):
-    """Keep or skip by the language of the conversation, detected offline from its prose."""
-
-    keep: tuple[Language, ...] = ()
-    skip: tuple[Language, ...] = ()
-    unknown: Literal["keep", "reject"] = Field("keep", description="Too little prose, or no language is likely.")
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "LanguagesOptions":
-        if bool(self.keep) == bool(self.skip):
-            raise ValueError("give either keep or skip, with at least one language such as en")
-        return self
-
-
-class QualityOptions(Options):
-    """Repetition and other signs that a text teaches nothing. 0 switches a rule off. Code is not judged.
-
-    Digits are looked for in every turn, the rest in answers.
-    """
-
-    max_digit_run: int = Field(0, ge=0, description="More of one digit in a row, in prose, end the record.")
-    max_line_repeats: int = Field(20, ge=0, description="More of one line in a row, blank lines aside.")
-    max_repeated_share: float = Field(
-        0.5, ge=0, le=1, description="Share of words in 10-grams that occur 8 times or more."
-    )
-    min_answer_chars: int = Field(1, ge=0, description="Of every assistant turn.")
-    list_numbering: Literal["keep", "reject"] = Field("keep", description="A numbered list with each item numbered 1.")
-
-
-class MaskPersonalDataOptions(Options):
-    """Best effort: patterns with checksums, not understanding. Counted by kind."""
-
-    kinds: tuple[Literal["email", "phone", "card", "iban", "ip", "key"], ...] = (
-        "email", "phone", "card", "iban", "ip", "key",
-    )  # fmt: skip
-
-
-class SpecialTokensOptions(Options):
-    """Text that spells a special token of the tokenizer, or one of the usual ones, is broken up so that it is text."""
-
-    tokens: tuple[Annotated[str, Field(min_length=2)], ...] = Field(
-        (), max_length=MAX_LISTED, description="Further ones."
-    )
-
-
-class DecontaminateOptions(Options):
-    """Records that share a run of words with an evaluation set end here."""
-
-    against: tuple[str, ...] = Field(min_length=1, description="Files of any readable format.")
-    ngram: int = Field(13, ge=5, le=50, description="Words in a row; shorter evaluation texts are searched as a whole.")
-
-
-class DeduplicateOptions(Options):
-    """The first of several alike is kept, in the order of the input; over all shards."""
-
-    exact: bool = Field(True, description="The same turns but for line ends and white space at the end of lines.")
-    ids: Literal["keep", "reject"] = Field("reject", description="A second record with the same id.")
-    near: bool = Field(
-        True,
-        description="Much the same words, and the same numbers, operators, emoji and short last answer. "
-        "Punctuation and capitals don't count.",
-    )
-    threshold: float = Field(0.8, gt=0.3, le=1, description="Of near: Jaccard similarity of 5-word shingles.")
-
-    @model_validator(mode="after")
-    def _something(self) -> "DeduplicateOptions":
-        if not (self.exact or self.near or self.ids == "reject"):
-            raise ValueError("nothing to look for: switch on exact, near or ids: reject")
-        return self
-
-
-class SampleOptions(Options):
-    """A random part, the same for the same seed and input, in the order of the input."""
-
-    fraction: Fraction | None = None
-    count: int | None = Field(None, ge=1)
-    seed: int = 42
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "SampleOptions":
-        if (self.fraction is None) == (self.count is None):
-            raise ValueError("give either fraction or count")
-        return self
-
-
-class SplitValidationOptions(Options):
-    """A share of the conversations is set aside, by the id of the input record: pieces of one stay together."""
-
-    fraction: Fraction = 0.01
-    seed: int = 0
-
-
-class SplitLongOptions(Options):
-    """No record is longer than the context, counted with tokenizer, template and system turn; cut between pairs."""
-
-    max_tokens: int = Field(2048, ge=16)
-    over_long: Literal["reject", "truncate"] = Field("reject", description="A single pair that does not fit.")
-    marker: str = Field(" […]", description="Ends a truncated answer.")
-
 
 Model = TypeVar("Model", bound=Options)
 
-STEPS: dict[str, type[Options]] = {
-    "select": SelectOptions,
-    "html_to_markdown": HtmlToMarkdownOptions,
-    "repair_unicode": RepairUnicodeOptions,
-    "roles": RolesOptions,
-    "error_messages": ErrorMessagesOptions,
-    "blocked_phrases": BlockedPhrasesOptions,
-    "languages": LanguagesOptions,
-    "quality": QualityOptions,
-    "mask_personal_data": MaskPersonalDataOptions,
-    "special_tokens": SpecialTokensOptions,
-    "decontaminate": DecontaminateOptions,
-    "deduplicate": DeduplicateOptions,
-    "sample": SampleOptions,
-    "split_validation": SplitValidationOptions,
-    "split_long": SplitLongOptions,
-}
-BARRIERS = ("deduplicate", "sample")  # judge all shards together
+STEPS = known_steps()
 
 
 class TokenizerChoice(Options):
@@ -224,7 +49,11 @@ class StepChoice(Options):
     """One entry under `steps`."""
 
     name: str
-    options: Options
+    options: StepOptions
+
+    def files_named(self) -> tuple[str, ...]:
+        """The files that the step reads."""
+        return tuple(getattr(self.options, self.options.files)) if self.options.files else ()
 
 
 class Recipe(Options):
@@ -239,8 +68,9 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _few_barriers(self) -> "Recipe":
-        if sum(step.name in BARRIERS for step in self.steps) > MAX_BARRIERS:
-            raise ValueError(f"at most {MAX_BARRIERS} of the steps may be {' or '.join(BARRIERS)}")
+        if sum(step.options.barrier for step in self.steps) > MAX_BARRIERS:
+            barriers = (name for name, options in STEPS.items() if options.barrier)
+            raise ValueError(f"at most {MAX_BARRIERS} of the steps may be {' or '.join(barriers)}")
         return self
 
     @property
@@ -258,8 +88,7 @@ class Recipe(Options):
 
     def files_named(self) -> tuple[str, ...]:
         """The files that the recipe itself reads."""
-        against = (step.options.against for step in self.steps if isinstance(step.options, DecontaminateOptions))
-        return tuple(path for paths in against for path in paths)
+        return tuple(path for step in self.steps for path in step.files_named())
 
 
 def checked_input(name: str) -> str:

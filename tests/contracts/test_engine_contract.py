@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from services.engines import ENGINES
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
 from services.models.catalogue import ModelSource, resolve
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, Sampling
 from workers.openvino_engine import OpenVinoEngine
+from workers.select_engine import adapter_of
 from workers.transformers_engine import TransformersEngine
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
@@ -140,17 +142,18 @@ def packaged() -> ModelSource:
 @pytest.fixture(scope="session")
 def openvino_pipeline(packaged: ModelSource) -> Any:
     pytest.importorskip("openvino_genai")
-    return OpenVinoEngine(packaged, slots=SLOTS)._load_pipeline()
+    return OpenVinoEngine(packaged, EngineOptions(slots=SLOTS))._load_pipeline()
 
 
 @pytest.fixture(scope="session")
 def repeatable_pipeline(packaged: ModelSource) -> Any:
     pytest.importorskip("openvino_genai")
-    return OpenVinoEngine(packaged, slots=SLOTS, repeatable=True)._load_pipeline()
+    return OpenVinoEngine(packaged, EngineOptions(slots=SLOTS, repeatable=True))._load_pipeline()
 
 
-def transformers_rig(folder: Path, cache_gib: float = 0.01, **options: Any) -> Rig:
-    engine = TransformersEngine(ModelSource("tiny", "folder", folder), slots=SLOTS, cache_gib=cache_gib, **options)
+def transformers_rig(given: Callable[[str], Any], cache_gib: float = 0.01, **options: Any) -> Rig:
+    source = ModelSource("tiny", "folder", given("tiny_llama"))
+    engine = TransformersEngine(source, EngineOptions(slots=SLOTS, cache_gib=cache_gib, **options))
 
     def break_step(error: Exception) -> None:
         def fail() -> None:
@@ -161,19 +164,32 @@ def transformers_rig(folder: Path, cache_gib: float = 0.01, **options: Any) -> R
     return Rig(engine, heals=False, break_step=break_step)
 
 
-def openvino_rig(source: ModelSource, pipeline: Any, **options: Any) -> Rig:
+def openvino_rig(given: Callable[[str], Any], repeatable: bool = False, pipeline: Any = None) -> Rig:
+    """`pipeline`: the library's, instead of the one that the tests share."""
+    source = given("packaged")
+    pipeline = pipeline or given("repeatable_pipeline" if repeatable else "openvino_pipeline")
     made: list[BreakablePipeline] = []
 
     def make_pipeline() -> BreakablePipeline:
         made.append(BreakablePipeline(pipeline))
         return made[-1]
 
-    engine = OpenVinoEngine(source, slots=SLOTS, context_tokens=CONTEXT, make_pipeline=make_pipeline, **options)
+    options = EngineOptions(slots=SLOTS, context_tokens=CONTEXT, repeatable=repeatable)
+    engine = OpenVinoEngine(source, options, make_pipeline=make_pipeline)
 
     def break_step(error: Exception) -> None:
         made[-1].error = error
 
     return Rig(engine, heals=True, break_step=break_step)
+
+
+RIGS: dict[str, Callable[..., Rig]] = {"transformers": transformers_rig, "openvino": openvino_rig}
+MARKS = {"openvino": pytest.mark.model}
+PARAMS = [pytest.param(name, marks=MARKS.get(name, ())) for name in ENGINES]
+
+
+def test_every_engine_has_a_rig() -> None:
+    assert RIGS.keys() == ENGINES.keys()
 
 
 def running(made: Rig) -> Iterator[Rig]:
@@ -184,26 +200,17 @@ def running(made: Rig) -> Iterator[Rig]:
         assert len(made.recorder.ends(request_id)) == 1, f"{request_id} had more or less than one end"
 
 
-ENGINES = ["transformers", pytest.param("openvino", marks=pytest.mark.model)]
-
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=PARAMS)
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    given = request.getfixturevalue
-    if request.param == "transformers":
-        yield from running(transformers_rig(given("tiny_llama"), dtype="fp32"))
-    else:
-        yield from running(openvino_rig(given("packaged"), given("openvino_pipeline")))
+    made = RIGS[request.param](request.getfixturevalue)
+    assert isinstance(made.engine, cast(type, adapter_of(request.param)))
+    yield from running(made)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=PARAMS)
 def repeatable(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """An engine whose greedy answers do not depend on what is computed with them."""
-    given = request.getfixturevalue
-    if request.param == "transformers":
-        yield from running(transformers_rig(given("tiny_llama"), repeatable=True))
-    else:
-        yield from running(openvino_rig(given("packaged"), given("repeatable_pipeline"), repeatable=True))
+    yield from running(RIGS[request.param](request.getfixturevalue, repeatable=True))
 
 
 def test_a_request_ends_once_after_exactly_max_new_tokens(rig: Rig) -> None:
@@ -260,17 +267,15 @@ def answers_at_once(rig: Rig) -> list[list[int]]:
     return [rig.recorder.tokens(name) for name in names]
 
 
-def test_greedy_answers_of_openvino_that_were_preempted_are_the_same(
-    packaged: ModelSource, repeatable_pipeline: Any
-) -> None:
-    genai = pytest.importorskip("openvino_genai")
-    unhurried = openvino_rig(packaged, repeatable_pipeline, repeatable=True)
+def test_greedy_answers_of_openvino_that_were_preempted_are_the_same(request: pytest.FixtureRequest) -> None:
+    genai, packaged = pytest.importorskip("openvino_genai"), request.getfixturevalue("packaged")
+    unhurried = openvino_rig(request.getfixturevalue, repeatable=True)
     for _ in running(unhurried):
         expected = answers_at_once(unhurried)
     scheduling = unhurried.engine._scheduler_config()
     scheduling.cache_size, scheduling.num_kv_blocks = 0, 6
     small = genai.ContinuousBatchingPipeline(str(packaged.path), scheduling, "CPU", unhurried.engine._properties)
-    hurried = openvino_rig(packaged, small, repeatable=True)
+    hurried = openvino_rig(request.getfixturevalue, repeatable=True, pipeline=small)
     for _ in running(hurried):
         assert answers_at_once(hurried) == expected
         num_running = hurried.engine._pipeline.num_running
@@ -278,12 +283,13 @@ def test_greedy_answers_of_openvino_that_were_preempted_are_the_same(
 
 
 def test_greedy_answers_of_transformers_that_were_preempted_are_the_same(
-    tiny_llama: Path, caplog: pytest.LogCaptureFixture
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unhurried = transformers_rig(tiny_llama, repeatable=True)
+    given = request.getfixturevalue
+    unhurried = transformers_rig(given, repeatable=True)
     for _ in running(unhurried):
         expected = answers_at_once(unhurried)
-    hurried = transformers_rig(tiny_llama, cache_gib=6 * 32 * 512 / 2**30, repeatable=True)  # 6 blocks of 32 tokens
+    hurried = transformers_rig(given, cache_gib=6 * 32 * 512 / 2**30, repeatable=True)  # 6 blocks of 32 tokens
     for _ in running(hurried):
         with caplog.at_level(logging.INFO, "ContinuousBatchingLogger"):
             assert answers_at_once(hurried) == expected

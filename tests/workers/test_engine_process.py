@@ -10,7 +10,7 @@ import pytest
 
 from services.errors import EngineError, InvalidRequest
 from services.models.catalogue import resolve
-from workers.engine import ENGINE_LOST, EngineEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineEvent, EngineOptions, Sampling
 from workers.engine_process import EngineProcess
 
 pytestmark = pytest.mark.model
@@ -27,7 +27,7 @@ def eventually(condition: Callable[[], object]) -> None:
 @pytest.fixture
 def engine() -> Iterator[EngineProcess]:
     pytest.importorskip("openvino_genai")
-    made = EngineProcess(resolve("smollm2-135m"), engine="openvino", slots=4)
+    made = EngineProcess(resolve("smollm2-135m"), EngineOptions(slots=4), engine="openvino")
     made.start()
     yield made
     made.stop()

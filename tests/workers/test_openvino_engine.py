@@ -12,8 +12,8 @@ from services.errors import ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
 from services.tokens.tokenization import load_tokenizer
 from tests.workers.text_decoders import packaged_source
-from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, Sampling
-from workers.openvino_engine import OpenVinoEngine, can_read, shape_of
+from workers.engine import ENGINE_LOST, EngineEvent, EngineOptions, ModelLimits, Sampling
+from workers.openvino_engine import OpenVinoEngine, shape_of
 
 openvino_genai = pytest.importorskip("openvino_genai")
 
@@ -70,7 +70,9 @@ class FakePipeline:
 class Rig:
     def __init__(self, pipelines: list[Any]) -> None:
         self.events: dict[str, list[EngineEvent]] = {}
-        self.engine = OpenVinoEngine(ModelSource("fake", "gguf", Path("fake.gguf")), make_pipeline=self._next)
+        self.engine = OpenVinoEngine(
+            ModelSource("fake", "gguf", Path("fake.gguf")), EngineOptions(), make_pipeline=self._next
+        )
         self.engine._limits = LIMITS
         self._pipelines = iter(pipelines)
 
@@ -179,13 +181,14 @@ def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> No
 
 def test_a_repeatable_engine_accepts_half_the_context_since_its_cache_holds_fp32(tmp_path: Path) -> None:
     source = ModelSource("ir", "folder", ir_folder(tmp_path, 10**9))
-    as_usual, repeatable = OpenVinoEngine(source), OpenVinoEngine(source, repeatable=True)
+    as_usual = OpenVinoEngine(source, EngineOptions())
+    repeatable = OpenVinoEngine(source, EngineOptions(repeatable=True))
     assert as_usual.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 2)
     assert repeatable.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 4)
 
 
 def test_a_hub_id_cannot_be_read() -> None:
-    assert can_read(ModelSource("m", "hub", hub_id="a/m"))[0] is False
+    assert OpenVinoEngine.can_read(ModelSource("m", "hub", hub_id="a/m"))[0] is False
 
 
 def test_weights_that_may_only_be_read_are_copied_once(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_weights_that_may_only_be_read_are_copied_once(tmp_path: Path) -> None:
     shutil.copy("/bin/sleep", weights)
     weights.chmod(0o755)
     with subprocess.Popen([weights, "60"]) as running:  # so that nobody may write to it, root neither
-        engine = OpenVinoEngine(ModelSource("m", "gguf", weights), state_dir=tmp_path / "state")
+        engine = OpenVinoEngine(ModelSource("m", "gguf", weights), EngineOptions(state_dir=tmp_path / "state"))
         copy = engine._writable_weights()
         assert copy is not None and copy != weights and copy.read_bytes() == weights.read_bytes()
         written = copy.stat().st_mtime_ns
@@ -206,5 +209,5 @@ def test_weights_that_may_only_be_read_are_copied_once(tmp_path: Path) -> None:
 def test_weights_that_may_be_written_are_served_where_they_are(tmp_path: Path) -> None:
     weights = tmp_path / "model.gguf"
     weights.write_bytes(b"GGUF")
-    engine = OpenVinoEngine(ModelSource("m", "gguf", weights), state_dir=tmp_path / "state")
+    engine = OpenVinoEngine(ModelSource("m", "gguf", weights), EngineOptions(state_dir=tmp_path / "state"))
     assert engine._writable_weights() == weights

@@ -2,10 +2,25 @@ from pathlib import Path
 
 import pytest
 
+from services.engines import ENGINES, EngineRow
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource, resolve
+from services.settings import Settings
 from workers import select_engine
+from workers.engine import EngineOptions
 from workers.select_engine import choose_engine, create_engine
+
+
+class NewEngine:
+    """Nothing but what choosing needs."""
+
+    def __init__(self, source: ModelSource, options: EngineOptions) -> None:
+        self.options = options
+
+    @staticmethod
+    def can_read(source: ModelSource) -> tuple[bool, str]:
+        return True, "what it likes"
+
 
 HUB = ModelSource("opt", "hub", hub_id="facebook/opt-350m")
 
@@ -26,14 +41,14 @@ def packaged() -> ModelSource:
 @pytest.mark.usefixtures("no_gpu")
 def test_on_a_cpu_openvino_serves_what_it_reads(packaged: ModelSource) -> None:
     pytest.importorskip("openvino_genai")
-    engine, line = create_engine(packaged)
+    engine, line = create_engine(packaged, EngineOptions())
     assert engine.name == "openvino"
     assert line.startswith("Engine openvino: no CUDA device, and smollm2-135m is a GGUF of architecture llama")
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_on_a_cpu_transformers_serves_the_rest_and_says_why() -> None:
-    engine, line = create_engine(HUB)
+    engine, line = create_engine(HUB, EngineOptions())
     assert engine.name == "transformers"
     assert "opt is neither a GGUF nor an OpenVINO IR" in line
 
@@ -45,7 +60,9 @@ def test_a_gpu_gets_transformers(monkeypatch: pytest.MonkeyPatch, packaged: Mode
 
 @pytest.mark.usefixtures("no_gpu")
 def test_asking_for_an_engine_overrides_the_rule(packaged: ModelSource) -> None:
-    assert create_engine(packaged, engine="transformers")[1] == "Engine transformers: it was asked for."
+    assert (
+        create_engine(packaged, EngineOptions(), engine="transformers")[1] == "Engine transformers: it was asked for."
+    )
 
 
 def test_openvino_refuses_a_model_that_it_cannot_read() -> None:
@@ -54,10 +71,35 @@ def test_openvino_refuses_a_model_that_it_cannot_read() -> None:
 
 
 def test_an_unknown_engine_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="unknown engine 'vlmm'; known: auto, transformers, openvino"):
+    with pytest.raises(ConfigurationError, match="unknown engine 'vlmm'; known: auto, openvino, transformers"):
         choose_engine(HUB, "vlmm")
 
 
 def test_an_ir_folder_is_read_by_openvino(tmp_path: Path) -> None:
     (tmp_path / "openvino_model.xml").write_text("<net/>")
     assert choose_engine(ModelSource("ir", "folder", tmp_path), "openvino")[0] == "openvino"
+
+
+def test_a_new_engine_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = EngineRow("tests.workers.test_select_engine:NewEngine", packages=(), pip="", device="any", advantage="newer")
+    monkeypatch.setattr(select_engine, "ENGINES", {"new": row, **ENGINES})
+    monkeypatch.setattr(select_engine, "NAMES", ("auto", "new", *ENGINES))
+    monkeypatch.setattr(select_engine, "_cuda_available", lambda: True)
+    engine, line = create_engine(HUB, EngineOptions(slots=7))
+    assert isinstance(engine, NewEngine) and engine.options.slots == 7
+    assert line == "Engine new: there is a CUDA device, and opt is what it likes; newer."
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_what_lacks_for_a_faster_engine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "openvino_model.xml").write_text("<net/>")
+    monkeypatch.setattr(select_engine, "_installed", lambda row: False)
+    name, reason = choose_engine(ModelSource("ir", "folder", tmp_path))
+    assert name == "transformers"
+    assert reason == "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed"
+
+
+def test_options_of_an_engine_are_settings_of_the_same_names() -> None:
+    options = EngineOptions.from_settings(Settings(slots=3, dtype="fp32"))
+    assert (options.slots, options.dtype) == (3, "fp32")
+    assert EngineOptions.from_settings(Settings()) == EngineOptions(state_dir=Settings().state_dir)

@@ -7,6 +7,7 @@ from services.errors import ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
 from tests.workers.text_decoders import packaged_source
 from workers import transformers_engine
+from workers.engine import EngineOptions
 from workers.transformers_engine import TransformersEngine
 
 torch = pytest.importorskip("torch")
@@ -14,16 +15,16 @@ torch = pytest.importorskip("torch")
 
 def test_an_unknown_dtype_is_named() -> None:
     with pytest.raises(ConfigurationError, match="dtype 'int3' is not auto, fp32 or bf16"):
-        TransformersEngine(ModelSource("m", "hub", hub_id="m"), dtype="int3")
+        TransformersEngine(ModelSource("m", "hub", hub_id="m"), EngineOptions(dtype="int3"))
 
 
 def test_bf16_is_refused_where_answers_shall_be_repeatable() -> None:
     with pytest.raises(ConfigurationError, match="bf16 are not repeatable: unset CHATSERVER_DTYPE or"):
-        TransformersEngine(ModelSource("m", "hub", hub_id="m"), dtype="bf16", repeatable=True)
+        TransformersEngine(ModelSource("m", "hub", hub_id="m"), EngineOptions(dtype="bf16", repeatable=True))
 
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
-    engine = TransformersEngine(ModelSource("m", "folder", tmp_path))
+    engine = TransformersEngine(ModelSource("m", "folder", tmp_path), EngineOptions())
     with pytest.raises(ConfigurationError, match=f"transformers cannot load '{tmp_path}'"):
         engine.start()
     assert not engine.alive()
@@ -50,7 +51,7 @@ def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, mon
         return load(location, options)
 
     monkeypatch.setattr(transformers_engine, "_from_pretrained", counted)
-    engine = TransformersEngine(packaged_source(), state_dir=tmp_path, dtype="bf16")
+    engine = TransformersEngine(packaged_source(), EngineOptions(state_dir=tmp_path, dtype="bf16"))
     options = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
     first = engine._from_gguf(options)
     second = engine._from_gguf(options)

@@ -18,7 +18,7 @@ from typing import Any
 
 from services.errors import ConfigurationError, Conflict, InvalidRequest, shown
 from services.jobs.jobs import Job
-from services.jobs.recipe import DecontaminateOptions, Recipe, line_of, parse_recipe
+from services.jobs.recipe import Recipe, line_of, parse_recipe
 from services.models.catalogue import packaged_models
 from webapp.jobs.uploads import Uploads, visible
 
@@ -78,11 +78,11 @@ def checked_recipe(text: str) -> Recipe:
     except ConfigurationError as error:
         raise InvalidRequest.of(error) from None
     for index, step in enumerate(recipe.steps):
-        if isinstance(step.options, DecontaminateOptions):
+        if files := step.files_named():
             raise InvalidRequest(
-                f"decontaminate.against names {shown(step.options.against[0])}: a recipe of the page cannot name files "
+                f"{step.name}.{step.options.files} names {shown(files[0])}: a recipe of the page cannot name files "
                 "of the server; the command can: chatserver clean submit",
-                line=line_of(text, "steps", index, step.name, "against"),
+                line=line_of(text, "steps", index, step.name, step.options.files),
             )
     if recipe.shard_mib < MIN_SHARD_MIB:
         raise InvalidRequest(

@@ -9,7 +9,6 @@ that belongs to a job has been moved, with its folder, into the job's. Functions
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from services.errors import Busy, Conflict, Gone, InvalidRequest, StorageFull, shown
+from services.machine.files import flock, sync
 
 RESERVE_BYTES = 1 << 30  # of the disk, left for cleaning and for Redis
 KEPT_S = 86_400  # an upload that nobody goes on with, or gives to a job
@@ -117,11 +117,11 @@ class Uploads:
             upload = self.get(upload_id)
             if not upload.complete:
                 raise InvalidRequest(f"{upload.name} is not complete: {upload.offset:,} of {upload.size:,} bytes")
-            _sync(self._folder_of(upload_id) / upload.file)
+            sync(self._folder_of(upload_id) / upload.file)
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the same request in another process was faster
                 self._folder_of(upload_id).rename(target)
-            _sync(folder)
+            sync(folder)
         upload = _read(target)
         return target / upload.file, upload.name
 
@@ -218,14 +218,5 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise Gone("the upload is not here any more; choose the file again") from None
     with os.fdopen(descriptor, "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file)
         yield file
-
-
-def _sync(path: Path) -> None:
-    """What was written to this file or folder survives a power cut from here on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

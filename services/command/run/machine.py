@@ -24,6 +24,7 @@ from services.command.run.extra_workers import ExtraWorkers
 from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
+from services.machine.ports import near, refusal
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings, variable_of
@@ -166,8 +167,8 @@ class Machine:
 
     @property
     def _local_address(self) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self._settings.host, self._settings.host)
-        return f"http://{host}:{self._port}"
+        host = near(self._settings.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     def _announce(self, models: Sequence[str]) -> None:
         took_s = time.monotonic() - self._started_at
@@ -205,12 +206,7 @@ class Machine:
 
 def _check_port(host: str, port: int) -> None:
     """Say at once that the port is taken, rather than after three deaths of the web app."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {port} on {host} cannot be used: {error.strerror}; choose another, or --port 0 for a free one"
-            ) from None
+    if (error := refusal(host, port)) is not None:
+        raise ConfigurationError(
+            f"port {port} on {host} cannot be used: {error.strerror}; choose another, or --port 0 for a free one"
+        )

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from services.command.launch import become
+from services.engines import NAMES
 
 Model = Annotated[
     str | None, typer.Option(help="A packaged or trained model's name, a folder, a GGUF file or a hub id.")
 ]
-Engine = Annotated[str | None, typer.Option(help="auto, transformers or openvino.")]
+Engine = Annotated[str | None, typer.Option(help=f"{', '.join(NAMES)}.")]
 
 
 def worker(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.celery.cleaning_tasks import MAX_STARTS, CleaningTasks
+from pipelines.celery.sweep import Sweep
 from pipelines.cleaning.units import Unit
 from services.connection.connect import server_time
 from services.jobs.dispatch import Dispatch
@@ -34,7 +35,12 @@ def worker(pipelines: Pipelines) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def tasks(pipelines: Pipelines) -> CleaningTasks:
     """Of this process: what it sends, a worker that starts later finds."""
-    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys, {})
+    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys)
+
+
+@pytest.fixture
+def sweep(pipelines: Pipelines, tasks: CleaningTasks) -> Sweep:
+    return Sweep(pipelines.celery, pipelines.redis, pipelines.keys, {"clean": tasks.advance})
 
 
 def chatserver(pipelines: Pipelines, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -47,19 +53,21 @@ def chatserver(pipelines: Pipelines, *arguments: str) -> "subprocess.CompletedPr
 # -- without a worker: what one call of a task does --------------------------------------------------------------
 
 
-def test_advance_sends_each_unit_once(pipelines: Pipelines, tasks: CleaningTasks) -> None:
+def test_advance_sends_each_unit_once(pipelines: Pipelines, sweep: Sweep) -> None:
     pipelines.submit("once")
-    tasks.advance("once")
-    tasks.advance("once")
-    tasks.sweep()
+    sweep.advance("once")
+    sweep.advance("once")
+    sweep.sweep()
     assert pipelines.redis.llen(pipelines.keys.celery + "units") == 1, "read, which comes before all others"
     pipelines.redis.delete(pipelines.keys.celery + "units")
     pipelines.jobs.cancelled("once")
 
 
-def test_a_unit_whose_process_died_too_often_is_given_up(pipelines: Pipelines, tasks: CleaningTasks) -> None:
+def test_a_unit_whose_process_died_too_often_is_given_up(
+    pipelines: Pipelines, tasks: CleaningTasks, sweep: Sweep
+) -> None:
     pipelines.submit("deadly")
-    tasks.advance("deadly")
+    sweep.advance("deadly")
     dispatch = Dispatch(pipelines.redis, pipelines.keys, "deadly")
     for _ in range(MAX_STARTS):
         assert dispatch.take("read", "somewhere:1")
@@ -67,36 +75,38 @@ def test_a_unit_whose_process_died_too_often_is_given_up(pipelines: Pipelines, t
     job = pipelines.jobs.get("deadly")
     assert job.state == "failed" and "the process died 5 times" in job.error, job
     assert pipelines.submit("deadly").state == "submitted"
-    tasks.advance("deadly")
+    sweep.advance("deadly")
     tasks.unit("deadly", "read")
-    assert pipelines.cleaning.cleaning("deadly").done(Unit("read")), "submitted again, it may die as often again"
+    assert pipelines.cleaning("deadly").done(Unit("read")), "submitted again, it may die as often again"
     pipelines.jobs.cancelled("deadly")
 
 
-def test_a_unit_that_another_process_holds_is_left_alone(pipelines: Pipelines, tasks: CleaningTasks) -> None:
+def test_a_unit_that_another_process_holds_is_left_alone(
+    pipelines: Pipelines, tasks: CleaningTasks, sweep: Sweep
+) -> None:
     pipelines.submit("held")
-    tasks.advance("held")
-    with pipelines.cleaning.cleaning("held").lock(Unit("read")) as ours:
+    sweep.advance("held")
+    with pipelines.cleaning("held").lock(Unit("read")) as ours:
         assert ours
         tasks.unit("held", "read")
-    assert not pipelines.cleaning.cleaning("held").done(Unit("read"))
+    assert not pipelines.cleaning("held").done(Unit("read"))
     pipelines.jobs.cancelled("held")
 
 
-def test_a_folder_of_another_run_fails_the_job_and_says_so(pipelines: Pipelines, tasks: CleaningTasks) -> None:
+def test_a_folder_of_another_run_fails_the_job_and_says_so(pipelines: Pipelines, sweep: Sweep) -> None:
     pipelines.submit("expected", recipe=pipelines.recipe.replace("0.1}", "0.2}"))
-    tasks.advance("expected")
+    sweep.advance("expected")
     job = pipelines.jobs.get("expected")
     assert job.state == "failed" and "another recipe" in job.error
 
 
 def test_an_input_that_another_try_would_not_read_fails_the_job_at_once(
-    pipelines: Pipelines, tasks: CleaningTasks
+    pipelines: Pipelines, tasks: CleaningTasks, sweep: Sweep
 ) -> None:
     source = pipelines.folder / "mislabelled.jsonl.gz"
     source.write_text("this is no gzip")
     pipelines.submit("mislabelled", inputs=[str(source)])
-    tasks.advance("mislabelled")
+    sweep.advance("mislabelled")
     tasks.unit("mislabelled", "read")
     job = pipelines.jobs.get("mislabelled")
     assert job.state == "failed" and "mislabelled.jsonl.gz" in job.error and "Traceback" not in job.error, job
@@ -132,7 +142,7 @@ def test_a_cancelled_job_ends_and_submitted_again_goes_on(
 def test_a_shard_that_fails_is_tried_again_and_told_while_the_others_finish(
     pipelines: Pipelines, worker: subprocess.Popen[bytes]
 ) -> None:
-    cleaning = pipelines.cleaning.cleaning("broken")
+    cleaning = pipelines.cleaning("broken")
     cleaning.prepare()
     cleaning.do(Unit("read"))
     shard = pipelines.folder / "broken" / ".work" / "read" / "00001.jsonl"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.celery.cleaning_tasks import CleaningTasks
+from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
 from pipelines.launching.local_target import LocalTarget
 from pipelines.launching.targets import Outcome, Run, run_name, run_of
@@ -100,7 +100,7 @@ def begin(quiet: Trainings, tasks: TrainingTasks, name: str) -> None:
 
 
 def test_a_sweep_sends_one_task_per_job_at_a_time(quiet: Trainings, tasks: TrainingTasks) -> None:
-    sweeps = CleaningTasks(quiet.celery, quiet.redis, quiet.keys, {"train": tasks.send})
+    sweeps = Sweep(quiet.celery, quiet.redis, quiet.keys, {"train": tasks.send})
     quiet.submit("sent", wakes=False)
     for _ in range(3):
         sweeps.sweep()

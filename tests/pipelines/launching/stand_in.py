@@ -52,7 +52,8 @@ def main() -> int:
             save(out, step)
     model = out / "model"
     model.mkdir(exist_ok=True)
-    (model / "manifest.json").write_text(json.dumps({"base": "tiny", "metrics": {"steps": num_steps, "loss": 0.1}}))
+    about = {"base": "tiny", "metrics": {"steps": num_steps, "loss": 0.1}, "files": {}}
+    (model / "manifest.json").write_text(json.dumps(about))
     say_finished(out, num_steps)
     return 0
 

@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.steps.blocked_phrases import build
-from services.jobs.recipe import BlockedPhrasesOptions, read_recipe
+from services.jobs.recipe import read_recipe
+from services.jobs.steps.blocked_phrases import BlockedPhrasesOptions
 from services.places import RECIPES_DIR
 from tests.pipelines.steps.local import Ran, answered, talk
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipelines.steps.decontaminate import build
 from services.errors import ConfigurationError
-from services.jobs.recipe import DecontaminateOptions, parse_recipe
+from services.jobs.recipe import parse_recipe
+from services.jobs.steps.decontaminate import DecontaminateOptions
 from tests.pipelines.steps.local import Ran, assert_sums_match, talk
 
 QUESTION = (

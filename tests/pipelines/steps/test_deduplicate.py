@@ -16,7 +16,8 @@ from pipelines.steps import deduplicate
 from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_groups, build
 from pipelines.text.words import WordHashes, longest_runs, words
 from services.errors import ConfigurationError
-from services.jobs.recipe import DeduplicateOptions, parse_recipe
+from services.jobs.recipe import parse_recipe
+from services.jobs.steps.deduplicate import DeduplicateOptions
 from tests.pipelines.steps.barriers import cut, ended, judged, survivors
 from tests.pipelines.steps.local import talk
 
@@ -246,7 +247,7 @@ def test_signatures_are_the_same_in_every_process() -> None:
     program = """
 from pipelines.records.conversation import Conversation, Source, Turn
 from pipelines.steps.deduplicate import build
-from services.jobs.recipe import DeduplicateOptions
+from services.jobs.steps.deduplicate import DeduplicateOptions
 turns = (Turn("user", "What does the tide do?"), Turn("assistant", "It rises — twice a day."))
 print(build(DeduplicateOptions()).sign(Conversation("c1", turns, Source("x", 1))).hex())
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.steps.error_messages import build
-from services.jobs.recipe import ErrorMessagesOptions
+from services.jobs.steps.error_messages import ErrorMessagesOptions
 from tests.pipelines.steps.local import Ran, answered, assert_sums_match, talk
 
 STEP = build(ErrorMessagesOptions())

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.records.conversation import Conversation, as_record
 from pipelines.steps.html_to_markdown import build
-from services.jobs.recipe import Converter, HtmlToMarkdownOptions
+from services.jobs.steps.html_to_markdown import Converter, HtmlToMarkdownOptions
 from tests.pipelines.steps.local import Ran, talk
 
 HTML = "<p>Use <strong>this</strong>:</p><ul><li>one</li><li>two</li></ul>"

@@ -8,7 +8,7 @@ import pytest
 from pipelines.records.conversation import Conversation
 from pipelines.steps.languages import build, language_of
 from services.errors import ConfigurationError
-from services.jobs.recipe import LanguagesOptions
+from services.jobs.steps.languages import LanguagesOptions
 from tests.pipelines.steps.local import Ran, talk
 
 CODE = "```python\n# returns all of the items that are in the list\ndef f(items):\n    return [x for x in items]\n```"
@@ -94,7 +94,7 @@ def test_a_code_that_cannot_be_detected_is_refused_with_those_that_can() -> None
 def test_building_the_step_loads_no_detector() -> None:
     """A process that forks workers must not hold it."""
     program = (
-        "from pipelines.steps import languages; from services.jobs.recipe import LanguagesOptions;"
+        "from pipelines.steps import languages; from services.jobs.steps.languages import LanguagesOptions;"
         "languages.build(LanguagesOptions(skip=('ko',))); print(languages._detector.cache_info().currsize)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

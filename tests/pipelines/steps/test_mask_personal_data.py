@@ -5,7 +5,7 @@ import time
 import pytest
 
 from pipelines.steps.mask_personal_data import build, is_card, is_iban, is_public
-from services.jobs.recipe import MaskPersonalDataOptions
+from services.jobs.steps.mask_personal_data import MaskPersonalDataOptions
 from tests.pipelines.steps.local import Ran, answered, talk
 
 STEP = build(MaskPersonalDataOptions())

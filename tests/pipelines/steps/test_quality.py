@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.steps.quality import build, repeated_share
-from services.jobs.recipe import QualityOptions
+from services.jobs.steps.quality import QualityOptions
 from tests.pipelines.steps.local import Ran, answered, talk
 
 DIGITS = build(QualityOptions(max_digit_run=8))

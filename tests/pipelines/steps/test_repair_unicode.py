@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.steps.repair_unicode import MAY_BE_MOJIBAKE, build
-from services.jobs.recipe import RepairUnicodeOptions
+from services.jobs.steps.repair_unicode import RepairUnicodeOptions
 from tests.pipelines.steps.local import Ran, answered, talk
 
 STEP = build(RepairUnicodeOptions())

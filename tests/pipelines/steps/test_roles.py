@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.steps.roles import build
-from services.jobs.recipe import RolesOptions
+from services.jobs.steps.roles import RolesOptions
 from tests.pipelines.steps.local import Ran, assert_sums_match, talk
 
 FORERUNNER = RolesOptions()  # two turns, 16 characters

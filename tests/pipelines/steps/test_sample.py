@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.steps.sample import build
-from services.jobs.recipe import SampleOptions
+from services.jobs.steps.sample import SampleOptions
 from tests.pipelines.steps.barriers import cut, judged, survivors
 from tests.pipelines.steps.local import talk
 

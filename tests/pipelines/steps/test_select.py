@@ -1,7 +1,7 @@
 """Records chosen by what they say of themselves."""
 
 from pipelines.steps.select import build
-from services.jobs.recipe import SelectOptions
+from services.jobs.steps.select import SelectOptions
 from tests.pipelines.steps.local import Ran, talk
 
 

@@ -10,7 +10,8 @@ from pipelines.records.ledger import Ledger
 from pipelines.steps import build as build_step
 from pipelines.steps.special_tokens import USUAL, _listed, breaking_up, build
 from services.errors import ConfigurationError
-from services.jobs.recipe import Recipe, SpecialTokensOptions, StepChoice, TokenizerChoice
+from services.jobs.recipe import Recipe, StepChoice, TokenizerChoice
+from services.jobs.steps.special_tokens import SpecialTokensOptions
 
 TOKENS = ("<|im_end|>", "<|im_start|>", "</s>", "[INST]", "aa", "aab")
 STEP = breaking_up(TOKENS)

@@ -17,7 +17,8 @@ from pipelines.steps import Step
 from pipelines.steps.split_long import _breaks_character, _ended, build, splitting
 from pipelines.text.tokenizer import tokenizer_of
 from services.errors import ConfigurationError
-from services.jobs.recipe import SplitLongOptions, TokenizerChoice
+from services.jobs.recipe import TokenizerChoice
+from services.jobs.steps.split_long import SplitLongOptions
 from services.tokens.tokenization import ChatTokenizer
 
 TEMPLATE = """\

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pipelines.steps.split_validation import build
-from services.jobs.recipe import SplitValidationOptions
+from services.jobs.steps.split_validation import SplitValidationOptions
 from tests.pipelines.steps.local import Ran, talk
 
 TALKS = [talk("u:q", "a:a", id=f"c{number}") for number in range(5000)]

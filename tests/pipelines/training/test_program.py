@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines.training.sealing import fault_of
 
 from pipelines.training.checkpoints import MARKER
 from pipelines.training.manifest import finished_manifest
-from pipelines.training.sealing import fault_of
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
 from tests.pipelines.training.runs import Material, Run, finished, start
-from workers.engine import EngineEvent, Sampling
+from workers.engine import EngineEvent, EngineOptions, Sampling
 from workers.transformers_engine import TransformersEngine
 
 pytestmark = pytest.mark.timeout(600)  # each starts processes that load torch
@@ -49,7 +49,9 @@ def test_the_model_renders_the_ids_it_was_trained_on(uninterrupted: tuple[Run, P
 
 
 def test_the_model_answers_in_the_engine_that_serves(uninterrupted: tuple[Run, Path], tokenizer: ChatTokenizer) -> None:
-    engine = TransformersEngine(resolve(str(uninterrupted[1] / "model")), slots=1, context_tokens=256, cache_gib=0.1)
+    engine = TransformersEngine(
+        resolve(str(uninterrupted[1] / "model")), EngineOptions(slots=1, context_tokens=256, cache_gib=0.1)
+    )
     heard: queue.Queue[EngineEvent] = queue.Queue()
     engine.start()
     try:

@@ -1,11 +1,12 @@
 """Recipes: what is wrong is told with its line."""
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from services.errors import ConfigurationError
-from services.jobs.recipe import BARRIERS, STEPS, checked_input, parse_recipe, read_recipe
+from services.jobs.recipe import STEPS, checked_input, parse_recipe, read_recipe
 from services.places import ROOT
 
 
@@ -86,4 +87,23 @@ def test_a_step_used_twice_is_counted_under_two_names() -> None:
 def test_every_step_has_a_file_and_every_file_is_a_step() -> None:
     files = {path.stem for path in (ROOT / "pipelines/steps").glob("*.py")} - {"__init__"}
     assert files == set(STEPS)
-    assert set(BARRIERS) <= set(STEPS)
+
+
+def constants(path: Path) -> set[object]:
+    return {node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_reasons_of_a_step_are_those_that_its_file_gives(name: str) -> None:
+    """Deduplicate takes its reasons from its options; what others reject and cut for, `test_sums.py` compares."""
+    if name != "deduplicate":
+        assert set(STEPS[name].reasons) <= constants(ROOT / f"pipelines/steps/{name}.py")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_table_of_steps_names_every_step_with_all_its_reasons(name: str) -> None:
+    rows = [line for line in (ROOT / "docs/cleaning.md").read_text("utf-8").splitlines() if line.startswith("| `")]
+    row = next((row for row in rows if row.startswith(f"| `{name}` |")), "")
+    assert row, f"docs/cleaning.md has no row for {name}"
+    unnamed = [reason for reason in STEPS[name].reasons if f"`{reason}`" not in row]
+    assert not unnamed, f"the row of {name} in docs/cleaning.md does not name {unnamed}"

@@ -1,0 +1,39 @@
+"""The engines that a worker can run: a new one is a file in `workers/` and a row here.
+
+Settings accept these names, `workers/select_engine.py` makes the adapters, and the doctor looks for their packages. The
+adapters are named, not imported: only a worker may load what they need.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """`adapter` is `module:class`; `device`, where `auto` considers it; `advantage`, over the rows below it."""
+
+    adapter: str
+    packages: tuple[str, ...]  # that must be installed
+    pip: str  # what to install when one is missing
+    device: Literal["cpu", "cuda", "any"]
+    advantage: str = ""
+
+
+# `auto` takes the first that suits the machine and reads the model. The last one must suit all.
+ENGINES = {
+    "openvino": EngineRow(
+        adapter="workers.openvino_engine:OpenVinoEngine",
+        packages=("openvino_genai",),
+        pip="openvino-genai",
+        device="cpu",
+        advantage="several times faster there than transformers",
+    ),
+    "transformers": EngineRow(
+        adapter="workers.transformers_engine:TransformersEngine",
+        packages=("torch", "transformers", "accelerate"),
+        pip="transformers",
+        device="any",
+    ),
+}
+AUTO = "auto"
+NAMES = (AUTO, *ENGINES)

@@ -1,0 +1,42 @@
+"""What a recipe may say of each step of cleaning: one file a step, with its options and the reasons that it gives.
+
+The steps themselves are in `pipelines/steps/`, under the same names. Here nothing of them is imported: the web app
+refuses a wrong recipe where it enters, and it may load neither the pipelines nor their libraries. The folder is the
+table: `roles.py` holds `RolesOptions`, and a recipe says `roles`.
+"""
+
+import pkgutil
+from importlib import import_module
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LISTED = 1000  # phrases, tokens, files
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Options(BaseModel):
+    """What a part of a recipe can be told. Frozen; a name that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StepOptions(Options):
+    """What one step can be told."""
+
+    reasons: ClassVar[tuple[str, ...]] = ()  # why it rejects a record or cuts turns
+    barrier: ClassVar[bool] = False  # judges all shards together
+    asks_tokenizer: ClassVar[bool] = False  # of the model that will be trained
+    files: ClassVar[str] = ""  # the option that names files which the step reads
+
+
+def known_steps() -> dict[str, type[StepOptions]]:
+    """Name → options, of every file here."""
+    return {module.name: _options_in(module.name) for module in pkgutil.iter_modules(__path__)}
+
+
+def _options_in(name: str) -> type[StepOptions]:
+    words = (word.capitalize() for word in name.split("_"))
+    found: type[StepOptions] = getattr(import_module(f"{__name__}.{name}"), f"{''.join(words)}Options")
+    return found

@@ -1,0 +1,16 @@
+"""Options and reasons of `blocked_phrases`; the step is `pipelines/steps/blocked_phrases.py`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from services.jobs.steps import MAX_LISTED, StepOptions
+
+
+class BlockedPhrasesOptions(StepOptions):
+    """Whole words, whatever their case; code and URLs are not searched."""
+
+    reasons = ("blocked_phrase",)
+
+    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=MAX_LISTED)
+    roles: tuple[Literal["system", "user", "assistant"], ...] = ("assistant",)

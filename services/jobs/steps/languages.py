@@ -1,0 +1,25 @@
+"""Options and reasons of `languages`; the step is `pipelines/steps/languages.py`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from services.jobs.steps import StepOptions
+
+Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
+
+
+class LanguagesOptions(StepOptions):
+    """Keep or skip by the language of the conversation, detected offline from its prose."""
+
+    reasons = ("language", "unknown_language")
+
+    keep: tuple[Language, ...] = ()
+    skip: tuple[Language, ...] = ()
+    unknown: Literal["keep", "reject"] = Field("keep", description="Too little prose, or no language is likely.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "LanguagesOptions":
+        if bool(self.keep) == bool(self.skip):
+            raise ValueError("give either keep or skip, with at least one language such as en")
+        return self

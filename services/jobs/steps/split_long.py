@@ -1,0 +1,18 @@
+"""Options and reasons of `split_long`; the step is `pipelines/steps/split_long.py`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from services.jobs.steps import StepOptions
+
+
+class SplitLongOptions(StepOptions):
+    """No record is longer than the context, counted with tokenizer, template and system turn; cut between pairs."""
+
+    reasons = ("over_long", "over_long_question", "unanswered", "template_refused")
+    asks_tokenizer = True
+
+    max_tokens: int = Field(2048, ge=16)
+    over_long: Literal["reject", "truncate"] = Field("reject", description="A single pair that does not fit.")
+    marker: str = Field(" […]", description="Ends a truncated answer.")

@@ -1,0 +1,10 @@
+"""Options and reasons of `split_validation`; the step is `pipelines/steps/split_validation.py`."""
+
+from services.jobs.steps import Fraction, StepOptions
+
+
+class SplitValidationOptions(StepOptions):
+    """A share of the conversations is set aside, by the id of the input record: pieces of one stay together."""
+
+    fraction: Fraction = 0.01
+    seed: int = 0
