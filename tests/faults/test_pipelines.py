@@ -40,7 +40,7 @@ def pipelines(system: Pipelines) -> Iterator[Pipelines]:
 def begun_again_s(pipelines: Pipelines, name: str, unit: str, since: float) -> float:
     """Seconds until a process works on the unit again, or it is done."""
     wait_until(
-        lambda: pipelines.is_held(name, unit) or pipelines.cleaning.cleaning(name).done(Unit.parse(unit)),
+        lambda: pipelines.is_held(name, unit) or pipelines.cleaning(name).done(Unit.parse(unit)),
         "a new start",
         60,
     )
@@ -208,7 +208,7 @@ def test_a_cancel_ends_a_shard_in_its_middle(pipelines: Pipelines, outcome: Outc
     job: Job = pipelines.ended("cancelled")
     took_s = time.monotonic() - resumed
     assert job.state == "cancelled"
-    assert not pipelines.cleaning.cleaning("cancelled").done(Unit.parse(unit)), "it did not wait for the shard's end"
+    assert not pipelines.cleaning("cancelled").done(Unit.parse(unit)), "it did not wait for the shard's end"
     pipelines.submit("cancelled")
     pipelines.check("cancelled")
     outcome("clean: cancel mid-shard", requests=1, result=f"ended after {took_s:.1f} s; re-submit: same bytes")

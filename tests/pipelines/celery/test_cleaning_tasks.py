@@ -69,17 +69,17 @@ def test_a_unit_whose_process_died_too_often_is_given_up(pipelines: Pipelines, t
     assert pipelines.submit("deadly").state == "submitted"
     tasks.advance("deadly")
     tasks.unit("deadly", "read")
-    assert pipelines.cleaning.cleaning("deadly").done(Unit("read")), "submitted again, it may die as often again"
+    assert pipelines.cleaning("deadly").done(Unit("read")), "submitted again, it may die as often again"
     pipelines.jobs.cancelled("deadly")
 
 
 def test_a_unit_that_another_process_holds_is_left_alone(pipelines: Pipelines, tasks: CleaningTasks) -> None:
     pipelines.submit("held")
     tasks.advance("held")
-    with pipelines.cleaning.cleaning("held").lock(Unit("read")) as ours:
+    with pipelines.cleaning("held").lock(Unit("read")) as ours:
         assert ours
         tasks.unit("held", "read")
-    assert not pipelines.cleaning.cleaning("held").done(Unit("read"))
+    assert not pipelines.cleaning("held").done(Unit("read"))
     pipelines.jobs.cancelled("held")
 
 
@@ -132,7 +132,7 @@ def test_a_cancelled_job_ends_and_submitted_again_goes_on(
 def test_a_shard_that_fails_is_tried_again_and_told_while_the_others_finish(
     pipelines: Pipelines, worker: subprocess.Popen[bytes]
 ) -> None:
-    cleaning = pipelines.cleaning.cleaning("broken")
+    cleaning = pipelines.cleaning("broken")
     cleaning.prepare()
     cleaning.do(Unit("read"))
     shard = pipelines.folder / "broken" / ".work" / "read" / "00001.jsonl"
