@@ -3,7 +3,7 @@
 export type Role = "system" | "user" | "assistant";
 export type EndStatus = "finished" | "failed" | "cancelled";
 
-export interface ChatError { code: string; message: string; remedy?: string; retry_after_s?: number }
+export interface ChatError { code: string; message: string; retry_after_s?: number }
 export interface Sampling { max_new_tokens?: number; temperature?: number }
 export interface Usage { prompt_tokens: number; completion_tokens: number; first_token_ms: number; total_ms: number }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Message } from "../src/conversations";
-import { describeError, describeMissing, describeModel, describeUsage, describeWaiting } from "../src/page/words";
+import { describeMissing, describeModel, describeUsage, describeWaiting } from "../src/page/words";
 
 const message = (more: Partial<Message> = {}): Message =>
   ({ id: "a", role: "assistant", content: "", state: "queued", created_ms: 0, model: "echo", ...more });
@@ -50,9 +50,4 @@ test("the rate leaves out the time before the first token", () => {
   assert.equal(describeUsage(message({ state: "finished", usage, code: "stop" })), "1,280 tokens · 128 tokens/s");
   assert.equal(describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })), "Reached the token limit · 1 token");
   assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
-});
-
-test("an error is told with its remedy", () => {
-  assert.equal(describeError({ message: "no room" }), "no room");
-  assert.equal(describeError({ message: "no cloud is set up", remedy: "run `sky check`" }), "no cloud is set up. Remedy: run `sky check`");
 });

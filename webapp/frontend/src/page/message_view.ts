@@ -4,7 +4,7 @@ import { type Message } from "../conversations";
 import { isOpen, type Live } from "../requests";
 import { AnswerText } from "./answer_text";
 import { copyButton, h, icon, setText } from "./dom";
-import { describeError, describeUsage, describeWaiting } from "./words";
+import { describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {
   regenerate(message: Message): void;
@@ -109,7 +109,7 @@ export class MessageView {
     const retry = h("button", { type: "button", class: "button", "data-testid": "retry" }, icon("again"), h("span", {}, "Retry"));
     retry.onclick = () => this.actions.regenerate(this.message);
     this.problem.replaceChildren(icon("alert"), h("div", { class: "problem-text" },
-      h("code", { "data-testid": "error-code" }, error?.code ?? "internal"), h("p", {}, error ? describeError(error) : "The request failed.")), ...(retryable ? [retry] : []));
+      h("code", { "data-testid": "error-code" }, error?.code ?? "internal"), h("p", {}, error?.message ?? "The request failed.")), ...(retryable ? [retry] : []));
     if (retryable) this.countDown(retry);
   }
 

@@ -67,13 +67,8 @@ export function tokensPerSecond(tokens: number, first_token_ms?: number, total_m
   return (tokens * 1000) / (total_ms - first_token_ms);
 }
 
-/** What people read of an error. */
-export function describeError({ message, remedy }: { message: string; remedy?: string }): string {
-  return remedy ? `${message}. Remedy: ${remedy}` : message;
-}
-
 /** What a screen reader hears of an answer's end. */
 export function describeEnd(message: Message): string {
-  if (message.state === "failed") return `The answer failed: ${message.error ? describeError(message.error) : "unknown reason"}`;
+  if (message.state === "failed") return `The answer failed: ${message.error?.message ?? "unknown reason"}`;
   return message.state === "cancelled" ? "The answer was stopped" : "The answer is complete";
 }
