@@ -1,6 +1,7 @@
 /** The DOM of one message: its text, what it waits for, what went wrong, and its buttons. */
 
 import { copyButton, h, icon, setText } from "../shared/dom";
+import { describeError } from "../shared/errors";
 import { AnswerText } from "./answer_text";
 import type { Message } from "./conversations";
 import { isOpen, type Live } from "./requests";
@@ -151,7 +152,7 @@ export class MessageView {
         "div",
         { class: "problem-text" },
         h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
-        h("p", {}, error?.message ?? "The request failed."),
+        h("p", {}, error ? describeError(error) : "The request failed."),
       ),
       ...(retryable ? [retry] : []),
     );

@@ -1,5 +1,6 @@
 /** What the page says about an answer's progress. Pure. */
 
+import { describeError } from "../shared/errors";
 import type { Message } from "./conversations";
 import type { Model } from "./protocol";
 import type { Live } from "./requests";
@@ -76,6 +77,7 @@ export function tokensPerSecond(tokens: number, first_token_ms?: number, total_m
 
 /** What a screen reader hears of an answer's end. */
 export function describeEnd(message: Message): string {
-  if (message.state === "failed") return `The answer failed: ${message.error?.message ?? "unknown reason"}`;
+  if (message.state === "failed")
+    return `The answer failed: ${message.error ? describeError(message.error) : "unknown reason"}`;
   return message.state === "cancelled" ? "The answer was stopped" : "The answer is complete";
 }
