@@ -6,7 +6,8 @@
  * storage lives in memory until it does, and `onFull` is told.
  */
 
-import type { ChatError, EndStatus, Role, Sampling, Usage } from "./protocol";
+import type { ServerError } from "../shared/errors";
+import type { EndStatus, Role, Sampling, Usage } from "./protocol";
 
 export type MessageState = "queued" | "running" | EndStatus;
 
@@ -23,7 +24,7 @@ export interface Message {
   writer?: string;
   /** What to submit, until the server acknowledged it. */
   unsent?: { system: string; sampling: Sampling };
-  error?: ChatError;
+  error?: ServerError;
   retry_at_ms?: number;
   usage?: Partial<Usage>;
   /** Why a finished answer ended: `stop` or `length`. */

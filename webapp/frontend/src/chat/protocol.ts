@@ -1,14 +1,10 @@
 /** The messages of docs/protocol.md as types. Nothing else in the page spells an event's fields. */
 
+import type { ServerError } from "../shared/errors";
+
 export type Role = "system" | "user" | "assistant";
 export type EndStatus = "finished" | "failed" | "cancelled";
 
-export interface ChatError {
-  code: string;
-  message: string;
-  remedy?: string;
-  retry_after_s?: number;
-}
 export interface Sampling {
   max_new_tokens?: number;
   temperature?: number;
@@ -31,7 +27,7 @@ export interface Watch {
   offset: number;
   nonce: string;
 }
-export type Ack = { ok: true } | { ok: false; error: ChatError };
+export type Ack = { ok: true } | { ok: false; error: ServerError };
 
 export interface StatusEvent {
   id: string;

@@ -6,10 +6,11 @@
  * the same text for all of them.
  */
 
+import type { ServerError } from "../shared/errors";
 import { applyDone, applyRewind, applyTokens, type Cursor, countCodePoints, cursorAt, type Outcome } from "./answer";
 import type { Connection } from "./connection";
 import { type Conversation, type Conversations, type Message, promptFor } from "./conversations";
-import type { Ack, ChatError, DoneEvent, EndStatus, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
+import type { Ack, DoneEvent, EndStatus, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
 
 const RECEIVED_EVERY = 4_096;
 const SAVE_EVERY_MS = 1_000;
@@ -225,7 +226,7 @@ export class Requests {
   }
 
   /** A refused submit is the user's to retry; a refused watch is tried again when the reason passes. */
-  private passes(live: Live, error: ChatError): boolean {
+  private passes(live: Live, error: ServerError): boolean {
     return live.phase !== "sending" && PASSING.has(error.code);
   }
 
@@ -247,7 +248,7 @@ export class Requests {
   private end(
     live: Live,
     status: EndStatus,
-    ending: { error?: ChatError; code?: string; usage?: Partial<Usage> },
+    ending: { error?: ServerError; code?: string; usage?: Partial<Usage> },
   ): void {
     if (!this.isLive(live)) return;
     this.forget(live);

@@ -1,6 +1,6 @@
 /** The HTTP API of jobs. Whatever goes wrong is an ApiError. */
 
-import { describeError } from "../shared/errors";
+import { describeError, type ServerError } from "../shared/errors";
 import type { Choices, Job, JobAnswer, Order, Recipe, Serving, TrainingOrder, UploadState } from "./protocol";
 
 export class ApiError extends Error {
@@ -69,7 +69,7 @@ async function ask<T>(method: string, path: string, body?: object, signal?: Abor
 async function errorOf(answer: Response): Promise<ApiError> {
   try {
     const { error } = (await answer.json()) as {
-      error: { code: string; message: string; remedy?: string; line?: number; offset?: number; field?: string };
+      error: ServerError & { line?: number; offset?: number; field?: string };
     };
     return new ApiError(answer.status, error.code, describeError(error), error.line, error.offset, error.field);
   } catch {

@@ -1,6 +1,14 @@
-/** The words of an error, as the server's `{code, message, remedy}` gives them. */
+/** An error as the server tells it, on a socket and over HTTP (docs/protocol.md). */
 
-/** What people read of an error. */
-export function describeError({ message, remedy }: { message: string; remedy?: string }): string {
+export interface ServerError {
+  code: string;
+  message: string;
+  /** What to do, where the message does not say it. */
+  remedy?: string;
+  retry_after_s?: number;
+}
+
+/** What people read of it. */
+export function describeError({ message, remedy }: Pick<ServerError, "message" | "remedy">): string {
   return remedy ? `${message}. Remedy: ${remedy}` : message;
 }
