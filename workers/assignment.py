@@ -1,8 +1,9 @@
-"""One request that this worker owns: from the entry it took to the acknowledged end.
+"""One request that was given to this worker: from the entry it took to the acknowledged end.
 
 The protocol's worker side, and nothing of engines or threads: begin (with the repair of a stale epoch), the tokens that
-are not journalled yet, what to do with each refusal, the end and its acknowledgement. A lost connection anywhere leaves
-an assignment as it was; every call may be made again.
+are not journalled yet, what to do with each refusal, the end and its acknowledgement. `workers/worker.py` makes an
+assignment of each entry it takes, `workers/loop.py` drives it. A lost connection anywhere leaves an assignment as it
+was; every call may be made again.
 """
 
 import contextlib
@@ -11,7 +12,9 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from services.chat.journal import Begun, Journal, Refused
+from redis.exceptions import NoScriptError, ResponseError
+
+from services.chat.journal import Journal, Ownership, Refused
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
 from services.wire.keys import NAME
@@ -49,8 +52,8 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a worker needs to know to own requests."""
+class WorkerIdentity:
+    """Who owns, and for how many tries and how long after its submission a request may be begun."""
 
     wid: str
     max_tries: int
@@ -58,24 +61,120 @@ class Rules:
 
 
 class Assignment:
-    """Ownership of one answer."""
+    """An entry that this worker took; after `begin` this worker owns the answer."""
 
-    def __init__(self, entry: Entry, request: ChatRequest, begun: Begun, nonce: str) -> None:
+    request: ChatRequest  # what is asked; known once it has begun
+
+    def __init__(self, queue: RequestQueue, journal: Journal, identity: WorkerIdentity, entry: Entry) -> None:
+        self._queue = queue
+        self._journal = journal
+        self._identity = identity
         self.entry = entry
-        self.request = request
-        self.nonce = nonce
-        self.tries = begun.tries
-        self.journalled = begun.n  # tokens that are known to be in the journal
-        self.events = begun.events
+        self.nonce = ""
+        self.tries = 0
+        self.journalled = 0  # tokens that are known to be in the journal
+        self.events: tuple[Event, ...] = ()  # the journal at the last begin
 
     @property
     def rid(self) -> str:
         return self.entry.rid
 
     @property
+    def wid(self) -> str:
+        return self._identity.wid
+
+    @property
     def suspect(self) -> bool:
         """It killed its last owner before a single token, and has not produced one here either."""
         return self.tries >= 2 and self.journalled == 0
+
+    def facts(self) -> dict[str, object]:
+        """What the log tells of a begin."""
+        return {"rid": self.rid, "epoch": self.entry.epoch, "try": self.tries}
+
+    # -- begin, or leave it --------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Become the owner under a fresh nonce, also once more; False when there is nothing to do any more.
+
+        Then the entry is dealt with: acknowledged, or another's.
+        """
+        try:
+            return self._begin(self._question())
+        except ProtocolError as error:
+            self._give_up(error)
+            return False
+
+    def decline(self) -> None:
+        """Leave an entry that has not begun to whoever has room; that costs it neither its place nor a try."""
+        if self._queue.hand_back(self.entry, self.wid, self.entry.place):
+            log.info("handed back, not begun", extra={"rid": self.rid})
+
+    def _question(self) -> ChatRequest:
+        entry, request = self.entry, ChatRequest.decode(self.entry.payload)
+        if (request.rid, request.user, request.model) != (entry.rid, entry.user, self._queue.model):
+            raise ProtocolError(f"the payload is of {request.rid} for {request.model}, the entry of {entry.rid}")
+        return request
+
+    def _begin(self, request: ChatRequest) -> bool:
+        entry = self.entry
+        for _ in range(_MAX_RAISES):
+            reply = self._ask_for(request, entry)
+            if isinstance(reply, Ownership):
+                self._own(entry, reply)
+                return True
+            if reply.why != "STALE":
+                self._drop(reply)
+                return False
+            # A re-queued entry, or a server that lost its tail: our count is behind what the answer has seen.
+            new_count = reply.number + 1 - entry.base
+            if not self._queue.hold(entry, self.wid, "raise", new_count):
+                self._lost()
+                return False
+            entry = replace(entry, count=new_count)
+        return False
+
+    def _ask_for(self, request: ChatRequest, entry: Entry) -> Ownership | Refused:
+        return self._journal.begin(
+            request,
+            entry.payload,
+            epoch=entry.epoch,
+            nonce=secrets.token_hex(8),
+            wid=self.wid,
+            max_tries=self._identity.max_tries,
+            max_begins=MAX_BEGINS,
+            deadline_ms=self._identity.deadline_ms,
+        )
+
+    def _own(self, entry: Entry, ownership: Ownership) -> None:
+        self.request = ChatRequest.decode(ownership.payload)
+        self.entry = entry
+        self.nonce = ownership.nonce
+        self.tries = ownership.tries
+        self.journalled = ownership.n
+        self.events = ownership.events
+
+    def _drop(self, refused: Refused) -> None:
+        """Acknowledge a request that cannot be begun."""
+        given_up = refused.code in _DEAD
+        self._queue.ack(self.entry, reason=refused.code if given_up else "")
+        if given_up:
+            log.warning("given up", extra={"rid": self.rid, "code": refused.code})
+        else:
+            log.info("had ended", extra={"rid": self.rid, "status": refused.status or refused.why.lower()})
+
+    def _give_up(self, error: ProtocolError) -> None:
+        """A payload or a journal of another version must end for its readers too, not loop from worker to worker."""
+        log.warning("given up: %s", error, extra={"rid": self.rid, "code": error.code})
+        if NAME.fullmatch(self.rid):
+            with contextlib.suppress(Gone, Forbidden):
+                self._journal.give_up(self.rid, self.entry.user, error.code, error.message)
+        self._queue.ack(self.entry, reason=error.code)
+
+    def _lost(self) -> None:
+        log.warning("lease lost", extra={"rid": self.rid})
+
+    # -- the answer ----------------------------------------------------------------------------------------------
 
     def journalled_ids(self) -> list[int]:
         """The tokens to continue from."""
@@ -95,116 +194,74 @@ class Assignment:
         ids, toff, text = transcript.slice_from(self.journalled)
         return Event("tokens", self.nonce, self.journalled, toff, ids, text)
 
+    def append_command(self, event: Event) -> tuple[Any, ...]:
+        """The command that journals and publishes an event, for a pipeline; `appended` takes its reply."""
+        return self._journal.append_command(self.rid, self.entry.epoch, event)
 
-def begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
-    """Become the owner of a delivered entry; None when there is nothing to do (then the entry is dealt with)."""
-    try:
-        return _begin(queue, journal, entry, rules)
-    except ProtocolError as error:
-        # A payload or a journal of another version must end for its readers too, not loop from worker to worker.
-        log.warning("given up: %s", error, extra={"rid": entry.rid, "code": error.code})
-        if NAME.fullmatch(entry.rid):
-            with contextlib.suppress(Gone, Forbidden):
-                journal.give_up(entry.rid, entry.user, error.code, error.message)
-        queue.ack(entry, reason=error.code)
-        return None
+    def appended(self, reply: Any) -> Verdict:
+        """Digest the reply of an append, or the error in its place."""
+        if isinstance(reply, Exception):
+            self._not_appended(reply)
+            return "held"
+        result = Journal.appended(reply)
+        if isinstance(result, int):
+            self.journalled = max(self.journalled, result)
+            return "held"
+        return self._settle(result)
 
+    def _not_appended(self, error: Exception) -> None:
+        if isinstance(error, NoScriptError):
+            self._journal.load_append()
+        elif isinstance(error, ResponseError):
+            log.warning("append refused (%s); the tokens are kept", error, extra={"rid": self.rid})
 
-def _begin(queue: RequestQueue, journal: Journal, entry: Entry, rules: Rules) -> Assignment | None:
-    request = ChatRequest.decode(entry.payload)
-    if (request.rid, request.user, request.model) != (entry.rid, entry.user, queue.model):
-        raise ProtocolError(f"the payload is of {request.rid} for {request.model}, the entry of {entry.rid}")
-    for _ in range(_MAX_RAISES):
-        nonce = secrets.token_hex(8)
-        reply = journal.begin(
-            request,
-            entry.payload,
-            epoch=entry.epoch,
-            nonce=nonce,
-            wid=rules.wid,
-            max_tries=rules.max_tries,
-            max_begins=MAX_BEGINS,
-            deadline_ms=rules.deadline_ms,
+    def beat(self) -> Verdict:
+        """Tell readers that it lives; the journal may say that it has ended, or is another's."""
+        refused = self._journal.beat(self.rid, self.nonce)
+        return "held" if refused is None else self._settle(refused)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def finish(self, toff: int, ending: Ending) -> Verdict:
+        """Write the terminal event, then acknowledge. After a connection error in between, call it again whole."""
+        event = Event(
+            ending.kind,
+            self.nonce,
+            self.journalled,
+            toff,
+            text=ending.tail,
+            code=ending.code,
+            message=ending.message,
+            usage=dict(ending.usage),
         )
-        if isinstance(reply, Begun):
-            # The state's payload is the truth: an id submitted twice is the question that came first.
-            return Assignment(entry, ChatRequest.decode(reply.payload), reply, nonce)
-        if reply.why != "STALE":
-            _drop(queue, entry, reply)
-            return None
-        # A re-queued entry, or a server that lost its tail: our count is behind what the answer has seen.
-        new_count = reply.number + 1 - entry.base
-        if not queue.hold(entry, rules.wid, "raise", new_count):
-            log.warning("lease lost", extra={"rid": entry.rid})
-            return None
-        entry = replace(entry, count=new_count)
-    return None
+        refused = self._journal.finish(self.rid, self.entry.epoch, event)
+        if refused is None:
+            self._queue.ack(self.entry)
+            return "done"
+        return self._settle(refused)
 
+    def hand_back(self) -> bool:
+        """Let go so that another worker continues at once; False when the request had ended or was lost already."""
+        refused = self._journal.hand_back(self.rid, self.nonce)
+        if refused is not None:
+            self._settle(refused)
+            return False
+        if not self._queue.hand_back(self.entry, self.wid, SUSPECT_PLACE if self.suspect else RETRY_PLACE):
+            self._lost()
+            return False
+        log.info("handed back", extra={"rid": self.rid, "tokens": self.journalled})
+        return True
 
-def _drop(queue: RequestQueue, entry: Entry, refused: Refused) -> None:
-    """Acknowledge a request that cannot be begun."""
-    given_up = refused.code in _DEAD
-    queue.ack(entry, reason=refused.code if given_up else "")
-    if given_up:
-        log.warning("given up", extra={"rid": entry.rid, "code": refused.code})
-    else:
-        log.info("had ended", extra={"rid": entry.rid, "status": refused.status or refused.why.lower()})
-
-
-def applied(queue: RequestQueue, held: Assignment, reply: list[Any], rules: Rules) -> Verdict:
-    """Digest the reply of an append."""
-    result = Journal.appended(reply)
-    if isinstance(result, int):
-        held.journalled = max(held.journalled, result)
-        return "held"
-    if result.why == "NEED":  # the server lost a tail that we still have: send from there
-        held.journalled = result.number
-        return "held"
-    return settle(queue, held, result, rules)
-
-
-def settle(queue: RequestQueue, held: Assignment, refused: Refused, rules: Rules) -> Verdict:
-    """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
-    if refused.why == "ENDED":
-        queue.ack(held.entry)
-        log.info("had ended", extra={"rid": held.rid, "status": refused.status})
+    def _settle(self, refused: Refused) -> Verdict:
+        """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
+        if refused.why == "NEED":  # the server lost a tail that we still have: send from there
+            self.journalled = refused.number
+            return "held"
+        if refused.why == "ENDED":
+            self._queue.ack(self.entry)
+            log.info("had ended", extra={"rid": self.rid, "status": refused.status})
+            return "over"
+        if self._queue.hold(self.entry, self.wid, "renew"):
+            return "restart"
+        self._lost()
         return "over"
-    if queue.hold(held.entry, rules.wid, "renew"):
-        return "restart"
-    log.warning("lease lost", extra={"rid": held.rid})
-    return "over"
-
-
-def end(queue: RequestQueue, journal: Journal, held: Assignment, toff: int, ending: Ending, rules: Rules) -> Verdict:
-    """Write the terminal event, then acknowledge. After a connection error in between, call it again whole."""
-    event = Event(
-        ending.kind,
-        held.nonce,
-        held.journalled,
-        toff,
-        text=ending.tail,
-        code=ending.code,
-        message=ending.message,
-        usage=dict(ending.usage),
-    )
-    refused = journal.finish(held.rid, held.entry.epoch, event)
-    if refused is None:
-        queue.ack(held.entry)
-        return "done"
-    if refused.why == "NEED":
-        held.journalled = refused.number
-        return "held"
-    return settle(queue, held, refused, rules)
-
-
-def hand_back(queue: RequestQueue, journal: Journal, held: Assignment, rules: Rules) -> bool:
-    """Let go so that another worker continues at once; False when the request had ended or was lost already."""
-    refused = journal.hand_back(held.rid, held.nonce)
-    if refused is not None:
-        settle(queue, held, refused, rules)
-        return False
-    if not queue.hand_back(held.entry, rules.wid, SUSPECT_PLACE if held.suspect else RETRY_PLACE):
-        log.warning("lease lost", extra={"rid": held.rid})
-        return False
-    log.info("handed back", extra={"rid": held.rid, "tokens": held.journalled})
-    return True

@@ -5,7 +5,7 @@ from services.wire.messages import ChatRequest
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
-from workers.loop import Plan
+from workers.generation import Plan
 from workers.validation import validate
 
 

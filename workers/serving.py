@@ -15,7 +15,7 @@ from services.settings import Settings
 from services.tokens.tokenization import load_tokenizer
 from workers.engine import Engine, EngineOptions
 from workers.engine_process import EngineProcess
-from workers.loop import Planner
+from workers.generation import Planner
 from workers.planner import ChatPlanner
 from workers.select_engine import choose_engine
 from workers.watchdog import SupervisedEngine

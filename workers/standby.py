@@ -24,7 +24,7 @@ from services.serving.trained_models import CLAIM_TTL_S, Claim, TrainedModel, Tr
 from services.settings import Settings
 from services.wire.keys import Keys
 from workers.engine import Engine
-from workers.loop import Planner
+from workers.generation import Planner
 from workers.serving import Stop, serve_until
 
 log = logging.getLogger("chatserver.worker")

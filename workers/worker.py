@@ -21,13 +21,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.chat.journal import Journal
-from services.chat.queue import Entry, RequestQueue
+from services.chat.queue import RequestQueue
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
 from services.wire.keys import Keys
-from workers.assignment import Rules
+from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import Engine, EngineEvent
-from workers.loop import Planner, WorkerLoop
+from workers.generation import Planner
+from workers.leases import Leases
+from workers.loop import WorkerLoop
 
 log = logging.getLogger("chatserver.worker")
 
@@ -72,29 +74,29 @@ class Worker:
         self._flush_s = flush_s
         self._drain_s = drain_s
         self._model = model
+        self._identity = WorkerIdentity(self.wid, max_tries, int(queue_deadline_s * 1000))
         self._queue = RequestQueue(redis, keys, model)
+        self._journal = Journal(redis, keys, ttl_s=answer_ttl_s)
         self._registry = Registry(redis, keys)
-        self._inbox: queues.SimpleQueue[Entry | EngineEvent | Cancelled | None] = queues.SimpleQueue()
+        self._inbox: queues.SimpleQueue[Assignment | EngineEvent | Cancelled | None] = queues.SimpleQueue()
         self._permits = threading.Semaphore(0)
         self._permits_out = 0
         self._suspects_welcome = True
         self._complaints: dict[str, str] = {}  # what does not work → the reason told last
         self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
-        self._flushed_at = self._kept_at = time.monotonic()
+        self._flushed_at = self._kept_at = now = time.monotonic()
         self._started = time.time()
+        self._leases = Leases(self._queue, self._journal, self.wid, lease_s=lease_s, now=now)
         self.loop = WorkerLoop(
             redis,
-            self._queue,
-            Journal(redis, keys, ttl_s=answer_ttl_s),
+            self._leases,
             engine,
             plan,
-            Rules(self.wid, max_tries, int(queue_deadline_s * 1000)),
-            lease_s=lease_s,
             stall_s=stall_s,
             slots=engine.limits.max_running,
             on_event=self._inbox.put,
-            now=time.monotonic(),
+            now=now,
         )
 
     @classmethod
@@ -160,7 +162,7 @@ class Worker:
         try:
             return action(argument)
         except RedisError as error:
-            self.loop.disconnected(time.monotonic())
+            self._leases.disconnected(time.monotonic())
             self._complain(KEPT, error)
             return None
 
@@ -186,22 +188,22 @@ class Worker:
                 time.sleep(GATHER_S)
             while True:
                 urgent = self._handle(item) or urgent
-                if isinstance(item, Entry):
+                if isinstance(item, Assignment):
                     return urgent  # planning a long question takes a while: what runs gets its turn between two
                 item = self._inbox.get_nowait()
         except queues.Empty:
             return urgent
 
-    def _handle(self, item: Entry | EngineEvent | Cancelled | None) -> bool:
+    def _handle(self, item: Assignment | EngineEvent | Cancelled | None) -> bool:
         now = time.monotonic()
         if isinstance(item, EngineEvent):
             return self.loop.engine_event(item)
         if isinstance(item, Cancelled):
             self.loop.cancelled(item)
-        elif isinstance(item, Entry):
+        elif isinstance(item, Assignment):
             self._permits_out -= 1
             if self._stopping.is_set():
-                self.loop.decline(item)
+                item.decline()
             else:
                 self.loop.accept(item, now)
         return False
@@ -244,7 +246,7 @@ class Worker:
                     self._complaints.pop("cannot take requests", None)
                     if entry is None:
                         self._queued.wait(LOOK_S)
-            self._inbox.put(entry)
+            self._inbox.put(Assignment(self._queue, self._journal, self._identity, entry))
 
     def _listen(self) -> None:
         """Wake-ups only: whatever is missed here is found by polling."""

@@ -56,9 +56,13 @@ _HEAD = script("head", FIELDS=list(_OF_STATE))
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A worker owns the answer: `events` is the journal to continue from, `n` tokens and `toff` characters long."""
+class Ownership:
+    """A worker owns the answer under a nonce. `events` is the journal to continue from: `n` tokens, `toff` code points.
 
+    `payload` is the request that came first under this id: one submitted twice is asked once.
+    """
+
+    nonce: str
     n: int
     toff: int
     tries: int
@@ -180,7 +184,7 @@ class Journal:
         max_tries: int,
         max_begins: int,
         deadline_ms: int,
-    ) -> Begun | Refused:
+    ) -> Ownership | Refused:
         """Become the owner of an answer under a fresh nonce."""
         reply = _BEGIN(
             self._redis,
@@ -200,7 +204,8 @@ class Journal:
         )
         if reply[0] != b"OK":
             return _refusal(reply)
-        return Begun(int(reply[1]), int(reply[2]), int(reply[3]), reply[4], tuple(map(Event.decode, reply[5:])))
+        n, toff, tries = map(int, reply[1:4])
+        return Ownership(nonce, n, toff, tries, reply[4], tuple(map(Event.decode, reply[5:])))
 
     def append_command(self, rid: str, epoch: int, event: Event) -> tuple[Any, ...]:
         """The command that journals and publishes one `tokens` event, for a pipeline; `appended` reads its reply."""

@@ -29,9 +29,11 @@ from services.connection.embedded import EmbeddedServer
 from services.errors import ChatServerError
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
-from workers.assignment import Rules
+from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import EngineEvent, OnEvent, Sampling
-from workers.loop import Plan, WorkerLoop
+from workers.generation import Plan
+from workers.leases import Leases
+from workers.loop import WorkerLoop
 
 MODEL = "m"
 LEASE_S = 3.0
@@ -327,17 +329,16 @@ class World:
 
     def _worker(self, wid: str, salt: int) -> None:
         client = self.client()
-        queue = RequestQueue(client, self.keys, MODEL)
+        queue, journal = RequestQueue(client, self.keys, MODEL), Journal(client, self.keys)
+        identity = WorkerIdentity(wid, max_tries=3, deadline_ms=3_600_000)
+        leases = Leases(queue, journal, wid, lease_s=LEASE_S, now=self.now)
         engine = ModelEngine(salt)
         inbox: list[EngineEvent] = []
         loop = WorkerLoop(
             client,
-            queue,
-            Journal(client, self.keys),
+            leases,
             engine,  # type: ignore[arg-type]
             self._plan,
-            Rules(wid, max_tries=3, deadline_ms=3_600_000),
-            lease_s=LEASE_S,
             stall_s=1e9,
             slots=2,
             on_event=inbox.append,
@@ -352,14 +353,14 @@ class World:
                 if len(loop.running) < 2:
                     entry = queue.take(wid, suspects=not loop.has_suspect)
                     if entry:
-                        loop.accept(entry, self.now)
+                        loop.accept(Assignment(queue, journal, identity, entry), self.now)
                 engine.step(self.random)
                 while inbox:
                     loop.engine_event(inbox.pop(0))
                 loop.flush(self.now)
                 loop.keep(self.now)
             except redis.ConnectionError:
-                loop.disconnected(self.now)
+                leases.disconnected(self.now)
             except Poison:
                 return
 

@@ -18,7 +18,7 @@ import services.chat.reader as reader_module
 from services.chat.reader import JournalReader, JournalView
 from services.connection.embedded import EmbeddedServer
 from tests.contracts.protocol_model import LOSSY, PROCESSES, Faults, World
-from workers import assignment
+from workers.assignment import Assignment
 
 SEEDS = int(os.environ.get("MODEL_SEEDS", "30"))
 
@@ -102,15 +102,15 @@ def no_audit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ack_before_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    end = assignment.end
+    finish = Assignment.finish
 
-    def hasty(queue, journal, held, toff, ending, rules):  # type: ignore[no-untyped-def]
-        queue.ack(held.entry)
-        if held.journalled % 3 == 0:
+    def hasty(self, toff, ending):  # type: ignore[no-untyped-def]
+        self._queue.ack(self.entry)
+        if self.journalled % 3 == 0:
             raise GreenletExit  # a kill at the worst moment
-        return end(queue, journal, held, toff, ending, rules)
+        return finish(self, toff, ending)
 
-    monkeypatch.setattr(assignment, "end", hasty)
+    monkeypatch.setattr(Assignment, "finish", hasty)
     no_audit(monkeypatch)  # it would hide the damage
 
 

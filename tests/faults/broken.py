@@ -59,8 +59,9 @@ BUILDS = {
         (
             Change(
                 "workers/assignment.py",
-                "    refused = journal.finish(held.rid, held.entry.epoch, event)\n",
-                "    queue.ack(held.entry)\n    refused = journal.finish(held.rid, held.entry.epoch, event)\n",
+                "        refused = self._journal.finish(self.rid, self.entry.epoch, event)\n",
+                "        self._queue.ack(self.entry)\n"
+                "        refused = self._journal.finish(self.rid, self.entry.epoch, event)\n",
             ),
         ),
         ("test_workers.py", "any_command"),
@@ -148,14 +149,14 @@ BUILDS = {
     "no grace after an outage": Broken(
         "owners renew first after an outage of Redis",
         (
-            Change("workers/loop.py", "self._grace_until = now + self._lease_s", "self._grace_until = now"),
-            Change("workers/loop.py", "blind = pause_s >= self._lease_s / 3", "blind = False"),
+            Change("workers/leases.py", "self._grace_until = now + self._lease_s", "self._grace_until = now"),
+            Change("workers/leases.py", "blind = pause_s >= self._lease_s / 3", "blind = False"),
         ),
         ("test_redis.py", "renew_first"),
     ),
     "no janitor": Broken(
         "entries that nobody holds stand in line again",
-        (Change("workers/loop.py", "RESCUE_S = 10.0", f"RESCUE_S = {NEVER}"),),
+        (Change("workers/leases.py", "RESCUE_S = 10.0", f"RESCUE_S = {NEVER}"),),
         ("test_holes.py", "janitor"),
     ),
     "anybody may read": Broken(

@@ -32,7 +32,7 @@ from services.wire.messages import ChatRequest
 from tests.contracts.protocol_model import ModelAnswer, token
 from tests.stand_ins.synthetic_worker import serve
 from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
-from workers.loop import Plan
+from workers.generation import Plan
 from workers.watchdog import SupervisedEngine
 
 MODEL = "faulty"

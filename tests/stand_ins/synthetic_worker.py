@@ -23,7 +23,7 @@ from services.logs import configure_logging
 from services.settings import Settings, load_settings
 from services.wire.messages import ChatRequest
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
-from workers.loop import Plan, Planner
+from workers.generation import Plan, Planner
 from workers.worker import Worker
 
 

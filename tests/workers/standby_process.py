@@ -17,7 +17,7 @@ from services.models.catalogue import ModelSource
 from services.settings import Settings, load_settings
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
 from workers.engine import Engine
-from workers.loop import Planner
+from workers.generation import Planner
 from workers.serving import Stop
 from workers.standby import Standby
 

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from services.chat.journal import Head, Journal
-from services.chat.queue import RETRY_PLACE, RequestQueue
+from services.chat.queue import RETRY_PLACE, Entry, RequestQueue
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.embedded import free_port
@@ -15,9 +15,11 @@ from services.errors import EngineError, PromptTooLong
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
 from tests.stand_ins.synthetic_worker import EchoText, plan
-from workers.assignment import Rules
+from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
-from workers.loop import Plan, WorkerLoop
+from workers.generation import Plan
+from workers.leases import Leases
+from workers.loop import WorkerLoop
 
 WID = "w1"
 
@@ -76,12 +78,9 @@ class Bench:
     def new_loop(self, wid: str, now: float) -> WorkerLoop:
         return WorkerLoop(
             self.redis,
-            self.queue,
-            self.journal,
+            Leases(self.queue, self.journal, wid, lease_s=3.0, now=now),
             self.engine,  # type: ignore[arg-type]
             lambda request: self.plan(request),
-            Rules(wid, 3, 60_000),
-            lease_s=3.0,
             stall_s=10.0,
             slots=2,
             on_event=self.events.append,
@@ -98,8 +97,11 @@ class Bench:
         """What a worker's taker does; False when nobody waits for it."""
         entry = self.queue.take(wid, suspects=not loop.has_suspect)
         if entry is not None:
-            loop.accept(entry, now)
+            loop.accept(self.assignment(entry, wid), now)
         return entry is not None
+
+    def assignment(self, entry: Entry, wid: str) -> Assignment:
+        return Assignment(self.queue, self.journal, WorkerIdentity(wid, 3, 60_000), entry)
 
     def release(self) -> None:
         """Take all that is held from its owners, as if their leases were over."""
@@ -261,7 +263,7 @@ def test_a_dead_engine_gives_new_entries_away_and_lets_its_leases_run_out(bench:
     bench.accept()
     assert set(bench.loop.running) == {"r1"}
     bench.loop.keep(2.0)
-    assert bench.loop._renewed_at == 0.0
+    assert bench.loop.leases.renewed_at == 0.0
 
 
 def test_text_that_cannot_be_made_ends_one_request(bench: Bench) -> None:
@@ -348,7 +350,7 @@ def test_nothing_is_taken_over_right_after_an_outage(bench: Bench) -> None:
     bench.accept()
     other = bench.new_loop("w2", 0.0)
     bench.watch(other, 0.1, 2.9)
-    other.disconnected(2.9)
+    other.leases.disconnected(2.9)
     bench.watch(other, 3.0, 5.8)
     assert not bench.take(other, "w2")
     bench.watch(other, 5.9, 9.0)
@@ -359,7 +361,7 @@ def test_an_idle_worker_notices_how_long_an_outage_lasts(bench: Bench, namespace
     """Its grace ended while Redis was away, and it freed everything at its first look, before any owner renewed."""
     bench.queue = RequestQueue(connect(f"redis://127.0.0.1:{free_port()}/0", role="test"), Keys(namespace), "m")
     idle = bench.new_loop("w2", 0.0)
-    idle.disconnected(10.0)
+    idle.leases.disconnected(10.0)
     with pytest.raises(redis.ConnectionError):
         idle.keep(10.3)
 
@@ -457,9 +459,9 @@ def test_a_hung_engine_loses_its_leases(bench: Bench) -> None:
     bench.ask("r1")
     bench.accept(now=100.0)
     bench.loop.keep(102.0)
-    renewed = bench.loop._renewed_at
+    renewed = bench.loop.leases.renewed_at
     bench.loop.keep(111.0)
-    assert bench.loop._renewed_at == renewed == 102.0
+    assert bench.loop.leases.renewed_at == renewed == 102.0
 
 
 def test_two_suspects_never_share_a_worker(bench: Bench) -> None:
@@ -489,7 +491,7 @@ def test_suspects_that_wait_for_one_another_are_not_attempted_meanwhile(bench: B
     for _ in range(25):  # the taker asks before the first has been begun
         entry = bench.queue.take("w2", suspects=True)
         assert entry is not None
-        other.accept(entry, 4.0)
+        other.accept(bench.assignment(entry, "w2"), 4.0)
     assert set(other.running) == {"r1"} and bench.head("r2").begins == 1
     third = bench.new_loop("w3", 0.0)
     assert bench.take(third, "w3") and set(third.running) == {"r2"} and bench.head("r2").status == "running"
@@ -505,7 +507,7 @@ def test_who_looked_away_for_a_lease_takes_nothing_from_a_living_owner(bench: Be
     for _ in range(3):
         assert bench.queue.hold(held, WID, "renew")
     deadline = time.monotonic() + 5
-    seen = other._seen[(held.entry_id, WID, held.count)].idle_s
+    seen = other.leases.observations[(held.entry_id, WID, held.count)].row.idle_s
     while bench.queue.pending()[0].idle_s <= seen:
         assert time.monotonic() < deadline
     other.keep(3.5)
@@ -522,7 +524,7 @@ def test_a_suspect_taken_beside_another_is_handed_back(bench: Bench) -> None:
     for _ in range(2):
         entry = bench.queue.take("w2", suspects=True)
         assert entry is not None
-        other.accept(entry, 4.0)
+        other.accept(bench.assignment(entry, "w2"), 4.0)
     assert len(other.running) == 1 and len(bench.queue.waiting()) == 1
     assert bench.queue.take("w3", suspects=False) is None and bench.queue.take("w3", suspects=True) is not None
 

@@ -13,7 +13,7 @@ from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
 from tests.conftest import Eventually
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
-from workers.loop import Plan
+from workers.generation import Plan
 from workers.worker import Worker
 
 LEASE_S, PLAN_S = 1.5, 0.3  # the plan is shorter than a third: the worker looks at leases often enough to free some

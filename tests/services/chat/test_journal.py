@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from services.chat.journal import Begun, Journal, Refused
+from services.chat.journal import Journal, Ownership, Refused
 from services.connection.subscription import Subscription
 from services.errors import Conflict, Forbidden, Gone
 from services.wire.keys import Keys
@@ -17,7 +17,9 @@ def journal(redis_client: redis.Redis, namespace: str) -> Journal:
     return Journal(redis_client, Keys(namespace))
 
 
-def begin(journal: Journal, epoch: int, nonce: str, request: ChatRequest = REQUEST, **rules: int) -> Begun | Refused:
+def begin(
+    journal: Journal, epoch: int, nonce: str, request: ChatRequest = REQUEST, **rules: int
+) -> Ownership | Refused:
     rules = {"max_tries": 3, "max_begins": 20, "deadline_ms": 60_000} | rules
     return journal.begin(request, request.encode(), epoch=epoch, nonce=nonce, wid="w", **rules)
 
@@ -64,7 +66,7 @@ def test_a_former_owner_is_refused_from_the_moment_of_begin(journal: Journal, re
     begin(journal, 1, "aaaa")
     append(journal, redis_client, 1, "aaaa", 0, "abc")
     taken = begin(journal, 2, "bbbb")
-    assert isinstance(taken, Begun) and (taken.n, taken.toff) == (3, 3)
+    assert isinstance(taken, Ownership) and (taken.n, taken.toff) == (3, 3)
     assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refused("LOST")
     assert journal.finish("r1", 1, Event("finished", "aaaa", 3, 3)) == Refused("LOST")
     assert journal.beat("r1", "aaaa") == Refused("LOST")
@@ -77,7 +79,7 @@ def test_begin_returns_the_journal_it_continues(journal: Journal, redis_client: 
     begin(journal, 1, "aaaa")
     append(journal, redis_client, 1, "aaaa", 0, "ab")
     taken = begin(journal, 2, "bbbb")
-    assert isinstance(taken, Begun)
+    assert isinstance(taken, Ownership)
     assert [(event.kind, event.off, event.text) for event in taken.events] == [
         ("begin", 0, ""),
         ("tokens", 0, "ab"),
@@ -140,7 +142,7 @@ def test_a_journal_that_ended_overrules_a_state_that_disagrees(journal: Journal,
 
 def test_deaths_without_a_token_end_as_poison(journal: Journal) -> None:
     for epoch in (1, 2, 3):
-        assert isinstance(begin(journal, epoch, f"n{epoch}"), Begun)
+        assert isinstance(begin(journal, epoch, f"n{epoch}"), Ownership)
     assert begin(journal, 4, "n4") == Refused("ENDED", "failed", "poison")
     read = journal.read("r1")
     assert read is not None
@@ -150,18 +152,18 @@ def test_deaths_without_a_token_end_as_poison(journal: Journal) -> None:
 def test_progress_and_handing_back_are_no_tries(journal: Journal, redis_client: redis.Redis) -> None:
     """An innocent request was given up because three drains had raised its delivery count."""
     for epoch in range(1, 8):
-        assert isinstance(begin(journal, epoch, f"n{epoch}"), Begun)
+        assert isinstance(begin(journal, epoch, f"n{epoch}"), Ownership)
         assert journal.hand_back("r1", f"n{epoch}") is None
     for epoch in range(8, 16):
         begun = begin(journal, epoch, f"n{epoch}")
-        assert isinstance(begun, Begun) and begun.tries <= 2
+        assert isinstance(begun, Ownership) and begun.tries <= 2
         append(journal, redis_client, epoch, f"n{epoch}", begun.n, "x")
 
 
 def test_twenty_begins_are_enough_whatever_their_progress(journal: Journal, redis_client: redis.Redis) -> None:
     for epoch in range(1, 21):
         begun = begin(journal, epoch, f"n{epoch}")
-        assert isinstance(begun, Begun)
+        assert isinstance(begun, Ownership)
         append(journal, redis_client, epoch, f"n{epoch}", begun.n, "x")
     assert begin(journal, 21, "n21") == Refused("ENDED", "failed", "poison")
 
@@ -180,7 +182,7 @@ def test_an_entry_of_another_user_or_model_is_foreign(journal: Journal) -> None:
 
 def test_a_lost_state_is_made_again_by_begin(journal: Journal) -> None:
     begun = begin(journal, 3, "aaaa")
-    assert isinstance(begun, Begun) and begun.n == 0 and begun.payload == REQUEST.encode()
+    assert isinstance(begun, Ownership) and begun.n == 0 and begun.payload == REQUEST.encode()
     head = journal.head("r1")
     assert head is not None and (head.user, head.model, head.epoch) == ("ann", "m", 3)
 

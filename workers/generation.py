@@ -1,0 +1,152 @@
+"""One answer while it is generated: from the plan to how it ends. Knows engine events and text, not Redis.
+
+`workers/loop.py` makes one for each assignment that has begun and feeds it what the engine reports. What goes wrong
+with the text of one answer ends that answer; the worker and its neighbours live on.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from services.errors import EngineError, OutOfMemory
+from services.wire.messages import ChatRequest, Event
+from workers.assignment import Assignment, Ending, Transcript
+from workers.engine import ENGINE_LOST, EngineEvent, Sampling
+
+log = logging.getLogger("chatserver.worker")
+
+ENGINE_CODES = frozenset({EngineError.code, OutOfMemory.code})
+SEE_LOG = "the worker failed on it; its log says why"
+
+
+class AnswerText(Transcript, Protocol):
+    """What a generation needs of `workers.answer.Answer`."""
+
+    @property
+    def matched_stop(self) -> bool: ...
+    def push(self, token_id: int) -> str: ...
+    def replay(self, token_ids: Sequence[int]) -> None: ...
+    def finish(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to generate one answer: the rendered prompt, how to sample after it, and the text to come."""
+
+    prompt_ids: list[int]
+    sampling: Sampling
+    answer: AnswerText
+
+
+Planner = Callable[[ChatRequest], Plan]
+"""Renders and validates a request. Raises ChatServerError: the request then fails with that code."""
+
+
+class Generation:
+    """One request in the engine, or ended there and not yet in the journal."""
+
+    def __init__(self, held: Assignment, now: float) -> None:
+        self.held = held
+        self.engine_id = f"{held.rid}#{held.nonce}"
+        self.heard_at = now  # last token or beat that readers could see
+        self.plan: Plan | None = None
+        self.ending: Ending | None = None
+        self.restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
+        self._began_at = now
+        self._continued = held.journalled  # tokens that were in the journal then
+
+    # -- from the journal to the engine --------------------------------------------------------------------------
+
+    def resume(self, plan: Plan) -> None:
+        """Continue as planned after what is journalled: nothing is generated twice. A complete answer ends here."""
+        self.plan = plan
+        done = self.held.journalled_ids()
+        plan.answer.replay(done)
+        if plan.answer.matched_stop:
+            self.end("finished", "stop")
+        elif len(done) >= plan.sampling.max_new_tokens:
+            self.end("finished", "length")
+
+    def submission(self) -> tuple[list[int], Sampling]:
+        """What the engine is asked: prompt and answer so far, and the tokens that are left."""
+        assert self.plan is not None
+        done = self.plan.answer.token_ids
+        left = self.plan.sampling.max_new_tokens - len(done)
+        return [*self.plan.prompt_ids, *done], replace(self.plan.sampling, max_new_tokens=left)
+
+    def extends(self, journalled: list[int]) -> bool:
+        """Whether what was generated here continues these tokens."""
+        return self.plan is not None and self.plan.answer.token_ids[: len(journalled)] == journalled
+
+    # -- from the engine to the journal --------------------------------------------------------------------------
+
+    @property
+    def generating(self) -> bool:
+        """Whether tokens may still come."""
+        return self.plan is not None and self.ending is None
+
+    def push(self, token_ids: Sequence[int]) -> int:
+        """Take new tokens, and end at a stop string or where no text can be made; how many were taken."""
+        assert self.plan is not None
+        answer, before = self.plan.answer, len(self.plan.answer.token_ids)
+        try:
+            for token_id in token_ids:
+                answer.push(token_id)
+                if answer.matched_stop:
+                    break
+        except Exception:
+            log.exception("decoding failed", extra={"rid": self.held.rid})
+            self.ending = Ending("failed", "internal", SEE_LOG, "", {})
+        else:
+            if answer.matched_stop:
+                self.end("finished", "stop")
+        return len(answer.token_ids) - before
+
+    def leave_engine(self, event: EngineEvent) -> None:
+        """The engine reported an outcome: the answer has ended, or the engine has lost it."""
+        if event.outcome == "finished":
+            self.end("finished", event.reason)
+        elif event.outcome == "cancelled" or event.reason == ENGINE_LOST:
+            self.restart = "engine"  # cancelled, but not by us
+        else:
+            self.end("failed", event.reason or EngineError.code, event.message)
+
+    def end(self, kind: Literal["finished", "failed"], code: str, message: str = "") -> None:
+        """Nothing follows what was generated."""
+        tail, usage = "", {}
+        if self.plan is not None:
+            tail = self.plan.answer.finish()
+            usage = {
+                "prompt_tokens": len(self.plan.prompt_ids),
+                "completion_tokens": len(self.plan.answer.token_ids),
+            }
+        self.ending = Ending(kind, code, message, tail, usage)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether the journal lacks something of it."""
+        behind = self.plan is not None and self.held.behind(self.plan.answer)
+        return behind or bool(self.ending or self.restart)
+
+    def unsent(self) -> Event | None:
+        """The tokens that are not journalled yet, as one event."""
+        return self.held.next_event(self.plan.answer) if self.plan else None
+
+    @property
+    def text_offset(self) -> int:
+        """Where the text ends that is journalled, in code points."""
+        if self.plan is not None:
+            return self.plan.answer.slice_from(self.held.journalled)[1]
+        last = self.held.events[-1]
+        return last.toff + len(last.text)
+
+    def result(self, now: float) -> dict[str, object]:
+        """What the log tells of its end. `tokens` counts the whole answer, the rate what was made here."""
+        assert self.ending is not None
+        seconds = now - self._began_at
+        made = self.held.journalled - self._continued
+        told = {"rid": self.held.rid, "code": self.ending.code, "tokens": self.held.journalled}
+        if self.ending.code in ENGINE_CODES:
+            told["why"] = self.ending.message  # an engine's words never quote a text
+        return {**told, "seconds": round(seconds, 3), "tokens_per_s": round(made / max(seconds, 0.001), 1)}
