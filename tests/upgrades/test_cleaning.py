@@ -67,25 +67,6 @@ def test_the_command_continues_a_half_done_cleaning_to_the_bytes_of_an_undisturb
     assert output(copy) == output(undisturbed)
 
 
-def test_celery_continues_a_half_done_cleaning_from_what_the_older_build_had_sent(
-    system: System, old: OldBuild, half: Path, undisturbed: Path, chatserver: Command
-) -> None:
-    """No beat runs: the messages of the older build are all that drives it. No shard is done twice."""
-    jid = old.job("half")
-    assert system.redis.llen("chatserver.celery.units") > 0
-    system.start("pipelines", "worker")
-    job = f"chatserver:{{{jid}}}:job"
-    wait_until(lambda: system.redis.hget(job, "state") == b"finished", "the end of the cleaning", 60)
-    assert output(half) == output(undisturbed)
-    log = chatserver("jobs", "logs", jid)
-    times = Counter(line.rpartition("shard-")[2].partition(":")[0] for line in log.splitlines() if "records in" in line)
-    assert len(times) > 5 and max(times.values()) == 1, times
-    wait_until(lambda: not system.redis.llen("chatserver.celery.sweeps"), "the end of the other messages")
-    log = (system.folder / "process-0.log").read_text()
-    assert "ready." in log
-    assert "unregistered" not in log and "Traceback" not in log
-
-
 def test_a_finished_cleaning_is_shown_and_downloaded(system: System, old: OldBuild) -> None:
     url, jid = system.web(), old.job("page")
     folder = old.state / "jobs" / jid
@@ -108,3 +89,22 @@ def test_a_finished_cleaning_is_inspected_counted_and_compared(
     assert json.loads(chatserver("clean", "stats", "--json", folder))
     assert json.loads(chatserver("clean", "diff", "--json", folder, undisturbed))
     assert "deduplicate" in chatserver("jobs", "show", old.job("page"))
+
+
+def test_celery_continues_a_half_done_cleaning_from_what_the_older_build_had_sent(
+    system: System, old: OldBuild, half: Path, undisturbed: Path, chatserver: Command
+) -> None:
+    """No beat runs: the messages of the older build are all that drives it. No shard is done twice."""
+    jid = old.job("half")
+    assert system.redis.llen("chatserver.celery.units") > 0
+    system.start("pipelines", "worker")
+    job = f"chatserver:{{{jid}}}:job"
+    wait_until(lambda: system.redis.hget(job, "state") == b"finished", "the end of the cleaning", 60)
+    assert output(half) == output(undisturbed)
+    log = chatserver("jobs", "logs", jid)
+    times = Counter(line.rpartition("shard-")[2].partition(":")[0] for line in log.splitlines() if "records in" in line)
+    assert len(times) > 5 and max(times.values()) == 1, times
+    wait_until(lambda: not system.redis.llen("chatserver.celery.sweeps"), "the end of the other messages")
+    log = (system.folder / f"process-{len(system.processes) - 1}.log").read_text()
+    assert "ready." in log
+    assert "unregistered" not in log and "Traceback" not in log

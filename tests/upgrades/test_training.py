@@ -13,7 +13,8 @@ from tests.end_to_end.system import Browser, System, wait_until
 from tests.upgrades.conftest import Command
 from tests.upgrades.old_build import OldBuild
 
-TRAIN_S = 120.0  # the program imports torch first
+pytestmark = pytest.mark.timeout(600)  # the training program and the worker import torch
+TRAIN_S = 280.0
 STEPS = 6
 
 
