@@ -1,9 +1,11 @@
 """Cleanings of the older build: one that is finished, one of which some shards were done."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -36,7 +38,7 @@ def clean(old: OldBuild, chatserver: Command, out: Path, code: int = 0) -> str:
     return chatserver("clean", "run", old.folder / "shards.yaml", *words, code=code)
 
 
-def run_of(out: Path) -> dict[str, object]:
+def run_of(out: Path) -> dict[str, Any]:
     """Which input, recipe and version a folder belongs to."""
     return dict(json.loads((out / RUN).read_bytes()))
 
@@ -79,6 +81,17 @@ def test_a_finished_cleaning_is_shown_and_downloaded(system: System, old: OldBui
     for kind, name in (("data", "data.jsonl"), ("report", "report.html"), ("report.json", "report.json")):
         answer = requests.get(f"{url}/api/jobs/{jid}/files/{kind}", timeout=10)
         assert answer.content == (folder / name).read_bytes()
+
+
+def test_a_finished_cleaning_is_not_done_again(system: System, old: OldBuild, chatserver: Command) -> None:
+    out = old.state / "jobs" / old.job("page")
+    ((source, _, time_ns),) = run_of(out)["inputs"]
+    os.utime(source, ns=(time_ns, time_ns))  # an archive keeps no nanoseconds, a run does
+    spec = json.loads(system.redis.hget(f"chatserver:{{{old.job('page')}}}:job", "spec"))
+    (old.folder / "page.yaml").write_text(spec["recipe"])
+    before = (out / "data.jsonl").stat().st_mtime_ns
+    chatserver("clean", "run", old.folder / "page.yaml", "--in", source, "--out", out, "--processes", "1")
+    assert (out / "data.jsonl").stat().st_mtime_ns == before
 
 
 def test_a_finished_cleaning_is_inspected_counted_and_compared(
