@@ -119,7 +119,7 @@ def test_a_killed_process_loses_only_the_unit_that_it_did(tmp_path: Path, source
 import os, signal
 from pathlib import Path
 from tests.pipelines.cleaning.test_cleaning import recipe
-from pipelines import local
+from pipelines.cleaning import local
 from pipelines.cleaning.cleaning import Cleaning
 num = 0
 def tell(unit, progress):

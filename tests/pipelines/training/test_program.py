@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pipelines.training.sealing import fault_of
 
 from pipelines.training.checkpoints import MARKER
 from pipelines.training.manifest import finished_manifest
+from services.machine.files import fault_of
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message

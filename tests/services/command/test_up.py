@@ -23,7 +23,7 @@ from services.wire.keys import Keys
 WORKER = """
 import os, secrets, signal, socket, sys, time
 from services.connection.connect import connect
-from services.wire.messages import Keys
+from services.wire.keys import Keys
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import load_settings
 from services.serving.trained_models import Claim, TrainedModels
