@@ -27,13 +27,14 @@ def serve(settings: Settings) -> None:
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.server.http_server import Server
 
-    app, _, relay = create_app(settings)
+    app, feed, relay = create_app(settings)
     server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
     stopping = threading.Event()
 
     def stop() -> None:
         stopping.set()
         relay.stop()
+        feed.stop()
         server.stop(timeout=1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,6 +44,7 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise ConfigurationError(f"port {settings.port} on {settings.host}: {error.strerror}; choose another") from None
     log.info("listening on http://%s:%d", settings.host, server.server_port)
+    feed.start()
     relay.start()
     # Wrong credentials end it; a Redis that is not there yet does not.
     wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)

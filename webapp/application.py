@@ -15,6 +15,7 @@ from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
+from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.jobs.celery_app import make_celery, wake
@@ -55,8 +56,8 @@ class UndatedSessions(SecureCookieSessionInterface):
             return self.session_class()
 
 
-def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
-    """The Flask app, its Socket.IO server and its relay (not started)."""
+def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
+    """The Flask app, its feed of answers and its relay (neither started)."""
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
     app.session_interface = UndatedSessions()
@@ -96,19 +97,18 @@ def create_app(settings: Settings) -> tuple[Flask, SocketIO, Relay]:
         if connection is not None:
             engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
 
+    feed = AnswerFeed(requests, redis, spawn=socketio.start_background_task)
     relay = Relay(
-        requests,
-        redis,
+        feed,
         emit,
         interval_s=settings.relay_interval_s,
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
-        sleep=socketio.sleep,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
     app.register_blueprint(pages.make_blueprint(redis, keys))
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
-    return app, socketio, relay
+    return app, feed, relay
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:

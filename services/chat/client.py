@@ -1,23 +1,19 @@
-"""The client of the CLI and of scripts: submit, follow until the end, cancel. It needs Redis and nothing else.
+"""The client of the CLI and of scripts: submit, follow until the end, cancel. It needs Redis and nothing else."""
 
-The web app follows many requests at once and so has a driver of its own, `webapp/chat/relay.py`, over the same
-Follower.
-"""
-
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from redis.exceptions import RedisError
-
-from services.chat.follower import Follower
-from services.chat.reader import ReaderEvent, Status
+from services.chat.answer import Outage
+from services.chat.feed import AnswerFeed
+from services.chat.reader import ReaderEvent
 from services.chat.requests import Requests
-from services.connection.subscription import Subscription
 from services.errors import Unavailable
-from services.wire.messages import ChatRequest, Event
+from services.wire.messages import ChatRequest
 
 OUTAGE_GRACE_S = 120.0
-POSITION_INTERVAL_S = 1.0
+LOOK_S = 0.5  # at how long an outage lasts
 
 
 class ChatClient(Requests):
@@ -32,50 +28,32 @@ class ChatClient(Requests):
         on_outage: Callable[[str], None] = lambda text: None,
     ) -> Iterator[ReaderEvent]:
         """The answer, until Done. Raises Forbidden, or Unavailable after a long outage of Redis."""
-        follower = Follower(self, rid, user, time.monotonic(), request=request)
-        failing_since: float | None = None
-        position_at = time.monotonic()
-        live: Subscription | None = None
+        feed, changed = AnswerFeed(self, self._redis, spawn=_thread), threading.Event()
+        follower = feed.follow(rid, user, changed.set, request=request)
+        feed.start()
         try:
-            while not follower.reader.done:
-                try:
-                    if live is None or live.closed:
-                        live = Subscription.to(self._redis, self.keys.events(rid))
-                    yield from self._step(live, follower)
-                    if not follower.reader.running and time.monotonic() - position_at >= POSITION_INTERVAL_S:
-                        position_at = time.monotonic()
-                        yield from self._position(follower)
-                    failing_since = None
-                except RedisError as error:
-                    if failing_since is None:
-                        failing_since = time.monotonic()
-                        on_outage(f"Redis does not answer ({error}); retrying")
-                    if time.monotonic() - failing_since > OUTAGE_GRACE_S:
-                        raise Unavailable(f"Redis has not answered for {OUTAGE_GRACE_S:.0f} s: {error}") from None
-                    if live is not None:
-                        live.close()
-                    time.sleep(0.5)
+            was_out = False
+            while not follower.done:
+                changed.wait(LOOK_S)
+                changed.clear()
+                while (event := follower.next()) is not None:
+                    yield event
+                was_out = _is_out(follower.outage, None if was_out else on_outage)
         finally:
-            if live is not None:
-                live.close()
+            feed.stop()
+            feed.leave(follower)
 
-    def _step(self, live: Subscription, follower: Follower) -> Iterator[ReaderEvent]:
-        """Wait a moment for a live event, then do what is due."""
-        heard = live.hear(0.5)
-        if heard is None:
-            pass
-        elif heard[0] == b"smessage":
-            yield from follower.live(Event.decode(heard[2]), time.monotonic())
-        elif heard[0] == b"ssubscribe":
-            follower.reader.resubscribed()
-        else:
-            live.close()  # the channel lives elsewhere now
-        if follower.due(time.monotonic()):
-            yield from follower.poll(time.monotonic())
 
-    def _position(self, follower: Follower) -> Iterator[ReaderEvent]:
-        if not follower.model:
-            return
-        place = self.queue(follower.model).positions().get(follower.rid)
-        if place is not None:
-            yield Status("queued", *place)
+def _is_out(outage: Outage | None, tell: Callable[[str], None] | None) -> bool:
+    """Whether Redis is away. Raises Unavailable when that has been so for long."""
+    if outage is None:
+        return False
+    if tell is not None:
+        tell(f"Redis does not answer ({outage.reason}); retrying")
+    if time.monotonic() - outage.since > OUTAGE_GRACE_S:
+        raise Unavailable(f"Redis has not answered for {OUTAGE_GRACE_S:.0f} s: {outage.reason}")
+    return True
+
+
+def _thread(target: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=target, args=arguments, name="feed", daemon=True).start()

@@ -1,109 +1,103 @@
-"""A reader with its hands: the Redis calls that following one request needs, and the repair of what was lost.
+"""One reader of an answer: its place, and what it is told next. Made by `AnswerFeed.follow`; all a front end needs.
 
-The driver owns the live channel and calls `poll` whenever `due` says so; the web relay, the CLI and the tests differ
-only in how they wait.
+Sockets, HTTP streams and the command line differ in how they frame events and in when they ask for the next one.
 """
 
-import logging
+import dataclasses
+from collections.abc import Callable
 
-from services.chat.journal import Head
-from services.chat.reader import JournalReader, ReaderEvent
-from services.chat.requests import Requests
-from services.errors import Forbidden, Gone
-from services.wire.messages import ChatRequest, Event
-
-log = logging.getLogger("chatserver.requests")
-
-GONE_GRACE_S = 10.0
+from services.chat.answer import Answer, Outage
+from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text
 
 
 class Follower:
-    """Follows one request of one user. `request` is the submitter's own copy, if this is the submitter."""
+    """`changed` is called, from whatever thread heard it, when `next` may have something. `offset` is what was told."""
 
-    def __init__(
-        self,
-        requests: Requests,
-        rid: str,
-        user: str,
-        now: float,
-        *,
-        offset: int = 0,
-        nonce: str = "",
-        request: ChatRequest | None = None,
-    ) -> None:
-        self.rid = rid
-        self.model = request.model if request else ""
-        self.reader = JournalReader(now, offset=offset, nonce=nonce)
-        self._requests = requests
-        self.user = user
-        self.submitted_at = now  # by the caller's clock; exact once the head was read
-        self._request = request
-        self._missing_since: float | None = None
-        self._absent = 0  # audits in a row that found no queue entry
+    def __init__(self, answer: Answer, changed: Callable[[], None], offset: int = 0, nonce: str = "") -> None:
+        self.changed = changed
+        self._answer = answer
+        self.resume(offset, nonce)
 
-    def live(self, event: Event, now: float) -> list[ReaderEvent]:
-        return self.reader.live(event, now)
+    @property
+    def rid(self) -> str:
+        return self._answer.rid
 
-    def due(self, now: float) -> bool:
-        return self.reader.wants(now) is not None
+    @property
+    def text(self) -> str:
+        """The whole answer, as far as this process knows it."""
+        return self._answer.reader.shown
 
-    def poll(self, now: float) -> list[ReaderEvent]:
-        """Do what the reader wants now. Raises Forbidden for another user's request; redis errors pass through."""
-        want = self.reader.wants(now)
-        if want == "journal":
-            self.reader.reading()
-            try:
-                found = self._requests.journal.read(self.rid)
-            except Exception:
-                self.reader.resubscribed()
-                raise
-            if found is None:
-                return self._missing(now)
-            self._found(found[0], now)
-            return self.reader.journal(found[1], now)
-        if want is not None:
-            head = self._requests.journal.head(self.rid)
-            if head is None:
-                return self._missing(now)
-            self._found(head, now)
-            self.reader.head(head, now)
-            if want == "audit":
-                self._audit(head)
-                self.reader.audited(now)
-        return []
+    @property
+    def status(self) -> Status | None:
+        """What the request does: its place in line, or that it runs."""
+        return self._answer.reader.status
 
-    def _found(self, head: Head, now: float) -> None:
-        if head.user != self.user:
-            raise Forbidden(f"request {self.rid} belongs to another user")
-        self.model = head.model
-        self.submitted_at = now - head.age_s
-        self._missing_since = None
+    @property
+    def outage(self) -> Outage | None:
+        """Redis does not answer at present; the answer goes on when it does."""
+        return self._answer.outage
 
-    def _audit(self, head: Head) -> None:
-        """A request that has not ended and is twice not in its queue was lost there: queue it again."""
-        if head.ended:
-            return
-        if self._requests.queue(head.model).holds(self.rid):
-            self._absent = 0
-            if head.epoch == 0:
-                self._requests.expire(self.rid, head)
-            return
-        self._absent += 1
-        payload = head.payload or (self._request.encode() if self._request else b"")
-        if self._absent >= 2 and payload:
-            self._requests.requeue(head, payload)
-            self._absent = 0
+    @property
+    def submitted_at(self) -> float:
+        """When the request was accepted, by `time.monotonic`."""
+        return self._answer.submitted_at
 
-    def _missing(self, now: float) -> list[ReaderEvent]:
-        """No state: its submitter submits again; anyone else waits a little, for the submitter to do so."""
-        if self._request is not None:
-            self._requests.submit(self._request)
-            log.info("submitted again", extra={"rid": self.rid})
-            self.reader.resubscribed()
-            return []
-        if self._missing_since is None:
-            self._missing_since = now
-        if now - self._missing_since >= GONE_GRACE_S:
-            return self.reader.gone(Gone.code, f"request {self.rid} is unknown or has expired")
-        self.reader.audited(now)
-        return []
+    def resume(self, offset: int, nonce: str) -> None:
+        """Go on from a cursor: what a reader was shown, by whatever process, under the nonce that came with it."""
+        reader = self._answer.reader
+        with self._answer.lock:
+            self.offset = offset
+            self.done = False  # the end was told
+            self._nonce = nonce
+            self._num_rewinds: int | None = None  # of the answer's, heeded; None until the cursor is judged
+            self._num_reads = reader.num_reads
+            self._status: Status | None = None  # told last
+            if not reader.knows(offset, nonce):
+                reader.resubscribed()
+
+    def next(self, until: int | None = None) -> ReaderEvent | None:
+        """What to tell now, with no text beyond the offset `until`; None: nothing before the next change."""
+        with self._answer.lock:
+            return None if self.done else self._next(until)
+
+    def _next(self, until: int | None) -> ReaderEvent | None:
+        reader = self._answer.reader
+        if self._status is not reader.status:
+            self._status = reader.status
+            return self._status
+        if self._num_rewinds != len(reader.rewinds):
+            keep = self._kept()
+            if keep is None:
+                return None
+            if keep < self.offset:
+                self.offset = keep
+                return Rewind(keep, reader.nonce)
+        text = reader.shown[self.offset : until]
+        if text:
+            offset = self.offset
+            self.offset += len(text)
+            return Text(offset, reader.nonce, text)
+        return self._end()
+
+    def _kept(self) -> int | None:
+        """How much of what was told still holds. None: a cursor that is ahead of us waits for a read of the journal."""
+        reader = self._answer.reader
+        if self._num_rewinds is not None:
+            keep = min(reader.rewinds[self._num_rewinds :])
+        elif reader.knows(self.offset, self._nonce) or reader.has_read_since(self._num_reads):
+            keep = reader.trusted(self.offset, self._nonce)
+        else:
+            return None
+        self._num_rewinds = len(reader.rewinds)
+        return keep
+
+    def _end(self) -> Done | None:
+        end = self._answer.reader.end
+        if end is None or self.offset < len(self._answer.reader.shown):
+            return None
+        self.done = True
+        return dataclasses.replace(end, offset=self.offset)
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self.done = True

@@ -1,12 +1,12 @@
 """The one journal reader: live events and replay in, text out; never a gap, never a repeat.
 
-It does no input or output of its own. A driver (the web relay, the CLI, a test) feeds it live events, journal reads
-and heads, and asks `wants` what to fetch next. A cursor is (offset in code points, nonce): stream ids are reused when
-Redis loses its tail, an offset under a nonce is not.
+It does no input or output of its own. Its `Answer` feeds it live events, journal reads and heads, and asks `wants` what
+to fetch next; each `Follower` of the answer shows its text from a cursor on. A cursor is (offset in code points,
+nonce): stream ids are reused when Redis loses its tail, an offset under a nonce is not.
 
 The rules: subscribe, then read; a live event counts only if its nonce is the one verified last and it continues the
-text; anything else means *read the whole journal and compare*. If what was shown is no prefix of the journal, `Rewind`
-says so. While silent, compare the head; without progress, audit the queue.
+text; anything else means *read the whole journal and compare*. If what was shown is no prefix of the journal, it is
+rewound. While silent, compare the head; without progress, audit the queue.
 """
 
 import os.path
@@ -89,13 +89,18 @@ class JournalView:
 
 
 class JournalReader:
-    """Follows one answer. `shown` is the text given out; `done` says that its end was given out too."""
+    """One answer, as far as this process knows it: `shown` is its text, `rewinds` where text of it was taken back.
 
-    def __init__(self, now: float, *, offset: int = 0, nonce: str = "") -> None:
+    `end` is its end, once `shown` is whole.
+    """
+
+    def __init__(self, now: float) -> None:
         self.shown = ""
-        self.done = False
-        self.running = False
-        self._resume: tuple[int, str] | None = (offset, nonce)
+        self.rewinds: list[int] = []
+        self.status: Status | None = None
+        self.end: Done | None = None
+        self.num_reads = 0  # of the journal, begun
+        self._last_read = 0  # of those, the last one that brought the journal
         self._ends: dict[str, int] = {}  # nonce → where its text ended at the last journal read
         self._nonce: str | None = None  # the verified owner; None = compare with the journal first
         self._unread = True
@@ -109,21 +114,12 @@ class JournalReader:
         return self._nonce or ""
 
     @property
-    def ready(self) -> bool:
-        """Whether the journal has been read once, so that cursors can be judged."""
-        return self._resume is None
-
-    def trusted(self, offset: int, nonce: str) -> int:
-        """How much of another's cursor the journal still holds: what its nonce wrote, and what was there before."""
-        return min(offset, len(self.shown) if nonce and nonce == self._nonce else self._ends.get(nonce, 0))
-
-    def resubscribed(self) -> None:
-        """The live channel (re)started, or a read failed: the truth is only in the journal."""
-        self._unread = True
+    def running(self) -> bool:
+        return self.status is not None and self.status.state == "running"
 
     def wants(self, now: float) -> Want | None:
         """What to fetch next, if anything: the journal at once, the head while silent, the queue without progress."""
-        if self.done:
+        if self.end is not None:
             return None
         if self._unread:
             return "journal"
@@ -133,57 +129,75 @@ class JournalReader:
             return "head"
         return None
 
-    # -- what the driver feeds -----------------------------------------------------------------------------------
+    # -- cursors -------------------------------------------------------------------------------------------------
 
-    def live(self, event: Event, now: float) -> list[ReaderEvent]:
+    def knows(self, offset: int, nonce: str) -> bool:
+        """Whether this cursor can be judged now. One that is ahead of us was shown by a process that knows more."""
+        return not offset or (offset <= len(self.shown) and (nonce == self._nonce or nonce in self._ends))
+
+    def has_read_since(self, num_reads: int) -> bool:
+        """Whether a read that began after the first `num_reads` has brought the journal; after the end none is due."""
+        return self._last_read > num_reads or self.end is not None
+
+    def trusted(self, offset: int, nonce: str) -> int:
+        """How much of a cursor the journal still holds: what its nonce wrote, and what was there before."""
+        if self.end is not None and not self._last_read:
+            return offset  # the journal was gone before it could be read
+        return min(offset, len(self.shown) if nonce and nonce == self._nonce else self._ends.get(nonce, 0))
+
+    # -- what the answer feeds -----------------------------------------------------------------------------------
+
+    def resubscribed(self) -> None:
+        """The live channel (re)started, a read failed, or a cursor is ahead: the truth is only in the journal."""
+        self._unread = True
+
+    def live(self, event: Event, now: float) -> None:
         """One event from the channel."""
-        if self.done:
-            return []
-        if self._resume is not None or event.nonce != self._nonce:
+        if self.end is not None:
+            return
+        if not self._last_read or event.nonce != self._nonce:
             self._unread = True
-            return []
+            return
         self._heard_at = now
-        started = self._start()
+        self._start()
         if event.kind in ("begin", "beat"):
             if event.toff > len(self.shown):
                 self._unread = True
-            return started
+            return
         if event.toff > len(self.shown) or (event.terminal and event.toff + len(event.text) < len(self.shown)):
             self._unread = True
-            return started
-        fresh = event.text[len(self.shown) - event.toff :]
-        out = started + self._show(fresh)
-        return out + self._end(event) if event.terminal else out
+            return
+        self.shown += event.text[len(self.shown) - event.toff :]
+        if event.terminal:
+            self._finish(event)
 
     def reading(self) -> None:
         """A journal read starts now; whatever live event cannot be placed before its result asks for another."""
         self._unread = False
+        self.num_reads += 1
 
-    def journal(self, events: Iterable[Event], now: float) -> list[ReaderEvent]:
+    def journal(self, events: Iterable[Event], now: float) -> None:
         """The whole journal, read after the channel was confirmed and `reading` was called."""
         view = JournalView.of(events)
         self._head_at = now
+        self._last_read = self.num_reads
         self._ends = view.ends
-        out: list[ReaderEvent] = []
-        if self._resume is not None:
-            out += self._adopt_cursor(view)
         if view.nonce:
-            out += self._start()
+            self._start()
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 self._heard_at = now
-            self._nonce = view.nonce
-            out += self._show(view.text[len(self.shown) :])
+            self.shown, self._nonce = view.text, view.nonce
         elif self.shown.startswith(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
             if view.nonce != self._nonce:
                 self._nonce = None
         else:
-            keep = len(os.path.commonprefix([self.shown, view.text]))
-            self.shown, self._nonce = view.text[:keep], view.nonce
+            self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
+            self.shown, self._nonce = view.text, view.nonce
             self._heard_at = now
-            out += [Rewind(keep, view.nonce), *self._show(view.text[keep:])]
-        return out + self._end(view.terminal) if view.terminal else out
+        if view.terminal:
+            self._finish(view.terminal)
 
     def head(self, head: Head, now: float) -> None:
         """The head of the answer, while the channel is silent."""
@@ -192,37 +206,24 @@ class JournalReader:
             self._unread = True
 
     def audited(self, now: float) -> None:
-        """The driver has looked after the request's entry in the queue."""
+        """The answer has looked after the request's entry in the queue."""
         self._audit_at = now
 
-    def gone(self, code: str, message: str) -> list[ReaderEvent]:
+    def queued(self, status: Status) -> None:
+        """Where the request stands in line, as of now."""
+        if not self.running and self.end is None and status != self.status:
+            self.status = status
+
+    def gone(self, code: str, message: str) -> None:
         """The request's state is missing and nobody can bring it back."""
-        return self._end(Event("failed", self.nonce, toff=len(self.shown), code=code, message=message))
+        if self.end is None:
+            self._finish(Event("failed", self.nonce, toff=len(self.shown), code=code, message=message))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _adopt_cursor(self, view: JournalView) -> list[ReaderEvent]:
-        """Trust a resumed cursor as far as the journal still holds what its nonce wrote."""
-        assert self._resume is not None
-        offset, nonce = self._resume
-        self._resume = None
-        keep = min(offset, view.ends.get(nonce, 0))
-        self.shown, self._nonce = view.text[:keep], view.nonce
-        return [Rewind(keep, view.nonce)] if keep < offset else []
+    def _start(self) -> None:
+        if not self.running:
+            self.status = Status("running")
 
-    def _start(self) -> list[ReaderEvent]:
-        if self.running:
-            return []
-        self.running = True
-        return [Status("running")]
-
-    def _show(self, text: str) -> list[ReaderEvent]:
-        if not text:
-            return []
-        offset = len(self.shown)
-        self.shown += text
-        return [Text(offset, self.nonce, text)]
-
-    def _end(self, event: Event) -> list[ReaderEvent]:
-        self.done = True
-        return [Done(event.kind, len(self.shown), event.code, event.message, event.usage)]
+    def _finish(self, event: Event) -> None:
+        self.end = Done(event.kind, len(self.shown), event.code, event.message, event.usage)

@@ -1,4 +1,4 @@
-"""Live events: one connection to the server that owns their channels. Used by `client.py` and by the web relay.
+"""Live events: one connection to the server that owns their channels. Used by the feed (`services/chat/feed.py`).
 
 The channels of answers are sharded: a cluster sends an event to one node only, and a single server knows such channels
 too. Which node owns a channel can change. A subscription that is lost, or that hears `sunsubscribe`, is replaced by one

@@ -20,6 +20,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from services.chat.answer import Answer
 from services.chat.follower import Follower
 from services.chat.journal import Journal
 from services.chat.queue import RequestQueue
@@ -199,6 +200,37 @@ class Process:
         return self.greenlet.dead
 
 
+class Front:
+    """One answer in one front-end process: what its feed does for it. Whoever follows it there lets it step."""
+
+    def __init__(self, world: "World", rid: str) -> None:
+        self.rid = rid
+        self.answer = Answer(Requests(world.client(), world.keys), rid, "u", world.now)
+        self.inbox: list[Event | None] = [None]  # None: the subscription was confirmed
+        self.lossy = False  # its end was on its way when Redis lost its tail: nothing can take it back
+        self._polling = False
+
+    def step(self, now: float) -> None:
+        while self.inbox:
+            event = self.inbox.pop(0)
+            if event is None:
+                self.answer.resubscribed()
+            else:
+                self.answer.live(event, now)
+        if not self._polling and self.answer.due(now):
+            self._polling = True
+            try:
+                self.answer.poll(now)
+            except redis.ConnectionError:
+                self.answer.resubscribed()
+            finally:
+                self._polling = False
+
+    @property
+    def has_end(self) -> bool:
+        return self.answer.reader.end is not None or any(event is not None and event.terminal for event in self.inbox)
+
+
 class Reader:
     """A person in front of an answer: applies events strictly and remembers what was wrong with them."""
 
@@ -207,8 +239,8 @@ class Reader:
         self.text, self.nonce = "", ""
         self.done: list[Done] = []
         self.rewinds = 0
+        self.front: Front | None = None
         self.lossy = False
-        self.inbox: list[Event | None] = []  # None: the subscription was confirmed
         self.problems: list[str] = []
 
     def apply(self, event: ReaderEvent) -> None:
@@ -237,31 +269,20 @@ class Reader:
                 except redis.ConnectionError:
                     world.pause()
         while not self.done:
-            self.inbox = [None]
-            self._follow(requests)
+            self._follow(world.front(self.rid))
 
-    def _follow(self, requests: Requests) -> None:
-        world = self.world
-        follower = Follower(
-            requests, self.rid, "u", world.now, offset=len(self.text), nonce=self.nonce, request=self.request
-        )
+    def _follow(self, front: Front) -> None:
+        world, self.front = self.world, front
+        follower = Follower(front.answer, lambda: None, len(self.text), self.nonce)
+        if self.request:
+            front.answer.submitted(self.request)
         while not self.done:
             world.pause()
             if world.chance(world.faults.reconnect):
                 return
-            while self.inbox:
-                event = self.inbox.pop(0)
-                if event is None:
-                    follower.reader.resubscribed()
-                    continue
-                for out in follower.live(event, world.now):
-                    self.apply(out)
-            try:
-                if follower.due(world.now):
-                    for out in follower.poll(world.now):
-                        self.apply(out)
-            except redis.ConnectionError:
-                follower.reader.resubscribed()
+            front.step(world.now)
+            while (event := follower.next()) is not None:
+                self.apply(event)
 
 
 class World:
@@ -280,6 +301,7 @@ class World:
         self.real.sadd(self.keys.models, MODEL)
         self.processes: list[Process] = []
         self.readers: list[Reader] = []
+        self.fronts: list[Front] = []
         self._next_worker = 0
         self._broken: set[str] = set()
         for _ in range(3):
@@ -326,6 +348,14 @@ class World:
         reader = Reader(self, rid, request)
         self.readers.append(reader)
         self.processes.append(Process(self, f"reader-{rid}", reader.body))
+
+    def front(self, rid: str) -> Front:
+        """Where a reader comes: a process that knows nothing of the answer, or one where somebody has followed it."""
+        known = [front for front in self.fronts if front.rid == rid and not front.lossy]
+        if known and self.chance(0.5):
+            return self.random.choice(known)
+        self.fronts.append(Front(self, rid))
+        return self.fronts[-1]
 
     def _worker(self, wid: str, salt: int) -> None:
         client = self.client()
@@ -429,9 +459,9 @@ class World:
     def _deliver(self, message: dict[str, Any]) -> None:
         event = Event.decode(message["data"])
         channel = message["channel"].decode()
-        for reader in self.readers:
-            if channel == self.keys.events(reader.rid) and not self.chance(self.faults.drop_message):
-                reader.inbox.append(event)
+        for front in self.fronts:
+            if channel == self.keys.events(front.rid) and not self.chance(self.faults.drop_message):
+                front.inbox.append(event)
 
     def cut(self) -> None:
         """SIGKILL to the server, its append-only file cut at a random byte of its last third, then a restart."""
@@ -443,9 +473,10 @@ class World:
         size = newest.stat().st_size
         with newest.open("rb+") as file:
             file.truncate(self.random.randint(size - size // 3, size))
+        for front in self.fronts:
+            front.lossy = front.lossy or front.has_end
         for reader in self.readers:
-            told = reader.done or any(event is not None and event.terminal for event in reader.inbox)
-            reader.lossy = reader.lossy or bool(told)  # the end was on its way: nothing can take it back
+            reader.lossy = reader.lossy or bool(reader.done) or (reader.front is not None and reader.front.lossy)
         self.server.start()
         self.real.close()
         self.stepped.connection_pool.disconnect()
@@ -453,8 +484,8 @@ class World:
         self._subscribe()
         self.real.sadd(self.keys.models, MODEL)
         self._broken = {p.name for p in self.processes if not p.dead}
-        for reader in self.readers:
-            reader.inbox.append(None)
+        for front in self.fronts:
+            front.inbox.append(None)
 
     # -- an episode ----------------------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def no_rewind(monkeypatch: pytest.MonkeyPatch) -> None:
     def stubborn(self, events, now):  # type: ignore[no-untyped-def]
         events = list(events)
         view = JournalView.of(events)
-        if self.ready and not view.text.startswith(self.shown) and len(view.text) >= len(self.shown):
+        if self.num_reads > 1 and not view.text.startswith(self.shown) and len(view.text) >= len(self.shown):
             self.shown = view.text[: len(self.shown)]
         return journal(self, events, now)
 
@@ -132,10 +132,14 @@ def a_repeat_is_dropped_whatever_its_nonce(monkeypatch: pytest.MonkeyPatch) -> N
     live = JournalReader.live
 
     def trusting(self, event, now):  # type: ignore[no-untyped-def]
-        self._nonce = event.nonce if self.ready else self._nonce
+        self._nonce = event.nonce if self._last_read else self._nonce
         return live(self, event, now)
 
     monkeypatch.setattr(JournalReader, "live", trusting)
+
+
+def a_cursor_is_judged_by_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JournalReader, "knows", lambda self, offset, nonce: not offset or self._last_read > 0)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,7 @@ def a_repeat_is_dropped_whatever_its_nonce(monkeypatch: pytest.MonkeyPatch) -> N
         (no_audit, replace(LOSSY, cut=0.008)),
         (no_rewind, replace(LOSSY, cut=0.003, kill=0.01)),
         (a_repeat_is_dropped_whatever_its_nonce, replace(LOSSY, cut=0.003, kill=0.01, drop_message=0.2)),
+        (a_cursor_is_judged_by_what_is_known, PROCESSES),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -87,8 +87,7 @@ BUILDS = {
         (
             Change(
                 "services/chat/reader.py",
-                "            out += [Rewind(keep, view.nonce), *self._show(view.text[keep:])]\n",
-                "            out += self._show(view.text[keep:])\n",
+                "            self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))\n",
             ),
         ),
         ("test_redis.py", "is_replaced"),
@@ -112,7 +111,11 @@ BUILDS = {
         (
             NO_HEAD,
             NO_AUDIT,
-            Change("services/chat/client.py", "            follower.reader.resubscribed()\n", "            pass\n"),
+            Change(
+                "services/chat/feed.py",
+                'elif kind == b"ssubscribe":\n            channel.answer.resubscribed()\n',
+                'elif kind == b"ssubscribe":\n            pass\n',
+            ),
         ),
         ("test_redis.py", "before_the_subscription and terminal"),
     ),
@@ -162,9 +165,9 @@ BUILDS = {
     "anybody may read": Broken(
         "a request belongs to its user",
         (
-            Change("webapp/chat/relay.py", "head.user != user", "False"),
-            Change("webapp/chat/relay.py", "watch.follower.user != user", "False"),
-            Change("services/chat/follower.py", "head.user != self.user", "False"),
+            Change("services/chat/feed.py", "head.user != user", "False"),
+            Change("services/chat/feed.py", "found.answer.user == user", "True"),
+            Change("services/chat/answer.py", "head.user != self.user", "False"),
         ),
         ("test_clients.py", "not_theirs"),
     ),

@@ -4,6 +4,7 @@ Ctrl-C ends the answer, not the program: the cancel goes out from a thread of it
 end that the worker writes is seen like any other. A second Ctrl-C leaves at once.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ class Answer:
 
 def ask(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> Answer:
     """Submit, follow to the end, show. Raises what `ChatClient.submit` and `follow` raise."""
+    logging.getLogger("chatserver.feed").setLevel(logging.ERROR)  # of a lost subscription the display is told
     _submit(client, connection, request, display)
     with _interrupt_cancels(client, request), translated():
         try:

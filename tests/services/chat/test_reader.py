@@ -1,42 +1,53 @@
 """The journal reader: whatever is lost, late or repeated, what a client applied ends as the journal's text."""
 
+import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.chat.answer import Answer
+from services.chat.follower import Follower
 from services.chat.journal import Head
-from services.chat.reader import (
-    AUDIT_INTERVAL_S,
-    HEAD_INTERVAL_S,
-    Done,
-    JournalReader,
-    ReaderEvent,
-    Rewind,
-    Status,
-    Text,
-)
+from services.chat.reader import AUDIT_INTERVAL_S, HEAD_INTERVAL_S, Done, JournalReader, Rewind, Status, Text
+from services.chat.requests import Requests
+from services.wire.keys import Keys
 from services.wire.messages import Event
 
 
 class Client:
-    """Applies events as docs/protocol.md tells a client to."""
+    """Applies what its follower tells, as docs/protocol.md says that a client does."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, answer: Answer, text: str = "", nonce: str = "") -> None:
+        self.follower = Follower(answer, lambda: None, len(text), nonce)
         self.text = text
+        self.nonce = nonce
         self.rewinds: list[int] = []
+        self.statuses: list[Status] = []
         self.done: list[Done] = []
 
-    def apply(self, events: list[ReaderEvent]) -> "Client":
-        for event in events:
+    def take(self) -> "Client":
+        """Everything that there is now."""
+        while (event := self.follower.next()) is not None:
             assert not self.done, f"{event} after the end"
             if isinstance(event, Text):
                 assert event.offset == len(self.text), "a gap or a repeat"
                 self.text += event.text
+                self.nonce = event.nonce
             elif isinstance(event, Rewind):
                 self.text = self.text[: event.offset]
+                self.nonce = event.nonce
                 self.rewinds.append(event.offset)
-            elif isinstance(event, Done):
+            elif isinstance(event, Status):
+                self.statuses.append(event)
+            else:
                 self.done.append(event)
         return self
+
+
+def unread() -> tuple[JournalReader, Answer]:
+    """An answer of which nothing is known; the tests are its hands."""
+    answer = Answer(Requests(redis.Redis(), Keys("unused")), "r1", "ann", 0.0)
+    return answer.reader, answer
 
 
 def begin(nonce: str, toff: int = 0) -> Event:
@@ -55,13 +66,17 @@ def head(status: str, nonce: str, toff: int) -> Head:
     return Head(status, "u", "m", nonce, toff, toff, 1, 1, 1, "w", "", b"", 0, 0, 0, 0)
 
 
-def following(events: list[Event]) -> tuple[JournalReader, Client]:
-    """A reader that has read this journal."""
-    reader, client = JournalReader(0.0), Client()
-    assert reader.wants(0.0) == "journal"
+def read(reader: JournalReader, events: list[Event], now: float) -> None:
     reader.reading()
-    client.apply(reader.journal(events, 0.0))
-    return reader, client
+    reader.journal(events, now)
+
+
+def following(events: list[Event]) -> tuple[JournalReader, Client]:
+    """A reader that has read this journal, and a client that has taken it."""
+    reader, answer = unread()
+    assert reader.wants(0.0) == "journal"
+    read(reader, events, 0.0)
+    return reader, Client(answer).take()
 
 
 @st.composite
@@ -101,86 +116,132 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[tuple[str, object]]]:
 
 @settings(max_examples=400, deadline=None)
 @given(histories(), st.data())
-def test_the_client_ends_with_the_journals_text(
+def test_every_client_ends_with_the_journals_text(
     history: tuple[list[Event], list[tuple[str, object]]], data: st.DataObject
 ) -> None:
+    """Clients take what there is whenever they like, and go on from their cursor here or in another process."""
     final, script = history
-    reader, client = JournalReader(0.0), Client()
+    reader, answer = unread()
+    clients = [Client(answer), Client(answer)]
     journal: list[Event] = []
-    now = 0.0
+    now, lost = 0.0, False
     for what, value in script:
         now += 0.1
         if what == "state":
+            lost = lost or journal != value[: len(journal)]  # type: ignore[index]
             journal = value  # type: ignore[assignment]
         elif what == "live":
-            client.apply(reader.live(value, now))  # type: ignore[arg-type]
+            reader.live(value, now)  # type: ignore[arg-type]
         if what == "read" or (reader.wants(now) == "journal" and data.draw(st.booleans())):
-            reader.reading()
-            client.apply(reader.journal(journal, now))
-        if data.draw(st.integers(0, 9)) == 0 and reader.ready:  # a reload: a new reader from the cursor
-            reader = JournalReader(now, offset=len(client.text), nonce=reader.nonce)
-    reader.reading()
-    client.apply(reader.journal(final, now))
-    assert client.text == "".join(event.text for event in final)
-    assert len(client.done) == 1 and client.done[0].offset == len(client.text)
+            read(reader, journal, now)
+        for client in clients:
+            if data.draw(st.booleans()):
+                client.take()
+        event = data.draw(st.integers(0, 19))
+        if event == 0:  # a reload: the same process
+            client = clients[0]
+            client.follower.resume(len(client.text), client.nonce)
+        elif event == 1:  # another process, where nobody has followed it yet
+            reader, answer = unread()
+            for client in clients:
+                client.follower = Follower(answer, lambda: None, len(client.text), client.nonce)
+    lost = lost or journal != final[: len(journal)]
+    read(reader, final, now)
+    for client in clients:
+        client.take()
+        assert client.text == "".join(event.text for event in final)
+        assert len(client.done) == 1 and client.done[0].offset == len(client.text)
+        assert lost or not client.rewinds
 
 
 def test_live_events_continue_the_text_without_a_read() -> None:
     reader, client = following([begin("a"), tokens("a", 0, "he")])
-    client.apply(reader.live(tokens("a", 2, "llo"), 1.0))
-    client.apply(reader.live(finished("a", 5, "!"), 1.0))
-    assert client.text == "hello!" and client.rewinds == [] and client.done[0].code == "stop"
+    reader.live(tokens("a", 2, "llo"), 1.0)
+    assert client.take().text == "hello"
+    reader.live(finished("a", 5, "!"), 1.0)
+    assert client.take().text == "hello!" and client.rewinds == [] and client.done[0].code == "stop"
 
 
 def test_a_repeat_is_dropped_and_an_overlap_trimmed() -> None:
     reader, client = following([begin("a"), tokens("a", 0, "hell")])
-    client.apply(reader.live(tokens("a", 0, "hell"), 1.0))
-    client.apply(reader.live(tokens("a", 2, "llo"), 1.0))
-    assert client.text == "hello" and reader.wants(1.0) is None
+    reader.live(tokens("a", 0, "hell"), 1.0)
+    assert client.take().text == "hell"
+    reader.live(tokens("a", 2, "llo"), 1.0)
+    assert client.take().text == "hello" and reader.wants(1.0) is None
 
 
 def test_a_gap_asks_for_the_journal() -> None:
     reader, client = following([begin("a")])
-    client.apply(reader.live(tokens("a", 3, "lo"), 1.0))
-    assert client.text == "" and reader.wants(1.0) == "journal"
+    reader.live(tokens("a", 3, "lo"), 1.0)
+    assert client.take().text == "" and reader.wants(1.0) == "journal"
 
 
 def test_another_owner_is_compared_and_not_believed_by_length() -> None:
     """The offsets of two owners may fit though their texts differ."""
     reader, client = following([begin("a"), tokens("a", 0, "abc")])
-    client.apply(reader.live(begin("b", 3), 1.0))
-    client.apply(reader.live(tokens("b", 3, "d"), 1.0))
-    assert client.text == "abc" and reader.wants(1.0) == "journal"
-    reader.reading()
-    client.apply(reader.journal([begin("a"), tokens("a", 0, "aX"), begin("b", 2), tokens("b", 2, "Yd")], 1.0))
-    assert client.text == "aXYd" and client.rewinds == [1]
+    reader.live(begin("b", 3), 1.0)
+    reader.live(tokens("b", 3, "d"), 1.0)
+    assert client.take().text == "abc" and reader.wants(1.0) == "journal"
+    read(reader, [begin("a"), tokens("a", 0, "aX"), begin("b", 2), tokens("b", 2, "Yd")], 1.0)
+    assert client.take().text == "aXYd" and client.rewinds == [1]
 
 
 def test_a_journal_that_lost_its_tail_is_waited_for() -> None:
     reader, client = following([begin("a"), tokens("a", 0, "abc")])
     reader.resubscribed()
-    reader.reading()
-    client.apply(reader.journal([begin("a"), tokens("a", 0, "a")], 1.0))
-    client.apply(reader.live(tokens("a", 1, "bcd"), 1.0))
-    assert client.text == "abcd" and client.rewinds == []
+    read(reader, [begin("a"), tokens("a", 0, "a")], 1.0)
+    assert client.take().text == "abc"
+    reader.live(tokens("a", 1, "bcd"), 1.0)
+    assert client.take().text == "abcd" and client.rewinds == []
 
 
 def test_an_event_that_arrives_during_a_read_is_not_forgotten() -> None:
-    reader, client = JournalReader(0.0), Client()
+    reader, answer = unread()
     reader.reading()
-    client.apply(reader.live(tokens("a", 2, "cd"), 0.0))  # published after the read's snapshot
-    client.apply(reader.journal([begin("a"), tokens("a", 0, "ab")], 0.0))
-    assert client.text == "ab" and reader.wants(0.0) == "journal"
+    reader.live(tokens("a", 2, "cd"), 0.0)  # published after the read's snapshot
+    reader.journal([begin("a"), tokens("a", 0, "ab")], 0.0)
+    assert Client(answer).take().text == "ab" and reader.wants(0.0) == "journal"
 
 
 def test_a_resumed_cursor_is_trusted_as_far_as_its_nonce_wrote() -> None:
     journal = [begin("a"), tokens("a", 0, "abc"), begin("b", 3), tokens("b", 3, "def")]
     for offset, nonce, keep in [(2, "a", 2), (3, "a", 3), (5, "b", 5), (5, "a", 3), (4, "unknown", 0), (0, "", 0)]:
-        reader, client = JournalReader(0.0, offset=offset, nonce=nonce), Client("x" * offset)
-        client.apply(reader.journal(journal, 0.0))
-        assert client.text == "x" * keep + "abcdef"[keep:]
+        reader, answer = unread()
+        client = Client(answer, "x" * offset, nonce)
+        assert client.take().text == "x" * offset and client.rewinds == []
+        read(reader, journal, 0.0)
+        assert client.take().text == "x" * keep + "abcdef"[keep:]
         assert client.rewinds == ([keep] if keep < offset else [])
         assert reader.trusted(6, "b") == 6 and reader.trusted(9, "a") == 3 and reader.trusted(2, "zzz") == 0
+
+
+@pytest.mark.parametrize(("text", "nonce"), [("abcde", "a"), ("abcde", "b"), ("abc", "b")])
+def test_a_cursor_that_is_ahead_waits_for_a_read_that_began_after_it_came(text: str, nonce: str) -> None:
+    """A process that lagged judged a cursor of another by what it knew, and took back what Redis had never lost."""
+    reader, first = following([begin("a"), tokens("a", 0, "ab")])
+    reader.resubscribed()
+    reader.reading()  # its snapshot is older than the cursor
+    second = Client(first.follower._answer, text, nonce)
+    reader.journal([begin("a"), tokens("a", 0, "ab")], 1.0)
+    assert second.take().rewinds == [] and reader.wants(1.0) == "journal"
+    tail = [tokens("a", 2, "cde")] if nonce == "a" else [begin("b", 2), tokens("b", 2, "cde")]
+    read(reader, [begin("a"), tokens("a", 0, "ab"), *tail], 1.0)
+    assert second.take().rewinds == [] and second.text == first.take().text == "abcde"
+
+
+def test_a_cursor_that_is_ahead_of_the_journal_itself_is_rewound() -> None:
+    reader, first = following([begin("a"), tokens("a", 0, "ab")])
+    second = Client(first.follower._answer, "abXY", "lost")
+    assert second.take().rewinds == []
+    read(reader, [begin("a"), tokens("a", 0, "ab")], 1.0)
+    assert second.take().rewinds == [0] and second.text == "ab"
+
+
+def test_of_several_rewinds_a_client_that_was_away_is_told_the_lowest() -> None:
+    reader, client = following([begin("a"), tokens("a", 0, "abcd")])
+    for text in ("aX", "aXY", "abZ"):
+        read(reader, [begin(text), tokens(text, 0, text)], 1.0)
+    assert client.take().text == "abZ" and client.rewinds == [1]
 
 
 def test_silence_polls_the_head_and_then_audits_the_queue() -> None:
@@ -199,23 +260,44 @@ def test_silence_polls_the_head_and_then_audits_the_queue() -> None:
 
 def test_a_beat_is_a_sign_of_life_and_no_text() -> None:
     reader, client = following([begin("a")])
-    client.apply(reader.live(Event("beat", "a"), 1.9))
-    assert reader.wants(2.1) is None and client.text == ""
+    reader.live(Event("beat", "a"), 1.9)
+    assert reader.wants(2.1) is None and client.take().text == ""
 
 
 def test_running_is_told_once() -> None:
-    reader = JournalReader(0.0)
-    assert reader.journal([], 0.0) == []
+    reader, client = following([])
+    assert client.statuses == []
     reader.live(begin("a"), 1.0)
-    assert reader.journal([begin("a")], 1.0) == [Status("running")]
-    assert reader.live(tokens("a", 0, "x"), 1.0) == [Text(0, "a", "x")]
+    read(reader, [begin("a")], 1.0)
+    assert client.follower.next() == Status("running")
+    reader.live(tokens("a", 0, "x"), 1.0)
+    assert client.follower.next() == Text(0, "a", "x") and client.follower.next() is None
+
+
+def test_a_place_in_line_is_told_when_it_changes_and_never_after_the_start() -> None:
+    reader, client = following([])
+    for status in (Status("queued", 2), Status("queued", 2), Status("queued", 1, 3)):
+        reader.queued(status)
+        client.take()
+    read(reader, [begin("a")], 1.0)
+    reader.queued(Status("queued", 1, 3))
+    assert client.take().statuses == [Status("queued", 2), Status("queued", 1, 3), Status("running")]
 
 
 def test_a_terminal_that_is_shorter_than_what_was_shown_rewinds() -> None:
     """Redis lost the tail, and then the request was cancelled: the answer is what the journal says."""
     reader, client = following([begin("a"), tokens("a", 0, "abcdef")])
     cancelled = Event("cancelled", "a", 3, 3, code="cancelled")
-    client.apply(reader.live(cancelled, 1.0))
-    assert not client.done and reader.wants(1.0) == "journal"
-    client.apply(reader.journal([begin("a"), tokens("a", 0, "abc"), cancelled], 1.0))
-    assert client.text == "abc" and client.rewinds == [3] and client.done[0].status == "cancelled"
+    reader.live(cancelled, 1.0)
+    assert not client.take().done and reader.wants(1.0) == "journal"
+    read(reader, [begin("a"), tokens("a", 0, "abc"), cancelled], 1.0)
+    assert client.take().text == "abc" and client.rewinds == [3] and client.done[0].status == "cancelled"
+
+
+def test_an_answer_that_is_gone_ends_where_its_reader_stands() -> None:
+    """Nothing says that what was shown was wrong; a page that came back a day later waited for ever."""
+    reader, answer = unread()
+    client = Client(answer, "shown yesterday", "a")
+    reader.gone("gone", "it has expired")
+    assert client.take().rewinds == [] and client.text == "shown yesterday"
+    assert [(done.status, done.offset) for done in client.done] == [("failed", len(client.text))]

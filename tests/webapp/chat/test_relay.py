@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import redis
 
-from services.chat.journal import Journal
+from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.cluster import owner_of
 from services.connection.connect import connect
 from services.errors import Forbidden
 from services.wire.keys import Keys
-from services.wire.messages import ChatRequest, Event, Message
+from services.wire.messages import ChatRequest, Message
 from tests.servers import ClusterOfServers
+from tests.stand_ins.owner import Owner
 from webapp.chat.relay import Relay
 
 WINDOW = 100
@@ -45,33 +46,6 @@ class Sent:
         return text
 
 
-class Owner:
-    """A worker by hand."""
-
-    def __init__(self, client: redis.Redis, keys: Keys, rid: str, user: str = "ann") -> None:
-        self.redis, self.rid = client, rid
-        self.journal = Journal(client, keys)
-        self.request = ChatRequest(rid, user, "m", (Message("user", "hi"),))
-        self.journal.create(self.request)
-        self.epoch, self.n = 0, 0
-
-    def begin(self, nonce: str) -> None:
-        self.nonce, self.epoch = nonce, self.epoch + 1
-        rules = {"max_tries": 9, "max_begins": 20, "deadline_ms": 60_000}
-        payload = self.request.encode()
-        begun = self.journal.begin(self.request, payload, epoch=self.epoch, nonce=nonce, wid="w", **rules)
-        self.n = begun.n  # type: ignore[union-attr]
-
-    def say(self, text: str) -> None:
-        event = Event("tokens", self.nonce, self.n, self.n, tuple(map(ord, text)), text)
-        self.journal.load_append()
-        reply = self.redis.execute_command(*self.journal.append_command(self.rid, self.epoch, event))
-        self.n = self.journal.appended(reply)  # type: ignore[assignment]
-
-    def finish(self) -> None:
-        assert self.journal.finish(self.rid, self.epoch, Event("finished", self.nonce, self.n, self.n)) is None
-
-
 @pytest.fixture
 def keys(namespace: str) -> Keys:
     return Keys(namespace)
@@ -91,10 +65,13 @@ def running(client: redis.Redis, keys: Keys, sent: Sent) -> Iterator[Relay]:
         threads.append(thread)
         thread.start()
 
-    made = Relay(Requests(client, keys), client, sent, interval_s=0.01, window_chars=WINDOW, spawn=spawn)
+    feed = AnswerFeed(Requests(client, keys), client, spawn=spawn)
+    made = Relay(feed, sent, interval_s=0.01, window_chars=WINDOW, spawn=spawn)
+    feed.start()
     made.start()
     yield made
     made.stop()
+    feed.stop()
     for thread in threads:
         thread.join(5)
 
@@ -175,22 +152,6 @@ def test_only_the_owner_watches(relay: Relay, redis_client: redis.Redis, keys: K
     relay.watch("tab", "r1", "ann")
     with pytest.raises(Forbidden, match="r1"):
         relay.watch("tab2", "r1", "bob")
-
-
-def test_a_channel_asked_for_after_its_reader_left_is_given_back(
-    relay: Relay, redis_client: redis.Redis, keys: Keys, eventually: Callable[..., None]
-) -> None:
-    """A reader left while its lost subscription was being made again: the channel stayed for ever."""
-    Owner(redis_client, keys, "r1")
-    relay.watch("tab", "r1", "ann")
-    server = owner_of(redis_client, keys.events("r1"))
-    channel = keys.events("r1").encode()
-    eventually(lambda: channel in server.pubsub_shardchannels())
-    watch = relay._watches["r1"]
-    relay.unwatch("tab", "r1")
-    eventually(lambda: channel not in server.pubsub_shardchannels())
-    assert relay._subscribe(watch)
-    eventually(lambda: channel not in server.pubsub_shardchannels())
 
 
 def test_a_socket_that_left_is_sent_nothing_and_watched_nothing(
