@@ -136,9 +136,9 @@ def _parsed(text: str) -> Recipe:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         why = getattr(error, "problem", None) or error
-        raise ConfigurationError(f"no YAML: {why}", line=mark.line + 1 if mark else 0) from None
+        raise ConfigurationError(f"not valid YAML: {why}", line=mark.line + 1 if mark else 0) from None
     except ValueError as error:  # a date or number that cannot exist
-        raise ConfigurationError(f"no YAML: {error}", line=0) from None
+        raise ConfigurationError(f"not valid YAML: {error}", line=0) from None
     if not isinstance(values, dict) or root is None:
         raise ConfigurationError("a recipe is a mapping with the key `steps`", line=1)
     lines = _Lines(root)

@@ -141,7 +141,7 @@ def read_training(preset: str, overrides: Mapping[str, Any] | None = None) -> Tr
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"no YAML: {' '.join(str(error).split())}", source=preset) from None
+        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}", source=preset) from None
     if not isinstance(found, dict):
         wrong = f"a configuration is `field: value` lines, this is {type(found).__name__}"
         raise ConfigurationError(wrong, source=preset)
