@@ -1,7 +1,8 @@
-"""Recipes of cleaning: YAML that says which steps a run takes, with which options.
+"""Recipes of cleaning: YAML that says which steps a cleaning takes, with which options.
 
-Read by the command, by the web app (to refuse a wrong one where it enters) and by `pipelines`. `services/jobs/steps/`
-has the options of each step. What is wrong is told with its line; an unknown name with the nearest known one.
+The command, the web app (which refuses a wrong recipe before it makes a job) and `pipelines` read recipes with this
+module. `services/jobs/steps/` has the options of each step. An error names the line; for an unknown name it also names
+the nearest known one.
 
     recipe = parse_recipe(Path("infra/recipes/vicuna.yaml").read_text(), "vicuna.yaml")
 """
@@ -19,9 +20,9 @@ from services.errors import ConfigurationError
 from services.jobs.steps import Options, StepOptions, known_steps
 
 MAX_RECIPE_BYTES = 262_144
-MAX_DEPTH = 16  # of YAML in YAML; the parser beneath recurses in C and would end the process
+MAX_DEPTH = 16  # of nested lists and mappings: the parser recurses in C and would crash the process
 MAX_EVENTS = 20_000
-MAX_PLAIN_CHARS = 1000  # of a value without quotes: a number of a hundred thousand digits is none
+MAX_PLAIN_CHARS = 1000  # of a value without quotes: no number needs more digits
 MAX_STEPS = 64
 MAX_BARRIERS = 8
 
@@ -31,10 +32,10 @@ STEPS = known_steps()
 
 
 class TokenizerChoice(Options):
-    """The tokenizer and chat template that will be trained; as `chatserver worker` takes them."""
+    """The tokenizer and chat template of the model that will be trained, named as for `chatserver worker`."""
 
     model: str = "smollm2-135m"
-    template: str = ""  # a named template; empty: the tokenizer's own, or by the model's name
+    template: str = ""  # a named template; empty: the tokenizer's own, else the one that the model's name suggests
 
 
 class InputOptions(Options):
@@ -57,14 +58,19 @@ class StepChoice(Options):
 
 
 class Recipe(Options):
-    """A whole recipe. `digest` changes when anything does that may change the output."""
+    """A whole recipe. `digest` changes whenever a value changes that may change the output."""
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     input: InputOptions = InputOptions()
     tokenizer: TokenizerChoice = TokenizerChoice()
     steps: tuple[StepChoice, ...] = Field(min_length=1, max_length=MAX_STEPS)
     output: OutputOptions = OutputOptions()
-    shard_mib: float = Field(8.0, ge=0.001, le=1024, description="Text of one shard: what one task does, and may lose.")
+    shard_mib: float = Field(
+        8.0,
+        ge=0.001,
+        le=1024,
+        description="MiB of text in one shard. One task does one shard; a task that dies does its shard again.",
+    )
 
     @model_validator(mode="after")
     def _few_barriers(self) -> "Recipe":
@@ -75,13 +81,13 @@ class Recipe(Options):
 
     @property
     def digest(self) -> str:
-        """Of the whole content, options of steps included."""
+        """The SHA-256 of the whole content, with the options of each step."""
         content = [self.model_dump_json(exclude={"steps"})]
         content += [step.name + step.options.model_dump_json() for step in self.steps]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def step_label(self, index: int) -> str:
-        """The name under which a step is counted: its own, numbered from its second use."""
+        """The name under which a step is counted: the step's name, with a number from its second use on."""
         name = self.steps[index].name
         before = sum(step.name == name for step in self.steps[:index])
         return f"{name}-{before + 1}" if before else name
@@ -92,7 +98,7 @@ class Recipe(Options):
 
 
 def checked_input(name: str) -> str:
-    """The name of an input. Raises ConfigurationError for a URL with credentials: names are written down everywhere."""
+    """The name of an input. Raises ConfigurationError for a URL with credentials, since records and logs hold names."""
     if "://" in name and "@" in name.split("://", 1)[1].split("/", 1)[0]:
         scheme = name.split("://", 1)[0]
         raise ConfigurationError(
@@ -112,7 +118,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, where: str = "recipe") -> Recipe:
-    """The recipe that `text` spells. Raises ConfigurationError of the source `where`, with its line."""
+    """The recipe in `text`. Raises ConfigurationError with the source `where` and the line."""
     try:
         return _parsed(text)
     except ConfigurationError as error:
@@ -130,9 +136,9 @@ def _parsed(text: str) -> Recipe:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         why = getattr(error, "problem", None) or error
-        raise ConfigurationError(f"no YAML: {why}", line=mark.line + 1 if mark else 0) from None
-    except ValueError as error:  # a date or number that does not exist
-        raise ConfigurationError(f"no YAML: {error}", line=0) from None
+        raise ConfigurationError(f"not valid YAML: {why}", line=mark.line + 1 if mark else 0) from None
+    except ValueError as error:  # a date or number that cannot exist
+        raise ConfigurationError(f"not valid YAML: {error}", line=0) from None
     if not isinstance(values, dict) or root is None:
         raise ConfigurationError("a recipe is a mapping with the key `steps`", line=1)
     lines = _Lines(root)
@@ -145,7 +151,7 @@ def _parsed(text: str) -> Recipe:
 
 
 def _refuse_bombs(text: str) -> None:
-    """What a few hundred characters can make endless: depth, aliases, merges, numbers without end."""
+    """Refuse what lets a short text take endless time or memory: deep nesting, aliases, merges, huge numbers."""
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -182,13 +188,13 @@ def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
 
 
 class _Lines:
-    """Where in the text each value stands."""
+    """The line of each value in the text of a recipe."""
 
     def __init__(self, root: yaml.Node) -> None:
         self._root = root
 
     def at(self, *path: str | int) -> int:
-        """The line of the value at this path, or of the nearest thing around it."""
+        """The line of the value at this path. If the path does not exist, the line of its longest part that does."""
         node, line = self._root, self._root.start_mark.line
         for part in path:
             found = _child(node, part)
@@ -198,7 +204,7 @@ class _Lines:
         return int(line) + 1
 
     def refuse_repeated(self, node: yaml.Node) -> None:
-        """A key that stands twice in one mapping: YAML would silently take the second."""
+        """Refuse a key that stands twice in one mapping: YAML would silently take the second."""
         for mapping in _mappings(node):
             seen: set[str] = set()
             for key, _ in mapping.value:
@@ -215,7 +221,7 @@ class _Lines:
 
 
 def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
-    """Every mapping once, wherever it is, also when an alias makes a circle."""
+    """Each mapping of the text once, also when an alias makes a circle."""
     left, seen = [root], set()
     while left:
         node = left.pop()

@@ -1,10 +1,11 @@
-"""What a fine-tuning is: its configuration, its presets, how its batch is made up, what its program prints.
+"""The configuration of a fine-tuning, its presets, the size of its batches, and the events that its program prints.
 
     config = read_training("vicuna-7b", {"epochs": "1"})      # a preset of infra/training, or a YAML file of your own
     plan_batch(config, num_devices=8).accumulation
 
-Read by the command and the pages that submit, by the pipelines that dispatch, and by the training program itself
-(`python -m pipelines.training`), so that all refuse the same values with the same words. Needs no torch.
+The command and the pages that submit, the pipelines that launch, and the training program itself
+(`python -m pipelines.training`) read configurations with this module, so that all refuse the same values with the same
+message. Needs no torch.
 """
 
 import difflib
@@ -23,57 +24,83 @@ from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
 
 EVENT_MARK = "::train "
-MOST_ABOVE = 0.125  # of the tokens per step, when a number of devices does not divide them
+MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the devices do not divide them
 
-STOPPED_EXIT = 33  # stopped by SIGTERM with everything saved: start it again and it goes on
+STOPPED_EXIT = 33  # SIGTERM stopped the program, which saved everything: started again, it continues
 REFUSED_EXIT = 2  # the configuration or the data is wrong
 ABORTED_EXIT = 3  # training would have produced a broken model
 
 
 class TrainingConfig(BaseModel):
-    """One fine-tuning. The defaults are those of Vicuna; presets say where others differ."""
+    """The configuration of one fine-tuning. The defaults are those of Vicuna; a preset gives what differs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Of the model that comes out.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The name of the trained model.")
     model: str = Field(
-        min_length=1, description="What is trained: a packaged or registered name, folder, GGUF, hub id."
+        min_length=1,
+        description="The model to train: a packaged or registered name, a folder, a GGUF file or a hub id.",
     )
-    template: str = Field("", description="Named chat template; empty: the tokenizer's own, else by the model's name.")
-    method: Literal["full", "lora", "qlora"] = Field("full", description="All weights, or a low-rank adapter.")
+    template: str = Field(
+        "",
+        description="The name of a chat template. Empty: the tokenizer's own template, "
+        "else the one that the model's name suggests.",
+    )
+    method: Literal["full", "lora", "qlora"] = Field(
+        "full", description="full: train all weights. lora, qlora: train a low-rank adapter."
+    )
 
-    seq_len: int = Field(2048, ge=16, le=1_048_576, description="Tokens of one training sequence; longer is cut.")
+    seq_len: int = Field(
+        2048, ge=16, le=1_048_576, description="Tokens of one training sequence. A longer conversation is cut."
+    )
     tokens_per_step: int = Field(65_536, ge=16, description="Tokens of one optimizer step over all devices.")
-    per_device_tokens: int = Field(8_192, ge=16, description="Most tokens that one device takes at once.")
-    packing: bool = Field(True, description="Several conversations in one sequence, none of which sees another.")
+    per_device_tokens: int = Field(8_192, ge=16, description="The most tokens that one device computes at once.")
+    packing: bool = Field(True, description="Put several conversations, none of which sees another, in one sequence.")
 
-    epochs: float = Field(3.0, gt=0, le=1000, description="Times that the data is seen.")
-    max_steps: int = Field(0, ge=0, description="Steps at which it ends; 0: after the epochs.")
-    learning_rate: float = Field(2e-5, gt=0, le=1, description="At its highest, after the warm-up.")
+    epochs: float = Field(3.0, gt=0, le=1000, description="How often the model sees the data.")
+    max_steps: int = Field(0, ge=0, description="End the training after this many steps. 0: after the epochs.")
+    learning_rate: float = Field(2e-5, gt=0, le=1, description="The highest learning rate, reached after the warm-up.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the learning rate falls.")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Part of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Of AdamW.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Of the order of the data.")
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, description="The share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="The weight decay of AdamW.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="The seed of the order of the data.")
 
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on a GPU that has it.")
-    attention: Literal["auto", "flash", "sdpa"] = Field("auto", description="auto: flash attention where it runs.")
-    gradient_checkpointing: bool = Field(True, description="Less memory for about a third more time.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 on a GPU that supports it, else fp32."
+    )
+    attention: Literal["auto", "flash", "sdpa"] = Field(
+        "auto", description="auto: flash attention where it runs, else sdpa."
+    )
+    gradient_checkpointing: bool = Field(True, description="Use less memory and about a third more time.")
 
-    lora_r: int = Field(8, ge=1, le=1024, description="Rank of the adapter.")
-    lora_alpha: int = Field(16, ge=1, description="Its scale.")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="Its dropout.")
-    lora_targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="Layers that get one.")
+    lora_r: int = Field(8, ge=1, le=1024, description="The rank of the adapter.")
+    lora_alpha: int = Field(16, ge=1, description="The scale of the adapter.")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="The dropout of the adapter.")
+    lora_targets: tuple[str, ...] = Field(
+        ("q_proj", "v_proj"), min_length=1, description="The layers that get an adapter."
+    )
 
-    save_steps: int = Field(1200, ge=1, description="Steps between checkpoints.")
-    keep_checkpoints: int = Field(3, ge=1, description="Complete checkpoints that are kept.")
-    eval_fraction: float = Field(0.0, ge=0, le=0.5, description="Part of the conversations that is only evaluated.")
-    eval_steps: int = Field(200, ge=1, description="Steps between evaluations.")
+    save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
+    keep_checkpoints: int = Field(3, ge=1, description="How many complete checkpoints are kept.")
+    eval_fraction: float = Field(
+        0.0, ge=0, le=0.5, description="The share of the conversations that is evaluated and never trained on."
+    )
+    eval_steps: int = Field(200, ge=1, description="Steps between two evaluations.")
     max_unsupervised: float = Field(
-        0.01, ge=0, le=1, description="Part of the data without a token to learn that ends it."
+        0.01,
+        ge=0,
+        le=1,
+        description="End the training if more than this share of the data has no supervised token.",
     )
     wandb: bool = Field(False, description="Report to Weights & Biases.")
 
-    sky: str = Field("train-vicuna.yaml", pattern=r"^[A-Za-z0-9._-]+\.yaml$", description="Its file in infra/sky.")
+    sky: str = Field(
+        "train-vicuna.yaml",
+        pattern=r"^[A-Za-z0-9._-]+\.yaml$",
+        description="The file in infra/sky that SkyPilot launches.",
+    )
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -81,7 +108,7 @@ class TrainingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """How one optimizer step is made up: `num_devices` × `accumulation` times `per_device` sequences."""
+    """The sequences of one optimizer step: `num_devices` × `accumulation` × `per_device`."""
 
     per_device: int
     accumulation: int
@@ -102,9 +129,9 @@ def preset_names() -> list[str]:
 
 
 def read_training(preset: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
-    """The configuration of a preset or a YAML file, with some fields given otherwise (as text or as values).
+    """The configuration of a preset or a YAML file. `overrides` (text or values) replace some of its fields.
 
-    Raises ConfigurationError that names the field, its value and what would do.
+    Raises ConfigurationError that names the field, its value and the remedy.
     """
     path = PRESETS_DIR / f"{preset}.yaml" if preset in preset_names() else Path(preset)
     if not path.is_file():
@@ -114,7 +141,7 @@ def read_training(preset: str, overrides: Mapping[str, Any] | None = None) -> Tr
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"no YAML: {' '.join(str(error).split())}", source=preset) from None
+        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}", source=preset) from None
     if not isinstance(found, dict):
         wrong = f"a configuration is `field: value` lines, this is {type(found).__name__}"
         raise ConfigurationError(wrong, source=preset)
@@ -154,17 +181,17 @@ def _check_template(name: str, where: str) -> None:
 
 
 def _value(name: str, value: Any) -> Any:
-    """What a command line means: `lora_targets=q_proj,v_proj`; all else pydantic reads from its text."""
+    """The value that a command line means: splits `q_proj,v_proj` of `lora_targets`; pydantic parses all others."""
     if name == "lora_targets" and isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
 
 def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
-    """The batch that keeps the tokens per step constant, whatever the number of devices: never fewer, hardly more.
+    """The batch with the same tokens per step for any number of devices: never fewer tokens, and hardly more.
 
-    Raises ConfigurationError when that cannot be: more devices than sequences, or a number that misses by more than
-    `MOST_ABOVE`.
+    Raises ConfigurationError when no such batch exists: the devices are more than the sequences, or each possible batch
+    has more than `MOST_ABOVE` tokens too many.
     """
     wanted = math.ceil(config.tokens_per_step / config.seq_len)
     most = max(config.per_device_tokens // config.seq_len, 1)
@@ -185,7 +212,7 @@ def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
 
 
 def _nearest(config: TrainingConfig, num_devices: int) -> int:
-    """The next smaller number of devices that holds the tokens; 1 always does."""
+    """The next smaller number of devices for which a batch exists; for 1 device one always does."""
     for fewer in range(num_devices - 1, 0, -1):
         wanted = math.ceil(config.tokens_per_step / config.seq_len)
         if math.ceil(wanted / fewer) * fewer <= wanted * (1 + MOST_ABOVE):
@@ -194,17 +221,17 @@ def _nearest(config: TrainingConfig, num_devices: int) -> int:
 
 
 def event_line(event: str, **fields: Any) -> str:
-    """What the training program prints for machines."""
+    """The line that the training program prints for one event, for programs to read."""
     return EVENT_MARK + orjson.dumps({"event": event, **fields}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
-    """The event of a printed line, wherever in it the mark stands; None for a line for people."""
+    """The event in a printed line, wherever in the line its mark stands; None for a line for people."""
     _, mark, text = line.partition(EVENT_MARK)
     if not mark:
         return None
     try:
         found = orjson.loads(text.strip())
-    except orjson.JSONDecodeError:  # a line that was cut: what it told comes again with the next
+    except orjson.JSONDecodeError:  # a line that was cut; the next event repeats what it said
         return None
     return found if isinstance(found, dict) and isinstance(found.get("event"), str) else None

@@ -277,7 +277,7 @@ def test_a_run_that_is_recovered_says_so_and_marks_where_it_went_on(page: Page, 
     chart.focus()
     for key in ["Home", *["PageUp"] * 5, *["ArrowRight"] * 9]:
         page.keyboard.press(key)
-    expect(chart).to_have_attribute("aria-valuetext", re.compile("^step 100, .*, went on from step 100$"))
+    expect(chart).to_have_attribute("aria-valuetext", re.compile("^step 100, .*, resumed from step 100$"))
     expect(page.locator("#job-facts")).to_contain_text("recovered 1 time")
 
 
@@ -290,7 +290,7 @@ def test_cancelled_it_goes_on_and_removed_it_leaves_its_model(page: Page, traine
     state(page, "Cancelling…")
     trainer.jobs.cancelled(jid)
     state(page, "Cancelled")
-    expect(page.get_by_test_id("overall-text")).to_contain_text("it can go on from them")
+    expect(page.get_by_test_id("overall-text")).to_contain_text("the job can continue from them")
     page.get_by_test_id("again").click()
     state(page, "Waiting")
     trainer.jobs.started(jid)

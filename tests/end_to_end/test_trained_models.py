@@ -40,7 +40,9 @@ def test_a_trained_model_is_offered_from_when_it_is_wanted_until_it_is_not(
     expect(picker).to_have_value("july", timeout=LONG_MS)
     expect(page).to_have_url(re.compile(r"/#/$"))
     expect(picker.locator("option[value=july]")).to_have_text("july (loading)", timeout=LONG_MS)
-    expect(page.locator("#no-worker")).to_have_text("july is being loaded. A question waits until it is.")
+    expect(page.locator("#no-worker")).to_have_text(
+        "A worker is loading july. A question waits until the model is loaded."
+    )
     page.get_by_test_id("input").fill("Are you there?")
     page.get_by_test_id("send").click()
     answer = page.locator("[data-testid=message][data-role=assistant]").last

@@ -1,8 +1,8 @@
-"""What a recipe may say of each step of cleaning: one file a step, with its options and the reasons that it gives.
+"""The options of each cleaning step, and the reasons for which a step drops something: one file for each step.
 
-The steps themselves are in `pipelines/steps/`, under the same names. Here nothing of them is imported: the web app
-refuses a wrong recipe where it enters, and it may load neither the pipelines nor their libraries. The folder is the
-table: `roles.py` holds `RolesOptions`, and a recipe says `roles`.
+The steps themselves are in `pipelines/steps/`, under the same names. This package imports nothing of them: the web app
+checks recipes with it and may load neither the pipelines nor their libraries. The folder is the table: `roles.py` holds
+`RolesOptions`, and a recipe says `roles`.
 """
 
 import pkgutil
@@ -17,18 +17,18 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Options(BaseModel):
-    """What a part of a recipe can be told. Frozen; a name that it does not know is an error."""
+    """The options of one part of a recipe. Frozen; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StepOptions(Options):
-    """What one step can be told."""
+    """The options of one step."""
 
-    reasons: ClassVar[tuple[str, ...]] = ()  # why it rejects a record or cuts turns
-    barrier: ClassVar[bool] = False  # judges all shards together
-    asks_tokenizer: ClassVar[bool] = False  # of the model that will be trained
-    files: ClassVar[str] = ""  # the option that names files which the step reads
+    reasons: ClassVar[tuple[str, ...]] = ()  # why the step rejects a record or cuts turns
+    barrier: ClassVar[bool] = False  # the step sees all shards before it decides
+    asks_tokenizer: ClassVar[bool] = False  # the step uses the tokenizer of the model that will be trained
+    files: ClassVar[str] = ""  # the option that names the files which the step reads
 
 
 def known_steps() -> dict[str, type[StepOptions]]:

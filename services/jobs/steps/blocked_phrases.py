@@ -8,7 +8,7 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class BlockedPhrasesOptions(StepOptions):
-    """Whole words, whatever their case; code and URLs are not searched."""
+    """Rejects a record that contains one of `phrases` as whole words, in any case. Code and URLs are not searched."""
 
     reasons = ("blocked_phrase",)
 

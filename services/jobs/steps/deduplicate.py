@@ -8,19 +8,28 @@ from services.jobs.steps import StepOptions
 
 
 class DeduplicateOptions(StepOptions):
-    """The first of several alike is kept, in the order of the input; over all shards."""
+    """Keeps the first of several records that are alike, in the order of the input, and rejects the others."""
 
     reasons = ("duplicate", "duplicate_id", "near_duplicate")
     barrier = True
 
-    exact: bool = Field(True, description="The same turns but for line ends and white space at the end of lines.")
-    ids: Literal["keep", "reject"] = Field("reject", description="A second record with the same id.")
+    exact: bool = Field(
+        True,
+        description="Reject a record with the same turns as an earlier one. "
+        "Line ends and white space at the end of lines do not count.",
+    )
+    ids: Literal["keep", "reject"] = Field("reject", description="Keep or reject a second record with the same id.")
     near: bool = Field(
         True,
-        description="Much the same words, and the same numbers, operators, emoji and short last answer. "
-        "Punctuation and capitals don't count.",
+        description="Reject a record with nearly the same words as an earlier one, if its numbers, operators, emoji "
+        "and short last answer are the same, too. Punctuation and capitals do not count.",
     )
-    threshold: float = Field(0.8, gt=0.3, le=1, description="Of near: Jaccard similarity of 5-word shingles.")
+    threshold: float = Field(
+        0.8,
+        gt=0.3,
+        le=1,
+        description="For near: the Jaccard similarity of 5-word shingles from which two records are alike.",
+    )
 
     @model_validator(mode="after")
     def _something(self) -> "DeduplicateOptions":

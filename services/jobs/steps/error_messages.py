@@ -8,9 +8,13 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class ErrorMessagesOptions(StepOptions):
-    """Assistant turns that are messages of the service, such as `Too many requests in 1 hour`."""
+    """Finds assistant turns that are error messages of a service, such as `Too many requests in 1 hour`."""
 
     reasons = ("error_message",)
 
-    starts: tuple[str, ...] = Field((), max_length=MAX_LISTED, description="Further beginnings of such messages.")
-    then: Literal["cut", "reject"] = Field("cut", description="cut: this pair and what follows; or the whole record.")
+    starts: tuple[str, ...] = Field(
+        (), max_length=MAX_LISTED, description="More texts with which an error message begins."
+    )
+    then: Literal["cut", "reject"] = Field(
+        "cut", description="cut: drop the pair with the message and all later pairs. reject: drop the whole record."
+    )

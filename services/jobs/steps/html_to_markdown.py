@@ -10,9 +10,12 @@ Converter = Literal["html-to-markdown", "markdownify"]
 
 
 class HtmlToMarkdownOptions(StepOptions):
-    """Assistant turns that are HTML become markdown. What people typed is text and stays as it is."""
+    """Converts assistant turns that are HTML to markdown. All other turns stay as they are."""
 
     reasons = ("not_convertible",)
 
     converter: Converter = "html-to-markdown"
-    when: Literal["auto", "always"] = Field("auto", description="auto: turns that are HTML as a whole; or all turns.")
+    when: Literal["auto", "always"] = Field(
+        "auto",
+        description="auto: convert an assistant turn that is HTML as a whole. always: convert every assistant turn.",
+    )

@@ -10,13 +10,15 @@ Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
 
 
 class LanguagesOptions(StepOptions):
-    """Keep or skip by the language of the conversation, detected offline from its prose."""
+    """Keeps or rejects a conversation by its language, which is detected offline from its prose."""
 
     reasons = ("language", "unknown_language")
 
     keep: tuple[Language, ...] = ()
     skip: tuple[Language, ...] = ()
-    unknown: Literal["keep", "reject"] = Field("keep", description="Too little prose, or no language is likely.")
+    unknown: Literal["keep", "reject"] = Field(
+        "keep", description="Keep or reject a conversation with too little prose, or without a likely language."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "LanguagesOptions":

@@ -6,7 +6,7 @@ from services.jobs.steps import StepOptions
 
 
 class MaskPersonalDataOptions(StepOptions):
-    """Best effort: patterns with checksums, not understanding. Counted by kind."""
+    """Masks personal data, best effort: with patterns and checksums, without understanding the text."""
 
     kinds: tuple[Literal["email", "phone", "card", "iban", "ip", "key"], ...] = (
         "email", "phone", "card", "iban", "ip", "key",

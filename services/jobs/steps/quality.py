@@ -8,17 +8,32 @@ from services.jobs.steps import StepOptions
 
 
 class QualityOptions(StepOptions):
-    """Repetition and other signs that a text teaches nothing. 0 switches a rule off. Code is not judged.
+    """Rejects a record that repeats itself or shows other signs that a model learns nothing from it.
 
-    Digits are looked for in every turn, the rest in answers.
+    0 switches a rule off. Code is not judged. `max_digit_run` looks at every turn, the other rules at assistant turns.
     """
 
     reasons = ("short_answer", "digit_run", "repeated_lines", "repeated_words", "list_numbering")
 
-    max_digit_run: int = Field(0, ge=0, description="More of one digit in a row, in prose, end the record.")
-    max_line_repeats: int = Field(20, ge=0, description="More of one line in a row, blank lines aside.")
-    max_repeated_share: float = Field(
-        0.5, ge=0, le=1, description="Share of words in 10-grams that occur 8 times or more."
+    max_digit_run: int = Field(
+        0, ge=0, description="Reject a record whose prose repeats one digit more often than this in a row."
     )
-    min_answer_chars: int = Field(1, ge=0, description="Of every assistant turn.")
-    list_numbering: Literal["keep", "reject"] = Field("keep", description="A numbered list with each item numbered 1.")
+    max_line_repeats: int = Field(
+        20,
+        ge=0,
+        description="Reject a record whose answer repeats one line more often than this in a row. "
+        "Blank lines do not count.",
+    )
+    max_repeated_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Reject a record with an answer in which more than this share of the words lies in 10-grams "
+        "that occur 8 times or more.",
+    )
+    min_answer_chars: int = Field(
+        1, ge=0, description="Reject a record with an assistant turn of fewer characters than this."
+    )
+    list_numbering: Literal["keep", "reject"] = Field(
+        "keep", description="Keep or reject a record with a numbered list in which every item has the number 1."
+    )

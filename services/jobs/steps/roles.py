@@ -8,7 +8,10 @@ from services.jobs.steps import StepOptions
 
 
 class RolesOptions(StepOptions):
-    """A conversation is: a system turn or none, then user and assistant in turns, ending with the assistant."""
+    """Makes each record a conversation: at most one system turn, then user and assistant turns alternately.
+
+    The assistant has the last turn.
+    """
 
     reasons = (
         *("unknown_role", "system_not_first", "no_pair", "not_alternating", "empty", "too_few_turns", "too_short"),
@@ -16,7 +19,15 @@ class RolesOptions(StepOptions):
     )
 
     system: Literal["keep", "cut"] = "keep"
-    same_role: Literal["merge", "reject"] = Field("reject", description="Two turns of one role in a row.")
-    min_turns: int = Field(2, ge=2, description="User and assistant turns.")
-    min_chars: int = Field(16, ge=0, description="Of user and assistant turns together.")
-    max_turns: int = Field(0, ge=0, description="Later ones are cut, in pairs; 0: no bound.")
+    same_role: Literal["merge", "reject"] = Field(
+        "reject", description="Merge two turns of one role in a row, or reject the record."
+    )
+    min_turns: int = Field(
+        2, ge=2, description="Reject a record with fewer user and assistant turns together than this."
+    )
+    min_chars: int = Field(
+        16, ge=0, description="Reject a record whose user and assistant turns together have fewer characters than this."
+    )
+    max_turns: int = Field(
+        0, ge=0, description="Cut the user and assistant turns after this many, in pairs. 0: keep them all."
+    )

@@ -8,12 +8,16 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class SelectOptions(StepOptions):
-    """Keep records by what they say of themselves."""
+    """Keeps or rejects a record by the model and the plugins that the record names."""
 
     reasons = ("plugins", "unknown_model", "other_model")
 
     models: tuple[str, ...] = Field(
-        (), max_length=MAX_LISTED, description="Keep only answers of these models; empty: of all."
+        (), max_length=MAX_LISTED, description="Keep only records that one of these models answered. Empty: keep all."
     )
-    unknown_model: Literal["keep", "reject"] = Field("keep", description="A record that does not name its model.")
-    plugins: Literal["keep", "reject"] = Field("reject", description="A record made with plugins (ShareGPT).")
+    unknown_model: Literal["keep", "reject"] = Field(
+        "keep", description="Keep or reject a record that does not name its model."
+    )
+    plugins: Literal["keep", "reject"] = Field(
+        "reject", description="Keep or reject a record that was made with plugins (ShareGPT)."
+    )

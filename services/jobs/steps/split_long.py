@@ -8,11 +8,16 @@ from services.jobs.steps import StepOptions
 
 
 class SplitLongOptions(StepOptions):
-    """No record is longer than the context, counted with tokenizer, template and system turn; cut between pairs."""
+    """Splits a record that is longer than `max_tokens` between its pairs.
+
+    The step counts tokens with the tokenizer, the chat template and the system turn.
+    """
 
     reasons = ("over_long", "over_long_question", "unanswered", "template_refused")
     asks_tokenizer = True
 
     max_tokens: int = Field(2048, ge=16)
-    over_long: Literal["reject", "truncate"] = Field("reject", description="A single pair that does not fit.")
-    marker: str = Field(" […]", description="Ends a truncated answer.")
+    over_long: Literal["reject", "truncate"] = Field(
+        "reject", description="Reject a single pair that does not fit, or truncate its answer."
+    )
+    marker: str = Field(" […]", description="Put this text at the end of a truncated answer.")

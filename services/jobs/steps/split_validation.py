@@ -4,7 +4,10 @@ from services.jobs.steps import Fraction, StepOptions
 
 
 class SplitValidationOptions(StepOptions):
-    """A share of the conversations is set aside, by the id of the input record: pieces of one stay together."""
+    """Sets a share of the conversations aside for validation, chosen by the id of the input record.
+
+    All pieces of one input record are on the same side.
+    """
 
     fraction: Fraction = 0.01
     seed: int = 0

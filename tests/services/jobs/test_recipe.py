@@ -26,7 +26,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("steps:\n - languages:\n     keep: [english]\n", "recipe:3: keep.0 is 'english'"),
         ("steps:\n - languages: {}\n", "recipe:2: options: give either keep or skip"),
         ("steps:\n - roles\n - sample:\n     count: 3\n     fraction: 0.5\n", "recipe:3: options: give either"),
-        ("steps: [\n", "recipe:2: no YAML"),
+        ("steps: [\n", "recipe:2: not valid YAML"),
         ("steps: []\n", "recipe:1: steps"),
         ("steps: roles\n", "recipe:1: `steps` is a list"),
         ("steps:\n - roles: 3\n", "recipe:2: the options of roles"),

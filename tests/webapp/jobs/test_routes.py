@@ -400,7 +400,7 @@ def test_a_wrong_order_is_refused_with_its_field(page: Page, jobs: Jobs, change:
     ("recipe", "line", "words"),
     [
         ("steps:\n  - roles\n  - rolls\n", 3, "did you mean roles"),
-        ("steps: [\n", 2, "no YAML"),
+        ("steps: [\n", 2, "not valid YAML"),
         ("name: a\nname: b\nsteps: [roles]\n", 2, "stands twice"),
         ("", 1, "a recipe is a mapping"),
         ("steps:\n  - roles\n  - decontaminate:\n      against: [/etc/passwd]\n", 4, "'/etc/passwd'"),

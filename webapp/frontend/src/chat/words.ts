@@ -48,7 +48,8 @@ function withoutWorker({ state }: Model): string {
 /** The notice over the composer when the chosen model cannot answer now. `othersServed`: another one can. */
 export function describeMissing(model: Model | undefined, othersServed: boolean): string {
   if (model && model.workers > 0) return "";
-  if (model?.state === "loading") return `${model.name} is being loaded. A question waits until it is.`;
+  if (model?.state === "loading")
+    return `A worker is loading ${model.name}. A question waits until the model is loaded.`;
   if (!othersServed) return "No worker is serving right now. A question waits in the queue until one starts.";
   return model
     ? `No worker is serving ${model.name} right now. Choose another model, or let a question wait in the queue.`

@@ -173,7 +173,7 @@ export class JobForm {
     if (empty) return `${empty.name} is empty.`;
     const size = this.files.reduce((sum, file) => sum + file.size, 0);
     return size > this.maxBytes
-      ? `The files have ${bytes(size)} together; the limit is ${bytes(this.maxBytes)}. The command takes files of any size: chatserver clean submit`
+      ? `The files together have ${bytes(size)}; the limit is ${bytes(this.maxBytes)}. The command takes files of any size: chatserver clean submit`
       : "";
   }
 
@@ -206,7 +206,8 @@ export class JobForm {
   }
 
   private failed(error: unknown): void {
-    if (this.stopping?.signal.aborted) this.problem("Stopped. What was sent is kept for a day: start again to go on.");
+    if (this.stopping?.signal.aborted)
+      this.problem("Stopped. The server keeps what was sent for a day: start again to continue the upload.");
     else if (!(error instanceof ApiError)) throw error;
     else if (error.line !== undefined) this.editor.refuse(error.message, error.line);
     else {
@@ -228,7 +229,7 @@ export class JobForm {
     byId<HTMLTextAreaElement>("recipe").readOnly = busy;
     this.picker.disabled = busy;
     byId<HTMLInputElement>("files").disabled = busy;
-    if (busy) this.sending(0, "Looking at the recipe…");
+    if (busy) this.sending(0, "Checking the recipe…");
     this.showFiles();
   }
 

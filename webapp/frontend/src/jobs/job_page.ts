@@ -174,8 +174,8 @@ export class JobPage {
     const sure = await confirmDialog(
       "Cancel this job?",
       this.training
-        ? "Its checkpoints are kept, and it can go on later from the last of them. Its machines are given back."
-        : "What is done so far is kept, and the job can go on later. It gives no data until it is finished.",
+        ? "The checkpoints are kept, and the job can continue later from the last one. The machines are given back."
+        : "The finished parts are kept, and the job can continue later. Only a finished job has data.",
       "Cancel the job",
     );
     if (sure) await this.act(() => api.cancel(this.id));
@@ -183,8 +183,8 @@ export class JobPage {
 
   private async remove(): Promise<void> {
     const files = this.removesFiles
-      ? "Its files, what was uploaded and what came out, are deleted from this server. This cannot be undone."
-      : `It leaves the list. Its files stay in ${this.out}.`;
+      ? "This deletes the uploaded files and the results of the job from this server. You cannot undo it."
+      : `The job leaves the list. Its files stay in ${this.out}.`;
     if (!(await confirmDialog("Remove this job?", files, "Remove"))) return;
     try {
       await api.remove(this.id);

@@ -54,8 +54,8 @@ function start(): void {
 function away(error: unknown): void {
   if (!(error instanceof ApiError)) throw error;
   if (error.code === "unavailable")
-    showAway("Redis does not answer. The jobs go on as soon as it does; this page asks again.");
-  else showAway(error.status === 0 ? "The server does not answer; this page asks again." : error.message);
+    showAway("Redis does not answer. The jobs continue when Redis answers again; this page keeps asking.");
+  else showAway(error.status === 0 ? "The server does not answer; this page keeps asking." : error.message);
 }
 
 function idInAddress(): string | undefined {

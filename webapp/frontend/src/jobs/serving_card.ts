@@ -64,7 +64,7 @@ export class ServingCard {
 
 export function servingText({ name, wanted, loading, workers }: Serving): string {
   if (workers > 0) return `${name} is served by ${count(workers, "worker")}.`;
-  if (!wanted) return `${name} is ready. Ask for it, and a standby worker loads it.`;
+  if (!wanted) return `${name} is ready. Serve the model, and a standby worker loads it.`;
   if (loading) return `A worker is loading ${name}.`;
   return `${name} waits for a standby worker; chatserver worker --standby starts one.`;
 }

@@ -70,7 +70,7 @@ export class TrainingView {
   private showCurves({ evals, resumes, of }: Training): void {
     const marks: Mark[] = resumes.map(({ step }) => ({
       x: step,
-      text: `went on from step ${step.toLocaleString("en")}`,
+      text: `resumed from step ${step.toLocaleString("en")}`,
     }));
     const training = this.points.curve("loss");
     const evaluated = evals.flatMap(({ step, loss }) => (loss === null ? [] : [{ x: step, y: loss }]));
@@ -96,7 +96,7 @@ export class TrainingView {
     byId("no-checkpoints").hidden = checkpoints.length > 0;
     setText(
       byId("no-checkpoints"),
-      "None yet. Each is complete before it is listed; a run that ends early goes on from the last.",
+      "None yet. The list shows complete checkpoints only. A run that ends early continues from the last one.",
     );
     const kept = [...checkpoints].sort((a, b) => b.step - a.step).slice(0, config.keep_checkpoints ?? Infinity); // the older are deleted
     const rows = kept.map(

@@ -43,8 +43,8 @@ export function figures(job: Job, training: Training, now_s: number): [what: str
 
 const BEFORE_STEPS: Partial<Record<Phase, string>> = {
   pending: "Waiting for a machine",
-  starting: "Starting its machine",
-  recovering: "Getting a machine again",
+  starting: "Starting the machine",
+  recovering: "Getting a new machine",
 };
 
 /** The line under the bar. */
@@ -52,10 +52,10 @@ export function trainingOverall(job: Job, training: Training): string {
   const step = training.of
     ? `step ${training.records.toLocaleString("en")} of ${training.of.toLocaleString("en")}`
     : "";
-  if (job.state === "submitted") return "Waiting for the pipelines to take it";
+  if (job.state === "submitted") return "Waiting for the pipelines to take the job";
   if (job.state === "finished") return `Finished${step ? ` at ${step}` : ""}`;
   if (job.state === "failed" || job.state === "cancelled") {
-    const kept = training.checkpoints.length ? "; its checkpoints are kept, and it can go on from them" : "";
+    const kept = training.checkpoints.length ? "; the checkpoints are kept, and the job can continue from them" : "";
     return `${job.state === "failed" ? "Failed" : "Cancelled"}${step ? ` at ${step}` : ""}${kept}`;
   }
   if (training.of) return `${percent(training.records / training.of)} · ${step}`;
@@ -92,11 +92,11 @@ export function planRows({ plan, config, data, out, model }: Training): [string,
     const share = plan.tokens
       ? `, ${Math.round((100 * plan.supervised_tokens) / plan.tokens)} % of ${number(plan.tokens)}`
       : "";
-    rows.push(["Tokens to learn", `${number(plan.supervised_tokens)}${share}`]);
+    rows.push(["Supervised tokens", `${number(plan.supervised_tokens)}${share}`]);
   }
   if (plan.truncated !== undefined)
     rows.push(["Truncated", `${number(plan.truncated)} at ${number(config.seq_len ?? 0)} tokens`]);
-  if (plan.unsupervised) rows.push(["Nothing to learn in", number(plan.unsupervised)]);
+  if (plan.unsupervised) rows.push(["Without supervised tokens", number(plan.unsupervised)]);
   if (plan.sequences_per_step !== undefined) {
     const parts = [
       `${plan.world_size ?? 1} × ${plan.per_device ?? 1}`,
@@ -106,7 +106,7 @@ export function planRows({ plan, config, data, out, model }: Training): [string,
   }
   if (plan.attention)
     rows.push(["Attention", plan.attention_reason ? `${plan.attention}: ${plan.attention_reason}` : plan.attention]);
-  if (plan.dtype) rows.push(["Numbers", plan.dtype]);
+  if (plan.dtype) rows.push(["Number format", plan.dtype]);
   if (config.template) rows.push(["Chat template", config.template]);
   if (config.learning_rate)
     rows.push(["Learning rate", `${scientific(config.learning_rate)}, ${config.schedule ?? ""}`.replace(/, $/, "")]);

@@ -61,7 +61,10 @@ test("a model without a worker says whether one is to come", () => {
   assert.equal(describeModel(model("wanted")), "july (waiting for a worker)");
   assert.equal(describeModel(model("away")), "july (no worker)");
   assert.equal(describeModel(model("served", 1, 2)), "july (2 waiting)");
-  assert.equal(describeMissing(model("loading"), true), "july is being loaded. A question waits until it is.");
+  assert.equal(
+    describeMissing(model("loading"), true),
+    "A worker is loading july. A question waits until the model is loaded.",
+  );
   assert.match(describeMissing(model("away"), true), /No worker is serving july right now/);
   assert.match(describeMissing(model("away"), false), /^No worker is serving right now/);
   assert.equal(describeMissing(model("served", 1), true), "");

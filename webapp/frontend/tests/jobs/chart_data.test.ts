@@ -9,7 +9,7 @@ const point = (x: number, y: number) => ({ x, y });
 
 test("a value stands at its own step, also where another curve or a mark has none", () => {
   const training = [point(10, 3), point(20, 2)];
-  const [steps, ...curves] = columns([training, [point(15, 2.5), point(20, 2.1)]], [{ x: 12, text: "went on" }]);
+  const [steps, ...curves] = columns([training, [point(15, 2.5), point(20, 2.1)]], [{ x: 12, text: "resumed" }]);
   assert.deepEqual(Array.from(steps), [10, 12, 15, 20]);
   assert.deepEqual(curves, [
     [3, undefined, undefined, 2],
@@ -18,7 +18,7 @@ test("a value stands at its own step, also where another curve or a mark has non
 });
 
 test("a chart without values has its marks, and one without anything is empty", () => {
-  assert.deepEqual(columns([[], []], [{ x: 7, text: "went on" }]), [[7], [undefined], [undefined]]);
+  assert.deepEqual(columns([[], []], [{ x: 7, text: "resumed" }]), [[7], [undefined], [undefined]]);
   assert.deepEqual(columns([[]], []), [[], []]);
 });
 

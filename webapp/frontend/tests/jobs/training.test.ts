@@ -128,11 +128,11 @@ test("a loss that is no number is not a figure", () => {
 
 test("the line under the bar follows the run", () => {
   assert.equal(trainingOverall(job(), training()), "Loading model and data");
-  assert.equal(trainingOverall(job(), training({ remote: { ...remote, state: "starting" } })), "Starting its machine");
+  assert.equal(trainingOverall(job(), training({ remote: { ...remote, state: "starting" } })), "Starting the machine");
   assert.equal(trainingOverall(job(), training({ records: 60, of: 120 })), "50 % · step 60 of 120");
   assert.equal(
     trainingOverall(job({ state: "failed" }), training({ records: 60, of: 120, checkpoints: [{ step: 40 }] })),
-    "Failed at step 60 of 120; its checkpoints are kept, and it can go on from them",
+    "Failed at step 60 of 120; the checkpoints are kept, and the job can continue from them",
   );
 });
 
@@ -164,7 +164,7 @@ test("the plan tells what is learned and what is lost", () => {
     dtype: "bf16",
   };
   const rows = new Map(planRows(training({ plan })));
-  assert.equal(rows.get("Tokens to learn"), "5,000, 25 % of 20,000");
+  assert.equal(rows.get("Supervised tokens"), "5,000, 25 % of 20,000");
   assert.equal(rows.get("Sequences per step"), "32 (8 × 2 × 2 accumulated)");
   assert.equal(rows.get("Attention"), "sdpa: no GPU");
   assert.equal(rows.get("Truncated"), "3 at 512 tokens");
