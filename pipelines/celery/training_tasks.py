@@ -26,7 +26,7 @@ from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, Sent, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
-from services.machine.processes import lives
+from services.machine.processes import is_alive
 from services.wire.keys import TRAIN_TASK, TRAININGS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
@@ -195,4 +195,4 @@ class TrainingTasks:
 def _is_dead(holder: str) -> bool:
     """A process of this machine that is gone; of others nobody here can tell."""
     host, _, pid = holder.rpartition(":")
-    return host == socket.gethostname() and not lives(int(pid))
+    return host == socket.gethostname() and not is_alive(int(pid))

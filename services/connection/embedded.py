@@ -27,7 +27,7 @@ import redis
 from services.connection.connect import connect
 from services.errors import ConfigurationError
 from services.machine.files import flock, inheritable
-from services.machine.processes import end_tied, lives, start_tied
+from services.machine.processes import end_tied, is_alive, start_tied
 from services.places import REDIS_CONFIG
 
 Fsync = Literal["always", "everysec", "no"]
@@ -217,7 +217,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while not flock(file, wait=False):
             owner = self._lock_path.read_text().partition(" ")[0]
-            if (owner and lives(int(owner))) or time.monotonic() > deadline:
+            if (owner and is_alive(int(owner))) or time.monotonic() > deadline:
                 raise ConfigurationError(
                     f"{self.folder} is in use by another server (started by process {owner or 'unknown'}): stop "
                     "that one, or set CHATSERVER_STATE_DIR to another folder"
