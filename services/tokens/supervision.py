@@ -16,7 +16,7 @@ _ANOTHER = "choose a chat template by name (vicuna-v1.1, alpaca, plain)"
 
 
 @dataclass(frozen=True)
-class Supervised:
+class SupervisedSequence:
     """A conversation as it is trained. `mask` is as long as `ids`: 1 where the model learns the token, else 0."""
 
     ids: list[int]

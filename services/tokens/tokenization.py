@@ -17,7 +17,7 @@ import jinja2
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
-from services.tokens.supervision import Supervised, check_turns, stretches
+from services.tokens.supervision import SupervisedSequence, check_turns, stretches
 from services.tokens.templates import choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter
@@ -96,7 +96,7 @@ class ChatTokenizer:
         """`len(render_whole(messages))`, faster. Raises TemplateError."""
         return self._counter.count(self._pieces(messages, ask=False))
 
-    def supervised(self, messages: Sequence[Message]) -> Supervised:
+    def supervised(self, messages: Sequence[Message]) -> SupervisedSequence:
         """A conversation as it is trained, and what of it the model learns: all it would have to generate.
 
         The ids are those of the prompt that serving renders, then the answer's, and so on: no token reaches over.
@@ -104,15 +104,15 @@ class ChatTokenizer:
         """
         check_turns(messages)
         mark = _unused_character(messages)
-        turns = self._defused(messages, mark)
+        conversation = self._defused(messages, mark)
         ids: list[int] = []
         mask: list[int] = []
         before = ""
-        for text, learnt in stretches(messages, lambda n, ask: self._template(turns[:n], ask), self._turn_end()):
+        for text, learnt in stretches(messages, lambda n, ask: self._template(conversation[:n], ask), self._turn_end()):
             ids += self._text.encode(text.split(mark), after=before)
             mask += [int(learnt)] * (len(ids) - len(mask))
             before = text
-        return Supervised(ids, mask)
+        return SupervisedSequence(ids, mask)
 
     def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
         """The rendered text, cut inside every special token that a message spells."""
@@ -122,10 +122,10 @@ class ChatTokenizer:
     def _defused(self, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
         return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
 
-    def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
+    def _template(self, conversation: list[dict[str, str]], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
+                conversation, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
@@ -190,13 +190,20 @@ class _GgufTokenizer:
         return None if eos is None else self.backend_tokenizer.token_to_id(eos)
 
     def apply_chat_template(
-        self, turns: list[dict[str, str]], *, chat_template: str | None, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, str]],
+        *,
+        chat_template: str | None,
+        tokenize: bool,
+        add_generation_prompt: bool,
     ) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         assert not tokenize, "a text is wanted"
         variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
-        rendered: Any = render_jinja_template([turns], chat_template=chat_template or self.chat_template, **variables)
+        rendered: Any = render_jinja_template(
+            [conversation], chat_template=chat_template or self.chat_template, **variables
+        )
         return str(rendered[0][0])
 
 
