@@ -23,7 +23,7 @@ from pipelines.launching.following import Follower
 from pipelines.launching.targets import ENDED, Outcome, Target, run_name, run_of
 from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs.celery_app import num_waiting
-from services.jobs.dispatch import Dispatch, Sent, calmly
+from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.machine.processes import is_alive
@@ -79,7 +79,7 @@ class TrainingTasks:
         if dispatch.claim(UNIT, self._lost_after_s(dispatch.read())):
             self._app.send_task(TRAIN_TASK, [job.id], retry=False)
 
-    def _lost_after_s(self, sent: Sent) -> float:
+    def _lost_after_s(self, sent: DispatchNotes) -> float:
         """When the last task counts as lost."""
         holder = sent.held.get(UNIT)
         if holder is not None:

@@ -23,7 +23,7 @@ _CLAIM, _TAKE, _RELEASE = script("claim"), script("take"), script("release")
 
 
 @dataclass(frozen=True)
-class Sent:
+class DispatchNotes:
     """The notes of one job, as they were at one moment, by the unit's name."""
 
     held: Mapping[str, str]  # who began it and has not ended it: host:pid
@@ -39,13 +39,13 @@ class Dispatch:
         self._redis = redis
         self._keys = keys.job(jid)
 
-    def read(self) -> Sent:
+    def read(self) -> DispatchNotes:
         notes: dict[str, dict[str, str]] = {what: {} for what in ("held", "sent", "attempts", "failed")}
         for raw, value in self._redis.hgetall(self._keys.tasks).items():
             what, _, unit = raw.decode().partition(" ")
             notes.get(what, {})[unit] = value.decode(errors="replace")
         attempts = {unit: int(number) for unit, number in notes["attempts"].items()}
-        return Sent(notes["held"], frozenset(notes["sent"]), attempts, notes["failed"])
+        return DispatchNotes(notes["held"], frozenset(notes["sent"]), attempts, notes["failed"])
 
     def claim(self, unit: str, lost_after_s: float | None = None) -> bool:
         """Whether the caller shall send a task for the unit; with `lost_after_s`, also when one was sent before."""
