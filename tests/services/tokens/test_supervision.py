@@ -292,7 +292,7 @@ def test_another_role_is_refused() -> None:
 
 @pytest.mark.parametrize("messages", [[Message("assistant", "a")], [Message("system", "s"), Message("assistant", "a")]])
 def test_a_conversation_that_begins_with_an_answer_is_refused(messages: list[Message]) -> None:
-    with pytest.raises(TemplateError, match="the first turn is assistant, not user"):
+    with pytest.raises(TemplateError, match="the first message is assistant, not user"):
         CHATML.supervised(messages)
 
 
