@@ -1,7 +1,7 @@
 """Recipes of cleaning: YAML that says which steps a run takes, with which options.
 
-Read by the command, by the web app (to refuse a wrong one where it enters) and by `pipelines`. `services/jobs/steps/`
-has the options of each step. What is wrong is told with its line; an unknown name with the nearest known one.
+The command, the web app (which refuses a wrong recipe at once) and `pipelines` read recipes. `services/jobs/steps/` has
+the options of each step. An error names the line, and the nearest known name for an unknown one.
 
     recipe = parse_recipe(Path("infra/recipes/vicuna.yaml").read_text(), "vicuna.yaml")
 """
@@ -31,7 +31,7 @@ STEPS = known_steps()
 
 
 class TokenizerChoice(Options):
-    """The tokenizer and chat template that will be trained; as `chatserver worker` takes them."""
+    """The tokenizer and chat template of the model to train, named as for `chatserver worker`."""
 
     model: str = "smollm2-135m"
     template: str = ""  # a named template; empty: the tokenizer's own, or by the model's name
@@ -57,14 +57,16 @@ class StepChoice(Options):
 
 
 class Recipe(Options):
-    """A whole recipe. `digest` changes when anything does that may change the output."""
+    """A whole recipe. `digest` changes with everything that may change the output."""
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     input: InputOptions = InputOptions()
     tokenizer: TokenizerChoice = TokenizerChoice()
     steps: tuple[StepChoice, ...] = Field(min_length=1, max_length=MAX_STEPS)
     output: OutputOptions = OutputOptions()
-    shard_mib: float = Field(8.0, ge=0.001, le=1024, description="Text of one shard: what one task does, and may lose.")
+    shard_mib: float = Field(
+        8.0, ge=0.001, le=1024, description="MiB of text in one shard: what one task does, and may lose."
+    )
 
     @model_validator(mode="after")
     def _few_barriers(self) -> "Recipe":
@@ -75,13 +77,13 @@ class Recipe(Options):
 
     @property
     def digest(self) -> str:
-        """Of the whole content, options of steps included."""
+        """The digest of the whole recipe, options of steps included."""
         content = [self.model_dump_json(exclude={"steps"})]
         content += [step.name + step.options.model_dump_json() for step in self.steps]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def step_label(self, index: int) -> str:
-        """The name under which a step is counted: its own, numbered from its second use."""
+        """The name of a step in counts: its own, with a number from its second use on."""
         name = self.steps[index].name
         before = sum(step.name == name for step in self.steps[:index])
         return f"{name}-{before + 1}" if before else name
@@ -92,7 +94,7 @@ class Recipe(Options):
 
 
 def checked_input(name: str) -> str:
-    """The name of an input. Raises ConfigurationError for a URL with credentials: names are written down everywhere."""
+    """The name of an input. Raises ConfigurationError for a URL with credentials: logs and records hold names."""
     if "://" in name and "@" in name.split("://", 1)[1].split("/", 1)[0]:
         scheme = name.split("://", 1)[0]
         raise ConfigurationError(
@@ -103,7 +105,7 @@ def checked_input(name: str) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file. Raises ConfigurationError naming the file and the line."""
+    """The recipe in a file. Raises ConfigurationError that names the file and the line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -112,7 +114,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, where: str = "recipe") -> Recipe:
-    """The recipe that `text` spells. Raises ConfigurationError of the source `where`, with its line."""
+    """The recipe in `text`. Raises ConfigurationError with the source `where` and the line."""
     try:
         return _parsed(text)
     except ConfigurationError as error:
@@ -145,7 +147,7 @@ def _parsed(text: str) -> Recipe:
 
 
 def _refuse_bombs(text: str) -> None:
-    """What a few hundred characters can make endless: depth, aliases, merges, numbers without end."""
+    """Refuse YAML of which a few hundred characters can cost endless work: depth, aliases, merges, long numbers."""
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -163,7 +165,7 @@ def _refuse_bombs(text: str) -> None:
 
 
 def line_of(text: str, *path: str | int) -> int:
-    """The line, from 1, of a value in the text of a recipe that `parse_recipe` takes."""
+    """The line, from 1, of a value in the text of a valid recipe."""
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
     return _Lines(root).at(*path) if root else 1
 
@@ -182,13 +184,13 @@ def _step(entry: Any, lines: "_Lines", index: int) -> StepChoice:
 
 
 class _Lines:
-    """Where in the text each value stands."""
+    """The place of each value in the text."""
 
     def __init__(self, root: yaml.Node) -> None:
         self._root = root
 
     def at(self, *path: str | int) -> int:
-        """The line of the value at this path, or of the nearest thing around it."""
+        """The line of the value at this path, or of the nearest value around it."""
         node, line = self._root, self._root.start_mark.line
         for part in path:
             found = _child(node, part)
@@ -198,7 +200,7 @@ class _Lines:
         return int(line) + 1
 
     def refuse_repeated(self, node: yaml.Node) -> None:
-        """A key that stands twice in one mapping: YAML would silently take the second."""
+        """Refuse a key that a mapping has twice: YAML would silently take the second."""
         for mapping in _mappings(node):
             seen: set[str] = set()
             for key, _ in mapping.value:
@@ -215,7 +217,7 @@ class _Lines:
 
 
 def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
-    """Every mapping once, wherever it is, also when an alias makes a circle."""
+    """Every mapping once, at any depth, even when an alias makes a circle."""
     left, seen = [root], set()
     while left:
         node = left.pop()
@@ -250,7 +252,7 @@ def _sentence(problem: Any, kind: type[Options]) -> str:
 
 
 def _fields(kind: type[Options], path: tuple[str | int, ...]) -> list[str]:
-    """The names that are known at a path inside `kind`."""
+    """The known names at a path inside `kind`."""
     for part in path:
         field = kind.model_fields.get(str(part))
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Options):

@@ -1,8 +1,8 @@
-"""What a recipe may say of each step of cleaning: one file a step, with its options and the reasons that it gives.
+"""The options of each step of cleaning, and the reasons for which it drops or cuts: one file for each step.
 
-The steps themselves are in `pipelines/steps/`, under the same names. Here nothing of them is imported: the web app
-refuses a wrong recipe where it enters, and it may load neither the pipelines nor their libraries. The folder is the
-table: `roles.py` holds `RolesOptions`, and a recipe says `roles`.
+The steps are in `pipelines/steps/`, under the same names. Nothing here imports them: the web app checks recipes, and it
+may load neither the pipelines nor their libraries. The folder is the table: `roles.py` holds `RolesOptions`, and a
+recipe says `roles`.
 """
 
 import pkgutil
@@ -17,13 +17,13 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Options(BaseModel):
-    """What a part of a recipe can be told. Frozen; a name that it does not know is an error."""
+    """The options of a part of a recipe. Frozen; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StepOptions(Options):
-    """What one step can be told."""
+    """The options of one step."""
 
     reasons: ClassVar[tuple[str, ...]] = ()  # why it rejects a record or cuts turns
     barrier: ClassVar[bool] = False  # judges all shards together
@@ -32,7 +32,7 @@ class StepOptions(Options):
 
 
 def known_steps() -> dict[str, type[StepOptions]]:
-    """Name → options, of every file here."""
+    """Name → options, for every file in this folder."""
     return {module.name: _options_in(module.name) for module in pkgutil.iter_modules(__path__)}
 
 

@@ -6,10 +6,14 @@ from services.jobs.steps import StepOptions
 
 
 class DecontaminateOptions(StepOptions):
-    """Records that share a run of words with an evaluation set end here."""
+    """Drop records that share a run of words with an evaluation set."""
 
     reasons = ("contaminated",)
     files = "against"
 
-    against: tuple[str, ...] = Field(min_length=1, description="Files of any readable format.")
-    ngram: int = Field(13, ge=5, le=50, description="Words in a row; shorter evaluation texts are searched as a whole.")
+    against: tuple[str, ...] = Field(
+        min_length=1, description="Files of the evaluation sets, in any format that a cleaning reads."
+    )
+    ngram: int = Field(
+        13, ge=5, le=50, description="Number of words in a row; a shorter evaluation text must match as a whole."
+    )

@@ -8,9 +8,13 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class ErrorMessagesOptions(StepOptions):
-    """Assistant turns that are messages of the service, such as `Too many requests in 1 hour`."""
+    """Drop assistant messages that are errors of the service, such as `Too many requests in 1 hour`."""
 
     reasons = ("error_message",)
 
-    starts: tuple[str, ...] = Field((), max_length=MAX_LISTED, description="Further beginnings of such messages.")
-    then: Literal["cut", "reject"] = Field("cut", description="cut: this pair and what follows; or the whole record.")
+    starts: tuple[str, ...] = Field(
+        (), max_length=MAX_LISTED, description="More texts with which such a message begins."
+    )
+    then: Literal["cut", "reject"] = Field(
+        "cut", description="What to drop: cut takes this pair and all after it; reject takes the record."
+    )

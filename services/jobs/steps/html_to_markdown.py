@@ -10,9 +10,11 @@ Converter = Literal["html-to-markdown", "markdownify"]
 
 
 class HtmlToMarkdownOptions(StepOptions):
-    """Assistant turns that are HTML become markdown. What people typed is text and stays as it is."""
+    """Turn assistant messages from HTML into Markdown. User messages are text and stay as they are."""
 
     reasons = ("not_convertible",)
 
     converter: Converter = "html-to-markdown"
-    when: Literal["auto", "always"] = Field("auto", description="auto: turns that are HTML as a whole; or all turns.")
+    when: Literal["auto", "always"] = Field(
+        "auto", description="auto: only messages that are HTML as a whole; always: all messages."
+    )

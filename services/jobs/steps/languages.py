@@ -10,13 +10,15 @@ Language = Annotated[str, Field(pattern="^[a-z]{2}$")]  # ISO 639-1
 
 
 class LanguagesOptions(StepOptions):
-    """Keep or skip by the language of the conversation, detected offline from its prose."""
+    """Keep or skip a conversation by its language, which the step detects offline from the prose."""
 
     reasons = ("language", "unknown_language")
 
     keep: tuple[Language, ...] = ()
     skip: tuple[Language, ...] = ()
-    unknown: Literal["keep", "reject"] = Field("keep", description="Too little prose, or no language is likely.")
+    unknown: Literal["keep", "reject"] = Field(
+        "keep", description="What to do when the prose is too short or no language is likely."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "LanguagesOptions":

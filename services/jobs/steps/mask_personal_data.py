@@ -6,7 +6,7 @@ from services.jobs.steps import StepOptions
 
 
 class MaskPersonalDataOptions(StepOptions):
-    """Best effort: patterns with checksums, not understanding. Counted by kind."""
+    """Mask personal data by patterns with checksums: best effort. Counts by kind."""
 
     kinds: tuple[Literal["email", "phone", "card", "iban", "ip", "key"], ...] = (
         "email", "phone", "card", "iban", "ip", "key",

@@ -6,6 +6,6 @@ from services.jobs.steps import StepOptions
 
 
 class RepairUnicodeOptions(StepOptions):
-    """Mojibake, broken surrogates and terminal escapes are repaired by ftfy; quotes and widths stay as typed."""
+    """Repair mojibake, broken surrogates and terminal escapes with ftfy; quotes and widths stay as typed."""
 
     normalization: Literal["none", "NFC"] = "none"

@@ -6,7 +6,7 @@ from services.jobs.steps import Fraction, StepOptions
 
 
 class SampleOptions(StepOptions):
-    """A random part, the same for the same seed and input, in the order of the input."""
+    """Keep a random part, in the order of the input. The same seed and input give the same part."""
 
     reasons = ("not_sampled",)
     barrier = True

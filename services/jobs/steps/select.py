@@ -8,12 +8,16 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class SelectOptions(StepOptions):
-    """Keep records by what they say of themselves."""
+    """Keep records by their own fields."""
 
     reasons = ("plugins", "unknown_model", "other_model")
 
     models: tuple[str, ...] = Field(
-        (), max_length=MAX_LISTED, description="Keep only answers of these models; empty: of all."
+        (), max_length=MAX_LISTED, description="Keep only answers of these models; empty: of all models."
     )
-    unknown_model: Literal["keep", "reject"] = Field("keep", description="A record that does not name its model.")
-    plugins: Literal["keep", "reject"] = Field("reject", description="A record made with plugins (ShareGPT).")
+    unknown_model: Literal["keep", "reject"] = Field(
+        "keep", description="What to do with a record that does not name its model."
+    )
+    plugins: Literal["keep", "reject"] = Field(
+        "reject", description="What to do with a record made with plugins (ShareGPT)."
+    )

@@ -8,10 +8,10 @@ from services.jobs.steps import MAX_LISTED, StepOptions
 
 
 class SpecialTokensOptions(StepOptions):
-    """Text that spells a special token of the tokenizer, or one of the usual ones, is broken up so that it is text."""
+    """Break up text that spells a special token of the tokenizer, or a usual one, so that it stays text."""
 
     asks_tokenizer = True
 
     tokens: tuple[Annotated[str, Field(min_length=2)], ...] = Field(
-        (), max_length=MAX_LISTED, description="Further ones."
+        (), max_length=MAX_LISTED, description="More texts to break up."
     )

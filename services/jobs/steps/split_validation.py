@@ -4,7 +4,7 @@ from services.jobs.steps import Fraction, StepOptions
 
 
 class SplitValidationOptions(StepOptions):
-    """A share of the conversations is set aside, by the id of the input record: pieces of one stay together."""
+    """Set a share of the conversations aside, by the id of the input record: pieces of a record stay together."""
 
     fraction: Fraction = 0.01
     seed: int = 0
