@@ -1,4 +1,4 @@
-"""The engines that a worker can run: a new one is a file in `workers/` and a row here.
+"""The engines that a worker can run. A new engine is a file in `workers/` and a row here.
 
 Settings accept these names, `workers/select_engine.py` makes the adapters, and the doctor looks for their packages. The
 adapters are named, not imported: only a worker may load what they need.
@@ -10,7 +10,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class EngineRow:
-    """`adapter` is `module:class`; `device`, where `auto` considers it; `advantage`, over the rows below it."""
+    """One engine.
+
+    `adapter` is `module:class`. `auto` considers the engine on `device`. `advantage` says why it goes before the rows
+    below it.
+    """
 
     adapter: str
     packages: tuple[str, ...]  # that must be installed

@@ -26,17 +26,17 @@ from typing import Any, Self
 
 
 def shown(value: object) -> str:
-    """An untrusted value in a message: at most 80 characters of it, and of a collection only what it is.
+    """An untrusted value as an error message shows it: at most 80 characters, and only the type of a collection.
 
-    The `repr` of what a client has nested a thousand times would raise RecursionError.
+    The `repr` of a value that a client has nested a thousand times would raise RecursionError.
     """
     return f"{value!r:.80}" if isinstance(value, str | int | float | None) else f"({type(value).__name__})"
 
 
 class ChatServerError(Exception):
-    """Base of all errors: what is wrong, with the offending value, and where it stands, each in a field of its own.
+    """Base of all errors. Fields hold its parts: the message with the wrong value, the remedy, and the place.
 
-    `str(error)` is what a terminal and a log show: place, message and remedy in one sentence.
+    `str(error)` is for terminals and logs: place, message and remedy in one line.
     """
 
     code = "internal"
@@ -71,9 +71,9 @@ class ChatServerError(Exception):
         return f"{place}: {self.message}{remedy}" if place else f"{self.message}{remedy}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The shape in which an error travels to a client: code, message, and what else there is to it.
+        """The error as a client gets it: code and message, then the other parts that are set.
 
-        `source` stays here: a client knows what it sent.
+        `source` is left out: a client knows what it sent.
         """
         body: dict[str, Any] = {"code": self.code, "message": self.message}
         texts = {"remedy": self.remedy, "field": self.field}

@@ -4,8 +4,8 @@
     with about(rid=rid):
         log.warning("lease lost", extra={"epoch": 2})
 
-The request id travels as the field `rid`, a job's as `job`, so that either can be followed through all processes by a
-search. No line holds what users wrote or read, and none a password.
+The field `rid` holds the request id and the field `job` the job's id: a search finds all lines of a request or a job,
+whichever process wrote them. No line holds a password or text that users wrote or read.
 """
 
 import logging
@@ -28,7 +28,7 @@ _about: ContextVar[Mapping[str, object]] = ContextVar("about", default=_NOTHING)
 
 @contextmanager
 def about(**fields: object) -> Iterator[None]:
-    """Every record logged inside gets these fields, whoever logs it. A new thread or greenlet begins without."""
+    """Give these fields to every record logged inside. A new thread or greenlet starts without them."""
     token = _about.set({**_about.get(), **fields})
     try:
         yield
@@ -39,9 +39,9 @@ def about(**fields: object) -> Iterator[None]:
 def configure_logging(
     log_format: str = "human", level: str = "INFO", stream: TextIO | None = None, *, process: str
 ) -> None:
-    """Send everything from `level` on to `stream` (stderr), replacing what was configured before.
+    """Send all records of `level` and above to `stream` (stderr). Replaces any configuration before.
 
-    `process` is what this process does, in one word: JSON lines name it.
+    `process` says in one word what this process does; JSON lines hold it.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else HumanFormatter())
@@ -65,7 +65,7 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line; `time` is seconds since 1970, `pid` that of the process that logged, forked or not."""
+    """One JSON object per line. `time` is seconds since 1970; `pid` is the process that logged, also after a fork."""
 
     def __init__(self, process: str) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""How a program of ours starts and ends: settings, log, waiting for Redis, `--check`, exit code.
+"""Starts and ends a program: reads the settings, sets up the log, waits for Redis, sets the exit code.
 
-For `python -m workers`, `webapp` and `pipelines`.
+`python -m workers`, `webapp` and `pipelines` call it.
 """
 
 import signal
@@ -22,9 +22,9 @@ CHECK_S = 5.0
 
 
 def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings], str], *, process: str = "") -> int:
-    """Exit code 0 after an orderly end; 1 with one line that says what is wrong.
+    """Run a program. Exit code 0 after an orderly end; 1 after an error, which one line tells.
 
-    With `--check` it is the program's health probe instead: `check` says what is wrong, or nothing, within CHECK_S.
+    With `--check` run its health probe instead: `check` returns what is wrong, or an empty text, within CHECK_S.
     Log lines name `process`, or else the program.
     """
     try:
@@ -49,7 +49,7 @@ def _found_wrong(check: Callable[[], str]) -> str:
 
 
 def await_redis(client: Redis, say: Callable[[str], object], variable: str = URL_VARIABLE) -> None:
-    """Block until Redis answers. SIGTERM or Ctrl-C meanwhile ends the program, in order: SystemExit.
+    """Block until Redis answers. SIGTERM or Ctrl-C meanwhile ends the program with SystemExit.
 
     Raises ConfigurationError when Redis refuses our credentials.
     """
@@ -65,7 +65,7 @@ def await_redis(client: Redis, say: Callable[[str], object], variable: str = URL
 
 
 def asked(url: str, timeout_s: float) -> str:
-    """For a health probe: empty when `url`, of this machine, answers 200, else what is wrong. No proxy is asked."""
+    """For a health probe: empty when `url` on this machine answers 200, else what is wrong. Uses no proxy."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=timeout_s) as answer:
             return "" if answer.status == 200 else f"{url} answers {answer.status}"

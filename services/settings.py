@@ -1,8 +1,9 @@
-"""The one place that reads the environment. Made once in a `__main__` or command, then passed in as plain values.
+"""The only module that reads the environment. A `__main__` or a command makes the settings once and passes them on.
 
-Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*` name
-stops the start and names the nearest valid one: a mistyped limit must not silently be the default. What others who may
-list the environment must not see can be in a file: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE` and one more below.
+Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*`
+variable stops the program, and the error names the nearest valid one: a mistyped limit must not silently be the
+default. A secret can be in a file instead: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE` and
+`CHATSERVER_FLOWER_LOGIN_FILE` name such files.
 """
 
 import difflib
@@ -30,52 +31,59 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis answers (REDIS_URL): docs/redis.md.")
-    namespace: str = Field("chatserver", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every key.")
-    state_dir: Path = Field(Path(".chatserver"), description="Where this machine keeps caches, logs, embedded data.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="URL of Redis; docs/redis.md lists its forms.")
+    namespace: str = Field("chatserver", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every Redis key.")
+    state_dir: Path = Field(Path(".chatserver"), description="Folder of caches, logs and the embedded Redis.")
 
-    model: str = Field("smollm2-135m", description="The model a worker serves: a catalogue name, folder, GGUF, hub id.")
-    served_name: str = Field("", description="The name under which it is served; empty: derived from `model`.")
-    engine: str = Field("auto", pattern=f"^({'|'.join(NAMES)})$", description="Engine adapter.")
-    dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Precision of the transformers engine.")
-    repeatable: bool = Field(False, description="Greedy answers alike in any company, at a price: docs/protocol.md.")
-    chat_template: str = Field("", description="Named template for models without one: vicuna-v1.1, alpaca, plain.")
+    model: str = Field("smollm2-135m", description="Model that a worker serves: name, folder, GGUF or hub id.")
+    served_name: str = Field("", description="Name under which clients ask for the model; empty: derived from it.")
+    engine: str = Field("auto", pattern=f"^({'|'.join(NAMES)})$", description="Engine of a worker.")
+    dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Number type of the transformers engine.")
+    repeatable: bool = Field(False, description="Greedy answers do not depend on other requests; slower.")
+    chat_template: str = Field("", description="Chat template for a model without one: vicuna-v1.1, alpaca, plain.")
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
-    context_tokens: int = Field(0, ge=0, description="Upper bound of prompt + answer; 0: what the model allows.")
-    cache_gib: float = Field(1.0, gt=0, description="Key/value cache of a CPU engine, GiB.")
-    flush_s: float = Field(0.05, ge=0, le=1, description="Tokens of one request are journalled at most this late.")
-    lease_s: float = Field(3.0, ge=1.5, le=60, description="Silence that costs a worker its requests; same on all.")
+    context_tokens: int = Field(0, ge=0, description="Most tokens of prompt + answer; 0: what the model allows.")
+    cache_gib: float = Field(1.0, gt=0, description="Size of a CPU engine's key/value cache, GiB.")
+    flush_s: float = Field(0.05, ge=0, le=1, description="Longest time until a worker writes a token to Redis.")
+    lease_s: float = Field(
+        3.0,
+        ge=1.5,
+        le=60,
+        description="A worker that is silent for this long loses its requests; same on all machines.",
+    )
     stall_s: float = Field(60.0, gt=0, description="An engine without a step for this long counts as hung.")
     extra_workers: int = Field(
-        1, ge=0, le=64, description="Most workers that `chatserver up` adds to its own for trained models to be served."
+        1, ge=0, le=64, description="Most workers that `chatserver up` starts for trained models, beside its own."
     )
-    drain_s: float = Field(5.0, ge=0, description="On SIGTERM: time to hand the running requests back.")
+    drain_s: float = Field(5.0, ge=0, description="Time that a worker has to hand its requests back on SIGTERM.")
 
-    max_queue: int = Field(1000, ge=1, description="Requests per model, waiting and running, before `busy`.")
-    max_user_requests: int = Field(64, ge=1, description="Requests one user may have in flight per model.")
-    max_tries: int = Field(3, ge=1, description="Deaths without progress before a request is given up as poison.")
-    queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends as `expired`.")
-    answer_ttl_s: int = Field(86_400, ge=3600, description="How long a request's state and journal are kept.")
-    max_message_chars: int = Field(200_000, ge=1, description="Upper bound of all message text in one request.")
+    max_queue: int = Field(1000, ge=1, description="Most requests of a model, waiting and running; more get `busy`.")
+    max_user_requests: int = Field(64, ge=1, description="Most requests of one user for one model.")
+    max_tries: int = Field(3, ge=1, description="Workers that may die on a request before it ends as `poison`.")
+    queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends: `expired`.")
+    answer_ttl_s: int = Field(86_400, ge=3600, description="How long Redis keeps an answer.")
+    max_message_chars: int = Field(200_000, ge=1, description="Most characters in all messages of a request.")
 
     host: str = Field("127.0.0.1", description="Address on which the web app (or Flower) listens.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the web app (or Flower); 0 takes a free one.")
     published_on: str = Field(
-        "", description="Where a proxy of this deployment publishes the web app; empty: no proxy."
+        "", description="Address on which this deployment's own proxy publishes the web app; empty: no proxy."
     )
-    secret_key: str = Field("", description="Signs the browser's cookie; empty: made once, kept in the state folder.")
-    allowed_origins: str = Field("", description="Comma-separated further origins whose pages may open a socket.")
-    window_chars: int = Field(16_384, ge=256, description="Unacknowledged text per answer before a client is paused.")
-    relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="The relay sends to a socket at most this often.")
+    secret_key: str = Field("", description="Key that signs cookies; empty: the state folder keeps one.")
+    allowed_origins: str = Field("", description="Other origins whose pages may open a socket; commas between.")
+    window_chars: int = Field(16_384, ge=256, description="Text that a client may leave unacknowledged before a pause.")
+    relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="Shortest time between two sends to a socket.")
 
-    broker_url: str = Field("", description="Celery's Redis, if it shall be another one than REDIS_URL.")
+    broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")
     flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
-    clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one for each CPU, at most 16.")
+    clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one per CPU, 16 at most.")
     recipes_dir: Path = Field(RECIPES_DIR, description="Folder of the recipes that the job page offers.")
-    max_upload_mib: int = Field(2048, ge=1, description="Upper bound of the files that the job page takes for one job.")
+    max_upload_mib: int = Field(2048, ge=1, description="Most MiB of files that the job page takes for a job.")
 
-    log_format: str = Field("human", pattern="^(human|json)$", description="How log lines are written.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written.")
+    log_format: str = Field("human", pattern="^(human|json)$", description="Format of log lines.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log line that is written."
+    )
 
 
 def variable_of(field: str) -> str:
@@ -107,7 +115,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
 
 
 def _from_files(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
-    """What stands in files, each without its last line's end."""
+    """The values that files hold, without white space around them."""
     found = {}
     for variable, field in FILES.items():
         path = environment.get(variable)
@@ -132,7 +140,7 @@ def _content(variable: str, path: Path) -> str:
 def load_right_settings(
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Settings, list[ConfigurationError]]:
-    """Settings from the variables that are right alone, and what is wrong with each of the others."""
+    """Settings from the valid variables, and an error for each invalid one."""
     environment = os.environ if environment is None else environment
     right: dict[str, str] = {}
     errors: list[ConfigurationError] = []

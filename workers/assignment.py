@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from services.chat.journal import Journal, Ownership, Refused
+from services.chat.journal import Journal, Ownership, Refusal
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
 from services.wire.keys import NAME
@@ -134,7 +134,7 @@ class Assignment:
             entry = replace(entry, count=new_count)
         return False
 
-    def _ask_for(self, request: ChatRequest, entry: Entry) -> Ownership | Refused:
+    def _ask_for(self, request: ChatRequest, entry: Entry) -> Ownership | Refusal:
         return self._journal.begin(
             request,
             entry.payload,
@@ -154,7 +154,7 @@ class Assignment:
         self.journalled = ownership.n
         self.events = ownership.events
 
-    def _drop(self, refused: Refused) -> None:
+    def _drop(self, refused: Refusal) -> None:
         """Acknowledge a request that cannot be begun."""
         given_up = refused.code in _DEAD
         self._queue.ack(self.entry, reason=refused.code if given_up else "")
@@ -215,9 +215,9 @@ class Assignment:
         elif isinstance(error, ResponseError):
             log.warning("append refused (%s); the tokens are kept", error, extra={"rid": self.rid})
 
-    def beat(self) -> Verdict:
+    def keep_alive(self) -> Verdict:
         """Tell readers that it lives; the journal may say that it has ended, or is another's."""
-        refused = self._journal.beat(self.rid, self.nonce)
+        refused = self._journal.keep_alive(self.rid, self.nonce)
         return "held" if refused is None else self._settle(refused)
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Assignment:
         log.info("handed back", extra={"rid": self.rid, "tokens": self.journalled})
         return True
 
-    def _settle(self, refused: Refused) -> Verdict:
+    def _settle(self, refused: Refusal) -> Verdict:
         """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
         if refused.why == "NEED":  # the server lost a tail that we still have: send from there
             self.journalled = refused.number

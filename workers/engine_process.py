@@ -216,11 +216,11 @@ def _serve(
     def report(event: EngineEvent) -> None:
         line.send("event", event.request_id, event.token_ids, event.outcome, event.reason, event.message)
 
-    def beat() -> None:
+    def heartbeat() -> None:
         while line.send("beat", engine.progress(), engine.alive()):
             time.sleep(HEARTBEAT_S)
 
-    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    threading.Thread(target=heartbeat, name="heartbeat", daemon=True).start()
     for command in line.messages():
         if not _obey(engine, command, report):
             engine.stop()

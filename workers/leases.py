@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from services.chat.journal import Journal
-from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
+from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, PendingEntry, RequestQueue
 from services.wire.keys import HANDBACK, NAME, VERSION
 
 log = logging.getLogger("chatserver.worker")
@@ -21,7 +21,7 @@ RESCUE_S = 10.0
 class LeaseObservation:
     """An entry that another worker holds, as seen last, and since when by our own clock nobody was seen to renew it."""
 
-    row: Pending
+    row: PendingEntry
     since: float
     by_server: bool = True  # the server's clock, too, may say that its lease is over
 
@@ -73,12 +73,12 @@ class Leases:
         for row in self.expired(now):
             self._free(row)
 
-    def observe(self, rows: Sequence[Pending], now: float) -> None:
+    def observe(self, rows: Sequence[PendingEntry], now: float) -> None:
         """One look at what others hold."""
         pause_s, self._observed_at = now - self._observed_at, now
         self.observations = {row.key: self._look(self.observations.get(row.key), row, now, pause_s) for row in rows}
 
-    def _look(self, before: LeaseObservation | None, row: Pending, now: float, pause_s: float) -> LeaseObservation:
+    def _look(self, before: LeaseObservation | None, row: PendingEntry, now: float, pause_s: float) -> LeaseObservation:
         """What a look at an entry says of its owner, `pause_s` after the look before.
 
         An owner renews every third of a lease: who looks less often does not see it. And an idle time that grew by
@@ -94,7 +94,7 @@ class Leases:
             return LeaseObservation(row, now)
         return LeaseObservation(row, before.since, before.by_server)
 
-    def expired(self, now: float) -> list[Pending]:
+    def expired(self, now: float) -> list[PendingEntry]:
         """What has lost its lease by the server's clock, or by ours: the server's may have stepped back."""
         if now < self._grace_until:
             return []
@@ -104,7 +104,7 @@ class Leases:
             if (seen.by_server and seen.row.idle_s >= self._lease_s) or now - seen.since >= self._lease_s
         ]
 
-    def _free(self, row: Pending) -> None:
+    def _free(self, row: PendingEntry) -> None:
         entry = self._queue.look(row)
         if entry is None or entry.version != VERSION:
             return

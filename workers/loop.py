@@ -84,7 +84,7 @@ class WorkerLoop:
     def cancelled(self, rid: str) -> None:
         """A reader cancelled; the journal says whether that is true."""
         if generation := self.running.get(rid):
-            self._apply(generation.held.beat(), generation)
+            self._apply(generation.held.keep_alive(), generation)
 
     # -- what goes out -------------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class WorkerLoop:
                 self._forget(generation)
             elif now - generation.heard_at >= BEAT_S:
                 generation.heard_at = now
-                self._apply(generation.held.beat(), generation)
+                self._apply(generation.held.keep_alive(), generation)
         self.leases.renewed(now)
 
     # -- the end -------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class _Cancelled:
+class _Cancellation:
     key: str
 
 
@@ -138,7 +138,7 @@ class TransformersEngine:
         key = next((key for key, run in list(self._runs.items()) if run.request_id == request_id), None)
         if manager is not None and key is not None:
             manager.cancel_request(key)
-            manager.output_router.output_queue.put(_Cancelled(key))  # the library delivers nothing for it
+            manager.output_router.output_queue.put(_Cancellation(key))  # the library delivers nothing for it
 
     def progress(self) -> float:
         steps = getattr(self._manager, "current_batch", 0)
@@ -181,7 +181,7 @@ class TransformersEngine:
                     self._fail_all(manager.background_thread_status.fatal_error)
                     return
                 continue
-            if isinstance(output, _Cancelled):
+            if isinstance(output, _Cancellation):
                 self._end_cancelled(output.key)
             elif output is not None:
                 self._report(output)

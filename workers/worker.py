@@ -43,7 +43,7 @@ KEPT = "Redis failed; what was generated is kept and sent again"
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
-class Cancelled(str):
+class Cancellation(str):
     """A wake-up: this request was cancelled."""
 
 
@@ -78,7 +78,7 @@ class Worker:
         self._queue = RequestQueue(redis, keys, model)
         self._journal = Journal(redis, keys, ttl_s=answer_ttl_s)
         self._registry = Registry(redis, keys)
-        self._inbox: queues.SimpleQueue[Assignment | EngineEvent | Cancelled | None] = queues.SimpleQueue()
+        self._inbox: queues.SimpleQueue[Assignment | EngineEvent | Cancellation | None] = queues.SimpleQueue()
         self._permits = threading.Semaphore(0)
         self._permits_out = 0
         self._suspects_welcome = True
@@ -194,11 +194,11 @@ class Worker:
         except queues.Empty:
             return urgent
 
-    def _handle(self, item: Assignment | EngineEvent | Cancelled | None) -> bool:
+    def _handle(self, item: Assignment | EngineEvent | Cancellation | None) -> bool:
         now = time.monotonic()
         if isinstance(item, EngineEvent):
             return self.loop.engine_event(item)
-        if isinstance(item, Cancelled):
+        if isinstance(item, Cancellation):
             self.loop.cancelled(item)
         elif isinstance(item, Assignment):
             self._permits_out -= 1
@@ -273,7 +273,7 @@ class Worker:
 
     def _woken(self, what: str, name: str = "") -> None:
         if what == "cancel":
-            self._inbox.put(Cancelled(name))
+            self._inbox.put(Cancellation(name))
         elif what == "queued" and name == self._model:
             self._queued.set()
 

@@ -33,7 +33,7 @@ from pipelines.cleaning.units import Unit
 from services.connection.connect import translated
 from services.errors import ChatServerError, ConfigurationError, Gone, Unavailable
 from services.jobs.celery_app import num_waiting
-from services.jobs.dispatch import Dispatch, Sent, calmly
+from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.recipe import parse_recipe
 from services.wire.keys import UNIT_TASK, UNITS_QUEUE, Keys
@@ -109,7 +109,9 @@ class CleaningTasks:
         else:
             self._fail(job, _failure(sent.failed))
 
-    def _send(self, job: Job, cleaning: Cleaning, dispatch: Dispatch, sent: Sent, units: Sequence[Unit]) -> None:
+    def _send(
+        self, job: Job, cleaning: Cleaning, dispatch: Dispatch, sent: DispatchNotes, units: Sequence[Unit]
+    ) -> None:
         lost_after_s = LOST_AFTER_S if sent.sent and num_waiting(self._app, UNITS_QUEUE) == 0 else None
         for unit in units:
             if unit.name not in sent.held:

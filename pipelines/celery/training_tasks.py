@@ -23,10 +23,10 @@ from pipelines.launching.following import Follower
 from pipelines.launching.targets import ENDED, Outcome, Target, run_name, run_of
 from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs.celery_app import num_waiting
-from services.jobs.dispatch import Dispatch, Sent, calmly
+from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
-from services.machine.processes import lives
+from services.machine.processes import is_alive
 from services.wire.keys import TRAIN_TASK, TRAININGS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
@@ -79,7 +79,7 @@ class TrainingTasks:
         if dispatch.claim(UNIT, self._lost_after_s(dispatch.read())):
             self._app.send_task(TRAIN_TASK, [job.id], retry=False)
 
-    def _lost_after_s(self, sent: Sent) -> float:
+    def _lost_after_s(self, sent: DispatchNotes) -> float:
         """When the last task counts as lost."""
         holder = sent.held.get(UNIT)
         if holder is not None:
@@ -195,4 +195,4 @@ class TrainingTasks:
 def _is_dead(holder: str) -> bool:
     """A process of this machine that is gone; of others nobody here can tell."""
     host, _, pid = holder.rpartition(":")
-    return host == socket.gethostname() and not lives(int(pid))
+    return host == socket.gethostname() and not is_alive(int(pid))

@@ -1,4 +1,4 @@
-"""One request from its submission to its end: the queue, the journal, and whoever follows an answer.
+"""One request from its submission to its end: the queue, the journal, and the followers of an answer.
 
-To this room a user is an opaque name: it knows no accounts, no stored conversations and no model files.
+This room knows no accounts, no stored conversations and no model files. A user is an opaque name.
 """

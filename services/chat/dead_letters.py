@@ -1,7 +1,7 @@
-"""Requests given up, kept with their reason: what an operator reads, drives again, or drops.
+"""The requests that were given up, with their reasons. An operator lists them, runs them again, or drops them.
 
-A dead letter has had its one terminal event under its own id, so it runs again under an id of its own, made from the
-letter's: driving the same letter twice runs it once.
+The id of a dead letter has had its one terminal event, so the request runs again under a new id. That id is derived
+from the letter's: to retry the same letter twice runs it once.
 """
 
 import uuid
@@ -22,7 +22,7 @@ _NAMESPACE = uuid.UUID("6f0c7f2e-56f5-4a0c-9c1b-4b3f2a4f6a11")
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One request given up. `letter_id` is its place in the model's dead-letter stream."""
+    """One request that was given up. `letter_id` is its id in the model's dead-letter stream."""
 
     letter_id: str
     model: str
@@ -33,17 +33,17 @@ class DeadLetter:
 
     @property
     def died_ms(self) -> int:
-        """When it was given up, by the clock of Redis."""
+        """When the request was given up, by the clock of Redis."""
         return int(self.letter_id.partition("-")[0])
 
     def row(self, now: float) -> dict[str, Any]:
-        """What a person is shown of it; `now` in seconds by the clock of Redis."""
+        """The letter as people see it; `now` in seconds by the clock of Redis."""
         fields = {"rid": self.rid, "model": self.model, "user": self.user, "reason": self.reason}
         return {**fields, "age_s": round(max(now - self.died_ms / 1000, 0.0), 1)}
 
     @property
     def new_rid(self) -> str:
-        """The id under which it runs again."""
+        """The id under which the request runs again."""
         return uuid.uuid5(_NAMESPACE, f"{self.model} {self.letter_id}").hex
 
 
@@ -55,12 +55,12 @@ class DeadLetters:
         self._requests = requests
 
     def newest(self, limit: int) -> list[DeadLetter]:
-        """The newest ones of every model, newest first."""
+        """The newest letters of every model, newest first."""
         letters = [letter for model in self._models() for letter in self._page(model, "+", limit)]
         return sorted(letters, key=lambda letter: letter.died_ms, reverse=True)[:limit]
 
     def rows(self, limit: int) -> list[dict[str, Any]]:
-        """The newest ones as a person is shown them."""
+        """The newest letters as people see them."""
         now = server_time(self._redis)
         return [letter.row(now) for letter in self.newest(limit)]
 
@@ -68,7 +68,7 @@ class DeadLetters:
         return [raw.decode() for raw in self._redis.smembers(self._requests.keys.models)]
 
     def _pages(self) -> Iterator[DeadLetter]:
-        """All of them, a few in each reply: they come with their payloads."""
+        """All letters, with their payloads. Each reply of Redis brings a few."""
         for model in self._models():
             page = self._page(model, "+", PAGE)
             while page:
@@ -80,7 +80,7 @@ class DeadLetters:
         return [_letter(model, letter_id.decode(), fields) for letter_id, fields in rows]
 
     def matching(self, rid: str) -> list[DeadLetter]:
-        """The letters of one request, or for `all` every one. Raises InvalidRequest when there is none."""
+        """The letters of one request, or all letters for `all`. Raises InvalidRequest when there is none."""
         found = [letter for letter in self._pages() if rid in ("all", letter.rid)]
         if not found:
             which = "" if rid == "all" else f" with the request id {rid!r}"
@@ -88,7 +88,7 @@ class DeadLetters:
         return found
 
     def retry(self, letter: DeadLetter) -> str:
-        """Queue it once more, past the ceilings; its new id. Raises ProtocolError for one that cannot be read."""
+        """Queue the request again, past the limits; returns its new id. Raises ProtocolError if it is unreadable."""
         request = replace(ChatRequest.decode(letter.payload), rid=letter.new_rid)
         self._requests.redrive(request, letter.rid)
         self.drop(letter)

@@ -1,7 +1,7 @@
-"""The answers: per request one state hash and one stream of events, changed by scripts only.
+"""The answers: for each request a state hash and a stream of events. Only scripts change them.
 
-A worker begins, appends and finishes under a fresh nonce; every write of a former owner is refused as LOST. Front ends
-create, cancel and read. `head` and `read` are what readers stand on.
+A worker begins an answer under a fresh nonce, appends and finishes. The scripts refuse every write of a former owner
+as LOST. Front ends create, cancel and read. Followers call `head` and `read`.
 """
 
 from dataclasses import dataclass, field, fields
@@ -20,8 +20,10 @@ _BEAT, _CANCEL, _HANDBACK, _DISCARD = script("beat"), script("cancel"), script("
 
 @dataclass(frozen=True)
 class Head:
-    """How far an answer is: fields of its state. `n` counts its tokens, `toff` its code points; times are the server's,
-    in milliseconds, and 0 for what has not happened."""
+    """How far an answer is, from its state. `n` counts tokens, `toff` code points.
+
+    Times are in milliseconds by the server's clock; 0 means that it has not happened.
+    """
 
     status: str
     user: str
@@ -43,7 +45,7 @@ class Head:
 
     @property
     def age_s(self) -> float:
-        """Since it was accepted."""
+        """Seconds since a front end accepted the request."""
         return max(self.now_ms - self.created_ms, 0) / 1000
 
     @property
@@ -59,7 +61,7 @@ _HEAD = script("head", FIELDS=list(_OF_STATE))
 class Ownership:
     """A worker owns the answer under a nonce. `events` is the journal to continue from: `n` tokens, `toff` code points.
 
-    `payload` is the request that came first under this id: one submitted twice is asked once.
+    `payload` is the first request under this id: a request submitted twice is answered once.
     """
 
     nonce: str
@@ -71,7 +73,7 @@ class Ownership:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """Why a write was refused: ENDED (status, code), STALE (epoch), FOREIGN, LOST, GONE or NEED (offset)."""
 
     why: str
@@ -80,11 +82,11 @@ class Refused:
     number: int = 0
 
 
-def _refusal(reply: list[Any]) -> Refused:
+def _refusal(reply: list[Any]) -> Refusal:
     why = reply[0].decode()
     if why == "ENDED":
-        return Refused(why, reply[1].decode(), reply[2].decode() if len(reply) > 2 else "")
-    return Refused(why, number=int(reply[1]) if len(reply) > 1 else 0)
+        return Refusal(why, reply[1].decode(), reply[2].decode() if len(reply) > 2 else "")
+    return Refusal(why, number=int(reply[1]) if len(reply) > 1 else 0)
 
 
 def _head(now_ms: bytes, values: list[bytes | None]) -> Head:
@@ -112,7 +114,7 @@ class Journal:
     # -- front ends ----------------------------------------------------------------------------------------------
 
     def create(self, request: ChatRequest, *, redrive_of: str = "") -> tuple[str, int]:
-        """Make the state of a request, once; its status and epoch. Raises Conflict for another's id."""
+        """Make the state of a request, once; returns status and epoch. Raises Conflict for another user's id."""
         reply = _CREATE(
             self._redis,
             self._slot(request.rid),
@@ -125,15 +127,15 @@ class Journal:
             redrive_of,
         )
         if reply[0] == b"CONFLICT":
-            raise Conflict(f"id {request.rid} is in use by another user or model; choose a fresh one")
+            raise Conflict(f"another user or model uses the request id {request.rid}; choose another id")
         return reply[1].decode(), int(reply[2])
 
     def discard(self, rid: str) -> None:
-        """Forget a request that was made but that the queue refused."""
+        """Forget a request that the queue refused."""
         _DISCARD(self._redis, self._slot(rid), self._keys.events(rid))
 
     def cancel(self, rid: str, user: str) -> tuple[str, str]:
-        """End a request at whatever stage; its final status and its model. Raises Gone or Forbidden."""
+        """End a request at any stage; returns its final status and its model. Raises Gone or Forbidden."""
         ended = self._end(rid, user, "cancelled", "cancelled", "")
         assert ended is not None, "only a request with a deadline can be too early"
         return ended
@@ -143,8 +145,8 @@ class Journal:
         self._end(rid, user, "failed", code, message)
 
     def expire(self, rid: str, user: str, deadline_s: float) -> bool:
-        """End a request as `expired` if nobody has begun it for longer than this. Raises Gone or Forbidden."""
-        why = f"no worker had room for it in {deadline_s:.0f} s"
+        """End a request as `expired` if no worker has begun it in this time. Raises Gone or Forbidden."""
+        why = f"no worker had room for the request in {deadline_s:.0f} s"
         return self._end(rid, user, "failed", "expired", why, int(deadline_s * 1000)) is not None
 
     def _end(
@@ -167,7 +169,7 @@ class Journal:
         return _head(*reply[:2]) if reply else None
 
     def read(self, rid: str) -> tuple[Head, tuple[Event, ...]] | None:
-        """The head and the whole journal, of one moment; None when the request is unknown."""
+        """The head and the whole journal at one moment; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 1)
         return (_head(*reply[:2]), tuple(map(Event.decode, reply[2]))) if reply else None
 
@@ -184,7 +186,7 @@ class Journal:
         max_tries: int,
         max_begins: int,
         deadline_ms: int,
-    ) -> Ownership | Refused:
+    ) -> Ownership | Refusal:
         """Become the owner of an answer under a fresh nonce."""
         reply = _BEGIN(
             self._redis,
@@ -208,7 +210,7 @@ class Journal:
         return Ownership(nonce, n, toff, tries, reply[4], tuple(map(Event.decode, reply[5:])))
 
     def append_command(self, rid: str, epoch: int, event: Event) -> tuple[Any, ...]:
-        """The command that journals and publishes one `tokens` event, for a pipeline; `appended` reads its reply."""
+        """The command that appends and publishes one `tokens` event, for a pipeline; `appended` reads its reply."""
         end = event.toff + len(event.text)
         return _APPEND.command(
             self._slot(rid),
@@ -216,16 +218,16 @@ class Journal:
         )
 
     def load_append(self) -> None:
-        """Teach the server the append script (after NoScriptError in a pipeline)."""
+        """Load the append script into the server (after NoScriptError in a pipeline)."""
         _APPEND.load(self._redis)
 
     @staticmethod
-    def appended(reply: list[Any]) -> int | Refused:
-        """The number of tokens now journalled, or why the append was refused."""
+    def appended(reply: list[Any]) -> int | Refusal:
+        """The number of tokens in the journal now, or why the append was refused."""
         return int(reply[1]) if reply[0] == b"OK" else _refusal(reply)
 
-    def finish(self, rid: str, epoch: int, event: Event) -> Refused | None:
-        """End the answer as its owner; None when done, else why not."""
+    def finish(self, rid: str, epoch: int, event: Event) -> Refusal | None:
+        """End the answer as its owner; None when done, else why the script refused."""
         reply = _FINISH(
             self._redis,
             self._slot(rid),
@@ -240,12 +242,12 @@ class Journal:
         )
         return None if reply[0] == b"OK" else _refusal(reply)
 
-    def beat(self, rid: str, nonce: str) -> Refused | None:
-        """Keep-alive to readers; None when this worker still owns the answer."""
+    def keep_alive(self, rid: str, nonce: str) -> Refusal | None:
+        """Tell readers that the worker lives; None when it still owns the answer."""
         reply = _BEAT(self._redis, self._slot(rid), self._keys.events(rid), nonce)
         return None if reply[0] == b"OK" else _refusal(reply)
 
-    def hand_back(self, rid: str, nonce: str) -> Refused | None:
-        """Let go of the answer so that the successor's begin does not count as a try."""
+    def hand_back(self, rid: str, nonce: str) -> Refusal | None:
+        """Give the answer back, so that the next worker's begin does not count as a try."""
         reply = _HANDBACK(self._redis, self._slot(rid), self._keys.events(rid), nonce)
         return None if reply[0] == b"OK" else _refusal(reply)

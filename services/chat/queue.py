@@ -1,8 +1,8 @@
 """One model's work queue: a Redis stream with the consumer group `workers`, and the line in which its entries wait.
 
-Front ends enqueue, withdraw and audit; workers take, renew, hand back and acknowledge. Who is next is decided when a
-worker takes, not when a request comes: users take turns, and what ran before goes first. The delivery count of an entry
-is the fence between owners, never a reason to give a request up: `tries` in the request's state is.
+Front ends enqueue, withdraw and audit; workers take, renew, hand back and acknowledge. A worker decides who is next
+when it takes an entry, not when a request comes: users take turns, and requests that ran before go first. The delivery
+count of an entry is the fence between owners. It is never a reason to give a request up: `tries` in its state is.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
 class Entry:
     """One delivery of one request. `epoch` grows with every delivery, also over a re-queue (`base`).
 
-    `place` is where it stood in line, `waited_s` how long ago it was queued first, when it was taken.
+    `place` is the entry's place in line when the worker took it. `waited_s` is the time from its first queueing to
+    then.
     """
 
     entry_id: str
@@ -48,8 +49,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Pending:
-    """One delivered entry as the server's pending list shows it."""
+class PendingEntry:
+    """One delivered entry, as the server's pending list shows it."""
 
     entry_id: str
     owner: str
@@ -58,12 +59,12 @@ class Pending:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """The delivery: a renewal changes only its idle time."""
+        """What identifies the delivery: a renewal changes only the idle time."""
         return self.entry_id, self.owner, self.count
 
 
 def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE, now_ms: int = 0) -> Entry:
-    """An entry as it is, also a malformed one: its worker files that under the dead letters."""
+    """The entry, even a malformed one: the worker that takes it makes it a dead letter."""
     fields = dict(zip(raw[1][::2], raw[1][1::2], strict=True))
     entry_id = raw[0].decode()
     return Entry(
@@ -110,18 +111,18 @@ class RequestQueue:
         max_queue: int,
         max_user: int,
     ) -> bool:
-        """Queue a request; False when it is queued already. Raises Busy or UserLimit unless `force`."""
+        """Queue a request; False when the queue has it already. Raises Busy or UserLimit unless `force`."""
         limits = (int(force), max_queue, max_user)
         wake = (self._control, self.model)
         reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, *wake)
         if reply[0] == b"FULL":
-            raise Busy(f"{reply[1]} requests wait for {self.model}; try again later", retry_after_s=5)
+            raise Busy(f"{reply[1]} requests wait for model {self.model}; try again later", retry_after_s=5)
         if reply[0] == b"USER":
             raise UserLimit(f"you have {reply[1]} requests in flight; wait for one to end", retry_after_s=5)
         return bool(reply[0] == b"OK")
 
     def withdraw(self, rid: str, user: str, reason: str = "") -> bool:
-        """Forget a request that ended while it waited; False when a worker owns it, which then forgets it."""
+        """Forget a request that ended while it waited; False when a worker owns it: that worker forgets it."""
         return bool(_WITHDRAW(self._redis, self._keys, rid, user, reason))
 
     def holds(self, rid: str) -> bool:
@@ -152,9 +153,9 @@ class RequestQueue:
         return {rid: (n, None if pace_s is None else round((n + 1) * pace_s)) for n, rid in enumerate(waiting)}
 
     def pace_s(self) -> float | None:
-        """Seconds from one take to the next while somebody waits; None when nobody has waited in the last hour.
+        """Seconds from one take to the next while requests wait; None when none has waited in the last hour.
 
-        It grows while nobody takes: the workers may have gone.
+        The number grows while no worker takes: the workers may have gone.
         """
         served, span_ms, since_ms = self._redis.hmget(self._pace, "served", "span_ms", "since_ms")
         if not served:
@@ -165,15 +166,15 @@ class RequestQueue:
     # -- workers -------------------------------------------------------------------------------------------------
 
     def take(self, wid: str, *, suspects: bool) -> Entry | None:
-        """Become the owner of whoever is first in line; None when nobody waits.
+        """Become the owner of the first entry in line; None when no entry waits.
 
-        `suspects`: also of a request whose last worker died before its first token.
+        With `suspects`, that may be a request whose last worker died before its first token.
         """
         reply = _TAKE(self._redis, self._keys[:4], wid, int(suspects))
         return _entry(_raw_pair(reply[2]), int(reply[0]), float(reply[1]), int(reply[3])) if reply else None
 
-    def pending(self, owner: str | None = None) -> list[Pending]:
-        """Delivered entries, of one owner or of all."""
+    def pending(self, owner: str | None = None) -> list[PendingEntry]:
+        """The delivered entries of one owner, or of all owners."""
         rows: list[dict[str, Any]] = []
         try:
             while not rows or len(rows) % PAGE == 0:
@@ -186,7 +187,7 @@ class RequestQueue:
             if not str(error).startswith("NOGROUP"):
                 raise
         return [
-            Pending(
+            PendingEntry(
                 row["message_id"].decode(),
                 row["consumer"].decode(),
                 row["time_since_delivered"] / 1000,
@@ -195,20 +196,20 @@ class RequestQueue:
             for row in rows
         ]
 
-    def look(self, seen: Pending) -> Entry | None:
-        """The entry behind a row of the pending list; None when it is gone."""
+    def look(self, seen: PendingEntry) -> Entry | None:
+        """The entry of a row of the pending list; None when the entry is gone."""
         found = self._redis.execute_command("XRANGE", self._requests, seen.entry_id, seen.entry_id)
         return _entry(_raw_pair(found[0]), seen.count) if found else None
 
     def hold(self, entry: Entry, wid: str, action: Literal["renew", "raise"], new_count: int = 0) -> bool:
-        """Renew the lease of an entry or raise its count; False when this worker does not own it any more."""
+        """Renew the lease of an entry or raise its count; False when this worker no longer owns the entry."""
         return bool(_HOLD(self._redis, self._keys[:2], *_holding(entry, wid), action, new_count)[0] == b"OK")
 
     def hand_back(self, entry: Entry, owner: str, place: float, *, idle_s: float = 0.0) -> bool:
-        """Take an entry from its owner, which keeps its id and count, and let it stand in line again.
+        """Take an entry from its owner and put it back in line. The entry keeps its id and count.
 
-        For the owner itself, or for anybody who saw it idle for `idle_s` after its lease was over. False when it was
-        renewed, handed back or taken since.
+        Its owner calls this, or any worker that saw the entry idle for `idle_s` after its lease ran out. False when
+        the entry was renewed, handed back or taken since.
         """
         arguments = ("handback", place, entry.rid, int(idle_s * 1000), self._control, self.model, entry.user)
         return bool(_HOLD(self._redis, self._keys[:4], *_holding(entry, owner), *arguments)[0] == b"OK")
@@ -216,7 +217,7 @@ class RequestQueue:
     def renew(self, entries: Sequence[Entry], wid: str) -> list[bool]:
         """Renew many entries in one round trip; for each, whether this worker still owns it.
 
-        One `hold` after the other kept a worker with 1,000 requests from its tokens for a quarter of a second.
+        With one `hold` after the other, a worker with 1,000 requests wrote no token for a quarter of a second.
         """
         pipe = self._redis.pipeline(transaction=False)
         for entry in entries:
@@ -232,13 +233,13 @@ class RequestQueue:
         return owned
 
     def ack(self, entry: Entry, reason: str = "") -> bool:
-        """Forget an entry whose request has ended; a `reason` files it under the dead letters."""
+        """Forget an entry whose request has ended. With a `reason`, keep it as a dead letter."""
         return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
 
     def rescue(self, after: str = "", limit: int = 20) -> tuple[int, str]:
-        """Let entries that nobody holds and that do not wait stand in line again.
+        """Put entries that no worker holds and that do not wait back in line.
 
-        Looks at `limit` entries after this one; the number rescued, and the entry after which to go on, if any.
+        Looks at `limit` entries after `after`. Returns how many it rescued, and the entry after which to go on, if any.
         """
         wake = (self._control, self.model)
         rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, *wake)
@@ -254,7 +255,7 @@ def _holding(entry: Entry, owner: str) -> tuple[str, str, int]:
 
 
 def _raw_pair(raw: Any) -> tuple[bytes, list[bytes]]:
-    """redis-py parses stream entries into (id, dict); scripts return them flat. One shape for both."""
+    """One shape for two: redis-py parses stream entries into (id, dict), scripts return them flat."""
     entry_id, fields = raw
     if isinstance(fields, dict):
         fields = [item for pair in fields.items() for item in pair]

@@ -1,6 +1,6 @@
-"""What a front end does to a request: accept it, queue it again when it was lost, cancel it.
+"""The front ends' side of a request: accept it, queue it again when it was lost, cancel it.
 
-Everything here may be repeated after a lost reply: a request id is accepted once.
+A caller may repeat every call after a lost reply: a request id is accepted once.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger("chatserver.requests")
 
 
 class Requests:
-    """The requests of one installation, from a front end's side."""
+    """The requests of one installation, as front ends use them."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class Requests:
         return RequestQueue(self._redis, self.keys, model)
 
     def submit(self, request: ChatRequest) -> None:
-        """Accept a request, once per id. Raises UnknownModel, Conflict, Busy or UserLimit."""
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy or UserLimit."""
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
         self._accept(request, *self.journal.create(request))
 
     def redrive(self, request: ChatRequest, redrive_of: str) -> None:
-        """Accept a request again, under an id of its own, past the ceilings: it was accepted once."""
+        """Accept a dead request again, under a new id. It was accepted once, so no limit refuses it."""
         status, epoch = self.journal.create(request, redrive_of=redrive_of)
         self._accept(request, status, epoch, force=True)
 
@@ -74,7 +74,7 @@ class Requests:
             raise
 
     def requeue(self, head: Head, payload: bytes) -> None:
-        """Queue a lost request again. One that ran before is let in past the ceilings: it was accepted once."""
+        """Queue a lost request again. It was accepted once, so no limit refuses one that has run."""
         request = ChatRequest.decode(payload)
         try:
             self._enqueue(request, payload, base=head.epoch, force=head.epoch > 0)
@@ -95,13 +95,13 @@ class Requests:
         )
 
     def expire(self, rid: str, head: Head) -> None:
-        """End a request that waited past its deadline. Its worker would do it; this is for when none comes."""
+        """End a request that waited past its deadline. A worker does this too, if one comes."""
         if self.journal.expire(rid, head.user, self._deadline_s):
             self.queue(head.model).withdraw(rid, head.user, "expired")
             log.info("expired", extra={"rid": rid})
 
     def cancel(self, rid: str, user: str) -> str:
-        """End a request whatever stage it is in; its final status. Raises Gone or Forbidden."""
+        """End a request at any stage; returns its final status. Raises Gone or Forbidden."""
         status, model = self.journal.cancel(rid, user)
         if not self.queue(model).withdraw(rid, user):
             self._redis.publish(self.keys.control, f"cancel {rid}")  # saves its worker a step; nothing depends on it

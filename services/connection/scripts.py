@@ -1,8 +1,8 @@
-"""How Lua scripts are loaded and called. Each room keeps its own in `scripts/`.
+"""Loads and calls Lua scripts. Each room keeps its scripts in `scripts/`.
 
-Each script touches keys of one hash tag only, and all start with `#!lua`. A file whose name begins with `_` is no
-script: its text is put behind the first line of each script of its room that opens with `-- include`. Between the two
-stands what the room tells its scripts, as locals: a script spells nothing that Python spells.
+Each script touches keys of one hash tag only, and starts with `#!lua`. A file whose name begins with `_` is not a
+script: a script includes its text with `-- include`. Between the first line and the included text, `Script` declares
+the room's constants as Lua locals, so a constant is spelled once, in Python.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ Constant = str | int | Sequence[str] | Set[str]
 
 
 class Script:
-    """One Lua file, named `<room>/<name>`, and its constants. Called by its SHA-1; sent whole only when the server does
-    not know it yet."""
+    """One Lua file, named `<room>/<name>`, and its constants.
+
+    A call sends the SHA-1. It sends the whole text only when the server does not know the script yet.
+    """
 
     def __init__(self, place: str, **constants: Constant) -> None:
         room, name = place.split("/")
@@ -34,7 +36,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: Sequence[str], arguments: Sequence[Argument]) -> tuple[Any, ...]:
-        """The EVALSHA command, for a pipeline. Its caller answers NoScriptError by `load`."""
+        """The EVALSHA command, for a pipeline. On NoScriptError the caller calls `load`."""
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
     def load(self, redis: "Redis") -> None:
@@ -48,14 +50,14 @@ class Script:
 
 
 def _locals(constants: Mapping[str, Constant]) -> str:
-    """The line that declares them; the same in every process, so that all know a script by one SHA-1."""
+    """The line that declares the constants. It is the same in every process, so a script has one SHA-1 everywhere."""
     if not constants:
         return ""
     return f"local {', '.join(constants)} = {', '.join(map(_lua, constants.values()))}\n"
 
 
 def _lua(value: Constant) -> str:
-    """A text, a number, a list, or a set: a table that is true at its members."""
+    """A text, a number or a list in Lua. A set becomes a table that is true at its members."""
     if isinstance(value, Set):
         return f"{{ {', '.join(f'{name} = true' for name in sorted(value))} }}"
     if isinstance(value, str):

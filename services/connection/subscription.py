@@ -1,8 +1,8 @@
 """Live events: one connection to the server that owns their channels. Used by the feed (`services/chat/feed.py`).
 
-The channels of answers are sharded: a cluster sends an event to one node only, and a single server knows such channels
-too. Which node owns a channel can change. A subscription that is lost, or that hears `sunsubscribe`, is replaced by one
-where the channel lives then, and whoever reads there reads the journal again.
+The channels of answers are sharded: a cluster sends an event to one node only. A single server knows such channels too.
+Another node can become a channel's owner. When a subscription is lost, or hears `sunsubscribe`, its user makes a new
+one at the present owner and reads the journal again.
 """
 
 import threading
@@ -19,10 +19,10 @@ ANSWER_S = 3.0
 
 
 class Subscription:
-    """Channels of one server. One thread hears; others may add and remove meanwhile. Whoever made it closes it."""
+    """Channels of one server. One thread hears; other threads may add and remove channels. Its maker closes it."""
 
     def __init__(self, client: redis.Redis, server: redis.Redis) -> None:
-        """`server` is the `owner_of` the channels that will be added."""
+        """`server` is the `owner_of` the channels that callers will add."""
         self.closed = False
         self._client = client
         self._server = server
@@ -33,7 +33,7 @@ class Subscription:
 
     @classmethod
     def to(cls, client: redis.Redis, channel: str) -> "Subscription":
-        """A subscription with one channel, wherever that lives now."""
+        """A subscription to one channel, at its present owner."""
         subscription = cls(client, owner_of(client, channel))
         try:
             subscription.add(channel)
@@ -52,10 +52,10 @@ class Subscription:
         self._send("SUNSUBSCRIBE", channel)
 
     def hear(self, timeout_s: float) -> Sequence[Any] | None:
-        """The next reply, as `(kind, channel, data)`; None when there was none in time. Needs an `add` before.
+        """The next reply, as `(kind, channel, data)`; None when none came in time. Call `add` before.
 
-        The kinds are `smessage`, `ssubscribe` (confirmed: from now on nothing is missed) and `sunsubscribe` (the
-        channel lives elsewhere now). After an error the subscription is of no more use.
+        The kinds are `smessage`, `ssubscribe` (confirmed: from now on it misses nothing) and `sunsubscribe` (another
+        node owns the channel now). After an error the subscription cannot be used.
         """
         now = time.monotonic()
         if now - self._heard_at > HEALTH_CHECK_S:
@@ -75,7 +75,7 @@ class Subscription:
         return reply if len(reply) == 3 else None  # else the answer to a PING
 
     def _check(self, now: float) -> None:
-        """A machine that is gone says nothing, not even that the connection is closed."""
+        """Send a PING: a machine that has died says nothing, not even that the connection is closed."""
         if now - self._heard_at > HEALTH_CHECK_S + ANSWER_S:
             self._doubt(self._server)
             raise redis.ConnectionError("the subscription is silent and its server answers no PING")
@@ -98,7 +98,7 @@ class Subscription:
             self._client.doubt(failed)
 
     def close(self) -> None:
-        """Idempotent; others' `add` and `remove` raise from now on."""
+        """Idempotent. From now on `add` and `remove` raise."""
         self.closed = True
         with self._sending:
             connection, self._connection = self._connection, None

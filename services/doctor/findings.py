@@ -37,7 +37,7 @@ class Check:
 
 
 @dataclass
-class Running:
+class RunningCheck:
     """A check in its thread. `found` is complete once the thread has ended."""
 
     check: Check
@@ -62,12 +62,12 @@ def wrong(message: str, remedy: str) -> Finding:
     return Finding("wrong", message, remedy)
 
 
-def begin(checks: Sequence[Check]) -> list[Running]:
+def begin(checks: Sequence[Check]) -> list[RunningCheck]:
     """Start all of them side by side."""
     return [_start(check) for check in checks]
 
 
-def collect(running: Sequence[Running]) -> Iterator[Finding]:
+def collect(running: Sequence[RunningCheck]) -> Iterator[Finding]:
     """What they found, in their order, each as soon as it and those before it have ended."""
     for one in running:
         one.thread.join(max(one.deadline - time.monotonic(), 0.0))
@@ -81,12 +81,12 @@ def run(checks: Sequence[Check]) -> list[Finding]:
     return list(collect(begin(checks)))
 
 
-def _start(check: Check) -> Running:
+def _start(check: Check) -> RunningCheck:
     found: list[Finding] = []
     # A daemon: what hangs must not keep the command from ending.
     thread = threading.Thread(target=_look, args=(check, found), name=f"doctor-{check.subject}", daemon=True)
     thread.start()
-    return Running(check, thread, time.monotonic() + check.limit_s, found)
+    return RunningCheck(check, thread, time.monotonic() + check.limit_s, found)
 
 
 def _look(check: Check, found: list[Finding]) -> None:

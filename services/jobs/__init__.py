@@ -1,4 +1,4 @@
-"""Jobs of cleaning and fine-tuning: what is ordered, how it goes, and how Celery is woken for it.
+"""Jobs of cleaning and fine-tuning: their specs, their progress, and the messages that wake Celery for them.
 
-Nothing here does a job's work: that is `pipelines`.
+Nothing here does a job's work: `pipelines` does.
 """

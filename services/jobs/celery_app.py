@@ -1,12 +1,11 @@
-"""Celery on our Redis: one configuration for those who send tasks (web app, command) and those who run them.
+"""Celery on Redis: one configuration for the senders of tasks (web app, command) and for the pipelines that run them.
 
     app = make_celery(settings)
     jobs.submit(...)
     wake(app, jid)
 
-A message is only a wake-up: what is to do stands in the job and in its folder (`services/jobs/jobs.py`,
-`pipelines/celery/`), so messages may be lost, repeated and late. Nothing connects before the first
-send.
+A message is only a wake-up. The job and its folder say what is to do (`services/jobs/jobs.py`, `pipelines/celery/`), so
+messages may be lost, repeated and late. The app connects at its first send.
 """
 
 import contextlib
@@ -96,16 +95,16 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def wake(app: Celery, jid: str) -> None:
-    """Tell the pipelines of a job, so that they need not find it. Never raises, and tries once."""
+    """Tell the pipelines that there is a job. Tries once and never raises: they also find the job by themselves."""
     try:
         app.send_task(ADVANCE_TASK, [jid], retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("the pipelines were not woken, they will find the job by themselves: %s", error, extra={"job": jid})
+        log.warning("the pipelines got no wake-up; they will find the job by themselves: %s", error, extra={"job": jid})
 
 
 @contextlib.contextmanager
 def broker_client(settings: Settings) -> Iterator[Redis | None]:
-    """A client of the Redis that carries the messages; None for a URL in kombu's own spelling. It opens nothing."""
+    """A client of the Redis that carries the messages; None for a URL in kombu's own form. It opens no connection."""
     url = settings.broker_url or settings.redis_url
     if not url.startswith(OURS) or url.startswith("redis+socket://"):
         yield None
@@ -115,18 +114,18 @@ def broker_client(settings: Settings) -> Iterator[Redis | None]:
 
 
 def broker_variable(settings: Settings) -> str:
-    """The variable that the broker's URL comes from."""
+    """The variable that sets the broker's URL."""
     return variable_of("broker_url" if settings.broker_url else "redis_url")
 
 
 def num_waiting(app: Celery, queue: str) -> int:
-    """Messages in a queue that no worker has taken."""
+    """The number of messages in a queue that no worker has taken."""
     with app.connection_for_write() as connection, connection.channel() as channel:
         return int(channel.queue_declare(queue).message_count)
 
 
 def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
-    """The URL as kombu spells it, and the settings that go with it."""
+    """The URL in kombu's form, and the settings that go with it."""
     with broker_client(settings) as client:
         if client is None:
             return settings.broker_url or settings.redis_url, {}
@@ -160,7 +159,7 @@ def _behind_sentinel(pool: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _tls(found: dict[str, Any]) -> dict[str, Any]:
-    """Certificates are checked unless the URL says otherwise: kombu's default is not to."""
+    """Check certificates unless the URL says otherwise. Kombu checks none by default."""
     given = {name: value for name, value in found.items() if name.startswith("ssl_")}
     return {"broker_use_ssl": {"ssl_cert_reqs": "required", **given}}
 

@@ -1,12 +1,12 @@
-"""Jobs that run for minutes to hours: what was submitted, how far it is, its log.
+"""The jobs in Redis, which run for minutes to hours: their specs, their progress, their logs.
 
     jobs = Jobs(redis, Keys(settings.namespace))
     jobs.submit("july", "clean", "july.json", {"recipe": text, "inputs": ["/data/july.json"], "out": "/data/july", …})
     progress_of(jobs.get("july"), jobs.units("july"), server_time(redis)).fraction
 
-The web app and the command submit, show and cancel; `pipelines/celery/` does the work and says here
-how it goes. A job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`; of those three the last two
-can be submitted again. What a job has *made* is in its folder: nothing here decides whether work is done.
+The web app and the command submit, show and cancel jobs; `pipelines/celery/` does the work and writes the progress. A
+job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`. A failed or cancelled job can be submitted
+again. The results are in the job's folder: nothing here decides whether work is done.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ _ATTACH, _FOLLOW = script("attach"), script("follow")
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it is now; times in seconds by the clock of Redis, 0 for what has not happened."""
+    """One job as it is now. Times are seconds by the clock of Redis; 0 means that it has not happened."""
 
     id: str
     kind: str
@@ -70,7 +70,7 @@ class JobStep:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is. `fraction` of its units, 0 to 1; `eta_s` None while nobody can say."""
+    """How far a job is. `fraction` is the part of its units that is done, 0 to 1; `eta_s` is None while unknown."""
 
     fraction: float
     eta_s: float | None
@@ -82,7 +82,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class LogBatch:
-    """What was read of a fine-tuning's log between two cursors: lines for people, points of its loss curve, a note."""
+    """A piece of a fine-tuning's log between two cursors: lines for people, points of its loss curve, a note."""
 
     cursor: str
     cursor_after: str
@@ -102,7 +102,7 @@ class Jobs:
     # -- what people do ------------------------------------------------------------------------------------------
 
     def submit(self, jid: str, kind: str, name: str, spec: Mapping[str, Any]) -> Job:
-        """Make the job, or set a failed or cancelled one going again; else it is left as it is.
+        """Make the job, or start a failed or cancelled one again. A job in another state stays as it is.
 
         Raises Conflict when the id belongs to a job with another spec.
         """
@@ -111,7 +111,7 @@ class Jobs:
         self._redis.zadd(self._keys.jobs, {jid: server_time(self._redis)}, nx=True)
         if _SUBMIT(self._redis, keys, kind, name, _encoded(spec)) == b"conflict":
             raise Conflict(
-                f"job {jid!r} has another recipe or other inputs; take another folder, or forget that job with "
+                f"job {jid!r} has another recipe or other inputs; choose another folder, or forget that job with "
                 f"`chatserver jobs remove {jid}`"
             )
         return self.get(jid)
@@ -124,20 +124,20 @@ class Jobs:
         return _job(jid, {name.decode(): value for name, value in fields.items()})
 
     def list(self, limit: int = 100) -> Sequence[Job]:
-        """The newest ones, newest first."""
+        """The newest jobs, newest first."""
         return self._existing(raw.decode() for raw in self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
 
     def unfinished(self) -> Sequence[Job]:
-        """All that are submitted or running, oldest first."""
+        """All jobs that are submitted or running, oldest first."""
         names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
         return [job for job in self._existing(filter(self._not_ended, names)) if not job.ended]
 
     def _not_ended(self, jid: str) -> bool:
-        """Asked of every job, every few seconds: without its spec. True for one that expired."""
+        """Whether a job is not ended, or expired. It does not read the spec: the sweep asks it of every job."""
         return (self._redis.hget(self._keys.job(jid).job, "state") or b"").decode() not in TERMINAL
 
     def _existing(self, names: Iterable[str]) -> Sequence[Job]:
-        """Without those that expired, which are no longer listed from then on."""
+        """The jobs that have not expired. Removes the others from the list."""
         found = []
         for jid in names:
             try:
@@ -152,13 +152,13 @@ class Jobs:
             self._redis.zrem(self._keys.jobs, jid)
 
     def cancel(self, jid: str) -> Job:
-        """End the job soon: at once if nobody has begun it. One that has ended stays as it is. Raises Gone."""
+        """End the job soon, or at once if nobody has begun it. An ended job stays as it is. Raises Gone."""
         if _CANCEL(self._redis, self._keys.job(check_name(jid, "job id")).all, TTL_S) is None:
             raise _gone(jid)
         return self.get(jid)
 
     def remove(self, jid: str) -> None:
-        """Forget a job that has ended; its folder stays. Raises InvalidRequest for one that has not, Gone."""
+        """Forget an ended job; its folder stays. Raises InvalidRequest for a job that has not ended, or Gone."""
         state = _REMOVE(self._redis, self._keys.job(check_name(jid, "job id")).all)
         if state is None:
             raise _gone(jid)
@@ -169,7 +169,7 @@ class Jobs:
     # -- how it goes ---------------------------------------------------------------------------------------------
 
     def note(self, jid: str, unit: str, progress: Mapping[str, Any]) -> bool:
-        """Remember how far a unit is; ignored when the job has ended. False: the job shall end. Raises Gone.
+        """Write how far a unit is, unless the job has ended. Returns False when the job shall end. Raises Gone.
 
         `progress`: state (running, done, waiting or failed), records, of, steps {label: counts}, error.
         """
@@ -180,12 +180,12 @@ class Jobs:
         return state.decode() not in TERMINAL and not cancelling
 
     def units(self, jid: str) -> dict[str, dict[str, Any]]:
-        """What was noted of each unit, by its name."""
+        """The progress of each unit, by its name."""
         found = self._redis.hgetall(self._keys.job(jid).units)
         return {name.decode(): orjson.loads(value) for name, value in sorted(found.items())}
 
     def attach(self, jid: str, remote: Mapping[str, Any]) -> None:
-        """Remember where a fine-tuning runs; dropped when the job has ended or is gone."""
+        """Write where a fine-tuning runs, unless the job has ended or is gone."""
         _ATTACH(self._redis, self._keys.job(jid).all, orjson.dumps(dict(remote)))
 
     def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
@@ -194,13 +194,13 @@ class Jobs:
         return [orjson.loads(found[key]) for key in sorted(found, key=int) if int(key) > after_step]
 
     def log(self, jid: str, line: str) -> None:
-        """One more line for people; dropped when the job is gone."""
+        """Add a line for people to the log, unless the job is gone."""
         _LOG(self._redis, self._keys.job(jid).all, _line(line), LOG_LINES)
 
     def follow(self, jid: str, batch: LogBatch) -> bool:
-        """Keep what was read of a fine-tuning's log, whole and once; False when another has read it, or it ended.
+        """Keep a piece of a fine-tuning's log, whole and once. False when another process kept it, or the job ended.
 
-        A point of a step that comes again, as after a resume, replaces what was known of it.
+        A second point of a step, as after a resume, replaces the first.
         """
         points = [text for point in batch.points for text in (int(point["step"]), orjson.dumps(dict(point)))]
         lines = [_line(line) for line in batch.lines]
@@ -222,14 +222,14 @@ class Jobs:
         return self._move(jid, "running")
 
     def planned(self, jid: str, num_units: int, num_done: int) -> bool:
-        """So many units there are in all, so many of them are done; for the estimate."""
+        """Write how many units there are and how many of them are done, for the estimate."""
         return bool(_PLAN(self._redis, self._keys.job(jid).all, num_units, num_done))
 
     def finished(self, jid: str) -> bool:
         return self._move(jid, "finished")
 
     def failed(self, jid: str, error: str) -> bool:
-        """`error`: what people read, with a traceback where that helps."""
+        """End the job. People read `error`; it has a traceback where that helps."""
         return self._move(jid, "failed", error)
 
     def cancelled(self, jid: str) -> bool:
@@ -240,7 +240,7 @@ class Jobs:
 
 
 def progress_of(job: Job, units: Mapping[str, Mapping[str, Any]], now_s: float) -> JobProgress:
-    """The sum over the units; `now_s` by the clock of Redis (`server_time`)."""
+    """The progress of the job: the sum over its units. `now_s` is by the clock of Redis (`server_time`)."""
     num_done = sum(unit.get("state") == "done" for unit in units.values())
     fraction = 1.0 if job.state == "finished" else 0.0
     if job.num_units and not fraction:
@@ -256,14 +256,14 @@ def progress_of(job: Job, units: Mapping[str, Mapping[str, Any]], now_s: float) 
 
 
 def _part(unit: Mapping[str, Any]) -> float:
-    """How much of a unit is done."""
+    """Which part of a unit is done, 0 to 1."""
     if unit.get("state") == "done":
         return 1.0
     return float(min(unit.get("records", 0) / unit["of"], 1.0)) if unit.get("of") else 0.0
 
 
 def _eta_s(job: Job, fraction: float, now_s: float) -> float | None:
-    """From the speed since the number of units became known: what was done before took another time."""
+    """The time left, from the speed since the number of units is known: units before that took other times."""
     if job.state != "running" or not job.num_units:
         return None
     gained = fraction - job.planned_done / job.num_units
@@ -273,7 +273,7 @@ def _eta_s(job: Job, fraction: float, now_s: float) -> float | None:
 
 
 def _steps(units: Mapping[str, Mapping[str, Any]]) -> tuple[JobStep, ...]:
-    """In the order in which records meet them: reading, then stage by stage."""
+    """The steps in the order in which records meet them: reading, then stage by stage."""
     sums: dict[str, JobStep] = {}
     for name in sorted(units, key=lambda name: (name != "read", name)):
         for label, counts in units[name].get("steps", {}).items():
@@ -323,7 +323,7 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
 
 
 def _line(line: str) -> str:
-    """As it is kept: half a surrogate pair in a message must not hide it."""
+    """The text as Redis keeps it: half a surrogate pair in an error must not hide the error."""
     return line.encode(errors="replace").decode()[:MAX_LINE_CHARS]
 
 

@@ -109,7 +109,7 @@ def checked_input(name: str) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file. Raises ConfigurationError naming the file and the line."""
+    """The recipe in a file. Raises ConfigurationError that names the file and the line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -169,7 +169,7 @@ def _refuse_bombs(text: str) -> None:
 
 
 def line_of(text: str, *path: str | int) -> int:
-    """The line, from 1, of a value in the text of a recipe that `parse_recipe` takes."""
+    """The line, from 1, of a value in the text of a valid recipe."""
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
     return _Lines(root).at(*path) if root else 1
 
@@ -256,7 +256,7 @@ def _sentence(problem: Any, kind: type[Options]) -> str:
 
 
 def _fields(kind: type[Options], path: tuple[str | int, ...]) -> list[str]:
-    """The names that are known at a path inside `kind`."""
+    """The known names at a path inside `kind`."""
     for part in path:
         field = kind.model_fields.get(str(part))
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Options):

@@ -136,21 +136,21 @@ def read_training(preset: str, overrides: Mapping[str, Any] | None = None) -> Tr
     path = PRESETS_DIR / f"{preset}.yaml" if preset in preset_names() else Path(preset)
     if not path.is_file():
         raise ConfigurationError(
-            f"{preset!r} is neither a preset nor a file; presets: {', '.join(preset_names())}; or name a YAML file"
+            f"{preset!r} is neither a preset nor a file; presets: {', '.join(preset_names())}; or give a YAML file"
         )
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}", source=preset) from None
     if not isinstance(found, dict):
-        wrong = f"a configuration is `field: value` lines, this is {type(found).__name__}"
+        wrong = f"a configuration has `field: value` lines; this file has a {type(found).__name__}"
         raise ConfigurationError(wrong, source=preset)
     given = {name: _value(name, value) for name, value in (overrides or {}).items()}
     return checked_training({**found, **given}, preset)
 
 
 def checked_training(fields: Mapping[str, Any], where: str = "configuration") -> TrainingConfig:
-    """Raises ConfigurationError of the source `where` for an unknown field or a value out of range."""
+    """The configuration of these fields. Raises ConfigurationError with the source `where` for an invalid field."""
     for name in fields:
         if name not in TrainingConfig.model_fields:
             near = difflib.get_close_matches(str(name), TrainingConfig.model_fields, n=1, cutoff=0.0)[0]

@@ -1,6 +1,6 @@
-"""What is submitted when somebody asks for a fine-tuning: the spec of a job of kind `train`, checked where it enters.
+"""Makes and checks the spec of a fine-tuning: a job of kind `train`.
 
-Used by `chatserver train submit` and the job page; read by `pipelines/celery/training_tasks.py`.
+`chatserver train submit` and the job page call it; `pipelines/celery/training_tasks.py` reads the spec.
 """
 
 import re
@@ -21,7 +21,7 @@ PLACES = ("local", "sky")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a fine-tuning runs. `num_devices` per node; 0: what the configuration's file in infra/sky says."""
+    """Where a fine-tuning runs. `num_devices` counts the GPUs of a node; 0: as the file in infra/sky says."""
 
     on: str = "local"
     spot: bool = False
@@ -31,13 +31,15 @@ class Place:
 
 
 def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: Place) -> dict[str, Any]:
-    """The job's spec. Raises ConfigurationError for data that is not there, a place or a folder that cannot be."""
+    """The job's spec. Raises ConfigurationError for missing data and for an impossible place or folder."""
     if place.on not in PLACES:
         raise ConfigurationError(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {place.on!r}", field="on")
     if place.on == "local" and (place.spot or place.infra or place.num_nodes != 1):
-        raise ConfigurationError("spot, infra and nodes are for `--on sky`; this machine is one node that stays")
+        raise ConfigurationError("--spot, --infra and --nodes need `--on sky`: they choose SkyPilot machines")
     if place.num_nodes < 1 or place.num_devices < 0:
-        raise ConfigurationError(f"{place.num_nodes} nodes of {place.num_devices} GPUs are no machines")
+        raise ConfigurationError(
+            f"{place.num_nodes} nodes of {place.num_devices} GPUs: a run needs one of each, at least"
+        )
     num_devices = place.num_devices or (1 if place.on == "local" else sky_devices(config))
     plan_batch(config, num_devices * place.num_nodes)
     return {
@@ -54,7 +56,7 @@ def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: 
 
 
 def spec_config(spec: Mapping[str, Any]) -> TrainingConfig:
-    """The configuration inside a job's spec. Raises ConfigurationError for one of another version."""
+    """The configuration in a job's spec. Raises ConfigurationError if another version wrote it."""
     return checked_training(spec["config"], "the job's configuration")
 
 
@@ -63,20 +65,20 @@ def sky_devices(config: TrainingConfig) -> int:
     path = SKY_DIR / config.sky
     if not path.is_file():
         known = ", ".join(sorted(each.name for each in SKY_DIR.glob("train-*.yaml")))
-        raise ConfigurationError(f"sky={config.sky!r} is no file of infra/sky; there are: {known}")
+        raise ConfigurationError(f"sky={config.sky!r} is not a file in infra/sky; files there: {known}")
     accelerators = str(yaml.safe_load(path.read_text("utf-8"))["resources"]["accelerators"])
     count = re.search(r":(\d+)$", accelerators)
     return int(count[1]) if count else 1
 
 
 def checked_out(out: str, on: str) -> str:
-    """Where the result goes: a folder, on the sky a bucket or a folder that its machines share."""
+    """Where the result goes: a folder; on SkyPilot a bucket, or a folder that its machines share."""
     if "://" not in out:
         path = Path(out)
         if on == "sky" and not path.is_absolute():
             raise ConfigurationError(
-                f"out={out!r}: machines of the sky keep nothing; name a bucket such as "
-                f"s3://my-bucket/{path.name or 'run'}, or the absolute path of a folder that they share",
+                f"out={out!r}: SkyPilot machines are deleted after the run: give a bucket, such as "
+                f"s3://my-bucket/{path.name or 'run'}, or the absolute path of a folder that the machines share",
                 field="out",
             )
         return str(path.resolve())
@@ -92,8 +94,9 @@ def _checked_data(name: str) -> Path:
         return path / "data.jsonl"
     if not path.is_file():
         raise ConfigurationError(
-            f"the data {name} is no file here; name the data.jsonl of a cleaning, or its folder", field="data"
+            f"the data {name} is not a file on this machine; give the data.jsonl of a cleaning, or its folder",
+            field="data",
         )
     if path.stat().st_size == 0:
-        raise ConfigurationError(f"the data {name} is empty: nothing was left by its cleaning?", field="data")
+        raise ConfigurationError(f"the data {name} is empty; did its cleaning drop every record?", field="data")
     return path

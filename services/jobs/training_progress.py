@@ -1,9 +1,9 @@
-"""How far a fine-tuning is: the one note, of unit `train`, that its dispatch writes and that pages and commands read.
+"""How far a fine-tuning is. Dispatch writes it as the note of unit `train`; pages and commands read it.
 
     jobs.note(jid, UNIT, progress.as_note())                        # pipelines, after the points that it speaks of
     TrainingProgress.from_note(jobs.units(jid).get(UNIT, {}))       # the job page
 
-Single points of the loss curve are not in it: `Jobs.follow` and `Jobs.points`.
+It does not hold the points of the loss curve: those are in `Jobs.follow` and `Jobs.points`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ UNIT = "train"
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Everything that is known between two points. What is not known yet is 0, None or empty."""
+    """The state of a fine-tuning between two points. An unknown value is 0, None or empty."""
 
     state: str = "running"  # of the unit, as `Jobs.note` has it: waiting, running, done, failed
     records: int = 0  # the step that was done last
@@ -35,12 +35,12 @@ class TrainingProgress:
 
     @property
     def fraction(self) -> float:
-        """Of the steps, 0 to 1."""
+        """The part of the steps that is done, 0 to 1."""
         return min(self.records / self.of, 1.0) if self.of else 0.0
 
     @property
     def phase(self) -> str:
-        """What the target says of a job that runs, such as `recovering`; empty while it says nothing."""
+        """The target's state of a running job, such as `recovering`; empty while the target gives none."""
         return str(self.outcome.get("state", ""))
 
     def as_note(self) -> dict[str, Any]:
@@ -48,5 +48,5 @@ class TrainingProgress:
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> "TrainingProgress":
-        """Of a note of another version what is known."""
+        """The progress in a note; of another version's note, the known fields."""
         return cls(**{each.name: note[each.name] for each in fields(cls) if note.get(each.name) is not None})

@@ -1,4 +1,4 @@
-"""This machine: processes that end with us, calls that nobody waits for, files that are whole or absent.
+"""This machine: child processes that end with their parent, calls in threads, files that are whole or absent.
 
 Nothing here knows Redis, a model or a request.
 """

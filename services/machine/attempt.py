@@ -1,7 +1,7 @@
-"""A call that nobody has to wait for to its end. Used where Redis may be away: `wait_for_redis`, health probes.
+"""Runs a call in a thread, so that its caller can stop waiting for it. `wait_for_redis` and health probes use it.
 
-Nothing interrupts the look-up of a host's name, not even a signal, and a server that accepts and is silent costs a
-time-out. In a thread of its own such a call may take its time, and whoever asked can leave.
+Nothing interrupts the look-up of a host's name, not even a signal. A server that accepts a connection and then says
+nothing costs a time-out. In a thread such a call may take long while its caller goes on.
 """
 
 import threading

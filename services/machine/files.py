@@ -1,4 +1,4 @@
-"""Files that are whole or absent, folders that are whole or count for nothing, and locks that die with their process.
+"""Writes files that are whole or absent, and folders that are whole or do not count; locks that end with a process.
 
     write(path, data)                        # beside, fsync, rename
     with draft(parent, "tmp-") as folder:    # a folder that is made beside its final name
@@ -34,7 +34,7 @@ _THREADS = 8  # hashing releases the interpreter's lock
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o644, only_new: bool = False) -> None:
-    """Whole or not at all: written beside, synced, renamed. With `only_new`, what is there already stays."""
+    """Write the whole file or nothing: write beside it, sync, rename. With `only_new`, an existing file stays."""
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     written = Path(name)
     try:
@@ -53,13 +53,13 @@ def write(path: Path, data: bytes, *, mode: int = 0o644, only_new: bool = False)
 
 
 def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:
-    """`write`, indented for people."""
+    """`write` as JSON, indented for people."""
     write(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), only_new=only_new)
 
 
 @contextlib.contextmanager
 def draft(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder to write into, gone at the end unless it was published."""
+    """A folder to write into. It is deleted at the end, unless it was published."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
@@ -68,7 +68,7 @@ def draft(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def publish(made: Path, folder: Path) -> None:
-    """Give a draft its name when all of it is on disk. Raises OSError when the name is taken."""
+    """Sync a draft to the disk, then give it its name. Raises OSError when the name is taken."""
     sync_all(made)
     made.rename(folder)
     sync(folder.parent)
@@ -82,7 +82,7 @@ def sync_all(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """What was written to this file or folder survives a power cut from here on."""
+    """Force a file or folder to the disk: after this it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,10 +94,10 @@ def sync(path: Path) -> None:
 
 
 def seal(folder: Path, marker: str, about: Mapping[str, Any]) -> int:
-    """Make the folder count: sync every file, then write the marker. Returns the bytes of all files.
+    """Sync every file of a folder, then write the marker that makes the folder count. Returns the bytes of all files.
 
-    Nothing is renamed, so that a mounted bucket will do: a folder without its marker, or one whose files do not match
-    it, was not finished or has been damaged since.
+    It renames nothing, so a mounted bucket will do. A folder without its marker was not finished; a folder whose files
+    do not match the marker was damaged.
     """
     names = _files(folder, marker)
     for name in names:
@@ -113,7 +113,7 @@ def seal(folder: Path, marker: str, about: Mapping[str, Any]) -> int:
 
 
 def read_marker(path: Path) -> dict[str, Any]:
-    """What a marker says. Raises FileNotFoundError, another OSError, or ValueError for what is none."""
+    """The content of a marker. Raises FileNotFoundError, another OSError, or ValueError when it is not a marker."""
     found = orjson.loads(path.read_bytes())
     if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
         raise ValueError("it lists no files")
@@ -124,7 +124,7 @@ def read_marker(path: Path) -> dict[str, Any]:
 
 
 def fault_of(folder: Path, marker: str, *, checksums: bool = True) -> str:
-    """Why this folder cannot be used, in words; empty when it is whole. Without `checksums` sizes alone count."""
+    """Why this folder cannot be used, in words; empty when it is whole. Without `checksums` it compares sizes only."""
     try:
         files = read_marker(folder / marker)["files"]
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def fault_of(folder: Path, marker: str, *, checksums: bool = True) -> str:
 
 
 def fault_of_sizes(folder: Path, files: Mapping[str, Any]) -> str:
-    """The first of the `files` of a marker that is not there, or of another length; empty when there is none."""
+    """What is wrong with the first file of a marker that is missing or has another length; empty when none is."""
     for name, file in files.items():
         path = folder / name
         if not path.is_file():
@@ -186,7 +186,7 @@ def lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[int | None]:
-    """The descriptor that holds the lock, None if another process does. A child that inherits it keeps it locked."""
+    """The descriptor that holds the lock; None if another process holds it. A child that inherits it keeps the lock."""
     with path.open("ab") as file:
         if not flock(file, wait=False):
             yield None
@@ -196,7 +196,7 @@ def try_lock(path: Path) -> Iterator[int | None]:
 
 
 def flock(file: IO[bytes], *, shared: bool = False, wait: bool = True) -> bool:
-    """Lock an open file until its last descriptor is closed. False if another process holds it and we do not wait."""
+    """Lock an open file until its last descriptor is closed. False if another process holds it and `wait` is unset."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Child processes that end with us, however we end, and that Ctrl-C in our terminal does not reach.
+"""Starts child processes that end with their parent, however it ends, and that Ctrl-C in its terminal does not reach.
 
-Used by the embedded server and by `chatserver up`. A child gets a session and a process group of its own; beside it in
-the group lives a watcher that reads a pipe of which we hold the other end, so it sees our death, SIGKILL included.
+The embedded server and `chatserver up` use it. A child gets its own session and process group. A watcher in the same
+group reads a pipe whose other end the parent holds, so the watcher sees the parent's death, even by SIGKILL.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def start_tied(
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a child whose stdout and stderr go to `output`. It must be ended with `end_tied`.
+    """Start a child whose stdout and stderr go to `output`. The caller must end it with `end_tied`.
 
     `descriptors` are inherited by the child and by its watcher; each must be at least 10.
     """
@@ -47,7 +47,7 @@ def start_tied(
 
 
 def end_tied(process: subprocess.Popen[bytes], how: signal.Signals, timeout_s: float) -> None:
-    """Signal a child, wait, and kill what is left of its group. Fine for a child that has ended already."""
+    """Signal a child, wait, and kill the rest of its group. The child may have ended already."""
     process.send_signal(how)
     try:
         process.wait(timeout_s)
@@ -60,7 +60,7 @@ def end_tied(process: subprocess.Popen[bytes], how: signal.Signals, timeout_s: f
         process.stdin.close()
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process has this id."""
     try:
         os.kill(pid, 0)

@@ -1,8 +1,8 @@
-"""Names of models → where their weights are. Called by workers, by the training dispatch and by `chatserver models`.
+"""Finds the weights of a model by its name. Workers, the training dispatch and `chatserver models` call it.
 
-A model is given as one of four things, tried in this order: a packaged name (`smollm2-135m`), a GGUF file, a folder
-(Hugging Face checkpoint or OpenVINO IR), a Hugging Face hub id (`facebook/opt-350m`). Nothing is downloaded or
-imported here, and torch is never needed.
+A name is one of four things, tried in this order: a packaged name (`smollm2-135m`), a GGUF file, a folder (Hugging Face
+checkpoint or OpenVINO IR), a Hugging Face hub id (`facebook/opt-350m`). Nothing here downloads or imports a model, or
+needs torch.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ class PackagedModel:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where one model's weights are. `path` is a GGUF file or a folder; `hub_id` is set for kind `hub` only."""
+    """The place of one model's weights. `path` is a GGUF file or a folder; only kind `hub` has a `hub_id`."""
 
     name: str  # under which it is served unless told otherwise
     kind: Kind
@@ -42,12 +42,12 @@ class ModelSource:
 
     @property
     def gguf(self) -> Path | None:
-        """The GGUF file, if the weights are in one."""
+        """The GGUF file, if the weights are in such a file."""
         return self.path if self.path is not None and self.path.suffix == ".gguf" else None
 
     @property
     def location(self) -> str:
-        """What to hand to a `from_pretrained`: a folder or a hub id. For a GGUF: the folder that holds it."""
+        """The argument for a `from_pretrained`: a folder or a hub id. For a GGUF: the folder that holds the file."""
         if self.path is None:
             return self.hub_id
         return str(self.path.parent if self.gguf else self.path)
@@ -64,12 +64,12 @@ _PACKAGED = (
 
 
 def packaged_models() -> tuple[PackagedModel, ...]:
-    """Every model that can be named without a path, installed or not."""
+    """Every packaged model, installed or not."""
     return _PACKAGED
 
 
 def resolve(model: str) -> ModelSource:
-    """Where the weights of `model` are. Raises ConfigurationError when it is none of the four things."""
+    """The place of the weights of `model`. Raises ConfigurationError when the name is none of the four things."""
     model = model.removesuffix("/")
     for packaged in _PACKAGED:
         if model == packaged.name:
@@ -83,20 +83,20 @@ def resolve(model: str) -> ModelSource:
         return ModelSource(served_name(model.rsplit("/")[-1]), "hub", hub_id=model)
     known = ", ".join(packaged.name for packaged in _PACKAGED)
     raise ConfigurationError(
-        f"model {model!r} is no file, folder or hub id here; check the path, or use one of the packaged: {known}"
+        f"model {model!r} is not a file, a folder or a hub id; check the path, or choose a packaged model: {known}"
     )
 
 
 def served_name(text: str) -> str:
-    """`text` made fit for keys and URLs: other characters become `-`, at most 128 of them are kept."""
+    """A name for keys and URLs: other characters of `text` become `-`, and at most 128 characters stay."""
     name = _UNNAMABLE.sub("-", text).strip("-")[:128]
     if not NAME.fullmatch(name):
-        raise ConfigurationError(f"no served name can be derived from {text!r}; set CHATSERVER_SERVED_NAME")
+        raise ConfigurationError(f"{text!r} gives no name for the served model; set CHATSERVER_SERVED_NAME")
     return name
 
 
 def _packaged_gguf(model: PackagedModel) -> Path:
-    """The GGUF inside the package, found without importing the package."""
+    """The GGUF file in a package. It is found without an import of the package."""
     spec = importlib.util.find_spec(model.package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     for folder in folders:
@@ -107,12 +107,14 @@ def _packaged_gguf(model: PackagedModel) -> Path:
 
 def _checked_gguf(path: Path) -> Path:
     if path.suffix != ".gguf":
-        raise ConfigurationError(f"model file {str(path)!r} is not a .gguf; give a GGUF file or a checkpoint's folder")
+        raise ConfigurationError(
+            f"model file {str(path)!r} does not end in .gguf; give a GGUF file or a checkpoint's folder"
+        )
     return path.resolve()
 
 
 def _in_folder(folder: Path) -> ModelSource:
-    """A checkpoint folder, or the one GGUF that a folder without config.json holds. Of ours, only complete ones."""
+    """A checkpoint folder, or the only GGUF in a folder without config.json. A folder that we trained must be whole."""
     name = served_name(folder.name)
     check_complete(folder)
     if (folder / "config.json").exists():

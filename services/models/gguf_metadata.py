@@ -1,7 +1,7 @@
 """Reads the metadata of a GGUF file: architecture, context length, vocabulary, chat template. No tensors, no torch.
 
-Called by `services.tokens.tokenization` and `workers.openvino_engine`. The format is the one of ggml's docs/gguf.md,
-versions 2 and 3. The `gguf` package's reader takes 3 s for the same file and the one of `transformers` needs torch.
+`services.tokens.tokenization` and `workers.openvino_engine` call it. ggml's docs/gguf.md describes the format, versions
+2 and 3. The reader of the package `gguf` takes 3 s for the same file; that of `transformers` needs torch.
 """
 
 import mmap
@@ -18,13 +18,13 @@ _STRING, _ARRAY = 8, 9
 
 
 def read_gguf_metadata(path: Path) -> dict[str, Any]:
-    """Every key of the file's header. Raises ConfigurationError for what is not a readable GGUF."""
+    """Every key of the file's header. Raises ConfigurationError for an unreadable file."""
     with _header(path) as header:
         return header.read()
 
 
 def tensor_starts(path: Path) -> list[int]:
-    """Where each tensor begins, in bytes from the start of the file: one that was cut off ends before."""
+    """The first byte of each tensor in the file. A file that was cut off ends before one of them."""
     with _header(path) as header:
         return header.tensor_starts()
 
@@ -57,7 +57,7 @@ class _Header:
         return [begin + offset for offset in offsets]
 
     def _offset(self) -> int:
-        """Of one tensor: name, dimensions and type stand before it."""
+        """The offset of one tensor, behind its name, dimensions and type."""
         self._string()
         (num_dimensions,) = self._unpack("I")
         return int(self._unpack(f"{num_dimensions}QIQ")[-1])

@@ -1,10 +1,10 @@
-"""Whether the folder of a trained model is whole: its manifest is written last, and says how long each file is.
+"""Checks that the folder of a trained model is whole. A training writes the manifest last, with the size of each file.
 
     manifest = read_manifest(Path("runs/july/model"))     # ConfigurationError for a folder that is half-written
 
-`pipelines/training` writes `manifest.json`; `services/models/catalogue.py` looks at it before a worker loads the
-folder, and `services/serving/trained_models.py` before a model is registered. They compare sizes alone: reading 14 GB
-twice would double the time of a worker's start. `services/machine/files.py` compares checksums, too.
+`pipelines/training` writes `manifest.json`. `services/models/catalogue.py` reads it before a worker loads the folder,
+`services/serving/trained_models.py` before it registers a model. Both compare sizes only: to read 14 GB twice would
+double the time of a worker's start. `services/machine/files.py` compares checksums, too.
 """
 
 import re
@@ -22,7 +22,7 @@ _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a trained model's folder says of itself. `digest`: SHA-256 of the manifest, so of all that it lists."""
+    """The manifest of a trained model's folder. `digest` is its SHA-256, so it covers every file in the list."""
 
     folder: Path
     fields: dict[str, Any]
@@ -30,7 +30,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a complete folder. Raises ConfigurationError that says what lacks."""
+    """The manifest of a complete folder. Raises ConfigurationError that says what is missing."""
     path = folder / MANIFEST
     try:
         fields, digest = read_marker(path), sha256_of(path)
@@ -39,14 +39,14 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no manifest of a trained model: {error}") from None
+        raise ConfigurationError(f"{path} is not the manifest of a trained model: {error}") from None
     if fault := fault_of_sizes(folder, fields["files"]):
         raise ConfigurationError(_unfinished(folder, fault))
     return Manifest(folder, fields, digest)
 
 
 def check_complete(folder: Path) -> None:
-    """Refuse a folder that a training has not finished writing; say nothing of a folder from elsewhere."""
+    """Refuse a folder that a training has not finished. Accept any folder from elsewhere."""
     is_result = folder.name == "model" and (folder.parent / "checkpoints").is_dir()
     is_checkpoint = _CHECKPOINT.fullmatch(folder.name) and folder.parent.name == "checkpoints"
     if is_result or (folder / MANIFEST).exists():

@@ -1,4 +1,4 @@
-"""Which workers live, which trained models shall be served, and what is offered to people.
+"""Which workers live, which trained models shall be served, and which models people may choose.
 
 Nothing here looks into a request.
 """

@@ -1,6 +1,6 @@
-"""The whole installation at a glance: what `chatserver status` prints and what an operator's script reads.
+"""The state of the whole installation, for `chatserver status` and for operators' scripts.
 
-Read-only; every number comes from Redis, and every age is by its clock.
+It only reads. Every number comes from Redis, and every age is by the clock of Redis.
 """
 
 from dataclasses import asdict
@@ -25,8 +25,8 @@ MAX_DEAD = 20  # newest first; `chatserver dead` lists more
 def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     """Every model ever announced or trained, by name, with the load of its workers now.
 
-    `state`: served, loading (a worker is about to serve it), wanted (none is yet), stopped (a trained one that nobody
-    wants), away (its workers have gone). `trained`: what is known of a trained one, else None.
+    `state`: served, loading (a worker loads it), wanted (no worker loads it yet), stopped (trained, and not wanted),
+    away (its workers have gone). `trained` describes a trained model, else None.
     """
     trained = TrainedModels(redis, keys)
     known = {model.name: model for model in trained.list()}
@@ -43,7 +43,7 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
-    """The models that people may choose: all but the trained ones that nobody wants. Without paths of this machine."""
+    """The models that people may choose: all except trained models that are not wanted. Holds no path."""
     return [
         {name: value for name, value in row.items() if name not in ("trained", "trouble")}
         for row in model_rows(redis, keys)
@@ -62,7 +62,7 @@ def _state(model: ModelInfo, trained: bool, wanted: bool, claimed: bool) -> str:
 
 
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:
-    """`{redis, models, workers, requests, requests_in_flight, dead}`; at most `max_requests` requests are looked at."""
+    """`{redis, models, workers, requests, requests_in_flight, dead}`; looks at `max_requests` requests at most."""
     registry = Registry(redis, keys)
     now = server_time(redis)
     models = [_queue_row(redis, keys, model) for model in registry.models()]
@@ -110,7 +110,7 @@ def _head_row(head: Head | None, now: float) -> dict[str, Any]:
 
 
 def _server_row(redis: Redis) -> dict[str, Any]:
-    """The server; of a cluster, the sum over its primaries."""
+    """The row of the server; for a cluster, the sum over its primaries."""
     infos = [server.info() for server in primaries_of(redis)]
     valkey = infos[0].get("valkey_version")
     return {

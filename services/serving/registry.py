@@ -1,6 +1,6 @@
-"""Who serves what: the presence of workers, kept by a key that expires. It replaces a controller.
+"""Which worker serves which model: each worker renews its presence, a key that expires. No controller is needed.
 
-Presence tells people and pages what is there; it never decides who gets a request (workers pull) nor who lost one
+People and pages see presence. It never decides which worker gets a request (workers pull), nor which worker lost one
 (leases do).
 """
 
@@ -19,7 +19,7 @@ _PRESENCE = Script("serving/presence")
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker as it last announced itself: `seen` by the clock of Redis, `started` by its own."""
+    """One worker's last presence. `seen` is by the clock of Redis, `started` by the worker's own clock."""
 
     wid: str
     model: str
@@ -37,7 +37,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model over all its workers. `queued` counts requests that no worker has."""
+    """The sum over all workers of one model. `queued` counts the requests that no worker has."""
 
     name: str
     workers: int
@@ -49,14 +49,14 @@ class ModelInfo:
 
 
 class Registry:
-    """Presence of all workers of one installation."""
+    """The presence of all workers of one installation."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
     def announce(self, info: WorkerInfo) -> None:
-        """Renew a worker's presence; to be called every second or two."""
+        """Renew a worker's presence. A worker calls it every second or two."""
         info = replace(info, seen=server_time(self._redis))
         fields: list[str | int | float] = []
         for name, value in asdict(info).items():
@@ -70,7 +70,7 @@ class Registry:
         self._redis.zrem(self._keys.workers, wid)
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers that live, by id. Forgets ids whose presence went an hour ago."""
+        """The workers that live, by id. Forgets ids whose presence expired an hour ago."""
         self._redis.zremrangebyscore(self._keys.workers, "-inf", server_time(self._redis) - 3600)
         found = []
         for raw in self._redis.zrange(self._keys.workers, 0, -1):
@@ -81,7 +81,7 @@ class Registry:
         return sorted(found, key=lambda worker: worker.wid)
 
     def models(self) -> list[ModelInfo]:
-        """Every model that has a worker now or had one before, by name."""
+        """Every model that has or had a worker, by name."""
         workers = self.workers()
         return [
             self._model(raw.decode(), [worker for worker in workers if worker.model == raw.decode()])
@@ -101,7 +101,7 @@ class Registry:
 
 
 def _worker(fields: dict[str, str]) -> WorkerInfo | None:
-    """None for a presence that is gone, or of a version whose fields are others."""
+    """One worker's presence; None when it has expired, or when another version wrote it with other fields."""
     kinds = WorkerInfo.__annotations__
     try:
         return WorkerInfo(**{name: kinds[name](value) for name, value in fields.items() if name in kinds})

@@ -1,4 +1,4 @@
-"""Models that were trained here: registered by name, wanted or not, and who loads a wanted one.
+"""The models that this installation trained: their names, whether they are wanted, and which worker loads them.
 
     trained = TrainedModels(redis, Keys(settings.namespace))
     model = TrainedModel.from_manifest(Path("runs/july/model"), name="july", job="july", created_s=now_s)
@@ -6,9 +6,9 @@
     trained.serve(name)                       # from now on wanted: a standby worker loads it
     find_model(name, trained.find)            # what a worker hands to its engine
 
-The pipelines register, the command and the job page say what is wanted, and workers (`workers/standby.py`) and
-`chatserver up` look here for what to load. A name is never given to other weights: a second model of the same name gets
-a number. Everything is kept without expiry, except what says who is loading and what went wrong.
+The pipelines register models; the command and the job page mark them as wanted; standby workers (`workers/standby.py`)
+and `chatserver up` load wanted models. A name never changes its weights: a second model of the same name gets a number.
+Nothing expires, except the claim of the worker that loads a model and the reason why loading failed.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ _CLAIM = Script("serving/claim")
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One registered model. `path` is its folder or a bucket's URL; `lineage` its ancestors, the oldest first."""
+    """One registered model. `path` is its folder or the URL of its bucket; `lineage` is its ancestors, oldest first."""
 
     name: str
     path: str
@@ -51,7 +51,7 @@ class TrainedModel:
 
     @classmethod
     def from_manifest(cls, folder: Path, *, name: str, job: str, created_s: float, path: str = "") -> Self:
-        """What a finished training wrote into `folder`; `path` where it is for others, if not there.
+        """The model that a finished training wrote into `folder`. `path` is its place for other machines, if another.
 
         Raises ConfigurationError for a folder that is not complete.
         """
@@ -76,7 +76,7 @@ class TrainedModel:
         return "://" in self.path
 
     def source(self) -> ModelSource:
-        """Where an engine finds the weights. Raises ConfigurationError when they are not whole, or not here."""
+        """The place of the weights, for an engine. Raises ConfigurationError if they are not whole, or not here."""
         if self.remote:
             raise ConfigurationError(
                 f"model {self.name!r} is in a bucket, {self.path}, and not on this disk: start a worker that copies it "
@@ -96,7 +96,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to load one model, kept by renewing it. `token` names its holder and fences all others."""
+    """The right to load one model. Its holder renews it; `token` names the holder and fences all others."""
 
     name: str
     token: str
@@ -113,7 +113,7 @@ class TrainedModels:
     # -- what there is -------------------------------------------------------------------------------------------
 
     def register(self, model: TrainedModel) -> TrainedModel:
-        """Remember a model, once per job and path; as it was registered: under `name-2` when the name is taken."""
+        """Register a model, once for each job and path. Returns it with its name: `name-2` when `name` is taken."""
         check_name(model.name, "model name")
         models = self.list()
         for known in models:
@@ -134,7 +134,7 @@ class TrainedModels:
         raise AssertionError("there is always a free number")
 
     def _names_of_others(self, models: Sequence[TrainedModel]) -> set[str]:
-        """Under which workers serve, or could serve, something else."""
+        """Whether workers serve, or could serve, another model under this name."""
         announced = {raw.decode() for raw in self._redis.smembers(self._keys.models)}
         return {each.name for each in packaged_models()} | (announced - {each.name for each in models})
 
@@ -147,20 +147,20 @@ class TrainedModels:
         model = self.find(name)
         if model is None:
             known = ", ".join(each.name for each in self.list()) or "none yet"
-            raise UnknownModel(f"no trained model is called {name!r:.80}; registered: {known}")
+            raise UnknownModel(f"no trained model has the name {name!r:.80}; registered: {known}")
         return model
 
     def list(self) -> Sequence[TrainedModel]:
-        """All of them, the oldest first."""
+        """All models, the oldest first."""
         found = [_model(raw) for raw in self._redis.hvals(self._keys.catalogue)]
         return sorted(found, key=lambda model: (model.created_s, model.name))
 
     def remove(self, name: str) -> None:
-        """Forget a model that is not served; its folder stays. Raises UnknownModel, InvalidRequest."""
+        """Forget a model that is not served; its folder stays. Raises UnknownModel or InvalidRequest."""
         self.get(name)
         serving = any(worker.model == name for worker in self._registry.workers())
         if serving or self._redis.hexists(self._keys.wanted, name):
-            raise InvalidRequest(f"model {name!r} is being served; stop it first: `chatserver models stop {name}`")
+            raise InvalidRequest(f"a worker serves model {name!r}; stop it first: `chatserver models stop {name}`")
         if waiting := RequestQueue(self._redis, self._keys, name).length():
             raise InvalidRequest(
                 f"{waiting} requests wait for model {name!r}; serve it until they are answered, or let them expire"
@@ -171,7 +171,10 @@ class TrainedModels:
     # -- what is wanted ------------------------------------------------------------------------------------------
 
     def serve(self, name: str) -> TrainedModel:
-        """Want a worker for it; questions are accepted from now on and wait until it is loaded. Raises UnknownModel."""
+        """Mark a model as wanted. From now on it accepts questions, which wait until a worker loads it.
+
+        Raises UnknownModel.
+        """
         model = self.get(name)
         self._redis.delete(self._keys.trouble(name))
         self._redis.hsetnx(self._keys.wanted, name, server_time(self._redis))
@@ -179,13 +182,13 @@ class TrainedModels:
         return model
 
     def stop_serving(self, name: str) -> TrainedModel:
-        """Want it no longer: standby workers hand back what they run of it. Raises UnknownModel."""
+        """Mark a model as no longer wanted: standby workers hand its requests back. Raises UnknownModel."""
         model = self.get(name)
         self._redis.hdel(self._keys.wanted, name)
         return model
 
     def wanted(self) -> Sequence[TrainedModel]:
-        """The longest wanted first."""
+        """The wanted models, the longest wanted first."""
         since = {name.decode(): float(at) for name, at in self._redis.hgetall(self._keys.wanted).items()}
         found = [model for name in sorted(since, key=lambda name: (since[name], name)) if (model := self.find(name))]
         return found
@@ -194,7 +197,7 @@ class TrainedModels:
         return bool(self._redis.hexists(self._keys.wanted, name))
 
     def unserved(self) -> Sequence[TrainedModel]:
-        """The wanted ones that no worker serves and nobody is loading."""
+        """The wanted models that no worker serves or loads."""
         wanted = self.wanted()
         served = {worker.model for worker in self._registry.workers()} if wanted else set()
         return [model for model in wanted if model.name not in served and not self.loader(model.name)]
@@ -202,18 +205,18 @@ class TrainedModels:
     # -- who loads it --------------------------------------------------------------------------------------------
 
     def keep_claim(self, claim: Claim) -> bool:
-        """Take or renew the right to load a model; False when another has it. To be called every few seconds."""
+        """Take or renew the right to load a model; False when another worker has it. Call it every few seconds."""
         return bool(_CLAIM(self._redis, [self._keys.claim(claim.name)], claim.token, CLAIM_TTL_S))
 
     def release(self, claim: Claim) -> None:
         _CLAIM(self._redis, [self._keys.claim(claim.name)], claim.token, 0)
 
     def loader(self, name: str) -> str:
-        """Who holds the claim; empty: nobody."""
+        """The worker that holds the claim; empty when none does."""
         return (self._redis.get(self._keys.claim(name)) or b"").decode()
 
     def complain(self, name: str, trouble: str) -> None:
-        """Say for a while why a wanted model could not be loaded."""
+        """Keep for a while the reason why a worker could not load a wanted model."""
         self._redis.set(self._keys.trouble(name), trouble[:MAX_TROUBLE_CHARS].encode(), ex=TROUBLE_TTL_S)
 
     def trouble(self, name: str) -> str:
@@ -221,9 +224,9 @@ class TrainedModels:
 
 
 def find_model(model: str, registered: Callable[[str], TrainedModel | None]) -> ModelSource:
-    """Where the weights of `model` are: as `resolve` says, a registered name before a hub id of the same spelling.
+    """The place of the weights of `model`, as `resolve` finds it. A registered name goes before an equal hub id.
 
-    `registered` (`TrainedModels.find`) is asked only for what is no packaged name, file or folder.
+    It calls `registered` (`TrainedModels.find`) only for a name that is not a packaged name, a file or a folder.
     """
     try:
         source = resolve(model)
@@ -237,7 +240,7 @@ def find_model(model: str, registered: Callable[[str], TrainedModel | None]) -> 
 
 
 def _lineage(base: str, models: Sequence[TrainedModel]) -> tuple[str, ...]:
-    """The ancestors of a model over `base`, which may be one of ours by its name or by its folder."""
+    """The ancestors of a model trained from `base`, which may be the name or the folder of a registered model."""
     for model in models:
         if base in (model.name, model.path):
             return (*model.lineage, model.name)
@@ -250,7 +253,7 @@ def _copy_command(url: str, name: str) -> str:
 
 
 def _model(raw: bytes) -> TrainedModel:
-    """Fields that a later version added are passed over."""
+    """The model in a JSON text. Ignores fields that a later version added."""
     fields = orjson.loads(raw)
     known = {name: fields[name] for name in TrainedModel.__dataclass_fields__ if name in fields}
     return TrainedModel(**{**known, "data": tuple(known["data"]), "lineage": tuple(known["lineage"])})

@@ -1,4 +1,4 @@
-"""Text ↔ token ids as a model means them: chat templates, tokenizers, token counts, which tokens are learnt.
+"""Text ↔ token ids of a model: chat templates, tokenizers, token counts, supervised tokens.
 
 Nothing here knows Redis, and nothing computes with a model.
 """

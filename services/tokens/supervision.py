@@ -1,8 +1,8 @@
-"""Which of a conversation's text a model learns: what it would have to generate. Used by `tokenization.py`.
+"""Finds the supervised text of a conversation: the text that the model would generate. `tokenization.py` calls it.
 
-An assistant turn's learnt text stands between the prompt that serving renders for it and the end of its turn: the
-boundary is serving's own, whatever the template. Where a template writes an answer differently as soon as another
-turn follows, no such boundary exists and the conversation is refused.
+The supervised text of an assistant message begins after the prompt that serving renders for it, and ends with its end
+of turn. So training and serving draw the same line, whatever the template. Some templates write an answer differently
+when another message follows: then there is no such line, and the conversation is refused.
 """
 
 import re
@@ -16,28 +16,28 @@ _ANOTHER = "choose a chat template by name (vicuna-v1.1, alpaca, plain)"
 
 
 @dataclass(frozen=True)
-class Supervised:
-    """A conversation as it is trained. `mask` is as long as `ids`: 1 where the model learns the token, else 0."""
+class SupervisedSequence:
+    """A conversation for training. `mask` is as long as `ids`: 1 for a supervised token, else 0."""
 
     ids: list[int]
     mask: list[int]
 
 
 def check_turns(messages: Sequence[Message]) -> None:
-    """Raises TemplateError for a conversation that serving would never ask an answer for."""
+    """Raises TemplateError for a conversation that serving would never answer."""
     for number, message in enumerate(messages):
         if message.role not in ("system", "user", "assistant"):
-            remedy = "train on system, user and assistant turns only"
+            remedy = "train on system, user and assistant messages only"
             raise TemplateError(f"messages[{number}].role={shown(message.role)}: {remedy}")
     first = next((message.role for message in messages if message.role != "system"), "")
     if first != "user":
-        raise TemplateError(f"the first turn is {first or 'missing'}, not user: no prompt asks for such an answer")
+        raise TemplateError(f"the first message is {first or 'missing'}, not user: no prompt asks for such an answer")
 
 
 def stretches(
     messages: Sequence[Message], rendered: Callable[[int, bool], str], turn_end: "re.Pattern[str]"
 ) -> Iterator[tuple[str, bool]]:
-    """The whole conversation's text in stretches: (text, whether it is learnt). Raises TemplateError.
+    """The whole conversation's text in stretches: (text, whether it is supervised). Raises TemplateError.
 
     `rendered(number, ask)` is the text of the first `number` messages, asking for an answer or not; `turn_end`
     matches the tokens that end a turn, and nothing that a message spells.
@@ -59,10 +59,10 @@ def stretches(
 
 
 def _added(before: str, text: str, number: int) -> str:
-    """What `text` adds to the text before."""
+    """The part of `text` behind the text before."""
     if not text.startswith(before):
         raise TemplateError(
-            f"messages[{number}]: the chat template writes earlier turns differently once this one follows, so what"
-            f" is trained would not be what is served; {_ANOTHER}"
+            f"messages[{number}]: the chat template writes earlier messages differently once this one follows, so "
+            f"training and serving would differ; {_ANOTHER}"
         )
     return text[len(before) :]

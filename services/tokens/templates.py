@@ -1,7 +1,7 @@
 """Named chat templates for models without one of their own, as Jinja text that `transformers` renders.
 
-Called by the worker (prompts) and by the training program (the same text renders the training data). The marks
-`{% generation %}…{% endgeneration %}` enclose what the model is to learn: an assistant's text and its end of turn.
+The worker renders prompts with them, the training program its data. The marks `{% generation %}…{% endgeneration %}`
+enclose the supervised text: an assistant's text and its end of turn.
 
 The formats are those of the forerunners: Vicuna v1.1, Stanford Alpaca, and `plain` for base models.
 """
@@ -13,9 +13,9 @@ from services.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja chat template and the strings at which an answer ends besides the end-of-text token.
+    """A Jinja chat template, and the strings at which an answer ends besides the end-of-text token.
 
-    A base model runs on and writes the next turn itself: the stop strings are where that begins.
+    A base model goes on and writes the next message itself. The stop strings are the beginnings of such a message.
     """
 
     name: str
@@ -98,16 +98,16 @@ TEMPLATES = {
 
 
 def named_template(name: str) -> ChatTemplate:
-    """The template of that name. Raises ConfigurationError naming the known ones."""
+    """The template of that name. Raises ConfigurationError that names the known templates."""
     if name not in TEMPLATES:
         raise ConfigurationError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
 
 
 def choose_template(explicit: str, model_name: str, has_own: bool) -> tuple[str, str]:
-    """Which template a model gets: (name, the reason as a sentence to print). An empty name: the tokenizer's own."""
+    """The template of a model: (name, the reason as a sentence to print). An empty name means the tokenizer's own."""
     if explicit:
-        return named_template(explicit).name, f"Chat template {explicit}: it was asked for."
+        return named_template(explicit).name, f"Chat template {explicit}: the setting asks for it."
     if has_own:
         return "", "Chat template: the tokenizer's own."
     for part, name in (("vicuna", "vicuna-v1.1"), ("alpaca", "alpaca")):

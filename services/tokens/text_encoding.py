@@ -1,8 +1,8 @@
-"""Text → token ids where the text comes in pieces, as if the tokenizer saw it whole. Used by `tokenization.py`.
+"""Encodes a text in pieces into the token ids of the whole text. `tokenization.py` calls it.
 
-A piece ends where no token may reach over: inside a special token that somebody typed, or where a model's own words
-begin and end. Behind a special token a tokenizer starts anew (one of Llama's kind puts a space there), elsewhere a
-later piece goes on in the middle of a text (and no space is slipped in).
+A piece ends where no token may cross: inside a special token that a user typed, or where a model's own text begins and
+ends. Behind a special token a tokenizer starts anew (one of Llama's kind adds a space there). Elsewhere a later piece
+continues the text, and no space is added.
 """
 
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
 
 
 class TextEncoder:
-    """Encodes with one tokenizer. No token is added that the text does not spell."""
+    """Encodes with one tokenizer. It adds no token that the text does not spell."""
 
     def __init__(self, backend: "Tokenizer") -> None:
         self._backend = backend
@@ -35,7 +35,7 @@ class TextEncoder:
         return mark.join(content[start:end] for start, end in pairwise(cuts))
 
     def encode(self, pieces: Sequence[str], *, after: str = "") -> list[int]:
-        """Token ids of a text in pieces; `after` is the end of what was encoded before it, if anything was."""
+        """Token ids of a text in pieces. `after` is the end of the text that was encoded before, if any."""
         first, *others = pieces
         ids = self._following(first, after) if after else self._ids(first)
         for other in others:
@@ -47,7 +47,7 @@ class TextEncoder:
         return self._continued(text) if special is None else self._ids(special + text)[1:]
 
     def _continued(self, text: str) -> list[int]:
-        """Ids of a text in whose front stands another, up to the first special token; there a text starts anew."""
+        """Ids of a text that follows another, up to the first special token, where a text starts anew."""
         match = self._pattern.search(text) if self._pattern else None
         end = match.start() if match else len(text)
         ids = list(self._continuing.encode(text[:end], add_special_tokens=False).ids)
@@ -58,7 +58,7 @@ class TextEncoder:
 
 
 def overlapping(pattern: "re.Pattern[str]", text: str) -> Iterator["re.Match[str]"]:
-    """A match at every place where one begins. `(?=…)` would do it, but tries each character in turn."""
+    """A match at every place where one begins. `(?=…)` would find them too, but slowly: character by character."""
     match = pattern.search(text)
     while match:
         yield match

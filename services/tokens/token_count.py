@@ -1,12 +1,12 @@
-"""How many tokens a text has, exactly, without encoding the same word twice. Made by `services.tokens.tokenization`.
+"""Counts the tokens of a text exactly, and encodes no word twice. `services.tokens.tokenization` makes the counter.
 
-Byte-level BPE tokenizers cut a text into words before anything else, and no word reaches over from a visible character
-to the space after it. So a text's count is the sum over its stretches of spaces-then-characters, and a stretch that was
-counted once is looked up afterwards: several times faster than encoding on prose. Where a tokenizer is not known to
-work so, texts are encoded whole. Both give the same number.
+A byte-level BPE tokenizer first cuts a text into words, and no word crosses from a visible character to the space after
+it. So the count of a text is the sum over its stretches of spaces-then-characters. The counter remembers each stretch:
+on prose that is several times faster than encoding. For a tokenizer that may work otherwise, it encodes the whole text.
+Both give the same number.
 
-Texts are encoded one at a time: that never starts the library's thread pool, so a process that was forked off (a
-Celery worker) cannot hang on threads that it did not inherit, and one process uses one core.
+It encodes one text at a time. That never starts the library's thread pool, so a forked process (a Celery worker) cannot
+hang on threads that it did not inherit, and a process uses one core.
 """
 
 import json
@@ -39,7 +39,7 @@ class TokenCounter:
         self._known = _Lengths(backend)
 
     def count(self, pieces: Sequence[str]) -> int:
-        """Tokens of one text that is encoded in these pieces."""
+        """The number of tokens of a text in these pieces."""
         if self._stretch is None:
             return len(self._encode(pieces))
         return sum(self._by_stretches(piece, self._stretch) for piece in pieces)
@@ -53,7 +53,7 @@ class TokenCounter:
 
 
 class _Lengths(dict[str, int]):
-    """Tokens of each stretch, remembered for those that may come again."""
+    """The number of tokens of each stretch. It remembers stretches that may come again."""
 
     def __init__(self, backend: "Tokenizer") -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def _length(backend: "Tokenizer", text: str) -> int:
 
 
 def stretch_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
-    """Cuts a text where this tokenizer cuts it too, whatever stands around; None where that is not known."""
+    """A pattern that cuts a text where this tokenizer always cuts it; None for an unknown kind of tokenizer."""
     spec = json.loads(backend.to_str())
     if spec["model"]["type"] != "BPE" or not _added_are_plain(spec):
         return None
@@ -96,7 +96,7 @@ def _is_known_split(parts: list[dict[str, Any]]) -> bool:
 
 
 def _added_are_plain(spec: dict[str, Any]) -> bool:
-    """No added token takes the white space beside it along, wants word bounds, or is sought in normalised text."""
+    """Whether no added token takes white space beside it, needs word bounds, or is matched in normalised text."""
     added = spec["added_tokens"]
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
         return False
@@ -109,7 +109,7 @@ def _added_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
 
 
 def parts_of(component: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The members of a serialised pre-tokenizer or normalizer, be it a sequence, a single one or absent."""
+    """The members of a serialised pre-tokenizer or normalizer: of a sequence, a single one, or none."""
     if component is None:
         return []
     if component["type"] == "Sequence":

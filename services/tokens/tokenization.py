@@ -1,9 +1,9 @@
-"""Messages → token ids, and the ids that end a turn. Used by workers for prompts, by `pipelines` for training data.
+"""Turns messages into token ids, and names the ids that end a turn. Workers use it for prompts, pipelines for training.
 
-The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed can
-never become a special token: wherever a message spells one (`<|im_end|>`), the tokenizer is made to see it in two
-pieces. A GGUF's tokenizer is built from the file's metadata; none of this needs torch. Making a tokenizer loads the
-libraries `tokenizers` and `transformers`; importing this module does not.
+The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed never
+becomes a special token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. The tokenizer
+of a GGUF is built from the file's metadata. Nothing here needs torch. To make a tokenizer loads the libraries
+`tokenizers` and `transformers`; to import this module does not.
 """
 
 import re
@@ -17,7 +17,7 @@ import jinja2
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
-from services.tokens.supervision import Supervised, check_turns, stretches
+from services.tokens.supervision import SupervisedSequence, check_turns, stretches
 from services.tokens.templates import choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter
@@ -65,74 +65,74 @@ class ChatTokenizer:
         self._counter = TokenCounter(self._backend, self._text.encode)
 
     def decoder(self) -> "Tokenizer":
-        """The `tokenizers` object that `workers.detokenizer.TextDecoder` reads."""
+        """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
         return self._backend
 
     @property
     def chat_template(self) -> str:
-        """The Jinja text that renders: a named template's, or the tokenizer's own."""
+        """The Jinja text of the template in use: a named one, or the tokenizer's own."""
         return str(self._jinja or self._tokenizer.chat_template)
 
     def named_tokens(self) -> dict[str, str]:
-        """bos_token, eos_token, unk_token and pad_token, as far as the tokenizer names them."""
+        """bos_token, eos_token, unk_token and pad_token, if the tokenizer names them."""
         named = self._tokenizer.special_tokens_map
         kinds = ("bos_token", "eos_token", "unk_token", "pad_token")
         return {kind: str(named[kind]) for kind in kinds if named.get(kind)}
 
     def special_tokens(self) -> frozenset[str]:
-        """The texts that this tokenizer reads as special tokens."""
+        """The texts of the tokenizer's special tokens."""
         added = self._backend.get_added_tokens_decoder().values()
         return frozenset(token.content for token in added if token.special)
 
     def render(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt that asks for the next assistant turn. Raises TemplateError if the template refuses."""
+        """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses."""
         return self._text.encode(self._pieces(messages, ask=True))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
-        """A conversation as it is trained: with its last answer, asking for nothing. Raises TemplateError."""
+        """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
         return self._text.encode(self._pieces(messages, ask=False))
 
     def count_whole(self, messages: Sequence[Message]) -> int:
         """`len(render_whole(messages))`, faster. Raises TemplateError."""
         return self._counter.count(self._pieces(messages, ask=False))
 
-    def supervised(self, messages: Sequence[Message]) -> Supervised:
-        """A conversation as it is trained, and what of it the model learns: all it would have to generate.
+    def supervised(self, messages: Sequence[Message]) -> SupervisedSequence:
+        """A conversation for training, with its supervised tokens: all that the model would generate.
 
-        The ids are those of the prompt that serving renders, then the answer's, and so on: no token reaches over.
-        Raises TemplateError for roles, templates and tokenizers that this cannot be said of.
+        The ids are those of the prompt that serving renders, then those of the answer, and so on: no token crosses
+        from one to the other. Raises TemplateError for roles, templates and tokenizers that do not allow this.
         """
         check_turns(messages)
         mark = _unused_character(messages)
-        turns = self._defused(messages, mark)
+        conversation = self._defused(messages, mark)
         ids: list[int] = []
         mask: list[int] = []
         before = ""
-        for text, learnt in stretches(messages, lambda n, ask: self._template(turns[:n], ask), self._turn_end()):
+        for text, learnt in stretches(messages, lambda n, ask: self._template(conversation[:n], ask), self._turn_end()):
             ids += self._text.encode(text.split(mark), after=before)
             mask += [int(learnt)] * (len(ids) - len(mask))
             before = text
-        return Supervised(ids, mask)
+        return SupervisedSequence(ids, mask)
 
     def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
-        """The rendered text, cut inside every special token that a message spells."""
+        """The rendered text in pieces, cut inside every special token that a message spells."""
         mark = _unused_character(messages)
         return self._template(self._defused(messages, mark), ask).split(mark)
 
     def _defused(self, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
         return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
 
-    def _template(self, turns: list[dict[str, str]], ask: bool) -> str:
+    def _template(self, conversation: list[dict[str, str]], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
+                conversation, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
         return str(text)
 
     def _turn_end(self) -> "re.Pattern[str]":
-        """Matches what a template writes to end a turn. Raises TemplateError if the tokenizer has no such token."""
+        """A pattern of the tokens that end a turn. Raises TemplateError if the tokenizer has none."""
         added = self._backend.get_added_tokens_decoder()
         texts = [added[token_id].content for token_id in self.stop_token_ids if token_id in added]
         if not texts:
@@ -150,7 +150,7 @@ class ChatTokenizer:
 
 
 def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
-    """The tokenizer of a model. Raises ConfigurationError when it has none that can be read."""
+    """The tokenizer of a model. Raises ConfigurationError when the model has no readable tokenizer."""
     if source.gguf is not None:
         tokenizer, eos_token_ids = _from_gguf(source.gguf)
     else:
@@ -159,14 +159,14 @@ def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
 
 
 def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
-    """A folder or hub id: the tokenizer, and the end tokens that its generation_config.json lists."""
+    """The tokenizer of a folder or hub id, and the end tokens in its generation_config.json."""
     from transformers import AutoTokenizer, GenerationConfig
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, ImportError) as error:
-        remedy = "" if Path(location).exists() else "; it is downloaded from the hub once, which needs the network"
-        raise ConfigurationError(f"no tokenizer can be loaded for {location!r}{remedy}: {error}") from None
+        remedy = "" if Path(location).exists() else "; the first download from the hub needs the network"
+        raise ConfigurationError(f"cannot load the tokenizer of {location!r}{remedy}: {error}") from None
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
     try:
@@ -178,7 +178,7 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
 
 @dataclass(frozen=True)
 class _GgufTokenizer:
-    """What `ChatTokenizer` asks a tokenizer of `transformers` for. Their own class loads torch: 1.4 s and 200 MB."""
+    """The part of a `transformers` tokenizer that `ChatTokenizer` needs. Their class loads torch: 1.4 s, 200 MB."""
 
     backend_tokenizer: "Tokenizer"
     chat_template: str | None
@@ -190,13 +190,20 @@ class _GgufTokenizer:
         return None if eos is None else self.backend_tokenizer.token_to_id(eos)
 
     def apply_chat_template(
-        self, turns: list[dict[str, str]], *, chat_template: str | None, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, str]],
+        *,
+        chat_template: str | None,
+        tokenize: bool,
+        add_generation_prompt: bool,
     ) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         assert not tokenize, "a text is wanted"
         variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
-        rendered: Any = render_jinja_template([turns], chat_template=chat_template or self.chat_template, **variables)
+        rendered: Any = render_jinja_template(
+            [conversation], chat_template=chat_template or self.chat_template, **variables
+        )
         return str(rendered[0][0])
 
 
@@ -233,7 +240,7 @@ def _token(metadata: dict[str, Any], key: str) -> str | None:
 
 
 def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
-    """What the conversion leaves out: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
+    """Add what the conversion omits: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
     from tokenizers import Regex, pre_tokenizers
 
     tokens = metadata["tokenizer.ggml.tokens"]

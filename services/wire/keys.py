@@ -13,7 +13,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:dead           stream   the newest 1,000 requests given up, with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
-    ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alive beats
+    ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alives (`beat`)
     ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
                                        broadcasts it
     ns:workers                zset     worker id → time of its last presence, seconds
@@ -28,8 +28,8 @@ all keys of one request share another, and a script touches one slot only.
     ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
     ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
     ns:{jid}:points           hash     step → JSON: one point of a fine-tuning's loss curve; expires
-    ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was tried
-    ns:beat                   string   the beat that lives; expires
+    ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was begun
+    ns:beat                   string   the host of a Celery beat that runs; expires
     ns.celery.…               -        what Celery keeps: its queues are lists of this name
 """
 
@@ -154,5 +154,5 @@ class Keys:
 
     @property
     def celery(self) -> str:
-        """What Celery's own keys start with."""
+        """The prefix of Celery's own keys."""
         return f"{self.namespace}.celery."

@@ -1,4 +1,4 @@
-"""What travels: a request and the events of its answer, as JSON with a version.
+"""The messages on the wire: a request and the events of its answer, as JSON with a version.
 
 A reader's cursor is (text offset in Unicode code points, nonce), never a stream id.
 """
@@ -27,7 +27,7 @@ class Message:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """What a client may ask of generation. `max_new_tokens` is never unbounded."""
+    """The options of generation that a client may set. `max_new_tokens` is never unbounded."""
 
     max_new_tokens: int = 512
     temperature: float = 0.7
@@ -40,7 +40,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question: what is stored with the request and read by the worker."""
+    """One question. A front end stores it with the request; a worker reads it."""
 
     rid: str
     user: str
@@ -54,7 +54,7 @@ class ChatRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> "ChatRequest":
-        """Raises ProtocolError on anything that `encode` of this version did not write."""
+        """Raises ProtocolError unless `encode` of this version wrote the data."""
         try:
             raw = orjson.loads(data)
             if raw["v"] != VERSION:
@@ -92,7 +92,7 @@ class Event:
         return self.kind in TERMINAL
 
     def encode(self) -> bytes:
-        """JSON; fields at their default are left out, so a token entry stays small."""
+        """JSON without the fields that hold their default, so a token entry stays small."""
         raw: dict[str, Any] = {"v": VERSION, "kind": self.kind, "nonce": self.nonce, "off": self.off, "toff": self.toff}
         if self.ids:
             raw["ids"] = self.ids
@@ -104,7 +104,7 @@ class Event:
 
     @classmethod
     def decode(cls, data: bytes) -> "Event":
-        """Raises ProtocolError on anything that `encode` or a script of this version did not write."""
+        """Raises ProtocolError unless `encode` or a script of this version wrote the data."""
         try:
             raw = orjson.loads(data)
             if raw["v"] != VERSION:

@@ -1,4 +1,4 @@
-"""Untrusted JSON → a request. Every front end parses here, so all refuse the same values with the same words."""
+"""Parses untrusted JSON into a request. Every front end uses it, so all refuse the same values with the same words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,21 +53,21 @@ def parse_sampling(raw: object) -> SamplingOptions:
 
 
 def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:
-    """Turns from untrusted JSON: an optional system turn, then at least one more, the last from the user."""
+    """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's."""
     if not isinstance(raw, list) or not raw or len(raw) > 2_000:
-        raise InvalidRequest("messages must be a list of 1 to 2000 turns")
+        raise InvalidRequest("messages must be a list of 1 to 2000 messages")
     messages = []
-    for index, turn in enumerate(raw):
-        if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
+    for index, message in enumerate(raw):
+        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
             raise InvalidRequest(f"messages[{index}] must be an object with role and content")
-        if turn["role"] not in ("system", "user", "assistant"):
-            raise InvalidRequest(f"messages[{index}].role={shown(turn['role'])} is not system, user or assistant")
-        if not isinstance(turn["content"], str):
-            raise InvalidRequest(f"messages[{index}].content must be text, not {type(turn['content']).__name__}")
-        _check_text(turn["content"], f"messages[{index}].content")
-        messages.append(Message(turn["role"], turn["content"]))
+        if message["role"] not in ("system", "user", "assistant"):
+            raise InvalidRequest(f"messages[{index}].role={shown(message['role'])} is not system, user or assistant")
+        if not isinstance(message["content"], str):
+            raise InvalidRequest(f"messages[{index}].content must be text, not {type(message['content']).__name__}")
+        _check_text(message["content"], f"messages[{index}].content")
+        messages.append(Message(message["role"], message["content"]))
     if messages[-1].role != "user" or not messages[-1].content.strip():
-        raise InvalidRequest("the last message must be a user turn that is not empty")
+        raise InvalidRequest("the last message must be the user's and not empty")
     chars = sum(len(message.content) for message in messages)
     if chars > max_chars:
         raise InvalidRequest(f"the messages hold {chars} characters; the limit is {max_chars}")

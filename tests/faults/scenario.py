@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chat.journal import Head
-from services.chat.queue import Pending
+from services.chat.queue import PendingEntry
 from services.chat.requests import Requests
 from tests.end_to_end.system import wait_until
 from tests.faults.invariants import violations
@@ -105,7 +105,7 @@ class Scenario:
         found: Head = wait_until(ended, f"the end of {rid}", DEADLINE_S)
         return found
 
-    def pending(self, wid: str) -> Pending:
+    def pending(self, wid: str) -> PendingEntry:
         """The one delivered entry of a worker."""
         (row,) = self.system.queue.pending(wid)
         return row

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from services.chat.journal import Journal
-from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Pending, RequestQueue
+from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, PendingEntry, RequestQueue
 from services.chat.requests import Requests
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
@@ -35,7 +35,7 @@ class Watch:
 
     def look(self) -> bool:
         """Whether the lease is over, as of this look."""
-        row = Pending("1-0", OWNER, max(self.server_s - self.renewed_s, 0.0), self.count)
+        row = PendingEntry("1-0", OWNER, max(self.server_s - self.renewed_s, 0.0), self.count)
         self.leases.observe([row], self.now)
         return self.leases.expired(self.now) == [row]
 

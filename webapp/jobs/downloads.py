@@ -29,7 +29,7 @@ TYPES = {
 
 
 @dataclass(frozen=True)
-class Found:
+class OpenFile:
     """A file that is open for reading. `etag` changes with its content."""
 
     file: BinaryIO
@@ -53,7 +53,7 @@ def available(out: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def open_file(out: Path, kind: str) -> Found:
+def open_file(out: Path, kind: str) -> OpenFile:
     """Raises Gone when there is no regular file of this kind."""
     with _folder(out) as folder:
         for name in FILES.get(kind, ()):
@@ -63,7 +63,7 @@ def open_file(out: Path, kind: str) -> Found:
                 status = os.fstat(descriptor)
                 if stat.S_ISREG(status.st_mode):
                     etag = f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
-                    return Found(os.fdopen(descriptor, "rb"), name, status.st_size, etag)
+                    return OpenFile(os.fdopen(descriptor, "rb"), name, status.st_size, etag)
                 os.close(descriptor)
     raise Gone(f"this job has no file {kind[:40]!r} here")
 

@@ -291,7 +291,7 @@ def _upload(upload: Upload) -> dict[str, Any]:
     return {"id": upload.id, "name": upload.name, "size": upload.size, "offset": upload.offset}
 
 
-def _download(found: job_files.Found, job: Job) -> Response:
+def _download(found: job_files.OpenFile, job: Job) -> Response:
     """The open file; a part of it, or 304, if the client asks for that."""
     response = Response(wrap_file(request.environ, found.file), mimetype=None, direct_passthrough=True)
     response.headers["Content-Type"] = found.content_type

@@ -1,4 +1,4 @@
-"""The Lua scripts of requests and queues, and what they are told of the wire. No Python besides the loader."""
+"""The Lua scripts of requests and queues, and the constants that they share. No Python besides the loader."""
 
 from services.connection.scripts import Constant, Script
 from services.wire.keys import GROUP, HANDBACK, VERSION
@@ -6,5 +6,5 @@ from services.wire.messages import TERMINAL
 
 
 def script(name: str, **constants: Constant) -> Script:
-    """`constants`: what only this one is told."""
+    """`constants` are those of this script alone."""
     return Script(f"chat/{name}", VERSION=VERSION, GROUP=GROUP, HANDBACK=HANDBACK, TERMINAL=TERMINAL, **constants)

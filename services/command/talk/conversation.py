@@ -1,4 +1,4 @@
-"""The conversation that `chatserver chat` holds: its turns, its options, and the request that the next answer needs."""
+"""The conversation of `chatserver chat`: its messages, its options, and the request for the next answer."""
 
 import json
 import uuid
@@ -11,7 +11,7 @@ from services.wire.parsing import parse_request
 
 
 class Conversation:
-    """Turns and options. A question whose answer failed is not kept as a turn, but can be asked again."""
+    """Messages and options. It drops a question whose answer failed, but can ask that question again."""
 
     def __init__(
         self,
@@ -27,18 +27,18 @@ class Conversation:
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.priority = priority
-        self.turns: list[Message] = []
+        self.messages: list[Message] = []
         self._question = ""
 
     def question(self, text: str, *, user: str, max_chars: int) -> ChatRequest:
-        """The request that asks `text` after the turns so far, under a fresh id. Raises InvalidRequest."""
-        turns = [*([Message("system", self.system)] if self.system else []), *self.turns, Message("user", text)]
+        """The request that asks `text` after the messages so far, under a new id. Raises InvalidRequest."""
+        messages = [*([Message("system", self.system)] if self.system else []), *self.messages, Message("user", text)]
         sampling = {"temperature": self.temperature, "max_new_tokens": self.max_tokens}
         request = parse_request(
             {
                 "id": uuid.uuid4().hex,
                 "model": self.model,
-                "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+                "messages": [{"role": message.role, "content": message.content} for message in messages],
                 "priority": self.priority,
                 "sampling": {name: value for name, value in sampling.items() if value is not None},
             },
@@ -49,21 +49,21 @@ class Conversation:
         return request
 
     def answered(self, answer: Answer) -> None:
-        """Keep the last question and its answer, unless it failed or nothing came."""
+        """Keep the last question and its answer, unless the answer failed or is empty."""
         if answer.status != "failed" and answer.text:
-            self.turns += [Message("user", self._question), Message("assistant", answer.text)]
+            self.messages += [Message("user", self._question), Message("assistant", answer.text)]
 
     def again(self) -> str:
-        """Take back the last question and its answer; the question. Raises InvalidRequest when there is none."""
+        """Remove the last question and its answer; returns the question. Raises InvalidRequest when there is none."""
         if not self._question:
             raise InvalidRequest("there is no question to ask again")
-        if self.turns and self.turns[-2].content == self._question:
-            del self.turns[-2:]
+        if self.messages and self.messages[-2].content == self._question:
+            del self.messages[-2:]
         return self._question
 
     def clear(self) -> None:
-        """Forget the turns; options stay."""
-        self.turns.clear()
+        """Forget the messages; options stay."""
+        self.messages.clear()
         self._question = ""
 
     def save(self, path: Path) -> None:
@@ -78,11 +78,11 @@ class Conversation:
             raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
 
     def _json(self) -> str:
-        turns = [{"role": turn.role, "content": turn.content} for turn in self.turns]
-        whole = {"model": self.model, "system": self.system, "messages": turns}
+        messages = [{"role": message.role, "content": message.content} for message in self.messages]
+        whole = {"model": self.model, "system": self.system, "messages": messages}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
     def _markdown(self) -> str:
         system = [f"> {line}" for line in self.system.splitlines()]
-        parts = [f"# {self.model}", "\n".join(system), *(f"## {turn.role}\n\n{turn.content}" for turn in self.turns)]
+        parts = [f"# {self.model}", "\n".join(system), *(f"## {m.role}\n\n{m.content}" for m in self.messages)]
         return "\n\n".join(part for part in parts if part) + "\n"

@@ -174,7 +174,7 @@ class Terminal:
         if not name:
             raise InvalidRequest("/save needs a file name")
         self._conversation.save(Path(name))
-        self._print(f"[dim]saved {len(self._conversation.turns)} turns to {escape(name)}[/dim]")
+        self._print(f"[dim]saved {len(self._conversation.messages)} messages to {escape(name)}[/dim]")
 
 
 def _keys() -> KeyBindings:

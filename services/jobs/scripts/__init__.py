@@ -1,4 +1,4 @@
-"""The Lua scripts of the jobs, and what they are told of the wire. No Python besides the loader."""
+"""The Lua scripts of the jobs, and the constants that they share. No Python besides the loader."""
 
 from services.connection.scripts import Script
 from services.wire.messages import TERMINAL

@@ -32,7 +32,7 @@ class StepOptions(Options):
 
 
 def known_steps() -> dict[str, type[StepOptions]]:
-    """Name → options, of every file here."""
+    """Name → options, for every file in this folder."""
     return {module.name: _options_in(module.name) for module in pkgutil.iter_modules(__path__)}
 
 

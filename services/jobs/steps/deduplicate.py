@@ -34,5 +34,5 @@ class DeduplicateOptions(StepOptions):
     @model_validator(mode="after")
     def _something(self) -> "DeduplicateOptions":
         if not (self.exact or self.near or self.ids == "reject"):
-            raise ValueError("nothing to look for: switch on exact, near or ids: reject")
+            raise ValueError("the step has nothing to look for: switch on exact, near or ids: reject")
         return self

@@ -238,7 +238,7 @@ def test_no_cut_parts_one_visible_character(text: str) -> None:
 
 
 def test_a_model_that_is_not_here_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match="no file, folder or hub id"):
+    with pytest.raises(ConfigurationError, match="not a file, a folder or a hub id"):
         build(SplitLongOptions(), TokenizerChoice(model="/no/such/folder"))
 
 

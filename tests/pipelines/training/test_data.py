@@ -71,7 +71,7 @@ def test_few_conversations_without_a_token_to_learn_are_dropped(tmp_path: Path, 
 
 def test_turns_that_serving_would_never_ask_for_abort(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     turns = [{"role": "assistant", "content": "Hi."}]
-    with pytest.raises(Aborted, match=r"data\.jsonl:1: the first turn is assistant"):
+    with pytest.raises(Aborted, match=r"data\.jsonl:1: the first message is assistant"):
         prepared(tmp_path, tokenizer, [{"id": "a", "messages": turns}])
 
 

@@ -183,7 +183,7 @@ def test_an_adapter_is_merged_into_a_plain_model(material: Material, tmp_path: P
         (("method=qlora",), "needs a CUDA GPU"),
         (("attention=flash",), "flash attention needs a GPU"),
         (("wandb=true",), "pip install wandb"),
-        (("model=/nowhere",), "is no file, folder or hub id"),
+        (("model=/nowhere",), "is not a file, a folder or a hub id"),
     ],
 )
 def test_what_cannot_work_here_is_refused_with_the_remedy(

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from services.chat.journal import Journal, Ownership, Refused
+from services.chat.journal import Journal, Ownership, Refusal
 from services.connection.subscription import Subscription
 from services.errors import Conflict, Forbidden, Gone
 from services.wire.keys import Keys
@@ -19,12 +19,12 @@ def journal(redis_client: redis.Redis, namespace: str) -> Journal:
 
 def begin(
     journal: Journal, epoch: int, nonce: str, request: ChatRequest = REQUEST, **rules: int
-) -> Ownership | Refused:
+) -> Ownership | Refusal:
     rules = {"max_tries": 3, "max_begins": 20, "deadline_ms": 60_000} | rules
     return journal.begin(request, request.encode(), epoch=epoch, nonce=nonce, wid="w", **rules)
 
 
-def append(journal: Journal, client: redis.Redis, epoch: int, nonce: str, off: int, text: str) -> int | Refused:
+def append(journal: Journal, client: redis.Redis, epoch: int, nonce: str, off: int, text: str) -> int | Refusal:
     event = Event("tokens", nonce, off, off, tuple(map(ord, text)), text)
     command = journal.append_command("r1", epoch, event)
     try:
@@ -53,8 +53,8 @@ def test_equal_epochs_are_told_apart_by_their_nonce(journal: Journal, redis_clie
     begin(journal, 2, "bbbb")
     append(journal, redis_client, 2, "bbbb", 0, "abc")
     redis_client.hset(Keys(_namespace(redis_client, journal)).state("r1"), mapping={"nonce": "cccc"})
-    assert append(journal, redis_client, 2, "bbbb", 3, "b") == Refused("LOST")
-    assert begin(journal, 2, "dddd") == Refused("STALE", number=2)
+    assert append(journal, redis_client, 2, "bbbb", 3, "b") == Refusal("LOST")
+    assert begin(journal, 2, "dddd") == Refusal("STALE", number=2)
     assert text(journal) == "abc"
 
 
@@ -67,10 +67,10 @@ def test_a_former_owner_is_refused_from_the_moment_of_begin(journal: Journal, re
     append(journal, redis_client, 1, "aaaa", 0, "abc")
     taken = begin(journal, 2, "bbbb")
     assert isinstance(taken, Ownership) and (taken.n, taken.toff) == (3, 3)
-    assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refused("LOST")
-    assert journal.finish("r1", 1, Event("finished", "aaaa", 3, 3)) == Refused("LOST")
-    assert journal.beat("r1", "aaaa") == Refused("LOST")
-    assert journal.hand_back("r1", "aaaa") == Refused("LOST")
+    assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refusal("LOST")
+    assert journal.finish("r1", 1, Event("finished", "aaaa", 3, 3)) == Refusal("LOST")
+    assert journal.keep_alive("r1", "aaaa") == Refusal("LOST")
+    assert journal.hand_back("r1", "aaaa") == Refusal("LOST")
     assert append(journal, redis_client, 2, "bbbb", 3, "D") == 4
     assert text(journal) == "abcD"
 
@@ -98,8 +98,8 @@ def test_an_append_is_idempotent_and_never_leaves_a_gap(journal: Journal, redis_
     begin(journal, 1, "aaaa")
     assert append(journal, redis_client, 1, "aaaa", 0, "abc") == 3
     assert append(journal, redis_client, 1, "aaaa", 0, "abc") == 3
-    assert append(journal, redis_client, 1, "aaaa", 5, "x") == Refused("NEED", number=3)
-    assert append(journal, redis_client, 1, "aaaa", 2, "cd") == Refused("NEED", number=3)
+    assert append(journal, redis_client, 1, "aaaa", 5, "x") == Refusal("NEED", number=3)
+    assert append(journal, redis_client, 1, "aaaa", 2, "cd") == Refusal("NEED", number=3)
     assert text(journal) == "abc"
 
 
@@ -107,12 +107,12 @@ def test_there_is_exactly_one_terminal(journal: Journal, redis_client: redis.Red
     begin(journal, 1, "aaaa")
     append(journal, redis_client, 1, "aaaa", 0, "abc")
     done = Event("finished", "aaaa", 3, 3, text="!", code="stop", usage={"prompt_tokens": 1})
-    assert journal.finish("r1", 1, Event("finished", "aaaa", 2, 2)) == Refused("NEED", number=3)
+    assert journal.finish("r1", 1, Event("finished", "aaaa", 2, 2)) == Refusal("NEED", number=3)
     assert journal.finish("r1", 1, done) is None
-    assert journal.finish("r1", 1, done) == Refused("ENDED", "finished")
+    assert journal.finish("r1", 1, done) == Refusal("ENDED", "finished")
     assert journal.cancel("r1", "ann") == ("finished", "m")
-    assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refused("ENDED", "finished")
-    assert begin(journal, 9, "bbbb") == Refused("ENDED", "finished", "stop")
+    assert append(journal, redis_client, 1, "aaaa", 3, "d") == Refusal("ENDED", "finished")
+    assert begin(journal, 9, "bbbb") == Refusal("ENDED", "finished", "stop")
     read = journal.read("r1")
     assert read is not None
     head, events = read
@@ -128,7 +128,7 @@ def test_cancel_needs_no_worker_but_the_owner(journal: Journal) -> None:
     with pytest.raises(Forbidden, match="r1"):
         journal.cancel("r1", "bob")
     assert journal.cancel("r1", "ann") == ("cancelled", "m")
-    assert begin(journal, 1, "aaaa") == Refused("ENDED", "cancelled", "cancelled")
+    assert begin(journal, 1, "aaaa") == Refusal("ENDED", "cancelled", "cancelled")
 
 
 def test_a_journal_that_ended_overrules_a_state_that_disagrees(journal: Journal, redis_client: redis.Redis) -> None:
@@ -136,14 +136,14 @@ def test_a_journal_that_ended_overrules_a_state_that_disagrees(journal: Journal,
     begin(journal, 1, "aaaa")
     journal.finish("r1", 1, Event("finished", "aaaa", 0, 0))
     redis_client.hset(journal._keys.state("r1"), mapping={"status": "running"})
-    assert begin(journal, 2, "bbbb") == Refused("ENDED", "finished", "")
+    assert begin(journal, 2, "bbbb") == Refusal("ENDED", "finished", "")
     assert journal.cancel("r1", "ann") == ("finished", "m")
 
 
 def test_deaths_without_a_token_end_as_poison(journal: Journal) -> None:
     for epoch in (1, 2, 3):
         assert isinstance(begin(journal, epoch, f"n{epoch}"), Ownership)
-    assert begin(journal, 4, "n4") == Refused("ENDED", "failed", "poison")
+    assert begin(journal, 4, "n4") == Refusal("ENDED", "failed", "poison")
     read = journal.read("r1")
     assert read is not None
     assert (read[1][-1].kind, read[1][-1].code) == ("failed", "poison") and "3 attempts" in read[1][-1].message
@@ -165,19 +165,19 @@ def test_twenty_begins_are_enough_whatever_their_progress(journal: Journal, redi
         begun = begin(journal, epoch, f"n{epoch}")
         assert isinstance(begun, Ownership)
         append(journal, redis_client, epoch, f"n{epoch}", begun.n, "x")
-    assert begin(journal, 21, "n21") == Refused("ENDED", "failed", "poison")
+    assert begin(journal, 21, "n21") == Refusal("ENDED", "failed", "poison")
 
 
 def test_a_request_that_waited_too_long_expires(journal: Journal, redis_client: redis.Redis) -> None:
     journal.create(REQUEST)
     redis_client.hincrby(journal._keys.state("r1"), "created_ms", -10_000)
-    assert begin(journal, 1, "aaaa", deadline_ms=9_000) == Refused("ENDED", "failed", "expired")
+    assert begin(journal, 1, "aaaa", deadline_ms=9_000) == Refusal("ENDED", "failed", "expired")
 
 
 def test_an_entry_of_another_user_or_model_is_foreign(journal: Journal) -> None:
     journal.create(REQUEST)
-    assert begin(journal, 1, "aaaa", ChatRequest("r1", "bob", "m", ())) == Refused("FOREIGN")
-    assert begin(journal, 1, "aaaa", ChatRequest("r1", "ann", "m2", ())) == Refused("FOREIGN")
+    assert begin(journal, 1, "aaaa", ChatRequest("r1", "bob", "m", ())) == Refusal("FOREIGN")
+    assert begin(journal, 1, "aaaa", ChatRequest("r1", "ann", "m2", ())) == Refusal("FOREIGN")
 
 
 def test_a_lost_state_is_made_again_by_begin(journal: Journal) -> None:
@@ -188,9 +188,9 @@ def test_a_lost_state_is_made_again_by_begin(journal: Journal) -> None:
 
 
 def test_writes_to_a_lost_state_say_gone(journal: Journal, redis_client: redis.Redis) -> None:
-    assert append(journal, redis_client, 1, "aaaa", 0, "a") == Refused("GONE")
-    assert journal.finish("r1", 1, Event("finished", "aaaa")) == Refused("GONE")
-    assert journal.beat("r1", "aaaa") == Refused("GONE")
+    assert append(journal, redis_client, 1, "aaaa", 0, "a") == Refusal("GONE")
+    assert journal.finish("r1", 1, Event("finished", "aaaa")) == Refusal("GONE")
+    assert journal.keep_alive("r1", "aaaa") == Refusal("GONE")
     assert journal.head("r1") is None and journal.read("r1") is None
 
 
@@ -210,7 +210,7 @@ def test_what_was_refused_is_never_published(journal: Journal, redis_client: red
     append(journal, redis_client, 1, "aaaa", 0, "zombie")
     append(journal, redis_client, 2, "bbbb", 0, "ok")
     append(journal, redis_client, 2, "bbbb", 0, "ok")
-    journal.beat("r1", "bbbb")
+    journal.keep_alive("r1", "bbbb")
     heard = []
     while (message := live.hear(0.3)) is not None:
         heard.append(Event.decode(message[2]))

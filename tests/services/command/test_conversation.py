@@ -37,7 +37,7 @@ def test_a_failed_question_is_no_turn_but_can_be_asked_again() -> None:
     conversation = Conversation("m")
     ask(conversation, "one")
     conversation.answered(finished("half", status="failed"))
-    assert conversation.turns == []
+    assert conversation.messages == []
     assert conversation.again() == "one"
 
 
@@ -45,7 +45,7 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came() -> None:
     conversation = Conversation("m")
     ask(conversation, "one")
     conversation.answered(finished("half", status="cancelled"))
-    assert [turn.content for turn in conversation.turns] == ["one", "half"]
+    assert [message.content for message in conversation.messages] == ["one", "half"]
 
 
 def test_asking_again_replaces_the_last_answer_only() -> None:
@@ -54,7 +54,7 @@ def test_asking_again_replaces_the_last_answer_only() -> None:
         ask(conversation, question)
         conversation.answered(finished(f"to {question}"))
     assert conversation.again() == "two"
-    assert [turn.content for turn in conversation.turns] == ["one", "to one"]
+    assert [message.content for message in conversation.messages] == ["one", "to one"]
 
 
 def test_nothing_to_ask_again_is_said() -> None:

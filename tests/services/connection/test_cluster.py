@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.chat.journal import Journal, Refused
+from services.chat.journal import Journal, Refusal
 from services.chat.requests import Requests
 from services.chat.scripts import script
 from services.connection.cluster import owner_of, primaries_of
@@ -107,7 +107,7 @@ def test_a_script_that_a_node_has_forgotten_is_sent_again(
             pipe.execute_command(*journal.append_command(rid, 1, Event("tokens", "a", 0, 0, (7,), "x")))
         assert {type(reply).__name__ for reply in pipe.execute(raise_on_error=False)} == expected
         journal.load_append()
-    assert not any(isinstance(journal.finish(rid, 1, Event("finished", "a", 1, 1)), Refused) for rid in rids)
+    assert not any(isinstance(journal.finish(rid, 1, Event("finished", "a", 1, 1)), Refusal) for rid in rids)
 
 
 def test_a_node_that_is_down_costs_its_own_commands_only(redis_binary: Path, tmp_path: Path, namespace: str) -> None:

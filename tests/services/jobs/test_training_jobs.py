@@ -37,9 +37,9 @@ def test_this_machine_has_one_device_unless_told_otherwise(data: str) -> None:
     ("place", "out", "said"),
     [
         (Place(on="moon"), "out", "runs on local or sky, not on 'moon'"),
-        (Place(spot=True), "out", "for `--on sky`"),
-        (Place(num_nodes=2), "out", "for `--on sky`"),
-        (Place(on="sky", num_devices=1), "run", "name a bucket such as s3://my-bucket/run"),
+        (Place(spot=True), "out", "need `--on sky`"),
+        (Place(num_nodes=2), "out", "need `--on sky`"),
+        (Place(on="sky", num_devices=1), "run", "give a bucket, such as s3://my-bucket/run"),
         (Place(on="sky", num_devices=1), "ftp://x/run", "is not a bucket"),
         (Place(), "s3://bucket/run", "is not a folder"),
         (Place(num_devices=7), "out", "7 devices cannot share 1,024 tokens a step"),
@@ -53,7 +53,7 @@ def test_what_cannot_be_is_refused_with_a_remedy(data: str, place: Place, out: s
 
 def test_data_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
-    for name, said in (("nothing.jsonl", "no file here"), ("empty.jsonl", "is empty")):
+    for name, said in (("nothing.jsonl", "not a file on this machine"), ("empty.jsonl", "is empty")):
         with pytest.raises(ConfigurationError, match=said):
             training_spec(CONFIG, [str(tmp_path / name)], "out", Place())
 

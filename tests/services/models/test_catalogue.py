@@ -79,7 +79,7 @@ def test_a_hub_id_is_served_under_its_last_part() -> None:
 
 @pytest.mark.parametrize("bad", ["", "/no/such/folder", "./missing", "a/b/c", "has space", "../up", "x.gguf/y/z"])
 def test_what_is_nothing_of_the_kind_is_named(bad: str) -> None:
-    with pytest.raises(ConfigurationError, match="no file, folder or hub id"):
+    with pytest.raises(ConfigurationError, match="not a file, a folder or a hub id"):
         resolve(bad)
 
 

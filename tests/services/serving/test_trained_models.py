@@ -118,7 +118,7 @@ def test_forgetting_needs_that_nobody_serves_it_and_nothing_waits(
         trained.remove("july")
     requests.cancel("r", "u")
     trained.remove("july")
-    with pytest.raises(UnknownModel, match="no trained model is called 'july'; registered: none yet"):
+    with pytest.raises(UnknownModel, match="no trained model has the name 'july'; registered: none yet"):
         trained.get("july")
     with pytest.raises(UnknownModel):
         requests.submit(ChatRequest("r2", "u", "july", (Message("user", "hello"),)))
@@ -194,7 +194,7 @@ def test_checksums_tell_a_copy_that_has_the_right_length_only(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["", "[]", '{"files": {"a": 3}}', '{"files": {"a": {"bytes": "x"}}}'])
 def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(ConfigurationError, match=r"manifest\.json is no manifest of a trained model"):
+    with pytest.raises(ConfigurationError, match=r"manifest\.json is not the manifest of a trained model"):
         read_manifest(tmp_path)
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from services.errors import TemplateError
-from services.tokens.supervision import Supervised
+from services.tokens.supervision import SupervisedSequence
 from services.tokens.templates import TEMPLATES
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
@@ -58,7 +58,7 @@ def decoded(tokenizer: ChatTokenizer, ids: list[int]) -> str:
     return str(tokenizer.decoder().decode(ids, skip_special_tokens=False))
 
 
-def spans(supervised: Supervised) -> list[tuple[int, int]]:
+def spans(supervised: SupervisedSequence) -> list[tuple[int, int]]:
     """First and last-plus-one index of every run of learnt tokens."""
     found, start = [], 0
     for learnt, run in groupby(supervised.mask):
@@ -209,7 +209,7 @@ def test_answers_in_a_row_are_each_learnt_where_the_template_allows_them() -> No
 
 def test_a_conversation_without_an_answer_teaches_nothing() -> None:
     messages = turns("Hi", system="sys")
-    assert CHATML.supervised(messages) == Supervised(
+    assert CHATML.supervised(messages) == SupervisedSequence(
         CHATML.render_whole(messages), [0] * len(CHATML.render_whole(messages))
     )
 
@@ -292,7 +292,7 @@ def test_another_role_is_refused() -> None:
 
 @pytest.mark.parametrize("messages", [[Message("assistant", "a")], [Message("system", "s"), Message("assistant", "a")]])
 def test_a_conversation_that_begins_with_an_answer_is_refused(messages: list[Message]) -> None:
-    with pytest.raises(TemplateError, match="the first turn is assistant, not user"):
+    with pytest.raises(TemplateError, match="the first message is assistant, not user"):
         CHATML.supervised(messages)
 
 

@@ -158,7 +158,7 @@ def test_special_tokens_are_told_as_text() -> None:
 
 def test_a_hub_id_that_cannot_be_fetched_says_that_it_needs_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigurationError, match=r"'nobody/nothing'; it is downloaded .* needs the network"):
+    with pytest.raises(ConfigurationError, match=r"'nobody/nothing'; the first download .* needs the network"):
         load_tokenizer(ModelSource("nothing", "hub", hub_id="nobody/nothing"))
 
 

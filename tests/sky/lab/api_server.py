@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from services.connection.embedded import free_port
-from services.machine.processes import end_tied, lives, start_tied
+from services.machine.processes import end_tied, is_alive, start_tied
 
 READY_S = 180.0
 ATTEMPTS = 2  # on an overloaded machine its queues can be late, and then it gives up
@@ -93,5 +93,5 @@ def _free_ports() -> int:
 
 
 def end_controller(pid: int) -> None:
-    if lives(pid) and b"sky.jobs.controller" in Path(f"/proc/{pid}/cmdline").read_bytes():
+    if is_alive(pid) and b"sky.jobs.controller" in Path(f"/proc/{pid}/cmdline").read_bytes():
         os.kill(pid, signal.SIGTERM)
