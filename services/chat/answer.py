@@ -4,6 +4,7 @@
 at a time `poll`.
 """
 
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ class Answer:
         self.user = user
         self.model = ""  # as soon as it is known
         self.reader = JournalReader(now)
-        self.lock = threading.Lock()  # of the reader
         self.submitted_at = now  # by the caller's clock; exact once the head was read
         self.outage: Outage | None = None
         self._requests = requests
+        self._writing = threading.Lock()  # whoever changes the reader's text; a follower only looks
         self._request: ChatRequest | None = None
         self._missing_since: float | None = None
         self._absent = 0  # audits in a row that found no queue entry
@@ -50,11 +51,18 @@ class Answer:
         self._request, self.model = request, request.model
 
     def live(self, event: Event, now: float) -> None:
-        with self.lock:
+        with self._writing:
             self.reader.live(event, now)
 
     def resubscribed(self) -> None:
         self.reader.resubscribed()
+
+    def ahead(self, offset: int, nonce: str) -> int:
+        """A cursor has come; if it is ahead of us, the journal is read again. The number of the reads begun so far."""
+        with self._writing:
+            if not self.reader.knows(offset, nonce):
+                self.reader.resubscribed()
+            return self.reader.num_reads
 
     def due(self, now: float) -> bool:
         return self.reader.wants(now) is not None
@@ -65,12 +73,12 @@ class Answer:
         return bool(self.model) and not self.reader.running and self.reader.end is None
 
     def queued(self, position: int, eta_s: int | None) -> None:
-        with self.lock:
+        with self._writing:
             self.reader.queued(Status("queued", position, eta_s))
 
     def give_up(self, code: str, message: str) -> None:
         """End it here: nobody can bring it back, or it is not this user's."""
-        with self.lock:
+        with self._writing:
             self.reader.gone(code, message)
 
     def unreachable(self, error: RedisError, now: float) -> None:
@@ -87,7 +95,7 @@ class Answer:
         self.outage = None
 
     def _read(self, now: float) -> None:
-        with self.lock:
+        with self._writing:
             self.reader.reading()
         try:
             found = self._requests.journal.read(self.rid)
@@ -98,7 +106,7 @@ class Answer:
             self._missing(now)
             return
         self._found(found[0], now)
-        with self.lock:
+        with self._writing:
             self.reader.journal(found[1], now)
 
     def _look(self, now: float, *, audit: bool) -> None:
@@ -126,7 +134,8 @@ class Answer:
         if self._requests.queue(head.model).holds(self.rid):
             self._absent = 0
             if head.epoch == 0:
-                self._requests.expire(self.rid, head)
+                with contextlib.suppress(Gone):  # Redis lost it since: the next look finds it missing
+                    self._requests.expire(self.rid, head)
             return
         self._absent += 1
         payload = head.payload or (self._request.encode() if self._request else b"")

@@ -56,7 +56,7 @@ class AnswerFeed:
         self._redis = redis
         self._spawn = spawn
         self._subscriptions: dict[Redis, Subscription] = {}  # by the server that is heard
-        self._channels: dict[str, Channel] = {}  # by request id
+        self._channels: dict[str, Channel] = {}  # by name
         self._table = threading.Lock()  # of the channels and their followers
         self._polls = threading.Semaphore(NUM_POLLS)
         self._stopping = threading.Event()
@@ -86,7 +86,7 @@ class AnswerFeed:
 
         Raises Forbidden for another user's request; redis errors pass through.
         """
-        known = self._channels.get(rid)
+        known = self._channels.get(self._requests.keys.events(rid))
         ours = request is not None or (known is not None and known.answer.user == user) or self._owns(user, rid)
         with self._table:
             channel, stranger = self._channel(rid, user, ours=ours)
@@ -101,22 +101,24 @@ class AnswerFeed:
             self._subscribe(channel)
         else:
             self._poll_if_due(channel, time.monotonic())
+        changed()
         return follower
 
     def leave(self, follower: Follower) -> None:
         """The follower is told nothing more; the last one ends the subscription. The request goes on."""
         follower.close()
         with self._table:
-            channel = self._channels.get(follower.rid)
+            name = self._requests.keys.events(follower.rid)
+            channel = self._channels.get(name)
             if channel is None or follower not in channel.followers:
                 return
             channel.followers.discard(follower)
             if channel.followers:
                 return
-            del self._channels[follower.rid]
+            del self._channels[name]
         try:
             if channel.live is not None and not channel.live.closed:
-                channel.live.remove(channel.name)
+                channel.live.remove(name)
         except RedisError as error:
             log.debug("unsubscribe: %s", error, extra={"rid": follower.rid})
 
@@ -129,13 +131,14 @@ class AnswerFeed:
 
     def _channel(self, rid: str, user: str, *, ours: bool) -> tuple[Channel, Channel | None]:
         """The user's channel, and that of a stranger who watched this id before its owner used it."""
-        found = self._channels.get(rid)
+        name = self._requests.keys.events(rid)
+        found = self._channels.get(name)
         if found is not None and found.answer.user == user:
             return found, None
         if found is not None and not ours:
             raise _forbidden(rid)
         answer = Answer(self._requests, rid, user, time.monotonic())
-        channel = self._channels[rid] = Channel(self._requests.keys.events(rid), answer)
+        channel = self._channels[name] = Channel(name, answer)
         return channel, found
 
     # -- live events ---------------------------------------------------------------------------------------------
@@ -159,7 +162,7 @@ class AnswerFeed:
     def _add(self, live: Subscription, name: str) -> None:
         """Ask for a channel. Its last follower may have gone, and could not take back what was not asked yet."""
         live.add(name)
-        if _rid_of(name.encode()) not in self._channels:
+        if name not in self._channels:
             live.remove(name)
 
     def _resubscribe(self) -> None:
@@ -196,7 +199,7 @@ class AnswerFeed:
                 self._unreachable(channel, error)
 
     def _heard(self, live: Subscription, kind: bytes, name: bytes, data: bytes) -> None:
-        channel, now = self._channels.get(_rid_of(name)), time.monotonic()
+        channel, now = self._channels.get(name.decode()), time.monotonic()
         if channel is None:
             return
         if kind == b"smessage":
@@ -220,7 +223,7 @@ class AnswerFeed:
         answer = channel.answer
         with about(rid=answer.rid):
             try:
-                while self._channels.get(answer.rid) is channel and answer.due(time.monotonic()):
+                while self._channels.get(channel.name) is channel and answer.due(time.monotonic()):
                     with self._polls:
                         answer.poll(time.monotonic())
                     channel.changed()
@@ -271,11 +274,6 @@ def _live(answer: Answer, data: bytes, now: float) -> None:
     except ProtocolError as error:
         log.warning("a live event is not readable: %s", error, extra={"rid": answer.rid})
         answer.resubscribed()  # reading the journal ends this one answer with the error's code
-
-
-def _rid_of(name: bytes) -> str:
-    text = name.decode()
-    return text[text.find("{") + 1 : text.rfind("}")]
 
 
 def _forbidden(rid: str) -> Forbidden:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 from services.chat.answer import Answer, Outage
-from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text
+from services.chat.reader import ReaderEvent, Rewind, Status, Text
 
 
 class Follower:
@@ -15,12 +15,9 @@ class Follower:
 
     def __init__(self, answer: Answer, changed: Callable[[], None], offset: int = 0, nonce: str = "") -> None:
         self.changed = changed
+        self.rid = answer.rid
         self._answer = answer
         self.resume(offset, nonce)
-
-    @property
-    def rid(self) -> str:
-        return self._answer.rid
 
     @property
     def text(self) -> str:
@@ -31,6 +28,11 @@ class Follower:
     def status(self) -> Status | None:
         """What the request does: its place in line, or that it runs."""
         return self._answer.reader.status
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the answer has ended, and `text` is whole; `next` tells the end after all text."""
+        return self._answer.reader.end is not None
 
     @property
     def outage(self) -> Outage | None:
@@ -44,59 +46,49 @@ class Follower:
 
     def resume(self, offset: int, nonce: str) -> None:
         """Go on from a cursor: what a reader was shown, by whatever process, under the nonce that came with it."""
-        reader = self._answer.reader
-        with self._answer.lock:
-            self.offset = offset
-            self.done = False  # the end was told
-            self._nonce = nonce
-            self._num_rewinds: int | None = None  # of the answer's, heeded; None until the cursor is judged
-            self._num_reads = reader.num_reads
-            self._status: Status | None = None  # told last
-            if not reader.knows(offset, nonce):
-                reader.resubscribed()
+        self.offset = offset
+        self.done = False  # the end was told
+        self._nonce = nonce
+        self._num_rewinds: int | None = None  # of the answer's, heeded; None until the cursor is judged
+        self._status: Status | None = None  # told last
+        self._num_reads = self._answer.ahead(offset, nonce)
 
     def next(self, until: int | None = None) -> ReaderEvent | None:
         """What to tell now, with no text beyond the offset `until`; None: nothing before the next change."""
-        with self._answer.lock:
-            return None if self.done else self._next(until)
-
-    def _next(self, until: int | None) -> ReaderEvent | None:
+        if self.done:
+            return None
         reader = self._answer.reader
+        end, shown = reader.end, reader.shown  # in this order, and both before the rewinds: no lock is needed then
         if self._status is not reader.status:
             self._status = reader.status
             return self._status
         if self._num_rewinds != len(reader.rewinds):
-            keep = self._kept()
-            if keep is None:
-                return None
-            if keep < self.offset:
-                self.offset = keep
-                return Rewind(keep, reader.nonce)
-        text = reader.shown[self.offset : until]
+            return self._judge(until)
+        text = shown[self.offset : until]
         if text:
             offset = self.offset
             self.offset += len(text)
             return Text(offset, reader.nonce, text)
-        return self._end()
+        if end is None or self.offset < len(shown):
+            return None
+        self.done = True
+        return dataclasses.replace(end, offset=self.offset)
 
-    def _kept(self) -> int | None:
-        """How much of what was told still holds. None: a cursor that is ahead of us waits for a read of the journal."""
+    def _judge(self, until: int | None) -> ReaderEvent | None:
+        """How much of what was told still holds. A cursor that is ahead of us waits for a read of the journal."""
         reader = self._answer.reader
+        num_rewinds = len(reader.rewinds)
         if self._num_rewinds is not None:
-            keep = min(reader.rewinds[self._num_rewinds :])
+            keep = min(reader.rewinds[self._num_rewinds : num_rewinds])
         elif reader.knows(self.offset, self._nonce) or reader.has_read_since(self._num_reads):
             keep = reader.trusted(self.offset, self._nonce)
         else:
             return None
-        self._num_rewinds = len(reader.rewinds)
-        return keep
-
-    def _end(self) -> Done | None:
-        end = self._answer.reader.end
-        if end is None or self.offset < len(self._answer.reader.shown):
-            return None
-        self.done = True
-        return dataclasses.replace(end, offset=self.offset)
+        self._num_rewinds = num_rewinds
+        if keep >= self.offset:
+            return self.next(until)
+        self.offset = keep
+        return Rewind(keep, reader.nonce)
 
     def close(self) -> None:
         """Nothing more is told."""

@@ -12,7 +12,7 @@ rewound. While silent, compare the head; without progress, audit the queue.
 import os.path
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from services.chat.journal import Head
 from services.wire.messages import Event
@@ -21,8 +21,7 @@ HEAD_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 5.0
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):  # one is made per token and follower
     """`text` continues the answer at `offset`."""
 
     offset: int
@@ -91,7 +90,8 @@ class JournalView:
 class JournalReader:
     """One answer, as far as this process knows it: `shown` is its text, `rewinds` where text of it was taken back.
 
-    `end` is its end, once `shown` is whole.
+    `end` is its end, once `shown` is whole. Followers look without a lock while this is changed: a rewind is written
+    before the nonce, the nonce before the text, the text before the end.
     """
 
     def __init__(self, now: float) -> None:
@@ -180,22 +180,22 @@ class JournalReader:
         """The whole journal, read after the channel was confirmed and `reading` was called."""
         view = JournalView.of(events)
         self._head_at = now
-        self._last_read = self.num_reads
         self._ends = view.ends
         if view.nonce:
             self._start()
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 self._heard_at = now
-            self.shown, self._nonce = view.text, view.nonce
+            self._nonce, self.shown = view.nonce, view.text
         elif self.shown.startswith(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
             if view.nonce != self._nonce:
                 self._nonce = None
         else:
             self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
-            self.shown, self._nonce = view.text, view.nonce
+            self._nonce, self.shown = view.nonce, view.text
             self._heard_at = now
+        self._last_read = self.num_reads
         if view.terminal:
             self._finish(view.terminal)
 

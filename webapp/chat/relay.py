@@ -16,7 +16,7 @@ from typing import Any
 
 from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
-from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text
+from services.chat.reader import Done, Rewind, Text
 from services.errors import Busy
 from services.wire.messages import ChatRequest
 
@@ -68,7 +68,7 @@ class Relay:
     ) -> None:
         """Send this answer to a socket from its cursor on. Raises Forbidden for another user's request."""
         self.check_room(sid, rid)
-        changed = partial(self._touch, sid, rid)
+        changed = partial(self._touch, (sid, rid))
         follower = self._feed.follow(rid, user, changed, offset=offset, nonce=nonce, request=request)
         before = self._views.get(sid, {}).get(rid)
         self._views.setdefault(sid, {})[rid] = View(follower, acked=offset)
@@ -98,13 +98,14 @@ class Relay:
         view = self._views.get(sid, {}).get(rid)
         if view is not None:
             view.acked = max(view.acked, min(offset, view.follower.offset))
-            self._touch(sid, rid)
+            self._touch((sid, rid))
 
     # -- to the sockets ------------------------------------------------------------------------------------------
 
-    def _touch(self, sid: str, rid: str) -> None:
-        self._dirty.add((sid, rid))
-        self._woken.set()
+    def _touch(self, watched: tuple[str, str]) -> None:
+        self._dirty.add(watched)
+        if not self._woken.is_set():
+            self._woken.set()
 
     def _send(self) -> None:
         """The one sender: a slice to each socket that has text to come, at once after silence, else at intervals.
@@ -116,24 +117,32 @@ class Relay:
             self._woken.clear()
             dirty, self._dirty = self._dirty, set()
             now = time.monotonic()
-            for sid, rid in dirty:
+            for watched in dirty:
+                sid, rid = watched
                 view = self._views.get(sid, {}).get(rid)
                 if view is None:
                     continue
                 if now - view.sent_at < self._interval_s:
-                    self._touch(sid, rid)
+                    self._touch(watched)
                 else:
                     self._send_view(sid, view, now)
             time.sleep(self._interval_s / 4)
 
     def _send_view(self, sid: str, view: View, now: float) -> None:
-        while (event := view.follower.next(view.acked + self._window)) is not None:
+        follower = view.follower
+        while (event := follower.next(view.acked + self._window)) is not None:
             if isinstance(event, Text):
                 view.sent_at = now
+                payload = {"id": follower.rid, "offset": event.offset, "nonce": event.nonce, "text": event.text}
+                self._emit(sid, "tokens", payload)
+                if not follower.has_end:
+                    return  # nothing can follow but with another change
             elif isinstance(event, Rewind):
                 view.acked = min(view.acked, event.offset)
-            name, payload = _framed(event)
-            self._emit(sid, name, {"id": view.follower.rid, **payload})
+                self._emit(sid, "rewind", {"id": follower.rid, "offset": event.offset, "nonce": event.nonce})
+            else:
+                known = {name: value for name, value in vars(event).items() if value is not None}
+                self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": follower.rid, **known})
             if isinstance(event, Done):
                 self._delivered(sid, view, event)
 
@@ -147,13 +156,3 @@ class Relay:
         }
         log.info("delivered", extra={"rid": view.follower.rid, "sid": sid, **told})
         self.unwatch(sid, view.follower.rid)
-
-
-def _framed(event: ReaderEvent) -> tuple[str, dict[str, Any]]:
-    """The name and the payload of a Socket.IO event."""
-    if isinstance(event, Text):
-        return "tokens", {"offset": event.offset, "nonce": event.nonce, "text": event.text}
-    if isinstance(event, Rewind):
-        return "rewind", {"offset": event.offset, "nonce": event.nonce}
-    payload = {name: value for name, value in vars(event).items() if value is not None}
-    return ("status" if isinstance(event, Status) else "done"), payload

@@ -67,7 +67,7 @@ def test_a_channel_asked_for_after_its_reader_left_is_given_back(
     server = owner_of(redis_client, keys.events("r1"))
     channel = keys.events("r1").encode()
     eventually(lambda: channel in server.pubsub_shardchannels())
-    left = feed._channels["r1"]
+    left = feed._channels[keys.events("r1")]
     feed.leave(follower)
     eventually(lambda: channel not in server.pubsub_shardchannels())
     assert feed._subscribe(left)
@@ -122,8 +122,10 @@ def test_an_outage_is_seen_by_followers_and_passes(
 ) -> None:
     owner = Owner(redis_client, keys, "r1")
     owner.begin("a")
+    followers: list[Follower] = []
     outages: list[object] = []
-    follower = feed.follow("r1", "ann", lambda: outages.append(follower.outage))
+    follower = feed.follow("r1", "ann", lambda: outages.extend(each.outage for each in followers))
+    followers.append(follower)
     home = owner_of(redis_client, keys.events("r1"))
     eventually(lambda: home.pubsub_shardchannels(keys.events("r1")), "the subscription")
     home.client_kill_filter(_type="pubsub")

@@ -18,6 +18,7 @@ class Client:
     """Applies what its follower tells, as docs/protocol.md says that a client does."""
 
     def __init__(self, answer: Answer, text: str = "", nonce: str = "") -> None:
+        self.answer = answer
         self.follower = Follower(answer, lambda: None, len(text), nonce)
         self.text = text
         self.nonce = nonce
@@ -221,7 +222,7 @@ def test_a_cursor_that_is_ahead_waits_for_a_read_that_began_after_it_came(text: 
     reader, first = following([begin("a"), tokens("a", 0, "ab")])
     reader.resubscribed()
     reader.reading()  # its snapshot is older than the cursor
-    second = Client(first.follower._answer, text, nonce)
+    second = Client(first.answer, text, nonce)
     reader.journal([begin("a"), tokens("a", 0, "ab")], 1.0)
     assert second.take().rewinds == [] and reader.wants(1.0) == "journal"
     tail = [tokens("a", 2, "cde")] if nonce == "a" else [begin("b", 2), tokens("b", 2, "cde")]
@@ -231,7 +232,7 @@ def test_a_cursor_that_is_ahead_waits_for_a_read_that_began_after_it_came(text: 
 
 def test_a_cursor_that_is_ahead_of_the_journal_itself_is_rewound() -> None:
     reader, first = following([begin("a"), tokens("a", 0, "ab")])
-    second = Client(first.follower._answer, "abXY", "lost")
+    second = Client(first.answer, "abXY", "lost")
     assert second.take().rewinds == []
     read(reader, [begin("a"), tokens("a", 0, "ab")], 1.0)
     assert second.take().rewinds == [0] and second.text == "ab"
