@@ -70,12 +70,12 @@ def sky_devices(config: TrainingConfig) -> int:
 
 
 def checked_out(out: str, on: str) -> str:
-    """Where the result goes: a folder, on the sky a bucket or a folder that its machines share."""
+    """Where the result goes: a folder, or with SkyPilot a bucket or a folder that its machines share."""
     if "://" not in out:
         path = Path(out)
         if on == "sky" and not path.is_absolute():
             raise ConfigurationError(
-                f"out={out!r}: machines of the sky keep nothing; name a bucket such as "
+                f"out={out!r}: SkyPilot deletes its machines after the run; name a bucket such as "
                 f"s3://my-bucket/{path.name or 'run'}, or the absolute path of a folder that they share",
                 field="out",
             )
