@@ -1,9 +1,8 @@
 """The pipelines' processes: `python -m pipelines worker`, `… trainings`, `… beat`, `… flower`, set by the environment.
 
-`worker` cleans in processes of its own; `trainings` launches and follows fine-tunings, and only waits for what does the
-work; `beat` wakes both every few seconds; `flower` shows Celery's workers on a page. Several of each do no harm. With
-`--check` each is its own health probe. On SIGTERM a worker gives its running units some seconds to end, then hands them
-back; fine-tunings go on.
+`worker` cleans in child processes; `trainings` launches fine-tunings and follows them; `beat` wakes both every few
+seconds; `flower` shows Celery's workers on a page. Several of each may run. With `--check` each is its own health
+probe. On SIGTERM a worker gives its running units some seconds to end, then hands them back; fine-tunings go on.
 """
 
 import os
@@ -142,7 +141,7 @@ def _check(settings: Settings, name: str, role: str) -> str:
 
 
 class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery is untyped
-    """Keeps its schedule in memory, announces itself, and sends nothing while its last message waits for a worker."""
+    """Beat's schedule, kept in memory. Announces beat, and sends nothing while its last message waits for a worker."""
 
     def __init__(self, *args: Any, redis: Any, key: str, **options: Any) -> None:
         self._redis, self._key = redis, key

@@ -1,18 +1,18 @@
-"""Cleaning on Celery: what brings the folder of a job of kind `clean` to its end, whatever dies meanwhile.
+"""Cleaning on Celery: the tasks bring a job of kind `clean` to its end, whichever process dies meanwhile.
 
-    advance(job)     look at the folder, send a `unit` task for all that can be done now, or end the job; `sweep.py`
-                     calls it for every such job every few seconds
+    advance(job)     look at the folder, send a `unit` task for each unit that can be done now, or end the job;
+                     `sweep.py` calls it for every such job every few seconds
     unit(jid, name)  the task: do one unit, under its lock
 
-The folder is the truth: what is done is there (`pipelines/cleaning/units.py`), and who works on a unit holds its flock,
-which the kernel takes away when the process dies. Messages and the notes in Redis are hints. So a sweep finds, within
-seconds, a unit whose process was killed (begun, not done, lock free), and sends again what was lost on the way; a
-message that comes twice finds its unit done or locked. This needs a file system that carries flocks between all
-machines that clean: a local disk on one machine, containers that share it, NFS 4, CephFS, Lustre with `-o flock`; not
-SMB, not an object store mounted as a disk.
+Only the folder says which units are done (`pipelines/cleaning/units.py`). The process that works on a unit holds the
+unit's flock, which the kernel frees when the process dies. Messages and the notes in Redis are hints. So within seconds
+a sweep finds a unit whose process was killed (begun, not done, lock free), and sends lost messages again; a message
+that comes twice finds its unit done or locked. This needs a file system that shares flocks between all machines that
+clean: a local disk on one machine, containers that share it, NFS 4, CephFS, Lustre with `-o flock`; not SMB, not an
+object store mounted as a disk.
 
-A unit that raises is tried three times; one in which the process dies (out of memory) five times. Then it is given up
-with its traceback, the others of its stage finish, and the job fails; submitted again it goes on where it was.
+A unit that raises is tried three times, a unit whose process dies (out of memory) five times. Then the tasks give the
+unit up with its traceback, the other units of its stage finish, and the job fails. Submitted again, the job continues.
 """
 
 import contextlib
@@ -248,7 +248,7 @@ class CleaningTasks:
 
 
 class _Watch:
-    """Tells of a unit's progress now and then, and raises Cancelled when its job shall end. Redis may be away."""
+    """Reports a unit's progress now and then, and raises Cancelled when the job shall end. Redis may be away."""
 
     def __init__(self, jobs: Jobs, jid: str, unit: str) -> None:
         self._jobs, self._jid, self._unit = jobs, jid, unit

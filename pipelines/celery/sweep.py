@@ -1,10 +1,10 @@
-"""The jobs that have not ended, of every kind: `python -m pipelines worker` looks at each of them again and again.
+"""The sweep over all jobs that have not ended: `python -m pipelines worker` looks at each of them again and again.
 
-    sweep()          `advance` for every job that has not ended; beat sends it every few seconds
+    sweep()          call `advance` for every job that has not ended; beat sends it every few seconds
     advance(jid)     hand one job to the tasks of its kind; sent when a job is submitted
 
-What a kind of job needs is its own business: `cleaning_tasks.py` does what can be done now, `training_tasks.py` sends
-its task to other workers. Whatever they get may come twice, late, or after a death in the middle.
+`cleaning_tasks.py` starts each unit that can be done now; `training_tasks.py` sends its task to other workers. Any call
+may come twice, late, or after a process died in the middle of an earlier one.
 """
 
 import logging
@@ -25,7 +25,7 @@ Advance = Callable[[Job], None]
 
 
 class Sweep:
-    """`kinds`: kind of a job → what brings one of that kind forward."""
+    """`kinds`: kind of a job → the function that advances a job of that kind."""
 
     def __init__(self, app: Celery, redis: Redis, keys: Keys, kinds: Mapping[str, Advance]) -> None:
         self._app = app

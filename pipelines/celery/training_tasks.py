@@ -1,12 +1,13 @@
-"""Fine-tuning on Celery: one task that brings a job of kind `train` to its end, whatever dies meanwhile.
+"""Fine-tuning on Celery: one task brings a job of kind `train` to its end, whichever process dies meanwhile.
 
-    advance(jid)     launch what is not launched, read what it told, say how it is; or end it and give its machines back
+    advance(jid)     launch the run if it is not launched, copy its log, report its state; or end the job and give its
+                     machines back
 
-`pipelines/celery/sweep.py` has it sent for every such job, one at a time per job, into a queue of its
-own: clouds answer slowly, and cleaning must not wait for them. Where a run happens is the business of its target
-(`pipelines/launching/targets.py`). The run is the truth: every call may come twice, late, or after a death in its
-middle. A launch is named after the job before it is made, so the second one finds the first; what was read of a log is
-kept in one step with the place up to which it was read.
+`pipelines/celery/sweep.py` sends the task for every such job, one at a time per job, into a queue of its own: clouds
+answer slowly, and cleaning must not wait for them. A target (`pipelines/launching/targets.py`) runs the program. Any
+call may come twice, late, or after a process died in the middle of an earlier one, so the task always asks the target
+for the state of the run. A launch gets its name from the job before it starts, so a second launch finds the first. The
+task stores the lines of a log in one step with the place up to which it has read the log.
 """
 
 import logging
@@ -43,9 +44,9 @@ Registering = Callable[[Job, TrainingProgress], str]
 
 
 class TrainingTasks:
-    """What the task does. `targets` makes one by its name; `register` makes a finished model known and tells its name.
+    """The work of the task. `targets` makes a target by name; `register` registers a model and returns its name.
 
-    `secrets` are passed to what is launched, and taken out of all that is shown.
+    `secrets` are passed to the run, and removed from every text that is shown.
     """
 
     def __init__(

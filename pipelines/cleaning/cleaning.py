@@ -1,7 +1,7 @@
 """One cleaning run: recipe + inputs + folder → units of work, each done once, in any process, resumable at any point.
 
-`chatserver clean run` does the units in its own processes, Celery's tasks (`pipelines/celery/cleaning_tasks.py`) on
-many machines; both end with the same bytes.
+`chatserver clean run` does the units in its own processes, Celery's tasks (`pipelines/celery/cleaning_tasks.py`) do
+them on many machines; both write the same bytes.
 
     run = Cleaning(Path("cleaned"), read_recipe(Path("infra/recipes/vicuna.yaml")), ["sharegpt.json"])
     run.prepare()
@@ -31,7 +31,7 @@ CODE_VERSION = 1  # raise it when a step begins to give other output: a half-don
 
 
 class Cleaning:
-    """A run and its folder. Cheap to make; every process makes its own."""
+    """A run and its folder. Cheap to make; every process makes an object of its own."""
 
     def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str]) -> None:
         self.recipe = recipe

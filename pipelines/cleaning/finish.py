@@ -2,10 +2,10 @@
 
     data.jsonl (or .json, .parquet)   the records, in the order of the input
     validation.jsonl                  those set aside by `split_validation`
-    rejects.jsonl                     every record and turn that is not in them: step, reason, detail, record
+    rejects.jsonl                     every record and turn that is in neither of these: step, reason, detail, record
     report.json, report.html          the same report twice
 
-Nothing that depends on time, place or chance is written, so that a run repeated has the same bytes.
+The unit writes nothing that depends on time, place or chance, so that a repeated run has the same bytes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +151,7 @@ def _with_unique_ids(conversations: Iterator[Conversation]) -> Iterator[Conversa
 
 
 class _Samples:
-    """What became of a few records of the input, for the report."""
+    """A few records of the input and their results, for the report."""
 
     def __init__(self, folder: Folder) -> None:
         with (folder.of(Unit("read")) / "samples.jsonl").open("rb") as file:

@@ -1,4 +1,4 @@
-"""A unit `judge`: one barrier step sees the signatures of all shards and says which records end.
+"""A unit `judge`: one barrier step reads the signatures of all shards and decides which records are rejected.
 
 Its verdicts are written by shard; the next stage carries them out (`pipelines/cleaning/stage.py`).
 """

@@ -1,4 +1,4 @@
-"""Runs a cleaning here: its units one after the other, or in several processes. `chatserver clean run` calls it."""
+"""Runs a cleaning on this machine, in this process or in several. `chatserver clean run` calls it."""
 
 import contextlib
 import signal

@@ -1,6 +1,7 @@
 """The unit `read`: all inputs become conversations, cut into shard files of about the same size.
 
-One pass, in the order of the inputs, so shards are the same whoever reads. What cannot be read goes to the rejects.
+The unit reads the inputs in one pass and in their order, so the shards are the same in every run. Records that cannot
+be read go to the rejects.
 """
 
 import hashlib

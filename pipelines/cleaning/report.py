@@ -1,6 +1,7 @@
-"""The report of a run as a page: numbers, plots, and records before and after. Its JSON twin is what it is made from.
+"""The report of a run as a page: numbers, plots, and records before and after, made from the JSON report.
 
-One file without scripts that opens from disk; `pipelines/cleaning/finish.py` makes it, the web app shows it sandboxed.
+The page is one file without scripts that opens from disk. `pipelines/cleaning/finish.py` writes it, the web app shows
+it in a sandbox.
 """
 
 from collections import Counter

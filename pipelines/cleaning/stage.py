@@ -1,7 +1,7 @@
 """A unit `shard`: one shard through the steps of one stage.
 
-The steps are iterators over each other, so one record is in memory at a time (or a batch, where a step takes one). What
-enters and leaves each step is counted around it.
+Each step iterates over the step before, so one record is in memory at a time (or one batch, if a step takes batches).
+The unit counts the records that enter and leave each step.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

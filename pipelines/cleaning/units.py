@@ -1,15 +1,15 @@
-"""The units of work of one cleaning run, and which of them are done: all of it is in the run's folder.
+"""The units of work of one cleaning run. The run's folder alone says which of them are done.
 
     out/                        what the user gets: data.jsonl, rejects.jsonl, report.json, …
     out/.work/run.json          which recipe and inputs the folder belongs to
     out/.work/read/             00000.jsonl … the input as conversations, cut into shards; rejects.jsonl, counts.json
-    out/.work/shard-0-00000/    what stage 0 made of shard 0: data.jsonl, rejects.jsonl, counts.json, signatures
-    out/.work/judge-0/          00000.json … what the barrier after stage 0 says of each shard
-    out/.work/finished.json     the counts of everything; written last, then the rest of .work goes
+    out/.work/shard-0-00000/    the output of stage 0 for shard 0: data.jsonl, rejects.jsonl, counts.json, signatures
+    out/.work/judge-0/          00000.json … the verdicts of the barrier after stage 0 for each shard
+    out/.work/finished.json     the counts of everything; written last, then the rest of .work is deleted
 
 A unit writes into a folder `tmp-…` and renames it when all is on disk, so a folder with a unit's name is complete.
-Nothing else says that a unit is done. Who works on one holds its lock (`services/machine/files.py` says where that
-works).
+Nothing else says that a unit is done. The process that works on a unit holds the unit's lock
+(`services/machine/files.py` says on which file systems locks work).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _NAME = re.compile(r"(read|finish)|(shard)-(\d+)-(\d+)|(judge)-(\d+)")
 
 @dataclass(frozen=True, order=True)
 class Unit:
-    """One thing to do. `stage` counts the stretches between barriers, `shard` the shards, both from 0."""
+    """One piece of work. `stage` numbers the stages between barriers, `shard` the shards, both from 0."""
 
     kind: Kind
     stage: int = 0

@@ -1,1 +1,1 @@
-"""`chatserver clean`: what runs in this process. The `chatserver` command becomes `python -m pipelines.command`."""
+"""The commands of `chatserver clean` that run a cleaning's code: `chatserver` starts `python -m pipelines.command`."""

@@ -1,4 +1,4 @@
-"""`python -m pipelines.command`, which `chatserver clean` becomes."""
+"""`python -m pipelines.command`; `chatserver clean` replaces its own process with this program."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""`chatserver clean diff`: what another recipe, or another version, made of the same input."""
+"""`chatserver clean diff`: compares two cleanings of the same input, by different recipes or versions."""
 
 import difflib
 import hashlib

@@ -60,7 +60,7 @@ def _say_sky(run: Run) -> None:
 
 
 class _Readable(yaml.SafeDumper):
-    """Texts of several lines stand as they are."""
+    """A YAML dumper that writes a text of several lines as a block."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:

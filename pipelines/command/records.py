@@ -1,4 +1,4 @@
-"""What the commands look at: a dataset file of any readable format, or the folder of a run."""
+"""The input of the commands that show data: a dataset file of any readable format, or the folder of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`chatserver clean stats`: what a dataset looks like, in numbers."""
+"""`chatserver clean stats`: statistics of a dataset."""
 
 from typing import Annotated, Any
 

@@ -1,7 +1,7 @@
-"""Inputs opened: local paths and fsspec URLs, plain, gzip or zstd. Only `read.py` calls it.
+"""Opens inputs: local paths and fsspec URLs, plain, gzip or zstd. Only `read.py` calls it.
 
-What cannot be opened at all is the user's to fix: ConfigurationError with the remedy. Damage further on ends the bytes
-early, and `Blocks.damage` says how.
+An input that cannot be opened raises ConfigurationError with the remedy. If an input is damaged further on, its bytes
+end early, and `Blocks.damage` says why.
 """
 
 import tempfile

@@ -1,9 +1,10 @@
 """JSON texts as records: arrays (streamed), one value after another, or one to a line. Only `read.py` calls it.
 
-Broken places cost as little as can be told safely. In lines, that line. In an array, everything up to the next place
-that looks exactly like the start of an element before (`{"id"`, whitespace included): inside a string the quotes would
-be escaped, so no text can pass for an element. A key that stands twice in a record rejects it, for no one can say which
-of both is meant. Halves of surrogate pairs (a cut emoji) become U+FFFD.
+At a broken place the reader skips as little as is safe. In a file of lines it skips the line. In an array it skips
+everything up to the next place that looks exactly like the start of an earlier element (`{"id"`, whitespace included);
+inside a string the quotes would be escaped, so no text looks like the start of an element. A record in which a key
+stands twice is rejected, since nobody can say which value is meant. Halves of surrogate pairs (a cut emoji) become
+U+FFFD.
 """
 
 import json
@@ -318,7 +319,7 @@ class Values:
 
 
 class _Stretch:
-    """What is passed over, of which only the beginning is kept."""
+    """The bytes that the reader skips; only their beginning is kept."""
 
     def __init__(self, line: int, reason: str, detail: str) -> None:
         self._line = line

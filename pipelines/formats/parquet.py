@@ -1,6 +1,7 @@
 """Parquet rows as records, batch by batch. Only `read.py` calls it.
 
-A column that is null in a row is absent from its record. A damaged row group is one stretch; the others are read.
+A column that is null in a row is absent from the row's record. A damaged row group becomes one Unreadable; the reader
+goes on with the others.
 """
 
 from collections.abc import Iterator

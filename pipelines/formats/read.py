@@ -1,7 +1,8 @@
-"""One input to conversations: any readable format, compression and shape, told by its content.
+"""Reads one input as conversations. The content tells format, compression and shape.
 
-`pipelines/cleaning/reading.py` reads a run's inputs with it, steps their evaluation sets, the command what a user looks
-at. What cannot be read is counted and handed to `bad` as a line of the reject file; it never ends the run. Reasons:
+`pipelines/cleaning/reading.py` reads a run's inputs with this module, steps read evaluation sets, and the command reads
+what a user looks at. A record that cannot be read is counted and passed to `bad` as a line of the reject file; it never
+ends the run. Reasons:
 
     truncated, damaged       the file or a record ends early; a compressed stream, row group cannot be read further
     bad_json, bad_encoding   no JSON; no UTF-8

@@ -1,4 +1,4 @@
-"""One record as it stands in a file, before its shape is known: read, or why not. Readers make it."""
+"""One record as it stands in a file, before its shape is known: its value, or why there is none. Readers make it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A stretch of the file that is no record. `raw` is its beginning, at most MAX_RAW_BYTES of `num_bytes`."""
+    """A part of the file that is no record. `raw` is its beginning, at most MAX_RAW_BYTES of `num_bytes`."""
 
     line: int
     reason: str

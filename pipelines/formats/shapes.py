@@ -1,14 +1,14 @@
-"""The shapes of training records, each to a Conversation. Only `read.py` calls it.
+"""Turns training records of each shape into Conversations. Only `read.py` calls it.
 
     sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
     openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined by a newline)
     export    the same with a title: what the chat page exports
     alpaca    {"instruction", "input", "output"}, with "system" where there is one
 
-A record that `write.py` wrote gets its source, origin and extra back. What a turn holds beside role and text (a name,
-a weight) is kept in `extra["turn_keys"]`: an object for each turn that was read, left as it is when steps cut turns.
-Refused by name, since it would be trained on as something else: a turn that calls a tool (`tool_calls`), an answer of
-weight 0, which is not to be trained on (`zero_weight`), a refusal in place of a text.
+A record that `write.py` wrote gets its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside
+role and text (a name, a weight): one object for each turn that was read, unchanged when steps cut turns. Three kinds of
+records are refused, since a model would learn something else from them than they say: a turn that calls a tool
+(`tool_calls`), an answer of weight 0, which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ Turns = tuple[tuple[Turn, ...], list[dict[str, Any]]]  # and for each what it ho
 
 
 class BadRecord(Exception):
-    """The record is JSON but no conversation. `reason` is a name, the text says where and what."""
+    """The record is JSON but no conversation. `reason` is a reason code; the message says what is wrong, and where."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -1,11 +1,12 @@
-"""Conversations to a file of training data, deterministically. `pipelines/cleaning/finish.py` writes a run's output.
+"""Writes conversations to a file of training data, deterministically. `pipelines/cleaning/finish.py` uses it.
 
     sharegpt-jsonl, sharegpt-json   {"id", "conversations": [{"from": "human"|"gpt"|"system", "value"}, …], …}
     openai-jsonl                    {"id", "messages": [{"role", "content"}, …], …}
     parquet                         the same as columns; `extra` as JSON text
 
-and in all: "model" and "origin" (the input record's id, if another) where known, "source": {"file", "line"}, and under
-"extra" what else the input record held. `read.py` reads them back as they were; the split is told by the file's name.
+All formats also have "model" and "origin" (the input record's id, if it is another) where known, "source": {"file",
+"line"}, and under "extra" all other fields of the input record. `read.py` reads them back unchanged. The file's name
+tells the split.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ def suffix(kind: str) -> str:
 
 
 class Writer:
-    """A file being written; closed, and complete, when its context ends."""
+    """Writes one file. The file is complete and closed when the context ends."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self._file = path.open("wb")

@@ -1,4 +1,5 @@
-"""HTML answers to markdown: how to tell one, what to mend in it first, and the conversion itself.
+"""Converts HTML answers to markdown: detects them, repairs them first, then converts them.
 
-Only assistant turns come here. Nothing in this folder knows a conversation, a recipe or a ledger.
+The step `html_to_markdown` passes only assistant turns. Nothing in this folder knows a conversation, a recipe or a
+ledger.
 """

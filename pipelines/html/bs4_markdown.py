@@ -1,6 +1,6 @@
-"""markdownify in our style. Called by `convert` alone, which loads it late: it brings BeautifulSoup.
+"""markdownify in our style. Only `convert` calls it, and imports it late, since it imports BeautifulSoup.
 
-What differs from the library: lists are loose where an item holds paragraphs, checkboxes are kept, pipes in cells are
+Differences from the library: lists are loose where an item holds paragraphs, checkboxes are kept, pipes in cells are
 escaped, a table's first row is its header, and nothing in prose is escaped.
 """
 

@@ -1,6 +1,6 @@
-"""An HTML answer as markdown: `to_markdown`, the one function behind which two libraries work.
+"""Converts an HTML answer to markdown: `to_markdown` calls one of two libraries.
 
-Called by the step `html_to_markdown`. Both converters get what `prepass.prepare` leaves and give the same style: ATX
+The step `html_to_markdown` calls it. Both converters get the output of `prepass.prepare` and write the same style: ATX
 headings, `-` bullets, `1.` numbers that keep their start, `**` and `*`, fences with a language, pipe tables, one empty
 line between blocks, no backslash in prose: text is written as people write it, even where a renderer would then take
 `# x` at the begin of a paragraph for a heading. Code is exact.

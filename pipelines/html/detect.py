@@ -1,8 +1,8 @@
-"""Is an assistant turn an HTML export, or is it markdown that mentions tags? Asked by the step `html_to_markdown`.
+"""Decides whether an assistant turn is an HTML export or markdown that mentions tags, for the step `html_to_markdown`.
 
-Wrong in one direction, an answer stays HTML; wrong in the other, `vector<int>` loses its `<int>`. The second destroys
-text, so what is in doubt is text. A turn is an export if it begins with a tag and one of its elements has the class of
-ShareGPT's answers (`markdown prose`), or if all of this holds:
+If HTML is taken for text, an answer stays HTML. If text is taken for HTML, `vector<int>` loses its `<int>`. The second
+error destroys text, so a turn in doubt counts as text. A turn is an export if it begins with a tag and one of its
+elements has the class of ShareGPT's answers (`markdown prose`), or if all of this holds:
 
 1. It begins with a whole tag of a block (`<p>`, `<div class="…">`, `<pre>`, `<h2>`, `<ul>`, `<table>`, …), and that
    element is closed somewhere. Prose that begins with a tag (`<div> elements are boxes`) closes none.
@@ -13,7 +13,7 @@ ShareGPT's answers (`markdown prose`), or if all of this holds:
    below, and no element a template's `v-if`, `@click` or `:href`. Who asked for a page gets `<div class="card">`.
 5. No text stands beside the blocks: `<p> and </p> enclose a paragraph` and `<img …>` above a README do that.
 
-Blocks without attributes stay in doubt: `<h1>Hello</h1>\n<p>World</p>` may be a page that somebody asked for, and
+Blocks without attributes are always in doubt: `<h1>Hello</h1>\n<p>World</p>` may be a page that somebody asked for, and
 `<p>a</p>\n\n<p>b</p>` is how exports look. They are converted: a record of nothing but source is the rarer one.
 """
 

@@ -1,8 +1,8 @@
-"""What only somebody who knows chat exports can read: done on the parsed tree, before a general converter sees it.
+"""Handles what only chat exports contain, on the parsed tree, before a general converter sees it.
 
-`convert.to_markdown` calls `prepare`, converts the HTML that it gives, and calls `Prepared.finish` on the markdown.
-What a converter must not touch (code blocks, formulas, code spans with backticks) leaves the tree for the time of the
-conversion: a token of private-use characters that occur nowhere in the turn stands in its place.
+`convert.to_markdown` calls `prepare`, converts the HTML that `prepare` returns, and calls `Prepared.finish` on the
+markdown. A converter must not change code blocks, formulas and code spans with backticks. So `prepare` replaces each by
+a token of private-use characters that occur nowhere in the turn, and `finish` puts them back.
 
     code blocks    the text of the `code` elements exactly, syntax highlighting flattened; the language is in a class
                    (`language-x`, `lang-x`, `hljs x`, `highlight-source-x`), else in ShareGPT's header above the code
@@ -67,7 +67,7 @@ _MARKER = re.compile(r"[^ >]")
 
 
 class Marks(NamedTuple):
-    """Characters that the turn does not hold, and what each stands for while a converter works."""
+    """Tokens of characters that the turn does not hold, and the text that each replaces while a converter works."""
 
     block: str  # begins the token of a piece that fills lines of its own
     inline: str  # begins the token of a piece within a line
@@ -82,7 +82,7 @@ FIRST_MARKS = Marks(*(chr(PRIVATE_USE[number]) for number in range(len(Marks._fi
 
 @dataclass(slots=True)
 class Prepared:
-    """HTML for a converter, and what must be put back into the markdown that it makes."""
+    """HTML for a converter, and the texts to put back into the converter's markdown."""
 
     html: str
     marks: Marks

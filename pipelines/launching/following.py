@@ -1,7 +1,8 @@
-"""Copies what a run tells into its job: lines for people, points of the loss curve, the progress.
+"""Copies the log of a run into its job: lines for people, points of the loss curve, the progress.
 
-Used by `pipelines/celery/training_tasks.py`. Each part is kept in one step with the place up to which the log was read:
-so no line is lost or told twice, whoever dies between reading and keeping, and however many read at once.
+Used by `pipelines/celery/training_tasks.py`. The follower stores each part in one step with the place up to which it
+has read the log. So no line is lost or stored twice, also if a process dies between reading and storing, or several
+processes read at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ MOST_READS = 20  # of the log of a run that has ended, in one look
 
 
 class Follower:
-    """`masked` takes out of a line what nobody shall read."""
+    """Follows one run's log. `masked` removes secrets from a line."""
 
     def __init__(self, redis: Redis, jobs: Jobs, masked: Callable[[str], str]) -> None:
         self._redis = redis

@@ -1,8 +1,8 @@
 """The supervisor of one run on this machine: `python -m pipelines.launching.local_run FOLDER LOCK_DESCRIPTOR`.
 
-`LocalTarget` starts it. It leaves its parent, starts what `FOLDER/run.json` says, waits, and writes `exit.json`. The
-lock that it inherited, and hands down to the program, is free once both have ended. On SIGTERM it has the program save
-and end. Its own death ends the program, too.
+`LocalTarget` starts the supervisor. It detaches from its parent, starts the program of `FOLDER/run.json`, waits, and
+writes `exit.json`. It inherits a lock and passes it on to the program; the lock is free once both have ended. On
+SIGTERM it tells the program to save and end. If the supervisor dies, the program ends too.
 """
 
 import os
@@ -22,7 +22,7 @@ from services.machine.processes import end_tied, start_tied
 
 
 class Supervisor:
-    """Over the folder of a run, with its lock."""
+    """Supervises the run of one folder, and holds the folder's lock."""
 
     def __init__(self, folder: Path, lock: int) -> None:
         record = Record.read(folder / "run.json")

@@ -1,13 +1,13 @@
-"""Fine-tuning on this machine: each run is a process of its own that no restart of ours touches.
+"""Fine-tuning on this machine: each run is a process of its own that survives a restart of the Celery worker.
 
     target = LocalTarget()
     remote = target.submit(run)         # {"name": …, "folder": OUT/.run}
 
-Used by `pipelines/celery/training_tasks.py`. A run lives in `OUT/.run`: `run.json` (what was launched, how often it
-died), `config.yaml`, `train.log`, `exit.json`, and `lock`. A supervisor (`pipelines/launching/local_run.py`) starts the
-program and holds the lock's flock until the program has ended, whoever kills whom; so a free lock means that nothing
-runs, and `exit.json` says how it ended. Was there no time to write it, the machine or the supervisor died: the program
-is started again and goes on from its newest checkpoint.
+Used by `pipelines/celery/training_tasks.py`. The files of a run are in `OUT/.run`: `run.json` (what was launched, how
+often it died), `config.yaml`, `train.log`, `exit.json`, and `lock`. A supervisor (`pipelines/launching/local_run.py`)
+starts the program; the flock of `lock` is held until both have ended, whichever is killed first. So a free lock means
+that nothing runs, and `exit.json` says how the run ended. If there is no `exit.json`, the machine or the supervisor
+died: the target starts the program again, which continues from its newest checkpoint.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ TAIL_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Record:
-    """`run.json`: what was launched and what became of it. `attempt` counts from 0; deaths are without progress."""
+    """`run.json`: the launched run. `attempt` counts from 0; `deaths` counts those without progress."""
 
     name: str
     command: tuple[str, ...]
@@ -68,7 +68,7 @@ class Record:
 
 
 class LocalTarget:
-    """`program` is what trains, with the arguments of `python -m pipelines.training`; tests give another."""
+    """Runs `program` with the arguments of `python -m pipelines.training`; tests give another program."""
 
     def __init__(self, program: Sequence[str] = PROGRAM, secrets: Mapping[str, str] | None = None) -> None:
         self._program = tuple(program)

@@ -1,4 +1,4 @@
-"""What the lines of a training program say of its progress; `following.py` reads them as they come."""
+"""Reads the progress from the lines of a training program; `following.py` passes each line as it comes."""
 
 from collections.abc import Mapping
 from dataclasses import replace

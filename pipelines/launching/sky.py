@@ -1,4 +1,4 @@
-"""The one module that talks to SkyPilot: what we ask of it, in our words.
+"""The one module that calls SkyPilot. Its methods and classes have our names.
 
     sky = SkyPilot()
     sky.enabled()                             # ["aws", "kubernetes"]
@@ -6,11 +6,11 @@
     sky.managed_jobs("train-x")
 
 Used by `pipelines/launching/sky_target.py` and `pipelines/command/machines.py`. SkyPilot is a service (`sky api
-start`; elsewhere, if SKYPILOT_API_SERVER_ENDPOINT says so) that goes on with a request when we die. Importing it costs
-two seconds and 150 MB, so that happens in the first call. A request's body holds the plain values of secrets: of what
-the service says, only single fields are read, and no object of it is ever logged.
+start`; on another machine, if SKYPILOT_API_SERVER_ENDPOINT says so) that goes on with a request when our process dies.
+Importing SkyPilot costs two seconds and 150 MB, so the first call imports it. A request's body holds the plain values
+of secrets: so this module reads only single fields of the service's answers and never logs an answer as a whole.
 
-Every call raises our errors: ConfigurationError for what another try would not mend, with the remedy; Unavailable else.
+Every call raises our errors: ConfigurationError with the remedy if another try would fail too, else Unavailable.
 """
 
 import contextlib
@@ -142,7 +142,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Request:
-    """Something asked of the API server: where it stands, without its body."""
+    """The state of a request to the API server, without the request's body."""
 
     id: str
     state: RunState
@@ -163,7 +163,7 @@ class SkyJob:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the optimizer would take. `usd_per_hour` of all nodes; None where there is no price, as on Slurm."""
+    """What the optimizer would choose. `usd_per_hour` of all nodes; None if there is no price, as on Slurm."""
 
     choice: str
     usd_per_hour: float | None
@@ -172,7 +172,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Log:
-    """The whole lines that a task printed so far. `ended`: it printed no more."""
+    """The whole lines that a task has printed so far. `ended`: the task will print no more."""
 
     lines: list[str]
     ended: bool = False
@@ -194,7 +194,7 @@ def _ours(call: Callable[..., Result]) -> Callable[..., Result]:
 
 
 class SkyPilot:
-    """Stateless: the API server that the environment names."""
+    """The API server that the environment names. The object has no state."""
 
     # -- what there is -------------------------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-"""Fine-tuning wherever SkyPilot can: a managed job that is recovered on spot machines, else a cluster of its own.
+"""Fine-tuning through SkyPilot: a managed job, which recovers on spot machines, else a cluster for this run alone.
 
     target = SkyTarget()
     remote = target.submit(run)         # {"target": "sky", "kind": "managed"|"cluster", "name": …, "request": …}
 
-Used by `pipelines/celery/training_tasks.py`. The name of the run is the name of the job or cluster; there is nothing
-else by which one is found again. What has this name is taken over instead of launched: a launch that the API server
-still works on, a job, a launch that failed. Two processes of one machine take turns; should two machines launch at
-once, the older job is the run, and `poll` cancels the younger.
+Used by `pipelines/celery/training_tasks.py`. The job or cluster has the name of the run, and the target finds it by
+this name alone. If the name exists already (a launch that the API server still works on, a job, a launch that failed),
+the target takes it over instead of launching. Two processes of one machine take turns. If two machines launch at once,
+the older job is the run, and `poll` cancels the younger.
 """
 
 import os
@@ -32,7 +32,7 @@ LATE_S = 300.0  # after its end, until the controller has fetched its log from t
 
 
 class SkyTarget:
-    """`make_task` says what SkyPilot gets for a run; `secrets` are kept nowhere but in the task."""
+    """`make_task` makes SkyPilot's task for a run. `secrets` are stored nowhere but in the task."""
 
     def __init__(self, sky: SkyPilot | None = None, make_task: Callable[[Run], dict[str, Any]] = task_for) -> None:
         self._sky = sky or SkyPilot()

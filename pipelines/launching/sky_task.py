@@ -2,7 +2,7 @@
 
     sky.Task.from_yaml_config(task_for(run), secrets_overrides=list(run.secrets.items()))
 
-Called by what talks to SkyPilot. The values of secrets are never in the task, which is stored and shown.
+The modules that call SkyPilot use it. The task is stored and shown, so it never holds the values of secrets.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Where a fine-tuning runs: the one thing that its dispatch (`pipelines/celery/training_tasks.py`) knows of machines.
+"""The interface of a target, where a fine-tuning runs. `pipelines/celery/training_tasks.py` knows machines only by it.
 
     remote = target.submit(run)
     target.poll(remote).state
 
-`LocalTarget` runs the program on this machine, `SkyTarget` wherever SkyPilot can. Both pass the same contract suite,
-`tests/pipelines/launching/contract.py`. Whatever is returned as `remote` is JSON that is kept with the job.
+`LocalTarget` runs the program on this machine, `SkyTarget` through SkyPilot. Both pass the same contract suite,
+`tests/pipelines/launching/contract.py`. `remote` is JSON; the job keeps it.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run is. `recoveries`: how often it was started again; `seconds` since it was submitted."""
+    """The state of a run. `recoveries`: how often it was started again; `seconds` since it was submitted."""
 
     state: RunState
     message: str = ""
@@ -72,9 +72,9 @@ def run_of(spec: Mapping[str, Any], name: str, jid: str, secrets: Mapping[str, s
 
 
 class Target(Protocol):
-    """Every method may be called again, by several processes at once, and after any of them died in it.
+    """Each method may be called again, by several processes at once, and after a process died in the middle of it.
 
-    Raises ConfigurationError for what another try would not mend; whatever else it raises is tried again.
+    A method raises ConfigurationError if another try would fail too; after any other error the caller tries again.
     """
 
     def submit(self, run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A conversation on its way through cleaning, what became of it, and what a set of them looks like.
+"""Conversations during a cleaning, the ledger of what each step does with them, and statistics of a set of them.
 
 Nothing here reads or writes a format of other programs.
 """

@@ -1,6 +1,6 @@
-"""A conversation on its way through cleaning: what readers make, steps pass on and writers take.
+"""A conversation during a cleaning: readers make it, steps pass it on and writers take it.
 
-Between two stages it rests in a shard file, one JSON line each (`dump`, `load`).
+Between two stages it is one JSON line of a shard file (`dump`, `load`).
 """
 
 import hashlib

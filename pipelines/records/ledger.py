@@ -1,9 +1,9 @@
-"""What became of every record: each step writes here what it rejects, cuts and changes, and why.
+"""The ledger: each step writes here what it rejects, cuts and changes, and why.
 
 The sums must match: a record that enters a step leaves it, or is rejected once; a turn that enters leaves, is merged
-into its neighbour, or is rejected with its record or alone. A turn that goes on shortened counts as one that leaves; a
-line of the reject file (`"shortened": true`) holds the record with all of its text. `chatserver clean` and the report
-read the counts.
+into its neighbour, or is rejected with its record or alone. A turn that leaves shortened counts as a turn that leaves;
+a line of the reject file (`"shortened": true`) then holds the record with all of its text. `chatserver clean` and the
+report read the counts.
 """
 
 from collections import Counter

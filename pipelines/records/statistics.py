@@ -1,6 +1,6 @@
-"""What a set of conversations looks like, in counts that add up: the histograms of the report and of `clean stats`.
+"""Counts over a set of conversations that can be added up: the histograms of the report and of `clean stats`.
 
-Lengths are counted in buckets, four to a factor of two, so that a bucket means the same in every run.
+Lengths are counted in fixed buckets, four for each factor of two, so that a bucket means the same in every run.
 """
 
 import math

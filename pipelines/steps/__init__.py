@@ -1,9 +1,9 @@
 """The steps of cleaning, one file each: an iterator of conversations to an iterator of conversations.
 
-A module here is named like its step in a recipe and offers `build(options) -> Step`, where `options` come from the file
-of the same name in `services/jobs/steps/`. What a step does not pass on it gives to the ledger, with one of the reasons
-that stand there. A step that must see all shards before it can judge (`barrier`) offers `build(options) -> Barrier`
-instead, one that asks the tokenizer that will be trained `build(options, tokenizer)`.
+A module here has the name of its step in a recipe and offers `build(options) -> Step`, where `options` come from the
+file of the same name in `services/jobs/steps/`. A step passes a record on, or gives it to the ledger with one of the
+reasons in that file. A step that must see all shards before it can judge (`barrier`) offers `build(options) -> Barrier`
+instead; a step that needs the tokenizer of the trained model offers `build(options, tokenizer)`.
 
     step = build(RolesOptions())
     kept = list(step(conversations, Ledger("roles")))
@@ -24,7 +24,7 @@ Step = Callable[[Iterable[Conversation], Ledger], Iterator[Conversation]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A record that ends at a barrier. `twin`: the (shard, index) of the record kept instead, if that is why."""
+    """A record that a barrier rejects. `twin`: the (shard, index) of the record kept instead, if it is a duplicate."""
 
     reason: str
     twin: tuple[int, int] | None = None

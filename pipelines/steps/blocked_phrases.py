@@ -1,7 +1,8 @@
-"""Records that hold a blocked phrase end here.
+"""Rejects records that hold a blocked phrase.
 
-Whole words, whatever their case, with any white space or emphasis between them; the names of domains, modules and
-identifiers are no words (`openai.com`, `import openai_key`). Only prose is searched: see `pipelines/text/prose.py`.
+A phrase matches whole words, in any case, with any white space or emphasis between them. The names of domains, modules
+and identifiers (`openai.com`, `import openai_key`) are not words. The step searches only prose (see
+`pipelines/text/prose.py`).
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Records that share a run of words with an evaluation set end here: a model must not be trained on its exam.
+"""Rejects records that share a run of words with an evaluation set: a model must not be trained on its exam.
 
-The texts of the set are its user and assistant turns, each for itself, as the words of `pipelines/text/words.py`: case
-and punctuation do not matter. Each run of `ngram` words is looked for in the whole record, system turn included. A
-shorter text is looked for as a whole; one of fewer than MIN_WORDS words is not, since it may stand anywhere ("What is
-this?").
+The texts of the set are its single user and assistant turns, as the words of `pipelines/text/words.py`: case and
+punctuation do not matter. The step looks for each run of `ngram` words in the whole record, system turn included. It
+looks for a shorter text as a whole, but not for a text of fewer than MIN_WORDS words, which may stand anywhere ("What
+is this?").
 """
 
 from collections import defaultdict
@@ -42,7 +42,7 @@ def build(options: DecontaminateOptions) -> Step:
 
 
 class EvaluationRuns:
-    """Every run of words that betrays a text of the evaluation sets, as a number that leads to the text's record."""
+    """The number of each run of words of the evaluation sets, with the record that holds the run."""
 
     def __init__(self, options: DecontaminateOptions) -> None:
         self._ngram = options.ngram

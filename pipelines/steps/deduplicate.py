@@ -1,4 +1,4 @@
-"""Of several records that are alike the first is kept, wherever in the input they stand.
+"""Keeps the first of several records that are alike, wherever in the input they stand, and rejects the others.
 
 exact   the same roles and texts but for line ends and white space at the end of lines and turns (`duplicate`);
         indentation counts, since it is the meaning of some code
@@ -10,9 +10,10 @@ near    much the same words of user and assistant (`near_duplicate`): MinHash wi
         same words in the last answer if it has fewer than 20. "5 + 8" is not "5 - 8", C++ not C#, and one long question
         answered with 391 and with 392 stays twice; commas, quotes, dashes and capitals make no difference
 
-A record that ended frees its text and its id for a later one, and near duplicates are sought among what the other two
-leave. Those that are alike by way of others form a cluster; its first stays, those that are alike to it end, and so on
-with the rest: whatever ends is itself alike to the record that stays. After MAX_KEPT of a cluster all the rest stay.
+A rejected record no longer counts: a later record may have its text or its id. The step seeks near duplicates among the
+records that `exact` and `ids` leave. Records that are alike, directly or by way of others, form a cluster. Its first
+record stays, the records that are alike to it are rejected, and so on with the rest of the cluster. So each rejected
+record is itself alike to a record that stays. After MAX_KEPT records of a cluster stayed, all others stay too.
 
 `judge` reads the signatures from their files once for each band and holds one number of each record, so that memory
 grows by about 100 bytes for each record and 150 more for each that ends. A bucket of many (texts that share

@@ -1,8 +1,8 @@
-"""Assistant turns that are messages of the service instead of answers, such as `Too many requests in 1 hour`.
+"""Finds assistant turns that are a service's error message instead of an answer, such as `Too many requests in 1 hour`.
 
-A message is short, begins as one of those known, and holds nothing else than the advice that services give: "The server
-is overloaded when …" and "An error occurred. Here is the corrected function:" are answers. Beginnings that the recipe
-adds are taken at their word. A bare `Bad Gateway` is an answer where errors are what the question is about.
+An error message is short, begins with a known text, and otherwise holds only the advice that services give: "The server
+is overloaded when …" and "An error occurred. Here is the corrected function:" are answers. For a beginning that the
+recipe adds, the beginning alone decides. A bare `Bad Gateway` is an answer if the question is about errors.
 """
 
 import re

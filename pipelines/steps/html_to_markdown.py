@@ -1,6 +1,6 @@
-"""Assistant turns that are HTML become markdown. What people typed is text: `vector<int>` is no tag.
+"""Converts assistant turns that are HTML to markdown. User turns are text: in them `vector<int>` is no tag.
 
-A record with a turn that no converter can read, or of which nothing would be left, is rejected as it came.
+A record is rejected unchanged if the converter cannot read one of its turns, or would leave nothing of it.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
 """Keeps or skips conversations by their language, which lingua detects offline from a sample of their prose.
 
 The detector (all 75 languages; low accuracy mode is enough for samples of some hundred characters) is loaded by the
-first conversation that needs it, once per process. It works in the calling thread alone, about 1 ms per 100 characters;
-so text in which English function words abound, most of the data there is, is known to be English without it.
+first conversation that needs it, once per process. It works in the calling thread alone and takes about 1 ms for 100
+characters. So the step takes a text with many English function words, as most data has, for English without asking it.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Replaces personal data by `[EMAIL]`, `[PHONE]`, `[CARD]`, `[IBAN]`, `[IP]` and `[KEY]`. Best effort, counted by kind.
 
-What can be checked is: cards by Luhn's digit, IBANs by country, length and remainder, IP addresses by being public.
-Telephone numbers and IP addresses are looked for in prose alone, since code is full of numbers that look like them;
-keys, addresses and account numbers are masked wherever they stand.
+The step checks cards by Luhn's digit, IBANs by country, length and remainder, and masks public IP addresses only. It
+looks for telephone numbers and IP addresses in prose alone, since code is full of numbers that look like them. It masks
+keys, addresses and account numbers everywhere.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
-"""Ends records whose text teaches nothing: repetition, answers of no length, lists in which every item is number 1.
+"""Rejects records from which a model learns nothing: repetition, empty answers, lists in which every item is number 1.
 
-Only prose is judged (see `pipelines/text/prose.py`): code repeats itself for good reasons. Runs of digits are looked
-for in every turn, the rest in what the assistant says.
+The step judges only prose (see `pipelines/text/prose.py`): code repeats itself for good reasons. It looks for runs of
+digits in every turn, for the rest in assistant turns.
 """
 
 import re

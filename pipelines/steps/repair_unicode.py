@@ -1,8 +1,8 @@
-"""Repairs what broke on the way and nothing else: mojibake, surrogates, line ends; control characters are removed.
+"""Repairs mojibake, surrogates and line ends, removes control characters, and changes nothing else.
 
-Quotes, ligatures, widths and HTML entities stay as they were written. ftfy, which knows mojibake, reads about 1 MB/s:
-it is asked only about lines in which its own test for mojibake could succeed, and those are rare. Text about mojibake,
-which shows it on purpose, stays, and so does code.
+Quotes, ligatures, widths and HTML entities stay as they were written. ftfy repairs mojibake, but reads only about
+1 MB/s. So the step passes to ftfy only lines in which ftfy's own test for mojibake could succeed; those are rare. Text
+that shows mojibake on purpose stays, and so does code.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Makes each record a conversation: a system turn or none, then user and assistant in turns, the assistant last.
 
-What stands outside the pairs is cut: assistant turns before the first question, questions nobody answered, and from the
-first pair that holds an empty turn on. What is then no conversation, or too short a one, is rejected. A conversation is
-judged as a whole before anything is written down, so that a turn is counted once.
+The step cuts turns outside of pairs: assistant turns before the first question, questions without an answer, and all
+turns from the first pair with an empty turn on. It then rejects a record that is no conversation or too short. It
+judges the whole conversation before it writes to the ledger, so that each turn is counted once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +24,11 @@ class _Part:
 
 
 class _Rejected(Exception):
-    """(reason, detail): the record ends here."""
+    """(reason, detail): the step rejects the record."""
 
 
 class _Cuts:
-    """The turns to cut, by reason: written down only once the record is known to go on."""
+    """The turns to cut, by reason. The step writes them to the ledger only if it does not reject the record."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, list[int]]] = []

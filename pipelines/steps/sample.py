@@ -1,7 +1,8 @@
-"""A random part of all records: a fraction of them or a count, in the order of the input.
+"""Keeps a random part of all records, a fraction of them or a count, in the order of the input.
 
-Each record draws a number from the seed and its ids, and those with the smallest numbers stay. So the choice depends on
-neither shards nor order, and most of it stays the same when the input grows. The others end as `not_sampled`.
+Each record gets a number from the seed and its ids, and the records with the smallest numbers stay. So the choice
+depends on neither shards nor order, and most of the choice stays the same when the input grows. The others are rejected
+as `not_sampled`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Keeps records by what they say of themselves: the model that answered, and whether plugins did."""
+"""Keeps or rejects a record by the model that the record names, and by whether it was made with plugins."""
 
 from collections.abc import Iterable, Iterator
 

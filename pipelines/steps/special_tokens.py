@@ -1,12 +1,12 @@
-"""Text that spells a special token becomes text that does not: `<|im_end|>` → `< |im_end|>`, in code too.
+"""Changes text that spells a special token, so that it does not: `<|im_end|>` → `< |im_end|>`, in code too.
 
-A space after the first character is the smallest change that everybody sees, and it holds for every tokenizer and
-every training program, also those that look for such texts anywhere. Tokens are: the special ones of the tokenizer that
-will be trained, those in `USUAL`, and those that the recipe adds.
+A space after the first character is the smallest change that everybody sees. It works for every tokenizer and every
+training program, also for those that look for such texts anywhere. The tokens are the special tokens of the tokenizer
+of the trained model, those in `USUAL`, and those that the recipe adds.
 
-`USUAL` holds what nobody writes without meaning the token. `<s>`, `<mask>`, `<pad>`, `[INST]` and the like are not in
-it: they are elements of HTML and SVG or what people write about language models, and to a tokenizer that lacks such a
-token they are harmless. One that has it (Llama's `</s>` would end the answer there) brings it along.
+`USUAL` holds texts that nobody writes without meaning the token. `<s>`, `<mask>`, `<pad>`, `[INST]` and the like are
+not in it: they are elements of HTML and SVG, or people write them about language models, and they do no harm to a
+tokenizer that lacks such a token. A tokenizer that has it (Llama's `</s>` would end the answer there) names it itself.
 """
 
 import re

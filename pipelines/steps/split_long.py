@@ -1,9 +1,9 @@
-"""No record is longer than the context: long conversations are cut between their (user, assistant) pairs.
+"""Splits conversations that are longer than the context between their (user, assistant) pairs.
 
-Every count is that of the rendered text: template, system turn (or the template's own system text) and all. A piece
-takes as many whole pairs as fit, the system turn goes with each, and nothing comes twice or gets lost: what cannot
-fit is given to the ledger, the whole text of a truncated answer too. Each record leaves with `extra["num_tokens"]`,
-its exact length.
+The step counts the tokens of the rendered text, with the template and the system turn (or the template's own system
+text). A piece takes as many whole pairs as fit, and each piece has the system turn. No pair comes twice or gets lost:
+the ledger gets each pair that cannot fit, and the whole text of a truncated answer. `extra["num_tokens"]` of each
+record that leaves is its exact length.
 
 The turns add up as turns in = turns out - `changed["system_repeated"]` + cut + rejected.
 """
@@ -67,7 +67,7 @@ class _Cut:
 
 
 class _Splitting:
-    """One conversation on its way into pieces. Nothing is told to the ledger before all of it is decided."""
+    """Splits one conversation. It writes to the ledger only after it has decided on the whole conversation."""
 
     def __init__(self, conversation: Conversation, options: SplitLongOptions, tokenizer: ChatTokenizer) -> None:
         self.conversation = conversation

@@ -1,6 +1,6 @@
 """Sets a share of the conversations aside for validation.
 
-The side follows from the seed and the id of the input record alone, so pieces of one conversation stay together, and a
+The seed and the id of the input record alone decide the side. So all pieces of one conversation are on one side, and a
 record stays on its side when the input grows.
 """
 

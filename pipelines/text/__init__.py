@@ -1,4 +1,4 @@
-"""What a text consists of: prose, words, tokens.
+"""The parts of a text: prose, words, tokens.
 
 Nothing here knows conversations.
 """

@@ -1,8 +1,8 @@
-"""What of a markdown text is prose: the rest is fenced or inline code, mathematics, and URLs with their link targets.
+"""Finds the prose in a markdown text; the rest is fenced or inline code, mathematics, and URLs with their link targets.
 
 Steps that judge or edit language (`blocked_phrases`, `quality`, `languages`, `mask_personal_data`) look at prose alone:
-a word in an import statement is no phrase. Built for data at large, so it never fails and is linear in the text: a
-fence that nobody closes runs to the end, as CommonMark says, while an inline mark not closed nearby is text.
+a word in an import statement is no phrase. The functions accept any text and take time linear in its length. An
+unclosed fence runs to the end of the text, as CommonMark says; an inline mark that is not closed nearby is text.
 """
 
 import re

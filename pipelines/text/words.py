@@ -1,4 +1,4 @@
-"""The words of a text, numbers for runs of them and its marks: what `deduplicate` compares, `decontaminate` looks for.
+"""The words of a text, its marks, and numbers for runs of words, for the steps `deduplicate` and `decontaminate`.
 
 Lower case, without punctuation; `_` and digits are letters. Scripts that are written without spaces (Han, kana, Thai,
 Lao, Khmer, Burmese) count each character as a word. The numbers are the same in every process and on every machine.
@@ -70,7 +70,7 @@ def _without_punctuation(text: str) -> str:
 
 
 class WordHashes(dict[str, int]):
-    """64 bits for each word, remembered for the frequent ones. Make one for each step."""
+    """A number of 64 bits for each word, cached for frequent words. Make one object for each step."""
 
     def __missing__(self, word: str) -> int:
         digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()

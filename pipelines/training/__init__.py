@@ -1,4 +1,4 @@
-"""Fine-tuning: the program that trains (`python -m pipelines.training`), and where it is sent to run.
+"""Fine-tuning: the program that trains (`python -m pipelines.training`).
 
-Importing this package loads no torch. Only the module `trainer` does, which the program imports once it trains.
+Importing this package loads no torch. Only the module `trainer` does, which the program imports when it trains.
 """

@@ -1,11 +1,11 @@
-"""The training program, alone or in every process of a launcher:
+"""The training program, run alone or by a launcher in several processes:
 
     python -m pipelines.training --config FILE --data FILE [--data FILE …] --out DIR
     python -m pipelines.training.torchrun --nproc-per-node 8 -m pipelines.training --config FILE --data FILE --out DIR
 
-Exit codes: 0 finished (also when DIR/model was there already); 33 stopped by SIGTERM with everything saved: start it
-again to go on; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. Our `torchrun`
-passes them on; the bare one makes 1 of all but 0.
+Exit codes: 0 finished (also if DIR/model existed before); 33 SIGTERM stopped the program, which saved everything: start
+it again to continue; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. Our
+`torchrun` passes these codes on; the original one ends with 1 instead of any code but 0.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The checkpoints of one run: `checkpoint-N` folders, each whole or counting for nothing. Needs no torch.
+"""The checkpoints of one run: folders `checkpoint-N`, each whole or ignored. Needs no torch.
 
-The trainer has every process write its part into a fresh folder, and the first process seals it when all are done.
-Older ones are removed only then. A start goes on from the highest that is whole.
+Every process writes its part into a fresh folder, and the first process seals the folder when all are done. Only then
+it removes older checkpoints. A start continues from the whole checkpoint with the highest number.
 """
 
 import re
@@ -21,7 +21,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
-    """Called by the first process alone, but for `folder`."""
+    """Reads and writes checkpoints. Only the first process calls it, except for `folder`."""
 
     def __init__(self, root: Path, keep: int, report: Reporter, *, visible_s: float = VISIBLE_S) -> None:
         self._root = root

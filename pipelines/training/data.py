@@ -1,11 +1,12 @@
-"""Conversations → what the trainer reads: token ids, and labels where the model is to learn. `prepare` is the way in.
+"""Conversations → the trainer's data: token ids, and labels for supervised tokens. `prepare` is the entry point.
 
-The tokenizer is the one that serves, so that what is trained is what is asked later. Conversations are packed here,
-best fit first, into sequences of at most `seq_len` tokens; the lengths stay with them, from which the trainer makes
-positions that begin at 0 and attention that ends at each conversation's borders. Rows without anything to learn fill
-up the last step: then every step of every epoch has the same number of sequences, on any number of devices.
+The tokenizer is the one that serving uses, so that training and serving see the same tokens. This module packs
+conversations, best fit first, into sequences of at most `seq_len` tokens. A sequence keeps the lengths of its
+conversations; from these the trainer makes positions that begin at 0 and attention that ends at each conversation's
+borders. Rows without supervised tokens fill up the last step, so that every step of every epoch has the same number of
+sequences, on any number of devices.
 
-Everything is written to a folder of this machine and read from there by all of its processes: none holds it whole.
+`prepare` writes the data to a folder of this machine. All processes read it from there; none holds all of it in memory.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ _SHOWN_CHARS = 300
 
 @dataclass
 class Counts:
-    """Of the conversations that were read."""
+    """Counts over the conversations that were read."""
 
     examples: int = 0
     evaluated: int = 0  # of them, kept for evaluation

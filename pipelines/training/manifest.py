@@ -1,6 +1,6 @@
-"""What a finished model says of itself: `manifest.json`, written last, so that a model with one is whole.
+"""The manifest of a trained model: `manifest.json`, written last, so that a model with a manifest is whole.
 
-Read back by the program itself (a run that is finished is not run again) and by whoever serves the model.
+The training program reads it (a finished run is not run again), and so do the processes that serve the model.
 """
 
 import importlib.metadata

@@ -1,6 +1,6 @@
-"""The model that is trained: how it is loaded, in which numbers and with which attention; how it is written at the end.
+"""Loads the model to train, chooses its number format and attention, and writes the trained model.
 
-Called by `train`. Importing this module loads no torch; its functions do.
+`train` calls it. Importing this module loads no torch; its functions do.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from services.tokens.tokenization import ChatTokenizer
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What the device at hand computes with, and why."""
+    """The number format and the attention that the device computes with, and why."""
 
     cuda: bool
     dtype: str  # bfloat16 or float32

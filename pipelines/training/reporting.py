@@ -1,7 +1,6 @@
-"""What the training program says: lines for people and event lines for machines, from the first process only.
+"""The output of the training program: lines for people and event lines for programs, from the first process only.
 
-Also the two ways in which a training ends other than finished: `Aborted` and `Stopped`. Used by every module of the
-program.
+Also the two errors that end a training early: `Aborted` and `Stopped`. Every module of the program uses it.
 """
 
 import os
@@ -12,11 +11,11 @@ from services.jobs.training import event_line
 
 
 class Aborted(Exception):
-    """To go on would produce a broken model. The message names what was found and the remedy."""
+    """Training on would produce a broken model. The message names the cause and the remedy."""
 
 
 class Stopped(Exception):
-    """SIGTERM came and everything is saved: started again, it goes on."""
+    """SIGTERM came and everything is saved: started again, the run continues."""
 
 
 class Reporter:

@@ -1,7 +1,7 @@
 """torchrun whose exit code is the training program's own: `python -m pipelines.training.torchrun OPTIONS -m MODULE …`.
 
-Plain torchrun ends with 1 whatever its processes ended with, so nobody could tell a run that was stopped with
-everything saved (33: start it again) from one that must not be repeated. Started by infra/sky/train.sh.
+Plain torchrun ends with 1 whatever the exit codes of its processes. So nobody could tell a run that stopped and saved
+everything (33: start it again) from a run that must not be repeated. infra/sky/train.sh starts it.
 """
 
 import sys

@@ -39,7 +39,7 @@ _TIMEOUT = timedelta(hours=2)  # that processes wait for the one that reads the 
 
 
 class Training:
-    """What one process knows of the run."""
+    """One process's view of the run."""
 
     def __init__(self, config: TrainingConfig, data: Sequence[Path], out: Path, report: Reporter) -> None:
         """Raises ConfigurationError for what cannot work here."""
@@ -216,7 +216,7 @@ class Training:
 
 
 class Processes:
-    """The processes of the run, one per device: who this one is among them, and how they agree."""
+    """The processes of the run, one per device: the rank of this process, and how all of them agree."""
 
     def __init__(self, cuda: bool) -> None:
         from accelerate import PartialState

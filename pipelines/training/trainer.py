@@ -1,8 +1,8 @@
-"""TRL's SFTTrainer with our checkpoints, and what happens at its steps. Made by `train`; importing it loads torch.
+"""TRL's SFTTrainer with our checkpoints, and the callbacks of its steps. `train` makes it; importing it loads torch.
 
-A checkpoint is written by `torch.distributed.checkpoint` in one form, whatever the number of processes and however
-the weights are spread over them: so any other number goes on from it. The library's own forms need the same number,
-and know no moment at which a checkpoint is whole.
+`torch.distributed.checkpoint` writes a checkpoint in one format, whatever the number of processes and however the
+weights are spread over them. So any other number of processes can continue from it. The library's own formats need the
+same number of processes, and have no moment at which a checkpoint is known to be whole.
 """
 
 import math
@@ -33,7 +33,7 @@ _STATE = "trainer_state.json"
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]
-    """Saves and loads its state as `Checkpoints` wants it."""
+    """TRL's trainer, which saves and loads its state through `Checkpoints`."""
 
     def __init__(self, *, checkpoints: Checkpoints, adapter_only: bool, **options: Any) -> None:
         super().__init__(**options)
@@ -105,7 +105,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
 
 class StopSignal:
-    """SIGTERM, remembered: a step is never left half-done. Every process hears it, at another moment."""
+    """Remembers SIGTERM until the step is done. Each process hears the signal at another moment."""
 
     def __init__(self) -> None:
         self._heard = False
@@ -124,7 +124,7 @@ class StopSignal:
 
 
 class Progress(TrainerCallback):
-    """Prints steps and evaluations; ends a run that was told to stop, and one whose loss is no number."""
+    """Prints steps and evaluations. Ends a run that shall stop, and a run whose loss is not a number."""
 
     def __init__(self, report: Reporter, stop: StopSignal) -> None:
         self.stopped = False

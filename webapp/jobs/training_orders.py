@@ -93,7 +93,7 @@ class PageTraining:
             raise InvalidRequest(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", field="on")
         if order.on == "sky" and not order.out.startswith(BUCKETS):
             raise InvalidRequest(
-                f"machines of the sky keep nothing: name the bucket for the model, such as {BUCKETS[0]}my-bucket/run",
+                f"SkyPilot machines are deleted after the run: give a bucket for the model, such as {BUCKETS[0]}my-bucket/run",
                 field="out",
             )
         out = order.out if order.on == "sky" else str(self._trained_dir / f"{config.name}-{jid[:8]}")
@@ -123,7 +123,7 @@ class PageTraining:
             return of_preset
         if wanted in folders and order.on == "sky":
             raise InvalidRequest(
-                f"{wanted} is on this machine's disk, where machines of the sky cannot read it", field="model"
+                f"{wanted} is on this machine's disk, where SkyPilot machines cannot read it", field="model"
             )
         if wanted in self.models(trained):
             return folders.get(wanted, wanted)
