@@ -93,7 +93,8 @@ class PageTraining:
             raise InvalidRequest(f"a fine-tuning runs on {' or '.join(PLACES)}, not on {shown(order.on)}", field="on")
         if order.on == "sky" and not order.out.startswith(BUCKETS):
             raise InvalidRequest(
-                f"SkyPilot machines are deleted after the run: give a bucket for the model, such as {BUCKETS[0]}my-bucket/run",
+                f"SkyPilot machines are deleted after the run: give a bucket for the model, such as "
+                f"{BUCKETS[0]}my-bucket/run",
                 field="out",
             )
         out = order.out if order.on == "sky" else str(self._trained_dir / f"{config.name}-{jid[:8]}")
