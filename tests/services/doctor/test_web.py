@@ -51,7 +51,7 @@ def test_a_free_port_is_a_note_and_one_of_another_machine_is_wrong() -> None:
 def test_a_stranger_on_the_port_is_wrong(body: bytes) -> None:
     with answering(200, body) as port:
         level, message = only(web.check_port("0.0.0.0", port))
-    assert level == "wrong" and f"port {port} is taken by something that is not our web app" in message
+    assert level == "wrong" and f"another program than the web app uses port {port}" in message
 
 
 def test_our_web_app_is_known_by_its_answers() -> None:
