@@ -76,14 +76,14 @@ def test_a_port_that_speaks_no_http_is_a_stranger() -> None:
         thread.start()
         level, message = only(web.check_port("127.0.0.1", listener.getsockname()[1]))
         thread.join(10)
-    assert level == "wrong" and "is not our web app (BadStatusLine)" in message
+    assert level == "wrong" and "another program than the web app uses port {port} (BadStatusLine)" in message
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "ANSWER_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         level, message = only(web.check_port("127.0.0.1", silent.getsockname()[1]))
-    assert level == "wrong" and "does not answer within 0.3 s" in message
+    assert level == "wrong" and "did not answer within 0.3 s" in message
 
 
 def test_a_port_that_never_ends_its_answer_is_given_up_by_the_bound_of_the_check() -> None:
