@@ -46,7 +46,7 @@ def test_a_worker_of_another_version_serves_nobody(redis_client: redis.Redis, na
     announce(redis_client, namespace, "m", VERSION + 1)
     ask(redis_client, namespace, "m")
     level, message = only(queues.check_workers(redis_client, Keys(namespace)))
-    assert level == "warning" and f"speaks protocol {VERSION + 1}, we speak {VERSION}" in message
+    assert level == "warning" and f"speaks protocol {VERSION + 1}, this installation {VERSION}" in message
     assert only(queues.check_queues(redis_client, Keys(namespace)))[0] == "wrong"
 
 

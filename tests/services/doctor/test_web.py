@@ -74,9 +74,10 @@ def test_a_port_that_speaks_no_http_is_a_stranger() -> None:
 
         thread = threading.Thread(target=greet)
         thread.start()
-        level, message = only(web.check_port("127.0.0.1", listener.getsockname()[1]))
+        listener_port = listener.getsockname()[1]
+        level, message = only(web.check_port("127.0.0.1", listener_port))
         thread.join(10)
-    assert level == "wrong" and "another program than the web app uses port {port} (BadStatusLine)" in message
+    assert level == "wrong" and f"another program than the web app uses port {listener_port} (BadStatusLine)" in message
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
