@@ -259,7 +259,7 @@ class OpenVinoEngine:
         return config
 
     def _writable_weights(self) -> Path | None:
-        """The weights; of a read-only GGUF a copy, because OpenVINO opens a GGUF for writing, though it writes nothing."""
+        """The weights; a copy of a read-only GGUF, because OpenVINO opens it for writing, though it writes nothing."""
         file = self._source.gguf
         if file is None or self._state_dir is None or _may_write(file):
             return self._source.path
