@@ -1,5 +1,5 @@
 """The Flask-SocketIO front: pages, sockets, HTTP API.
 
-It holds no state that Redis lacks, so any web process may die or be added at any time. Nothing here may import
-`workers` or `pipelines`, nor load torch or tokenizers: text arrives finished through the journal.
+It holds no state that Redis lacks, so a web process may die or start at any time. Nothing here may import `workers` or
+`pipelines`, or load torch or tokenizers: the journal brings finished text.
 """

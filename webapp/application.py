@@ -1,4 +1,4 @@
-"""Makes the web application: everything is built here and passed in, nothing is global."""
+"""Makes the web application. It builds all objects and passes them on; nothing is global."""
 
 import datetime
 import logging
@@ -42,9 +42,10 @@ MAX_MESSAGE_OVERHEAD_BYTES = 65_536
 
 
 class UndatedSessions(SecureCookieSessionInterface):
-    """Flask's signed cookie, good for as long as the browser keeps it.
+    """Flask's signed cookie, valid for as long as the browser keeps it.
 
-    Flask compares its date with ours: one of a web process whose clock is ahead would be in the future, and refused.
+    Flask would compare the date in the cookie with the clock of this process, and refuse a cookie of a process whose
+    clock is ahead.
     """
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
@@ -129,20 +130,20 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
 
 
 def waker(settings: Settings) -> Callable[[str], None]:
-    """Tells the pipelines of a job. A Redis that Celery cannot use is no reason not to chat: it raises when called."""
+    """A function that wakes the pipelines for a job. Where Celery cannot use this Redis, only a call of it raises."""
     celery = cache(lambda: make_celery(settings))
     return lambda jid: wake(celery(), jid)
 
 
 def _library_log() -> logging.Logger:
-    """For Socket.IO and Engine.IO: without one each adds a handler and writes twice. Their warnings quote clients."""
+    """A logger for Socket.IO and Engine.IO: without one each writes its lines twice. Their warnings quote clients."""
     library = logging.getLogger("chatserver.web.socketio")
     library.setLevel(logging.ERROR)
     return library
 
 
 def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
-    """Who may open a socket: a page of our own origin, or of one named in `extra` (comma-separated)."""
+    """Who may open a socket: a page of this app's origin, or of an origin in `extra` (comma-separated)."""
     allowed = {origin.strip().rstrip("/") for origin in extra.split(",") if origin.strip()}
 
     def check(origin: str, environ: dict[str, Any]) -> bool:
@@ -154,7 +155,7 @@ def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
 
 
 def kept_secret(state_dir: Path) -> str:
-    """The key that signs cookies: made once, readable by us only, the same for every web process of this machine."""
+    """The key that signs cookies. Made once, readable by this user only, shared by all web processes of a machine."""
     path = state_dir / "secret_key"
     state_dir.mkdir(parents=True, exist_ok=True)
     key = secrets.token_hex(32).encode()

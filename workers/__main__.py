@@ -35,7 +35,7 @@ def serve(settings: Settings) -> None:
 
 
 def stand_by(settings: Settings) -> None:
-    """Serve what is wanted, one model after the other, until SIGTERM or SIGINT."""
+    """Serve wanted models, one after the other, until SIGTERM or SIGINT."""
     stop = Stop()
     stop.on_signals()
     with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:

@@ -1,7 +1,7 @@
-"""The text of one answer, and where in it each token ends. Fed by the worker loop, one token id at a time.
+"""The text of one answer, and the place in it where each token ends. The worker loop feeds it one token id at a time.
 
-The journal continues by token offset, readers by text offset: `slice_from` gives both for any token, so an entry can
-be written again from wherever the journal ends. The same ids always give the same text and offsets, on any worker.
+The journal continues by token offset, readers by text offset. `slice_from` gives both for any token, so the worker can
+write an entry again from the end of the journal. The same ids give the same text and offsets on any worker.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from workers.stop_strings import StopMatcher
 
 
 class Answer:
-    """Token ids in, text out, held back where a character or a stop string may be incomplete."""
+    """Turns token ids into text. It holds text back while a character or a stop string may be incomplete."""
 
     def __init__(self, decoder: TextDecoder, stop: Sequence[str] = ()) -> None:
         self._detokenizer = decoder.stream()
@@ -46,7 +46,7 @@ class Answer:
         return "".join([self.push(token_id) for token_id in token_ids])
 
     def replay(self, token_ids: Sequence[int]) -> None:
-        """Rebuild the state of an answer that another worker began. Only on a new object."""
+        """Rebuild the state of an answer that another worker began. Call it only on a new object."""
         assert not self.token_ids, "replay continues nothing"
         self.extend(token_ids)
 

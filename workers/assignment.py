@@ -1,9 +1,9 @@
-"""One request that was given to this worker: from the entry it took to the acknowledged end.
+"""One request of this worker, from the entry that it took to the acknowledged end.
 
-The protocol's worker side, and nothing of engines or threads: begin (with the repair of a stale epoch), the tokens that
-are not journalled yet, what to do with each refusal, the end and its acknowledgement. `workers/worker.py` makes an
-assignment of each entry it takes, `workers/loop.py` drives it. A lost connection anywhere leaves an assignment as it
-was; every call may be made again.
+It is the worker's side of the protocol, and knows no engines or threads: it begins (and repairs a stale epoch), keeps
+the tokens that are not in the journal yet, answers each refusal, ends the request and acknowledges the entry.
+`workers/worker.py` makes an assignment of each entry that it takes; `workers/loop.py` drives it. A lost connection
+leaves an assignment as it was: the caller may repeat every call.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Transcript(Protocol):
 
 @dataclass(frozen=True)
 class Ending:
-    """How the answer is to end, once all its tokens are journalled."""
+    """How the answer ends, once the journal has all its tokens."""
 
     kind: Literal["finished", "failed"]
     code: str
@@ -53,7 +53,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """Who owns, and for how many tries and how long after its submission a request may be begun."""
+    """The id of a worker, and the limits to begin a request: its tries, and the time since its submission."""
 
     wid: str
     max_tries: int
@@ -85,19 +85,19 @@ class Assignment:
 
     @property
     def suspect(self) -> bool:
-        """It killed its last owner before a single token, and has not produced one here either."""
+        """Whether the request killed its last worker before its first token, and has no token here yet."""
         return self.tries >= 2 and self.journalled == 0
 
     def facts(self) -> dict[str, object]:
-        """What the log tells of a begin."""
+        """The fields of the log line about a begin."""
         return {"rid": self.rid, "epoch": self.entry.epoch, "try": self.tries}
 
     # -- begin, or leave it --------------------------------------------------------------------------------------
 
     def begin(self) -> bool:
-        """Become the owner under a fresh nonce, also once more; False when there is nothing to do any more.
+        """Become the owner under a fresh nonce, perhaps once more. False when there is nothing left to do.
 
-        Then the entry is dealt with: acknowledged, or another's.
+        Then the entry is acknowledged, or another worker owns it.
         """
         try:
             return self._begin(self._question())
@@ -106,7 +106,7 @@ class Assignment:
             return False
 
     def decline(self) -> None:
-        """Leave an entry that has not begun to whoever has room; that costs it neither its place nor a try."""
+        """Give an entry that has not begun back, for a worker with room. It keeps its place and its tries."""
         if self._queue.hand_back(self.entry, self.wid, self.entry.place):
             log.info("handed back, not begun", extra={"rid": self.rid})
 
@@ -164,7 +164,7 @@ class Assignment:
             log.info("had ended", extra={"rid": self.rid, "status": refused.status or refused.why.lower()})
 
     def _give_up(self, error: ProtocolError) -> None:
-        """A payload or a journal of another version must end for its readers too, not loop from worker to worker."""
+        """End a request of another version: its readers need an end, and it must not go from worker to worker."""
         log.warning("given up: %s", error, extra={"rid": self.rid, "code": error.code})
         if NAME.fullmatch(self.rid):
             with contextlib.suppress(Gone, Forbidden):
@@ -184,22 +184,22 @@ class Assignment:
         return ids
 
     def behind(self, transcript: Transcript) -> bool:
-        """Whether there are tokens that are not journalled yet."""
+        """Whether the journal lacks tokens."""
         return self.journalled < len(transcript.token_ids)
 
     def next_event(self, transcript: Transcript) -> Event | None:
-        """What is not journalled yet, as one event; None when nothing is."""
+        """The tokens that the journal lacks, as one event; None when it has all."""
         if not self.behind(transcript):
             return None
         ids, toff, text = transcript.slice_from(self.journalled)
         return Event("tokens", self.nonce, self.journalled, toff, ids, text)
 
     def append_command(self, event: Event) -> tuple[Any, ...]:
-        """The command that journals and publishes an event, for a pipeline; `appended` takes its reply."""
+        """The command that appends and publishes an event, for a pipeline; `appended` takes its reply."""
         return self._journal.append_command(self.rid, self.entry.epoch, event)
 
     def appended(self, reply: Any) -> Verdict:
-        """Digest the reply of an append, or the error in its place."""
+        """Handle the reply of an append, or the error in its place."""
         if isinstance(reply, Exception):
             self._not_appended(reply)
             return "held"
@@ -216,14 +216,14 @@ class Assignment:
             log.warning("append refused (%s); the tokens are kept", error, extra={"rid": self.rid})
 
     def keep_alive(self) -> Verdict:
-        """Tell readers that it lives; the journal may say that it has ended, or is another's."""
+        """Tell readers that the worker lives. The journal may reply that the answer has ended, or has another owner."""
         refused = self._journal.keep_alive(self.rid, self.nonce)
         return "held" if refused is None else self._settle(refused)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def finish(self, toff: int, ending: Ending) -> Verdict:
-        """Write the terminal event, then acknowledge. After a connection error in between, call it again whole."""
+        """Write the terminal event, then acknowledge. After a connection error between the two, call it again."""
         event = Event(
             ending.kind,
             self.nonce,
@@ -241,7 +241,7 @@ class Assignment:
         return self._settle(refused)
 
     def hand_back(self) -> bool:
-        """Let go so that another worker continues at once; False when the request had ended or was lost already."""
+        """Hand the request back, so that another worker continues at once. False when it had ended or was lost."""
         refused = self._journal.hand_back(self.rid, self.nonce)
         if refused is not None:
             self._settle(refused)
@@ -253,7 +253,7 @@ class Assignment:
         return True
 
     def _settle(self, refused: Refusal) -> Verdict:
-        """What a refusal means: ended → acknowledge; lost or gone → begin again if the pending list still names us."""
+        """Act on a refusal. Ended: acknowledge. Lost or gone: begin again if the pending list names this worker."""
         if refused.why == "NEED":  # the server lost a tail that we still have: send from there
             self.journalled = refused.number
             return "held"

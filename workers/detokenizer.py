@@ -1,9 +1,9 @@
-"""Token ids → text, one token at a time, never half a character. The one detokenizer that every front end shares.
+"""Turns token ids into text, one token at a time, never half a character. All front ends get their text from it.
 
-`TextDecoder` is made once per tokenizer, a `Detokenizer` once per answer by its `stream`. The concatenated text equals
-`tokenizer.decode(all ids)`, with one exception: where a model with byte-fallback tokens emits bytes that are no UTF-8,
-`decode` turns the whole run of bytes into U+FFFD, even the valid ones; here only the invalid bytes become U+FFFD,
-since what has been shown is never taken back.
+A worker makes one `TextDecoder` for a tokenizer; its `stream` makes a `Detokenizer` for each answer. The whole text
+equals `tokenizer.decode(all ids)`, with one exception. Where a model with byte-fallback tokens emits invalid UTF-8,
+`decode` turns the whole run of bytes into U+FFFD, even the valid ones. Here only the invalid bytes become U+FFFD,
+because text that was shown is never taken back.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextDecoder:
-    """What is the same for every answer of one model."""
+    """The part of detokenizing that all answers of a model share."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -59,7 +59,7 @@ class Detokenizer:
         return text
 
     def _complete_bytes(self) -> str:
-        """Text of the partial bytes once they make a character; U+FFFD for each byte that cannot be part of one."""
+        """The text of the bytes that make characters. Each byte that cannot be part of one becomes U+FFFD."""
         text = ""
         while self._partial:
             data = bytes(self._decoder.byte_of[token_id] for token_id in self._partial)

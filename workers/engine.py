@@ -1,7 +1,7 @@
-"""The engine interface: token ids in, token ids out. The worker loop and both adapters meet here and nowhere else.
+"""The interface of an engine: token ids in, token ids out. The worker loop and the adapters share only this module.
 
-An engine knows neither Redis nor text. It runs its own thread(s) after `start`, accepts requests from any thread and
-reports through the `on_event` callback of each request, in order, from a thread of its own. A callback must be quick.
+An engine knows neither Redis nor text. It runs its own thread(s) after `start`, and accepts requests from any thread.
+It reports to the `on_event` callback of each request, in order, from its own thread. A callback must be quick.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ ENGINE_LOST = "engine_lost"
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine is set up: the settings of the same names. An adapter says what it makes of each."""
+    """The options of an engine: the settings of the same names. An adapter says how it uses each."""
 
     slots: int = 16
     context_tokens: int = 0  # 0: what the model allows
@@ -36,7 +36,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw the next token. Temperature 0 means greedy, whatever the rest says."""
+    """How to draw the next token. Temperature 0 means greedy, whatever the other options are."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -49,7 +49,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class EngineEvent:
-    """New tokens of one request, and, on exactly one event per request, how it ended.
+    """New tokens of one request. Exactly one event of a request says how it ended.
 
     `token_ids` holds only tokens not reported before; a stop token is never among them. `reason` is `stop` or
     `length` when finished; an error code of `services.errors`, or ENGINE_LOST, when failed.
@@ -64,7 +64,7 @@ class EngineEvent:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What validation above the engine needs to know."""
+    """The limits of a model, for validation above the engine."""
 
     vocab_size: int
     context_tokens: int  # prompt + answer
@@ -76,7 +76,7 @@ OnEvent = Callable[[EngineEvent], None]
 
 
 class Engine(Protocol):
-    """What an adapter implements. `submit` never blocks on generation; after `stop` every request has had its end."""
+    """An adapter's methods. `submit` never waits for generation; after `stop` every request has had its end."""
 
     @property
     def name(self) -> str: ...
@@ -101,10 +101,10 @@ class Engine(Protocol):
         """End a request with outcome `cancelled`; an unknown or ended id is ignored."""
 
     def progress(self) -> float:
-        """`time.monotonic()` of the last step that advanced anything; the watchdog's and the lease's evidence."""
+        """`time.monotonic()` of the last step that advanced a request: evidence for the watchdog and the leases."""
 
     def alive(self) -> bool:
-        """False once the loop has died and nothing submitted will ever be answered."""
+        """False once the loop has died: then no request will ever be answered."""
 
 
 class Adapter(Protocol):
@@ -113,4 +113,4 @@ class Adapter(Protocol):
     def __call__(self, source: ModelSource, options: EngineOptions) -> Engine: ...
 
     def can_read(self, source: ModelSource) -> tuple[bool, str]:
-        """Whether it can serve a model, and what the model is to it, in words: `ModelName is …`."""
+        """Whether the engine can serve a model, and the reason as the end of a sentence: `ModelName is …`."""

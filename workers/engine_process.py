@@ -1,13 +1,13 @@
-"""Any engine adapter in a process of its own, behind the interface of `workers.engine`. Made by `workers.__main__`.
+"""Runs an engine adapter in its own process, behind the interface of `workers.engine`. `workers.serving` makes it.
 
-OpenVINO GenAI holds the interpreter lock for a whole step (40 ms at 16 sequences): beside it in one process, every
-system call of the worker's own threads costs a step, and 16 questions that arrive together wait a second for their
-begin. Apart, the worker answers between steps; a native crash ends one engine instead of the worker, and a hung one
-can be killed.
+OpenVINO GenAI holds the interpreter lock for a whole step (40 ms at 16 sequences). In the same process every system
+call of the worker's threads would cost a step, and 16 requests that arrive together would wait a second for their
+begin. In two processes the worker answers between steps, a native crash ends the engine alone, and the worker can kill
+a hung engine.
 
-Between the two runs a socket pair with a line of JSON for each command and each event. Lines, not messages: one `recv`
-takes all that has arrived, so the child's reader needs the lock once per step, however many requests came meanwhile.
-The child ends when its socket does.
+A socket pair carries a line of JSON for each command and each event. With lines one `recv` takes all data that has
+arrived, so the child's reader needs the lock once in a step, however many requests came. The child ends when its socket
+closes.
 """
 
 import multiprocessing
@@ -37,7 +37,7 @@ _READ_BYTES = 65_536
 
 
 class EngineProcess:
-    """See `workers.engine.Engine`. `engine` is its name; `configure_log` is called in the child."""
+    """See `workers.engine.Engine`. `engine` is its name; the child calls `configure_log`."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class EngineProcess:
         return self._alive
 
     def _read(self, messages: Iterator[list[Any]]) -> None:
-        """The reader thread: events until the child ends, whyever it does."""
+        """The reader thread: handles events until the child ends, for any reason."""
         for kind, *fields in messages:
             if kind == "event":
                 self._progress = time.monotonic()
@@ -150,7 +150,7 @@ class EngineProcess:
 class _Line:
     """One end of the socket pair. Any thread may send; one reads.
 
-    An end that has not read for SEND_TIMEOUT_S is given up: a hung engine must not hang the worker that feeds it.
+    The line closes when the other end has not read for SEND_TIMEOUT_S: a hung engine must not hang its worker.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -160,7 +160,7 @@ class _Line:
         self._sending = threading.Lock()
 
     def send(self, *message: Any) -> bool:
-        """Whether the other end may still get it."""
+        """Send a message. False when the other end cannot get it."""
         line = orjson.dumps(message) + b"\n"
         with self._sending:
             if self._broken:
@@ -172,7 +172,7 @@ class _Line:
         return not self._broken
 
     def messages(self) -> Iterator[list[Any]]:
-        """Until the other end is gone."""
+        """The messages, until the other end is gone."""
         rest = b""
         while True:
             try:
@@ -198,7 +198,7 @@ def _serve(
     name: str,
     configure_log: Callable[[], None] | None,
 ) -> None:
-    """The child's main: load, then obey until told to stop or until the parent is gone."""
+    """The child's main: load the model, then obey commands until `stop` or until the parent is gone."""
     if configure_log is not None:
         configure_log()
     for number in (signal.SIGTERM, signal.SIGINT):

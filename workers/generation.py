@@ -1,7 +1,7 @@
-"""One answer while it is generated: from the plan to how it ends. Knows engine events and text, not Redis.
+"""One answer during its generation, from the plan to the end. It knows engine events and text, not Redis.
 
-`workers/loop.py` makes one for each assignment that has begun and feeds it what the engine reports. What goes wrong
-with the text of one answer ends that answer; the worker and its neighbours live on.
+`workers/loop.py` makes a generation for each assignment that has begun, and feeds it the events of the engine. An error
+in the text of one answer ends that answer; the worker and its other requests go on.
 """
 
 import logging
@@ -17,11 +17,11 @@ from workers.engine import ENGINE_LOST, EngineEvent, Sampling
 log = logging.getLogger("chatserver.worker")
 
 ENGINE_CODES = frozenset({EngineError.code, OutOfMemory.code})
-SEE_LOG = "the worker failed on it; its log says why"
+SEE_LOG = "the worker failed on this request; its log says why"
 
 
 class AnswerText(Transcript, Protocol):
-    """What a generation needs of `workers.answer.Answer`."""
+    """The part of `workers.answer.Answer` that a generation needs."""
 
     @property
     def matched_stop(self) -> bool: ...
@@ -44,7 +44,7 @@ Planner = Callable[[ChatRequest], Plan]
 
 
 class Generation:
-    """One request in the engine, or ended there and not yet in the journal."""
+    """One request in the engine, or one that has ended there but not yet in the journal."""
 
     def __init__(self, held: Assignment, now: float) -> None:
         self.held = held
@@ -59,7 +59,7 @@ class Generation:
     # -- from the journal to the engine --------------------------------------------------------------------------
 
     def resume(self, plan: Plan) -> None:
-        """Continue as planned after what is journalled: nothing is generated twice. A complete answer ends here."""
+        """Continue the plan after the tokens in the journal: none is generated twice. A complete answer ends here."""
         self.plan = plan
         done = self.held.journalled_ids()
         plan.answer.replay(done)
@@ -69,7 +69,7 @@ class Generation:
             self.end("finished", "length")
 
     def submission(self) -> tuple[list[int], Sampling]:
-        """What the engine is asked: prompt and answer so far, and the tokens that are left."""
+        """The request to the engine: prompt and answer so far, and the number of tokens left."""
         assert self.plan is not None
         done = self.plan.answer.token_ids
         left = self.plan.sampling.max_new_tokens - len(done)
@@ -87,7 +87,7 @@ class Generation:
         return self.plan is not None and self.ending is None
 
     def push(self, token_ids: Sequence[int]) -> int:
-        """Take new tokens, and end at a stop string or where no text can be made; how many were taken."""
+        """Take new tokens. End at a stop string, or where decoding fails. Returns how many tokens it took."""
         assert self.plan is not None
         answer, before = self.plan.answer, len(self.plan.answer.token_ids)
         try:
@@ -104,7 +104,7 @@ class Generation:
         return len(answer.token_ids) - before
 
     def leave_engine(self, event: EngineEvent) -> None:
-        """The engine reported an outcome: the answer has ended, or the engine has lost it."""
+        """Handle an outcome of the engine: the answer has ended, or the engine has lost it."""
         if event.outcome == "finished":
             self.end("finished", event.reason)
         elif event.outcome == "cancelled" or event.reason == ENGINE_LOST:
@@ -125,24 +125,24 @@ class Generation:
 
     @property
     def unwritten(self) -> bool:
-        """Whether the journal lacks something of it."""
+        """Whether the journal lacks tokens or the end of the answer."""
         behind = self.plan is not None and self.held.behind(self.plan.answer)
         return behind or bool(self.ending or self.restart)
 
     def unsent(self) -> Event | None:
-        """The tokens that are not journalled yet, as one event."""
+        """The tokens that the journal lacks, as one event."""
         return self.held.next_event(self.plan.answer) if self.plan else None
 
     @property
     def text_offset(self) -> int:
-        """Where the text ends that is journalled, in code points."""
+        """The end of the text in the journal, in code points."""
         if self.plan is not None:
             return self.plan.answer.slice_from(self.held.journalled)[1]
         last = self.held.events[-1]
         return last.toff + len(last.text)
 
     def result(self, now: float) -> dict[str, object]:
-        """What the log tells of its end. `tokens` counts the whole answer, the rate what was made here."""
+        """The fields of the log line about the end. `tokens` counts the whole answer, the rate this worker's tokens."""
         assert self.ending is not None
         seconds = now - self._began_at
         made = self.held.journalled - self._continued

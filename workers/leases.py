@@ -1,7 +1,8 @@
-"""The leases on one model's requests as one worker sees them: it renews its own and frees what others lost.
+"""The leases on one model's requests, as one worker sees them. It renews its own and frees requests of silent workers.
 
-`workers/loop.py` calls it a few times a second. Two clocks count: the server's, which says how long an entry is idle,
-and this worker's own, since the server may stand still and its clock may step: neither is the silence of an owner.
+`workers/loop.py` calls it a few times a second. It uses two clocks. The server's says how long an entry is idle. But
+the server may stand still and its clock may step, and neither means that an owner is silent: so this worker's own clock
+counts, too.
 """
 
 import logging
@@ -19,7 +20,7 @@ RESCUE_S = 10.0
 
 @dataclass(frozen=True)
 class LeaseObservation:
-    """An entry that another worker holds, as seen last, and since when by our own clock nobody was seen to renew it."""
+    """The last look at another worker's entry, and the time (by this worker's clock) since when no renewal was seen."""
 
     row: PendingEntry
     since: float
@@ -48,33 +49,33 @@ class Leases:
         return now - self.renewed_at >= self._lease_s / 3
 
     def renew(self, entries: Sequence[Entry]) -> list[bool]:
-        """For each entry, whether this worker still owns it. `renewed` says when all that follows from it is done."""
+        """Renew the leases; for each entry, whether this worker still owns it. Call `renewed` when all is handled."""
         return self._queue.renew(entries, self._wid)
 
     def renewed(self, now: float) -> None:
         self.renewed_at = now
 
     def retire(self) -> None:
-        """This worker holds nothing any more: the queue forgets its name."""
+        """Let the queue forget this worker's name: it holds no entries."""
         self._queue.retire(self._wid)
 
     def disconnected(self, now: float) -> None:
-        """Redis failed. Everybody's leases look expired after an outage: let their owners renew first."""
+        """Note that Redis failed. After an outage all leases look expired: their owners must be able to renew first."""
         self._grace_until = now + self._lease_s
 
     # -- those of others -----------------------------------------------------------------------------------------
 
     def free(self, mine: Container[str], now: float) -> None:
-        """Let what lost its lease stand in line again, whoever has room for it then. `mine`: entries that run here.
+        """Put entries that have lost their lease back in line. `mine` is the entries that run here.
 
-        It looks during the grace, too: an idle worker must notice how long an outage lasts, or its grace ends with it.
+        It looks during the grace, too: an idle worker must notice how long an outage lasts, or its grace ends too soon.
         """
         self.observe([row for row in self._queue.pending() if row.owner != HANDBACK and row.entry_id not in mine], now)
         for row in self.expired(now):
             self._free(row)
 
     def observe(self, rows: Sequence[PendingEntry], now: float) -> None:
-        """One look at what others hold."""
+        """Look once at the entries of other workers."""
         pause_s, self._observed_at = now - self._observed_at, now
         self.observations = {row.key: self._look(self.observations.get(row.key), row, now, pause_s) for row in rows}
 
@@ -95,7 +96,7 @@ class Leases:
         return LeaseObservation(row, before.since, before.by_server)
 
     def expired(self, now: float) -> list[PendingEntry]:
-        """What has lost its lease by the server's clock, or by ours: the server's may have stepped back."""
+        """The entries whose lease has run out by the server's clock, which may step back, or by this worker's."""
         if now < self._grace_until:
             return []
         return [
@@ -117,10 +118,10 @@ class Leases:
     # -- nobody's ------------------------------------------------------------------------------------------------
 
     def rescue(self, now: float) -> None:
-        """Now and then, let entries that nobody holds and that do not wait stand in line again."""
+        """Now and then, put entries that no worker holds and that do not wait back in line."""
         if not self._rescued_to and now - self._rescued_at < RESCUE_S:
             return
         self._rescued_at = now
         rescued, self._rescued_to = self._queue.rescue(self._rescued_to)
         if rescued:
-            log.warning("%d entries were lost to every worker; they stand in line again", rescued)
+            log.warning("%d entries had no worker and no place in line; they are back in line", rescued)

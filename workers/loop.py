@@ -1,8 +1,8 @@
-"""The worker's loop body, free of threads: assignments and engine events in, journal writes out.
+"""The body of the worker's loop, without threads: it takes assignments and engine events, and writes the journal.
 
-begin → engine.submit → append (one pipeline for all running requests) → finish, and begin again where the fence or the
-engine lost a request. `workers/worker.py` feeds it from threads; the model test feeds it from a scheduler. A redis
-error anywhere leaves every assignment as it was: the caller reports it to the leases and calls again.
+begin → engine.submit → append (one pipeline for all running requests) → finish, and begin again when the fence or the
+engine has lost a request. Threads in `workers/worker.py` feed it; in the model test a scheduler does. After a redis
+error every assignment is as it was: the caller reports the error to the leases and calls again.
 """
 
 import logging
@@ -60,7 +60,7 @@ class WorkerLoop:
         return any(generation.held.suspect for generation in self.running.values())
 
     def accept(self, taken: Assignment, now: float) -> None:
-        """Begin what was taken and hand it to the engine, or hand it back when there is no room for it."""
+        """Begin an assignment and give it to the engine, or hand it back when there is no room."""
         if len(self.running) >= self.slots or not self._engine.alive():
             taken.decline()
         elif taken.entry.place == SUSPECT_PLACE and self.has_suspect:
@@ -69,7 +69,7 @@ class WorkerLoop:
             self._begin(taken, now)
 
     def engine_event(self, event: EngineEvent) -> bool:
-        """New tokens, or the end, of one request in the engine; whether a reader waits for just this."""
+        """Handle new tokens or the end of a request in the engine; whether a reader waits for just this."""
         generation = self._by_engine_id.get(event.request_id)
         if generation is None or not generation.generating:
             return False
@@ -82,7 +82,7 @@ class WorkerLoop:
         return first or generation.ending is not None
 
     def cancelled(self, rid: str) -> None:
-        """A reader cancelled; the journal says whether that is true."""
+        """Handle a cancel: ask the journal whether the request was cancelled."""
         if generation := self.running.get(rid):
             self._apply(generation.held.keep_alive(), generation)
 
@@ -93,7 +93,7 @@ class WorkerLoop:
         return any(generation.unwritten for generation in self.running.values())
 
     def flush(self, now: float) -> None:
-        """Journal and publish what the engine produced, in one pipeline; then end what has ended."""
+        """Append and publish all new tokens in one pipeline; then finish the requests that have ended."""
         self._append(now)
         for generation in list(self.running.values()):
             if generation.restart:
@@ -151,7 +151,7 @@ class WorkerLoop:
             self._start(taken, now)
 
     def _start(self, held: Assignment, now: float) -> None:
-        """Continue the answer from its journal: nothing is generated twice, nothing is left out."""
+        """Continue the answer from its journal: no token is generated twice or left out."""
         generation = Generation(held, now)
         self.running[held.rid] = generation
         self._by_engine_id[generation.engine_id] = generation
@@ -178,12 +178,12 @@ class WorkerLoop:
         log.info("began", extra={"prompt_tokens": len(token_ids) - continued, "continued": continued})
 
     def _must_wait(self, lost: Generation) -> bool:
-        """After the engine was lost, whatever has no token yet may be what killed it: such requests go one by one."""
+        """After the engine died, any request without a token may have killed it: begin such requests one by one."""
         suspect = lost.restart == "engine" and lost.held.journalled == 0
         return suspect and any(other.held.suspect and not other.restart for other in self.running.values())
 
     def _restart(self, lost: Generation, now: float) -> None:
-        """The fence or the engine lost the request, but its entry is still ours: begin under a new nonce."""
+        """Begin under a new nonce: the fence or the engine lost the request, but this worker still has its entry."""
         held, why = lost.held, lost.restart
         if not held.begin():
             self._forget(lost)
@@ -198,14 +198,14 @@ class WorkerLoop:
     # -- leases --------------------------------------------------------------------------------------------------
 
     def keep(self, now: float) -> None:
-        """Renew what is held, tell readers that it lives, free what others lost. Call it a few times a second."""
+        """Renew leases, send keep-alives, free requests of silent workers. Call it a few times a second."""
         if self.leases.due(now) and self._engine_lives(now):
             self._renew(now)
         self.leases.free({generation.held.entry.entry_id for generation in self.running.values()}, now)
         self.leases.rescue(now)
 
     def _engine_lives(self, now: float) -> bool:
-        """A lease is renewed only while its engine makes progress, so that a dead or hung device loses its requests."""
+        """Renew leases only while the engine makes progress, so that a dead or hung device loses its requests."""
         if not self._engine.alive():
             return False
         return not self.running or now - max(self._engine.progress(), self._busy_at) < self._stall_s
@@ -225,7 +225,7 @@ class WorkerLoop:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def drain(self, now: float) -> int:
-        """Stop everything that runs and hand it back; the number of requests handed back."""
+        """Stop all running requests and hand them back. Returns their number."""
         self.flush(now)
         handed = 0
         for generation in list(self.running.values()):

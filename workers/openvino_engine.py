@@ -1,7 +1,7 @@
 """Engine adapter over `openvino_genai.ContinuousBatchingPipeline`: the default on CPUs for the models that it reads.
 
-Made by `workers.select_engine`. One thread owns the pipeline: it takes submissions and cancellations from an inbox,
-steps, and reports. Reads GGUF files of a few families and OpenVINO IR folders; neither needs torch.
+`workers.select_engine` makes it. One thread owns the pipeline: it takes submissions and cancels from an inbox, steps,
+and reports. It reads GGUF files of a few families and OpenVINO IR folders; neither needs torch.
 """
 
 import json
@@ -38,7 +38,7 @@ _REPEATABLE = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the cache and the limits depend on."""
+    """The numbers of a model that decide its cache and its limits."""
 
     vocab_size: int
     context_tokens: int
@@ -154,7 +154,7 @@ class OpenVinoEngine:
     # ---- the engine's thread
 
     def _loop(self) -> None:
-        """Runs until stopped. The one place that survives any failure of a step."""
+        """Runs until stopped. Only here any failure of a step is caught."""
         while not self._stopping:
             try:
                 self._turn()
@@ -163,7 +163,7 @@ class OpenVinoEngine:
                     return
 
     def _turn(self) -> None:
-        """Take what is in the inbox, waiting only when there is nothing to compute; then one step."""
+        """Empty the inbox, waiting only when there is nothing to compute; then make one step."""
         self._take_inbox()
         if not self._stopping and self._pipeline.has_non_finished_requests():
             self._pipeline.step()
@@ -223,7 +223,7 @@ class OpenVinoEngine:
         self._running.end(run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids)
 
     def _recover(self, error: Exception) -> bool:
-        """After a failed step: everything that ran has failed, and the pipeline is made anew. False if that fails."""
+        """After a failed step: fail all running requests and make a new pipeline. False if that fails."""
         if self._stopping:
             return False
         logger.exception("openvino step failed with %d requests running; reloading the model", len(self._runs))
@@ -259,7 +259,7 @@ class OpenVinoEngine:
         return config
 
     def _writable_weights(self) -> Path | None:
-        """OpenVINO opens a GGUF for writing, though it writes nothing: of a file that is read-only it takes a copy."""
+        """The weights; a copy of a read-only GGUF, because OpenVINO opens it for writing, though it writes nothing."""
         file = self._source.gguf
         if file is None or self._state_dir is None or _may_write(file):
             return self._source.path
@@ -325,7 +325,7 @@ def _code_of(error: Exception) -> str:
 
 
 def _may_write(file: Path) -> bool:
-    """Asked of the kernel: a file system that is mounted read-only refuses root as well."""
+    """Whether the kernel lets this process write: a file system that is mounted read-only refuses root, too."""
     try:
         with file.open("r+b"):
             return True

@@ -1,6 +1,6 @@
-"""The requests that an engine runs: guarantees one terminal event each, whatever happens. Shared by the adapters.
+"""The table of the requests that an engine runs. It guarantees one terminal event for each. All adapters use it.
 
-Whoever removes a request from the table is the one who may send its terminal event, so two ends never race.
+The thread that removes a request from the table sends its terminal event, so two ends never race.
 """
 
 import logging
@@ -56,7 +56,7 @@ class RunningRequests:
         return True
 
     def end_all(self, outcome: Outcome, *, reason: str = "", message: str = "") -> None:
-        """The same end for everything that runs."""
+        """End all running requests alike."""
         for request_id in list(self._callbacks):
             self.end(request_id, outcome, reason=reason, message=message)
 

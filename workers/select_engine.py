@@ -1,8 +1,8 @@
-"""Chooses and makes the engine adapter for a model. Called once at the start of a worker and by benches.
+"""Chooses and makes the engine adapter for a model. A worker calls it once at its start; benches call it, too.
 
-The rule: the first row of `services/engines.py` that suits the machine and can read the model; on a machine with a CUDA
-device that is transformers. Asking for an engine by name overrides it. The choice comes with one line that says which
-and why; print it.
+It takes the first row of `services/engines.py` that suits the machine and can read the model: with a CUDA device that
+is transformers. A setting may name an engine instead. The choice comes with a line that says which engine and why; the
+caller prints it.
 """
 
 import importlib
@@ -18,7 +18,7 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def create_engine(source: ModelSource, options: EngineOptions, *, engine: str = AUTO) -> tuple[Engine, str]:
-    """An adapter that is not started yet, and the line that says why it was chosen."""
+    """An adapter that is not started yet, and the line that says why it is chosen."""
     name, reason = choose_engine(source, engine)
     return adapter_of(name)(source, options), f"Engine {name}: {reason}."
 
@@ -36,7 +36,7 @@ def choose_engine(source: ModelSource, asked: str = AUTO) -> tuple[str, str]:
 
 
 def adapter_of(name: str) -> Adapter:
-    """The class of an engine; what it needs is loaded when one is started."""
+    """The class of an engine. Its libraries are loaded when an engine starts."""
     module, _, attribute = ENGINES[name].adapter.partition(":")
     found: Adapter = getattr(importlib.import_module(module), attribute)
     return found

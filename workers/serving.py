@@ -1,4 +1,4 @@
-"""From a model's source to a worker that serves it until it is asked to stop. Used by `__main__` and by `standby`."""
+"""Serves a model from its source until the worker is asked to stop. `__main__` and `standby` call it."""
 
 import logging
 import signal
@@ -29,7 +29,7 @@ class Stoppable(Protocol):
 
 
 class Stop:
-    """Asked once, by a signal or a thread; passes it on to what runs now, or will run."""
+    """A request to stop, from a signal or a thread. It stops the worker that runs now, or that will run."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -52,7 +52,7 @@ class Stop:
 
 
 def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
-    """A started engine and its planner; to be stopped by the caller. Raises ConfigurationError."""
+    """A started engine and its planner. The caller must stop the engine. Raises ConfigurationError."""
     tokenizer = load_tokenizer(source, template=settings.chat_template)
     log.info(tokenizer.template_reason)
     name, reason = choose_engine(source, settings.engine)

@@ -1,9 +1,9 @@
-"""A worker that waits to be told what to load: `chatserver worker --standby`.
+"""A worker that waits for a wanted model: `chatserver worker --standby`.
 
-It takes a trained model that is wanted and that nobody serves or loads (`services/serving/trained_models.py`), becomes
-a worker of it, and when it is wanted no longer drains and waits again. Of several that stand by, one gets the claim on
-a model; a claim runs out when its holder dies, and one who lost his stops serving. A model that cannot be loaded here
-is left to others for a while, with the reason where people look.
+It takes a wanted trained model that no worker serves or loads (`services/serving/trained_models.py`) and serves it.
+When the model is no longer wanted, it drains and waits again. Of several standby workers one gets the claim on a model.
+A claim expires when its holder dies; a worker that has lost its claim stops serving. When it cannot load a model, it
+leaves the model to other workers for a while, and writes the reason for people.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class Standby:
                 self._serve(*found)
 
     def _take(self) -> tuple[TrainedModel, ModelSource] | None:
-        """A model that we can load and have the claim on."""
+        """A model that this worker can load, and has the claim on."""
         for model in self._trained.unserved():
             if self._only in ("", model.name) and time.monotonic() >= self._rests.get(model.name, 0.0):
                 try:
@@ -93,7 +93,7 @@ class Standby:
 
     @contextlib.contextmanager
     def _claimed(self, claim: Claim, stop: Stop) -> Iterator[None]:
-        """Keeps the claim meanwhile; stops what runs under it when it is lost or the model is not wanted any more."""
+        """Renews the claim while it serves the model. Stops when the claim is lost or the model is not wanted."""
         ended = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(claim, stop, ended), name="claim", daemon=True)
         keeper.start()
@@ -109,7 +109,7 @@ class Standby:
         while not ended.wait(KEEP_S):
             try:
                 if not self._trained.keep_claim(claim):
-                    log.warning("another worker has taken %s over", claim.name)
+                    log.warning("another worker has taken over model %s", claim.name)
                     stop.stop()
                 elif not self._trained.is_wanted(claim.name):
                     stop.stop()

@@ -1,4 +1,4 @@
-"""Finds stop strings in text that arrives in pieces, and shows nothing that may turn out to be the start of one."""
+"""Finds stop strings in text that arrives in pieces. It holds text back that may be the start of a stop string."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class StopMatcher:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """What was held back, once no more text can come."""
+        """The text that was held back, when no more text can come."""
         text, self._held = self._held, ""
         return text
 

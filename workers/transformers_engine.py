@@ -1,8 +1,8 @@
 """Engine adapter over `transformers` continuous batching: any Hugging Face causal LM, GPUs first, CPUs as a fallback.
 
-Made by `workers.select_engine`. The library's manager runs its own thread; one reader thread of ours takes its
-outputs, which carry all tokens so far, and reports what is new. Written against transformers 5.17: the names of its
-options change with 5.18 and later.
+`workers.select_engine` makes it. The library's manager runs its own thread. A reader thread here takes the outputs,
+which hold all tokens so far, and reports the new ones. It is written for transformers 5.17: 5.18 and later rename
+options.
 """
 
 import gc
@@ -86,7 +86,7 @@ class TransformersEngine:
 
     @property
     def limits(self) -> ModelLimits:
-        """Known once started: the cache is sized by the library."""
+        """The limits, once the engine has started: the library decides the size of the cache."""
         if self._limits is None:
             raise EngineError("the transformers engine is not started; its limits are unknown until then")
         return self._limits
@@ -170,7 +170,7 @@ class TransformersEngine:
     # ---- the reader's thread
 
     def _read(self) -> None:
-        """Runs until stopped or until the library's loop has died; then everything that ran has failed."""
+        """Runs until stopped or until the library's loop dies; then all running requests fail."""
         manager = self._manager
         outputs = manager.output_router.output_queue
         while not self._stopping:
@@ -216,7 +216,7 @@ class TransformersEngine:
         self._running.end_all("failed", reason=self._code_of(error), message=f"the transformers engine failed: {error}")
 
     def _code_of(self, error: object) -> str:
-        """Only a loop that is going down refuses requests: then each that ran is innocent, unless memory ran out."""
+        """Only a loop that is ending refuses requests: then no running request is at fault, unless memory ran out."""
         text = str(error).lower()
         if any(sign in text for sign in _OUT_OF_MEMORY):
             return OutOfMemory.code
@@ -347,7 +347,7 @@ def _choose_attention(cuda: bool, dtype: str) -> tuple[str, str]:
 
 
 def _use_our_log() -> None:
-    """The library writes lines of its own; through our log they name their process, and are JSON if that is asked."""
+    """Send the library's lines through our log, so that they name their process and can be JSON."""
     import transformers
     from transformers.generation import continuous_batching  # noqa: F401  # its import makes its log
 

@@ -1,8 +1,8 @@
-"""Everything that must hold before tokens reach an engine, checked once, above every adapter.
+"""Checks a request before its tokens reach an engine, for all adapters.
 
-Each of these, unchecked, ends an engine's loop for good, neighbours included: temperature 0 with sampling, top_k
-beyond the vocabulary, an id out of it, a prompt beyond the cache. `validate` turns a client's options into `Sampling`;
-adapters call `check_submission` again, since whoever submits may not have come through here.
+Each of these, unchecked, would end an engine's loop and all its requests: temperature 0 with sampling, top_k above the
+size of the vocabulary, an id outside it, a prompt larger than the cache. `validate` turns a client's options into
+`Sampling`. Adapters call `check_submission` again, because a caller may submit without `validate`.
 """
 
 import math
@@ -47,7 +47,7 @@ def validate(
 
 
 def check_submission(prompt_ids: Sequence[int], sampling: Sampling, limits: ModelLimits, *, engine: str) -> None:
-    """Raises InvalidRequest (or a subclass) naming the value for anything the engine must not see."""
+    """Raises InvalidRequest (or a subclass), which names the value, for a value that the engine must not get."""
     _check_ids(prompt_ids, limits)
     _check_room(len(prompt_ids), limits)
     _check_budget(len(prompt_ids), sampling.max_new_tokens, limits)

@@ -1,8 +1,8 @@
-"""Notices an engine that died or hangs, ends what it ran, and starts a fresh one. The worker uses `SupervisedEngine`.
+"""Notices an engine that died or hangs, fails its requests, and starts a new one. The worker uses `SupervisedEngine`.
 
 Every request of a lost engine gets its one terminal event, `failed` with ENGINE_LOST, so that the worker begins it
-again. An engine in a process of its own is killed; one in a thread cannot be, so it is abandoned and whatever it still
-reports is ignored.
+again. The watchdog kills an engine in its own process. It cannot kill an engine in a thread: it abandons that engine
+and ignores its later events.
 """
 
 import logging
@@ -69,7 +69,7 @@ class SupervisedEngine:
 
     @property
     def limits(self) -> ModelLimits:
-        """Of the last engine that started, so that they can be asked during a restart."""
+        """The limits of the last engine that started, also during a restart."""
         return self._limits or self._engine.limits
 
     def start(self) -> None:

@@ -39,7 +39,7 @@ LOOK_S = 0.5  # for requests whose wake-up was missed
 RECONNECT_S = 0.5
 JOIN_S = 2.0  # for all threads together: one may be in the middle of a call that Redis does not answer
 TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
-KEPT = "Redis failed; what was generated is kept and sent again"
+KEPT = "Redis failed; the worker keeps the generated tokens and sends them again"
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
@@ -144,7 +144,7 @@ class Worker:
     # -- the main thread -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """One turn: what has arrived, then tokens, then leases."""
+        """One pass of the loop: handle new items, then write tokens, then renew leases."""
         self._grant()
         now = time.monotonic()
         due = min(self._kept_at + KEEP_S, self._flushed_at + self._flush_s if self.loop.unsent() else now + KEEP_S)
@@ -158,7 +158,7 @@ class Worker:
             self._attempt(self._keep, now)
 
     def _attempt(self, action: Callable[[float], bool | None], argument: float) -> bool | None:
-        """What Redis fails at is done again in a later turn. Of a cluster one node may be away: the rest goes on."""
+        """Repeat work on which Redis failed in a later pass. One node of a cluster may be away: the others go on."""
         try:
             return action(argument)
         except RedisError as error:
@@ -180,7 +180,7 @@ class Worker:
             self._permits.release(free)
 
     def _receive(self, timeout_s: float) -> bool:
-        """Handle what has arrived, waiting for the first; whether a request's first token or end is among it."""
+        """Handle new items, waiting for the first; whether a request's first token or its end is among them."""
         urgent = False
         try:
             item = self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait()
@@ -209,9 +209,9 @@ class Worker:
         return False
 
     def _drain(self) -> None:
-        """Hand everything back, within `drain_s` even when Redis comes and goes. Leases do the rest."""
+        """Hand all requests back within `drain_s`, even when Redis comes and goes. Leases do the rest."""
         if KEPT in self._complaints and not self.loop.running:
-            log.info("ending: Redis is away, and nothing ran here")
+            log.info("ending: Redis is away, and no request ran here")
             return
         deadline = time.monotonic() + self._drain_s
         while True:
@@ -224,7 +224,7 @@ class Worker:
                 return
             except RedisError as error:
                 if time.monotonic() > deadline:
-                    log.warning("could not hand everything back (%s); the leases will run out", error)
+                    log.warning("could not hand all requests back (%s); their leases will run out", error)
                     return
                 time.sleep(0.1)
 
@@ -249,7 +249,7 @@ class Worker:
             self._inbox.put(Assignment(self._queue, self._journal, self._identity, entry))
 
     def _listen(self) -> None:
-        """Wake-ups only: whatever is missed here is found by polling."""
+        """Hear wake-ups. A missed wake-up does no harm: polling finds its request."""
         while not self._stopping.is_set():
             pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
             try:
@@ -265,7 +265,7 @@ class Worker:
                 pubsub.close()
 
     def _complain(self, what: str, error: RedisError) -> None:
-        """Say it once until it is over, then wait: a permission that lacks must not look like an empty queue."""
+        """Log a failure once, then wait: a missing permission must not look like an empty queue."""
         if self._complaints.get(what) != str(error):
             self._complaints[what] = str(error)
             log.warning("%s: %s", what, error)
@@ -278,7 +278,7 @@ class Worker:
             self._queued.set()
 
     def _announce(self) -> None:
-        """Presence, from a thread of its own: a long step of the main thread must not look like a death."""
+        """Renew presence in a thread: a long step of the main thread must not look like a death."""
         tokens, at = self.loop.tokens, time.monotonic()
         while not self._stopping.is_set():
             now = time.monotonic()

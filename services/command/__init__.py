@@ -1,4 +1,4 @@
-"""The `chatserver` command: one subcommand per file, and what only they share. Entry point: `main`.
+"""The `chatserver` command: one file for each subcommand, and the code that only they share. Entry point: `main`.
 
     chatserver up            everything on this machine        chatserver models     what is served, what was trained
     chatserver chat          talk in the terminal              chatserver status     queues, workers, requests
@@ -7,8 +7,8 @@
     chatserver clean …       conversations to training data    chatserver jobs …     cleaning on Celery: show, cancel
     chatserver pipelines …   worker and beat of Celery         chatserver doctor     what is wrong with an installation
 
-It talks to Redis directly and starts the other programs as processes: nothing here imports them. Whatever takes long
-to import is imported inside the functions that need it, so that `--help` is quick.
+The command talks to Redis directly. It starts the other programs as processes: nothing here imports them. Functions
+import slow libraries inside themselves, so that `--help` is quick.
 """
 
 import os
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def run_command(application: Callable[[], object]) -> None:
-    """Exit codes of all our commands: 0 done, 1 failed, 2 misuse or a wrong setting, 130 interrupted."""
+    """Exit codes of all commands: 0 done, 1 failed, 2 misuse or a wrong setting, 130 interrupted."""
     try:
         application()
     except ChatServerError as error:

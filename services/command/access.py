@@ -1,4 +1,4 @@
-"""What the commands that talk to Redis share: where it is, who we are, which model is meant."""
+"""Finds Redis, the user and the model, for the commands that talk to Redis."""
 
 import getpass
 import os
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def command_settings(**options: Any) -> Settings:
-    """Settings of a command. Without REDIS_URL, a `chatserver up` over the same state folder is used."""
+    """Settings of a command. Without REDIS_URL it uses the server of a `chatserver up` over the same state folder."""
     return beside_running(load_settings(**options))
 
 
 def beside_running(settings: Settings) -> Settings:
-    """The same, with the server of a `chatserver up` over the same state folder where no other was chosen."""
+    """These settings; without a chosen server, with that of a `chatserver up` over the same state folder."""
     if "redis_url" in settings.model_fields_set:
         return settings
     from services.connection.embedded import running_url
@@ -28,7 +28,7 @@ def beside_running(settings: Settings) -> Settings:
 
 
 def user_id() -> str:
-    """`cli-` and the name of the operating system's user, made fit for a key."""
+    """`cli-` and the operating system's user name, with characters that a key may have."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # a container may run under a number without a name
@@ -37,10 +37,10 @@ def user_id() -> str:
 
 
 def choose_model(registry: "Registry", wanted: str | None) -> str:
-    """The wanted model, else the first one that a worker serves, else the first ever announced."""
+    """The chosen model, else the first that a worker serves, else the first that a worker ever announced."""
     if wanted:
         return wanted
     models = sorted(registry.models(), key=lambda model: (model.workers == 0, model.name))
     if not models:
-        raise UnknownModel("no worker serves a model yet; start one with `chatserver worker` or `chatserver up`")
+        raise UnknownModel("no worker serves a model yet; start a worker with `chatserver worker` or `chatserver up`")
     return models[0].name

@@ -1,4 +1,4 @@
-"""An answer as plain text on stdout, for pipes and scripts: what was printed stays printed."""
+"""Shows an answer as plain text on stdout, for pipes and scripts. Printed text cannot be taken back."""
 
 import sys
 
@@ -9,12 +9,12 @@ _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) 
 
 
 def without_controls(text: str) -> str:
-    """Text that is safe on a terminal."""
+    """The text without control characters, safe on a terminal."""
     return text.translate(_CONTROLS)
 
 
 class PlainDisplay:
-    """Text to stdout as it comes, everything else to stderr."""
+    """Writes the answer to stdout as it comes, and everything else to stderr."""
 
     def __init__(self) -> None:
         self._safe = not sys.stdout.isatty()
@@ -55,7 +55,7 @@ def place_text(status: Status) -> str:
 
 
 def duration_text(eta_s: int | None) -> str:
-    """Only as exact as an estimate is; nothing for what is about to happen. The page says the same (words.ts)."""
+    """The time in round numbers, as an estimate deserves; empty when it is short. The page does the same (words.ts)."""
     if eta_s is None or eta_s < 3:
         return ""
     if eta_s >= 60:

@@ -1,4 +1,4 @@
-"""Plain tables and JSON on stdout."""
+"""Prints plain tables and JSON to stdout."""
 
 import json
 from collections.abc import Mapping, Sequence

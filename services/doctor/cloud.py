@@ -1,4 +1,4 @@
-"""The clouds on which SkyPilot could start machines. `sky check` asks each of them, so only `--cloud` does."""
+"""Checks the clouds on which SkyPilot could start machines. Only with `--cloud`: `sky check` asks each of them."""
 
 import importlib.util
 import re
@@ -12,7 +12,9 @@ from services.doctor.findings import Finding, note, ok, warning, wrong
 
 CHECK_TIMEOUT_S = 150.0
 LIMIT_S = CHECK_TIMEOUT_S + 10.0
-SET_UP = "set one up, such as with `aws configure` or `gcloud auth application-default login`, then run `sky check`"
+SET_UP = (
+    "set up an account, such as with `aws configure` or `gcloud auth application-default login`, then run `sky check`"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ENABLED = re.compile(r"^ *(\S[^:\n]*): enabled \[([^\]\n]*)\]", re.MULTILINE)  # of each cloud: what it can be used for
 
@@ -20,9 +22,11 @@ _ENABLED = re.compile(r"^ *(\S[^:\n]*): enabled \[([^\]\n]*)\]", re.MULTILINE)  
 def check_cloud(*, ask: bool) -> Iterator[Finding]:
     """`ask`: run `sky check`, which starts SkyPilot's API server where none runs."""
     if importlib.util.find_spec("sky") is None:
-        yield note("SkyPilot is not installed: fine-tunings run on this machine", "pip install -r requirements.txt")
+        yield note(
+            "SkyPilot is not installed: fine-tunings run on this machine only", "pip install -r requirements.txt"
+        )
     elif not ask:
-        yield note("cloud accounts are not checked; `chatserver doctor --cloud` asks them")
+        yield note("cloud accounts are not checked; `chatserver doctor --cloud` checks them")
     else:
         yield from _asked()
 
@@ -31,20 +35,22 @@ def _asked() -> Iterator[Finding]:
     beside = Path(sys.executable).with_name("sky")
     program = str(beside) if beside.exists() else shutil.which("sky")
     if program is None:
-        yield wrong("SkyPilot is installed without its command `sky`", "pip install --force-reinstall skypilot")
+        yield wrong("SkyPilot is installed, but its command `sky` is missing", "pip install --force-reinstall skypilot")
         return
     try:
         answer = subprocess.run(
             [program, "check"], capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        yield wrong(f"`sky check` does not end within {CHECK_TIMEOUT_S:g} s", "`sky api stop`, and run it by hand")
+        yield wrong(
+            f"`sky check` did not end within {CHECK_TIMEOUT_S:g} s", "run `sky api stop`, then `sky check` by hand"
+        )
         return
     yield from read_check(_COLOUR.sub("", answer.stdout + answer.stderr), answer.returncode)
 
 
 def read_check(said: str, code: int) -> Iterator[Finding]:
-    """What `sky check` printed, in our words."""
+    """The findings in the output of `sky check`."""
     enabled = sorted({match[1] for match in _ENABLED.finditer(said) if "compute" in match[2]})
     if enabled:
         yield ok(f"SkyPilot can use: {', '.join(enabled)}")

@@ -1,9 +1,9 @@
-"""Which checks there are, and in which order they are told. Called by `chatserver doctor`.
+"""Lists all checks in the order in which their findings are shown. `chatserver doctor` calls it.
 
     for finding in examine(settings, errors, chosen=True): ...
 
-What asks nobody else runs beside what asks Redis. Of Redis one thing depends on the other: where it does not answer, or
-takes no writes, what it holds is not looked at.
+Checks of this machine run beside those of Redis. The checks of Redis depend on each other: if Redis does not answer, or
+takes no writes, the doctor does not look at its contents.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ SERVER_CHECKS: dict[str, Judge] = {
     "Redis cluster": redis_server.check_cluster,
 }
 NOT_LOOKED_AT = Check(
-    "queues", lambda: [note("workers, queues, dead letters and pipelines cannot be seen without Redis")]
+    "queues", lambda: [note("without Redis the doctor cannot see workers, queues, dead letters and pipelines")]
 )
 
 
 def examine(
     settings: Settings, errors: Sequence[ConfigurationError], *, chosen: bool, ask_clouds: bool = False
 ) -> Iterator[Finding]:
-    """Every finding, in order, as soon as it is there. `chosen`: somebody has set REDIS_URL."""
+    """Every finding, in order, as soon as it is known. `chosen`: the user has set REDIS_URL."""
     here = begin(_here(settings))
     beside = begin(_beside(settings, ask_clouds=ask_clouds))
     yield from run([Check("settings", lambda: check_settings(settings, errors, chosen=chosen))])
@@ -65,7 +65,7 @@ def _here(settings: Settings) -> list[Check]:
 
 
 def _beside(settings: Settings, *, ask_clouds: bool) -> list[Check]:
-    """What may take its time."""
+    """The checks that may take long."""
     return [
         Check("web app", lambda: web.check_port(settings.host, settings.port)),
         Check("GPU", lambda: gpu.check_gpu(lambda: models.weights_here(settings)), gpu.LIMIT_S),
@@ -74,7 +74,7 @@ def _beside(settings: Settings, *, ask_clouds: bool) -> list[Check]:
 
 
 def _by_redis(settings: Settings, *, chosen: bool) -> Iterator[Finding]:
-    """What asks Redis, and the model, whose name may be known to Redis only."""
+    """The checks that ask Redis, and that of the model: perhaps only Redis knows its name."""
     try:
         client = connect(settings.redis_url, role="command")
     except ConfigurationError as error:
@@ -112,7 +112,7 @@ def _of_servers(client: redis.Redis) -> list[Check]:
 
 
 def _judged(servers: Sequence[Server], sentinel: bool) -> list[Finding]:
-    """Each judgement is a check of its own: a field that one server lacks costs that one only."""
+    """Each judgement is its own check: a field that a server lacks fails one check only."""
     judges: dict[str, Judge] = {
         **SERVER_CHECKS,
         "Redis replicas": partial(redis_server.check_replicas, by_sentinel=sentinel),
@@ -129,7 +129,7 @@ def _of_model(settings: Settings, trained: TrainedModels | None) -> list[Check]:
 
 
 def _unknown(name: str) -> None:
-    """Of trained models, while Redis cannot be asked."""
+    """Stands for the registered models while Redis does not answer."""
 
 
 def _of_contents(client: redis.Redis, settings: Settings) -> list[Check]:

@@ -1,9 +1,9 @@
-"""What a check says, and how checks are run: each in a thread, under a name, with a bound in time.
+"""Runs checks and collects their findings: each check in a thread, under a name, with a time limit.
 
     running = begin([Check("disk", lambda: free_space(folder))])
     for finding in collect(running): ...
 
-A check that raises or does not end is a finding itself, so the others are never lost with it.
+A check that raises or does not end becomes a finding, so the findings of the others are not lost.
 """
 
 import threading
@@ -19,7 +19,7 @@ LIMIT_S = 30.0  # of a check that asks something; none of them waits that long b
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one subject. `note`: nothing to do; `warning`: it works, not as it should; `wrong`: fix it."""
+    """One sentence about one subject. `note`: nothing to do; `warning`: it works, but badly; `wrong`: fix it."""
 
     level: Level
     message: str
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One look at one subject."""
+    """One check of one subject."""
 
     subject: str
     look: Callable[[], Iterable[Finding]]
@@ -38,7 +38,7 @@ class Check:
 
 @dataclass
 class RunningCheck:
-    """A check in its thread. `found` is complete once the thread has ended."""
+    """A check in its thread. `found` is complete when the thread has ended."""
 
     check: Check
     thread: threading.Thread
@@ -63,12 +63,12 @@ def wrong(message: str, remedy: str) -> Finding:
 
 
 def begin(checks: Sequence[Check]) -> list[RunningCheck]:
-    """Start all of them side by side."""
+    """Start all checks side by side."""
     return [_start(check) for check in checks]
 
 
 def collect(running: Sequence[RunningCheck]) -> Iterator[Finding]:
-    """What they found, in their order, each as soon as it and those before it have ended."""
+    """The findings in the order of the checks, each as soon as its check and those before it have ended."""
     for one in running:
         one.thread.join(max(one.deadline - time.monotonic(), 0.0))
         found = list(one.found)  # one that is late goes on adding to its own
@@ -97,7 +97,7 @@ def _look(check: Check, found: list[Finding]) -> None:
         found.append(
             wrong(
                 f"the check itself failed with {type(error).__name__}: {_one_line(error)}",
-                "if Redis or the system refuses something there, mend that; else it is a bug of the doctor",
+                "if Redis or the system refuses something, correct that; else the doctor has a bug",
             )
         )
 
@@ -107,4 +107,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _unended(check: Check) -> Finding:
-    return wrong(f"the check did not end within {check.limit_s:g} s", "what it asks hangs; look at it by hand")
+    return wrong(
+        f"the check did not end within {check.limit_s:g} s", "the system that it asks hangs; check that by hand"
+    )

@@ -1,6 +1,6 @@
-"""The GPU: the driver, torch that can compute on it, flash-attn. What imports torch is a process of its own.
+"""Checks the GPU: its driver, torch, flash-attn. A process of its own imports torch.
 
-A GPU that a worker would not use, or on which it would die, is wrong; a machine without one is not.
+A GPU that a worker would not use, or on which it would die, is wrong. A machine without a GPU is not.
 """
 
 import csv
@@ -53,7 +53,7 @@ print(json.dumps(told))
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as its driver tells of it."""
+    """One GPU, as its driver describes it."""
 
     name: str
     driver: str
@@ -62,21 +62,21 @@ class Gpu:
 
 
 class DriverFailure(Exception):
-    """`nvidia-smi` is there and fails; its own words."""
+    """`nvidia-smi` is installed and fails; the message is its output."""
 
 
 def read_gpus() -> list[Gpu]:
-    """By `nvidia-smi`; empty where there is none. Raises DriverFailure."""
+    """The GPUs that `nvidia-smi` lists; empty without any. Raises DriverFailure."""
     program = shutil.which("nvidia-smi")
     if program is None:
         if NVIDIA_DEVICE.exists():
-            raise DriverFailure("there is a GPU, and no nvidia-smi on the PATH")
+            raise DriverFailure("this machine has a GPU, but no nvidia-smi on the PATH")
         return []
     command = [program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise DriverFailure(f"nvidia-smi does not answer within {SMI_TIMEOUT_S:g} s") from None
+        raise DriverFailure(f"nvidia-smi did not answer within {SMI_TIMEOUT_S:g} s") from None
     except OSError as error:
         raise DriverFailure(f"nvidia-smi cannot be run: {error.strerror}") from None
     if answer.returncode:
@@ -87,13 +87,13 @@ def read_gpus() -> list[Gpu]:
 
 
 def _gpu(row: Sequence[str]) -> Gpu:
-    """Of a part of a GPU (MIG) the driver does not tell the memory."""
+    """A number of the driver. For a part of a GPU (MIG) the driver gives no memory."""
     total, used = (int(text) if text.isdigit() else 0 for text in row[2:])
     return Gpu(row[0], row[1], total, used)
 
 
 def read_torch() -> Mapping[str, Any]:
-    """What torch says in a process of its own; empty when it is not installed. Raises DriverFailure when it dies."""
+    """What torch reports in a process of its own; empty without torch. Raises DriverFailure when the process dies."""
     if importlib.util.find_spec("torch") is None:
         return {}
     command = [sys.executable, "-W", "ignore", "-c", TORCH]
@@ -113,7 +113,7 @@ def check_gpu(
     gpus_of: Callable[[], list[Gpu]] = read_gpus,
     torch_of: Callable[[], Mapping[str, Any]] = read_torch,
 ) -> Iterator[Finding]:
-    """`weights_of`: bytes of the configured model, 0 when they are not known."""
+    """`weights_of` gives the bytes of the configured model's weights, 0 when unknown."""
     try:
         gpus = gpus_of()
     except DriverFailure as error:
@@ -122,7 +122,7 @@ def check_gpu(
         )
         return
     if not gpus:
-        yield note("no NVIDIA GPU here: workers take the CPU engine")
+        yield note("this machine has no NVIDIA GPU: workers use the CPU engine")
         return
     for number, gpu in enumerate(gpus):
         memory = f", {gpu.used_mib:,} of {gpu.total_mib:,} MiB used" if gpu.total_mib else ""
@@ -138,14 +138,17 @@ def _torch(gpus: list[Gpu], torch_of: Callable[[], Mapping[str, Any]]) -> Iterat
         yield wrong(str(error), "reinstall torch: `pip install --force-reinstall torch`")
         return
     if not told:
-        yield note(f"torch is not installed: no worker here can use {gpus[0].name}", "pip install -r requirements.txt")
+        yield note(
+            f"torch is not installed: no worker on this machine can use {gpus[0].name}",
+            "pip install -r requirements.txt",
+        )
     elif not told["cuda"]:
         yield wrong(
             f"torch {told['version']} is a build for CPUs: workers here do not use {gpus[0].name}",
             "install its CUDA build: `pip install --force-reinstall torch` without a CPU index, see pytorch.org",
         )
     elif told["error"] or not told["devices"]:
-        why = told["error"] or "it sees none"
+        why = told["error"] or "torch sees no GPU"
         yield wrong(
             f"torch {told['version']} (CUDA {told['cuda']}) cannot use {gpus[0].name}: {why}",
             f"the driver ({gpus[0].driver}) must know CUDA {told['cuda']}; look at CUDA_VISIBLE_DEVICES too",
@@ -164,10 +167,10 @@ def _devices(told: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _flash_attention(said: str, too_old: bool, capability: str) -> Iterator[Finding]:
-    """A worker takes it wherever it is installed."""
+    """A worker uses flash-attn wherever it is installed."""
     if said == "missing":
         if not too_old:
-            yield note("flash-attn is not installed: workers take paged sdpa", "pip install -e '.[gpu]' for speed")
+            yield note("flash-attn is not installed: workers use paged sdpa", "pip install -e '.[gpu]' for speed")
     elif said:
         yield wrong(
             f"flash-attn is installed and cannot be imported: {said}",

@@ -1,4 +1,4 @@
-"""This machine: Python, the packages of ours, open files, the state folder and its disk."""
+"""Checks this machine: Python, the packages that ChatServer needs, open files, the state folder and its disk."""
 
 import importlib.metadata
 import platform
@@ -17,7 +17,7 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^;\s]+)\s*(;.*)?")
 
 
 def required_packages() -> list[str]:
-    """The lines `name==version` that this installation should have: the checkout's, else the package's own."""
+    """The lines `name==version` of this installation: from the checkout, else from the installed package."""
     if REQUIREMENTS.is_file():
         return REQUIREMENTS.read_text("utf-8").splitlines()
     return importlib.metadata.requires("chatserver") or []
@@ -34,17 +34,21 @@ def check_packages(
     read_required: Callable[[], Iterable[str]] = required_packages,
     version_of: Callable[[str], str | None] = installed_version,
 ) -> Iterator[Finding]:
-    """Other versions than those that were tested together. Images install a part of them on purpose."""
+    """Packages with another version than the tested one. Images install only some packages, on purpose."""
     try:
         pins = [pin for line in read_required() if (pin := _PIN.fullmatch(line.strip())) and not pin[3]]
     except importlib.metadata.PackageNotFoundError:
-        yield note("ChatServer is not installed as a package: its requirements are not known", "pip install -e .")
+        yield note(
+            "ChatServer is not installed as a package, so the doctor does not know its requirements", "pip install -e ."
+        )
         return
     found = {pin[1]: (version_of(pin[1]), pin[2]) for pin in pins}
     others = [f"{name} {has} (not {pin})" for name, (has, pin) in found.items() if has and has.partition("+")[0] != pin]
     missing = [name for name, (has, _) in found.items() if has is None]
     if others:
-        yield warning(f"other versions than the tested ones: {', '.join(others)}", "pip install -r requirements.txt")
+        yield warning(
+            f"packages with another version than the tested one: {', '.join(others)}", "pip install -r requirements.txt"
+        )
     if missing:
         yield note(f"not installed: {', '.join(missing)}; fine where nothing that uses them runs")
     if not others:
@@ -52,7 +56,7 @@ def check_packages(
 
 
 def check_open_files(limit: int) -> Iterator[Finding]:
-    """A web process keeps one file open for each browser tab."""
+    """Whether a web process may open enough files: it needs one for each browser tab."""
     if 0 <= limit < FEW_FILES:  # -1: unlimited
         yield warning(
             f"`ulimit -n` is {limit}: a web process has a file open for each browser tab, and refuses more",
@@ -63,9 +67,9 @@ def check_open_files(limit: int) -> Iterator[Finding]:
 
 
 def check_state_folder(folder: Path) -> Iterator[Finding]:
-    """Caches, logs, checkpoints and the embedded server's data are written here."""
+    """Whether the state folder can be written: for caches, logs, checkpoints and the embedded server's data."""
     above = nearest(folder)
-    remedy = "set CHATSERVER_STATE_DIR to a folder that this user can write, or mend its owner"
+    remedy = "set CHATSERVER_STATE_DIR to a folder that this user can write, or change the owner of this one"
     if not above.is_dir():
         yield wrong(f"{above} is a file, so the state folder {folder} cannot be made", remedy)
         return
@@ -75,7 +79,9 @@ def check_state_folder(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield wrong(f"the state folder {folder} cannot be written: {error.strerror}", remedy)
     else:
-        yield ok(f"{folder.resolve()} can be written" + ("" if above == folder.resolve() else "; it will be made"))
+        yield ok(
+            f"{folder.resolve()} can be written" + ("" if above == folder.resolve() else "; ChatServer will make it")
+        )
 
 
 def check_disk(folder: Path, free_bytes: Callable[[Path], int] | None = None) -> Iterator[Finding]:
@@ -92,5 +98,5 @@ def check_disk(folder: Path, free_bytes: Callable[[Path], int] | None = None) ->
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that exists."""
+    """The folder itself, or the nearest existing folder above it."""
     return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())

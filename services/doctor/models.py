@@ -1,6 +1,7 @@
-"""The model that a worker here would load: is it there, is it whole, is there an engine for it, does it fit.
+"""Checks the model that a worker here would load: does it exist, is it whole, has it an engine, does it fit the memory.
 
-Nothing is downloaded and no weights are read. A machine without an engine runs no worker: there the same is a note.
+It downloads nothing and reads no weights. On a machine without an engine, which can run no worker, its findings are
+notes.
 """
 
 import importlib.util
@@ -55,7 +56,7 @@ def check_engine(settings: Settings, has: Has = has_package) -> Iterator[Finding
 
 
 def check_model(settings: Settings, registered: Registered, has: Has = has_package) -> Iterator[Finding]:
-    """Where `CHATSERVER_MODEL` leads, and whether what is there is whole."""
+    """Where the weights of `CHATSERVER_MODEL` are, and whether they are whole."""
     found = list(_judged(settings, registered))
     yield from found if engines(has) else (_only_noted(finding) for finding in found)
 
@@ -76,7 +77,7 @@ def _only_noted(finding: Finding) -> Finding:
 
 
 def _whole(source: ModelSource) -> str:
-    """What is there, in a few words. Raises ConfigurationError for what an engine could not load."""
+    """The weights in a few words. Raises ConfigurationError for weights that no engine could load."""
     if source.gguf:
         return _whole_gguf(source.gguf)
     assert source.path is not None
@@ -118,7 +119,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _check_safetensors(path: Path) -> None:
-    """Its header says where the last tensor ends."""
+    """Compare the size of a safetensors file with its header, which says where the last tensor ends."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -127,13 +128,13 @@ def _check_safetensors(path: Path) -> None:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         whole = 8 + length + max(ends, default=0)
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigurationError(f"{path} is no whole safetensors file; copy or download it again") from None
+        raise ConfigurationError(f"{path} is not a whole safetensors file; copy or download it again") from None
     if size != whole:
         raise ConfigurationError(f"{path} has {size:,} bytes instead of {whole:,}; copy or download it again")
 
 
 def _of_hub(source: ModelSource) -> Iterator[Finding]:
-    """What nobody finds here is a hub id, also when it was meant otherwise."""
+    """A name that is nothing else counts as a hub id, even if the user meant another thing."""
     if source.hub_id.endswith(".gguf"):
         raise ConfigurationError(f"model {source.hub_id!r} names a GGUF file that is not there; check the path")
     folder = cached_folder(source.hub_id)
@@ -141,7 +142,7 @@ def _of_hub(source: ModelSource) -> Iterator[Finding]:
         yield ok(f"{source.hub_id}: in the hub's cache, {_whole_folder(folder)}")
         return
     packaged = ", ".join(model.name for model in packaged_models())
-    said = f"{source.hub_id!r} is no packaged model, file, folder or trained model here"
+    said = f"{source.hub_id!r} is not a packaged model, a file, a folder or a trained model here"
     if _offline():
         yield wrong(f"{said}, and HF_HUB_OFFLINE forbids to download it", f"`hf download`, or one of: {packaged}")
     else:
@@ -149,7 +150,7 @@ def _of_hub(source: ModelSource) -> Iterator[Finding]:
 
 
 def cached_folder(hub_id: str) -> Path | None:
-    """The snapshot in the hub's cache that a worker would load; None when there is none."""
+    """The snapshot in the hub's cache that a worker would load, if any."""
     if not has_package("huggingface_hub"):
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -169,20 +170,20 @@ def _offline() -> bool:
 def check_memory(
     settings: Settings, registered: Registered, free_bytes: int | None, has: Has = has_package
 ) -> Iterator[Finding]:
-    """Roughly: the weights as stored, and the cache. gpu.py compares them with the memory of a GPU."""
+    """Whether the memory suffices, roughly: weights as stored, and the cache. gpu.py compares with a GPU's memory."""
     weights = weights_here(settings, registered)
     if not weights or free_bytes is None or not engines(has):
         return
     need = weights + int(settings.cache_gib * 2**30)
-    said = f"a worker (more) takes about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
+    said = f"one more worker takes about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
     if need > free_bytes:
-        yield warning(said, "lower CHATSERVER_CACHE_GIB, take a smaller model, or end what else runs here")
+        yield warning(said, "lower CHATSERVER_CACHE_GIB, take a smaller model, or end other programs on this machine")
     else:
         yield ok(said)
 
 
 def weights_here(settings: Settings, registered: Registered = lambda name: None) -> int:
-    """Bytes of the configured model's weights; 0 when they are not here."""
+    """Bytes of the configured model's weights; 0 when this machine does not have them."""
     try:
         source = find_model(settings.model, registered)
     except ConfigurationError:
@@ -195,7 +196,7 @@ def weights_here(settings: Settings, registered: Registered = lambda name: None)
 
 
 def free_memory_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT) -> int | None:
-    """What a new process may still take: of the machine, and of a container's limit. None where nobody says."""
+    """The memory that a new process may take, within the machine's and the container's limits; None if unknown."""
     if not meminfo.exists():
         return None
     free = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
@@ -207,7 +208,7 @@ def free_memory_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT) -> in
 
 
 def check_trained(models: Sequence[TrainedModel], wanted: set[str]) -> Iterator[Finding]:
-    """Whether the folders of registered models are where they should be: elsewhere is fine while nobody wants them."""
+    """Whether the folders of registered models are on this machine. Only a wanted model must be."""
     missing = 0
     for model in models:
         try:

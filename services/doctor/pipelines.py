@@ -1,4 +1,4 @@
-"""The pipelines: the beat, Celery's workers, and whether somebody does the jobs that were submitted."""
+"""Checks the pipelines: the beat, Celery's workers, and whether a worker does the submitted jobs."""
 
 import importlib.util
 import warnings
@@ -18,11 +18,13 @@ ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery work
 
 
 def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
-    """Who does jobs, and for which jobs nobody does."""
+    """Which processes do jobs, and which unfinished jobs lack one."""
     keys = Keys(settings.namespace)
     unfinished = [job.kind for job in Jobs(redis, keys).unfinished()]
     if importlib.util.find_spec("celery") is None:
-        yield note(f"celery is not installed here: who does the {len(unfinished)} unfinished job(s) cannot be asked")
+        yield note(
+            f"celery is not installed here: the doctor cannot ask who does the {len(unfinished)} unfinished job(s)"
+        )
         return
     try:
         answering = workers(settings)

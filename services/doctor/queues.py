@@ -1,4 +1,4 @@
-"""What Redis knows of workers, models and requests: whether whoever asks is answered."""
+"""Checks workers, models and requests in Redis: does every request have a worker?"""
 
 from collections.abc import Iterator
 
@@ -16,31 +16,31 @@ def check_workers(redis: Redis, keys: Keys) -> Iterator[Finding]:
     others = [worker for worker in workers if worker.protocol != VERSION]
     for worker in others:
         yield warning(
-            f"worker {worker.wid} on {worker.host} speaks protocol {worker.protocol}, we speak {VERSION}: "
+            f"worker {worker.wid} on {worker.host} speaks protocol {worker.protocol}, this installation {VERSION}: "
             "it does not see new requests",
             "install the same version of ChatServer there and start it again",
         )
     if not workers:
-        yield warning("no worker announces itself: nobody answers", "`chatserver worker`, or `chatserver up`")
+        yield warning("no worker announces itself: no request is answered", "`chatserver worker`, or `chatserver up`")
     elif len(others) < len(workers):
         served = sorted({worker.model for worker in workers if worker.protocol == VERSION})
         yield ok(f"{len(workers) - len(others)} for {', '.join(served)}")
 
 
 def check_queues(redis: Redis, keys: Keys) -> Iterator[Finding]:
-    """Models with questions and nobody for them."""
+    """Models with requests and no worker for them."""
     able = {worker.model for worker in Registry(redis, keys).workers() if worker.protocol == VERSION}
     rows = model_rows(redis, keys)
     yield from (finding for row in rows if row["name"] not in able for finding in _unserved(row))
     if all(row["name"] in able or not row["queued"] for row in rows):
-        yield ok(f"{sum(row['queued'] for row in rows)} request(s) wait, each for a worker that lives")
+        yield ok(f"{sum(row['queued'] for row in rows)} request(s) wait, each for a live worker")
 
 
 def _unserved(row: dict[str, object]) -> Iterator[Finding]:
     name, queued = row["name"], row["queued"]
     if row["trouble"]:
         yield wrong(
-            f"model {name} cannot be loaded: {row['trouble']}", f"mend that, or `chatserver models stop {name}`"
+            f"model {name} cannot be loaded: {row['trouble']}", f"correct that, or run `chatserver models stop {name}`"
         )
     if not queued:
         return

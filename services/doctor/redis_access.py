@@ -1,4 +1,4 @@
-"""Whether Redis is there, lets us in and takes writes, and who else could read along. `REDIS_URL` is what it judges."""
+"""Checks the access to Redis at `REDIS_URL`: does it answer, accept the login, take writes? Could others read along?"""
 
 import ipaddress
 import socket
@@ -22,7 +22,7 @@ SENTINELS = 3
 
 
 def check_reach(client: redis.Redis, *, chosen: bool, can_start: bool) -> Iterator[Finding]:
-    """Does it answer us? `chosen`: REDIS_URL is set; `can_start`: `chatserver up` would bring a server of its own."""
+    """Whether Redis answers. `chosen`: REDIS_URL is set; `can_start`: `chatserver up` could start a server."""
     where = address_of(client)
     try:
         with translated():
@@ -32,11 +32,14 @@ def check_reach(client: redis.Redis, *, chosen: bool, can_start: bool) -> Iterat
         yield wrong(f"{where}: {error.message}", error.remedy)
     except Unavailable as error:
         if chosen or not can_start:
-            yield wrong(f"{where}: {error.message}", "start the server, open the way to it, or mend REDIS_URL")
+            yield wrong(f"{where}: {error.message}", "start the server, open the network to it, or correct REDIS_URL")
         else:
-            yield warning(f"{where}: {error.message}", "`chatserver up` starts one; else set REDIS_URL to yours")
+            yield warning(f"{where}: {error.message}", "`chatserver up` starts a server; else set REDIS_URL to yours")
     except redis.RedisError as error:
-        yield wrong(f"{where} does not answer as Redis must: {error}", "is it another program, or an ACL without INFO?")
+        yield wrong(
+            f"{where} does not answer as Redis must: {error}",
+            "check whether another program answers there, or an ACL forbids INFO",
+        )
     else:
         yield from _answer(where, quickest_s)
         yield from (finding for info in infos for finding in _kind(where, info, isinstance(client, Cluster)))
@@ -52,13 +55,13 @@ def _answer(where: str, quickest_s: float) -> Iterator[Finding]:
     yield ok(f"{where} answers in {quickest_s * 1000:.1f} ms")
     if quickest_s > SLOW_S:
         yield warning(
-            f"every token waits {quickest_s * 1000:.0f} ms for {where}",
+            f"{where} answers only after {quickest_s * 1000:.0f} ms: every token waits for that",
             "run Redis, workers and web app near each other",
         )
 
 
 def _kind(where: str, info: dict[str, object], by_cluster: bool) -> Iterator[Finding]:
-    """What a client must not mistake: a replica, a sentinel, one node of a cluster."""
+    """Whether the server has the wrong role: a replica, a sentinel, one node of a cluster."""
     mode = info.get("redis_mode") or info.get("server_mode")
     if mode == "sentinel":
         yield wrong(f"{where} is a sentinel, which keeps no data", "REDIS_URL=redis+sentinel://host:26379/service")
@@ -70,20 +73,20 @@ def _kind(where: str, info: dict[str, object], by_cluster: bool) -> Iterator[Fin
 
 
 def check_clocks(client: redis.Redis, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Ages and leases go by the clock of Redis; logs, cookies, certificates and clouds by this machine's."""
+    """Compare the clock of Redis (ages, leases) with this machine's (logs, cookies, certificates, clouds)."""
     skew_s = max((_skew_s(server, now) for server in primaries_of(client)), key=abs)
     said = f"this machine's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} that of Redis"
     remedy = "run an NTP client on both machines (`timedatectl set-ntp true`)"
     if abs(skew_s) > CLOCK_WRONG_S:
-        yield wrong(f"{said}: certificates, cloud accounts and the order of logs fail by that", remedy)
+        yield wrong(f"{said}: certificates and cloud accounts may fail, and logs are out of order", remedy)
     elif abs(skew_s) > CLOCK_WARNING_S:
-        yield warning(f"{said}: logs of the machines cannot be laid side by side", remedy)
+        yield warning(f"{said}: the times in the machines' logs do not match", remedy)
     else:
         yield ok("this machine and Redis agree")
 
 
 def _skew_s(server: redis.Redis, now: Callable[[], float]) -> float:
-    """Of ours against theirs; what the round trip may explain does not count."""
+    """This machine's clock minus that of Redis, less what the round trip may explain."""
     began_s = now()
     theirs_s = server_time(server)
     ended_s = now()
@@ -93,19 +96,19 @@ def _skew_s(server: redis.Redis, now: Callable[[], float]) -> float:
 
 
 def check_exposure(client: redis.Redis) -> Iterator[Finding]:
-    """Who else may read or write: no password beyond this machine, everything in clear beyond the private network."""
+    """Who else may read or write: anybody, without a password; the network between, without TLS."""
     pool = client.connection_pool
     password, tls = bool(pool.connection_kwargs.get("password")), issubclass(pool.connection_class, SSLConnection)
     far = [host for host in _hosts(client) if not _all(host, lambda address: address.is_loopback)]
     public = [host for host in far if not _all(host, lambda address: not address.is_global)]
     if far and not password:
         yield warning(
-            f"{far[0]} lets in whoever reaches it: REDIS_URL has no password",
+            f"{far[0]} lets everybody in: REDIS_URL has no password",
             f"set requirepass or an ACL user there, and {credentials_in(URL_VARIABLE)}",
         )
     if public and not tls:
         what = "the password and every message" if password else "every message"
-        yield warning(f"{what} go in clear to {public[0]}", "use rediss:// there, or a VPN")
+        yield warning(f"{what} travel unencrypted to {public[0]}", "use rediss:// there, or a VPN")
     if not far:
         yield ok("Redis is on this machine")
     elif password and (tls or not public):
@@ -113,7 +116,7 @@ def check_exposure(client: redis.Redis) -> Iterator[Finding]:
 
 
 def _hosts(client: redis.Redis) -> list[str]:
-    """Where the URL leads; empty for a unix socket. Behind Sentinel: the sentinels."""
+    """The hosts in the URL; empty for a unix socket. Behind Sentinel: the sentinels."""
     if isinstance(client, Cluster):
         return [host for host, _ in client.seeds]
     pool = client.connection_pool
@@ -130,7 +133,7 @@ Judge = Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], bool]
 
 
 def _all(host: str, judge: Judge) -> bool:
-    """Of every address of a host; one that is not known counts as far away."""
+    """Whether this holds for every address of a host. An unknown address counts as far away."""
     try:
         found: Iterable[str] = {str(row[4][0]) for row in socket.getaddrinfo(host, None)}
     except OSError:
@@ -139,15 +142,18 @@ def _all(host: str, judge: Judge) -> bool:
 
 
 def check_sentinels(client: redis.Redis) -> Iterator[Finding]:
-    """How many watch: with fewer than three, one that dies takes the failover along."""
+    """How many sentinels watch: with fewer than three, the death of one prevents a failover."""
     if not by_sentinel(client):
         return
     watchers = client.connection_pool.sentinel_manager.sentinels
     answering = [each for each in watchers if _answers(each)]
     if len(answering) < len(watchers):
-        yield warning(f"{len(answering)} of {len(watchers)} sentinels answer", "start those that are missing")
+        yield warning(f"{len(answering)} of {len(watchers)} sentinels answer", "start the missing sentinels")
     elif len(watchers) < SENTINELS:
-        yield note(f"REDIS_URL names {len(watchers)} sentinel(s)", "name all of them, three at least: one may be away")
+        yield note(
+            f"REDIS_URL names {len(watchers)} sentinel(s)",
+            "name all sentinels in REDIS_URL, at least three, so that one may be away",
+        )
     else:
         yield ok(f"all {len(watchers)} sentinels answer")
 

@@ -1,6 +1,7 @@
-"""How the server is set and how it is: version, append-only file, eviction, memory, connections, replicas.
+"""Checks the server: version, append-only file, eviction, memory, connections, replicas.
 
-What infra/redis/redis.conf says and docs/redis.md explains. Managed services forbid CONFIG: then INFO says what it can.
+infra/redis/redis.conf has the right settings, docs/redis.md explains them. A managed service forbids CONFIG: then the
+checks use INFO alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,9 +23,9 @@ CONF = "as infra/redis/redis.conf does"
 SETTINGS = {
     "no-appendfsync-on-rewrite": (
         "no",
-        "while the append-only file is rewritten, a power cut takes back what was shown",
+        "a power cut during a rewrite of the append-only file loses text that users saw",
     ),
-    "aof-load-truncated": ("yes", "after a crash in the middle of a write the server refuses to start"),
+    "aof-load-truncated": ("yes", "after a crash during a write the server refuses to start"),
 }
 
 
@@ -38,7 +39,7 @@ class Server:
 
 
 def read_servers(client: redis.Redis) -> list[Server]:
-    """Every primary as it is now. Raises the errors of redis."""
+    """Every primary in its present state. Raises the errors of redis."""
     return [Server(address_of(node), node.info(), _config(node)) for node in primaries_of(client)]
 
 
@@ -53,7 +54,7 @@ Judge = Callable[[Server], Iterable[Finding]]
 
 
 def of_all(servers: Sequence[Server], judge: Judge) -> list[Finding]:
-    """What is not ok of any server, each under its address; else what is said of the first."""
+    """The findings that are not ok, each with its server's address; without any, those of the first server."""
     found = [(server, finding) for server in servers for finding in judge(server)]
     named = [
         replace(finding, message=f"{server.address}: {finding.message}") if len(servers) > 1 else finding
@@ -64,10 +65,10 @@ def of_all(servers: Sequence[Server], judge: Judge) -> list[Finding]:
 
 
 def check_config(server: Server) -> Iterator[Finding]:
-    """Whether we may see the settings, and those that have one right value."""
+    """Whether the server shows its settings, and the settings that have one right value."""
     if server.config is None:
         yield note(
-            "CONFIG is forbidden here, as on managed services: appendfsync and buffer limits cannot be seen",
+            "the server forbids CONFIG, as managed services do: the doctor cannot see appendfsync and buffer limits",
             "compare its settings with infra/redis/redis.conf in the console of the service",
         )
         return
@@ -100,11 +101,14 @@ def check_version(server: Server) -> Iterator[Finding]:
         (field.removesuffix("_version") for field in ("dragonfly_version", "kvrocks_version") if field in info), ""
     )
     if other:
-        yield warning(f"this is {other}, which says to be Redis {version}: never tested", "use Valkey 8 or Redis 7.0")
+        yield warning(
+            f"this is {other}, which calls itself Redis {version}: ChatServer was never tested with it",
+            "use Valkey 8 or Redis 7.0",
+        )
     elif _numbers(version) >= oldest:
         yield ok(f"{name} {version}")
     elif _numbers(str(info["redis_version"])) >= OLDEST_REDIS:
-        yield warning(f"{name} {version} is never tested", "install Valkey 8 or newer")
+        yield warning(f"ChatServer was never tested with {name} {version}", "install Valkey 8 or newer")
     else:
         yield wrong(f"{name} {version} lacks commands that ChatServer uses", "install Redis 7.0 or Valkey 8, or newer")
 
@@ -116,11 +120,11 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 def check_persistence(server: Server) -> Iterator[Finding]:
-    """Whether what it says is kept survives its restart."""
+    """Whether data survives a restart of the server."""
     info, config = server.info, server.config or {}
     if not info.get("aof_enabled"):
         yield wrong(
-            "there is no append-only file: a restart of Redis forgets queues and answers",
+            "Redis has no append-only file: a restart loses queues and answers",
             f"`CONFIG SET appendonly yes` and `CONFIG REWRITE`, {CONF}",
         )
         return
@@ -129,7 +133,7 @@ def check_persistence(server: Server) -> Iterator[Finding]:
     fsync = config.get("appendfsync", "")
     if fsync == "no":
         yield warning(
-            "appendfsync is 'no': a power cut takes back what was written in the last half minute",
+            "appendfsync is 'no': a power cut loses the writes of the last half minute",
             f"`CONFIG SET appendfsync always`, {CONF}; `everysec` on a slow disk",
         )
     else:
@@ -141,7 +145,7 @@ def _aof_health(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield wrong("the last write to the append-only file failed; Redis refuses writes", "make room on its disk")
     if info.get("aof_last_bgrewrite_status", "ok") != "ok":
         yield warning(
-            "the last rewrite of the append-only file failed; it only grows",
+            "the last rewrite of the append-only file failed; the file only grows",
             "make room on its disk and memory (vm.overcommit_memory=1), then `BGREWRITEAOF`; its log says why",
         )
 
@@ -163,19 +167,19 @@ def check_eviction(server: Server) -> Iterator[Finding]:
     if policy == "noeviction":
         yield ok("noeviction")
     elif server.info.get("maxmemory"):
-        yield wrong(f"maxmemory-policy is {policy}: a full Redis throws away questions and answers", remedy)
+        yield wrong(f"maxmemory-policy is {policy}: a full Redis deletes questions and answers", remedy)
     else:
-        yield warning(f"maxmemory-policy is {policy}: with a maxmemory it would throw away answers", remedy)
+        yield warning(f"maxmemory-policy is {policy}: with a maxmemory Redis would delete answers", remedy)
 
 
 def check_memory(server: Server) -> Iterator[Finding]:
     used, most = int(server.info["used_memory"]), int(server.info.get("maxmemory") or 0)
     whole = int(server.info.get("total_system_memory") or 0)
     limit = most or whole
-    said = f"{_mib(used)} of {_mib(limit)} used" + ("" if most else " (no maxmemory: of the whole machine)")
+    said = f"{_mib(used)} of {_mib(limit)} used" + ("" if most else " (no maxmemory: the machine's memory)")
     remedy = "raise maxmemory or the machine's memory, lower CHATSERVER_ANSWER_TTL_S, or remove jobs that have ended"
     if limit and used > FULL * limit:
-        yield wrong(f"{said}: new requests are refused", remedy)
+        yield wrong(f"{said}: Redis refuses new requests", remedy)
     elif limit and used > NEARLY_FULL * limit:
         yield warning(said, remedy)
     else:
@@ -195,7 +199,7 @@ def check_connections(server: Server) -> Iterator[Finding]:
 
 
 def check_replicas(server: Server, *, by_sentinel: bool) -> Iterator[Finding]:
-    """What a failover would find; of a single server nothing is expected."""
+    """Whether a failover would find a replica. A single server needs none."""
     replicas, least = (
         int(server.info.get("connected_slaves", 0)),
         (server.config or {}).get("min-replicas-to-write", "0"),
@@ -207,10 +211,12 @@ def check_replicas(server: Server, *, by_sentinel: bool) -> Iterator[Finding]:
             "start the replicas, or lower min-replicas-to-write",
         )
     elif by_sentinel and not replicas:
-        yield warning("no replica follows the primary: Sentinel has nobody to promote", "start a replica, better two")
+        yield warning(
+            "no replica follows the primary: Sentinel has no server to promote", "start one replica, or better two"
+        )
     elif by_sentinel and least == "0":
         yield note(
-            f"{replicas} replica(s); min-replicas-to-write is 0: a primary that is cut off accepts what will be lost",
+            f"{replicas} replica(s); min-replicas-to-write is 0: an isolated primary accepts writes that will be lost",
             "docs/redis.md says what `min-replicas-to-write 1` buys and costs",
         )
     else:
@@ -218,13 +224,13 @@ def check_replicas(server: Server, *, by_sentinel: bool) -> Iterator[Finding]:
 
 
 def check_cluster(server: Server) -> Iterator[Finding]:
-    """Only of nodes of a cluster."""
+    """Checks a node of a cluster."""
     if not server.info.get("cluster_enabled"):
         return
     timeout_ms = int((server.config or {}).get("cluster-node-timeout", 0))
     if timeout_ms > SLOWEST_FAILOVER_MS:
         yield note(
-            f"cluster-node-timeout is {timeout_ms / 1000:g} s: readers see nothing for so long when a node dies",
+            f"cluster-node-timeout is {timeout_ms / 1000:g} s: when a node dies, readers see no text for that long",
             "`CONFIG SET cluster-node-timeout 5000` on every node",
         )
     else:

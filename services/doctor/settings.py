@@ -1,4 +1,4 @@
-"""Whether the environment is as it should be. The other checks go on with what of it is right."""
+"""Checks the environment. The other checks use its valid variables."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,9 +8,9 @@ from services.settings import Settings, variable_of
 
 
 def check_settings(settings: Settings, errors: Sequence[ConfigurationError], *, chosen: bool) -> Iterator[Finding]:
-    """`errors` are those of the variables that were left out of `settings`; `chosen`: REDIS_URL was set, not found."""
+    """`errors` belong to the variables that `settings` omits. `chosen`: the user has set REDIS_URL."""
     for error in errors:
-        yield wrong(error.message, "every command stops at this; the checks below go on without that variable")
+        yield wrong(error.message, "every command stops at this error; the checks below ignore the variable")
     if not errors:
         given = ", ".join(
             sorted(variable_of(name) for name in settings.model_fields_set if chosen or name != "redis_url")

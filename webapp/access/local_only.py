@@ -1,11 +1,11 @@
-"""Who may use the job pages until there are accounts: a browser on this machine, and no page of another origin.
+"""Decides who may use the job pages until there are accounts: a browser on this machine, but no page of another origin.
 
-A peer on the loopback is not enough. A proxy on this machine forwards strangers; a name of the internet that resolves
-to 127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
-`refusal` is asked before every route of `job_pages.py`.
+A peer address on the loopback is not enough. A proxy on this machine forwards strangers; a domain that resolves to
+127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF). The
+routes of `webapp/jobs` call `refusal` before each request.
 
-Where a proxy of the deployment is the only way in (docker-compose.yml, setting `published_on`), it is that proxy's
-published address that must be a loopback. It marks what came to it through other proxies. All else stays asked.
+Where a proxy of the deployment is the only way in (docker-compose.yml, setting `published_on`), that proxy's published
+address must be a loopback. It marks requests that came through other proxies. All other checks stay.
 """
 
 import re
@@ -27,24 +27,24 @@ BY_OUR_PROXY = frozenset({"X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDED_H
 BODIES = ("application/json", "application/octet-stream")  # a form cannot send them; a foreign page must ask first
 SAFE_METHODS = ("GET", "HEAD")
 
-TUNNEL = "the job pages answer on this machine only; from elsewhere use a tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
+TUNNEL = "the job pages answer this machine only; from another machine use a tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
 
 
 def refusal(request: Request) -> str:
-    """Why this request is not served, or nothing."""
+    """Why this request is refused; empty if it is served."""
     return foreign_reader(request) or ("" if request.method in SAFE_METHODS else foreign_writer(request))
 
 
 def foreign_reader(request: Request) -> str:
-    """Why this request may come from another machine or a page that is not ours, or nothing."""
+    """Why this request may come from another machine or from a page of another origin; empty if it does not."""
     published_on = current_app.config["PUBLISHED_ON"]
     if not _is_loopback(published_on or request.remote_addr):
         return TUNNEL
     if header := _forwarder(request, but=BY_OUR_PROXY if published_on else frozenset()):
-        return f"the request was forwarded ({header}); {TUNNEL}"
+        return f"a proxy forwarded the request ({header}); {TUNNEL}"
     # Browsers speak 1.1 here; proxies that tell nothing of themselves often speak 1.0.
     if (protocol := request.environ.get("SERVER_PROTOCOL")) != "HTTP/1.1":
-        return f"the request came by {protocol}, as proxies speak it; {TUNNEL}"
+        return f"the request came by {protocol}, which only proxies speak; {TUNNEL}"
     if not OUR_HOST.fullmatch(request.headers.get("Host", "")):
         return f"open the job pages as http://127.0.0.1 or http://localhost, with the port; {TUNNEL}"
     if request.path.startswith("/api/") and not _from_our_page(request):
@@ -53,7 +53,7 @@ def foreign_reader(request: Request) -> str:
 
 
 def foreign_writer(request: Request) -> str:
-    """Why a request that changes something may come from a page that is not ours, or nothing."""
+    """Why a request that changes something may come from a page of another origin; empty if it does not."""
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.headers['Host']}":
         return f"a page of {origin[:80]} may not change anything here"
@@ -75,7 +75,7 @@ def _is_loopback(address: str | None) -> bool:
 
 
 def _forwarder(request: Request, but: frozenset[str]) -> str:
-    """The header by which a proxy says that it is one, or nothing."""
+    """The header that shows a proxy; empty without one."""
     for variable in request.environ:
         name = variable.removeprefix("HTTP_")
         if name != variable and name not in but and (name in FORWARDERS or name.startswith(FORWARDER_PREFIXES)):
@@ -84,5 +84,5 @@ def _forwarder(request: Request, but: frozenset[str]) -> str:
 
 
 def _from_our_page(request: Request) -> bool:
-    """A browser says whose page asks; `none` is its user. A program says nothing."""
+    """Whether a browser says that a page of another origin asks. `none` means its user; a program says nothing."""
     return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")

@@ -64,7 +64,7 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
 
     @pages.app_errorhandler(HTTPException)
     def refused(error: HTTPException) -> Any:
-        """What HTTP itself refuses: a program that asked under /api gets the shape of all other errors."""
+        """Answer errors of HTTP itself. Under /api they have the form of all other errors."""
         if not request.path.startswith("/api/"):
             return error
         code = ChatServerError.code if error.code == 500 else error.name.lower().replace(" ", "_")
@@ -77,7 +77,7 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
 
 
 def _user() -> str:
-    """The anonymous user of this browser, made at the first visit."""
+    """The anonymous user of this browser. The first visit makes it."""
     if "user" not in session:
         session["user"] = f"anon-{secrets.token_hex(12)}"
         session.permanent = True

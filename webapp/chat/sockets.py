@@ -1,6 +1,6 @@
-"""The Socket.IO events of docs/protocol.md. Each handler checks what came in, acts, and acknowledges.
+"""Handles the Socket.IO events of docs/protocol.md. Each handler checks its payload, acts, and acknowledges.
 
-No traceback ever reaches a client: what is wrong comes back as `{ok: false, error: {code, message}}`.
+No traceback ever reaches a client: an error comes back as `{ok: false, error: {code, message}}`.
 """
 
 import functools
@@ -59,14 +59,14 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
 
     def connect(auth: object = None) -> None:
         if "user" not in session:
-            error = Forbidden("this socket has no session cookie; load the page or /api/session first")
+            error = Forbidden("this socket has no session cookie; load the page or /api/session, then connect again")
             raise ConnectionRefusedError(error.message, error.as_dict())
 
     def disconnect(*_: object) -> None:  # an event of this name with any arguments comes here too
         relay.forget(handshake.sid)  # type: ignore[attr-defined]
 
     def forget_if_gone(sid: str) -> None:
-        """A socket that closed while its event was served has been forgotten too early."""
+        """Forget a socket once more: it closed while one of its events was handled."""
         if not socketio.server.manager.is_connected(sid, "/"):
             relay.forget(sid)
 
@@ -82,7 +82,7 @@ def _unknown(event: object, *_: object) -> dict[str, Any]:
 
 
 def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
-    """Turn a handler into a Socket.IO callback that always acknowledges, whatever it was sent.
+    """Turn a handler into a Socket.IO callback that acknowledges any payload.
 
     `after` is called with the socket's id in the end.
     """
@@ -98,7 +98,10 @@ def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., 
                 return {"ok": False, "error": error.as_dict()}
             except Exception:  # what a client sends must never show it a traceback
                 log.exception("%s failed", handler.__name__)
-                return {"ok": False, "error": {"code": "internal", "message": "the server failed; its log says why"}}
+                return {
+                    "ok": False,
+                    "error": {"code": "internal", "message": "the server failed on this event; its log says why"},
+                }
             finally:
                 after(sid)
 
@@ -113,7 +116,7 @@ def _served(handler: Handler, sid: str, arguments: tuple[Any, ...]) -> dict[str,
 
 
 def _subject(arguments: tuple[Any, ...]) -> dict[str, str]:
-    """The request that an event is about, for log lines; nothing where its id is none."""
+    """The request id in a payload, for log lines; empty when the payload has no valid id."""
     rid = arguments[0].get("id") if arguments and isinstance(arguments[0], Mapping) else None
     return {"rid": rid} if isinstance(rid, str) and NAME.fullmatch(rid) else {}
 

@@ -1,4 +1,4 @@
-"""The job pages: cleanings and fine-tunings ordered, watched and downloaded in a browser.
+"""The job pages: a browser orders and watches cleanings and fine-tunings, and downloads their results.
 
-Nothing here does a job's work, and nothing knows the chat.
+Nothing here does a job's work, and nothing here knows the chat.
 """

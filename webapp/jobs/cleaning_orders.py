@@ -1,9 +1,9 @@
-"""Jobs of the job page: their recipe is judged, what they read and write is under our state folder.
+"""Cleanings that the page orders: checks the recipe, and makes the job's folder under the state folder.
 
     state_dir/jobs/<jid>/            what the run writes: data, rejects, report, .work
     state_dir/jobs/<jid>/inputs/     the uploads that it reads, moved here
 
-Called by `job_pages.py`. Functions that touch the disk block: call them in a thread.
+`routes.py` calls it. Functions that touch the disk block: call them in a thread.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _KEY = re.compile("[A-Za-z0-9-]{16,64}")
 
 @dataclass(frozen=True)
 class Order:
-    """What the page sends to submit a job."""
+    """The data that the page sends to submit a job."""
 
     key: str  # made by the page once per order, so that a repeated order makes no second job
     recipe: str
@@ -44,20 +44,20 @@ class Order:
 def parse_order(raw: object) -> Order:
     """An order from untrusted JSON `{key, recipe, recipe_name?, uploads, name?}`. Raises InvalidRequest."""
     if not isinstance(raw, Mapping):
-        raise InvalidRequest("a job is an object with key, recipe and uploads")
+        raise InvalidRequest("a job must be an object with key, recipe and uploads")
     uploads = raw.get("uploads")
     if not isinstance(uploads, list) or not all(isinstance(upload, str) for upload in uploads):
-        raise InvalidRequest("uploads is a list of upload ids")
+        raise InvalidRequest("uploads must be a list of upload ids")
     if not 0 < len(uploads) <= MAX_INPUTS or len(set(uploads)) < len(uploads):
         raise InvalidRequest(f"a job reads 1 to {MAX_INPUTS} different files, not {len(uploads)}")
     key, recipe = checked_key(raw.get("key")), raw.get("recipe")
     if not isinstance(recipe, str):
-        raise InvalidRequest("recipe is the text of a recipe")
+        raise InvalidRequest("recipe must be the text of a recipe")
     return Order(key, recipe, _label(raw, "recipe_name") or "recipe", tuple(uploads), _label(raw, "name"))
 
 
 def checked_key(key: object) -> str:
-    """A key that the page made for its order. Raises InvalidRequest."""
+    """The key that the page made for its order. Raises InvalidRequest."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise InvalidRequest(f"key {shown(key)} is not 16-64 characters of A-Z a-z 0-9 -")
     return key
@@ -66,13 +66,13 @@ def checked_key(key: object) -> str:
 def _label(raw: Mapping[str, Any], field: str) -> str:
     value = raw.get(field, "")
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
-        raise InvalidRequest(f"{field} is a text of at most {MAX_NAME_CHARS} characters")
+        raise InvalidRequest(f"{field} must be a text of at most {MAX_NAME_CHARS} characters")
     return visible(value)
 
 
 def checked_recipe(text: str) -> Recipe:
-    """The recipe of a page. Raises InvalidRequest, with its line, if it is none, or would have the server read
-    or fetch something."""
+    """The recipe of a page. Raises InvalidRequest, with its line, for an invalid recipe, or one that would have the
+    server read or fetch a file."""
     try:
         recipe = parse_recipe(text)
     except ConfigurationError as error:
@@ -100,7 +100,7 @@ def checked_recipe(text: str) -> Recipe:
 
 
 class PageJobs:
-    """Makes the folders of jobs from uploads, and removes them."""
+    """Makes the folders of jobs from uploads, and removes these folders."""
 
     def __init__(self, uploads: Uploads, jobs_dir: Path, recipes_dir: Path, *, secret: str) -> None:
         self._uploads = uploads
@@ -115,7 +115,7 @@ class PageJobs:
         ]
 
     def jid_of(self, key: str) -> str:
-        """The id of the job that an order makes: nobody can guess it, and every web process finds the same."""
+        """The id of the job of an order. Nobody can guess it, and every web process derives the same id."""
         return hmac.new(self._secret, key.encode(), hashlib.sha256).hexdigest()[:16]
 
     def prepare(self, order: Order) -> tuple[str, str, dict[str, Any]]:
@@ -146,11 +146,11 @@ class PageJobs:
             )
 
     def is_ours(self, job: Job) -> bool:
-        """Whether the job's files go with it: it was submitted through the page."""
+        """Whether the page submitted the job: then its files are removed with it."""
         return bool(_JID.fullmatch(job.id) and job.spec.get("out") == str(self._jobs_dir / job.id))
 
     def remove_files(self, job: Job) -> None:
-        """Remove what an ended job of the page read and wrote. The files of a job of the command are its user's."""
+        """Remove the files of an ended job of the page. The files of a job of the command belong to its user."""
         if not job.ended:
             raise Conflict(f"the job is {job.state}; cancel it first")
         if self.is_ours(job) and (self._jobs_dir / job.id).exists():

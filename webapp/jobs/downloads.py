@@ -1,6 +1,6 @@
-"""What a job left in its folder, for download: known names only, and nothing that a symbolic link leads to.
+"""Opens the files in a job's folder for download: known names only, and never through a symbolic link.
 
-Called by `job_pages.py`. A job of the command may have written on another machine: then there is nothing here.
+`routes.py` calls it. A job of the command may have written on another machine: then this machine has no file of it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that is open for reading. `etag` changes with its content."""
+    """A file that is open for reading. `etag` changes with the content."""
 
     file: BinaryIO
     name: str
@@ -43,7 +43,7 @@ class OpenFile:
 
 
 def available(out: Path) -> dict[str, dict[str, object]]:
-    """`{kind: {name, size}}` of what can be downloaded."""
+    """`{kind: {name, size}}` of the files for download."""
     found: dict[str, dict[str, object]] = {}
     for kind in FILES:
         with contextlib.suppress(Gone):
@@ -65,7 +65,7 @@ def open_file(out: Path, kind: str) -> OpenFile:
                     etag = f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
                     return OpenFile(os.fdopen(descriptor, "rb"), name, status.st_size, etag)
                 os.close(descriptor)
-    raise Gone(f"this job has no file {kind[:40]!r} here")
+    raise Gone(f"this job has no file {kind[:40]!r} on this machine")
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def _folder(out: Path) -> Iterator[int]:
     try:
         descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        raise Gone(f"the folder of this job is not here: {out}") from None
+        raise Gone(f"the folder of this job is not on this machine: {out}") from None
     try:
         yield descriptor
     finally:

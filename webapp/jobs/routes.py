@@ -1,8 +1,8 @@
 """The job pages and their HTTP API: submit a cleaning, watch jobs, take their files. docs/protocol.md has the routes.
 
-What only fine-tunings have is in `training_pages.py` and `training_answers.py`. Everything shown comes from Redis
+`training_routes.py` and `training_details.py` have the parts for fine-tunings alone. All data comes from Redis
 (`services/jobs/jobs.py`) and the state folder, so a reload loses nothing. Until there are accounts, `local_only.py`
-decides who is answered.
+decides which requests are answered.
 """
 
 import logging
@@ -58,7 +58,7 @@ def make_blueprint(
 ) -> Blueprint:
     """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes…`, `/api/uploads…`.
 
-    `wake(jid)` tells those who clean that there is something to do; it may fail, they look by themselves too.
+    `wake(jid)` tells the pipelines that there is a job. It may fail: the pipelines also look by themselves.
     """
     pages = Blueprint("jobs", __name__)
     guard(pages)
@@ -71,7 +71,7 @@ def make_blueprint(
 
 
 def guard(pages: Blueprint) -> None:
-    """Nobody is answered whom `local_only.py` refuses, and nothing is kept by a cache."""
+    """Refuse the requests that `local_only.py` refuses, and let no cache keep an answer."""
 
     @pages.before_request
     def refuse() -> tuple[str, int] | None:
@@ -157,11 +157,11 @@ def _add_changing(
 
     @pages.post("/api/jobs/<jid>/again")
     def api_again(jid: str) -> Response:
-        """A job that failed or was cancelled goes on where it stood."""
+        """Start a failed or cancelled job again. It continues from its finished units."""
         with translated():
             job = jobs.get(jid)
             if job.state not in ("failed", "cancelled"):
-                raise Conflict(f"the job is {job.state}; only a failed or cancelled one is set going again")
+                raise Conflict(f"the job is {job.state}; only a failed or cancelled job can start again")
             job = jobs.submit(jid, job.kind, job.name, job.spec)
         wake_soon(wake, jid)
         return jsonify(job=row(job))
@@ -184,11 +184,11 @@ def _add_recipes(pages: Blueprint, page_jobs: PageJobs, uploads: Uploads) -> Non
 
     @pages.post("/api/recipes/check")
     def api_check() -> Response:
-        """Before files of gigabytes are sent for a recipe that is wrong."""
+        """Check a recipe before the browser sends gigabytes of files for it."""
         raw = request.get_json()
         text = raw.get("recipe") if isinstance(raw, dict) else None
         if not isinstance(text, str):
-            raise InvalidRequest("recipe is the text of a recipe")
+            raise InvalidRequest("recipe must be the text of a recipe")
         return jsonify(name=checked_recipe(text).name)
 
 
@@ -197,7 +197,7 @@ def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:
     def api_upload() -> tuple[Response, int]:
         raw = request.get_json()
         if not isinstance(raw, dict):
-            raise InvalidRequest("an upload is an object with name and size")
+            raise InvalidRequest("an upload must be an object with name and size")
         made = in_thread(uploads.create, raw.get("name"), raw.get("size"))
         return jsonify(**_upload(made), piece_bytes=piece_bytes), 201
 
@@ -219,13 +219,13 @@ def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:
 
 
 def row(job: Job) -> dict[str, Any]:
-    """What pages show of every job."""
+    """The fields of a job that all pages show."""
     fields = ("id", "kind", "name", "state", "created_s", "started_s", "ended_s", "error", "cancelling")
     return {name: getattr(job, name) for name in fields}
 
 
 def _listed(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
-    """A job in the list: of how far it is, only the fraction and the phase, and only while they change."""
+    """A job in the list. Its progress is the fraction and the phase, and only while they change."""
     listed = {name: value for name, value in row(job).items() if name != "error"}
     if job.state == "running" and job.kind == "train":
         training = TrainingProgress.from_note(jobs.units(job.id).get(UNIT, {}))
@@ -236,7 +236,7 @@ def _listed(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
 
 
 def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
-    """What only a cleaning has: its steps, its recipe, its files."""
+    """The fields of a cleaning alone: its steps, its recipe, its files."""
     progress = progress_of(job, jobs.units(job.id), now_s)
     return {
         "progress": {
@@ -250,7 +250,7 @@ def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
 
 
 def _check_unused(jobs: Jobs, job: Job) -> None:
-    """Raises Conflict while a fine-tuning reads what would be removed."""
+    """Raises Conflict while a fine-tuning reads the data of this job."""
     folder = Path(str(job.spec.get("out", "")))
     for other in jobs.unfinished():
         if other.kind == "train" and any(Path(name).is_relative_to(folder) for name in other.spec.get("data", ())):
@@ -260,7 +260,7 @@ def _check_unused(jobs: Jobs, job: Job) -> None:
 
 
 def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:
-    """The steps of a job in the order of its recipe, those included that nothing has reached."""
+    """The steps of a job in the order of its recipe, including steps that no record has reached."""
     reached = {step.label: step for step in found}
     labels = _labels(recipe)
     return [reached.get(label, JobStep(label)) for label in labels] + [s for s in found if s.label not in labels]
@@ -276,13 +276,15 @@ def _labels(recipe: str) -> tuple[str, ...]:
 
 
 def wake_soon(wake: Callable[[str], object], jid: str) -> None:
-    """In its own greenlet: neither its time nor its failure is the request's."""
+    """Call `wake` in a greenlet, so that the request neither waits for it nor fails with it."""
 
     def call() -> None:
         try:
             wake(jid)
         except Exception as error:  # noqa: BLE001  # whatever the broker's client raises: the job is found anyway
-            log.info("nobody was woken: %s; the pipelines find the job by themselves", error, extra={"job": jid})
+            log.info(
+                "the pipelines got no wake-up: %s; they will find the job by themselves", error, extra={"job": jid}
+            )
 
     gevent.spawn(call)
 
@@ -292,7 +294,7 @@ def _upload(upload: Upload) -> dict[str, Any]:
 
 
 def _download(found: job_files.OpenFile, job: Job) -> Response:
-    """The open file; a part of it, or 304, if the client asks for that."""
+    """The answer with the open file, or with a part of it, or 304, as the client asks."""
     response = Response(wrap_file(request.environ, found.file), mimetype=None, direct_passthrough=True)
     response.headers["Content-Type"] = found.content_type
     response.content_length = found.size

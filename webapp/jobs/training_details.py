@@ -1,4 +1,4 @@
-"""What the job page is told of a fine-tuning besides what every job has. Called by `job_pages.py`; asks Redis only."""
+"""The fields of a fine-tuning that other jobs lack, for the job page. `routes.py` calls it; it asks Redis only."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ from services.serving.trained_models import TrainedModel, TrainedModels
 
 
 class TrainingAnswers:
-    """Over what dispatch noted, what was registered, and who serves."""
+    """Reads the progress of fine-tunings, the registered models, and the workers that serve them."""
 
     def __init__(self, jobs: Jobs, trained: TrainedModels, registry: Registry) -> None:
         self._jobs = jobs
@@ -34,17 +34,17 @@ class TrainingAnswers:
         }
 
     def _config(self, job: Job) -> dict[str, Any]:
-        """As it was ordered, a folder that is a registered model under its name."""
+        """The base model as it was ordered; a registered model by its name, not by its folder."""
         config = dict(job.spec.get("config", {}))
         names = {model.path: model.name for model in self._trained.list()}
         return {**config, "model": names.get(str(config.get("model")), config.get("model"))}
 
     def model_of(self, job: Job) -> TrainedModel | None:
-        """What was registered of this job last."""
+        """The model that this job registered last."""
         return next((model for model in reversed(self._trained.list()) if model.job == job.id), None)
 
     def serving(self, model: TrainedModel) -> dict[str, Any]:
-        """Whether it is wanted, who loads or serves it, and what went wrong."""
+        """Whether the model is wanted, which worker loads or serves it, and why loading failed."""
         return {
             "name": model.name,
             "path": model.path,
@@ -57,5 +57,5 @@ class TrainingAnswers:
 
 
 def _place(job: Job) -> dict[str, Any]:
-    """Where it was ordered to run."""
+    """The place where the fine-tuning was ordered to run."""
     return {name: job.spec.get(name) for name in ("on", "spot", "infra", "num_devices", "num_nodes")}

@@ -1,9 +1,9 @@
-"""Fine-tunings ordered on the page: what may be chosen there, and the spec that an order makes.
+"""Fine-tunings that the page orders: the choices that it offers, and the spec of an order.
 
-A page names presets, models and finished cleanings, never a file of the server. What comes out is beside what the
-command trains, in state_dir/trained/<model's name>-<jid>/, or in the bucket that the order names.
+A page names presets, models and finished cleanings, never a file of the server. The result goes to
+state_dir/trained/<model's name>-<jid>/, beside the models of the command, or to the bucket in the order.
 
-Called by `training_pages.py`. Functions that touch the disk block: call them in a thread.
+`training_routes.py` calls it. Functions that touch the disk block: call them in a thread.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ MAX_VALUE_CHARS = 300
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What the page sends. `data` is the id of a cleaning; `numbers` holds what was typed, as text."""
+    """The data that the page sends. `data` is the id of a cleaning; `numbers` holds the typed numbers, as text."""
 
     key: str
     preset: str
@@ -44,13 +44,13 @@ class TrainingOrder:
 def parse_training_order(raw: object) -> TrainingOrder:
     """An order from untrusted JSON `{key, preset, data, name, model, on, out?, spot?, numbers?}`."""
     if not isinstance(raw, Mapping):
-        raise InvalidRequest("a fine-tuning is an object with key, preset, data, name, model and on")
+        raise InvalidRequest("a fine-tuning must be an object with key, preset, data, name, model and on")
     numbers = raw.get("numbers", {})
     if not isinstance(numbers, Mapping) or not all(name in NUMBERS for name in numbers):
-        raise InvalidRequest(f"numbers is an object with some of {', '.join(NUMBERS)}")
+        raise InvalidRequest(f"numbers must be an object with some of {', '.join(NUMBERS)}")
     spot = raw.get("spot", False)
     if not isinstance(spot, bool):
-        raise InvalidRequest("spot is true or false", field="spot")
+        raise InvalidRequest("spot must be true or false", field="spot")
     return TrainingOrder(
         checked_key(raw.get("key")),
         spot=spot,
@@ -62,12 +62,12 @@ def parse_training_order(raw: object) -> TrainingOrder:
 def _text(raw: Mapping[str, Any], field: str) -> str:
     value = raw.get(field, "")
     if not isinstance(value, str) or len(value) > MAX_VALUE_CHARS:
-        raise InvalidRequest(f"{field} is a text of at most {MAX_VALUE_CHARS} characters", field=field)
+        raise InvalidRequest(f"{field} must be a text of at most {MAX_VALUE_CHARS} characters", field=field)
     return value.strip()
 
 
 class PageTraining:
-    """What may be chosen, and what was. `trained` is what is registered: Redis is not asked here, in a thread."""
+    """The choices, and the spec of an order. `trained` is the registered models: a thread must not ask Redis."""
 
     def __init__(self, trained_dir: Path) -> None:
         self._trained_dir = trained_dir.resolve()
@@ -81,7 +81,7 @@ class PageTraining:
         ]
 
     def models(self, trained: Sequence[TrainedModel]) -> list[str]:
-        """What a page may have trained: packaged and registered models. Besides these, each preset its own."""
+        """The models that a page may choose: packaged and registered ones, and the model of each preset."""
         return sorted({*(model.name for model in packaged_models()), *_folders(trained)})
 
     def spec(self, order: TrainingOrder, jid: str, cleaning: Job, trained: Sequence[TrainedModel]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class PageTraining:
     def _config(self, order: TrainingOrder, trained: Sequence[TrainedModel]) -> TrainingConfig:
         if order.preset not in preset_names():  # else it would be the path of a file
             raise InvalidRequest(
-                f"{shown(order.preset)} is no preset; there are {', '.join(preset_names())}. "
+                f"{shown(order.preset)} is not a preset; presets: {', '.join(preset_names())}. "
                 "The command also takes files: chatserver train submit",
                 field="preset",
             )
@@ -118,7 +118,7 @@ class PageTraining:
         return config.model_copy(update={"model": self._model(order, config.model, trained)})
 
     def _model(self, order: TrainingOrder, of_preset: str, trained: Sequence[TrainedModel]) -> str:
-        """As the training program finds it: of a registered model its folder, which we know and the page does not."""
+        """The model as the training program finds it; for a registered model its folder, which the page never sees."""
         wanted, folders = order.model, _folders(trained)
         if wanted in ("", of_preset):
             return of_preset
@@ -143,7 +143,7 @@ def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
 def data_of(cleaning: Job) -> Path:
     """The data of a finished cleaning, as lines. Raises InvalidRequest."""
     if cleaning.kind != "clean" or cleaning.state != "finished":
-        raise InvalidRequest(f"{cleaning.name!r} is no finished cleaning", field="data")
+        raise InvalidRequest(f"{cleaning.name!r} is not a finished cleaning", field="data")
     out = Path(cleaning.spec["out"])
     try:
         found = job_files.open_file(out, "data")
@@ -159,7 +159,7 @@ def data_of(cleaning: Job) -> Path:
 
 
 def usable_data(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """`{id, name, bytes, ended_s}` of every cleaning whose data can be trained on."""
+    """`{id, name, bytes, ended_s}` of every cleaning whose data a fine-tuning can use."""
     rows = []
     for job in jobs:
         with contextlib.suppress(InvalidRequest, OSError):

@@ -1,7 +1,6 @@
-"""The HTTP API of fine-tunings: what may be chosen, ordering one, serving what came out.
+"""The HTTP API of fine-tunings: the choices, the order, and the serving of the new model.
 
-docs/protocol.md has the routes. The pages themselves, and looking at a fine-tuning, cancelling and removing it, are
-those of every job: `job_pages.py`.
+docs/protocol.md has the routes. `routes.py` has the pages, and shows, cancels and removes every kind of job.
 """
 
 from collections.abc import Callable
@@ -30,7 +29,7 @@ def make_blueprint(
     answers: TrainingAnswers,
     wake: Callable[[str], object],
 ) -> Blueprint:
-    """Routes `/api/trainings` and `/api/jobs/<jid>/serve`; `wake(jid)` as for `job_pages.make_blueprint`."""
+    """Routes `/api/trainings` and `/api/jobs/<jid>/serve`; `wake(jid)` is that of `routes.make_blueprint`."""
     pages = Blueprint("trainings", __name__)
     guard(pages)
     _add_ordering(pages, redis, jobs, page_jobs, page_training, trained, wake)
@@ -69,7 +68,7 @@ def _add_ordering(
 
 def _cleaning(jobs: Jobs, jid: str) -> Job:
     if not jid:
-        raise InvalidRequest("choose a finished cleaning: its data is what the model learns from", field="data")
+        raise InvalidRequest("choose a finished cleaning: the model learns from its data", field="data")
     try:
         return jobs.get(jid)
     except (Gone, InvalidRequest) as error:
@@ -79,11 +78,11 @@ def _cleaning(jobs: Jobs, jid: str) -> Job:
 def _add_serving(pages: Blueprint, jobs: Jobs, trained: TrainedModels, answers: TrainingAnswers) -> None:
     @pages.post("/api/jobs/<jid>/serve")
     def api_serve(jid: str) -> Response:
-        """`{wanted}`: from now on a worker shall load the model of this job, or none shall keep it."""
+        """`{wanted}`: from now on a worker shall load the model of this job, or every worker shall drop it."""
         raw = request.get_json()
         wanted = raw.get("wanted", True) if isinstance(raw, dict) else None
         if not isinstance(wanted, bool):
-            raise InvalidRequest("wanted is true or false")
+            raise InvalidRequest("wanted must be true or false")
         with translated():
             job = jobs.get(jid)
             model = answers.model_of(job)

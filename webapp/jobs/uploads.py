@@ -1,10 +1,10 @@
-"""Files on their way from a browser to a job, in pieces that fit the bound of a request. Called by `job_pages.py`.
+"""Receives files from a browser for a job, in pieces that fit the size limit of a request. `routes.py` calls it.
 
     state_dir/uploads/<id>/about.json     the user's name of the file, its size, our name of it
     state_dir/uploads/<id>/<id>.jsonl.gz  what has come; its length is the offset from which the client goes on
 
-So an upload survives a reload of the page and a restart of the server, and any web process takes the next piece. A file
-that belongs to a job has been moved, with its folder, into the job's. Functions here block: call them in a thread.
+So an upload survives a reload of the page and a restart of the server, and any web process takes the next piece. When a
+job is made, its files move into the job's folder. Functions here block: call them in a thread.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u
 
 
 class WrongOffset(Conflict):
-    """A piece that does not continue what has come; tells from where to go on."""
+    """A piece does not continue the upload; the error says at which byte to go on."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"the upload continues at byte {offset}")
@@ -46,7 +46,7 @@ class WrongOffset(Conflict):
 
 @dataclass(frozen=True)
 class Upload:
-    """One file. `name` is the user's and only a label, `file` is ours."""
+    """One file. `name` is the user's name for it, only a label; `file` is the name on the disk."""
 
     id: str
     name: str
@@ -70,7 +70,7 @@ class Uploads:
     def create(self, name: object, size: object) -> Upload:
         """A new, empty upload. Raises InvalidRequest, StorageFull, or Busy with too many unfinished ones."""
         if not isinstance(name, str) or not isinstance(size, int) or isinstance(size, bool):
-            raise InvalidRequest("an upload has a name (text) and a size (bytes)")
+            raise InvalidRequest("an upload must have a name (text) and a size (bytes)")
         label = label_of(name)
         if size < 1:
             raise InvalidRequest(f"{label} is empty")
@@ -85,7 +85,7 @@ class Uploads:
         return self._make(label, size)
 
     def get(self, upload_id: str) -> Upload:
-        """Raises Gone for what is no upload here."""
+        """The upload of this id. Raises Gone when there is none."""
         return _read(self._folder_of(upload_id))
 
     def write(self, upload_id: str, offset: int, piece: bytes) -> Upload:
@@ -103,7 +103,9 @@ class Uploads:
             if offset != length:
                 raise WrongOffset(length)
             if length + len(piece) > upload.size:
-                raise InvalidRequest(f"{length + len(piece)} bytes of a file that was announced with {upload.size}")
+                raise InvalidRequest(
+                    f"the file has {length + len(piece)} bytes, but it was announced with {upload.size}"
+                )
             self._append(file, piece)
         return self.get(upload_id)
 
@@ -130,7 +132,7 @@ class Uploads:
         shutil.rmtree(self._folder_of(upload_id), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what nobody has gone on with for a day."""
+        """Remove the uploads that got no piece for a day."""
         for folder in self._folder.iterdir():
             with contextlib.suppress(OSError):
                 newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
@@ -155,10 +157,12 @@ class Uploads:
         return self.get(upload_id)
 
     def _make_room(self, size: int) -> None:
-        """Raises unless the disk holds this one, what the others have announced, and the reserve."""
+        """Raises unless the disk has room for this upload, the rest of all announced ones, and the reserve."""
         pending = self._pending()
         if len(pending) >= MAX_PENDING:
-            raise Busy(f"{len(pending)} uploads wait for their job; submit them, or wait a day", retry_after_s=60.0)
+            raise Busy(
+                f"{len(pending)} uploads belong to no job yet; submit their jobs, or wait a day", retry_after_s=60.0
+            )
         announced = 0
         for folder in pending:
             with contextlib.suppress(Gone):
@@ -186,12 +190,12 @@ class Uploads:
 
 
 def label_of(name: str) -> str:
-    """A name from a browser, fit to be shown: its last component, without what is invisible."""
+    """A name from a browser for display: the last component of a path, without invisible characters."""
     return visible(re.split(r"[/\\]", name)[-1])[-MAX_NAME_CHARS:] or "file"
 
 
 def visible(text: str) -> str:
-    """A text of one line, without what would hide or reorder it, in valid Unicode."""
+    """The text in one line of valid Unicode, without characters that hide or reorder text."""
     return _INVISIBLE.sub("", text).encode("utf-8", "replace").decode().strip()
 
 

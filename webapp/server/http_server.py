@@ -1,8 +1,8 @@
-"""The HTTP server of the web process: gevent's, with the bounds that it lacks. `python -m webapp` runs it.
+"""The HTTP server of the web process: gevent's, with limits. `python -m webapp` runs it.
 
-gevent waits for ever for the end of a request and takes any number of connections. Here a request has come whole before
-the application sees it, within a time and a size, or the connection is closed. What a client may send wrong is answered
-with `{error: {code, message}}` and logged in one line, without a traceback.
+gevent waits for ever for the end of a request and takes any number of connections. This server reads a whole request,
+within a time and a size, before the application sees it; else it closes the connection. It answers a wrong request with
+`{error: {code, message}}` and logs one line without a traceback.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Refused(ValueError):
 
 
 class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
-    """Serves `app` on (host, port). A body over `max_body_bytes` is refused; a connection over the bound waits."""
+    """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits."""
 
     def __init__(self, address: tuple[str, int], app: Any, *, max_body_bytes: int) -> None:
         super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
@@ -51,7 +51,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
 
 
 def max_connections() -> int:
-    """As many as this process may have open files, after raising that limit as far as it goes."""
+    """The number of files that this process may open, after it has raised that limit as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + RESERVED_FILES
     if soft < wanted:
@@ -89,7 +89,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         return headers_factory(_Headers(stream))
 
     def _read_body(self) -> bytes:
-        """All of it. Raises Refused, or what reading raises."""
+        """The whole body. Raises Refused, or the error of a read."""
         chunked = self._framing()
         if not chunked and not self.content_length:
             return b""
@@ -106,7 +106,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         return body
 
     def _framing(self) -> bool:
-        """Whether the body is chunked. What two servers may read differently is refused: it smuggles requests."""
+        """Whether the body is chunked. Refuses headers that two servers may read differently: they smuggle requests."""
         codings = [value.strip().lower() for value in self.headers.get_all("transfer-encoding", [])]
         lengths = {value.strip() for value in self.headers.get_all("content-length", [])}
         if codings and codings != ["chunked"]:
@@ -138,7 +138,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
 
 class _Headers:
-    """The header lines of one request, up to their bound: what `http.client` reads from."""
+    """The header lines of one request, up to their size limit, as a file for `http.client`."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

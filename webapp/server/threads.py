@@ -1,4 +1,4 @@
-"""Work on disks, out of the event loop: a slow disk must not hold up the answers of all who chat."""
+"""Runs disk work in threads, outside the event loop: a slow disk must not delay everybody's answers."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `function` returns or raises; other greenlets run meanwhile."""
+    """Run `function` in a thread while other greenlets go on. Returns or raises what it does."""
 
     def call() -> tuple[R | None, Exception | None]:
         try:

@@ -1,9 +1,8 @@
-"""What stands between the network and Socket.IO: its libraries trust their clients, this does not.
+"""Limits what clients may do to Socket.IO, whose libraries trust their clients.
 
-They log a traceback for what they cannot parse, keep what a client asked to have sent however much it is, serve all of
-its events at once, hold attachments of binary events that never end, and know a polling client by its session id alone.
-`guard` puts the bounds of docs/protocol.md around them; `is_client_packet` is what webapp/server/websocket.py lets
-pass.
+The libraries log a traceback for bytes that they cannot parse. They queue any amount of text for a client, handle all
+its events at once, and keep the attachments of binary events that never end. They know a polling client by its session
+id alone. `guard` adds the limits of docs/protocol.md; webapp/server/websocket.py lets only an `is_client_packet` pass.
 """
 
 import json
@@ -41,7 +40,7 @@ def is_client_packet(packet: str | bytes) -> bool:
 
 
 class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed
-    """What waits to be sent to one client. Past `max_chars` the client is given up: it resumes by its cursors."""
+    """The text that waits for one client. Past `max_chars` the socket is closed; the client resumes by its cursors."""
 
     def __init__(self, max_chars: int) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed
         self._given_up = False
 
     def put(self, packet: Any, *args: Any, **kwargs: Any) -> None:
-        """Never blocks. None, which ends whoever sends, is always taken."""
+        """Queue without blocking. It always takes None, which ends the sender."""
         if packet is not None:
             if self._given_up:
                 return
@@ -74,7 +73,7 @@ def _chars(packet: Any) -> int:
 
 
 def guard(app: Flask, socketio: SocketIO, *, max_queued_chars: int) -> None:
-    """Put the bounds around a Socket.IO server: on what it sends, on its messages, on its HTTP requests."""
+    """Add the limits to a Socket.IO server: on its sends, its messages and its HTTP requests."""
     engine = socketio.server.eio
     engine._async = {**engine._async, "queue": partial(SendQueue, max_queued_chars)}
     sessions = _Sessions(engine, partial(_user, app))
@@ -84,13 +83,13 @@ def guard(app: Flask, socketio: SocketIO, *, max_queued_chars: int) -> None:
 
 
 def _user(app: Flask, environ: dict[str, Any]) -> str:
-    """Whose cookie came with a request; empty without a valid one."""
+    """The user in the cookie of a request; empty without a valid cookie."""
     session = app.session_interface.open_session(app, app.request_class(environ))
     return str(session.get("user", "")) if session else ""
 
 
 class _Sessions:
-    """The sessions of Engine.IO: whose they are, and what each has in hand."""
+    """The sessions of Engine.IO: the user of each, and the events that it handles."""
 
     def __init__(self, engine: Any, user_of: Callable[[dict[str, Any]], str]) -> None:
         self._engine = engine
@@ -113,7 +112,7 @@ class _Sessions:
         return inner(sid, environ)
 
     def message(self, inner: Callable[..., Any], sid: str, data: str) -> None:
-        """Runs in the greenlet that reads from the client: waiting here is not reading on."""
+        """Runs in the greenlet that reads from the client, so it reads no more while this waits."""
         events = self._events.get(sid)
         if events is None:
             return
@@ -138,7 +137,7 @@ class _Sessions:
 
 
 class _Gate:
-    """WSGI middleware: requests that Engine.IO would stumble over, or that are another user's, end here."""
+    """WSGI middleware. It refuses requests that Engine.IO cannot handle, and requests of another user."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], sessions: _Sessions) -> None:
         self._app = app
@@ -156,7 +155,7 @@ class _Gate:
         """What is wrong with a request to Engine.IO, or nothing."""
         query = parse_qs(environ.get("QUERY_STRING", ""))
         if "j" in query:
-            return "JSONP is not spoken: it lets any page read what is another's"
+            return "this server does not speak JSONP, which lets any page read a user's data"
         if "sid" in query and not self._sessions.belongs(query["sid"][0], environ):
             return "unknown session"
         if _upgrades(environ):
@@ -177,7 +176,7 @@ def _wrong_payload(environ: dict[str, Any]) -> str:
     try:
         packets = body.read().decode().split(SEPARATOR)
     except UnicodeDecodeError:
-        return "a payload is UTF-8"
+        return "a payload must be UTF-8"
     body.seek(0)
     if len(packets) > MAX_PACKETS:
         return f"{len(packets)} packets in one payload; the limit is {MAX_PACKETS}"

@@ -1,4 +1,4 @@
-"""`chatserver dead`: the requests given up. List them, run them again, drop them."""
+"""`chatserver dead`: lists, runs again or drops the requests that were given up."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LISTED = 100
 
-application = typer.Typer(help="Requests given up: list them, run them again, drop them.")
+application = typer.Typer(help="Requests that were given up: list, run again, drop.")
 Rid = Annotated[str, typer.Argument(help="The request's id, or `all`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -38,7 +38,7 @@ def list_newest(context: typer.Context, as_json: AsJson = False) -> None:
 
 @application.command()
 def retry(rid: Rid) -> None:
-    """Run dead letters again, each under a new id, which is printed; the old letter is dropped."""
+    """Run dead letters again. Each gets a new id, which this prints; the old letter is dropped."""
     unreadable = 0
     with _dead_letters() as letters:
         for letter in letters.matching(rid):

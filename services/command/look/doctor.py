@@ -1,4 +1,4 @@
-"""`chatserver doctor`: is this installation as it should be, and what must be fixed? `services/doctor` looks."""
+"""`chatserver doctor`: prints the findings of `services/doctor` about this installation, and the remedies."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ def doctor(
 
 
 def print_findings(findings: "Iterable[Finding]") -> "Sequence[Finding]":
-    """A line for each as it comes, its remedy under it, and the sums at the end."""
+    """Print each finding as it comes, with its remedy under it, and the sums at the end."""
     found = []
     for finding in findings:
         found.append(finding)
@@ -55,7 +55,7 @@ def _mark(level: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """In one line, and without what a terminal obeys: some of it comes from other machines."""
+    """The text in one line, without control characters: some of it comes from other machines."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -1,4 +1,4 @@
-"""`chatserver models`: what is served, what was trained here, and which of the trained ones shall be served."""
+"""`chatserver models`: lists served and trained models, and says which trained models shall be served."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from services.serving.trained_models import TrainedModels
     from services.wire.keys import Keys
 
-application = typer.Typer(help="Models: list them; serve, stop or forget one that was fine-tuned here.")
+application = typer.Typer(help="List models; serve, stop or remove a model that was fine-tuned here.")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of a trained model.")]
 
 
 @application.callback(invoke_without_command=True)
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models: workers, slots, running and queued requests, tokens per second; the origin of trained ones."""
+    """List the models: workers, slots, running and queued requests, tokens per second; where trained ones come from."""
     if context.invoked_subcommand is not None:
         return
     from services.command.tables import print_json
@@ -32,7 +32,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     elif rows:
         _print_rows(rows)
     else:
-        print("no model is served: start one with `chatserver worker` or `chatserver up`")
+        print("no worker serves a model; start a worker with `chatserver worker` or `chatserver up`")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -62,7 +62,7 @@ def _trained_row(row: dict[str, Any]) -> dict[str, Any]:
 
 @application.command()
 def serve(name: Name) -> None:
-    """Ask for a worker that serves a trained model: `chatserver up` or a standby worker loads it."""
+    """Serve a trained model: `chatserver up` or a standby worker loads it."""
     with _trained() as trained:
         trained.serve(name)
     print(f"{name} is wanted; a `chatserver up` or a `chatserver worker --standby` that has its folder loads it")
@@ -70,7 +70,7 @@ def serve(name: Name) -> None:
 
 @application.command()
 def stop(name: Name) -> None:
-    """Stop serving a trained model: requests that it was answering go back to the queue."""
+    """Stop serving a trained model. Its running requests go back to the queue."""
     with _trained() as trained:
         trained.stop_serving(name)
     print(f"{name} is no longer wanted; its unfinished requests wait until it is served again")
@@ -78,7 +78,7 @@ def stop(name: Name) -> None:
 
 @application.command()
 def forget(name: Name) -> None:
-    """Remove a trained model that is not served from the list. Its folder stays."""
+    """Remove a trained model from the list, unless a worker serves it. Its folder stays."""
     with _trained() as trained:
         trained.remove(name)
     print(f"{name} is forgotten; its folder stays")

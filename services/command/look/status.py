@@ -8,7 +8,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show the queue of each model, the workers, the requests in flight and the requests given up."""
+    """Show the queue of each model, the workers, the requests in flight and the dead letters."""
     from services.command.access import command_settings
     from services.command.tables import print_json, print_table
     from services.connection.connect import address_of, connect, translated

@@ -1,6 +1,6 @@
-"""`chatserver clean`: clean conversations, here (`run`) or as a job of the pipelines (`submit`); look at the result.
+"""`chatserver clean`: cleans conversations here (`run`) or as a job of the pipelines (`submit`); shows the result.
 
-All but `submit` becomes `python -m pipelines.command`: nothing of the pipelines is imported here.
+All subcommands except `submit` become `python -m pipelines.command`: nothing here imports the pipelines.
 """
 
 import hashlib
@@ -23,22 +23,24 @@ application = typer.Typer(
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 HERE = {
     "run": "Clean in this process, with a progress bar.",
-    "inspect": "Read a dataset turn by turn, or a run before and after.",
-    "stats": "What a dataset looks like, in numbers.",
+    "inspect": "Read a dataset message by message, or a run before and after.",
+    "stats": "Show a dataset in numbers.",
     "diff": "Compare two runs.",
 }
 
 
 @application.command()
 def submit(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: YAML, such as infra/recipes/vicuna.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, such as infra/recipes/vicuna.yaml.")],
     inputs: Annotated[list[str], typer.Option("--in", help="A file or URL to read; repeat it for more.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the result, as the machines of the pipelines see it.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the result: its path on the machines of the pipelines.")
+    ],
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the job's log until the job ends; exit code 0 if it finished.")
     ] = False,
 ) -> None:
-    """Clean as a job on Celery. Submitting the same recipe, inputs and folder again continues the same job."""
+    """Clean as a job of the pipelines. The same recipe, inputs and folder again continue the same job."""
     from services.command.access import command_settings
     from services.command.order.job_log import follow
     from services.connection.connect import connect, translated
@@ -64,7 +66,7 @@ def submit(
 
 
 def _spec(recipe: Path, inputs: list[str], out: Path) -> dict[str, Any]:
-    """Raises ConfigurationError for a recipe that is wrong or an input that is not there."""
+    """The spec of the job. Raises ConfigurationError for an invalid recipe or a missing input."""
     from services.jobs.recipe import read_recipe
 
     read_recipe(recipe)
@@ -81,12 +83,12 @@ def _absolute(name: str) -> str:
         return checked_input(name)
     path = Path(name).resolve()
     if not path.is_file():
-        raise ConfigurationError(f"the input {name} is not a file on this machine; give files or URLs")
+        raise ConfigurationError(f"the input {name} is not a file on this machine; give a file or a URL")
     return str(path)
 
 
 def job_id(out: str) -> str:
-    """The job of a folder: its name, made fit for a key, and a digest of its path."""
+    """The job id of a folder: its name, with characters that a key may have, and a digest of its path."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(out).name).strip("-")[:60] or "clean"
     return f"{name}-{hashlib.sha256(out.encode()).hexdigest()[:8]}"
 
@@ -94,8 +96,8 @@ def job_id(out: str) -> str:
 def _say_what(job: "Job") -> None:
     told = {
         "submitted": f"submitted as {job.id}; `chatserver jobs logs -f {job.id}` follows it",
-        "running": f"job {job.id} runs already; `chatserver jobs logs -f {job.id}` follows it",
-        "finished": f"job {job.id} is finished; `chatserver jobs remove {job.id}` and another folder begin anew",
+        "running": f"job {job.id} is already running; `chatserver jobs logs -f {job.id}` follows it",
+        "finished": f"job {job.id} is finished; `chatserver jobs remove {job.id}` and a new folder begin anew",
     }
     print(told.get(job.state, f"job {job.id} is {job.state}"))
 

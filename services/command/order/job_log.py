@@ -1,4 +1,4 @@
-"""A job's log and progress in a terminal, until it ends. Used by `jobs logs -f` and `clean submit --wait`."""
+"""Shows a job's log and progress in a terminal until the job ends, for `jobs logs -f` and `clean submit --wait`."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ POLL_S = 0.5
 
 
 def print_log(jobs: "Jobs", jid: str, after: str = "0") -> str:
-    """Print the lines after an id; the id of the last one."""
+    """Print the lines after an id. Returns the id of the last line."""
     while lines := jobs.tail(jid, after):
         for line_id, time_s, line in lines:
             after = line_id
@@ -26,7 +26,7 @@ def print_log(jobs: "Jobs", jid: str, after: str = "0") -> str:
 
 
 def follow(jobs: "Jobs", redis: "Redis", jid: str, submit_again: "Callable[[], Job] | None" = None) -> int:
-    """Until the job has ended; exit code 0 if it finished. Redis may go away meanwhile, and forget the job."""
+    """Show the job until it ends. Exit code 0 if it finished. Redis may go away meanwhile, or forget the job."""
     from services.connection.connect import server_time, translated
     from services.jobs.jobs import progress_of
 
@@ -59,7 +59,7 @@ def _end(job: "Job") -> int:
 
 
 class _Bar:
-    """The last line of a terminal; nothing elsewhere."""
+    """The progress in the last line of a terminal. Prints nothing into a file or a pipe."""
 
     def __init__(self) -> None:
         self._shown = ""

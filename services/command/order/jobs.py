@@ -1,4 +1,4 @@
-"""`chatserver jobs`: what the pipelines do. List jobs, show one, read its log, cancel it, forget it."""
+"""`chatserver jobs`: lists the jobs of the pipelines, shows one, prints its log, cancels or removes it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def list_jobs(as_json: AsJson = False) -> None:
     elif rows:
         print_table(rows, "id kind name state done units age_s error")
     else:
-        print("no jobs; `chatserver clean submit` makes one")
+        print("no jobs; `chatserver clean submit` makes a job")
 
 
 def _row(jobs: "Jobs", redis: "Redis", job: "Job") -> dict[str, Any]:
@@ -112,7 +112,7 @@ def logs(
 
 @application.command()
 def cancel(jid: Jid) -> None:
-    """End a job. Its finished units stay: submitted again, it continues from them."""
+    """Cancel a job. Its finished units stay: when you submit the job again, it continues from them."""
     with opened_jobs() as (jobs, _):
         job = jobs.cancel(jid)
     print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")

@@ -1,7 +1,7 @@
-"""`chatserver train`: fine-tune a model, on this machine or on SkyPilot; watch it, end it, give its machines back.
+"""`chatserver train`: fine-tunes a model on this machine or on SkyPilot; watches, cancels, deletes the machines.
 
-A fine-tuning is a job of the pipelines. What must speak to the machines (`--dry-run`, `down`, `orphans`) becomes
-`python -m pipelines.command.machines`: nothing of the pipelines is imported here.
+A fine-tuning is a job of the pipelines. The subcommands that speak to the machines (`--dry-run`, `down`, `orphans`)
+become `python -m pipelines.command.machines`: nothing here imports the pipelines.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ Jid = Annotated[str, typer.Argument(help="The job's id.")]
 
 @application.command()
 def submit(
-    preset: Annotated[str, typer.Argument(help="A preset (`chatserver train presets`) or a YAML file.")],
+    preset: Annotated[str, typer.Argument(help="A preset (`chatserver train presets` lists them) or a YAML file.")],
     data: Annotated[
         list[str] | None, typer.Option(help="A data.jsonl written by `chatserver clean`, or its folder; repeatable.")
     ] = None,
@@ -35,7 +35,7 @@ def submit(
     spot: Annotated[
         bool,
         typer.Option(
-            "--spot", help="With SkyPilot: cheaper machines; a run that loses its machine continues on another."
+            "--spot", help="With SkyPilot: take cheaper machines. A run that loses its machine continues on another."
         ),
     ] = False,
     out: Annotated[
@@ -59,7 +59,7 @@ def submit(
         bool, typer.Option("--wait", help="Show the job's log until the job ends; exit code 0 if it finished.")
     ] = False,
 ) -> None:
-    """Fine-tune a model as a job. Submitting the same configuration, data and folder again continues the same job."""
+    """Fine-tune a model as a job. The same configuration, data and folder again continue the same job."""
     from services.jobs.training import read_training
     from services.jobs.training_jobs import Place
 
@@ -68,7 +68,7 @@ def submit(
     if dry_run:
         _become_command("estimate", orjson.dumps(_rehearsal(config, data or [], out, place)).decode())
     if not data:
-        raise ConfigurationError("name the data: --data cleaned/data.jsonl, as `chatserver clean` writes it")
+        raise ConfigurationError("give the data, such as --data cleaned/data.jsonl, which `chatserver clean` writes")
     _submit(config, data, out, place, wait=wait)
 
 
@@ -80,7 +80,7 @@ def _overrides(pairs: list[str]) -> dict[str, str]:
 
 
 def _rehearsal(config: "TrainingConfig", data: list[str], out: str | None, place: "Place") -> dict[str, Any]:
-    """The spec of a dry run, for which neither data nor a bucket need be there yet."""
+    """The spec of a dry run, which needs neither data nor a bucket."""
     from services.jobs.training_jobs import training_spec
 
     assumed = out or ("s3://your-bucket" if place.on == "sky" else str(Path("trained") / config.name))
@@ -123,7 +123,7 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
 
 
 def _own_folder(state_dir: Path, config: "TrainingConfig", data: list[str]) -> Path:
-    """One folder for each configuration over each data."""
+    """The folder of this configuration with this data."""
     what = orjson.dumps([config.model_dump(mode="json"), [str(Path(name).resolve()) for name in data]])
     return state_dir / "trained" / f"{config.name}-{hashlib.sha256(what).hexdigest()[:8]}"
 
@@ -132,7 +132,7 @@ def _say_what(job: "Job") -> None:
     follow = f"`chatserver train logs -f {job.id}` follows it"
     told = {
         "submitted": f"submitted as {job.id}; {follow}",
-        "running": f"job {job.id} runs already; {follow}",
+        "running": f"job {job.id} is already running; {follow}",
         "finished": f"job {job.id} is finished: its model is in {job.spec['out']}/model",
     }
     print(told.get(job.state, f"job {job.id} is {job.state}"))
@@ -165,7 +165,7 @@ def list_trainings(as_json: Annotated[bool, typer.Option("--json", help="Print J
     elif rows:
         print_table(rows, "id name on state step loss tokens_per_s eta_s cost_usd age_s error")
     else:
-        print("no fine-tunings; `chatserver train submit` makes one")
+        print("no fine-tunings; `chatserver train submit` starts one")
 
 
 def _row(job: "Job", note: dict[str, Any], now_s: float) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def logs(
 def cancel(
     jid: Jid, wait: Annotated[bool, typer.Option("--wait", help="Return only after the job has ended.")] = False
 ) -> None:
-    """End a fine-tuning and delete its machines. Its checkpoints stay: submitted again, it continues from them."""
+    """Cancel a fine-tuning and delete its machines. Its checkpoints stay: the same job again continues from them."""
     from services.command.access import command_settings
     from services.command.order.jobs import opened_jobs
     from services.jobs.celery_app import make_celery, wake
@@ -219,7 +219,7 @@ def cancel(
 
 @application.command()
 def down(jid: Jid) -> None:
-    """Delete the SkyPilot machines that a fine-tuning has left behind after its end."""
+    """Delete the SkyPilot machines that an ended fine-tuning has left behind."""
     _become_command("down", jid)
 
 

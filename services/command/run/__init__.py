@@ -1,1 +1,1 @@
-"""Commands that run our programs on this machine: `chatserver up`, `worker`, `web` and `pipelines`."""
+"""Commands that run ChatServer's programs on this machine: `chatserver up`, `worker`, `web` and `pipelines`."""

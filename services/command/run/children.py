@@ -1,4 +1,4 @@
-"""The child processes of `chatserver up`: started, restarted with backoff, ended; their output under one prefix."""
+"""Starts, restarts (with backoff) and ends the child processes of `chatserver up`, and prefixes their output."""
 
 import signal
 import subprocess
@@ -19,7 +19,7 @@ COLOURS = ("36", "33", "35", "32", "34")
 
 
 class Log:
-    """One stream for everybody, a line at a time, each under the name of its process. Thread-safe."""
+    """One stream for all processes. Each line has the name of its process. Thread-safe."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -56,11 +56,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the running process; 0 when there is none."""
+        """The id of the running process; 0 when none runs."""
         return self._process.pid if self._process else 0
 
     def tend(self) -> None:
-        """Start it, or notice its death and start it again when its pause is over. To be called often."""
+        """Start the process. If it has died, start it again after a pause. The caller calls this often."""
         now = time.monotonic()
         if self._process is None:
             if now >= self._start_at:
@@ -87,7 +87,7 @@ class Child:
             self._log.line(self.name, line)
 
     def terminate(self) -> None:
-        """Ask it to end; `gone` tells when it has, `finish` must follow."""
+        """Ask the process to end. `gone` says when it has ended; the caller must then call `finish`."""
         if self._process is not None:
             self._process.terminate()
 
@@ -95,7 +95,7 @@ class Child:
         return self._process is None or self._process.poll() is not None
 
     def finish(self) -> None:
-        """Kill it if it still runs, and all that it started."""
+        """Kill the process if it still runs, and all processes that it started."""
         process, self._process = self._process, None
         if process is None or self._pump is None:
             return

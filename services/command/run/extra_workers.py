@@ -1,7 +1,7 @@
-"""The workers that `chatserver up` adds to its own: one for each trained model that is wanted and that nobody serves.
+"""The workers that `chatserver up` adds to its own: one for each wanted trained model that no worker serves.
 
-Tended by `services/command/run/machine.py`. Each stands by for its model (`workers/standby.py`), so that of two
-machines one loads it; the other sees who has the claim and ends its worker.
+`services/command/run/machine.py` calls it. Each worker stands by for its model (`workers/standby.py`). If two machines
+start such a worker, one gets the claim and loads the model; the other sees the claim and ends its worker.
 """
 
 import socket
@@ -15,7 +15,7 @@ LOOK_S = 1.0
 
 
 class ExtraWorkers:
-    """`make_child(model, number)` makes the process that stands by for a model; at most `most` live at once."""
+    """`make_child(model, number)` makes the process that stands by for a model. At most `most` run at once."""
 
     def __init__(
         self, trained: TrainedModels, most: int, make_child: Callable[[str, int], Child], say: Callable[[str], None]
@@ -35,7 +35,7 @@ class ExtraWorkers:
         return [*self._children.values(), *self._ending]
 
     def tend(self) -> None:
-        """To be called often. Raises RedisError; what runs goes on then."""
+        """Start and end workers as needed; call it often. Raises RedisError: then the running workers go on."""
         for child in self._ending:
             if child.gone():
                 child.finish()
@@ -50,7 +50,7 @@ class ExtraWorkers:
             self._engage()
 
     def _dismiss(self) -> None:
-        """End those whose model is not wanted any more, or is another worker's."""
+        """End the workers whose model is no longer wanted, or has another worker."""
         for name, child in list(self._children.items()):
             holder = self._trained.loader(name)
             others = bool(holder) and not holder.startswith(tuple(self._ours))

@@ -1,7 +1,7 @@
-"""One machine that runs the whole system: what `chatserver up` starts, watches and ends.
+"""Runs the whole system on one machine: `chatserver up` starts, watches and ends it here.
 
 Start: Redis, then workers, web app and pipelines side by side. End: workers and pipelines first, so that they hand back
-what they run, then the web app, then Redis. A second Ctrl-C kills.
+their work, then the web app, then Redis. A second Ctrl-C kills all.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Machine:
-    """A context manager: everything it started has ended when it is left."""
+    """A context manager. When it is left, every process that it started has ended."""
 
     def __init__(self, settings: Settings, workers: int, *, pipelines: bool = True) -> None:
         self._settings = settings
@@ -79,7 +79,7 @@ class Machine:
         self._stop.set()
 
     def run(self) -> None:
-        """Until a signal. Raises ConfigurationError when something cannot start."""
+        """Run until a signal comes. Raises ConfigurationError when a process cannot start."""
         _check_port(self._settings.host, self._port)
         url = self._start_redis()
         with contextlib.closing(connect(url, role="command")) as client:
@@ -144,13 +144,13 @@ class Machine:
             self._announce(models)
 
     def _tend_extras(self) -> None:
-        """After the page is usable: what comes along may not keep the first worker waiting."""
+        """Start the pipelines after the page is usable: they must not delay the first worker."""
         if self._ready and self._extras is not None:
             with contextlib.suppress(redis.RedisError):  # then they stay as they are
                 self._extras.tend()
 
     def _served(self, client: redis.Redis) -> list[str]:
-        """The models that our own workers announce; presence of an earlier run may still linger."""
+        """The models that this run's workers announce: Redis may still hold presence of an earlier run."""
         pids, host = {child.pid for child in self._workers}, socket.gethostname()
         try:
             found = Registry(client, Keys(self._settings.namespace)).workers()
@@ -179,7 +179,7 @@ class Machine:
 
     def _end_all(self) -> None:
         if self._workers:
-            self._say("ending: workers first, they hand back what they run; Ctrl-C again kills")
+            self._say("ending: the workers first, which hand their requests back; Ctrl-C again kills all")
             extras = self._extras.children if self._extras else ()
             self._end(
                 [*self._workers, *extras, *self._pipelines],
@@ -205,7 +205,7 @@ class Machine:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Say at once that the port is taken, rather than after three deaths of the web app."""
+    """Raise at once when the port is taken, rather than after three deaths of the web app."""
     if (error := refusal(host, port)) is not None:
         raise ConfigurationError(
             f"port {port} on {host} cannot be used: {error.strerror}; choose another, or --port 0 for a free one"

@@ -25,7 +25,7 @@ def worker(
         bool, typer.Option("--check", help="Health probe: exit code 0 if a worker on this machine answers.")
     ] = False,
 ) -> None:
-    """Clean: process the units of cleaning jobs. All machines that clean must share the jobs' folders."""
+    """Process the units of cleaning jobs. All machines that clean must share the jobs' folders."""
     options = {"redis_url": redis_url, "state_dir": state_dir, "log_format": log_format}
     become("pipelines", "worker", check=check, clean_processes=processes, **options)
 
@@ -39,7 +39,7 @@ def trainings(
         bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
     ] = False,
 ) -> None:
-    """Launch and watch fine-tunings. They get WANDB_API_KEY and HF_TOKEN from this process's environment."""
+    """Launch and watch fine-tunings. They get WANDB_API_KEY and HF_TOKEN from the environment of this process."""
     become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 
@@ -51,7 +51,7 @@ def beat(
         bool, typer.Option("--check", help="Health probe: exit code 0 if a beat is running anywhere.")
     ] = False,
 ) -> None:
-    """Wake the pipelines every few seconds. One process is enough, two do no harm."""
+    """Wake the pipelines every few seconds. One such process is enough; two do no harm."""
     become("pipelines", "beat", check=check, redis_url=redis_url, log_format=log_format)
 
 

@@ -18,16 +18,18 @@ def worker(
     model: Model = None,
     engine: Engine = None,
     name: Annotated[str | None, typer.Option(help="Name under which the model is served.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Requests that run at once.")] = None,
-    context_tokens: Annotated[int | None, typer.Option(help="Upper bound of prompt + answer, in tokens.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Requests that the worker runs at once.")] = None,
+    context_tokens: Annotated[int | None, typer.Option(help="Most tokens of prompt + answer.")] = None,
     cache_gib: Annotated[float | None, typer.Option(help="Size of a CPU engine's key/value cache, in GiB.")] = None,
-    chat_template: Annotated[str | None, typer.Option(help="Named template for a model without one.")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="Chat template for a model without one.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of caches and logs.")] = None,
     log_format: Annotated[str | None, typer.Option(help="human or json.")] = None,
     standby: Annotated[
         bool,
-        typer.Option("--standby", help="Wait for a trained model that is wanted; with --model, for that model only."),
+        typer.Option(
+            "--standby", help="Wait until a trained model is wanted, then serve it; with --model, that model only."
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Health probe: exit code 0 if a worker on this machine can serve.")

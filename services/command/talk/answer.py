@@ -1,7 +1,7 @@
-"""Ask one question and show its answer while it comes. Used by `chat` and `send`.
+"""Asks one question and shows its answer while it comes. `chat` and `send` use it.
 
-Ctrl-C ends the answer, not the program: the cancel goes out from a thread of its own while the reading goes on, so the
-end that the worker writes is seen like any other. A second Ctrl-C leaves at once.
+Ctrl-C ends the answer, not the program. A thread sends the cancel while the main thread goes on reading, so it sees the
+terminal event like any other. A second Ctrl-C leaves at once.
 """
 
 import logging
@@ -25,24 +25,24 @@ CANCEL_RETRY_S = 0.5
 
 
 class Display(Protocol):
-    """Where an answer is shown."""
+    """The place where an answer is shown."""
 
     def text(self, text: str) -> None:
-        """More of the answer."""
+        """Show more text of the answer."""
 
     def rewind(self, offset: int) -> bool:
-        """Take back what follows `offset`; False when that is impossible here."""
+        """Take back the text after `offset`; False when this display cannot."""
 
     def waiting(self, status: Status) -> None:
-        """Nothing to show yet: queued, or running."""
+        """Show the status of a request without text: queued or running."""
 
     def note(self, line: str) -> None:
-        """Something that the user should know, outside the answer."""
+        """Show a line for the user beside the answer."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a question ended: status `finished`, `failed` or `cancelled`, and the text so far in any case."""
+    """How a question ended: status `finished`, `failed` or `cancelled`, and the text until then."""
 
     text: str
     status: str
@@ -88,7 +88,7 @@ def _follow(client: ChatClient, request: ChatRequest, display: Display) -> Answe
             text = text[: event.offset]
             if not display.rewind(event.offset):
                 client.cancel(request.rid, request.user)
-                lost = "Redis lost a part of the answer that was printed already; ask again"
+                lost = "Redis lost a part of the answer that is already printed; ask again"
                 return Answer(text, "failed", "interrupted", lost, {})
         elif isinstance(event, Status):
             display.waiting(event)
@@ -117,7 +117,7 @@ def _interrupt_cancels(client: ChatClient, request: ChatRequest) -> Iterator[Non
 
 
 def _cancel(client: ChatClient, request: ChatRequest, over: threading.Event) -> None:
-    """Until it was heard, or the answer has ended: Redis may be away, or may have lost a request that comes back."""
+    """Repeat the cancel until Redis accepts it or the answer ends: Redis may be away, or have lost the request."""
     while not over.is_set():
         try:
             client.cancel(request.rid, request.user)

@@ -1,4 +1,4 @@
-"""`chatserver chat`: a conversation in the terminal, straight over Redis; or, fed by a pipe, one question."""
+"""`chatserver chat`: a conversation in the terminal, directly over Redis. With a pipe as stdin, one question."""
 
 import sys
 
@@ -8,7 +8,7 @@ from services.command.talk.send import MaxTokens, Model, System, Temperature, re
 def chat(
     model: Model = None, system: System = "", temperature: Temperature = None, max_tokens: MaxTokens = None
 ) -> None:
-    """Chat in the terminal. With a pipe as stdin, all of it is one message and the answer goes to stdout."""
+    """Chat in the terminal. With a pipe as stdin, its text is one message, and the answer goes to stdout."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return run_once(read_stdin(), model, system, temperature, max_tokens)
 

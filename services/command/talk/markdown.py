@@ -1,8 +1,7 @@
-"""An answer as Markdown in a terminal, while it comes.
+"""Shows an answer as Markdown in a terminal while it comes.
 
-Blocks (paragraphs, lists, code) that can no longer change are printed for good; only the last one is drawn again and
-again, so the cost and the flicker do not grow with the answer. A rewind into what was printed says so and prints the
-block anew.
+It prints a block (paragraph, list, code) for good when the block can no longer change, and redraws only the last one.
+So cost and flicker do not grow with the answer. After a rewind into printed text it says so and prints the block anew.
 """
 
 from itertools import pairwise
@@ -25,7 +24,7 @@ LONG_CHARS = 8_000  # an unfinished block longer than this is shown as plain tex
 
 
 def parser() -> MarkdownIt:
-    """Raw HTML is shown as it is written: rich would drop it."""
+    """Show raw HTML as it is written: rich would drop it."""
     return MarkdownIt().enable("strikethrough").enable("table").disable(["html_block", "html_inline"])
 
 
@@ -38,7 +37,7 @@ class AnswerMarkdown(Markdown):
 
 
 class Lines:
-    """Something without the empty lines around it and, if `tail`, only as many of its last ones as fit the screen."""
+    """A renderable without the empty lines around it; with `tail`, only the last lines that fit the screen."""
 
     def __init__(self, content: RenderableType, *, tail: bool = False) -> None:
         self._content = content
@@ -60,9 +59,9 @@ def _is_blank(line: list[Segment]) -> bool:
 
 
 def settled_blocks(text: str) -> list[str]:
-    """The whole blocks at the start of `text` that later text cannot change; joined they are a prefix of it.
+    """The whole blocks at the start of `text` that later text cannot change. Joined they are a prefix of `text`.
 
-    Only whole lines are judged: the first character of a line may still become the marker of a list.
+    Only whole lines count: the first character of a line may still become the marker of a list.
     """
     lines = [f"{line}\n" for line in text.split("\n")[:-1]]
     starts = [token.map[0] for token in parser().parse("".join(lines)) if token.level == 0 and token.map]
@@ -107,7 +106,7 @@ class MarkdownDisplay:
         if offset < self._starts[-1]:
             while self._starts[-1] > offset:
                 self._starts.pop()
-            self.note("the answer was lost from here on; it continues with other text")
+            self.note("Redis lost the answer from here on; it continues with other text")
         return True
 
     def waiting(self, status: Status) -> None:

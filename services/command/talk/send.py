@@ -10,14 +10,16 @@ from services.errors import InvalidRequest
 if TYPE_CHECKING:
     from services.wire.messages import Priority
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model answers; default: the first served.")]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model that answers; default: the first one that is served.")
+]
 System = Annotated[str, typer.Option("--system", "-s", help="System message.")]
 Temperature = Annotated[float | None, typer.Option("--temp", "-t", help="Temperature; 0 is greedy.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Upper bound of the answer's tokens.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
 
 
 def send(
-    text: Annotated[str, typer.Argument(help="The message; - reads all of stdin.")],
+    text: Annotated[str, typer.Argument(help="The message; - reads stdin.")],
     model: Model = None,
     system: System = "",
     temperature: Temperature = None,
@@ -46,7 +48,7 @@ def run_once(
     *,
     priority: "Priority" = "interactive",
 ) -> None:
-    """One question, plain text on stdout, errors on stderr; exits with the answer's code when it did not finish."""
+    """Ask one question: text to stdout, errors to stderr. Exits with the answer's exit code unless it finished."""
     from services.chat.client import ChatClient
     from services.command.access import choose_model, command_settings, user_id
     from services.command.plain import PlainDisplay

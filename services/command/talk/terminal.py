@@ -41,7 +41,7 @@ Enter sends, Esc Enter starts a new line, Ctrl-C stops an answer."""
 
 @contextmanager
 def silent_keys() -> Iterator[None]:
-    """What is typed during an answer is not echoed: a `^C` in the live part would leave lines behind."""
+    """Switch off the echo during an answer: a typed `^C` in the live part would leave lines behind."""
     before = termios.tcgetattr(sys.stdin)
     silent = list(before)
     silent[3] &= ~termios.ECHO
@@ -95,7 +95,7 @@ class Terminal:
         )
 
     def run(self) -> None:
-        """Until /quit or Ctrl-D."""
+        """Read and answer until /quit or Ctrl-D."""
         self._print(f"[dim]{escape(self._conversation.model)}; /help lists the commands, Ctrl-D leaves[/dim]")
         while True:
             try:
@@ -114,7 +114,7 @@ class Terminal:
             with translated():
                 self._dispatch(line)
         except KeyboardInterrupt:
-            self._print("[yellow]stopped watching the answer; a worker may still be writing it[/yellow]")
+            self._print("[yellow]stopped following the answer; a worker may still be writing it[/yellow]")
         except ChatServerError as error:
             self._print(f"[red]{escape(str(error))} ({error.code})[/red]")
 

@@ -109,7 +109,7 @@ def test_every_fault_of_a_running_installation_is_found_in_one_run(system: Syste
 
     code, found = findings(system.environment)
     assert code == 1
-    assert "there is no append-only file" in said(found, "wrong", "Redis persistence")
+    assert "Redis has no append-only file" in said(found, "wrong", "Redis persistence")
     assert "maxmemory-policy is volatile-lru" in said(found, "wrong", "Redis eviction")
     assert "no-appendfsync-on-rewrite is 'yes'" in said(found, "warning", "Redis settings")
     assert "pubsub is 0" in said(found, "warning", "Redis settings")
@@ -144,9 +144,9 @@ def test_an_installation_without_redis_is_told_everything_else(tmp_path: Path) -
         "WRONG    settings: unknown setting CHATSERVER_SLOTZ; did you mean CHATSERVER_SLOTS?",
         f"WRONG    state folder: {taken} is a file",
         "WRONG    Redis: 127.0.0.1:",
-        f"WRONG    model: model '{tmp_path}/gone.gguf' is no file",
-        f"WRONG    web app: what listens on 127.0.0.1:{port} does not answer",
-        "note     queues: workers, queues, dead letters and pipelines cannot be seen without Redis",
+        f"WRONG    model: model '{tmp_path}/gone.gguf' is not a file",
+        f"WRONG    web app: the program on 127.0.0.1:{port} did not answer",
+        "note     queues: without Redis the doctor cannot see workers, queues, dead letters and pipelines",
     ):
         assert any(line.startswith(start) for line in lines), f"{start!r} is missing in\n{answer.stdout}"
     assert lines[-1].endswith(" 6 wrong")

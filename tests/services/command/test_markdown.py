@@ -79,7 +79,7 @@ def test_a_rewind_within_the_unfinished_block_leaves_no_trace() -> None:
 def test_a_rewind_into_what_was_printed_says_so_and_prints_the_block_anew() -> None:
     output = shown("First.\n\nSecond.\n\nThird.\n\n", 9, "ilver.\n")
     assert output.count("First.") == 1
-    assert output.index("Second.") < output.index("the answer was lost from here on") < output.index("Silver.")
+    assert output.index("Second.") < output.index("Redis lost the answer from here on") < output.index("Silver.")
 
 
 def test_raw_html_is_shown_as_written() -> None:

@@ -44,4 +44,4 @@ def test_clouds_are_asked_only_when_that_was_wanted(tmp_path: Path, monkeypatch:
     assert only(cloud.check_cloud(ask=True)) == ("ok", "SkyPilot can use: GCP")
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(cloud, "CHECK_TIMEOUT_S", 0.3)
-    assert "does not end within 0.3 s" in only(cloud.check_cloud(ask=True))[1]
+    assert "did not end within 0.3 s" in only(cloud.check_cloud(ask=True))[1]

@@ -35,7 +35,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_machine_without_a_gpu_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(gpu, "NVIDIA_DEVICE", tmp_path / "none")
-    assert only(gpu.check_gpu()) == ("note", "no NVIDIA GPU here: workers take the CPU engine")
+    assert only(gpu.check_gpu()) == ("note", "this machine has no NVIDIA GPU: workers use the CPU engine")
 
 
 def test_the_driver_is_read(smi: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_driver_that_fails_or_hangs_is_wrong_in_its_own_words(smi: Path, monke
     assert level == "wrong" and "version mismatch" in message
     smi.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(gpu, "SMI_TIMEOUT_S", 0.3)
-    assert "does not answer within 0.3 s" in only(gpu.check_gpu())[1]
+    assert "did not answer within 0.3 s" in only(gpu.check_gpu())[1]
     smi.unlink()
     monkeypatch.setattr(gpu, "NVIDIA_DEVICE", smi.parent)
     assert "no nvidia-smi on the PATH" in only(gpu.check_gpu())[1]
@@ -73,7 +73,7 @@ def test_a_sound_gpu_is_ok() -> None:
     ("torch", "level", "words"),
     [
         ({}, "note", "torch is not installed"),
-        ({"devices": []}, "wrong", "cannot use NVIDIA H200: it sees none"),
+        ({"devices": []}, "wrong", "cannot use NVIDIA H200: torch sees no GPU"),
         ({"devices": [], "error": "driver too old"}, "wrong", "cannot use NVIDIA H200: driver too old"),
         ({"devices": [device(9, 0)]}, "note", "flash-attn is not installed"),
         ({"devices": [device(9, 0)], "flash_attn": "undefined symbol: _ZN3c10"}, "wrong", "undefined symbol"),

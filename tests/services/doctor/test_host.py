@@ -24,7 +24,7 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path) -> None:
 
 def test_looking_at_the_state_folder_leaves_nothing(tmp_path: Path) -> None:
     level, message = only(host.check_state_folder(tmp_path / "new" / "state"))
-    assert level == "ok" and "it will be made" in message
+    assert level == "ok" and "ChatServer will make it" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,7 +30,7 @@ def test_a_question_with_a_worker_is_ok(redis_client: redis.Redis, namespace: st
     announce(redis_client, namespace, "m")
     ask(redis_client, namespace, "m")
     keys = Keys(namespace)
-    assert only(queues.check_queues(redis_client, keys)) == ("ok", "1 request(s) wait, each for a worker that lives")
+    assert only(queues.check_queues(redis_client, keys)) == ("ok", "1 request(s) wait, each for a live worker")
     assert only(queues.check_workers(redis_client, keys)) == ("ok", "1 for m")
     assert only(queues.check_dead_letters(redis_client, keys)) == ("ok", "none")
 
@@ -46,7 +46,7 @@ def test_a_worker_of_another_version_serves_nobody(redis_client: redis.Redis, na
     announce(redis_client, namespace, "m", VERSION + 1)
     ask(redis_client, namespace, "m")
     level, message = only(queues.check_workers(redis_client, Keys(namespace)))
-    assert level == "warning" and f"speaks protocol {VERSION + 1}, we speak {VERSION}" in message
+    assert level == "warning" and f"speaks protocol {VERSION + 1}, this installation {VERSION}" in message
     assert only(queues.check_queues(redis_client, Keys(namespace)))[0] == "wrong"
 
 

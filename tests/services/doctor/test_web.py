@@ -51,7 +51,7 @@ def test_a_free_port_is_a_note_and_one_of_another_machine_is_wrong() -> None:
 def test_a_stranger_on_the_port_is_wrong(body: bytes) -> None:
     with answering(200, body) as port:
         level, message = only(web.check_port("0.0.0.0", port))
-    assert level == "wrong" and f"port {port} is taken by something that is not our web app" in message
+    assert level == "wrong" and f"another program than the web app uses port {port}" in message
 
 
 def test_our_web_app_is_known_by_its_answers() -> None:
@@ -74,16 +74,17 @@ def test_a_port_that_speaks_no_http_is_a_stranger() -> None:
 
         thread = threading.Thread(target=greet)
         thread.start()
-        level, message = only(web.check_port("127.0.0.1", listener.getsockname()[1]))
+        listener_port = listener.getsockname()[1]
+        level, message = only(web.check_port("127.0.0.1", listener_port))
         thread.join(10)
-    assert level == "wrong" and "is not our web app (BadStatusLine)" in message
+    assert level == "wrong" and f"another program than the web app uses port {listener_port} (BadStatusLine)" in message
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "ANSWER_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         level, message = only(web.check_port("127.0.0.1", silent.getsockname()[1]))
-    assert level == "wrong" and "does not answer within 0.3 s" in message
+    assert level == "wrong" and "did not answer within 0.3 s" in message
 
 
 def test_a_port_that_never_ends_its_answer_is_given_up_by_the_bound_of_the_check() -> None:

@@ -68,7 +68,7 @@ def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.touch()
-    with pytest.raises(ConfigurationError, match=r"not a \.gguf"):
+    with pytest.raises(ConfigurationError, match=r"does not end in \.gguf"):
         resolve(str(path))
 
 

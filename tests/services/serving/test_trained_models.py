@@ -212,7 +212,7 @@ def test_a_wanted_model_takes_questions_before_it_is_loaded(
 
 
 def test_only_a_registered_model_can_be_wanted(trained: TrainedModels) -> None:
-    with pytest.raises(UnknownModel, match="no trained model is called 'nine'"):
+    with pytest.raises(UnknownModel, match="no trained model has the name 'nine'"):
         trained.serve("nine")
 
 

@@ -298,7 +298,7 @@ def test_a_conversation_that_begins_with_an_answer_is_refused(messages: list[Mes
 
 @pytest.mark.parametrize("messages", [[], [Message("system", "s")]])
 def test_a_conversation_without_turns_is_refused(messages: list[Message]) -> None:
-    with pytest.raises(TemplateError, match="the first turn is missing"):
+    with pytest.raises(TemplateError, match="the first message is missing"):
         CHATML.supervised(messages)
 
 
