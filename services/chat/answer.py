@@ -47,8 +47,8 @@ class Answer:
         self._absent = 0  # audits in a row that found no queue entry
 
     def submitted(self, request: ChatRequest) -> None:
-        """The submitter is here: this copy can be submitted again if it is lost."""
-        self._request, self.model = request, request.model
+        """The submitter is here: its first copy, which Redis keeps, can be submitted again if it is lost there."""
+        self._request, self.model = self._request or request, request.model
 
     def live(self, event: Event, now: float) -> None:
         with self._writing:

@@ -38,7 +38,8 @@ class ChatClient(Requests):
                 changed.clear()
                 while (event := follower.next()) is not None:
                     yield event
-                was_out = _is_out(follower.outage, None if was_out else on_outage)
+                if not follower.done:
+                    was_out = _is_out(follower.outage, None if was_out else on_outage)
         finally:
             feed.stop()
             feed.leave(follower)

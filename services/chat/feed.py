@@ -41,7 +41,7 @@ class Channel:
     answer: Answer
     followers: set[Follower] = field(default_factory=set)
     live: Subscription | None = None
-    polling: bool = False
+    polling: threading.Lock = field(default_factory=threading.Lock)  # one poll at a time
 
     def changed(self) -> None:
         for follower in list(self.followers):  # one that is called may find its reader dead, and leave
@@ -214,9 +214,12 @@ class AnswerFeed:
     # -- what live events did not tell ---------------------------------------------------------------------------
 
     def _poll_if_due(self, channel: Channel, now: float) -> None:
-        if not channel.polling and channel.answer.due(now):
-            channel.polling = True
-            self._spawn(self._poll, channel)
+        if channel.answer.due(now) and channel.polling.acquire(blocking=False):
+            try:
+                self._spawn(self._poll, channel)
+            except BaseException:
+                channel.polling.release()
+                raise
 
     def _poll(self, channel: Channel) -> None:
         """Let the answer fetch what it wants, until it wants nothing."""
@@ -231,8 +234,11 @@ class AnswerFeed:
                 self._unreachable(channel, error)
             except ChatServerError as error:
                 self._give_up(channel, error)
+            except Exception:  # whatever it is, the next poll would meet it again
+                log.exception("an answer cannot be followed")
+                self._give_up(channel, ChatServerError("this answer cannot be followed; the log says why"))
             finally:
-                channel.polling = False
+                channel.polling.release()
 
     def _tick(self) -> None:
         """Silence is noticed here: heads, audits, reads that failed."""

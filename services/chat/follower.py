@@ -55,9 +55,9 @@ class Follower:
 
     def next(self, until: int | None = None) -> ReaderEvent | None:
         """What to tell now, with no text beyond the offset `until`; None: nothing before the next change."""
-        if self.done:
-            return None
         reader = self._answer.reader
+        if self.done or reader.rewinding:
+            return None
         end, shown = reader.end, reader.shown  # in this order, and both before the rewinds: no lock is needed then
         if self._status is not reader.status:
             self._status = reader.status

@@ -90,13 +90,14 @@ class JournalView:
 class JournalReader:
     """One answer, as far as this process knows it: `shown` is its text, `rewinds` where text of it was taken back.
 
-    `end` is its end, once `shown` is whole. Followers look without a lock while this is changed: a rewind is written
-    before the nonce, the nonce before the text, the text before the end.
+    `end` is its end, once `shown` is whole. Followers look without a lock while this is changed: they are told nothing
+    while `rewinding`; else the nonce is written before the text, the text before the end.
     """
 
     def __init__(self, now: float) -> None:
         self.shown = ""
         self.rewinds: list[int] = []
+        self.rewinding = False  # a rewind is noted, and the text that it took back still stands in `shown`
         self.status: Status | None = None
         self.end: Done | None = None
         self.num_reads = 0  # of the journal, begun
@@ -192,8 +193,10 @@ class JournalReader:
             if view.nonce != self._nonce:
                 self._nonce = None
         else:
+            self.rewinding = True
             self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
             self._nonce, self.shown = view.nonce, view.text
+            self.rewinding = False
             self._heard_at = now
         self._last_read = self.num_reads
         if view.terminal:
@@ -206,8 +209,8 @@ class JournalReader:
             self._unread = True
 
     def audited(self, now: float) -> None:
-        """The answer has looked after the request's entry in the queue."""
-        self._audit_at = now
+        """The answer has looked after the request's entry in the queue, or found that there is no state of it."""
+        self._audit_at = self._head_at = now
 
     def queued(self, status: Status) -> None:
         """Where the request stands in line, as of now."""

@@ -48,8 +48,10 @@ class Subscription:
         self._send("SSUBSCRIBE", channel)
 
     def remove(self, channel: str) -> None:
+        """Take back what was asked for. While the server is still being reached, `add` sees that nobody wants it."""
         self._channels.discard(channel)
-        self._send("SUNSUBSCRIBE", channel)
+        if self._connection is not None:
+            self._send("SUNSUBSCRIBE", channel)
 
     def hear(self, timeout_s: float) -> Sequence[Any] | None:
         """The next reply, as `(kind, channel, data)`; None when none came in time. Call `add` before.

@@ -50,6 +50,8 @@ def write(path: Path, data: bytes, *, mode: int = 0o644, only_new: bool = False)
             written.replace(path)
     finally:
         written.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # some mounted buckets have no fsync for folders
+        sync(path.parent)
 
 
 def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:

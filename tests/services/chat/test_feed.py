@@ -132,3 +132,17 @@ def test_an_outage_is_seen_by_followers_and_passes(
     eventually(lambda: any(outages), "the outage")
     owner.say("on")
     eventually(lambda: follower.text == "on" and follower.outage is None, "the end of the outage")
+
+
+def test_an_answer_that_cannot_be_followed_ends_with_an_error(
+    feed: AnswerFeed,
+    redis_client: redis.Redis,
+    keys: Keys,
+    eventually: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An exception that is no error of Redis was tried again for ever, and nobody was told."""
+    Owner(redis_client, keys, "r1").begin("a")
+    monkeypatch.setattr("services.chat.answer.Answer.poll", lambda self, now: 1 // 0)
+    client = Client(feed, "r1")
+    eventually(lambda: [done.code for done in client.take().done] == ["internal"])

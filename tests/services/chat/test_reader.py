@@ -11,7 +11,7 @@ from services.chat.journal import Head
 from services.chat.reader import AUDIT_INTERVAL_S, HEAD_INTERVAL_S, Done, JournalReader, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.wire.keys import Keys
-from services.wire.messages import Event
+from services.wire.messages import ChatRequest, Event, Message
 
 
 class Client:
@@ -302,3 +302,47 @@ def test_an_answer_that_is_gone_ends_where_its_reader_stands() -> None:
     reader.gone("gone", "it has expired")
     assert client.take().rewinds == [] and client.text == "shown yesterday"
     assert [(done.status, done.offset) for done in client.done] == [("failed", len(client.text))]
+
+
+def test_an_unknown_request_is_looked_for_every_two_seconds_and_not_in_a_hot_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the second second on, an answer without a state wanted its head again as soon as it had not found it."""
+    reader, answer = unread()
+    looks: list[float] = []
+    monkeypatch.setattr(answer._requests.journal, "read", lambda rid: looks.append(now))
+    monkeypatch.setattr(answer._requests.journal, "head", lambda rid: looks.append(now))
+    for tick in range(4 * 12):
+        now = tick / 4
+        while answer.due(now):
+            answer.poll(now)
+            assert len(looks) < 20, f"a hot loop at {now} s"
+    assert reader.end is not None and reader.end.code == "gone"
+    assert len(looks) <= 1 + 12 / HEAD_INTERVAL_S
+
+
+def test_a_follower_in_another_thread_never_shows_text_that_is_being_taken_back() -> None:
+    """Between the note of a rewind and the new text, a follower heeded the rewind and then told the old text again."""
+
+    class Interrupted(list[int]):
+        def append(self, keep: int) -> None:
+            super().append(keep)
+            client.take()  # as another thread may, at just this point
+
+    reader, answer = unread()
+    reader.reading()
+    reader.journal([begin("a"), tokens("a", 0, "abcOLDest")], 1)
+    client = Client(answer).take()
+    reader.rewinds = Interrupted(reader.rewinds)
+    reader.reading()
+    reader.journal([begin("b"), tokens("b", 0, "abcnewest")], 2)
+    assert client.take().text == "abcnewest" and client.rewinds == [3]
+
+
+def test_the_first_copy_of_a_request_is_the_one_that_is_submitted_again() -> None:
+    """Redis answers an id that is submitted twice once, with the first payload."""
+    _, answer = unread()
+    first = ChatRequest("r1", "ann", "m", (Message("user", "one"),))
+    answer.submitted(first)
+    answer.submitted(ChatRequest("r1", "ann", "m", (Message("user", "two"),)))
+    assert answer._request is first

@@ -39,7 +39,7 @@ def test_what_was_written_replaces_what_was_there_and_leaves_no_draft(tmp_path: 
     path.write_text("old")
     files.write(path, b"new")
     assert path.read_bytes() == b"new" and names(tmp_path) == ["state.json"]
-    assert synced == [path.stat().st_ino], "it was renamed before it was on disk"
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino], "the file before it was renamed, then its name"
 
 
 def test_a_write_that_fails_leaves_the_old_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
