@@ -94,7 +94,7 @@ class System:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         self.start("webapp", port=port)
-        wait_until(lambda: answers(f"{url}/readyz"), "the web process")
+        wait_until(lambda: answers(f"{url}/readyz"), "the web process", 60.0)
         return url
 
     def close(self) -> None:

@@ -128,7 +128,7 @@ def test_one_that_was_taken_over_while_it_was_frozen_serves_no_longer(
     second = standbys.start()
     eventually(lambda: standbys.servers("july") == [second], "the second one's worker", LOAD_S)
     os.kill(first, signal.SIGCONT)
-    eventually(lambda: "another worker has taken july over" in standbys.said(), "the loss", LOAD_S)
+    eventually(lambda: "another worker has taken over model july" in standbys.said(), "the loss", LOAD_S)
     eventually(lambda: standbys.servers("july") == [second], "its end")
     assert standbys.processes[0].poll() is None
 

@@ -199,7 +199,7 @@ def test_what_is_wrong_with_a_submission_is_said_at_once(pipelines: Pipelines, t
     assert wrong.returncode == 2 and "did you mean roles?" in wrong.stderr
     recipe.write_text(pipelines.recipe)
     absent = chatserver(pipelines, "clean", "submit", str(recipe), "--in", "nowhere.json", "--out", "x")
-    assert absent.returncode == 2 and "nowhere.json is no file" in absent.stderr
+    assert absent.returncode == 2 and "nowhere.json is not a file" in absent.stderr
 
 
 def test_both_programs_have_a_health_probe(pipelines: Pipelines, worker: subprocess.Popen[bytes]) -> None:

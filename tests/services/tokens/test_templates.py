@@ -87,7 +87,7 @@ def test_the_stop_strings_are_where_a_next_turn_would_begin(name: str) -> None:
 @pytest.mark.parametrize(
     ("explicit", "model", "own", "name", "reason"),
     [
-        ("alpaca", "vicuna-7b", True, "alpaca", "asked for"),
+        ("alpaca", "vicuna-7b", True, "alpaca", "the setting asks for it"),
         ("", "vicuna-7b", True, "", "own"),
         ("", "lmsys-Vicuna-7b", False, "vicuna-v1.1", "contains 'vicuna'"),
         ("", "my-ALPACA", False, "alpaca", "contains 'alpaca'"),
