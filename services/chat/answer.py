@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from services.chat.journal import Head
 from services.chat.reader import JournalReader, Status
 from services.chat.requests import Requests
-from services.errors import Forbidden, Gone
+from services.errors import Busy, Forbidden, Gone, UnknownModel
 from services.wire.messages import ChatRequest, Event
 
 log = logging.getLogger("chatserver.requests")
@@ -145,13 +145,19 @@ class Answer:
 
     def _missing(self, now: float) -> None:
         """No state: its submitter submits again; anyone else waits a little, for the submitter to do so."""
+        if self._missing_since is None:
+            self._missing_since = now
         if self._request is not None:
-            self._requests.submit(self._request)
+            try:
+                self._requests.submit(self._request)
+            except (Busy, UnknownModel):  # an emptied server: workers announce themselves again, queues drain
+                if now - self._missing_since >= GONE_GRACE_S:
+                    raise
+                self.reader.audited(now)
+                return
             log.info("submitted again", extra={"rid": self.rid})
             self.reader.resubscribed()
             return
-        if self._missing_since is None:
-            self._missing_since = now
         if now - self._missing_since >= GONE_GRACE_S:
             self.give_up(Gone.code, f"request {self.rid} is unknown or has expired")
         else:

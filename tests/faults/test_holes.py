@@ -151,7 +151,9 @@ def test_a_long_prefill_is_told_to_its_reader_who_then_looks_for_nothing(
     options = {"num_workers": 1, "num_webs": 0, "stall_s": 60, "binary": redis_binary}
     with fault_system(tmp_path, worker_options=("--rate", "0.12"), **options) as system:
         proxy = system.client_proxy()
-        looks = proxy.after_commands(1_000_000, lambda: None, mentioning=b"HEXISTS")
+        looks = proxy.after_commands(
+            1_000_000, lambda: None, mentioning=b"HEXISTS\r\n"
+        )  # the command, not a script's text
         client = ChatClient(connect(proxy.url, role="test"), system.keys)
         request = question_of("prefill", "ann", tokens=1)
         client.submit(request)

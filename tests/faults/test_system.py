@@ -84,7 +84,7 @@ def test_a_tab_reads_the_whole_answer_whatever_its_habits(system: FaultSystem, t
 def test_a_tab_goes_to_the_other_web_process_and_resumes(system: FaultSystem, tab: Tab) -> None:
     first = system.parts["web-0"]
     point = first.proxy.after_commands(
-        4, lambda: system.send_signal(first.name, signal.SIGKILL), mentioning=b"{resumed}"
+        3, lambda: system.send_signal(first.name, signal.SIGKILL), mentioning=b"{resumed}"
     )
     reading = tab.run(Question("resumed", "hello", 60), Behaviour(), soon())
     assert point.reached.is_set() and ended(system, reading)[0] == "finished"
