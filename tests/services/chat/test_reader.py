@@ -10,6 +10,7 @@ from services.chat.follower import Follower
 from services.chat.journal import Head
 from services.chat.reader import AUDIT_INTERVAL_S, HEAD_INTERVAL_S, Done, JournalReader, Rewind, Status, Text
 from services.chat.requests import Requests
+from services.errors import UnknownModel
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Event, Message
 
@@ -346,3 +347,33 @@ def test_the_first_copy_of_a_request_is_the_one_that_is_submitted_again() -> Non
     answer.submitted(first)
     answer.submitted(ChatRequest("r1", "ann", "m", (Message("user", "two"),)))
     assert answer._request is first
+
+
+def test_a_submitter_waits_for_workers_to_come_back_before_its_lost_request_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An emptied server knows no model until a worker announces it again; the request was given up in that second."""
+    reader, answer = unread()
+    request = ChatRequest("r1", "ann", "m", (Message("user", "hello"),))
+    answer.submitted(request)
+    submitted: list[float] = []
+
+    def submit(given: ChatRequest) -> None:
+        submitted.append(now)
+        if now < 3:
+            raise UnknownModel("no worker has announced m")
+
+    for name in ("read", "head"):
+        monkeypatch.setattr(answer._requests.journal, name, lambda rid: None)
+    monkeypatch.setattr(answer._requests, "submit", submit)
+    for tick in range(4 * 4):
+        now = tick / 4
+        if answer.due(now):
+            answer.poll(now)
+    assert submitted == [0.0, 2.0, 4.0][: len(submitted)] and reader.end is None
+    now = 4.0
+    answer.poll(now)
+    assert submitted == [0.0, 2.0, 4.0] and reader.wants(now) == "journal", "accepted: the journal is read anew"
+    monkeypatch.setattr(answer._requests, "submit", lambda given: (_ for _ in ()).throw(UnknownModel("none")))
+    with pytest.raises(UnknownModel):
+        answer.poll(10.0)
