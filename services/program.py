@@ -16,6 +16,7 @@ from services.connection.connect import URL_VARIABLE, translated, wait_for_redis
 from services.errors import ChatServerError
 from services.logs import configure_logging
 from services.machine.attempt import attempt
+from services.machine.signals import hearing
 from services.settings import Settings, load_settings
 
 CHECK_S = 5.0
@@ -54,12 +55,8 @@ def await_redis(client: Redis, say: Callable[[str], object], variable: str = URL
     Raises ConfigurationError when Redis refuses our credentials.
     """
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with hearing((signal.SIGTERM, signal.SIGINT), lambda number: stop.set()):
         wait_for_redis(client, say, stop, variable)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if stop.is_set():
         sys.exit(0)
 

@@ -30,15 +30,14 @@ def serve(settings: Settings) -> None:
         model = check_name(settings.served_name or source.name, "served_name")
         engine, planner = load(settings, source)
         stop = Stop()
-        stop.on_signals()
-        serve_until(stop, settings, redis, model, engine, planner)
+        with stop.on_signals():
+            serve_until(stop, settings, redis, model, engine, planner)
 
 
 def stand_by(settings: Settings) -> None:
     """Serve wanted models, one after the other, until SIGTERM or SIGINT."""
     stop = Stop()
-    stop.on_signals()
-    with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
+    with stop.on_signals(), contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
         if wait_for_redis(redis, log.warning, stop.asked):
             Standby(settings, redis, load, stop, only="".join(sys.argv[2:3])).run()
 

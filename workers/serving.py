@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from redis import Redis
 
 from services.connection.connect import wait_for_redis
 from services.logs import configure_logging
+from services.machine.signals import hearing
 from services.models.catalogue import ModelSource
 from services.settings import Settings
 from services.tokens.tokenization import load_tokenizer
@@ -36,7 +38,6 @@ class Stop:
         self._running: Stoppable | None = None
 
     def stop(self) -> None:
-        """Safe to call from a signal handler."""
         self.asked.set()
         if self._running is not None:
             self._running.stop()
@@ -46,9 +47,9 @@ class Stop:
         if self.asked.is_set():
             running.stop()
 
-    def on_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+    def on_signals(self) -> AbstractContextManager[None]:
+        """SIGTERM and SIGINT stop it while the context lasts."""
+        return hearing((signal.SIGTERM, signal.SIGINT), lambda number: self.stop())
 
 
 def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:

@@ -117,7 +117,7 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Ask `run` to drain and return. Safe to call from a signal handler."""
+        """Ask `run` to drain and return. Any thread may call it, a signal handler may not."""
         self._stopping.set()
         self._inbox.put(None)
 

@@ -131,12 +131,10 @@ class CleaningTasks:
 
     def _finish(self, job: Job, cleaning: Cleaning) -> None:
         self._note_missing(job.id, cleaning)
-        if self._jobs.finished(job.id):
-            self._jobs.log(job.id, f"finished: {_totals(cleaning)}")
+        self._jobs.finished(job.id, f"finished: {_totals(cleaning)}")
 
     def _fail(self, job: Job, error: str) -> None:
-        if self._jobs.failed(job.id, error):
-            self._jobs.log(job.id, f"failed: {error.splitlines()[0] if error else 'unknown'}")
+        self._jobs.failed(job.id, error, f"failed: {error.splitlines()[0] if error else 'unknown'}")
 
     def _finish_cancel(self, job: Job, cleaning: Cleaning) -> None:
         """Cancelled once nobody works on it: then it can be submitted again, or removed with its folder."""
@@ -144,8 +142,7 @@ class CleaningTasks:
             with cleaning.lock(Unit.parse(name)) as free:
                 if not free:
                     return
-        if self._jobs.cancelled(job.id):
-            self._jobs.log(job.id, "cancelled; submitted again it goes on from here")
+        self._jobs.cancelled(job.id, "cancelled; submitted again it goes on from here")
 
     # -- a unit --------------------------------------------------------------------------------------------------
 

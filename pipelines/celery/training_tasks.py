@@ -163,13 +163,11 @@ class TrainingTasks:
 
     def _fail(self, job: Job, message: str, remedy: str = "") -> None:
         error = self.masked("\n".join(filter(None, (message, remedy))))
-        if self._jobs.failed(job.id, error):
-            self._jobs.log(job.id, f"failed: {error}")
+        self._jobs.failed(job.id, error, f"failed: {error}")
 
     def _end(self, job: Job, state: str, line: str = "") -> None:
-        moved = self._jobs.finished(job.id) if state == "finished" else self._jobs.cancelled(job.id)
-        if moved and line:
-            self._jobs.log(job.id, line)
+        end = self._jobs.finished if state == "finished" else self._jobs.cancelled
+        end(job.id, line)
 
     def _tell_trouble(self, job: Job, error: Exception) -> None:
         """In the note, which is replaced when the next look succeeds, rather than in a line at every look."""

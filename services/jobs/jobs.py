@@ -225,18 +225,21 @@ class Jobs:
         """Write how many units there are and how many of them are done, for the estimate."""
         return bool(_PLAN(self._redis, self._keys.job(jid).all, num_units, num_done))
 
-    def finished(self, jid: str) -> bool:
-        return self._move(jid, "finished")
+    # Whoever sees the end sees the last line of the log too.
 
-    def failed(self, jid: str, error: str) -> bool:
+    def finished(self, jid: str, last_line: str = "") -> bool:
+        return self._move(jid, "finished", last_line=last_line)
+
+    def failed(self, jid: str, error: str, last_line: str = "") -> bool:
         """End the job. People read `error`; it has a traceback where that helps."""
-        return self._move(jid, "failed", error)
+        return self._move(jid, "failed", error, last_line)
 
-    def cancelled(self, jid: str) -> bool:
-        return self._move(jid, "cancelled")
+    def cancelled(self, jid: str, last_line: str = "") -> bool:
+        return self._move(jid, "cancelled", last_line=last_line)
 
-    def _move(self, jid: str, to: str, error: str = "") -> bool:
-        return bool(_MOVE(self._redis, self._keys.job(jid).all, to, error.encode(errors="replace"), TTL_S))
+    def _move(self, jid: str, to: str, error: str = "", last_line: str = "") -> bool:
+        about = (to, error.encode(errors="replace"), TTL_S, _line(last_line), LOG_LINES)
+        return bool(_MOVE(self._redis, self._keys.job(jid).all, *about))
 
 
 def progress_of(job: Job, units: Mapping[str, Mapping[str, Any]], now_s: float) -> JobProgress:

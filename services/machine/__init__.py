@@ -1,4 +1,4 @@
-"""This machine: child processes that end with their parent, calls in threads, files that are whole or absent.
+"""This machine: child processes that end with their parent, calls and signals in threads, whole or absent files.
 
 Nothing here knows Redis, a model or a request.
 """

@@ -38,8 +38,7 @@ def main() -> None:
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level, process="worker")
     stop = Stop()
-    stop.on_signals()
-    with contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
+    with stop.on_signals(), contextlib.closing(connect(settings.redis_url, role="worker")) as redis:
         Standby(settings, redis, load, stop, only="".join(sys.argv[1:])).run()
 
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import redis
@@ -25,6 +25,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
 from services.machine.ports import near, refusal
+from services.machine.signals import hearing
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings, variable_of
@@ -62,7 +63,8 @@ class Machine:
         self._pipelines: list[Child] = []
 
     def __enter__(self) -> Self:
-        self._before = [(number, signal.signal(number, self._interrupt)) for number in SIGNALS]
+        self._signals_heard = hearing(SIGNALS, self._interrupt)
+        self._signals_heard.__enter__()
         return self
 
     def __exit__(
@@ -71,10 +73,9 @@ class Machine:
         try:
             self._end_all()
         finally:
-            for number, handler in self._before:
-                signal.signal(number, handler)
+            self._signals_heard.__exit__(kind, error, trace)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def _interrupt(self, number: int) -> None:
         self._signals += 1
         self._stop.set()
 

@@ -4,7 +4,9 @@ Ctrl-C ends the answer, not the program. A thread sends the cancel while the mai
 terminal event like any other. A second Ctrl-C leaves at once.
 """
 
+import itertools
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Iterator
@@ -100,19 +102,25 @@ def _follow(client: ChatClient, request: ChatRequest, display: Display) -> Answe
 
 @contextmanager
 def _interrupt_cancels(client: ChatClient, request: ChatRequest) -> Iterator[None]:
-    over, interrupted = threading.Event(), threading.Event()
+    over, interrupts = threading.Event(), itertools.count()
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # see services/machine/signals.py
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
+        if next(interrupts):
             raise KeyboardInterrupt
-        interrupted.set()
-        threading.Thread(target=_cancel, args=(client, request, over), name="cancel", daemon=True).start()
+        wanted.put(True)
 
+    def cancel_when_wanted() -> None:
+        if wanted.get():
+            _cancel(client, request, over)
+
+    threading.Thread(target=cancel_when_wanted, name="cancel", daemon=True).start()
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         over.set()
+        wanted.put(False)
         signal.signal(signal.SIGINT, before)
 
 

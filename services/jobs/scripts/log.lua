@@ -4,7 +4,7 @@
 -- ARGV line, most lines
 -- Returns 1, or 0 when there is no such job.
 if redis.call('EXISTS', JOB) == 0 then return 0 end
-redis.call('XADD', LOG, 'MAXLEN', ARGV[2], '*', 'line', ARGV[1])
+add_line(ARGV[1], ARGV[2])
 local ttl = redis.call('TTL', JOB)
 if ttl > 0 then redis.call('EXPIRE', LOG, ttl) end
 return 1

@@ -109,7 +109,10 @@ class Up:
         return "".join(list(self.lines))
 
     def end(self) -> int:
-        code = self.process.wait(30)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end:\n{self.text}") from None
         self._thread.join()
         return code
 

@@ -100,6 +100,11 @@ def test_a_job_moves_forward_only(jobs: Jobs) -> None:
     assert job.ended_s >= job.started_s > 0
 
 
+def test_the_last_line_of_the_log_comes_with_the_end_and_only_with_it(running: Jobs) -> None:
+    assert running.finished("a", "finished: 3 records") and not running.failed("a", "late", "failed: late")
+    assert [line for _, _, line in running.tail("a")] == ["finished: 3 records"]
+
+
 def test_a_job_that_nobody_began_is_cancelled_at_once(jobs: Jobs) -> None:
     jobs.submit("a", "clean", "a", SPEC)
     assert jobs.cancel("a").state == "cancelled" and not jobs.started("a")
