@@ -32,6 +32,7 @@ import redis
 
 from bench import relay
 from bench.system import percentile, unwind_on_sigterm, wait_until
+from services.chat.queue import Limits
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.embedded import Fsync, candidates
@@ -64,7 +65,7 @@ def _request(rid: str) -> ChatRequest:
 
 
 def _requests(system: FaultSystem, client: redis.Redis) -> Requests:
-    return Requests(client, system.keys, max_queue=10**6, max_user_requests=10**6)
+    return Requests(client, system.keys, limits=Limits(requests=10**6, user_requests=10**6))
 
 
 class Streams:

@@ -59,6 +59,11 @@ class Settings(BaseModel):
 
     max_queue: int = Field(1000, ge=1, description="Most requests of a model, waiting and running; more get `busy`.")
     max_user_requests: int = Field(64, ge=1, description="Most requests of one user for one model.")
+    max_address_requests: int = Field(
+        256, ge=1, description="Most requests of one internet address for one model, whoever asks there."
+    )
+    max_queue_mib: int = Field(256, ge=1, description="Most MiB of text in all requests of a model.")
+    max_user_mib: int = Field(16, ge=1, description="Most MiB of text in all requests of one user for one model.")
     max_tries: int = Field(3, ge=1, description="Workers that may die on a request before it ends as `poison`.")
     queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends: `expired`.")
     answer_ttl_s: int = Field(86_400, ge=3600, description="How long Redis keeps an answer.")

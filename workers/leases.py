@@ -16,6 +16,7 @@ from services.wire.keys import HANDBACK, NAME, VERSION
 log = logging.getLogger("chatserver.worker")
 
 RESCUE_S = 10.0
+FORGET_WORKER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,11 @@ class Leases:
     # -- nobody's ------------------------------------------------------------------------------------------------
 
     def rescue(self, now: float) -> None:
-        """Now and then, put entries that no worker holds and that do not wait back in line."""
+        """Now and then: put entries that nobody holds and that do not wait back in line; forget workers long gone."""
         if not self._rescued_to and now - self._rescued_at < RESCUE_S:
             return
         self._rescued_at = now
+        self._queue.retire_idle(FORGET_WORKER_S)
         rescued, self._rescued_to = self._queue.rescue(self._rescued_to)
         if rescued:
             log.warning("%d entries had no worker and no place in line; they are back in line", rescued)

@@ -58,6 +58,15 @@ _HEAD = script("head", FIELDS=list(_OF_STATE))
 
 
 @dataclass(frozen=True)
+class Created:
+    """What `create` found or made. `submits`: how often the request was submitted before it began."""
+
+    status: str
+    epoch: int
+    submits: int
+
+
+@dataclass(frozen=True)
 class Ownership:
     """A worker owns the answer under a nonce. `events` is the journal to continue from: `n` tokens, `toff` code points.
 
@@ -113,8 +122,8 @@ class Journal:
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
-    def create(self, request: ChatRequest, *, redrive_of: str = "") -> tuple[str, int]:
-        """Make the state of a request, once; returns status and epoch. Raises Conflict for another user's id."""
+    def create(self, request: ChatRequest, *, redrive_of: str = "") -> Created:
+        """Make the state of a request, once. Raises Conflict for another user's id."""
         reply = _CREATE(
             self._redis,
             self._slot(request.rid),
@@ -128,11 +137,11 @@ class Journal:
         )
         if reply[0] == b"CONFLICT":
             raise Conflict(f"another user or model uses the request id {request.rid}; choose another id")
-        return reply[1].decode(), int(reply[2])
+        return Created(reply[1].decode(), *map(int, reply[2:]))
 
-    def discard(self, rid: str) -> None:
-        """Forget a request that the queue refused."""
-        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid))
+    def discard(self, rid: str, created: Created) -> None:
+        """Forget a request that the queue refused, unless it was submitted again meanwhile."""
+        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid), created.submits)
 
     def cancel(self, rid: str, user: str) -> tuple[str, str]:
         """End a request at any stage; returns its final status and its model. Raises Gone or Forbidden."""

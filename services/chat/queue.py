@@ -5,9 +5,10 @@ when it takes an entry, not when a request comes: users take turns, and requests
 count of an entry is the fence between owners. It is never a reason to give a request up: `tries` in its state is.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
@@ -15,14 +16,46 @@ from redis.exceptions import NoScriptError, ResponseError
 from services.chat.scripts import script
 from services.connection.connect import server_time
 from services.errors import Busy, UserLimit
-from services.wire.keys import GROUP, VERSION, Keys
+from services.settings import Settings
+from services.wire.keys import GROUP, HANDBACK, VERSION, Keys
 from services.wire.messages import Priority
+
+log = logging.getLogger("chatserver.queue")
 
 _ENQUEUE, _TAKE, _HOLD, _ACK = script("enqueue"), script("take"), script("hold"), script("ack")
 _WITHDRAW, _JANITOR, _RETIRE = script("withdraw"), script("janitor"), script("retire")
 
 PAGE = 1000  # rows of the pending list in one reply
+FULL_PERCENT = 85  # of Redis' memory: then the door is closed, and the rest is for what is inside
+MOST_RETRY_S = 120.0
 SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a queue admits. The numbers of requests and of payload bytes include those that run.
+
+    The last fifth of the places is for users who have nothing in the queue. A user's only request, and the only one of
+    a queue, may be larger than its budget.
+    """
+
+    requests: int = 1000
+    user_requests: int = 64
+    address_requests: int = 256
+    total_bytes: int = 256 * 2**20
+    user_bytes: int = 16 * 2**20
+    wait_s: float = 900.0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            requests=settings.max_queue,
+            user_requests=settings.max_user_requests,
+            address_requests=settings.max_address_requests,
+            total_bytes=settings.max_queue_mib * 2**20,
+            user_bytes=settings.max_user_mib * 2**20,
+            wait_s=settings.queue_deadline_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -92,10 +125,10 @@ class RequestQueue:
         self.model = model
         self._requests, self._waiting, self._pace = keys.requests(model), keys.waiting(model), keys.pace(model)
         self._ids, self._users, self._dead = keys.ids(model), keys.users(model), keys.dead(model)
-        self._control = keys.control
+        self._bytes, self._control = keys.bytes(model), keys.control
         # In the order of _queue.lua; a script is given as many as it needs.
         line = [self._requests, self._waiting, keys.turns(model), self._pace]
-        self._keys = [*line, self._ids, self._users, self._dead]
+        self._keys = [*line, self._ids, self._users, self._bytes, self._dead]
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
@@ -106,20 +139,48 @@ class RequestQueue:
         payload: bytes,
         *,
         priority: Priority = "interactive",
-        base: int,
-        force: bool,
-        max_queue: int,
-        max_user: int,
+        base: int = 0,
+        address: str = "",
+        limits: Limits | None = None,
     ) -> bool:
-        """Queue a request; False when the queue has it already. Raises Busy or UserLimit unless `force`."""
-        limits = (int(force), max_queue, max_user)
-        wake = (self._control, self.model)
-        reply = _ENQUEUE(self._redis, self._keys, rid, user, payload, base, *limits, priority, *wake)
-        if reply[0] == b"FULL":
-            raise Busy(f"{reply[1]} requests wait for model {self.model}; try again later", retry_after_s=5)
-        if reply[0] == b"USER":
-            raise UserLimit(f"you have {reply[1]} requests in flight; wait for one to end", retry_after_s=5)
+        """Queue a request; False when the queue has it already. Without `limits` none refuses it.
+
+        `address` is where its user asks, if strangers share that. Raises Busy or UserLimit.
+        """
+        bounds = limits or Limits()
+        about = (rid, user, payload, base, int(limits is None), priority, self._control, self.model, address)
+        numbers = (
+            bounds.requests,
+            bounds.user_requests,
+            bounds.address_requests,
+            bounds.total_bytes,
+            bounds.user_bytes,
+        )
+        reply = _ENQUEUE(self._redis, self._keys, *about, *numbers, int(bounds.wait_s * 1000), FULL_PERCENT)
+        if reply[0] not in (b"OK", b"DUP"):
+            raise self._refusal(reply[0].decode(), int(reply[1]) if len(reply) > 1 else 0, bounds)
         return bool(reply[0] == b"OK")
+
+    def _refusal(self, why: str, number: int, limits: Limits) -> Busy:
+        """Why the queue refused a request, with when to try again."""
+        if why == "USER":
+            return UserLimit(f"you have {number} requests in flight; wait for one to end", retry_after_s=5)
+        if why == "USER_BYTES":
+            allowed = f"{limits.user_bytes / 2**20:.0f} MiB"
+            return UserLimit(f"your requests in flight hold {allowed} of text; wait for one to end", retry_after_s=5)
+        if why == "ADDRESS":
+            return UserLimit(f"{number} requests of your address are in flight; wait for one to end", retry_after_s=5)
+        if why == "MEMORY":
+            return Busy(f"the memory of Redis is {number} % full; try again later", retry_after_s=30)
+        if why == "LATE":
+            wait_s = number / 1000
+            return Busy(
+                f"the wait for model {self.model} would be about {wait_s / 60:.0f} min, and no request may wait longer "
+                f"than {limits.wait_s / 60:.0f} min; try again later",
+                retry_after_s=min(max(wait_s - limits.wait_s, 5), MOST_RETRY_S),
+            )
+        what = f"{number} requests" if why == "FULL" else f"{limits.total_bytes / 2**20:.0f} MiB of text"
+        return Busy(f"{what} wait for model {self.model}; try again later", retry_after_s=5)
 
     def withdraw(self, rid: str, user: str, reason: str = "") -> bool:
         """Forget a request that ended while it waited; False when a worker owns it: that worker forgets it."""
@@ -244,6 +305,19 @@ class RequestQueue:
         wake = (self._control, self.model)
         rescued, last = _JANITOR(self._redis, self._keys[:4], after, limit, *wake)
         return int(rescued), last.decode()
+
+    def retire_idle(self, idle_s: float) -> int:
+        """Remove the consumers that hold nothing and did nothing for this long: their workers were killed.
+
+        One that lives is made again by its next take.
+        """
+        try:
+            found = self._redis.xinfo_consumers(self._requests, GROUP)
+        except ResponseError as error:  # no queue yet, or no group
+            log.debug("consumers of %s: %s", self.model, error)
+            return 0
+        names = [row["name"].decode() for row in found if not row["pending"] and row["idle"] >= idle_s * 1000]
+        return sum(self.retire(name) for name in names if name != HANDBACK)
 
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""

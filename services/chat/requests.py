@@ -8,8 +8,8 @@ from typing import Self
 
 from redis import Redis
 
-from services.chat.journal import Head, Journal
-from services.chat.queue import RequestQueue
+from services.chat.journal import Created, Head, Journal
+from services.chat.queue import Limits, RequestQueue
 from services.errors import Busy, UnknownModel
 from services.settings import Settings
 from services.wire.keys import Keys
@@ -26,77 +26,67 @@ class Requests:
         redis: Redis,
         keys: Keys,
         *,
-        max_queue: int = 1000,
-        max_user_requests: int = 64,
+        limits: Limits = Limits(),  # noqa: B008  # it is frozen
         answer_ttl_s: int = 86_400,
-        queue_deadline_s: float = 900.0,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
-        self._max_queue = max_queue
-        self._max_user = max_user_requests
-        self._deadline_s = queue_deadline_s
+        self._limits = limits
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> Self:
         return cls(
             redis,
             Keys(settings.namespace),
-            max_queue=settings.max_queue,
-            max_user_requests=settings.max_user_requests,
+            limits=Limits.from_settings(settings),
             answer_ttl_s=settings.answer_ttl_s,
-            queue_deadline_s=settings.queue_deadline_s,
         )
 
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
-    def submit(self, request: ChatRequest) -> None:
-        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy or UserLimit."""
+    def submit(self, request: ChatRequest, address: str = "") -> None:
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy or UserLimit.
+
+        `address` is the internet address where it comes from, if it came from there.
+        """
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
-        self._accept(request, *self.journal.create(request))
+        self._accept(request, self.journal.create(request), self._limits, address)
 
     def redrive(self, request: ChatRequest, redrive_of: str) -> None:
         """Accept a dead request again, under a new id. It was accepted once, so no limit refuses it."""
-        status, epoch = self.journal.create(request, redrive_of=redrive_of)
-        self._accept(request, status, epoch, force=True)
+        self._accept(request, self.journal.create(request, redrive_of=redrive_of), None)
 
-    def _accept(self, request: ChatRequest, status: str, epoch: int, *, force: bool = False) -> None:
-        if status != "new":
+    def _accept(self, request: ChatRequest, created: Created, limits: Limits | None, address: str = "") -> None:
+        if created.status != "new":
             return
         try:
-            self._enqueue(request, request.encode(), base=epoch, force=force)
+            self._enqueue(request, request.encode(), created.epoch, limits, address)
         except Busy:
-            self.journal.discard(request.rid)
+            self.journal.discard(request.rid, created)
             raise
 
     def requeue(self, head: Head, payload: bytes) -> None:
         """Queue a lost request again. It was accepted once, so no limit refuses one that has run."""
         request = ChatRequest.decode(payload)
         try:
-            self._enqueue(request, payload, base=head.epoch, force=head.epoch > 0)
+            self._enqueue(request, payload, head.epoch, None if head.epoch else self._limits)
         except Busy:
             return  # never begun and the queue is full: the next audit tries again
         log.info("queued again", extra={"rid": request.rid})
 
-    def _enqueue(self, request: ChatRequest, payload: bytes, *, base: int, force: bool) -> None:
-        self.queue(request.model).enqueue(
-            request.rid,
-            request.user,
-            payload,
-            priority=request.priority,
-            base=base,
-            force=force,
-            max_queue=self._max_queue,
-            max_user=self._max_user,
-        )
+    def _enqueue(
+        self, request: ChatRequest, payload: bytes, base: int, limits: Limits | None, address: str = ""
+    ) -> None:
+        queue, about = self.queue(request.model), (request.rid, request.user, payload)
+        queue.enqueue(*about, priority=request.priority, base=base, address=address, limits=limits)
 
     def expire(self, rid: str, head: Head) -> None:
         """End a request that waited past its deadline. A worker does this too, if one comes."""
-        if self.journal.expire(rid, head.user, self._deadline_s):
+        if self.journal.expire(rid, head.user, self._limits.wait_s):
             self.queue(head.model).withdraw(rid, head.user, "expired")
             log.info("expired", extra={"rid": rid})
 

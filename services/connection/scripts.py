@@ -1,8 +1,8 @@
 """Loads and calls Lua scripts. Each room keeps its scripts in `scripts/`.
 
 Each script touches keys of one hash tag only, and starts with `#!lua`. A file whose name begins with `_` is not a
-script: a script includes its text with `-- include`. Between the first line and the included text, `Script` declares
-the room's constants as Lua locals, so a constant is spelled once, in Python.
+script: a script includes the text of such files with lines `-- include`. Between the first line and the included texts,
+`Script` declares the room's constants as Lua locals, so a constant is spelled once, in Python.
 """
 
 import hashlib
@@ -29,8 +29,10 @@ class Script:
         folder = files("services").joinpath(room, "scripts")
         text = folder.joinpath(f"{name}.lua").read_text("utf-8")
         shebang, body = text.split("\n", 1)
-        if included := re.match(r"-- include (\w+\.lua)", body):
-            body = folder.joinpath(included[1]).read_text("utf-8") + body
+        included = re.match(r"(-- include \w+\.lua\n)*", body)
+        assert included is not None, "it matches the empty text"
+        shared = [folder.joinpath(name).read_text("utf-8") for name in re.findall(r"\w+\.lua", included[0])]
+        body = "".join([*shared, body])
         self.name = name
         self.text = f"{shebang}\n{_locals(constants)}{body}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

@@ -14,7 +14,7 @@ from services.connection.scripts import Script
 from services.wire.keys import VERSION, Keys
 
 TTL_S = 5
-_PRESENCE = Script("serving/presence")
+_PRESENCE, _ADD = Script("serving/presence"), Script("serving/add")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Registry:
         for name, value in asdict(info).items():
             fields += [name, value]
         _PRESENCE(self._redis, [self._keys.worker(info.wid)], TTL_S, *fields)
-        self._redis.zadd(self._keys.workers, {info.wid: info.seen})
-        self._redis.sadd(self._keys.models, info.model)
+        _ADD(self._redis, [self._keys.workers], "ZADD", info.seen, info.wid)
+        _ADD(self._redis, [self._keys.models], "SADD", info.model)
 
     def leave(self, wid: str) -> None:
         self._redis.delete(self._keys.worker(wid))

@@ -9,8 +9,9 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:turns          hash     `<priority> <user>` → the user's last turn; `#<priority>` → the turn served now
     ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight
-    ns:{model}:users          hash     user → number of entries in the queue
-    ns:{model}:dead           stream   the newest 1,000 requests given up, with reason and payload
+    ns:{model}:users          hash     user, or `@` and an address → number of entries in the queue
+    ns:{model}:bytes          hash     user, or `#all` → bytes of the payloads in the queue
+    ns:{model}:dead           stream   the newest requests given up (1,000, 32 MiB), with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
     ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alives (`beat`)
@@ -99,6 +100,9 @@ class Keys:
 
     def users(self, model: str) -> str:
         return f"{self.namespace}:{{{model}}}:users"
+
+    def bytes(self, model: str) -> str:
+        return f"{self.namespace}:{{{model}}}:bytes"
 
     def dead(self, model: str) -> str:
         return f"{self.namespace}:{{{model}}}:dead"

@@ -13,6 +13,7 @@ import requests
 
 from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Journal
+from services.chat.queue import Limits
 from services.chat.requests import Requests
 from services.serving.registry import Registry
 from services.wire.keys import Keys
@@ -258,7 +259,7 @@ def test_the_queue_and_the_dead_letters_come_back_from_a_backup(stack: Stack, tm
 
 def _submit(stack: Stack, rid: str) -> None:
     with stack.redis() as redis:
-        Requests(redis, Keys("chatserver"), max_queue=10).submit(
+        Requests(redis, Keys("chatserver"), limits=Limits(requests=10)).submit(
             ChatRequest(rid, "ann", MODEL, (Message("user", CAPITAL),))
         )
 
@@ -266,7 +267,7 @@ def _submit(stack: Stack, rid: str) -> None:
 def _give_up(stack: Stack, rid: str) -> None:
     _submit(stack, rid)
     with stack.redis() as redis:
-        ours = Requests(redis, Keys("chatserver"), max_queue=10)
+        ours = Requests(redis, Keys("chatserver"), limits=Limits(requests=10))
         entry = ours.queue(MODEL).take("test", suspects=True)
         assert entry is not None
         ours.journal.give_up(rid, "ann", "poison", "")

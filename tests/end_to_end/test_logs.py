@@ -181,8 +181,7 @@ def test_a_request_given_up_is_told_with_its_code(logged: Logged) -> None:
     requests = Requests(logged.system.redis, logged.system.keys)
     request = ChatRequest(rid, "u", "echo", (Message("user", SECRET),))
     requests.journal.create(request)
-    limits = {"base": 0, "force": True, "max_queue": 10, "max_user": 10}
-    requests.queue("echo").enqueue(rid, "u", f'{{"v":1,"messages":"{SECRET}"'.encode(), **limits)
+    requests.queue("echo").enqueue(rid, "u", f'{{"v":1,"messages":"{SECRET}"'.encode())
     given_up = wait_until(
         lambda: [line for line in logged.lines() if line.get("rid") == rid and "given up" in line["message"]], "its end"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.chat.client import ChatClient
+from services.chat.queue import Limits
 from services.chat.reader import Status
 from services.chat.requests import Requests
 from services.command.plain import place_text
@@ -104,7 +105,7 @@ def submit(system: FaultSystem, user: str, rid: str, *, tokens: int = 20, **opti
     """Straight to the queue, as a client that vanishes."""
     sampling = SamplingOptions(max_new_tokens=tokens)
     request = ChatRequest(rid, user, MODEL, (Message("user", "hello"),), sampling, **options)  # type: ignore[arg-type]
-    Requests(system.redis, system.keys, max_user_requests=200).submit(request)
+    Requests(system.redis, system.keys, limits=Limits(user_requests=200)).submit(request)
 
 
 def begun_order(scenario: Scenario, rids: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from services.chat.client import ChatClient
-from services.chat.queue import RequestQueue
+from services.chat.queue import Limits, RequestQueue
 from services.chat.reader import Done, Status
 from services.chat.requests import Requests
 from services.connection.connect import connect
@@ -78,12 +78,12 @@ def test_an_entry_of_another_user_or_model_is_dropped_and_the_answer_goes_on(
     scenario.wait_for_tokens(rid, 10)
     other = RequestQueue(system.redis, system.keys, "other")
     stranger = question_of(rid, "somebody", "other")
-    assert other.enqueue(rid, "somebody", stranger.encode(), base=0, force=True, max_queue=1, max_user=1)
+    assert other.enqueue(rid, "somebody", stranger.encode(), base=0)
     wait_until(lambda: other.length() == 0, "the entry of the other model to be dropped", 10)
     end = scenario.end_of(rid)
     wait_until(lambda: not system.queue.holds(rid), "the acknowledgement")
     thief = question_of(rid, "somebody")
-    assert system.queue.enqueue(rid, "somebody", thief.encode(), base=9, force=True, max_queue=1, max_user=1)
+    assert system.queue.enqueue(rid, "somebody", thief.encode(), base=9)
     wait_until(lambda: not system.queue.holds(rid), "the entry of the other user to be dropped", 10)
     assert scenario.head(rid) == end and end.begins == 1
     assert system.queue.dead_length() == other.dead_length() == 0
@@ -99,7 +99,7 @@ def test_a_users_ceiling_counts_per_model_and_returns_to_nothing(
 ) -> None:
     """Queues of two models are two slots: a ceiling over both could only be advice."""
     system.redis.sadd(system.keys.models, "second")
-    requests = Requests(system.redis, system.keys, max_user_requests=2)
+    requests = Requests(system.redis, system.keys, limits=Limits(user_requests=2))
     for number in range(2):
         requests.submit(question_of(f"mine-{number}", "ann"))
         requests.submit(question_of(f"second-{number}", "ann", "second"))
@@ -236,7 +236,7 @@ def test_a_dead_letter_runs_again_under_a_new_id(system: FaultSystem, scenario: 
     """An end is final: what is driven again has an id of its own, and the old one stays as it ended."""
     client = scenario.vanish(Question("late", "hello", 20))
     system.redis.hincrby(system.keys.state("late"), "created_ms", -10_000)  # it has waited for ten seconds
-    Requests(system.redis, system.keys, queue_deadline_s=9).expire("late", scenario.head("late"))
+    Requests(system.redis, system.keys, limits=Limits(wait_s=9)).expire("late", scenario.head("late"))
     before = scenario.head("late")
     assert (before.status, before.code) == ("failed", "expired")
     printed = command_line(system, "dead", "retry", "late")

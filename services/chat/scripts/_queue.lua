@@ -1,9 +1,11 @@
--- Shared by the scripts of the queue slot. KEYS: requests, waiting, turns, pace, ids, users, dead (a script that needs
--- fewer is given the first ones). GROUP, HANDBACK and VERSION come with the loader.
-local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, DEAD = unpack(KEYS)
+-- Shared by the scripts of the queue slot. KEYS: requests, waiting, turns, pace, ids, users, bytes, dead (a script that
+-- needs fewer is given the first ones). GROUP, HANDBACK and VERSION come with the loader.
+local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, BYTES, DEAD = unpack(KEYS)
 -- Places in line. Requests that ran before are first, then the turns of interactive ones, then those of batch ones.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
-local MOST_DEAD = 1000 -- the oldest go: each has had its end, and payloads must not fill the memory
+-- The oldest dead letters go: each has had its end, and payloads must not fill the memory.
+local MOST_DEAD, MOST_DEAD_BYTES = 1000, 33554432
+local ALL = '#all' -- the field of BYTES beside those of users
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -23,20 +25,47 @@ local function stand_in_line(id, rid, user, place, control, model)
   redis.call('PUBLISH', control, 'queued ' .. model) -- saves a worker its next look; nothing depends on it
 end
 
+local function by_name(flat)
+  local fields = {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+-- The name under which an address is counted, and takes turns: no user has such a name.
+local function of_address(address) return '@' .. address end
+
+local function count(key, field, by)
+  if redis.call('HINCRBY', key, field, by) <= 0 then redis.call('HDEL', key, field) end
+end
+
+-- Counts an entry in, or out with sign -1: for its user, for its address and for all.
+local function count_entry(user, address, size, sign)
+  count(USERS, user, sign)
+  if address ~= '' then count(USERS, of_address(address), sign) end
+  count(BYTES, user, sign * size)
+  count(BYTES, ALL, sign * size)
+end
+
+local function add_dead(entry, reason)
+  redis.call('XADD', DEAD, 'MAXLEN', '~', MOST_DEAD, '*', 'reason', reason, unpack(entry[2]))
+  while redis.call('XLEN', DEAD) > 1 and redis.call('MEMORY', 'USAGE', DEAD, 'SAMPLES', 0) > MOST_DEAD_BYTES do
+    redis.call('XTRIM', DEAD, 'MAXLEN', redis.call('XLEN', DEAD) - 1)
+  end
+end
+
 -- Forgets an entry whose request has ended; a reason files it under the dead letters. 1 when this call removed it.
 local function forget(id, rid, user, reason)
-  local entry = reason ~= '' and redis.call('XRANGE', REQUESTS, id, id)[1]
+  local entry = redis.call('XRANGE', REQUESTS, id, id)[1]
   redis.pcall('XACK', REQUESTS, GROUP, id)
   redis.call('ZREM', WAITING, member(id, rid, user))
   local removed = redis.call('XDEL', REQUESTS, id)
   if redis.call('HGET', IDS, rid) == id then redis.call('HDEL', IDS, rid) end
   if removed == 1 then
-    if redis.call('HINCRBY', USERS, user, -1) <= 0 then redis.call('HDEL', USERS, user) end
-    if reason ~= '' then
-      redis.call('XADD', DEAD, 'MAXLEN', '~', MOST_DEAD, '*', 'reason', reason, unpack(entry[2]))
-    end
+    local fields = by_name(entry[2])
+    count_entry(user, fields.address or '', #(fields.payload or ''), -1)
+    if reason ~= '' then add_dead(entry, reason) end
   end
   -- An empty queue cannot have counts: this heals what half a lost script left behind.
-  if redis.call('XLEN', REQUESTS) == 0 then redis.call('DEL', IDS, USERS, WAITING, TURNS) end
+  if redis.call('XLEN', REQUESTS) == 0 then redis.call('DEL', IDS, USERS, WAITING, TURNS, BYTES) end
   return removed
 end

@@ -25,8 +25,18 @@ local function append_entry(epoch, kind, event)
   redis.call('SPUBLISH', CHANNEL, event)
 end
 
--- Ends the request: state first, then the one terminal entry. The payload is no longer needed.
+-- How long an ended answer is kept: `ttl` seconds while Redis has room, half as long for each HALVING percent of memory
+-- in use over ROOMY, and never less than LEAST. So old answers make room for new ones before the door must close.
+local function kept_for_s(ttl)
+  local ROOMY, HALVING, LEAST = 50, 5, 600
+  local over = math.max(percent_of_memory() - ROOMY, 0)
+  return math.floor(math.max(ttl / 2 ^ (over / HALVING), math.min(ttl, LEAST)))
+end
+
+-- Ends the request: state first, then the one terminal entry. The payload is no longer needed. Only scripts that include
+-- _memory.lua may call it.
 local function write_terminal(epoch, status, code, event, ttl)
+  ttl = kept_for_s(tonumber(ttl))
   redis.call('HSET', STATE, 'status', status, 'code', code, 'ended_ms', now_ms())
   redis.call('HDEL', STATE, 'payload')
   append_entry(epoch, status, event)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- include _request.lua
 -- Request slot: journal and publish tokens. Idempotent: a repeated range answers OK.
 -- ARGV[2..] nonce epoch offset number_of_tokens text_offset_after event

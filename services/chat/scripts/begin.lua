@@ -1,4 +1,5 @@
-#!lua
+#!lua flags=allow-oom
+-- include _memory.lua
 -- include _request.lua
 -- Request slot: a worker becomes the owner of an answer. From here on every write of a former owner is refused.
 -- ARGV[2..] epoch nonce wid rid user model payload max_tries max_begins ttl_s deadline_ms

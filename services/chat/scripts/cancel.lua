@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- include _memory.lua
 -- include _request.lua
 -- Request slot: end a request whatever stage it is in. It writes the terminal itself, so no worker need live: `cancelled`
 -- for its user, `failed` for a worker that cannot read it, and `failed` for one that nobody began in time.

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- include _request.lua
 -- Request slot: forget a request that the queue refused, so that refusals cannot fill the memory.
--- Returns {OK}. One that somebody began, or that has a journal, stays.
-local s = redis.call('HMGET', STATE, 'status', 'epoch')
-if s[1] == 'new' and s[2] == '0' and redis.call('EXISTS', JOURNAL) == 0 then redis.call('DEL', STATE) end
+-- ARGV[2] how often it had been submitted when it was refused
+-- Returns {OK}. One that somebody began, that has a journal, or that was submitted again since, stays.
+local s = redis.call('HMGET', STATE, 'status', 'epoch', 'submits')
+if s[1] == 'new' and s[2] == '0' and s[3] == ARGV[2] and redis.call('EXISTS', JOURNAL) == 0 then redis.call('DEL', STATE) end
 return { 'OK' }

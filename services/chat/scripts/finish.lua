@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- include _memory.lua
 -- include _request.lua
 -- Request slot: the owner ends the answer.
 -- ARGV[2..] nonce epoch number_of_tokens status code event ttl_s

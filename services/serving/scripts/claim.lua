@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Who loads a wanted model: takes the claim when it is free, keeps it when it is one's own, or gives it back.
 -- KEYS[1] claim; ARGV token, ttl_s (0 = give it back)
 -- Returns 1, or 0 when another has it.

@@ -4,6 +4,7 @@ import pytest
 import redis
 
 from services.chat.dead_letters import DeadLetters
+from services.chat.queue import Limits
 from services.chat.requests import Requests
 from services.errors import InvalidRequest, ProtocolError
 from services.serving.overview import overview
@@ -17,7 +18,7 @@ class Installation:
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self.redis, self.keys = client, Keys(namespace)
         client.sadd(self.keys.models, "m")
-        self.requests = Requests(client, self.keys, max_queue=1)
+        self.requests = Requests(client, self.keys, limits=Limits(requests=1))
         self.queue = self.requests.queue("m")
         self.letters = DeadLetters(client, self.requests)
 

@@ -41,8 +41,8 @@ def text(journal: Journal) -> str:
 
 
 def test_an_id_belongs_to_the_user_and_model_that_used_it_first(journal: Journal) -> None:
-    assert journal.create(REQUEST) == ("new", 0)
-    assert journal.create(REQUEST) == ("new", 0)
+    assert journal.create(REQUEST).status == "new"
+    assert journal.create(REQUEST).status == "new"
     for other in (ChatRequest("r1", "bob", "m", ()), ChatRequest("r1", "ann", "m2", ())):
         with pytest.raises(Conflict, match="r1"):
             journal.create(other)

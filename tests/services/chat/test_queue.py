@@ -10,7 +10,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
+from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, Limits, RequestQueue
 from services.chat.requests import Requests
 from services.errors import Busy, UserLimit
 from services.wire.keys import GROUP, HANDBACK, Keys
@@ -29,10 +29,13 @@ def enqueue(
     base: int = 0,
     force: bool = False,
     priority: Priority = "interactive",
+    address: str = "",
+    payload: bytes = b"payload",
     **limits: int,
 ) -> bool:
-    limits = {"max_queue": 100, "max_user": 100} | limits
-    return queue.enqueue(rid, user, b"payload", priority=priority, base=base, force=force, **limits)
+    bounds = Limits(**{"requests": 100, "user_requests": 100} | limits)
+    about = {"priority": priority, "base": base, "address": address}
+    return queue.enqueue(rid, user, payload, **about, limits=None if force else bounds)
 
 
 def taken(queue: RequestQueue, wid: str = "w1") -> Entry:
@@ -58,13 +61,13 @@ def test_a_lost_consumer_group_is_made_again(queue: RequestQueue, redis_client: 
 def test_the_ceilings_refuse_with_a_hint_and_force_goes_past_them(queue: RequestQueue) -> None:
     enqueue(queue, "r1")
     with pytest.raises(Busy, match="1 requests wait for m") as full:
-        enqueue(queue, "r2", max_queue=1)
+        enqueue(queue, "r2", requests=1)
     assert full.value.retry_after_s == 5 and full.value.code == "busy"
     with pytest.raises(UserLimit) as limit:
-        enqueue(queue, "r2", max_user=1)
+        enqueue(queue, "r2", user_requests=1)
     assert limit.value.code == "user_limit"
-    assert enqueue(queue, "r2", "bob", max_user=1), "another user is not meant"
-    assert enqueue(queue, "r3", max_queue=1, force=True)
+    assert enqueue(queue, "r2", "bob", user_requests=1), "another user is not meant"
+    assert enqueue(queue, "r3", requests=1, force=True)
 
 
 def test_acknowledging_forgets_the_request_and_its_counts(queue: RequestQueue, redis_client: redis.Redis) -> None:
@@ -172,7 +175,7 @@ def test_a_refused_request_leaves_nothing_behind(redis_client: redis.Redis, name
     """Refusals of large questions filled the memory for a day."""
     keys = Keys(namespace)
     redis_client.sadd(keys.models, "m")
-    requests = Requests(redis_client, keys, max_queue=1)
+    requests = Requests(redis_client, keys, limits=Limits(requests=1))
     requests.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
     with pytest.raises(Busy):
         requests.submit(ChatRequest("r2", "ann", "m", (Message("user", "x" * 100_000),)))
@@ -273,7 +276,7 @@ def test_the_turns_of_users_long_served_are_forgotten(queue: RequestQueue, redis
     for rid in ("zoe0", "zoe1", "zoe2"):
         enqueue(queue, rid, "zoe")
     for number in range(1100):
-        enqueue(queue, f"r{number}", f"user{number}", max_queue=2000)
+        enqueue(queue, f"r{number}", f"user{number}", requests=2000)
     for _ in range(1102):
         queue.ack(taken(queue))
     assert queue.in_flight() == ["zoe2"] and redis_client.hlen(queue._keys[2]) < 10
@@ -376,7 +379,7 @@ def test_names_that_a_lost_tail_left_in_the_line_are_passed_over(
 def test_a_cancelled_request_leaves_the_queue_without_a_worker(redis_client: redis.Redis, namespace: str) -> None:
     keys = Keys(namespace)
     redis_client.sadd(keys.models, "m")
-    requests = Requests(redis_client, keys, max_queue=1)
+    requests = Requests(redis_client, keys, limits=Limits(requests=1))
     requests.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
     assert requests.cancel("r1", "ann") == "cancelled" and requests.queue("m").length() == 0
     assert requests.cancel("r1", "ann") == "cancelled", "once more, after a lost reply"
@@ -386,7 +389,7 @@ def test_a_request_that_no_worker_took_expires_for_its_reader(redis_client: redi
     """It waited for ever: only a worker looked at deadlines."""
     keys = Keys(namespace)
     redis_client.sadd(keys.models, "m")
-    patient, impatient = Requests(redis_client, keys), Requests(redis_client, keys, queue_deadline_s=9)
+    patient, impatient = Requests(redis_client, keys), Requests(redis_client, keys, limits=Limits(wait_s=9))
     patient.submit(ChatRequest("r1", "ann", "m", (Message("user", "hi"),)))
     head = patient.journal.head("r1")
     assert head is not None
