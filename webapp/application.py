@@ -25,6 +25,7 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from webapp.access.newcomers import Newcomers
 from webapp.chat import pages, sockets
 from webapp.chat.relay import MAX_WATCHES, Relay
 from webapp.jobs import routes as job_pages
@@ -69,7 +70,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
         MAX_CONTENT_LENGTH=max_message_bytes,
-        PUBLISHED_ON=settings.published_on,  # for local_only.py
+        PUBLISHED_ON=settings.published_on,  # for webapp/access
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
@@ -107,7 +108,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         spawn=socketio.start_background_task,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    app.register_blueprint(pages.make_blueprint(redis, keys))
+    app.register_blueprint(pages.make_blueprint(redis, keys, Newcomers()))
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     return app, feed, relay
 

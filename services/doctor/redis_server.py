@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from services.chat.queue import FULL_PERCENT
 from services.connection.cluster import primaries_of
 from services.connection.connect import address_of
 from services.doctor.findings import Finding, note, ok, warning, wrong
@@ -178,7 +179,7 @@ def check_memory(server: Server) -> Iterator[Finding]:
     limit = most or whole
     said = f"{_mib(used)} of {_mib(limit)} used" + ("" if most else " (no maxmemory: the machine's memory)")
     remedy = "raise maxmemory or the machine's memory, lower CHATSERVER_ANSWER_TTL_S, or remove jobs that have ended"
-    if limit and used > FULL * limit:
+    if (most and used >= FULL_PERCENT / 100 * most) or (limit and used > FULL * limit):
         yield wrong(f"{said}: Redis refuses new requests", remedy)
     elif limit and used > NEARLY_FULL * limit:
         yield warning(said, remedy)

@@ -14,6 +14,7 @@ from services.chat.queue import RequestQueue
 from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
+from services.connection.memory import memory_percent
 from services.serving.registry import ModelInfo, Registry
 from services.serving.trained_models import TrainedModels
 from services.wire.keys import Keys
@@ -119,4 +120,5 @@ def _server_row(redis: Redis) -> dict[str, Any]:
         "primaries": len(infos),
         "clients": sum(info["connected_clients"] for info in infos),
         "used_memory_mib": round(sum(info["used_memory"] for info in infos) / 2**20, 1),
+        "memory_percent": memory_percent(redis),
     }

@@ -7,11 +7,13 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from webapp.access.newcomers import PER_MINUTE
 from webapp.application import create_app, kept_secret, origin_check
 
 
@@ -44,6 +46,34 @@ def test_readiness_is_redis_and_liveness_is_not(settings: Settings) -> None:
     assert refused.status_code == 503 and refused.json is not None
     assert refused.json["error"]["code"] == "unavailable"
     assert visitor.get("/api/models").status_code == 503
+
+
+def test_readiness_says_that_the_memory_of_redis_is_full(settings: Settings, tmp_path: Path) -> None:
+    """No status said so while nothing could be asked."""
+    with EmbeddedServer(tmp_path) as server, connect(server.url, role="command") as redis:
+        visitor = create_app(settings.model_copy(update={"redis_url": server.url}))[0].test_client()
+        assert visitor.get("/readyz").status_code == 200
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"])
+        refused = visitor.get("/readyz")
+        assert refused.status_code == 503 and refused.json is not None and refused.headers["Retry-After"] == "30"
+        assert "the memory of Redis is 1" in refused.json["error"]["message"]
+
+
+def test_an_internet_address_makes_a_bounded_number_of_users(visitor: FlaskClient) -> None:
+    """Each is a user with places in the queue of its own; a program made 93 a second."""
+
+    def newcomer(address: str) -> int:
+        visitor.delete_cookie("chatserver")
+        return visitor.get("/api/session", environ_base={"REMOTE_ADDR": address}).status_code
+
+    assert {newcomer("8.8.4.4") for _ in range(PER_MINUTE)} == {200}
+    refused = visitor.get("/api/session", environ_base={"REMOTE_ADDR": "8.8.4.4"})
+    assert refused.status_code == 200, "who has a cookie is no newcomer"
+    visitor.delete_cookie("chatserver")
+    refused = visitor.get("/", environ_base={"REMOTE_ADDR": "8.8.4.4"})
+    assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert newcomer("8.8.8.8") == 200
+    assert {newcomer("127.0.0.1") for _ in range(2 * PER_MINUTE)} == {200}
 
 
 def test_a_failure_of_ours_shows_its_code_and_no_traceback(

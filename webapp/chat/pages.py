@@ -1,5 +1,6 @@
 """The chat page, its session cookie and the small HTTP API beside the sockets."""
 
+import math
 import secrets
 from typing import Any
 
@@ -7,12 +8,16 @@ from flask import Blueprint, Response, json, jsonify, render_template, request, 
 from redis import Redis
 from werkzeug.exceptions import HTTPException
 
+from services.chat.queue import FULL_PERCENT
 from services.connection.connect import translated
-from services.errors import ChatServerError, ConfigurationError
+from services.connection.memory import memory_percent
+from services.errors import ChatServerError, ConfigurationError, Unavailable
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
 from services.wire.keys import Keys
 from webapp.access import local_only
+from webapp.access.address import address_of
+from webapp.access.newcomers import Newcomers
 
 # The page runs only what came with it; what a model writes is rendered by code of ours and can load nothing.
 POLICY = (
@@ -21,20 +26,20 @@ POLICY = (
 )
 
 
-def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
+def make_blueprint(redis: Redis, keys: Keys, newcomers: Newcomers) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
 
     @pages.get("/")
     def chat() -> str:
-        _user()
+        _user(newcomers)
         if not PAGE_SCRIPT.exists():
             raise ConfigurationError("the page is not built; run `make page` in the project's folder")
         return render_template("index.html", shows_jobs=not local_only.foreign_reader(request))
 
     @pages.get("/api/session")
     def api_session() -> Response:
-        return jsonify(user=_user())
+        return jsonify(user=_user(newcomers))
 
     @pages.get("/api/models")
     def api_models() -> Response:
@@ -48,7 +53,9 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
     @pages.get("/readyz")
     def readyz() -> Response:
         with translated():
-            redis.ping()
+            percent = memory_percent(redis)
+        if percent >= FULL_PERCENT:
+            raise Unavailable(f"the memory of Redis is {percent} % full: it takes no new questions", retry_after_s=30)
         return jsonify(ok=True)
 
     @pages.after_app_request
@@ -59,8 +66,9 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
         return response
 
     @pages.app_errorhandler(ChatServerError)
-    def failed(error: ChatServerError) -> tuple[Any, int]:
-        return jsonify(error=error.as_dict()), error.http_status
+    def failed(error: ChatServerError) -> tuple[Any, int, dict[str, str]]:
+        wait = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s else {}
+        return jsonify(error=error.as_dict()), error.http_status, wait
 
     @pages.app_errorhandler(HTTPException)
     def refused(error: HTTPException) -> Any:
@@ -76,9 +84,10 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
     return pages
 
 
-def _user() -> str:
+def _user(newcomers: Newcomers) -> str:
     """The anonymous user of this browser. The first visit makes it."""
     if "user" not in session:
+        newcomers.admit(address_of(request))
         session["user"] = f"anon-{secrets.token_hex(12)}"
         session.permanent = True
     return str(session["user"])

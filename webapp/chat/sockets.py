@@ -18,6 +18,7 @@ from services.errors import ChatServerError, Forbidden, InvalidRequest, shown
 from services.logs import about
 from services.wire.keys import NAME, check_name
 from services.wire.parsing import parse_request
+from webapp.access.address import address_of
 from webapp.chat.relay import Relay
 
 log = logging.getLogger("chatserver.web")
@@ -32,7 +33,7 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         request = parse_request(payload, user=user, max_chars=max_message_chars)
         relay.check_room(sid, request.rid)
-        requests.submit(request)
+        requests.submit(request, address_of(handshake))
         log.info("submitted", extra={"model": request.model, "user": user})
         relay.watch(sid, request.rid, user, request=request)
         return {"id": request.rid}

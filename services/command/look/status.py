@@ -23,7 +23,8 @@ def status(as_json: AsJson = False) -> None:
         print_json(found)
         return
     server = found["redis"]
-    print(f"{server['server']} {server['version']} at {address}, {server['used_memory_mib']} MiB\n")
+    full = f" ({percent} % of its maxmemory)" if (percent := server["memory_percent"]) else ""
+    print(f"{server['server']} {server['version']} at {address}, {server['used_memory_mib']} MiB{full}\n")
     print_table(found["models"], "name workers slots running queued in_flight dead tokens_per_s")
     print()
     print_table(found["workers"], "wid model engine slots running tokens_per_s age_s host pid")

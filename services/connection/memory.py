@@ -1,0 +1,11 @@
+"""How full the memory of Redis is. Probes and `chatserver status` ask; the queue's scripts ask for themselves."""
+
+import redis
+
+from services.connection.cluster import primaries_of
+
+
+def memory_percent(client: redis.Redis) -> int:
+    """Percent of `maxmemory` in use, of the fullest server of a cluster; 0 where there is no limit."""
+    found = [server.info("memory") for server in primaries_of(client)]
+    return max((100 * info["used_memory"] // info["maxmemory"] for info in found if info.get("maxmemory")), default=0)

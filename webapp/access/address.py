@@ -1,0 +1,29 @@
+"""Tells from which internet address a request comes, for limits that strangers share.
+
+Addresses of this machine and of private networks have no such limits: whole offices and proxies stand behind one, and
+who floods it is known there. Where a proxy of the deployment is the only way in (`published_on`), it says who asks;
+from anybody else that header would be what the client likes.
+"""
+
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from flask import Request, current_app
+
+PREFIX_BITS = 64  # of an IPv6 address: what one customer gets
+
+
+def address_of(request: Request) -> str:
+    """The address in its usual spelling, for IPv6 its network; empty when it is not of the internet."""
+    behind_proxy = bool(current_app.config["PUBLISHED_ON"])
+    told = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxy else request.remote_addr
+    try:
+        address = ip_address((told or "").strip())
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if not address.is_global:
+        return ""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, PREFIX_BITS), strict=False).network_address)
+    return str(address)
