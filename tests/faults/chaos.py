@@ -7,6 +7,7 @@ The schedule of faults is a pure function of the seed (`schedule`); what the ope
 `report` tells what was done when. Dead processes are started again after a second, as a service manager would do.
 """
 
+import contextlib
 import random
 import signal
 import threading
@@ -14,6 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import redis
 
 from tests.faults.invariants import violations
 from tests.faults.proxy import Proxy
@@ -25,6 +28,8 @@ RESTART_S = 1.0
 PAUSE_S = 0.05
 PACE_S = (0.5, 2.0)  # from one fault to the next
 NUM_TABS, NUM_TERMINALS = 5, 3
+NUM_COOKIES, CROWD_S = 200, 5.0
+FULL_S = 8.0  # that the memory stays full: what was accepted ends meanwhile
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +59,12 @@ def schedule(
     workers = [name for name in parts if name.startswith("worker")]
     webs = [name for name in parts if name.startswith("web")]
     readers = [name for name in proxies if name not in workers]
-    steps = [Step(chooser.uniform(0.2, 0.8) * seconds, "order", "poison")]
+    steps = [
+        Step(chooser.uniform(0.2, 0.8) * seconds, "order", "poison"),
+        Step(chooser.uniform(0.2, 0.8) * seconds, "crowd", amount=NUM_COOKIES),
+        Step(chooser.uniform(0.2, 0.8) * seconds, "fill memory"),
+    ]
+    steps.append(Step(steps[-1].at_s + FULL_S, "free memory"))
     at_s = 1.0
     while at_s < seconds:
         fault = chooser.choice(_FAULTS)
@@ -89,6 +99,7 @@ _HEALERS = {
     "delay": "end of delay",
     "blackhole": "end of blackhole",
     "drop pushes": "end of drops",
+    "fill memory": "free memory",
 }
 _LENGTHS = {"stop worker": 1.5, "drop pushes": 3}  # longer than a lease; long enough to meet the end of an answer
 
@@ -230,8 +241,28 @@ class Episode:
             system.kill_redis(size - cut if cut else None)
         elif step.what == "pause redis":
             system.pause_redis(step.amount)
+        elif step.what in ("fill memory", "free memory"):
+            self._limit_memory(full=step.what == "fill memory")
+        elif step.what == "crowd":
+            threading.Thread(target=self._crowd, args=(int(step.amount),), daemon=True).start()
         elif proxy is not None:
             self._hurt(proxy, step)
+
+    def _limit_memory(self, *, full: bool) -> None:
+        """More is in use than allowed, or there is no limit. A server that was killed comes back without a limit."""
+        client = self._system.redis
+        with contextlib.suppress(redis.RedisError):
+            client.config_set("maxmemory", client.info("memory")["used_memory"] // 2 if full else 0)
+
+    def _crowd(self, size: int) -> None:
+        """Users of one address ask one short question each and go away."""
+        for number in range(size):
+            if self._calm.is_set():
+                return
+            terminal = Terminal(f"crowd-{number}", self._system.server.url, self._system.keys, address="1.2.3.4")
+            self.clients.append(terminal)
+            terminal.run(Question(f"crowd-{number}", "hello", 3), Behaviour(vanish=True), time.monotonic() + CROWD_S)
+            terminal.close()
 
     def _hurt(self, proxy: Proxy, step: Step) -> None:
         actions: dict[str, Callable[[], object]] = {
@@ -248,6 +279,7 @@ class Episode:
     def _calm_down(self, start: float) -> None:
         """No fault from now on, and no new question."""
         self._say(start, "calm")
+        self._limit_memory(full=False)
         for proxy in self._proxies.values():
             proxy.heal()
         for part in self._system.of_kind("worker"):
@@ -282,6 +314,7 @@ def _habit(chooser: random.Random) -> Behaviour:
     habits = (
         Behaviour(slow_s=chooser.uniform(0.1, 0.5)),
         Behaviour(second_tab=True),
+        Behaviour(second_tab=True, moves_after=chooser.randint(0, 150)),
         Behaviour(vanish=True),
         Behaviour(cancel_after=chooser.randint(0, 150)),
         Behaviour(twice=True),

@@ -63,6 +63,7 @@ class Behaviour:
     vanish: bool = False  # goes away once the question is accepted
     cancel_after: int | None = None  # code points after which it cancels
     twice: bool = False  # submits the same id once more
+    moves_after: int | None = None  # code points after which its connection goes to the next web process
 
 
 @dataclass
@@ -222,9 +223,13 @@ class Tab:
 
     def _read(self, reading: Reading, behaviour: Behaviour, deadline: float) -> None:
         tabs = [self, self._second] if self._second else [self]
+        moves_after = behaviour.moves_after
         while time.monotonic() < deadline:
             for tab in tabs:
                 tab.tend(behaviour.slow_s)
+            if moves_after is not None and len(reading.text) >= moves_after:
+                self._move()
+                moves_after = None
             if behaviour.cancel_after is not None and len(reading.text) >= behaviour.cancel_after:
                 self._cancel(reading)
             if not any(tab._open for tab in tabs):
@@ -232,6 +237,11 @@ class Tab:
             time.sleep(PAUSE_S)
         for tab in tabs:
             tab._open.clear()
+
+    def _move(self) -> None:
+        """Lose the connection; the next one is to the next web process, where a second tab may read the same."""
+        if self._client is not None and self._client.connected:
+            self._client.disconnect()
 
     def _cancel(self, reading: Reading) -> None:
         if reading.cancelled or reading.done or not self._connected():
@@ -343,9 +353,10 @@ class Tab:
 class Terminal:
     """The command line's client: `ChatClient.follow`, straight to Redis or through a proxy."""
 
-    def __init__(self, name: str, redis_url: str, keys: Keys) -> None:
+    def __init__(self, name: str, redis_url: str, keys: Keys, *, address: str = "") -> None:
         self.name = name
         self.user = f"user-{name}"
+        self._address = address  # from which a web process would see it ask
         self.readings: list[Reading] = []
         self._redis: redis.Redis = connect(redis_url, role="test")
         self._client = ChatClient(self._redis, keys)
@@ -372,7 +383,7 @@ class Terminal:
     def _submit(self, reading: Reading, deadline: float) -> bool:
         while time.monotonic() < deadline:
             try:
-                self._client.submit(reading.question.request(self.user))
+                self._client.submit(reading.question.request(self.user), self._address)
             except (redis.RedisError, ChatServerError) as error:
                 self._refused(reading, error)
                 time.sleep(RETRY_S)
