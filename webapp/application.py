@@ -4,7 +4,7 @@ import datetime
 import logging
 import secrets
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from services.connection.connect import connect
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.machine.files import write
+from services.serving.overview import waiting_for
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
@@ -99,7 +100,9 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         if connection is not None:
             engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
 
-    feed = AnswerFeed(requests, redis, spawn=socketio.start_background_task)
+    feed = AnswerFeed(
+        requests, redis, spawn=socketio.start_background_task, waiting_for=partial(waiting_for, redis, keys)
+    )
     relay = Relay(
         feed,
         emit,

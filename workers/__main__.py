@@ -16,7 +16,7 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels, find_model
 from services.settings import Settings
 from services.wire.keys import Keys, check_name
-from workers.serving import Stop, load, serve_until
+from workers.serving import Stop, load, loading, serve_until
 from workers.standby import Standby
 
 log = logging.getLogger("chatserver.worker")
@@ -28,7 +28,8 @@ def serve(settings: Settings) -> None:
         await_redis(redis, log.warning)  # first: what is wrong with it shall be known before a model is loaded
         source = find_model(settings.model, TrainedModels(redis, Keys(settings.namespace)).find)
         model = check_name(settings.served_name or source.name, "served_name")
-        engine, planner = load(settings, source)
+        with loading(Registry(redis, Keys(settings.namespace)), model):
+            engine, planner = load(settings, source)
         stop = Stop()
         with stop.on_signals():
             serve_until(stop, settings, redis, model, engine, planner)

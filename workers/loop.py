@@ -22,7 +22,7 @@ from workers.leases import Leases
 
 log = logging.getLogger("chatserver.worker")
 
-BEAT_S = 2.0
+BEAT_S = 0.9  # of silence: with each renewal of the leases, a worker says that it lives
 
 
 class WorkerLoop:

@@ -1,18 +1,22 @@
 """Serves a model from its source until the worker is asked to stop. `__main__` and `standby` call it."""
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from services.connection.connect import wait_for_redis
 from services.logs import configure_logging
 from services.machine.signals import hearing
 from services.models.catalogue import ModelSource
+from services.serving.registry import Registry
 from services.settings import Settings
 from services.tokens.tokenization import load_tokenizer
 from workers.engine import Engine, EngineOptions
@@ -21,7 +25,7 @@ from workers.generation import Planner
 from workers.planner import ChatPlanner
 from workers.select_engine import choose_engine
 from workers.watchdog import SupervisedEngine
-from workers.worker import Worker
+from workers.worker import ANNOUNCE_S, Worker
 
 log = logging.getLogger("chatserver.worker")
 
@@ -50,6 +54,29 @@ class Stop:
     def on_signals(self) -> AbstractContextManager[None]:
         """SIGTERM and SIGINT stop it while the context lasts."""
         return hearing((signal.SIGTERM, signal.SIGINT), lambda number: self.stop())
+
+
+@contextlib.contextmanager
+def loading(registry: Registry, model: str) -> Iterator[None]:
+    """Says that a worker loads the model, for as long as the context lasts."""
+    loaded = threading.Event()
+
+    def renew() -> None:
+        while True:
+            try:
+                registry.announce_loading(model)
+            except RedisError as error:
+                log.debug("loading is not announced: %s", error)
+            if loaded.wait(ANNOUNCE_S):
+                return
+
+    thread = threading.Thread(target=renew, name="loading", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        loaded.set()
+        thread.join()
 
 
 def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:

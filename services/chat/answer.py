@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from services.chat.journal import Head
-from services.chat.reader import JournalReader, Status
+from services.chat.reader import JournalReader, Status, WaitingState
 from services.chat.requests import Requests
 from services.errors import Busy, Forbidden, Gone, UnknownModel
 from services.wire.messages import ChatRequest, Event
@@ -37,7 +37,7 @@ class Answer:
         self.rid = rid
         self.user = user
         self.model = ""  # as soon as it is known
-        self.reader = JournalReader(now)
+        self.reader = JournalReader(now, requests.interrupted_s)
         self.submitted_at = now  # by the caller's clock; exact once the head was read
         self.outage: Outage | None = None
         self._requests = requests
@@ -72,9 +72,16 @@ class Answer:
         """Whether it may stand in the line of its model."""
         return bool(self.model) and not self.reader.running and self.reader.end is None
 
-    def queued(self, position: int, eta_s: int | None) -> None:
+    def queued(self, state: WaitingState, position: int, eta_s: int | None) -> None:
         with self._writing:
-            self.reader.queued(Status("queued", position, eta_s))
+            self.reader.queued(Status(state, position, eta_s if state == "queued" else None))
+
+    def silent(self, now: float) -> bool:
+        """Time has passed; whether that says something new."""
+        before = self.reader.status
+        with self._writing:
+            self.reader.silent(now)
+        return self.reader.status is not before
 
     def give_up(self, code: str, message: str) -> None:
         """End it here: nobody can bring it back, or it is not this user's."""

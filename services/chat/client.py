@@ -7,7 +7,7 @@ from typing import Any
 
 from services.chat.answer import Outage
 from services.chat.feed import AnswerFeed
-from services.chat.reader import ReaderEvent
+from services.chat.reader import ReaderEvent, WaitingState
 from services.chat.requests import Requests
 from services.errors import Unavailable
 from services.wire.messages import ChatRequest
@@ -26,9 +26,11 @@ class ChatClient(Requests):
         *,
         request: ChatRequest | None = None,
         on_outage: Callable[[str], None] = lambda text: None,
+        waiting_for: Callable[[str], WaitingState] = lambda model: "queued",
     ) -> Iterator[ReaderEvent]:
         """The answer, until Done. Raises Forbidden, or Unavailable after a long outage of Redis."""
-        feed, changed = AnswerFeed(self, self._redis, spawn=_thread), threading.Event()
+        feed = AnswerFeed(self, self._redis, spawn=_thread, waiting_for=waiting_for)
+        changed = threading.Event()
         follower = feed.follow(rid, user, changed.set, request=request)
         feed.start()
         try:

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from services.chat.answer import Answer
 from services.chat.follower import Follower
+from services.chat.reader import WaitingState
 from services.chat.requests import Requests
 from services.connection.cluster import owner_of
 from services.connection.subscription import Subscription
@@ -51,10 +52,18 @@ class Channel:
 class AnswerFeed:
     """Follows requests. `follow` and `leave` may be called from any thread or greenlet."""
 
-    def __init__(self, requests: Requests, redis: Redis, *, spawn: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        requests: Requests,
+        redis: Redis,
+        *,
+        spawn: Callable[..., Any],
+        waiting_for: Callable[[str], WaitingState] = lambda model: "queued",
+    ) -> None:
         self._requests = requests
         self._redis = redis
         self._spawn = spawn
+        self._waiting_for = waiting_for  # what the requests of a model wait for
         self._subscriptions: dict[Redis, Subscription] = {}  # by the server that is heard
         self._channels: dict[str, Channel] = {}  # by name
         self._table = threading.Lock()  # of the channels and their followers
@@ -245,6 +254,8 @@ class AnswerFeed:
         while not self._stopping.wait(TICK_S):
             now = time.monotonic()
             for channel in list(self._channels.values()):
+                if channel.answer.silent(now):
+                    channel.changed()
                 self._poll_if_due(channel, now)
 
     def _positions(self) -> None:
@@ -253,13 +264,13 @@ class AnswerFeed:
             waiting = [channel for channel in list(self._channels.values()) if channel.answer.waits]
             for model in {channel.answer.model for channel in waiting}:
                 try:
-                    places = self._requests.queue(model).positions()
+                    places, state = self._requests.queue(model).positions(), self._waiting_for(model)
                 except RedisError as error:
                     log.debug("positions of %s: %s", model, error)
                     continue
                 for channel in waiting:
                     if channel.answer.model == model and channel.answer.rid in places:
-                        channel.answer.queued(*places[channel.answer.rid])
+                        channel.answer.queued(state, *places[channel.answer.rid])
                         channel.changed()
 
     @staticmethod

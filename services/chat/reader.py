@@ -37,15 +37,20 @@ class Rewind:
     nonce: str
 
 
+WaitingState = Literal["queued", "loading", "no_worker"]
+
+
 @dataclass(frozen=True)
 class Status:
     """What the request is doing while no text comes.
 
-    `position` is the number of requests ahead of a queued one; `eta_s` in how many seconds
-    a worker takes it, at the pace of the line now.
+    It waits in line (`queued`), for a model that a worker is loading, or for a worker (`no_worker`). `running`: its
+    worker reads the prompt or writes. `interrupted`: nothing is heard of its worker; another one will continue.
+    `position` is the number of requests ahead of one that waits; `eta_s` in how many seconds a worker takes it, at the
+    pace of the line now.
     """
 
-    state: Literal["queued", "running"]
+    state: WaitingState | Literal["running", "interrupted"]
     position: int | None = None
     eta_s: int | None = None
 
@@ -94,7 +99,7 @@ class JournalReader:
     while `rewinding`; else the nonce is written before the text, the text before the end.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, interrupted_s: float = 2.5) -> None:
         self.shown = ""
         self.rewinds: list[int] = []
         self.rewinding = False  # a rewind is noted, and the text that it took back still stands in `shown`
@@ -104,6 +109,7 @@ class JournalReader:
         self._last_read = 0  # of those, the last one that brought the journal
         self._ends: dict[str, int] = {}  # nonce → where its text ended at the last journal read
         self._nonce: str | None = None  # the verified owner; None = compare with the journal first
+        self._interrupted_s = interrupted_s  # a worker that has nothing to say says so more often
         self._unread = True
         self._heard_at = now  # anything from the owner
         self._head_at = now
@@ -116,7 +122,7 @@ class JournalReader:
 
     @property
     def running(self) -> bool:
-        return self.status is not None and self.status.state == "running"
+        return self.status is not None and self.status.state in ("running", "interrupted")
 
     def wants(self, now: float) -> Want | None:
         """What to fetch next, if anything: the journal at once, the head while silent, the queue without progress."""
@@ -159,8 +165,7 @@ class JournalReader:
         if not self._last_read or event.nonce != self._nonce:
             self._unread = True
             return
-        self._heard_at = now
-        self._start()
+        self._hear(now)
         if event.kind in ("begin", "beat"):
             if event.toff > len(self.shown):
                 self._unread = True
@@ -182,11 +187,12 @@ class JournalReader:
         view = JournalView.of(events)
         self._head_at = now
         self._ends = view.ends
+        heard = False
         if view.nonce:
             self._start()
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
-                self._heard_at = now
+                heard = True
             self._nonce, self.shown = view.nonce, view.text
         elif self.shown.startswith(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
@@ -197,7 +203,9 @@ class JournalReader:
             self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
             self._nonce, self.shown = view.nonce, view.text
             self.rewinding = False
-            self._heard_at = now
+            heard = True
+        if heard:
+            self._hear(now)
         self._last_read = self.num_reads
         if view.terminal:
             self._finish(view.terminal)
@@ -212,8 +220,13 @@ class JournalReader:
         """The answer has looked after the request's entry in the queue, or found that there is no state of it."""
         self._audit_at = self._head_at = now
 
+    def silent(self, now: float) -> None:
+        """Time has passed: a worker of which nothing is heard has died, or is cut off."""
+        if self._state == "running" and self.end is None and now - self._heard_at >= self._interrupted_s:
+            self.status = Status("interrupted")
+
     def queued(self, status: Status) -> None:
-        """Where the request stands in line, as of now."""
+        """Where the request stands in line, and for what it waits, as of now."""
         if not self.running and self.end is None and status != self.status:
             self.status = status
 
@@ -223,6 +236,16 @@ class JournalReader:
             self._finish(Event("failed", self.nonce, toff=len(self.shown), code=code, message=message))
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> str:
+        return self.status.state if self.status else ""
+
+    def _hear(self, now: float) -> None:
+        """The owner of the answer lives, if it has one."""
+        self._heard_at = now
+        if self._nonce and self._state != "running":
+            self.status = Status("running")
 
     def _start(self) -> None:
         if not self.running:

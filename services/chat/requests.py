@@ -28,11 +28,13 @@ class Requests:
         *,
         limits: Limits = Limits(),  # noqa: B008  # it is frozen
         answer_ttl_s: int = 86_400,
+        lease_s: float = 3.0,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
         self._limits = limits
+        self.interrupted_s = max(2.5, 0.85 * lease_s)  # owners renew, and say that they live, every third of a lease
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> Self:
@@ -41,6 +43,7 @@ class Requests:
             Keys(settings.namespace),
             limits=Limits.from_settings(settings),
             answer_ttl_s=settings.answer_ttl_s,
+            lease_s=settings.lease_s,
         )
 
     def queue(self, model: str) -> RequestQueue:

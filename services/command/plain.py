@@ -30,7 +30,7 @@ class PlainDisplay:
         return False
 
     def waiting(self, status: Status) -> None:
-        line = f"waiting, {place_text(status)}" if status.state == "queued" else ""
+        line = waiting_text(status) if status.state != "running" else ""
         if line and line != self._said and sys.stderr.isatty():
             self.note(line)
         self._said = line
@@ -45,13 +45,20 @@ class PlainDisplay:
             sys.stdout.flush()
 
 
-def place_text(status: Status) -> str:
-    """The number of requests ahead and the time until a worker comes, in words."""
-    position, eta_s = status.position, status.eta_s
-    if position is None:
-        return "in the queue"
-    ahead = "next in line" if position == 0 else f"{position} ahead"
-    return ahead + duration_text(eta_s)
+def waiting_text(status: Status) -> str:
+    """What a request without new text waits for, in words. The page does the same (words.ts)."""
+    words = {
+        "loading": "waiting while a worker loads the model",
+        "no_worker": "waiting for a worker that serves the model",
+        "running": "reading the prompt",
+        "interrupted": "interrupted; continues by itself",
+    }
+    if status.state in words:
+        return words[status.state]
+    if status.position is None:
+        return "waiting in the queue"
+    ahead = "next in line" if status.position == 0 else f"{status.position} ahead"
+    return f"waiting, {ahead}{duration_text(status.eta_s)}"
 
 
 def duration_text(eta_s: int | None) -> str:

@@ -4,7 +4,7 @@ It only reads. Every number comes from Redis, and every age is by the clock of R
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from redis import Redis
 
@@ -31,12 +31,14 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     """
     trained = TrainedModels(redis, keys)
     known = {model.name: model for model in trained.list()}
-    announced = {model.name: model for model in Registry(redis, keys).models()}
+    registry = Registry(redis, keys)
+    announced = {model.name: model for model in registry.models()}
     wanted = {model.name for model in trained.wanted()}
     rows = []
     for name in sorted({*announced, *known}):
         model = announced.get(name) or ModelInfo(name, 0, 0, 0, 0, 0.0, 0)
-        state = _state(model, name in known, name in wanted, bool(name in wanted and trained.loader(name)))
+        loads = registry.is_loading(name) or bool(name in wanted and trained.loader(name))
+        state = _state(model, name in known, name in wanted, loads)
         trouble = trained.trouble(name) if state in ("wanted", "loading") else ""
         about = asdict(known[name]) if name in known else None
         rows.append({**_model_row(model), "state": state, "trouble": trouble, "trained": about})
@@ -52,14 +54,22 @@ def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     ]
 
 
-def _state(model: ModelInfo, trained: bool, wanted: bool, claimed: bool) -> str:
+def waiting_for(redis: Redis, keys: Keys, model: str) -> Literal["queued", "loading", "no_worker"]:
+    """What the requests of a model wait for: their turn, a worker that loads the model, or any worker."""
+    registry, trained = Registry(redis, keys), TrainedModels(redis, keys)
+    if any(worker.model == model for worker in registry.workers()):
+        return "queued"
+    return "loading" if registry.is_loading(model) or trained.loader(model) else "no_worker"
+
+
+def _state(model: ModelInfo, trained: bool, wanted: bool, loads: bool) -> str:
     if model.workers:
         return "served"
+    if loads:
+        return "loading"
     if not trained:
         return "away"
-    if not wanted:
-        return "stopped"
-    return "loading" if claimed else "wanted"
+    return "wanted" if wanted else "stopped"
 
 
 def overview(redis: Redis, keys: Keys, *, max_requests: int = MAX_REQUESTS) -> dict[str, Any]:

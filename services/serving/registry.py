@@ -65,6 +65,14 @@ class Registry:
         _ADD(self._redis, [self._keys.workers], "ZADD", info.seen, info.wid)
         _ADD(self._redis, [self._keys.models], "SADD", info.model)
 
+    def announce_loading(self, model: str) -> None:
+        """Renew the sign that a worker loads a model. It comes before presence, which says that it can answer."""
+        _ADD(self._redis, [self._keys.loading(model)], "SET", 1, "EX", TTL_S)
+        _ADD(self._redis, [self._keys.models], "SADD", model)
+
+    def is_loading(self, model: str) -> bool:
+        return bool(self._redis.exists(self._keys.loading(model)))
+
     def leave(self, wid: str) -> None:
         self._redis.delete(self._keys.worker(wid))
         self._redis.zrem(self._keys.workers, wid)

@@ -20,6 +20,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:models                 set      every model that a worker ever announced
+    ns:loading:{model}        string   a worker is loading the model; expires when it stops renewing
     ns:catalogue              hash     name → JSON: a model that was trained here, where it is and what it comes from
     ns:wanted                 hash     name of a trained model that shall be served → since when, seconds
     ns:claim:{model}          string   the standby worker that loads or serves a wanted model; expires
@@ -130,6 +131,9 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.namespace}:models"
+
+    def loading(self, model: str) -> str:
+        return f"{self.namespace}:loading:{{{model}}}"
 
     @property
     def catalogue(self) -> str:

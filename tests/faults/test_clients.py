@@ -10,7 +10,7 @@ from services.chat.client import ChatClient
 from services.chat.queue import Limits
 from services.chat.reader import Status
 from services.chat.requests import Requests
-from services.command.plain import place_text
+from services.command.plain import waiting_text
 from services.wire.messages import ChatRequest, Message, SamplingOptions
 from tests.end_to_end.system import wait_until
 from tests.faults.conftest import Outcome
@@ -158,6 +158,6 @@ def test_waiting_readers_are_told_their_place_and_when_it_is_their_turn(
     positions = [status.position for status in statuses if status.position is not None]
     assert len(positions) >= 2 and positions == sorted(positions, reverse=True)
     told = [status for status in statuses if status.eta_s is not None]
-    assert told and place_text(told[0]).startswith(f"{told[0].position} ahead")
+    assert told and waiting_text(told[0]).startswith(f"waiting, {told[0].position} ahead")
     assert all(0 <= (status.eta_s or 0) < 60 for status in told)
     outcome("waiting: place and time", requests=21)

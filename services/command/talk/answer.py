@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from services.chat.client import ChatClient
 from services.chat.reader import Done, Rewind, Status, Text
 from services.connection.connect import translated, wait_for_redis
 from services.errors import Forbidden, Gone, Unavailable
+from services.serving.overview import waiting_for
 from services.wire.messages import ChatRequest
 
 CANCEL_RETRY_S = 0.5
@@ -63,7 +65,7 @@ def ask(client: ChatClient, connection: redis.Redis, request: ChatRequest, displ
     _submit(client, connection, request, display)
     with _interrupt_cancels(client, request), translated():
         try:
-            return _follow(client, request, display)
+            return _follow(client, connection, request, display)
         except BrokenPipeError:  # nobody reads our output: nobody needs the answer
             client.cancel(request.rid, request.user)
             raise
@@ -80,9 +82,10 @@ def _submit(client: ChatClient, connection: redis.Redis, request: ChatRequest, d
         wait_for_redis(connection, display.note)  # the id is accepted once, however often it is submitted
 
 
-def _follow(client: ChatClient, request: ChatRequest, display: Display) -> Answer:
+def _follow(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> Answer:
     text, done = "", None
-    for event in client.follow(request.rid, request.user, request=request, on_outage=display.note):
+    waits = partial(waiting_for, connection, client.keys)
+    for event in client.follow(request.rid, request.user, request=request, on_outage=display.note, waiting_for=waits):
         if isinstance(event, Text):
             text = text[: event.offset] + event.text
             display.text(event.text)

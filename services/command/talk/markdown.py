@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from services.chat.reader import Status
-from services.command.plain import place_text, without_controls
+from services.command.plain import waiting_text, without_controls
 
 REFRESH_PER_S = 10
 LONG_CHARS = 8_000  # an unfinished block longer than this is shown as plain text until it ends
@@ -110,7 +110,7 @@ class MarkdownDisplay:
         return True
 
     def waiting(self, status: Status) -> None:
-        self._waiting = "thinking" if status.state == "running" else f"waiting, {place_text(status)}"
+        self._waiting = waiting_text(status)
 
     def note(self, line: str) -> None:
         self._console.print(Text(line, style="yellow"))

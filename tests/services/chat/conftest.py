@@ -13,18 +13,24 @@ from services.wire.keys import Keys
 
 
 @pytest.fixture
-def feed(redis_client: redis.Redis, namespace: str) -> Iterator[AnswerFeed]:
-    """Started; its threads have ended when the test has."""
+def spawn() -> Iterator[Callable[..., None]]:
+    """Starts threads that have ended when the test has."""
     threads: list[threading.Thread] = []
 
-    def spawn(target: Callable[..., None], *arguments: Any) -> None:
+    def start(target: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         threads.append(thread)
         thread.start()
 
+    yield start
+    for thread in threads:
+        thread.join(5)
+
+
+@pytest.fixture
+def feed(redis_client: redis.Redis, namespace: str, spawn: Callable[..., None]) -> Iterator[AnswerFeed]:
+    """Started; its threads have ended when the test has."""
     made = AnswerFeed(Requests(redis_client, Keys(namespace)), redis_client, spawn=spawn)
     made.start()
     yield made
     made.stop()
-    for thread in threads:
-        thread.join(5)

@@ -1,16 +1,21 @@
 """The feed over a real server: one subscription for all, an end for strangers, nothing left behind."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import redis
 
 from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
-from services.chat.reader import Done, Rewind, Text
+from services.chat.reader import Done, Rewind, Status, Text
+from services.chat.requests import Requests
 from services.connection.cluster import owner_of
 from services.errors import Forbidden
+from services.serving.overview import waiting_for
+from services.serving.registry import Registry, WorkerInfo
 from services.wire.keys import Keys
+from services.wire.messages import ChatRequest, Message
 from tests.stand_ins.owner import Owner
 
 
@@ -146,3 +151,23 @@ def test_an_answer_that_cannot_be_followed_ends_with_an_error(
     monkeypatch.setattr("services.chat.answer.Answer.poll", lambda self, now: 1 // 0)
     client = Client(feed, "r1")
     eventually(lambda: [done.code for done in client.take().done] == ["internal"])
+
+
+def test_who_waits_is_told_for_what(
+    redis_client: redis.Redis, keys: Keys, namespace: str, eventually: Callable[..., None], spawn: Callable[..., None]
+) -> None:
+    """ "You are next", it said, though nobody served the model."""
+    requests = Requests(redis_client, keys)
+    feed = AnswerFeed(requests, redis_client, spawn=spawn, waiting_for=partial(waiting_for, redis_client, keys))
+    feed.start()
+    registry = Registry(redis_client, keys)
+    redis_client.sadd(keys.models, "m")
+    request = ChatRequest("r1", "ann", "m", (Message("user", "hi"),))
+    requests.submit(request)
+    follower = feed.follow("r1", "ann", lambda: None, request=request)
+    eventually(lambda: follower.status == Status("no_worker", 0), "no worker", 5)
+    registry.announce_loading("m")
+    eventually(lambda: follower.status == Status("loading", 0), "a worker loads", 5)
+    registry.announce(WorkerInfo("w1", "m", "none", 4, 0, 0.0, 100, "host", 1, 0.0))
+    eventually(lambda: follower.status == Status("queued", 0), "its turn", 5)
+    feed.stop()

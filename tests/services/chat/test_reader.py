@@ -14,6 +14,8 @@ from services.errors import UnknownModel
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Event, Message
 
+LEASE_S = 3.0
+
 
 class Client:
     """Applies what its follower tells, as docs/protocol.md says that a client does."""
@@ -284,6 +286,38 @@ def test_a_place_in_line_is_told_when_it_changes_and_never_after_the_start() -> 
     read(reader, [begin("a")], 1.0)
     reader.queued(Status("queued", 1, 3))
     assert client.take().statuses == [Status("queued", 2), Status("queued", 1, 3), Status("running")]
+
+
+def test_a_silent_owner_is_told_as_an_interruption_until_somebody_writes_again() -> None:
+    """Who had half an answer was told nothing for 25 s, or that the question waits in the queue."""
+    reader, client = following([begin("a"), tokens("a", 0, "half")])
+    assert client.take().statuses == [Status("running")]
+    reader.silent(LEASE_S * 0.8)
+    assert client.take().statuses == [Status("running")], "it may yet speak"
+    reader.silent(LEASE_S)
+    reader.queued(Status("queued", 0))
+    assert client.take().statuses == [Status("running"), Status("interrupted")] and reader.running
+    reader.live(begin("b", 4), 9.0)
+    read(reader, [begin("a"), tokens("a", 0, "half"), begin("b", 4)], 9.0)
+    reader.silent(9.5)
+    assert client.take().statuses[2:] == [Status("running")] and client.text == "half"
+    reader.silent(20.0)
+    client.take()
+    reader.live(tokens("b", 4, " and half"), 20.5)
+    assert client.take().statuses[3:] == [Status("interrupted"), Status("running")] and client.text == "half and half"
+    reader.live(finished("b", 13), 21.0)
+    reader.silent(40.0)
+    assert len(client.take().statuses) == 5, "after the end nothing is interrupted"
+
+
+def test_a_longer_lease_makes_an_interruption_later() -> None:
+    requests = Requests(redis.Redis(), Keys("unused"), lease_s=60)
+    reader = Answer(requests, "r1", "ann", 0.0).reader
+    read(reader, [begin("a")], 1.0)
+    reader.silent(50.0)
+    assert reader.status == Status("running")
+    reader.silent(53.0)
+    assert reader.status == Status("interrupted")
 
 
 def test_a_terminal_that_is_shorter_than_what_was_shown_rewinds() -> None:
