@@ -42,12 +42,13 @@ class Status:
     """What the request is doing while no text comes.
 
     `position` is the number of requests ahead of a queued one; `eta_s` in how many seconds
-    a worker takes it, at the pace of the line now.
+    a worker takes it, at the pace of the line now. `context`: what a running one's prompt leaves out (see `Event`).
     """
 
     state: Literal["queued", "running"]
     position: int | None = None
     eta_s: int | None = None
+    context: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,21 @@ class JournalView:
     nonce: str  # of the last owner
     ends: dict[str, int]  # nonce → where its text ends
     terminal: Event | None
+    context: dict[str, int]
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "JournalView":
         text, nonce, terminal = "", "", None
         ends: dict[str, int] = {}
+        context: dict[str, int] = {}
         for event in events:
             text = text[: event.toff] + event.text
             nonce = event.nonce
+            context = event.context or context
             ends[nonce] = len(text)
             if event.terminal:
                 terminal = event
-        return cls(text, nonce, ends, terminal)
+        return cls(text, nonce, ends, terminal, context)
 
 
 class JournalReader:
@@ -160,7 +164,7 @@ class JournalReader:
             self._unread = True
             return
         self._heard_at = now
-        self._start()
+        self._start(event.context)
         if event.kind in ("begin", "beat"):
             if event.toff > len(self.shown):
                 self._unread = True
@@ -183,7 +187,7 @@ class JournalReader:
         self._head_at = now
         self._ends = view.ends
         if view.nonce:
-            self._start()
+            self._start(view.context)
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 self._heard_at = now
@@ -224,9 +228,10 @@ class JournalReader:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if not self.running:
-            self.status = Status("running")
+    def _start(self, context: dict[str, int]) -> None:
+        known = self.status.context if self.status and self.running else None
+        if not self.running or (context and context != known):
+            self.status = Status("running", context=context or None)
 
     def _finish(self, event: Event) -> None:
         self.end = Done(event.kind, len(self.shown), event.code, event.message, event.usage)
