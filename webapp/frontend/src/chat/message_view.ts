@@ -9,8 +9,12 @@ import { describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {
   regenerate(message: Message): void;
-  edit(message: Message, text: string): void;
+  /** False when the text could not be sent: the editor stays open. */
+  edit(message: Message, text: string): boolean;
 }
+
+/** The same words would fail again; Edit can help. */
+const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
 
 export class MessageView {
   readonly element = h("article", { class: "message", "data-testid": "message" });
@@ -104,8 +108,8 @@ export class MessageView {
     const send = () => {
       const text = area.value.trim();
       if (!text) return;
-      this.editing = false;
-      this.actions.edit(this.message, text);
+      this.editing = false; // what is sent takes this message away
+      this.editing = !this.actions.edit(this.message, text);
     };
     area.onkeydown = (event) => {
       if (event.isComposing) return;
@@ -139,6 +143,7 @@ export class MessageView {
     const { error, state } = this.message;
     this.problem.hidden = state !== "failed";
     if (state !== "failed") return;
+    const canHelp = retryable && !TOO_LONG.has(error?.code ?? "");
     const retry = h(
       "button",
       { type: "button", class: "button", "data-testid": "retry" },
@@ -154,9 +159,9 @@ export class MessageView {
         h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
         h("p", {}, error ? describeError(error) : "The request failed."),
       ),
-      ...(retryable ? [retry] : []),
+      ...(canHelp ? [retry] : []),
     );
-    if (retryable) this.countDown(retry);
+    if (canHelp) this.countDown(retry);
   }
 
   private countDown(retry: HTMLButtonElement): void {

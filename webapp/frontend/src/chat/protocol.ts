@@ -14,6 +14,10 @@ export interface Usage {
   completion_tokens: number;
   first_token_ms: number;
   total_ms: number;
+  /** What the model can read. */
+  context_tokens: number;
+  /** Of the submitted messages, the oldest that it did not read. */
+  omitted_messages: number;
 }
 
 export interface Submit {
@@ -34,6 +38,8 @@ export interface StatusEvent {
   state: "queued" | "running";
   position?: number;
   eta_s?: number;
+  /** Of a running answer, if the model could not read all messages. */
+  context?: Pick<Usage, "prompt_tokens" | "omitted_messages"> & Partial<Usage>;
 }
 export interface TokensEvent {
   id: string;

@@ -9,7 +9,8 @@
 import type { ServerError } from "../shared/errors";
 import { applyDone, applyRewind, applyTokens, type Cursor, countCodePoints, cursorAt, type Outcome } from "./answer";
 import type { Connection } from "./connection";
-import { type Conversation, type Conversations, type Message, promptFor } from "./conversations";
+import type { Conversation, Conversations, Message, Omission } from "./conversations";
+import { describeTooLarge, type Limits, promptFor } from "./prompt";
 import type { Ack, DoneEvent, EndStatus, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
 
 const RECEIVED_EVERY = 4_096;
@@ -18,6 +19,8 @@ const RETRY_MS = [500, 1_000, 2_000, 4_000, 8_000];
 /** Errors of `watch` and `cancel` that pass; any other ends the answer. */
 const PASSING = new Set(["unavailable", "busy", "internal"]);
 const LEFT_BEHIND_MS = 15_000;
+/** So often may the connection end while one and the same question is sent. */
+const MAX_CLOSED = 3;
 
 export interface Live {
   readonly id: string;
@@ -32,6 +35,8 @@ export interface Live {
   attaching: boolean;
   /** Times the end came while text was missing. */
   shortEnds: number;
+  /** Times the connection ended while the question was sent. */
+  closed: number;
   savedAt_ms: number;
   saveTimer: ReturnType<typeof setTimeout> | undefined;
 }
@@ -43,6 +48,7 @@ export class Requests {
     private connection: Pick<Connection, "connected" | "request" | "received">,
     private conversations: Conversations,
     private tab: string,
+    private limits: Limits,
     private changed: (live: Live, ended: boolean) => void,
   ) {}
 
@@ -87,6 +93,7 @@ export class Requests {
       unacknowledged: 0,
       attaching: false,
       shortEnds: 0,
+      closed: 0,
       savedAt_ms: Date.now(),
       saveTimer: undefined,
     };
@@ -130,6 +137,7 @@ export class Requests {
     live.phase = event.state;
     live.position = event.position;
     live.eta_s = event.eta_s;
+    if (event.context) this.noteOmission(live, event.context);
     this.savePartialSoon(live);
     this.changed(live, false);
   };
@@ -158,6 +166,7 @@ export class Requests {
       void this.attach(live);
       return;
     }
+    if (event.usage?.prompt_tokens !== undefined) this.noteOmission(live, event.usage);
     const error =
       event.status === "failed" ? { code: event.code, message: event.message || "The request failed." } : undefined;
     this.end(live, event.status, { error, code: event.code, usage: event.usage ?? undefined });
@@ -178,7 +187,7 @@ export class Requests {
   private async attach(live: Live): Promise<void> {
     if (live.attaching) return;
     live.attaching = true;
-    for (let attempt = 0; this.isLive(live) && this.connection.connected; attempt++) {
+    for (let attempt = 0; this.isLive(live) && this.connection.connected && !this.gaveUp(live); attempt++) {
       const ack = await this.introduce(live);
       if (ack?.ok) break;
       if (ack && !this.passes(live, ack.error)) {
@@ -195,15 +204,30 @@ export class Requests {
   private async introduce(live: Live): Promise<Ack | undefined> {
     live.unacknowledged = 0;
     const submit = live.cursor.length === 0 ? this.submission(live) : undefined;
+    const tooLarge = submit && describeTooLarge(submit.question, submit.system, this.limits);
+    if (tooLarge) return { ok: false, error: { code: "content_too_large", message: tooLarge } };
     try {
       const ack = submit
-        ? await this.connection.request("submit", submit)
+        ? await this.connection.request("submit", submit.payload)
         : await this.connection.request("watch", { id: live.id, offset: live.cursor.length, nonce: live.cursor.nonce });
       if (ack.ok && submit) this.acknowledged(live);
       return ack;
     } catch {
+      if (submit && !this.connection.connected) this.brokeOff(live);
       return undefined;
     }
+  }
+
+  /** What ends the connection each time that it is sent must not be sent for ever. */
+  private brokeOff(live: Live): void {
+    if (++live.closed < MAX_CLOSED) return;
+    const message = `The connection ended ${live.closed} times while this message was sent.`;
+    this.end(live, "failed", { error: { code: "connection_lost", message } });
+  }
+
+  /** A stopped question that ended the connection is not sent again; whether the server has it, `cancel` will tell. */
+  private gaveUp(live: Live): boolean {
+    return live.cancelling && live.closed > 0;
   }
 
   private submission(live: Live) {
@@ -211,12 +235,21 @@ export class Requests {
     const message = conversation?.messages.find((m) => m.id === live.id);
     if (!conversation || !message?.unsent) return undefined;
     const { system, sampling } = message.unsent;
-    return {
-      id: live.id,
-      model: message.model ?? conversation.model,
-      messages: promptFor(conversation, live.id, system),
-      sampling,
-    };
+    const { messages, turns } = promptFor(conversation, live.id, system, this.limits);
+    const payload = { id: live.id, model: message.model ?? conversation.model, messages, sampling };
+    return { payload, system, question: turns.at(-1)?.content ?? "" };
+  }
+
+  /** Remembers from where on the model reads the conversation: what we did not send, and what it could not read. */
+  private noteOmission(live: Live, told: Partial<Usage>): void {
+    const conversation = this.conversations.get(live.conversationId);
+    if (!conversation) return;
+    const { turns, omitted } = promptFor(conversation, live.id, conversation.system, this.limits);
+    const unread = told.omitted_messages ?? 0;
+    const first = turns[unread]?.id;
+    if (!first || omitted + unread === 0) return;
+    const context: Omission = { first, omitted: omitted + unread, context_tokens: told.context_tokens };
+    this.conversations.changeMessage(live.conversationId, live.id, (message) => (message.context = context));
   }
 
   private acknowledged(live: Live): void {
@@ -235,6 +268,7 @@ export class Requests {
       try {
         const ack = await this.connection.request("cancel", { id: live.id });
         if (ack.ok) return;
+        if (ack.error.code === "gone" && live.phase === "sending") return this.end(live, "cancelled", {});
         if (!PASSING.has(ack.error.code)) return this.end(live, "failed", { error: ack.error });
       } catch {
         /* lost: again */

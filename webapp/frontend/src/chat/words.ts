@@ -1,7 +1,7 @@
 /** What the page says about an answer's progress. Pure. */
 
 import { describeError } from "../shared/errors";
-import type { Message } from "./conversations";
+import type { Message, Omission } from "./conversations";
 import type { Model } from "./protocol";
 import type { Live } from "./requests";
 
@@ -69,6 +69,28 @@ export function describeUsage(message: Message): string {
       parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
   }
   return parts.join(" · ");
+}
+
+/** How full the model's context is, by the newest answer that tells; empty until one does. */
+export function describeContext(messages: Message[]): string {
+  const told = messages.findLast((message) => message.usage?.context_tokens);
+  const { prompt_tokens = 0, completion_tokens = 0, context_tokens } = told?.usage ?? {};
+  if (!context_tokens) return "";
+  const used = prompt_tokens + completion_tokens;
+  const numbers = `${used.toLocaleString("en")} of ${context_tokens.toLocaleString("en")} tokens`;
+  return `Context ${Math.min(100, Math.round((100 * used) / context_tokens))}% full (${numbers})`;
+}
+
+/** Where the model begins to read. Of the newest answer that tells: the conversation may have been shortened since. */
+export function omissionOf(messages: Message[]): Omission | undefined {
+  const isTold = (m: Message) => m.role === "assistant" && (m.context !== undefined || m.state === "finished");
+  return messages.findLast(isTold)?.context;
+}
+
+/** The line in the transcript where the model begins to read. */
+export function describeOmission({ omitted, context_tokens }: Omission): string {
+  const context = context_tokens ? ` (${context_tokens.toLocaleString("en")} tokens)` : "";
+  return `The model reads from here on: the ${omitted.toLocaleString("en")} messages above no longer fit its context${context}`;
 }
 
 export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {

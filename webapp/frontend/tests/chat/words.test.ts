@@ -3,7 +3,15 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Message } from "../../src/chat/conversations";
-import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
+import {
+  describeContext,
+  describeMissing,
+  describeModel,
+  describeOmission,
+  describeUsage,
+  describeWaiting,
+  omissionOf,
+} from "../../src/chat/words";
 import { describeError } from "../../src/shared/errors";
 
 const message = (more: Partial<Message> = {}): Message => ({
@@ -85,5 +93,23 @@ test("an error is told with its remedy", () => {
   assert.equal(
     describeError({ message: "no cloud is set up", remedy: "run `sky check`" }),
     "no cloud is set up. Remedy: run `sky check`",
+  );
+});
+
+test("how full the context is is told by the newest answer that knows", () => {
+  const usage = { prompt_tokens: 5000, completion_tokens: 1144, context_tokens: 8192 };
+  const told = message({ state: "finished", usage });
+  assert.equal(describeContext([told, message({ state: "failed" })]), "Context 75% full (6,144 of 8,192 tokens)");
+  assert.equal(describeContext([message({ state: "finished", usage: { completion_tokens: 3 } })]), "");
+});
+
+test("the mark of the context belongs to the newest answer, and an answer that read everything has none", () => {
+  const context = { first: "q4", omitted: 1200, context_tokens: 8192 };
+  const cut = message({ state: "cancelled", context });
+  assert.equal(omissionOf([cut, message({ state: "queued" })]), context);
+  assert.equal(omissionOf([cut, message({ state: "finished" })]), undefined);
+  assert.equal(
+    describeOmission(context),
+    "The model reads from here on: the 1,200 messages above no longer fit its context (8,192 tokens)",
   );
 });
