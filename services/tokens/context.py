@@ -18,7 +18,7 @@ def prompt_room(context_tokens: int, max_new_tokens: int) -> int:
 
 
 def newest_rounds(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> tuple[Message, ...]:
-    """The system turn and the newest whole rounds that fit together; at least the last round, which has the question.
+    """The system message and the newest whole rounds that fit together; at least the last round, with the question.
 
     A round is a question with its answer: never is one of the two left out alone.
     """

@@ -42,7 +42,7 @@ def test_a_conversation_that_fits_is_read_whole() -> None:
     assert planned.context == {"prompt_tokens": len(planned.prompt_ids), "context_tokens": CONTEXT}
 
 
-def test_of_a_longer_one_the_system_turn_and_the_newest_rounds_are_read_with_room_for_the_answer() -> None:
+def test_of_a_longer_one_the_system_message_and_the_newest_rounds_are_read_with_room_for_the_answer() -> None:
     messages = [SYSTEM, *rounds(20), QUESTION]
     planned = plan(messages)
     omitted = planned.context["omitted_messages"]

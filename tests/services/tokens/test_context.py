@@ -1,4 +1,4 @@
-"""Of a conversation that is too long, the system turn and the newest whole rounds are read."""
+"""Of a conversation that is too long, the system message and the newest whole rounds are read."""
 
 from collections.abc import Sequence
 

@@ -13,15 +13,15 @@ export interface Limits {
   bytes: number;
 }
 
-interface Turn {
+interface Sent {
   role: Role;
   content: string;
 }
 
 export interface Prompt {
-  messages: Turn[];
+  messages: Sent[];
   /** The messages of the conversation among them; the last one is the question. */
-  turns: Message[];
+  said: Message[];
   /** How many older answered messages had no room. */
   omitted: number;
 }
@@ -41,25 +41,25 @@ const ENVELOPE_BYTES = 1_024;
  * as it came, since whoever stopped it has read it and goes on from there.
  */
 export function promptFor(conversation: Conversation, messageId: string, system: string, limits: Limits): Prompt {
-  const head = systemTurn(system);
-  const turns = turnsBefore(conversation.messages, messageId);
-  const rest = turns.map(sizeOf);
+  const head = systemMessage(system);
+  const said = saidBefore(conversation.messages, messageId);
+  const rest = said.map(sizeOf);
   const size = sum([...head.map(sizeOf), ...rest]);
   let omitted = 0;
-  while (omitted < turns.length - 1 && (exceeds(size, limits) || head.length + turns.length - omitted > MAX_MESSAGES)) {
+  while (omitted < said.length - 1 && (exceeds(size, limits) || head.length + said.length - omitted > MAX_MESSAGES)) {
     for (const { characters, bytes } of rest.slice(omitted, omitted + 2)) {
       size.characters -= characters;
       size.bytes -= bytes;
     }
     omitted += 2;
   }
-  const kept = turns.slice(omitted);
-  return { messages: [...head, ...kept.map(({ role, content }) => ({ role, content }))], turns: kept, omitted };
+  const kept = said.slice(omitted);
+  return { messages: [...head, ...kept.map(({ role, content }) => ({ role, content }))], said: kept, omitted };
 }
 
 /** Why the server would refuse this question whatever is left out of the conversation; empty if it would not. */
 export function describeTooLarge(question: string, system: string, limits: Limits): string {
-  const parts = [...systemTurn(system), { role: "user" as const, content: question }];
+  const parts = [...systemMessage(system), { role: "user" as const, content: question }];
   const size = sum(parts.map(sizeOf));
   if (!exceeds(size, limits)) return "";
   const what = parts.length > 1 ? "Your message and the system prompt have" : "Your message has";
@@ -70,29 +70,29 @@ export function describeTooLarge(question: string, system: string, limits: Limit
   return `${sizes}. Shorten it, or send it in parts.`;
 }
 
-function turnsBefore(messages: Message[], messageId: string): Message[] {
-  const turns: Message[] = [];
+function saidBefore(messages: Message[], messageId: string): Message[] {
+  const said: Message[] = [];
   let question: Message | undefined;
   for (const message of messages) {
     if (message.id === messageId) break;
     if (message.role === "user") question = message;
     else if (question && isAnswered(message)) {
-      turns.push(question, message);
+      said.push(question, message);
       question = undefined;
     }
   }
-  return question ? [...turns, question] : turns;
+  return question ? [...said, question] : said;
 }
 
 function isAnswered({ state, content }: Message): boolean {
   return (state === "finished" || state === "cancelled") && content.trim() !== "";
 }
 
-function systemTurn(system: string): Turn[] {
+function systemMessage(system: string): Sent[] {
   return system.trim() ? [{ role: "system", content: system }] : [];
 }
 
-function sizeOf({ role, content }: Turn): Size {
+function sizeOf({ role, content }: Sent): Size {
   const sent = JSON.stringify({ role, content });
   return { characters: countCodePoints(content), bytes: new TextEncoder().encode(sent).length + 1 };
 }

@@ -235,18 +235,18 @@ export class Requests {
     const message = conversation?.messages.find((m) => m.id === live.id);
     if (!conversation || !message?.unsent) return undefined;
     const { system, sampling } = message.unsent;
-    const { messages, turns } = promptFor(conversation, live.id, system, this.limits);
+    const { messages, said } = promptFor(conversation, live.id, system, this.limits);
     const payload = { id: live.id, model: message.model ?? conversation.model, messages, sampling };
-    return { payload, system, question: turns.at(-1)?.content ?? "" };
+    return { payload, system, question: said.at(-1)?.content ?? "" };
   }
 
   /** Remembers from where on the model reads the conversation: what we did not send, and what it could not read. */
   private noteOmission(live: Live, told: Partial<Usage>): void {
     const conversation = this.conversations.get(live.conversationId);
     if (!conversation) return;
-    const { turns, omitted } = promptFor(conversation, live.id, conversation.system, this.limits);
+    const { said, omitted } = promptFor(conversation, live.id, conversation.system, this.limits);
     const unread = told.omitted_messages ?? 0;
-    const first = turns[unread]?.id;
+    const first = said[unread]?.id;
     if (!first || omitted + unread === 0) return;
     const context: Omission = { first, omitted: omitted + unread, context_tokens: told.context_tokens };
     this.conversations.changeMessage(live.conversationId, live.id, (message) => (message.context = context));

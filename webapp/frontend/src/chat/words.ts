@@ -90,7 +90,7 @@ export function omissionOf(messages: Message[]): Omission | undefined {
 /** The line in the transcript where the model begins to read. */
 export function describeOmission({ omitted, context_tokens }: Omission): string {
   const context = context_tokens ? ` (${context_tokens.toLocaleString("en")} tokens)` : "";
-  return `The model reads from here on: the ${omitted.toLocaleString("en")} messages above no longer fit its context${context}`;
+  return `The model reads from here on: ${omitted.toLocaleString("en")} earlier messages no longer fit its context${context}`;
 }
 
 export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {

@@ -16,7 +16,7 @@ function conversation(...said: [string, string?, MessageState?][]): Conversation
 }
 
 const contents = (c: Conversation, id: string, limits = LIMITS) =>
-  promptFor(c, id, "", limits).messages.map((turn) => turn.content);
+  promptFor(c, id, "", limits).messages.map((message) => message.content);
 
 test("the system comes first, then the answered rounds, then the question", () => {
   assert.deepEqual(promptFor(conversation(["one", "1"], ["two"]), "a1", "be kind", LIMITS).messages, [
@@ -55,7 +55,7 @@ test("of a conversation longer than one message to the server the newest rounds 
   const c = conversation(["one", "1".repeat(600)], ["two", "2".repeat(300)], ["three", "3".repeat(300)], ["now?"]);
   const prompt = promptFor(c, "a3", "be kind", LIMITS);
   assert.deepEqual(
-    prompt.turns.map((turn) => turn.id),
+    prompt.said.map((message) => message.id),
     ["q1", "a1", "q2", "a2", "q3"],
   );
   assert.equal(prompt.omitted, 2);

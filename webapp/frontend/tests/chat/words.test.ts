@@ -110,6 +110,6 @@ test("the mark of the context belongs to the newest answer, and an answer that r
   assert.equal(omissionOf([cut, message({ state: "finished" })]), undefined);
   assert.equal(
     describeOmission(context),
-    "The model reads from here on: the 1,200 messages above no longer fit its context (8,192 tokens)",
+    "The model reads from here on: 1,200 earlier messages no longer fit its context (8,192 tokens)",
   );
 });
