@@ -4,7 +4,8 @@
     ├── ConfigurationError            500  configuration        a setting or an installation is wrong
     ├── ProtocolError                 500  protocol             bytes on the wire are not ours, or of another version
     ├── InvalidRequest                400  invalid_request      a field has a bad type, size or value
-    │   ├── PromptTooLong             400  prompt_too_long      prompt exceeds the model's context; nothing is cut
+    │   ├── PromptTooLong             400  prompt_too_long      the question alone exceeds the model's context
+    │   ├── TooLarge                  413  content_too_large    more bytes than the server reads in one message
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
@@ -98,6 +99,11 @@ class InvalidRequest(ChatServerError):
 
 class PromptTooLong(InvalidRequest):
     code = "prompt_too_long"
+
+
+class TooLarge(InvalidRequest):
+    code = "content_too_large"
+    http_status = 413
 
 
 class TemplateError(InvalidRequest):

@@ -111,7 +111,11 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         spawn=socketio.start_background_task,
     )
     sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    app.register_blueprint(pages.make_blueprint(redis, keys, Newcomers()))
+    app.register_blueprint(
+        pages.make_blueprint(
+            redis, keys, Newcomers(), max_message_chars=settings.max_message_chars, max_message_bytes=max_message_bytes
+        )
+    )
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     return app, feed, relay
 

@@ -32,11 +32,23 @@ class AnswerText(Transcript, Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to generate one answer: the rendered prompt, how to sample after it, and the text to come."""
+    """How to generate one answer: the rendered prompt, how to sample after it, and the text to come.
+
+    `context_tokens`: what the model can read (0: unknown). `omitted_messages`: how many of the oldest it does not read.
+    """
 
     prompt_ids: list[int]
     sampling: Sampling
     answer: AnswerText
+    context_tokens: int = 0
+    omitted_messages: int = 0
+
+    @property
+    def context(self) -> dict[str, int]:
+        """What readers are told of the prompt."""
+        told = {"prompt_tokens": len(self.prompt_ids)}
+        known = {"context_tokens": self.context_tokens, "omitted_messages": self.omitted_messages}
+        return {**told, **{name: number for name, number in known.items() if number}}
 
 
 Planner = Callable[[ChatRequest], Plan]
@@ -117,10 +129,7 @@ class Generation:
         tail, usage = "", {}
         if self.plan is not None:
             tail = self.plan.answer.finish()
-            usage = {
-                "prompt_tokens": len(self.plan.prompt_ids),
-                "completion_tokens": len(self.plan.answer.token_ids),
-            }
+            usage = {**self.plan.context, "completion_tokens": len(self.plan.answer.token_ids)}
         self.ending = Ending(kind, code, message, tail, usage)
 
     @property
@@ -130,8 +139,11 @@ class Generation:
         return behind or bool(self.ending or self.restart)
 
     def unsent(self) -> Event | None:
-        """The tokens that the journal lacks, as one event."""
-        return self.held.next_event(self.plan.answer) if self.plan else None
+        """The tokens that the journal lacks, as one event. The first one says what the prompt leaves out."""
+        event = self.held.next_event(self.plan.answer) if self.plan else None
+        if event and self.plan and self.plan.omitted_messages and event.off <= self._continued:
+            return replace(event, context=self.plan.context)
+        return event
 
     @property
     def text_offset(self) -> int:

@@ -1,7 +1,10 @@
 """From a chat request to what the engine is asked: prompt, sampling, and the text that will come out."""
 
+from collections.abc import Sequence
+
+from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import ChatRequest
+from services.wire.messages import ChatRequest, Message
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
@@ -18,7 +21,7 @@ class ChatPlanner:
         self._decoder = TextDecoder(tokenizer.decoder())
 
     def __call__(self, request: ChatRequest) -> Plan:
-        prompt_ids = self._tokenizer.render(request.messages)
+        messages, prompt_ids = self._prompt(request)
         sampling = validate(
             prompt_ids,
             request.sampling,
@@ -27,4 +30,19 @@ class ChatPlanner:
             stop_token_ids=self._tokenizer.stop_token_ids,
         )
         stop = (*request.sampling.stop, *self._tokenizer.stop_strings)
-        return Plan(prompt_ids, sampling, Answer(self._decoder, stop))
+        return Plan(
+            prompt_ids,
+            sampling,
+            Answer(self._decoder, stop),
+            context_tokens=self._engine.limits.context_tokens,
+            omitted_messages=len(request.messages) - len(messages),
+        )
+
+    def _prompt(self, request: ChatRequest) -> tuple[Sequence[Message], list[int]]:
+        """The messages that the model reads, and their tokens: of a long conversation the newest rounds."""
+        room = prompt_room(self._engine.limits.context_tokens, request.sampling.max_new_tokens)
+        prompt_ids = self._tokenizer.render(request.messages)
+        if len(prompt_ids) <= room or request.truncation == "disabled":
+            return request.messages, prompt_ids
+        messages = newest_rounds(request.messages, lambda kept: self._tokenizer.count(kept) <= room)
+        return messages, self._tokenizer.render(messages)

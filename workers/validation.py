@@ -76,9 +76,14 @@ def _check_ids(prompt_ids: Sequence[int], limits: ModelLimits) -> None:
 def _check_room(prompt_tokens: int, limits: ModelLimits) -> None:
     if prompt_tokens >= limits.context_tokens:
         raise PromptTooLong(
-            f"the prompt has {prompt_tokens} tokens and the model's context {limits.context_tokens},"
-            f" which leaves no room to answer; shorten it to {limits.context_tokens - 1} or less"
+            f"the text is too long: about {_rounded(prompt_tokens):,} tokens; this model reads"
+            f" {limits.context_tokens:,}, its answer included; shorten it, or choose a model that reads more"
         )
+
+
+def _rounded(number: int) -> int:
+    """Two digits are as exact as people need."""
+    return round(number, 2 - len(str(number)))
 
 
 def _check_budget(prompt_tokens: int, max_new_tokens: int, limits: ModelLimits) -> None:

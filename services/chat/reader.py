@@ -47,12 +47,13 @@ class Status:
     It waits in line (`queued`), for a model that a worker is loading, or for a worker (`no_worker`). `running`: its
     worker reads the prompt or writes. `interrupted`: nothing is heard of its worker; another one will continue.
     `position` is the number of requests ahead of one that waits; `eta_s` in how many seconds a worker takes it, at the
-    pace of the line now.
+    pace of the line now. `context`: what the prompt of one that runs leaves out (see `Event`).
     """
 
     state: WaitingState | Literal["running", "interrupted"]
     position: int | None = None
     eta_s: int | None = None
+    context: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,21 @@ class JournalView:
     nonce: str  # of the last owner
     ends: dict[str, int]  # nonce → where its text ends
     terminal: Event | None
+    context: dict[str, int]
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "JournalView":
         text, nonce, terminal = "", "", None
         ends: dict[str, int] = {}
+        context: dict[str, int] = {}
         for event in events:
             text = text[: event.toff] + event.text
             nonce = event.nonce
+            context = event.context or context
             ends[nonce] = len(text)
             if event.terminal:
                 terminal = event
-        return cls(text, nonce, ends, terminal)
+        return cls(text, nonce, ends, terminal, context)
 
 
 class JournalReader:
@@ -166,6 +170,7 @@ class JournalReader:
             self._unread = True
             return
         self._hear(now)
+        self._start(event.context)
         if event.kind in ("begin", "beat"):
             if event.toff > len(self.shown):
                 self._unread = True
@@ -189,7 +194,7 @@ class JournalReader:
         self._ends = view.ends
         heard = False
         if view.nonce:
-            self._start()
+            self._start(view.context)
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 heard = True
@@ -223,7 +228,7 @@ class JournalReader:
     def silent(self, now: float) -> None:
         """Time has passed: a worker of which nothing is heard has died, or is cut off."""
         if self._state == "running" and self.end is None and now - self._heard_at >= self._interrupted_s:
-            self.status = Status("interrupted")
+            self.status = Status("interrupted", context=self._context)
 
     def queued(self, status: Status) -> None:
         """Where the request stands in line, and for what it waits, as of now."""
@@ -241,15 +246,19 @@ class JournalReader:
     def _state(self) -> str:
         return self.status.state if self.status else ""
 
+    @property
+    def _context(self) -> dict[str, int] | None:
+        return self.status.context if self.status and self.running else None
+
     def _hear(self, now: float) -> None:
         """The owner of the answer lives, if it has one."""
         self._heard_at = now
         if self._nonce and self._state != "running":
-            self.status = Status("running")
+            self.status = Status("running", context=self._context)
 
-    def _start(self) -> None:
-        if not self.running:
-            self.status = Status("running")
+    def _start(self, context: dict[str, int]) -> None:
+        if not self.running or (context and context != self._context):
+            self.status = Status("running", context=context or None)
 
     def _finish(self, event: Event) -> None:
         self.end = Done(event.kind, len(self.shown), event.code, event.message, event.usage)

@@ -88,6 +88,10 @@ class ChatTokenizer:
         """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses."""
         return self._text.encode(self._pieces(messages, ask=True))
 
+    def count(self, messages: Sequence[Message]) -> int:
+        """`len(render(messages))`, faster. Raises TemplateError."""
+        return self._counter.count(self._pieces(messages, ask=True))
+
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
         """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
         return self._text.encode(self._pieces(messages, ask=False))

@@ -15,6 +15,7 @@ TERMINAL = frozenset({"finished", "failed", "cancelled"})
 
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
 Priority = Literal["interactive", "batch"]
+Truncation = Literal["auto", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question. A front end stores it with the request; a worker reads it."""
+    """One question. A front end stores it with the request; a worker reads it.
+
+    `truncation`: of a conversation longer than the model's context, the worker leaves out the oldest rounds, or
+    (`disabled`) refuses it. Workers of the first builds always refuse it.
+    """
 
     rid: str
     user: str
@@ -48,9 +53,13 @@ class ChatRequest:
     messages: tuple[Message, ...]
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     priority: Priority = "interactive"
+    truncation: Truncation = "auto"
 
     def encode(self) -> bytes:
-        return orjson.dumps({"v": VERSION, **asdict(self)})
+        raw = {"v": VERSION, **asdict(self)}
+        if self.truncation == "auto":
+            del raw["truncation"]
+        return orjson.dumps(raw)
 
     @classmethod
     def decode(cls, data: bytes) -> "ChatRequest":
@@ -63,7 +72,8 @@ class ChatRequest:
             messages = tuple(Message(**message) for message in raw["messages"])
             for name in ("rid", "user", "model"):
                 check_name(raw[name], name)
-            return cls(raw["rid"], raw["user"], raw["model"], messages, sampling, raw["priority"])
+            names = (raw["rid"], raw["user"], raw["model"])
+            return cls(*names, messages, sampling, raw["priority"], raw.get("truncation", "auto"))
         except (KeyError, TypeError, ValueError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request of {len(data)} bytes: {error}") from None
 
@@ -75,6 +85,9 @@ class Event:
     `off` counts tokens and `toff` counts Unicode code points before this entry; they move independently, since a
     detokenizer holds back incomplete characters. `ids` and `text` continue from there. Terminal kinds carry the last
     held-back text, the reason (`stop`, `length`) or error `code`, and `usage`.
+
+    `context` is set if the worker left out messages: `prompt_tokens`, `context_tokens` and `omitted_messages` of the
+    prompt. An owner says so with its first tokens, and in `usage`.
     """
 
     kind: EventKind
@@ -86,6 +99,7 @@ class Event:
     code: str = ""
     message: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, int] = field(default_factory=dict)
 
     @property
     def terminal(self) -> bool:
@@ -98,6 +112,8 @@ class Event:
             raw["ids"] = self.ids
         if self.text:
             raw["text"] = self.text
+        if self.context:
+            raw["context"] = self.context
         if self.terminal:
             raw.update(code=self.code, message=self.message, usage=self.usage)
         return orjson.dumps(raw)
@@ -119,6 +135,7 @@ class Event:
                 raw.get("code", ""),
                 raw.get("message", ""),
                 raw.get("usage") or {},
+                raw.get("context") or {},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"undecodable event of {len(data)} bytes: {error}") from None

@@ -5,7 +5,9 @@ from typing import Any
 
 from services.errors import InvalidRequest, shown
 from services.wire.keys import check_name
-from services.wire.messages import ChatRequest, Message, Priority, SamplingOptions
+from services.wire.messages import ChatRequest, Message, Priority, SamplingOptions, Truncation
+
+MAX_MESSAGES = 2_000
 
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "max_new_tokens": (int, 1, 131_072),
@@ -18,20 +20,21 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
 
 
 def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
-    """A request from untrusted JSON `{id, model, messages, sampling?, priority?}`.
+    """A request from untrusted JSON `{id, model, messages, sampling?, priority?, truncation?}`.
 
     Raises InvalidRequest naming what is wrong.
     """
     if not isinstance(raw, Mapping):
         raise InvalidRequest(f"a request must be an object, not {type(raw).__name__}")
-    unknown = set(raw) - {"id", "model", "messages", "sampling", "priority"}
+    unknown = set(raw) - {"id", "model", "messages", "sampling", "priority", "truncation"}
     if unknown:
         raise InvalidRequest(f"unknown request field {sorted(map(str, unknown))[0]!r:.80}")
     rid = check_name(raw.get("id"), "id")
     model = check_name(raw.get("model"), "model")
     messages = parse_messages(raw.get("messages"), max_chars=max_chars)
     sampling = parse_sampling(raw.get("sampling") or {})
-    return ChatRequest(rid, check_name(user, "user"), model, messages, sampling, _parse_priority(raw.get("priority")))
+    priority, truncation = _parse_priority(raw.get("priority")), _parse_truncation(raw.get("truncation"))
+    return ChatRequest(rid, check_name(user, "user"), model, messages, sampling, priority, truncation)
 
 
 def parse_sampling(raw: object) -> SamplingOptions:
@@ -54,8 +57,8 @@ def parse_sampling(raw: object) -> SamplingOptions:
 
 def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:
     """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's."""
-    if not isinstance(raw, list) or not raw or len(raw) > 2_000:
-        raise InvalidRequest("messages must be a list of 1 to 2000 messages")
+    if not isinstance(raw, list) or not raw or len(raw) > MAX_MESSAGES:
+        raise InvalidRequest(f"messages must be a list of 1 to {MAX_MESSAGES} messages")
     messages = []
     for index, message in enumerate(raw):
         if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
@@ -99,6 +102,14 @@ def _parse_priority(raw: object) -> Priority:
     if raw == "batch":
         return "batch"
     raise InvalidRequest(f"priority {raw!r:.80} is not interactive or batch")
+
+
+def _parse_truncation(raw: object) -> Truncation:
+    if raw in (None, "auto"):
+        return "auto"
+    if raw == "disabled":
+        return "disabled"
+    raise InvalidRequest(f"truncation {shown(raw)} is not auto or disabled")
 
 
 def _check_text(text: str, what: str) -> None:

@@ -87,7 +87,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_the_worker_lives_on(real: Sy
     long, short = uuid.uuid4().hex, uuid.uuid4().hex
     browser.ask(long, "word " * 20_000, MODEL)
     done = browser.wait_for_done(long, 60)
-    assert (done["status"], done["code"]) == ("failed", "prompt_too_long") and "8192" in done["message"]
+    assert (done["status"], done["code"]) == ("failed", "prompt_too_long") and "8,192" in done["message"]
     browser.ask(short, "Say hi.", MODEL, max_new_tokens=4)
     assert browser.wait_for_done(short, 60)["status"] == "finished"
     browser.close()

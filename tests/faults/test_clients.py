@@ -59,6 +59,20 @@ def test_a_client_may(
     outcome(f"client {what}", times=4, requests=4)
 
 
+def test_a_message_that_is_too_large_is_answered_beside_a_running_answer(
+    system: FaultSystem, scenario: Scenario, outcome: Outcome
+) -> None:
+    """The socket was closed; its client came back with the same message, and its other answers stood still."""
+    tab = scenario.tab()
+    asked = scenario.ask(tab, Question("beside", "hello", 80))
+    scenario.wait_for_tokens("beside", 5)
+    answer = tab.call("submit", {"id": "large", "model": MODEL, "messages": "x" * 1_300_000})
+    assert answer is not None and answer["error"]["code"] == "content_too_large"
+    assert asked.result().done[0]["status"] == "finished"
+    scenario.judge()
+    outcome("client sends more than the limit", requests=1, result="refused; its socket went on")
+
+
 def test_a_web_process_dies_with_its_clients_attached(
     system: FaultSystem, scenario: Scenario, outcome: Outcome
 ) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -158,6 +159,27 @@ def test_what_the_planner_refuses_ends_with_its_code(bench: Bench) -> None:
     bench.settle()
     assert (bench.head("r1").status, bench.head("r1").code) == ("failed", "prompt_too_long")
     assert bench.engine.jobs == {}
+
+
+def test_what_the_prompt_leaves_out_is_told_with_the_first_tokens_of_each_owner_and_with_the_end(bench: Bench) -> None:
+    context = {"prompt_tokens": 6, "context_tokens": 1000, "omitted_messages": 4}
+    bench.plan = lambda request: replace(plan(request), context_tokens=1000, omitted_messages=4)
+    bench.ask("r1")
+    bench.accept()
+    for text in ("he", "l"):
+        bench.engine.emit(text)
+        bench.settle()
+    bench.release()
+    other = bench.new_loop("w2", 0.0)
+    assert bench.take(other, "w2")
+    bench.engine.emit("lo", "finished", "stop")
+    for event in bench.events:
+        other.engine_event(event)
+    other.flush(0.0)
+    read = bench.journal.read("r1")
+    assert read is not None
+    assert [event.context for event in read[1] if event.kind == "tokens"] == [context, {}, context]
+    assert context.items() <= read[1][-1].usage.items()
 
 
 def test_a_bug_in_planning_ends_one_request_and_not_the_worker(bench: Bench) -> None:

@@ -26,7 +26,9 @@ POLICY = (
 )
 
 
-def make_blueprint(redis: Redis, keys: Keys, newcomers: Newcomers) -> Blueprint:
+def make_blueprint(
+    redis: Redis, keys: Keys, newcomers: Newcomers, *, max_message_chars: int, max_message_bytes: int
+) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
 
@@ -35,7 +37,12 @@ def make_blueprint(redis: Redis, keys: Keys, newcomers: Newcomers) -> Blueprint:
         _user(newcomers)
         if not PAGE_SCRIPT.exists():
             raise ConfigurationError("the page is not built; run `make page` in the project's folder")
-        return render_template("index.html", shows_jobs=not local_only.foreign_reader(request))
+        return render_template(
+            "index.html",
+            shows_jobs=not local_only.foreign_reader(request),
+            max_message_chars=max_message_chars,
+            max_message_bytes=max_message_bytes,
+        )
 
     @pages.get("/api/session")
     def api_session() -> Response:

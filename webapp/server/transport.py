@@ -19,6 +19,8 @@ from flask_socketio import SocketIO
 from gevent.pool import Pool
 from gevent.queue import JoinableQueue
 
+from services.errors import TooLarge
+
 log = logging.getLogger("chatserver.web")
 
 MAX_EVENTS = 8  # of one socket, served at once; the next is not read until one of them is answered
@@ -32,11 +34,19 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 # Engine.IO: close, ping of an upgrade, pong, upgrade, no-op. Socket.IO: connect, disconnect, events of namespace `/`;
 # no binary events, no acknowledgements: we send no event that asks for one.
 _CLIENT_PACKET = re.compile(r"1|2probe|3|5|6|40.*|41|42[0-9]{0,15}\[.*", re.DOTALL)
+_ACKNOWLEDGED_EVENT = re.compile(r"42([0-9]{1,15})\[")
 
 
 def is_client_packet(packet: str | bytes) -> bool:
     """Whether a client of ours may send this; its JSON is not judged."""
     return isinstance(packet, str) and _CLIENT_PACKET.fullmatch(packet) is not None
+
+
+def refusal(head: str, num_bytes: int, max_bytes: int) -> str:
+    """The acknowledgement of an event that is too large, of which this is the beginning; empty if none is asked for."""
+    event = _ACKNOWLEDGED_EVENT.match(head)
+    error = TooLarge(f"the message has {num_bytes:,} bytes; this server reads {max_bytes:,} at most")
+    return f"43{event[1]}{json.dumps([{'ok': False, 'error': error.as_dict()}])}" if event else ""
 
 
 class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed

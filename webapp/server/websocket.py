@@ -19,14 +19,16 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from webapp.server.transport import StartResponse, is_client_packet
+from webapp.server.transport import StartResponse, is_client_packet, refusal
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _READ_BYTES = 4096
 _GOODBYE_S = 1.0
 _NO_OP = "6"  # of Engine.IO
-PART_BYTES = 64  # what a frame of a message costs beside its data
+PART_BYTES = 64  # what a part of a message costs at least, an empty one too
+_HEAD_CHARS = 32  # of a message that is too large: they say which event it is
+_READABLE = 16  # times the limit: so much of a message is read, to tell its sender that it is too large
 
 
 class WebSocket:
@@ -42,7 +44,7 @@ class WebSocket:
         self._frames = Connection(ConnectionType.SERVER)
         self._writing = RLock()
         self._parts: list[str | bytes | bytearray] = []  # of a message whose last frame has not come
-        self._held_bytes = 0  # by these parts; an empty frame holds something too
+        self._num_bytes = 0  # of these parts
         self._messages: list[str | bytes] = []
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -113,8 +115,7 @@ class WebSocket:
             self._frames.receive_data(data)
             for event in self._frames.events():
                 if isinstance(event, (TextMessage, BytesMessage)):
-                    self._join(event)
-                    if self._held_bytes > self._max_bytes:
+                    if not self._join(event):
                         self.close(CloseReason.MESSAGE_TOO_BIG)
                         return False
                 elif isinstance(event, Ping):
@@ -130,16 +131,35 @@ class WebSocket:
             return False
         return True
 
-    def _join(self, event: Message[Any]) -> None:
+    def _join(self, event: Message[Any]) -> bool:
+        """Take a part of a message; False if the message is too large, and its sender cannot be told so."""
+        text = isinstance(event, TextMessage)
         self._parts.append(event.data)
-        self._held_bytes += len(event.data) + PART_BYTES
+        self._num_bytes += max(len(event.data.encode()) if text else len(event.data), PART_BYTES)
+        too_large = self._num_bytes > self._max_bytes
+        if too_large and not self._answers(text, event.message_finished):
+            return False
         if event.message_finished:
-            parts, self._parts, self._held_bytes = self._parts, [], 0
-            text = isinstance(event, TextMessage)
+            parts, self._parts, self._num_bytes = self._parts, [], 0
             message = "".join(parts) if text else b"".join(parts)  # type: ignore[arg-type]
-            if not is_client_packet(message):
-                raise RemoteProtocolError("a message that no client of Socket.IO sends")
-            self._messages.append(message)
+            if not too_large:
+                self._accept(message)
+        return True
+
+    def _answers(self, text: bool, finished: bool) -> bool:
+        """Forget a message that is too large, all but its head, and answer it once it is whole."""
+        if not text or self._num_bytes > _READABLE * self._max_bytes:
+            return False
+        self._parts = ["".join(self._parts)[:_HEAD_CHARS]]  # type: ignore[arg-type]
+        answer = refusal(self._parts[0], self._num_bytes, self._max_bytes)  # type: ignore[arg-type]
+        if answer and finished:
+            self.send(answer)
+        return bool(answer)
+
+    def _accept(self, message: str | bytes) -> None:
+        if not is_client_packet(message):
+            raise RemoteProtocolError("a message that no client of Socket.IO sends")
+        self._messages.append(message)
 
     def _reply(self, event: Any) -> None:
         with self._writing:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from services.command.talk.answer import Answer
 from services.errors import InvalidRequest
+from services.tokens.context import newest_rounds
 from services.wire.messages import ChatRequest, Message, Priority
-from services.wire.parsing import parse_request
+from services.wire.parsing import MAX_MESSAGES, parse_request
 
 
 class Conversation:
@@ -29,10 +30,18 @@ class Conversation:
         self.priority = priority
         self.messages: list[Message] = []
         self._question = ""
+        self._num_unsent = 0  # messages that did not fit into the last request
+        self._said_omitted = False
 
     def question(self, text: str, *, user: str, max_chars: int) -> ChatRequest:
-        """The request that asks `text` after the messages so far, under a new id. Raises InvalidRequest."""
-        messages = [*([Message("system", self.system)] if self.system else []), *self.messages, Message("user", text)]
+        """The request that asks `text` after the messages so far, under a new id. Raises InvalidRequest.
+
+        It has the newest rounds that a request may hold; of these the worker takes what its model can read.
+        """
+        whole = [*([Message("system", self.system)] if self.system else []), *self.messages, Message("user", text)]
+        messages = newest_rounds(
+            whole, lambda kept: len(kept) <= MAX_MESSAGES and sum(len(each.content) for each in kept) <= max_chars
+        )
         sampling = {"temperature": self.temperature, "max_new_tokens": self.max_tokens}
         request = parse_request(
             {
@@ -46,12 +55,26 @@ class Conversation:
             max_chars=max_chars,
         )
         self._question = text
+        self._num_unsent = len(whole) - len(messages)
         return request
 
     def answered(self, answer: Answer) -> None:
         """Keep the last question and its answer, unless the answer failed or is empty."""
         if answer.status != "failed" and answer.text:
             self.messages += [Message("user", self._question), Message("assistant", answer.text)]
+
+    def newly_omitted(self, answer: Answer) -> str:
+        """A line for people when the model has read only a part of the conversation for the first time; else empty."""
+        omitted = self._num_unsent + answer.usage.get("omitted_messages", 0)
+        if not omitted or self._said_omitted:
+            return ""
+        self._said_omitted = True
+        context = answer.usage.get("context_tokens")
+        reads = f" (it reads {context:,} tokens)" if context else ""
+        return (
+            f"the conversation is too long for this model{reads}: it no longer reads the first {omitted} messages;"
+            " /clear begins a new one"
+        )
 
     def again(self) -> str:
         """Remove the last question and its answer; returns the question. Raises InvalidRequest when there is none."""
@@ -65,6 +88,7 @@ class Conversation:
         """Forget the messages; options stay."""
         self.messages.clear()
         self._question = ""
+        self._said_omitted = False
 
     def save(self, path: Path) -> None:
         """Write a new file: Markdown for `.md`, else JSON. Raises InvalidRequest when that fails."""

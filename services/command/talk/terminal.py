@@ -133,6 +133,8 @@ class Terminal:
             answer = ask(self._client, self._connection, request, display)
         self._conversation.answered(answer)
         self._print(_summary(answer))
+        if omitted := self._conversation.newly_omitted(answer):
+            self._print(f"[yellow]{omitted}[/yellow]")
 
     def _print(self, markup: str) -> None:
         self._console.print(without_controls(markup))

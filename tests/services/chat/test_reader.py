@@ -1,5 +1,7 @@
 """The journal reader: whatever is lost, late or repeated, what a client applied ends as the journal's text."""
 
+from dataclasses import replace
+
 import pytest
 import redis
 from hypothesis import given, settings
@@ -276,6 +278,22 @@ def test_running_is_told_once() -> None:
     assert client.follower.next() == Status("running")
     reader.live(tokens("a", 0, "x"), 1.0)
     assert client.follower.next() == Text(0, "a", "x") and client.follower.next() is None
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_the_prompt_leaves_out_is_told_live_and_from_the_journal(live: bool) -> None:
+    context = {"prompt_tokens": 90, "omitted_messages": 4}
+    reader, answer = unread()
+    client = Client(answer)
+    told = replace(tokens("a", 0, "ab"), context=context)
+    reader.reading()
+    reader.journal([begin("a")] if live else [begin("a"), told], 0.0)
+    if live:
+        assert client.take().statuses == [Status("running")]
+        reader.live(told, 0.1)
+    reader.live(tokens("a", 2, "c"), 0.2)
+    assert client.take().statuses[-1] == Status("running", context=context)
+    assert client.text == "abc" and len(client.statuses) == 1 + live
 
 
 def test_a_place_in_line_is_told_when_it_changes_and_never_after_the_start() -> None:

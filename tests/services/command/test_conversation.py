@@ -57,6 +57,29 @@ def test_asking_again_replaces_the_last_answer_only() -> None:
     assert [message.content for message in conversation.messages] == ["one", "to one"]
 
 
+def test_a_conversation_longer_than_a_request_goes_on_with_its_newest_rounds() -> None:
+    conversation = Conversation("m", system="be brief")
+    for number in range(6):
+        ask(conversation, f"question {number}")
+        conversation.answered(finished("x" * 240))
+    request = ask(conversation, "and now?")
+    assert [text for _, text in contents(request)[:2]] == ["be brief", "question 3"]
+    assert sum(len(text) for _, text in contents(request)) <= 1000
+    assert "first 6 messages" in conversation.newly_omitted(finished("yes"))
+
+
+def test_it_is_said_once_that_the_model_no_longer_reads_the_oldest_messages() -> None:
+    conversation = Conversation("m")
+    cut = Answer("yes", "finished", "stop", "", {"omitted_messages": 4, "context_tokens": 8192})
+    ask(conversation, "one")
+    assert conversation.newly_omitted(finished("yes")) == ""
+    line = conversation.newly_omitted(cut)
+    assert "reads 8,192 tokens" in line and "first 4 messages" in line
+    assert conversation.newly_omitted(cut) == ""
+    conversation.clear()
+    assert conversation.newly_omitted(cut) != ""
+
+
 def test_nothing_to_ask_again_is_said() -> None:
     conversation = Conversation("m")
     with pytest.raises(InvalidRequest, match="no question"):

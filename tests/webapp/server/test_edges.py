@@ -303,6 +303,35 @@ def test_messages_over_the_limit_are_refused_on_every_way_in(web: Web) -> None:
     assert b" 431 " in exchange(web.url, b"GET / HTTP/1.1\r\n" + (b"A: " + b"b" * 2000 + b"\r\n") * 40 + b"\r\n")
 
 
+def test_an_event_that_is_too_large_is_answered_and_its_socket_goes_on(web: Web) -> None:
+    """The socket was closed without a word: a page connected again and sent the same bytes, for ever."""
+    with Attacker(web.url) as attacker:
+        answer = attacker.ask(web.rid(), "x" * 1_300_000)
+        assert (answer["ok"], answer["error"]["code"]) == (False, "content_too_large")
+        assert "1,300," in answer["error"]["message"] and f"{MAX_MESSAGE_BYTES:,}" in answer["error"]["message"]
+        rid = web.rid()
+        assert attacker.ask(rid, "and now?")["ok"] and attacker.answer(rid) == "and now?"
+
+
+def test_a_size_is_counted_in_bytes_as_sent(web: Web) -> None:
+    """150,000 Chinese characters that a client escapes are 900,000 bytes; unescaped they are half of that."""
+    text = "\u6c49" * 150_000
+    with Attacker(web.url) as attacker:
+        assert attacker.ask(web.rid(), text)["error"]["code"] == "content_too_large"
+        messages = [{"role": "user", "content": text}]
+        attacker.send("4277" + json.dumps(["submit", {"id": "€", "messages": messages}], ensure_ascii=False))
+        assert attacker.acknowledgement(77)["error"]["code"] == "invalid_request"
+        attacker.send("4278" + json.dumps(["submit", {"id": "€", "messages": messages * 2}], ensure_ascii=False))
+        assert attacker.acknowledgement(78)["error"]["code"] == "content_too_large"
+
+
+def test_a_message_beyond_all_measure_ends_its_socket(web: Web) -> None:
+    with Attacker(web.url) as attacker:
+        with contextlib.suppress(OSError):
+            attacker.send('421["watch",{"id":"' + "x" * 16 * MAX_MESSAGE_BYTES + '"}]')
+        assert attacker.ends()
+
+
 def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None:
     """A request without an end held its connection for ever; and there was no bound to the connections."""
     port = free_port()

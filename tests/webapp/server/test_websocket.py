@@ -38,7 +38,7 @@ def websocket() -> Iterator[WebSocket]:
 def test_fragments_are_put_together(websocket: WebSocket) -> None:
     assert websocket._take(frame(b'42["a', final=False)) and websocket._messages == []
     assert websocket._take(frame(b'b"]', opcode=0))
-    assert websocket._messages == ['42["ab"]'] and websocket._held_bytes == 0
+    assert websocket._messages == ['42["ab"]'] and websocket._num_bytes == 0
 
 
 def test_empty_fragments_count_too(websocket: WebSocket) -> None:
@@ -48,6 +48,17 @@ def test_empty_fragments_count_too(websocket: WebSocket) -> None:
     while websocket._take(frame(b"", opcode=0, final=False)):
         taken += 1
     assert taken <= LIMIT // PART_BYTES
+
+
+def test_of_an_event_that_is_too_large_nothing_is_held_but_who_asked(websocket: WebSocket) -> None:
+    told: list[str] = []
+    websocket.send = told.append  # type: ignore[method-assign,assignment]
+    websocket._take(frame(b'427["submit","', final=False))
+    for _ in range(LIMIT // 64):
+        assert websocket._take(frame(b"x" * 100, opcode=0, final=False))
+    assert sum(map(len, websocket._parts)) < 100 and told == []
+    assert websocket._take(frame(b'"]', opcode=0) + frame(b'42["a"]'))
+    assert told[0].startswith('437[{"ok": false') and websocket._messages == ['42["a"]']
 
 
 def test_bytes_that_are_no_frame_end_the_connection(websocket: WebSocket) -> None:

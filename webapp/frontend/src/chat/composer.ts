@@ -3,7 +3,8 @@
 import { byId, setText } from "../shared/dom";
 
 export interface ComposerActions {
-  send(text: string): void;
+  /** False when the text could not be sent: it stays in the box. */
+  send(text: string): boolean;
   stop(): void;
 }
 
@@ -12,6 +13,7 @@ export class Composer {
   private sendButton = byId<HTMLButtonElement>("send");
   private stopButton = byId<HTMLButtonElement>("stop");
   private progress = byId("progress");
+  private refusal = byId("refusal");
   private running = false;
   private blocked = false;
 
@@ -25,7 +27,10 @@ export class Composer {
       event.preventDefault();
       this.send();
     });
-    this.input.addEventListener("input", () => this.fit());
+    this.input.addEventListener("input", () => {
+      this.refuse("");
+      this.fit();
+    });
     this.stopButton.onclick = () => this.stop();
     document.addEventListener("keydown", (event) => {
       if (
@@ -52,6 +57,12 @@ export class Composer {
     this.enable();
   }
 
+  /** Says why a message was not sent; empty takes it back. */
+  refuse(why: string): void {
+    this.refusal.hidden = !why;
+    setText(this.refusal, why);
+  }
+
   focus(): void {
     this.input.focus({ preventScroll: true });
   }
@@ -63,10 +74,9 @@ export class Composer {
 
   private send(): void {
     const text = this.input.value.trim();
-    if (!text || this.running || this.blocked) return;
+    if (!text || this.running || this.blocked || !this.actions.send(text)) return;
     this.input.value = "";
     this.fit();
-    this.actions.send(text);
   }
 
   private enable(): void {

@@ -7,6 +7,8 @@ import { io } from "socket.io-client";
 import type { Ack, DoneEvent, RewindEvent, StatusEvent, TokensEvent } from "./protocol";
 
 const ACK_TIMEOUT_MS = 10_000;
+/** More time for a long message: 20 KB/s is a slow line. */
+const ACK_TIMEOUT_MS_PER_CHAR = 0.05;
 const SILENCE_MS = 45_000;
 const SILENCE_CHECK_MS = 5_000;
 const REFUSED_RETRY_MS = 1_000;
@@ -58,7 +60,8 @@ export class Connection {
 
   /** Throws when no acknowledgement came in time or the connection went away. */
   request(event: "submit" | "watch" | "unwatch" | "cancel", payload: object): Promise<Ack> {
-    return this.socket.timeout(ACK_TIMEOUT_MS).emitWithAck(event, payload) as Promise<Ack>;
+    const timeout_ms = ACK_TIMEOUT_MS + ACK_TIMEOUT_MS_PER_CHAR * JSON.stringify(payload).length;
+    return this.socket.timeout(timeout_ms).emitWithAck(event, payload) as Promise<Ack>;
   }
 
   received(id: string, offset: number): void {

@@ -29,6 +29,15 @@ export interface Message {
   usage?: Partial<Usage>;
   /** Why a finished answer ended: `stop` or `length`. */
   code?: string;
+  /** The model could not read all that was said before. */
+  context?: Omission;
+}
+
+/** Of the messages before an answer, the model read those from `first` on. */
+export interface Omission {
+  first: string;
+  omitted: number;
+  context_tokens?: number;
 }
 
 export interface Conversation {
@@ -125,22 +134,6 @@ export class Conversations {
 /** The conversation that a storage key holds, or undefined for any other key. */
 export function conversationIdOf(key: string | null): string | undefined {
   return key?.startsWith(PREFIX) ? key.slice(PREFIX.length) : undefined;
-}
-
-/**
- * What the model reads: the system prompt, then every turn before `messageId` that has text. Neighbours of one role
- * (a question whose answer failed, and the next question) become one turn, since many chat templates want turns.
- */
-export function promptFor(conversation: Conversation, messageId: string, system: string) {
-  const turns: { role: Role; content: string }[] = system.trim() ? [{ role: "system", content: system }] : [];
-  for (const message of conversation.messages) {
-    if (message.id === messageId) break;
-    if (!message.content.trim()) continue;
-    const last = turns.at(-1);
-    if (last?.role === message.role) last.content += `\n\n${message.content}`;
-    else turns.push({ role: message.role, content: message.content });
-  }
-  return turns;
 }
 
 /** The file that "Export" gives: only what was said. */

@@ -11,17 +11,19 @@ import { type Conversation, Conversations, conversationIdOf, type Message, title
 import { ModelPicker } from "./model_picker";
 import { Models } from "./models";
 import { loadPreferences, samplingOf, savePreferences } from "./preferences";
+import { describeTooLarge, type Limits } from "./prompt";
 import { isOpen, type Live, Requests } from "./requests";
 import { Settings } from "./settings";
 import { Sidebar } from "./sidebar";
 import { Transcript } from "./transcript";
-import { describeEnd, describeWaiting } from "./words";
+import { describeContext, describeEnd, describeWaiting } from "./words";
 
 const BANNER_AFTER_MS = 800;
 
 class ChatPage {
   private activeId: string | undefined;
   private tab = tabId();
+  private limits = limitsOf(byId("composer").dataset);
   private painter = new Painter((ids) => this.paint(ids));
   private conversations = new Conversations(
     localStorage,
@@ -37,7 +39,7 @@ class ChatPage {
     },
     (connected) => this.onConnection(connected),
   );
-  private requests = new Requests(this.connection, this.conversations, this.tab, (live, ended) =>
+  private requests = new Requests(this.connection, this.conversations, this.tab, this.limits, (live, ended) =>
     this.onAnswer(live, ended),
   );
   private models = new Models(() => this.painter.all());
@@ -49,7 +51,7 @@ class ChatPage {
   });
   private transcript = new Transcript(
     { regenerate: (message) => this.regenerate(message), edit: (message, text) => this.edit(message, text) },
-    { liveOf: (id) => this.requests.get(id), served: (message) => this.isServed(message) },
+    { liveOf: (id) => this.requests.get(id) },
   );
   private composer = new Composer({ send: (text) => this.send(text), stop: () => this.stop() });
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
@@ -68,6 +70,7 @@ class ChatPage {
     this.onConnection(false);
     this.connection.open();
     void this.models.refresh();
+    setInterval(() => this.tick(), 1_000);
   }
 
   // ── what the user does ──────────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +85,8 @@ class ChatPage {
     this.painter.all();
   }
 
-  private send(text: string): void {
+  private send(text: string): boolean {
+    if (this.refuses(text)) return false;
     const question: Message = { id: newId(), role: "user", content: text, state: "finished", created_ms: Date.now() };
     if (!this.active) {
       const conversation: Conversation = {
@@ -96,22 +100,30 @@ class ChatPage {
       this.conversations.create(conversation);
       this.open(conversation.id, true);
     }
-    this.ask((messages) => [...messages, question]);
+    return this.ask((messages) => [...messages, question]);
   }
 
-  private edit(message: Message, text: string): void {
+  private edit(message: Message, text: string): boolean {
+    if (this.refuses(text)) return false;
     const question: Message = { id: newId(), role: "user", content: text, state: "finished", created_ms: Date.now() };
-    this.ask((messages) => [...until(messages, message.id), question]);
+    return this.ask((messages) => [...until(messages, message.id), question]);
+  }
+
+  /** Says so when the server would not take a message of this size. */
+  private refuses(text: string): boolean {
+    const why = describeTooLarge(text, loadPreferences().system, this.limits);
+    this.composer.refuse(why);
+    return why !== "";
   }
 
   private regenerate(message: Message): void {
     this.ask((messages) => until(messages, message.id));
   }
 
-  /** Adds an empty answer after the turns that `edit` leaves, and submits it. */
-  private ask(edit: (messages: Message[]) => Message[]): void {
+  /** Adds an empty answer after the turns that `edit` leaves, and submits it. False while another answer runs. */
+  private ask(edit: (messages: Message[]) => Message[]): boolean {
     const id = this.activeId;
-    if (!id || !this.model || this.requests.of(id)) return;
+    if (!id || !this.model || this.requests.of(id)) return false;
     const preferences = loadPreferences();
     const answer: Message = {
       id: newId(),
@@ -133,6 +145,7 @@ class ChatPage {
     this.painter.now();
     this.transcript.toEnd();
     this.composer.focus();
+    return true;
   }
 
   private stop(): void {
@@ -183,6 +196,12 @@ class ChatPage {
     }
   }
 
+  /** The time that an answer waits goes on. */
+  private tick(): void {
+    const live = this.activeId && !document.hidden ? this.requests.of(this.activeId) : undefined;
+    if (live) this.painter.one(live.id);
+  }
+
   private showStorageFull(isFull: boolean): void {
     byId("storage-full").hidden = !isFull;
   }
@@ -193,12 +212,13 @@ class ChatPage {
     const conversation = this.active;
     const live = conversation && this.requests.of(conversation.id);
     if (messageIds === "all") {
-      this.picker.show(conversation?.model ?? loadPreferences().model);
+      this.picker.show(conversation?.model ?? loadPreferences().model, live?.phase === "running");
       this.sidebar.show(this.conversations.list(), this.activeId, (id) => this.requests.of(id) !== undefined);
       this.transcript.show(conversation);
     } else if (conversation) {
       for (const id of messageIds) this.transcript.refresh(conversation, id);
     }
+    setText(byId("context"), describeContext(conversation?.messages ?? []));
     this.sayWaiting(conversation, live);
     this.composer.show(live !== undefined, live?.cancelling ?? false, !this.model, live?.cursor.length ?? 0);
   }
@@ -206,7 +226,7 @@ class ChatPage {
   private sayWaiting(conversation: Conversation | undefined, live: Live | undefined): void {
     const message = conversation?.messages.find((m) => m.id === live?.id);
     if (!message) return;
-    this.say(describeWaiting(message, live, this.isServed(message)) || "Answering");
+    this.say(describeWaiting(message, live) || "Answering");
   }
 
   private say(text: string): void {
@@ -219,10 +239,6 @@ class ChatPage {
 
   private get model(): string {
     return this.picker.value;
-  }
-
-  private isServed(message: Message): boolean {
-    return this.models.state !== "known" || (this.models.find(message.model ?? "")?.workers ?? 0) > 0;
   }
 }
 
@@ -280,6 +296,11 @@ function modelInAddress(): string | undefined {
   const name = new URLSearchParams(location.search).get("model") ?? undefined;
   if (name) history.replaceState(null, "", location.pathname + location.hash);
   return name;
+}
+
+/** How much the server takes in one message, as it wrote it into the page. */
+function limitsOf({ maxCharacters, maxBytes }: DOMStringMap): Limits {
+  return { characters: Number(maxCharacters), bytes: Number(maxBytes) };
 }
 
 function idInAddress(): string | undefined {

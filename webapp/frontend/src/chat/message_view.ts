@@ -4,18 +4,24 @@ import { copyButton, h, icon, setText } from "../shared/dom";
 import { describeError } from "../shared/errors";
 import { AnswerText } from "./answer_text";
 import type { Message } from "./conversations";
-import { isOpen, type Live } from "./requests";
-import { describeUsage, describeWaiting } from "./words";
+import { isOpen, isRunning, type Live } from "./requests";
+import { describeElapsed, describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {
   regenerate(message: Message): void;
-  edit(message: Message, text: string): void;
+  /** False when the text could not be sent: the editor stays open. */
+  edit(message: Message, text: string): boolean;
 }
+
+/** The same words would fail again; Edit can help. */
+const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
 
 export class MessageView {
   readonly element = h("article", { class: "message", "data-testid": "message" });
   private answer = new AnswerText();
-  private waiting = h("p", { class: "waiting" });
+  private waitingWords = h("span", { "data-testid": "waiting" });
+  private elapsed = h("span", { class: "elapsed", "aria-hidden": "true" }); // each second is no news
+  private waiting = h("p", { class: "waiting" }, this.waitingWords, this.elapsed);
   private problem = h("div", { class: "problem", "data-testid": "error" });
   private foot = h("footer", { class: "foot" });
   private drawn = "";
@@ -35,7 +41,7 @@ export class MessageView {
   }
 
   /** `last`: of its role, so that it may be edited or generated again; `idle`: no answer runs in this conversation. */
-  update(message: Message, live: Live | undefined, last: boolean, idle: boolean, served: boolean): void {
+  update(message: Message, live: Live | undefined, last: boolean, idle: boolean): void {
     this.message = message;
     if (message.role === "user") {
       this.updateUser(last && idle);
@@ -43,13 +49,17 @@ export class MessageView {
     }
     this.updateAnswer(live);
     this.element.dataset.state = stateOf(message, live);
-    const waiting = isOpen(message) ? describeWaiting(message, live, served) : "";
-    this.waiting.hidden = !waiting;
-    setText(this.waiting, waiting);
+    this.showWaiting(isOpen(message) ? describeWaiting(message, live) : "", live);
     this.redraw(JSON.stringify([message.state, message.error, message.usage, last, idle]), () => {
       this.drawProblem(last && idle);
       this.drawFoot(last && idle);
     });
+  }
+
+  private showWaiting(words: string, live: Live | undefined): void {
+    this.waiting.hidden = !words;
+    setText(this.waitingWords, words);
+    setText(this.elapsed, words && live ? describeElapsed(live.since_ms, Date.now()) : "");
   }
 
   private updateAnswer(live: Live | undefined): void {
@@ -104,8 +114,8 @@ export class MessageView {
     const send = () => {
       const text = area.value.trim();
       if (!text) return;
-      this.editing = false;
-      this.actions.edit(this.message, text);
+      this.editing = false; // what is sent takes this message away
+      this.editing = !this.actions.edit(this.message, text);
     };
     area.onkeydown = (event) => {
       if (event.isComposing) return;
@@ -139,6 +149,7 @@ export class MessageView {
     const { error, state } = this.message;
     this.problem.hidden = state !== "failed";
     if (state !== "failed") return;
+    const canHelp = retryable && !TOO_LONG.has(error?.code ?? "");
     const retry = h(
       "button",
       { type: "button", class: "button", "data-testid": "retry" },
@@ -154,9 +165,9 @@ export class MessageView {
         h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
         h("p", {}, error ? describeError(error) : "The request failed."),
       ),
-      ...(retryable ? [retry] : []),
+      ...(canHelp ? [retry] : []),
     );
-    if (retryable) this.countDown(retry);
+    if (canHelp) this.countDown(retry);
   }
 
   private countDown(retry: HTMLButtonElement): void {
@@ -192,6 +203,6 @@ export class MessageView {
 
 function stateOf(message: Message, live: Live | undefined): string {
   if (!isOpen(message)) return message.state;
-  if (live) return live.phase === "running" ? "running" : "queued";
+  if (live) return isRunning(live.phase) ? "running" : "queued";
   return message.state;
 }

@@ -21,8 +21,8 @@ export class ModelPicker {
     return this.select.value;
   }
 
-  /** `wanted` stays selected while it is in the list; else the first one with a worker. */
-  show(wanted: string): void {
+  /** `wanted` stays selected while it is in the list; else the first one with a worker. `answering`: one is at work. */
+  show(wanted: string, answering: boolean): void {
     const { list, state } = this.models;
     const name = this.models.find(wanted)?.name ?? list.find((m) => m.workers > 0)?.name ?? list[0]?.name ?? "";
     const key = JSON.stringify([name, state, list.map((m) => [m.name, describeModel(m)])]);
@@ -35,16 +35,16 @@ export class ModelPicker {
         this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
       this.select.disabled = list.length === 0;
     }
-    this.showNotice(name);
+    this.showNotice(name, answering);
   }
 
-  private showNotice(name: string): void {
+  private showNotice(name: string, answering: boolean): void {
     const { state, list, served } = this.models;
     let text = "";
     if (state === "unreachable") text = "The list of models cannot be read right now. Trying again every few seconds.";
     else if (state === "known" && list.length === 0)
       text = "No worker is serving a model yet. This page looks again every few seconds.";
-    else if (state === "known") text = describeMissing(this.models.find(name), served);
+    else if (state === "known" && !answering) text = describeMissing(this.models.find(name), served);
     setText(this.notice, text);
     this.notice.hidden = !text;
   }

@@ -14,6 +14,10 @@ export interface Usage {
   completion_tokens: number;
   first_token_ms: number;
   total_ms: number;
+  /** What the model can read. */
+  context_tokens: number;
+  /** Of the submitted messages, the oldest that it did not read. */
+  omitted_messages: number;
 }
 
 export interface Submit {
@@ -29,11 +33,16 @@ export interface Watch {
 }
 export type Ack = { ok: true } | { ok: false; error: ServerError };
 
+/** It waits for its turn, a loading model or any worker; its worker reads or writes; its worker is not heard of. */
+export type Phase = "queued" | "loading" | "no_worker" | "running" | "interrupted";
+
 export interface StatusEvent {
   id: string;
-  state: "queued" | "running";
+  state: Phase;
   position?: number;
   eta_s?: number;
+  /** Of a running answer, if the model could not read all messages. */
+  context?: Pick<Usage, "prompt_tokens" | "omitted_messages"> & Partial<Usage>;
 }
 export interface TokensEvent {
   id: string;

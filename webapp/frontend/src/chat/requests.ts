@@ -9,8 +9,9 @@
 import type { ServerError } from "../shared/errors";
 import { applyDone, applyRewind, applyTokens, type Cursor, countCodePoints, cursorAt, type Outcome } from "./answer";
 import type { Connection } from "./connection";
-import { type Conversation, type Conversations, type Message, promptFor } from "./conversations";
-import type { Ack, DoneEvent, EndStatus, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
+import type { Conversation, Conversations, Message, Omission } from "./conversations";
+import { describeTooLarge, type Limits, promptFor } from "./prompt";
+import type { Ack, DoneEvent, EndStatus, Phase, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
 
 const RECEIVED_EVERY = 4_096;
 const SAVE_EVERY_MS = 1_000;
@@ -18,12 +19,16 @@ const RETRY_MS = [500, 1_000, 2_000, 4_000, 8_000];
 /** Errors of `watch` and `cancel` that pass; any other ends the answer. */
 const PASSING = new Set(["unavailable", "busy", "internal"]);
 const LEFT_BEHIND_MS = 15_000;
+/** So often may the connection end while one and the same question is sent. */
+const MAX_CLOSED = 3;
 
 export interface Live {
   readonly id: string;
   readonly conversationId: string;
   readonly cursor: Cursor;
-  phase: "sending" | "queued" | "running";
+  phase: "sending" | Phase;
+  /** Since when it waits, runs or is interrupted, by the clock of this page. */
+  since_ms: number;
   position: number | undefined;
   eta_s: number | undefined;
   cancelling: boolean;
@@ -32,8 +37,20 @@ export interface Live {
   attaching: boolean;
   /** Times the end came while text was missing. */
   shortEnds: number;
+  /** Times the connection ended while the question was sent. */
+  closed: number;
   savedAt_ms: number;
   saveTimer: ReturnType<typeof setTimeout> | undefined;
+}
+
+/** The phases in which it waits for a worker count as one. */
+function kindOf(phase: Live["phase"]): string {
+  return isRunning(phase) ? phase : "waiting";
+}
+
+/** A worker has begun it. */
+export function isRunning(phase: Live["phase"]): boolean {
+  return phase === "running" || phase === "interrupted";
 }
 
 export class Requests {
@@ -43,6 +60,7 @@ export class Requests {
     private connection: Pick<Connection, "connected" | "request" | "received">,
     private conversations: Conversations,
     private tab: string,
+    private limits: Limits,
     private changed: (live: Live, ended: boolean) => void,
   ) {}
 
@@ -81,12 +99,14 @@ export class Requests {
       conversationId,
       cursor: cursorAt(message.content, message.nonce ?? ""),
       phase: message.unsent ? "sending" : message.state === "running" ? "running" : "queued",
+      since_ms: message.created_ms,
       position: undefined,
       eta_s: undefined,
       cancelling: false,
       unacknowledged: 0,
       attaching: false,
       shortEnds: 0,
+      closed: 0,
       savedAt_ms: Date.now(),
       saveTimer: undefined,
     };
@@ -127,9 +147,10 @@ export class Requests {
   onStatus = (event: StatusEvent): void => {
     const live = this.live.get(event.id);
     if (!live) return;
-    live.phase = event.state;
+    this.enter(live, event.state);
     live.position = event.position;
     live.eta_s = event.eta_s;
+    if (event.context) this.noteOmission(live, event.context);
     this.savePartialSoon(live);
     this.changed(live, false);
   };
@@ -158,15 +179,21 @@ export class Requests {
       void this.attach(live);
       return;
     }
+    if (event.usage?.prompt_tokens !== undefined) this.noteOmission(live, event.usage);
     const error =
       event.status === "failed" ? { code: event.code, message: event.message || "The request failed." } : undefined;
     this.end(live, event.status, { error, code: event.code, usage: event.usage ?? undefined });
   };
 
+  private enter(live: Live, phase: Live["phase"]): void {
+    if (kindOf(phase) !== kindOf(live.phase)) live.since_ms = Date.now();
+    live.phase = phase;
+  }
+
   private settle(live: Live, outcome: Outcome): void {
     if (outcome === "gap") void this.attach(live);
     if (outcome !== "applied") return;
-    live.phase = "running";
+    this.enter(live, "running");
     live.position = undefined;
     this.savePartialSoon(live);
     this.changed(live, false);
@@ -178,7 +205,7 @@ export class Requests {
   private async attach(live: Live): Promise<void> {
     if (live.attaching) return;
     live.attaching = true;
-    for (let attempt = 0; this.isLive(live) && this.connection.connected; attempt++) {
+    for (let attempt = 0; this.isLive(live) && this.connection.connected && !this.gaveUp(live); attempt++) {
       const ack = await this.introduce(live);
       if (ack?.ok) break;
       if (ack && !this.passes(live, ack.error)) {
@@ -195,15 +222,30 @@ export class Requests {
   private async introduce(live: Live): Promise<Ack | undefined> {
     live.unacknowledged = 0;
     const submit = live.cursor.length === 0 ? this.submission(live) : undefined;
+    const tooLarge = submit && describeTooLarge(submit.question, submit.system, this.limits);
+    if (tooLarge) return { ok: false, error: { code: "content_too_large", message: tooLarge } };
     try {
       const ack = submit
-        ? await this.connection.request("submit", submit)
+        ? await this.connection.request("submit", submit.payload)
         : await this.connection.request("watch", { id: live.id, offset: live.cursor.length, nonce: live.cursor.nonce });
       if (ack.ok && submit) this.acknowledged(live);
       return ack;
     } catch {
+      if (submit && !this.connection.connected) this.brokeOff(live);
       return undefined;
     }
+  }
+
+  /** What ends the connection each time that it is sent must not be sent for ever. */
+  private brokeOff(live: Live): void {
+    if (++live.closed < MAX_CLOSED) return;
+    const message = `The connection ended ${live.closed} times while this message was sent.`;
+    this.end(live, "failed", { error: { code: "connection_lost", message } });
+  }
+
+  /** A stopped question that ended the connection is not sent again; whether the server has it, `cancel` will tell. */
+  private gaveUp(live: Live): boolean {
+    return live.cancelling && live.closed > 0;
   }
 
   private submission(live: Live) {
@@ -211,12 +253,21 @@ export class Requests {
     const message = conversation?.messages.find((m) => m.id === live.id);
     if (!conversation || !message?.unsent) return undefined;
     const { system, sampling } = message.unsent;
-    return {
-      id: live.id,
-      model: message.model ?? conversation.model,
-      messages: promptFor(conversation, live.id, system),
-      sampling,
-    };
+    const { messages, said } = promptFor(conversation, live.id, system, this.limits);
+    const payload = { id: live.id, model: message.model ?? conversation.model, messages, sampling };
+    return { payload, system, question: said.at(-1)?.content ?? "" };
+  }
+
+  /** Remembers from where on the model reads the conversation: what we did not send, and what it could not read. */
+  private noteOmission(live: Live, told: Partial<Usage>): void {
+    const conversation = this.conversations.get(live.conversationId);
+    if (!conversation) return;
+    const { said, omitted } = promptFor(conversation, live.id, conversation.system, this.limits);
+    const unread = told.omitted_messages ?? 0;
+    const first = said[unread]?.id;
+    if (!first || omitted + unread === 0) return;
+    const context: Omission = { first, omitted: omitted + unread, context_tokens: told.context_tokens };
+    this.conversations.changeMessage(live.conversationId, live.id, (message) => (message.context = context));
   }
 
   private acknowledged(live: Live): void {
@@ -235,6 +286,7 @@ export class Requests {
       try {
         const ack = await this.connection.request("cancel", { id: live.id });
         if (ack.ok) return;
+        if (ack.error.code === "gone" && live.phase === "sending") return this.end(live, "cancelled", {});
         if (!PASSING.has(ack.error.code)) return this.end(live, "failed", { error: ack.error });
       } catch {
         /* lost: again */
@@ -281,7 +333,7 @@ export class Requests {
     this.conversations.changeMessage(live.conversationId, live.id, (message) => {
       message.content = live.cursor.text;
       message.nonce = live.cursor.nonce;
-      message.state = live.phase === "running" ? "running" : "queued";
+      message.state = isRunning(live.phase) ? "running" : "queued";
     });
   }
 

@@ -1,16 +1,16 @@
 /** The log of messages: one view per message id, and a scroll position that follows the answer until the user looks up. */
 
-import { byId } from "../shared/dom";
+import { byId, h, setText } from "../shared/dom";
 import type { Conversation, Message } from "./conversations";
 import { type MessageActions, MessageView } from "./message_view";
 import type { Live } from "./requests";
 import { isOpen } from "./requests";
+import { describeOmission, omissionOf } from "./words";
 
 const NEAR_END_PX = 40;
 
 export interface Surroundings {
   liveOf(messageId: string): Live | undefined;
-  served(message: Message): boolean;
 }
 
 export class Transcript {
@@ -18,6 +18,7 @@ export class Transcript {
   private log = byId("log");
   private empty = byId("empty");
   private jump = byId<HTMLButtonElement>("jump");
+  private mark = h("p", { class: "context-mark", "data-testid": "context-mark" });
   private views = new Map<string, MessageView>();
   private shownId: string | undefined;
   private following = true;
@@ -71,10 +72,18 @@ export class Transcript {
       view.element.remove();
       this.views.delete(id);
     }
-    messages.forEach((message, i) => {
-      const view = this.views.get(message.id) ?? new MessageView(message, this.actions);
-      this.views.set(message.id, view);
-      if (this.log.children[i] !== view.element) this.log.insertBefore(view.element, this.log.children[i] ?? null);
+    for (const message of messages) {
+      if (!this.views.has(message.id)) this.views.set(message.id, new MessageView(message, this.actions));
+    }
+    const omission = omissionOf(messages);
+    if (omission) setText(this.mark, describeOmission(omission));
+    const elements = messages.flatMap(({ id }) => {
+      const { element } = this.views.get(id) as MessageView;
+      return id === omission?.first ? [this.mark, element] : [element];
+    });
+    if (!elements.includes(this.mark)) this.mark.remove();
+    elements.forEach((element, i) => {
+      if (this.log.children[i] !== element) this.log.insertBefore(element, this.log.children[i] ?? null);
     });
   }
 
@@ -84,13 +93,7 @@ export class Transcript {
     for (const message of messages.filter(which)) {
       this.views
         .get(message.id)
-        ?.update(
-          message,
-          this.around.liveOf(message.id),
-          lastOf(message.role) === message,
-          idle,
-          this.around.served(message),
-        );
+        ?.update(message, this.around.liveOf(message.id), lastOf(message.role) === message, idle);
     }
   }
 

@@ -1,23 +1,43 @@
 /** What the page says about an answer's progress. Pure. */
 
 import { describeError } from "../shared/errors";
-import type { Message } from "./conversations";
+import type { Message, Omission } from "./conversations";
 import type { Model } from "./protocol";
 import type { Live } from "./requests";
 
 type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
 
-/** Empty once text is flowing. `served`: a worker serves the model now. */
-export function describeWaiting(message: Message, live: Progress | undefined, served: boolean): string {
+const ELAPSED_FROM_S = 3;
+
+/** Empty while text is flowing. */
+export function describeWaiting(message: Message, live: Progress | undefined): string {
   if (!live) return message.content ? "" : "Waiting…";
   if (live.cancelling) return "Stopping…";
-  if (live.phase === "sending") return "Sending…";
-  if (live.phase === "queued") return queued(live, served, message.model ?? "this model");
-  return live.cursor.length === 0 ? "Thinking…" : "";
+  const model = message.model ?? "this model";
+  switch (live.phase) {
+    case "sending":
+      return "Sending…";
+    case "queued":
+      return queued(live);
+    case "loading":
+      return `Waiting while a worker loads ${model}`;
+    case "no_worker":
+      return `Waiting for a worker that serves ${model}`;
+    case "interrupted":
+      return "Interrupted. It continues by itself.";
+    default:
+      return live.cursor.length === 0 ? "Reading the prompt…" : "";
+  }
 }
 
-function queued({ position, eta_s }: Progress, served: boolean, model: string): string {
-  if (!served) return `Waiting for a worker that serves ${model}`;
+/** How long it has been so; empty for what is about to pass. */
+export function describeElapsed(since_ms: number, now_ms: number): string {
+  const elapsed_s = Math.floor((now_ms - since_ms) / 1000);
+  if (elapsed_s < ELAPSED_FROM_S) return "";
+  return elapsed_s < 60 ? `${elapsed_s} s` : `${Math.floor(elapsed_s / 60)} min ${elapsed_s % 60} s`;
+}
+
+function queued({ position, eta_s }: Progress): string {
   if (position === undefined) return "Waiting in the queue…";
   const place =
     position === 0
@@ -69,6 +89,28 @@ export function describeUsage(message: Message): string {
       parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} tokens/s`);
   }
   return parts.join(" · ");
+}
+
+/** How full the model's context is, by the newest answer that tells; empty until one does. */
+export function describeContext(messages: Message[]): string {
+  const told = messages.findLast((message) => message.usage?.context_tokens);
+  const { prompt_tokens = 0, completion_tokens = 0, context_tokens } = told?.usage ?? {};
+  if (!context_tokens) return "";
+  const used = prompt_tokens + completion_tokens;
+  const numbers = `${used.toLocaleString("en")} of ${context_tokens.toLocaleString("en")} tokens`;
+  return `Context ${Math.min(100, Math.round((100 * used) / context_tokens))}% full (${numbers})`;
+}
+
+/** Where the model begins to read. Of the newest answer that tells: the conversation may have been shortened since. */
+export function omissionOf(messages: Message[]): Omission | undefined {
+  const isTold = (m: Message) => m.role === "assistant" && (m.context !== undefined || m.state === "finished");
+  return messages.findLast(isTold)?.context;
+}
+
+/** The line in the transcript where the model begins to read. */
+export function describeOmission({ omitted, context_tokens }: Omission): string {
+  const context = context_tokens ? ` (${context_tokens.toLocaleString("en")} tokens)` : "";
+  return `The model reads from here on: ${omitted.toLocaleString("en")} earlier messages no longer fit its context${context}`;
 }
 
 export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {

@@ -2,14 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import {
-  type Conversation,
-  Conversations,
-  exportOf,
-  type Message,
-  promptFor,
-  titleFrom,
-} from "../../src/chat/conversations";
+import { type Conversation, Conversations, exportOf, type Message, titleFrom } from "../../src/chat/conversations";
 
 class FakeStorage implements Storage {
   private items = new Map<string, string>();
@@ -113,24 +106,6 @@ test("an unreadable entry is skipped and left alone", () => {
     ["good"],
   );
   assert.equal(storage.getItem("chatserver.conversation.bad"), "{not json");
-});
-
-test("the prompt has the system first, skips empty turns and joins neighbours of one role", () => {
-  const c = conversation("c", [
-    message("1", "user", "first"),
-    message("2", "assistant", "", { state: "failed" }),
-    message("3", "user", "second"),
-    message("4", "assistant", "yes"),
-    message("5", "user", "third"),
-    message("6", "assistant", ""),
-  ]);
-  assert.deepEqual(promptFor(c, "6", "be kind"), [
-    { role: "system", content: "be kind" },
-    { role: "user", content: "first\n\nsecond" },
-    { role: "assistant", content: "yes" },
-    { role: "user", content: "third" },
-  ]);
-  assert.equal(promptFor(c, "4", " ").length, 1);
 });
 
 test("an export holds what was said and nothing of ours", () => {

@@ -8,17 +8,18 @@ import { Requests } from "../../src/chat/requests";
 
 interface Sent {
   event: string;
-  payload: { id: string; offset?: number; nonce?: string; messages?: unknown[] };
+  payload: { id: string; offset?: number; nonce?: string; messages?: { content: string }[] };
 }
 
 class FakeConnection {
   connected = true;
   sent: Sent[] = [];
-  acks: (Ack | "lost")[] = [];
+  acks: (Ack | "lost" | "closed")[] = [];
   async request(event: string, payload: object): Promise<Ack> {
     this.sent.push({ event, payload: payload as Sent["payload"] });
     const ack = this.acks.shift() ?? { ok: true };
-    if (ack === "lost") throw new Error("operation has timed out");
+    if (ack === "closed") this.connected = false;
+    if (typeof ack === "string") throw new Error(ack);
     return ack;
   }
   received(id: string, offset: number): void {
@@ -45,7 +46,9 @@ function memoryStorage(): Storage {
 
 const QUESTION: Message = { id: "q", role: "user", content: "hi", state: "finished", created_ms: 0 };
 
-function setUp(answer: Partial<Message> = {}, tab = "tab") {
+const LIMITS = { characters: 200, bytes: 2_000 };
+
+function setUp(answer: Partial<Message> = {}, tab = "tab", before: Message[] = [QUESTION]) {
   const message: Message = {
     id: "a",
     role: "assistant",
@@ -63,7 +66,7 @@ function setUp(answer: Partial<Message> = {}, tab = "tab") {
     model: "echo",
     system: "",
     updated_ms: 0,
-    messages: [QUESTION, message],
+    messages: [...before, message],
   };
   const conversations = new Conversations(
     memoryStorage(),
@@ -72,8 +75,8 @@ function setUp(answer: Partial<Message> = {}, tab = "tab") {
   );
   conversations.create(conversation);
   const connection = new FakeConnection();
-  const requests = new Requests(connection, conversations, tab, () => undefined);
-  const stored = () => conversations.get("c")?.messages[1] as Message;
+  const requests = new Requests(connection, conversations, tab, LIMITS, () => undefined);
+  const stored = () => conversations.get("c")?.messages.at(-1) as Message;
   return { conversation, conversations, connection, requests, message, stored };
 }
 
@@ -203,4 +206,69 @@ test("an answer that ended or was replaced in another tab is let go", async () =
   requests.follow(conversations.get("c") as Conversation, false);
   assert.equal(requests.get("a"), undefined);
   assert.equal(connection.events().at(-1), "unwatch");
+});
+
+const round = (n: number, more: Partial<Message> = {}): Message[] => [
+  { ...QUESTION, id: `q${n}`, content: `question ${n}` },
+  { ...QUESTION, id: `a${n}`, role: "assistant", content: `answer ${n}`, ...more },
+];
+
+test("a question that was stopped before its first word is not sent with the next one", async () => {
+  const { requests, connection, message } = setUp({}, "tab", [
+    ...round(1, { state: "cancelled", content: "" }),
+    QUESTION,
+  ]);
+  requests.begin("c", message);
+  await settled();
+  assert.deepEqual(connection.sent[0]?.payload.messages, [{ role: "user", content: "hi" }]);
+});
+
+test("a message that the server cannot take is never sent, also not after a reload", async () => {
+  const { requests, connection, conversation, stored } = setUp({}, "tab", [{ ...QUESTION, content: "x".repeat(201) }]);
+  requests.follow(conversation, true);
+  await settled();
+  assert.deepEqual(connection.sent, []);
+  assert.equal(stored().state, "failed");
+  assert.equal(stored().error?.code, "content_too_large");
+});
+
+test("a message that ends the connection each time is not sent for ever", async () => {
+  const { requests, connection, message, stored } = setUp();
+  connection.acks = ["closed", "closed", "closed"];
+  requests.begin("c", message);
+  for (let attempt = 0; attempt < 6; attempt++) {
+    await settled(attempt === 0 ? 5 : 520);
+    connection.connected = true;
+    requests.reattachAll();
+  }
+  assert.deepEqual(connection.events(), ["submit", "submit", "submit"]);
+  assert.equal(stored().state, "failed");
+  assert.equal(stored().error?.code, "connection_lost");
+});
+
+test("a stopped question that ended the connection is not sent again", async () => {
+  const { requests, connection, message, stored } = setUp();
+  connection.acks = ["closed", { ok: false, error: { code: "gone", message: "unknown" } }];
+  requests.begin("c", message);
+  await settled();
+  await requests.cancel("a");
+  await settled(520);
+  connection.connected = true;
+  requests.reattachAll();
+  await settled();
+  assert.deepEqual(connection.events(), ["submit", "cancel"]);
+  assert.equal(stored().state, "cancelled");
+});
+
+test("where the model begins to read is kept, told while it answers or at the end", async () => {
+  const context = { prompt_tokens: 90, context_tokens: 100, omitted_messages: 2 };
+  const before = [...round(1), ...round(2), QUESTION];
+  for (const live of [true, false]) {
+    const { requests, message, stored } = setUp({}, "tab", before);
+    requests.begin("c", message);
+    await settled();
+    if (live) requests.onStatus({ id: "a", state: "running", context });
+    else requests.onDone({ ...done(0), usage: context });
+    assert.deepEqual(stored().context, { first: "q2", omitted: 2, context_tokens: 100 });
+  }
 });

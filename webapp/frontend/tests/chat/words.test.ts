@@ -3,7 +3,16 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Message } from "../../src/chat/conversations";
-import { describeMissing, describeModel, describeUsage, describeWaiting } from "../../src/chat/words";
+import {
+  describeContext,
+  describeElapsed,
+  describeMissing,
+  describeModel,
+  describeOmission,
+  describeUsage,
+  describeWaiting,
+  omissionOf,
+} from "../../src/chat/words";
 import { describeError } from "../../src/shared/errors";
 
 const message = (more: Partial<Message> = {}): Message => ({
@@ -25,7 +34,7 @@ const progress = (more: object = {}) => ({
 });
 
 test("the place in the queue is told in words", () => {
-  const words = (position: number) => describeWaiting(message(), progress({ position }), true);
+  const words = (position: number) => describeWaiting(message(), progress({ position }));
   assert.equal(words(0), "You are next");
   assert.equal(words(1), "1 request ahead of you");
   assert.equal(words(2), "2 requests ahead of you");
@@ -33,17 +42,28 @@ test("the place in the queue is told in words", () => {
 });
 
 test("the time until a worker comes is told roughly, and not at all when it is now", () => {
-  const words = (eta_s: number) => describeWaiting(message(), progress({ position: 2, eta_s }), true);
+  const words = (eta_s: number) => describeWaiting(message(), progress({ position: 2, eta_s }));
   assert.equal(words(1), "2 requests ahead of you");
   assert.equal(words(8), "2 requests ahead of you, about 8 s");
   assert.equal(words(23), "2 requests ahead of you, about 25 s");
   assert.equal(words(130), "2 requests ahead of you, about 2 min");
 });
 
-test("a missing worker is said, and a running answer thinks until its first text", () => {
-  assert.equal(describeWaiting(message(), progress({ position: 0 }), false), "Waiting for a worker that serves echo");
-  assert.equal(describeWaiting(message(), progress({ phase: "running" }), true), "Thinking…");
-  assert.equal(describeWaiting(message(), progress({ phase: "running", cursor: { length: 1 } }), true), "");
+test("each state has its words, and text that flows needs none", () => {
+  const words = (more: object) => describeWaiting(message(), progress(more));
+  assert.equal(words({ phase: "sending" }), "Sending…");
+  assert.equal(words({ phase: "no_worker", position: 0 }), "Waiting for a worker that serves echo");
+  assert.equal(words({ phase: "loading", position: 0 }), "Waiting while a worker loads echo");
+  assert.equal(words({ phase: "running" }), "Reading the prompt…");
+  assert.equal(words({ phase: "running", cursor: { length: 1 } }), "");
+  assert.equal(words({ phase: "interrupted", cursor: { length: 1 } }), "Interrupted. It continues by itself.");
+  assert.equal(words({ phase: "interrupted", cancelling: true }), "Stopping…");
+});
+
+test("the time that it has been so is told once it is worth it", () => {
+  assert.equal(describeElapsed(1_000, 3_900), "");
+  assert.equal(describeElapsed(1_000, 4_000), "3 s");
+  assert.equal(describeElapsed(0, 125_000), "2 min 5 s");
 });
 
 test("a model without a worker says whether one is to come", () => {
@@ -85,5 +105,23 @@ test("an error is told with its remedy", () => {
   assert.equal(
     describeError({ message: "no cloud is set up", remedy: "run `sky check`" }),
     "no cloud is set up. Remedy: run `sky check`",
+  );
+});
+
+test("how full the context is is told by the newest answer that knows", () => {
+  const usage = { prompt_tokens: 5000, completion_tokens: 1144, context_tokens: 8192 };
+  const told = message({ state: "finished", usage });
+  assert.equal(describeContext([told, message({ state: "failed" })]), "Context 75% full (6,144 of 8,192 tokens)");
+  assert.equal(describeContext([message({ state: "finished", usage: { completion_tokens: 3 } })]), "");
+});
+
+test("the mark of the context belongs to the newest answer, and an answer that read everything has none", () => {
+  const context = { first: "q4", omitted: 1200, context_tokens: 8192 };
+  const cut = message({ state: "cancelled", context });
+  assert.equal(omissionOf([cut, message({ state: "queued" })]), context);
+  assert.equal(omissionOf([cut, message({ state: "finished" })]), undefined);
+  assert.equal(
+    describeOmission(context),
+    "The model reads from here on: 1,200 earlier messages no longer fit its context (8,192 tokens)",
   );
 });

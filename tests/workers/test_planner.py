@@ -1,0 +1,84 @@
+"""What a worker asks its engine of a request: the packaged model's tokenizer, and an engine that only has limits."""
+
+from typing import Any
+
+import pytest
+
+from services.errors import PromptTooLong
+from services.tokens.tokenization import load_tokenizer
+from services.wire.messages import ChatRequest, Message, SamplingOptions, Truncation
+from tests.workers.text_decoders import packaged_source
+from workers.engine import ModelLimits
+from workers.planner import ChatPlanner
+
+TOKENIZER = load_tokenizer(packaged_source())
+CONTEXT = 400
+SYSTEM = Message("system", "You are a kind harbour master.")
+QUESTION = Message("user", "And what about the mountains?")
+
+
+class Limited:
+    """An engine that never runs."""
+
+    name = "limited"
+    limits = ModelLimits(49_152, CONTEXT, 4, frozenset({"temperature"}))
+
+
+def rounds(number: int) -> list[Message]:
+    words = "the sea is wide and deep and blue " * 3
+    return [Message(role, f"{n}: {words}") for n in range(number) for role in ("user", "assistant")]  # type: ignore[arg-type]
+
+
+def plan(messages: list[Message], max_new_tokens: int = 50, truncation: Truncation = "auto") -> Any:
+    sampling = SamplingOptions(max_new_tokens=max_new_tokens)
+    request = ChatRequest("r1", "ann", "m", tuple(messages), sampling, truncation=truncation)
+    return ChatPlanner(TOKENIZER, Limited())(request)  # type: ignore[arg-type]
+
+
+def test_a_conversation_that_fits_is_read_whole() -> None:
+    messages = [SYSTEM, *rounds(2), QUESTION]
+    planned = plan(messages)
+    assert planned.prompt_ids == TOKENIZER.render(messages)
+    assert planned.context == {"prompt_tokens": len(planned.prompt_ids), "context_tokens": CONTEXT}
+
+
+def test_of_a_longer_one_the_system_message_and_the_newest_rounds_are_read_with_room_for_the_answer() -> None:
+    messages = [SYSTEM, *rounds(20), QUESTION]
+    planned = plan(messages)
+    omitted = planned.context["omitted_messages"]
+    assert planned.prompt_ids == TOKENIZER.render([SYSTEM, *messages[1 + omitted :]])
+    assert omitted % 2 == 0 and len(planned.prompt_ids) <= CONTEXT - 50 and planned.sampling.max_new_tokens == 50
+    more = TOKENIZER.render([SYSTEM, *messages[1 + omitted - 2 :]])
+    assert len(more) > CONTEXT - 50, "another round would have fitted"
+
+
+def test_a_long_answer_that_is_asked_for_leaves_three_quarters_of_the_context_to_the_prompt() -> None:
+    planned = plan([*rounds(20), QUESTION], max_new_tokens=100_000)
+    assert CONTEXT // 2 < len(planned.prompt_ids) <= CONTEXT * 3 // 4
+    assert planned.sampling.max_new_tokens == CONTEXT - len(planned.prompt_ids)
+
+
+def test_a_question_that_needs_the_room_of_the_answer_is_still_asked() -> None:
+    question = Message("user", "word " * (CONTEXT - 60))
+    planned = plan([*rounds(3), question])
+    assert planned.prompt_ids == TOKENIZER.render([question]) and planned.context["omitted_messages"] == 6
+    assert 0 < planned.sampling.max_new_tokens < 50
+
+
+def test_a_question_that_is_too_long_alone_is_refused_in_words_that_people_understand() -> None:
+    with pytest.raises(PromptTooLong, match=r"about 2,000 tokens; this model reads 400,"):
+        plan([SYSTEM, *rounds(3), Message("user", "word " * 2_000)])
+
+
+def test_a_request_may_ask_that_nothing_is_left_out() -> None:
+    fits = [*rounds(2), Message("user", "word " * 200)]
+    assert CONTEXT - 50 < len(TOKENIZER.render(fits)) < CONTEXT
+    assert plan(fits).context["omitted_messages"] > 0
+    assert "omitted_messages" not in plan(fits, truncation="disabled").context
+    with pytest.raises(PromptTooLong):
+        plan([SYSTEM, *rounds(20), QUESTION], truncation="disabled")
+
+
+def test_a_count_of_a_prompt_is_the_number_of_its_tokens() -> None:
+    messages = [SYSTEM, *rounds(3), QUESTION]
+    assert TOKENIZER.count(messages) == len(TOKENIZER.render(messages))
