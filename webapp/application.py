@@ -18,6 +18,7 @@ from redis import Redis
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
+from services.errors import TooLarge
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.machine.files import write
@@ -89,7 +90,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     )
 
     engine = socketio.server.eio
-    engine._async = {**engine._async, "websocket": WebSocket}
+    engine._async = {**engine._async, "websocket": partial(WebSocket, too_large=too_large)}
     # Room for a full window of every answer that a socket may watch, JSON's escapes included.
     transport.guard(app, socketio, max_queued_chars=4 * MAX_WATCHES * settings.window_chars)
 
@@ -148,6 +149,11 @@ def _library_log() -> logging.Logger:
     library = logging.getLogger("chatserver.web.socketio")
     library.setLevel(logging.ERROR)
     return library
+
+
+def too_large(num_bytes: int, max_bytes: int) -> dict[str, Any]:
+    """The error of a message that no socket reads."""
+    return TooLarge(f"the message has {num_bytes:,} bytes; this server reads {max_bytes:,} at most").as_dict()
 
 
 def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:

@@ -19,8 +19,6 @@ from flask_socketio import SocketIO
 from gevent.pool import Pool
 from gevent.queue import JoinableQueue
 
-from services.errors import TooLarge
-
 log = logging.getLogger("chatserver.web")
 
 MAX_EVENTS = 8  # of one socket, served at once; the next is not read until one of them is answered
@@ -42,11 +40,10 @@ def is_client_packet(packet: str | bytes) -> bool:
     return isinstance(packet, str) and _CLIENT_PACKET.fullmatch(packet) is not None
 
 
-def refusal(head: str, num_bytes: int, max_bytes: int) -> str:
-    """The acknowledgement of an event that is too large, of which this is the beginning; empty if none is asked for."""
+def refusal(head: str, error: dict[str, Any]) -> str:
+    """The acknowledgement of an event that is not read, of which this is the beginning; empty if none is asked for."""
     event = _ACKNOWLEDGED_EVENT.match(head)
-    error = TooLarge(f"the message has {num_bytes:,} bytes; this server reads {max_bytes:,} at most")
-    return f"43{event[1]}{json.dumps([{'ok': False, 'error': error.as_dict()}])}" if event else ""
+    return f"43{event[1]}{json.dumps([{'ok': False, 'error': error}])}" if event else ""
 
 
 class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed

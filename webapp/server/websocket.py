@@ -34,11 +34,19 @@ _READABLE = 16  # times the limit: so much of a message is read, to tell its sen
 class WebSocket:
     """A WSGI application for one upgraded connection: does the handshake, then runs Engine.IO's `handler(self)`.
 
+    `too_large(bytes, most)` is the error that answers a message of which no more is read.
     `wait`, `send` and `close` are what the handler calls, from two greenlets. It is a method of Engine.IO's session.
     """
 
-    def __init__(self, handler: Callable[["WebSocket"], Iterable[bytes]], server: Any) -> None:
+    def __init__(
+        self,
+        handler: Callable[["WebSocket"], Iterable[bytes]],
+        server: Any,
+        *,
+        too_large: Callable[[int, int], dict[str, Any]],
+    ) -> None:
         self._handler = handler
+        self._too_large = too_large
         self._session: Any = handler.__self__  # type: ignore[attr-defined]
         self._max_bytes: int = server.max_http_buffer_size
         self._frames = Connection(ConnectionType.SERVER)
@@ -151,7 +159,7 @@ class WebSocket:
         if not text or self._num_bytes > _READABLE * self._max_bytes:
             return False
         self._parts = ["".join(self._parts)[:_HEAD_CHARS]]  # type: ignore[arg-type]
-        answer = refusal(self._parts[0], self._num_bytes, self._max_bytes)  # type: ignore[arg-type]
+        answer = refusal(self._parts[0], self._too_large(self._num_bytes, self._max_bytes))  # type: ignore[arg-type]
         if answer and finished:
             self.send(answer)
         return bool(answer)

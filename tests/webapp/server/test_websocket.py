@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from webapp.application import too_large
 from webapp.server.websocket import PART_BYTES, WebSocket
 
 LIMIT = 10_000
@@ -28,7 +29,7 @@ class Session:
 
 @pytest.fixture
 def websocket() -> Iterator[WebSocket]:
-    made = WebSocket(Session().handle, SimpleNamespace(max_http_buffer_size=LIMIT))
+    made = WebSocket(Session().handle, SimpleNamespace(max_http_buffer_size=LIMIT), too_large=too_large)
     made._sock, far = socket.socketpair()
     yield made
     made._sock.close()
