@@ -28,10 +28,10 @@ def serve(settings: Settings) -> None:
         await_redis(redis, log.warning)  # first: what is wrong with it shall be known before a model is loaded
         source = find_model(settings.model, TrainedModels(redis, Keys(settings.namespace)).find)
         model = check_name(settings.served_name or source.name, "served_name")
-        engine, planner = load(settings, source)
+        loaded = load(settings, source)
         stop = Stop()
         with stop.on_signals():
-            serve_until(stop, settings, redis, model, engine, planner)
+            serve_until(stop, settings, redis, model, loaded)
 
 
 def stand_by(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from services.chat.queue import RequestQueue
 from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
+from services.models.catalogue import packaged_models
 from services.serving.registry import ModelInfo, Registry
 from services.serving.trained_models import TrainedModels
 from services.wire.keys import Keys
@@ -28,12 +29,17 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     `state`: served, loading (a worker loads it), wanted (no worker loads it yet), stopped (trained, and not wanted),
     away (its workers have gone). `trained` describes a trained model, else None.
     """
+    return sorted(_rows(redis, keys), key=lambda row: str(row["name"]))
+
+
+def _rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """The rows in the order of the registry, then the models that no worker ever announced."""
     trained = TrainedModels(redis, keys)
     known = {model.name: model for model in trained.list()}
     announced = {model.name: model for model in Registry(redis, keys).models()}
     wanted = {model.name for model in trained.wanted()}
     rows = []
-    for name in sorted({*announced, *known}):
+    for name in [*announced, *(name for name in sorted(known) if name not in announced)]:
         model = announced.get(name) or ModelInfo(name, 0, 0, 0, 0, 0.0, 0)
         state = _state(model, name in known, name in wanted, bool(name in wanted and trained.loader(name)))
         trouble = trained.trouble(name) if state in ("wanted", "loading") else ""
@@ -43,10 +49,15 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
-    """The models that people may choose: all except trained models that are not wanted. Holds no path."""
+    """The models that people may choose: all except trained models that are not wanted. Holds no path.
+
+    The first is the one that answers who chooses none. `demonstration`: a small packaged model, often wrong.
+    """
+    packaged = {model.name for model in packaged_models()}
     return [
         {name: value for name, value in row.items() if name not in ("trained", "trouble")}
-        for row in model_rows(redis, keys)
+        | {"demonstration": row["name"] in packaged}
+        for row in _rows(redis, keys)
         if row["state"] != "stopped"
     ]
 
