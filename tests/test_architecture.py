@@ -16,7 +16,7 @@ from services.wire.keys import Keys
 # Room by room, from the cellar to the roof: a room imports what stands on the lines before its own, nothing beside it.
 # A module at the top of its package is a room of its own.
 SERVICES = (
-    ("engines", "errors", "logs", "places"),
+    ("engines", "errors", "field_errors", "logs", "places"),
     ("settings", "machine", "wire"),
     ("connection",),
     ("program", "chat", "models"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from flask import Flask, Request
+from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
 from itsdangerous import BadSignature
@@ -18,7 +19,7 @@ from redis import Redis
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
-from services.errors import TooLarge
+from services.errors import InvalidRequest, TooLarge
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.machine.files import write
@@ -60,10 +61,23 @@ class UndatedSessions(SecureCookieSessionInterface):
             return self.session_class()
 
 
+class ShallowJson(DefaultJSONProvider):
+    """Flask's JSON. A body that is nested too deeply for its parser is the client's mistake and no failure of ours."""
+
+    def loads(self, s: str | bytes, **options: Any) -> Any:
+        try:
+            return super().loads(s, **options)
+        except RecursionError:
+            raise InvalidRequest(
+                "the JSON is nested too deeply; send lists and objects as the routes describe"
+            ) from None
+
+
 def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     """The Flask app, its feed of answers and its relay (neither started)."""
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
+    app.json = ShallowJson(app)
     app.session_interface = UndatedSessions()
     app.config.update(
         SECRET_KEY=settings.secret_key or kept_secret(settings.state_dir),

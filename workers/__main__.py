@@ -29,10 +29,10 @@ def serve(settings: Settings) -> None:
         source = find_model(settings.model, TrainedModels(redis, Keys(settings.namespace)).find)
         model = check_name(settings.served_name or source.name, "served_name")
         with loading(Registry(redis, Keys(settings.namespace)), model):
-            engine, planner = load(settings, source)
+            loaded = load(settings, source)
         stop = Stop()
         with stop.on_signals():
-            serve_until(stop, settings, redis, model, engine, planner)
+            serve_until(stop, settings, redis, model, loaded)
 
 
 def stand_by(settings: Settings) -> None:

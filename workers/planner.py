@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import ChatRequest, Message
+from services.wire.messages import ChatRequest, Message, SamplingDefaults
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
@@ -15,9 +15,10 @@ from workers.validation import validate
 class ChatPlanner:
     """Plans requests for one model. Raises ChatServerError for what cannot be served; the worker lives on."""
 
-    def __init__(self, tokenizer: ChatTokenizer, engine: Engine) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, engine: Engine, defaults: SamplingDefaults) -> None:
         self._tokenizer = tokenizer
         self._engine = engine
+        self._defaults = defaults
         self._decoder = TextDecoder(tokenizer.decoder())
 
     def __call__(self, request: ChatRequest) -> Plan:
@@ -27,6 +28,7 @@ class ChatPlanner:
             request.sampling,
             self._engine.limits,
             engine=self._engine.name,
+            defaults=self._defaults,
             stop_token_ids=self._tokenizer.stop_token_ids,
         )
         stop = (*request.sampling.stop, *self._tokenizer.stop_strings)

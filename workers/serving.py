@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -16,9 +17,11 @@ from services.connection.connect import wait_for_redis
 from services.logs import configure_logging
 from services.machine.signals import hearing
 from services.models.catalogue import ModelSource
+from services.models.sampling_defaults import sampling_defaults
 from services.serving.registry import Registry
 from services.settings import Settings
 from services.tokens.tokenization import load_tokenizer
+from services.wire.messages import SamplingDefaults
 from workers.engine import Engine, EngineOptions
 from workers.engine_process import EngineProcess
 from workers.generation import Planner
@@ -79,8 +82,17 @@ def loading(registry: Registry, model: str) -> Iterator[None]:
         thread.join()
 
 
-def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
-    """A started engine and its planner. The caller must stop the engine. Raises ConfigurationError."""
+@dataclass(frozen=True)
+class LoadedModel:
+    """A started engine, its planner, and how answers are sampled where a request leaves an option open."""
+
+    engine: Engine
+    planner: Planner
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+
+def load(settings: Settings, source: ModelSource) -> LoadedModel:
+    """The caller must stop the engine. Raises ConfigurationError."""
     tokenizer = load_tokenizer(source, template=settings.chat_template)
     log.info(tokenizer.template_reason)
     name, reason = choose_engine(source, settings.engine)
@@ -91,14 +103,18 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
     engine = SupervisedEngine(make, stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
-    return engine, ChatPlanner(tokenizer, engine)
+    sampling = sampling_defaults(source, engine.limits.supports)
+    chosen = ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
+    log.info("Sampling where a request leaves it open: %s.", chosen)
+    return LoadedModel(engine, ChatPlanner(tokenizer, engine, sampling), sampling)
 
 
-def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, engine: Engine, planner: Planner) -> None:
+def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded: LoadedModel) -> None:
     """Serve until asked to stop, drain, stop the engine."""
+    engine = loaded.engine
     try:
         if wait_for_redis(redis, log.warning, stop.asked):
-            worker = Worker.from_settings(settings, redis, model, engine, planner)
+            worker = Worker.from_settings(settings, redis, model, engine, loaded.planner, sampling=loaded.sampling)
             stop.pass_on(worker)
             if not stop.asked.is_set():
                 log.info("serving %s with %d slots", model, engine.limits.max_running)

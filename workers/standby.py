@@ -23,9 +23,7 @@ from services.models.catalogue import ModelSource
 from services.serving.trained_models import CLAIM_TTL_S, Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
-from workers.engine import Engine
-from workers.generation import Planner
-from workers.serving import Stop, serve_until
+from workers.serving import LoadedModel, Stop, serve_until
 
 log = logging.getLogger("chatserver.worker")
 
@@ -33,7 +31,7 @@ LOOK_S = 0.5
 KEEP_S = CLAIM_TTL_S / 10
 REST_S = 30.0  # before a model that failed here is tried again
 
-Load = Callable[[Settings, ModelSource], tuple[Engine, Planner]]
+Load = Callable[[Settings, ModelSource], LoadedModel]
 
 
 class Standby:
@@ -83,12 +81,12 @@ class Standby:
         log.info("loading %s from %s", model.name, source.path)
         with self._claimed(Claim(model.name, self._token), stop):
             try:
-                engine, planner = self._load(self._settings, source)
+                loaded = self._load(self._settings, source)
             except ChatServerError as error:
                 self._failed(model.name, error)
                 return
             self._complaint = ""
-            serve_until(stop, self._settings, self._redis, model.name, engine, planner)
+            serve_until(stop, self._settings, self._redis, model.name, loaded)
         log.info("%s is served here no longer", model.name)
 
     @contextlib.contextmanager

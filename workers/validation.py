@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
-from services.wire.messages import SamplingOptions
+from services.wire.messages import SamplingDefaults, SamplingOptions
 from workers.engine import ModelLimits, Sampling
 
 # At its default an option changes nothing, so that an engine without it can still serve the request.
 _ALL_ENGINES = ("max_new_tokens", "stop_token_ids")
 _NEUTRAL = {field.name: field.default for field in fields(Sampling) if field.name not in _ALL_ENGINES}
+
+_NO_OTHERS = SamplingDefaults()
 
 
 def validate(
@@ -24,6 +26,7 @@ def validate(
     limits: ModelLimits,
     *,
     engine: str,
+    defaults: SamplingDefaults = _NO_OTHERS,
     stop_token_ids: Iterable[int] = (),
 ) -> Sampling:
     """Sampling for an answer to this prompt. Raises InvalidRequest, PromptTooLong or Unsupported.
@@ -32,13 +35,14 @@ def validate(
     prompt alone and subtract n from `max_new_tokens`; if nothing is left, the answer was complete.
     """
     _check_room(len(prompt_ids), limits)
-    greedy = options.temperature == 0
+    drawn = options.over(defaults)
+    greedy = drawn.temperature == 0
     sampling = Sampling(
         max_new_tokens=min(options.max_new_tokens, limits.context_tokens - len(prompt_ids)),
-        temperature=float(options.temperature),
-        top_p=1.0 if greedy else float(options.top_p),
-        top_k=0 if greedy else options.top_k,
-        repetition_penalty=float(options.repetition_penalty),
+        temperature=float(drawn.temperature),
+        top_p=1.0 if greedy else float(drawn.top_p),
+        top_k=0 if greedy else drawn.top_k,
+        repetition_penalty=float(drawn.repetition_penalty),
         seed=None if greedy else options.seed,
         stop_token_ids=tuple(stop_token_ids),
     )

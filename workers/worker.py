@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+import orjson
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -25,6 +26,7 @@ from services.chat.queue import RequestQueue
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
 from services.wire.keys import Keys
+from services.wire.messages import SamplingDefaults
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import Engine, EngineEvent
 from workers.generation import Planner
@@ -40,6 +42,7 @@ RECONNECT_S = 0.5
 JOIN_S = 2.0  # for all threads together: one may be in the middle of a call that Redis does not answer
 TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
 KEPT = "Redis failed; the worker keeps the generated tokens and sends them again"
+_USUAL_SAMPLING = SamplingDefaults()
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
@@ -58,6 +61,7 @@ class Worker:
         engine: Engine,
         plan: Planner,
         *,
+        sampling: SamplingDefaults = _USUAL_SAMPLING,
         lease_s: float,
         stall_s: float,
         flush_s: float,
@@ -74,6 +78,7 @@ class Worker:
         self._flush_s = flush_s
         self._drain_s = drain_s
         self._model = model
+        self._sampling = sampling
         self._identity = WorkerIdentity(self.wid, max_tries, int(queue_deadline_s * 1000))
         self._queue = RequestQueue(redis, keys, model)
         self._journal = Journal(redis, keys, ttl_s=answer_ttl_s)
@@ -100,13 +105,23 @@ class Worker:
         )
 
     @classmethod
-    def from_settings(cls, settings: Settings, redis: Redis, model: str, engine: Engine, plan: Planner) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings,
+        redis: Redis,
+        model: str,
+        engine: Engine,
+        plan: Planner,
+        *,
+        sampling: SamplingDefaults = _USUAL_SAMPLING,
+    ) -> Self:
         return cls(
             redis,
             Keys(settings.namespace),
             model,
             engine,
             plan,
+            sampling=sampling,
             lease_s=settings.lease_s,
             stall_s=settings.stall_s,
             flush_s=settings.flush_s,
@@ -303,4 +318,5 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             started=self._started,
+            sampling=orjson.dumps(self._sampling).decode(),
         )

@@ -12,6 +12,7 @@ from typing import Any
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
 from services.models.catalogue import ModelSource
+from services.models.sampling_defaults import named_sampling
 from services.tokens.tokenization import ChatTokenizer
 
 
@@ -86,12 +87,16 @@ def save_model(
     plain.save_pretrained(folder, max_shard_size="5GB")
 
 
-def save_generation_config(folder: Path, tokenizer: ChatTokenizer) -> None:
-    """With all ids that end an answer, so that every engine stops where the training did."""
+def save_generation_config(folder: Path, tokenizer: ChatTokenizer, source: ModelSource) -> None:
+    """With all ids that end an answer, so that every engine stops where the training did, and the base's sampling."""
     from transformers import GenerationConfig
 
     ends = list(tokenizer.stop_token_ids)
-    GenerationConfig(eos_token_id=ends, pad_token_id=ends[0]).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    named: dict[str, Any] = named_sampling(source)
+    if named:
+        named["do_sample"] = True  # without it the library refuses to save the others
+    config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[0], **named)  # type: ignore[no-untyped-call]
+    config.save_pretrained(folder)
 
 
 def trained_tokenizer(tokenizer: ChatTokenizer) -> Any:

@@ -208,7 +208,7 @@ class Training:
             folder.mkdir(parents=True)
             save_model(folder, weights, trainer.model, self._source, self._config, self._arithmetic.dtype)
             trained_tokenizer(self._tokenizer).save_pretrained(folder)
-            save_generation_config(folder, self._tokenizer)
+            save_generation_config(folder, self._tokenizer, self._source)
             metrics |= {"steps": trainer.state.global_step, "tokens": prepared.counts.tokens}
             write_manifest(folder, self._config, prepared.data, metrics, list(self._tokenizer.stop_token_ids))
         self._processes.wait()

@@ -37,10 +37,10 @@ def user_id() -> str:
 
 
 def choose_model(registry: "Registry", wanted: str | None) -> str:
-    """The chosen model, else the first that a worker serves, else the first that a worker ever announced."""
+    """The chosen model, else the first of the registry: its rule is the page's, too."""
     if wanted:
         return wanted
-    models = sorted(registry.models(), key=lambda model: (model.workers == 0, model.name))
+    models = registry.models()
     if not models:
         raise UnknownModel("no worker serves a model yet; start a worker with `chatserver worker` or `chatserver up`")
     return models[0].name

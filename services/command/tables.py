@@ -25,5 +25,5 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: str) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.1f}"
+        return f"{value:.1f}" if value == 0 or abs(value) >= 0.05 else f"{value:.2g}"  # a learning rate
     return str(value) if value not in ("", None) else "-"

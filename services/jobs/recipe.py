@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from services.errors import ConfigurationError
+from services.field_errors import in_words
 from services.jobs.steps import Options, StepOptions, known_steps
 
 MAX_RECIPE_BYTES = 262_144
@@ -249,10 +250,10 @@ def _sentence(problem: Any, kind: type[Options]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {name!r}{_near(str(problem['loc'][-1]), _fields(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
-        return f"{name} is missing"
+        return f"{name} {in_words(problem)}"
     given = problem.get("input")
     shown = f" is {given!r:.80}" if isinstance(given, str | int | float | None) else ""
-    return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{name}{shown}: {in_words(problem)}"
 
 
 def _fields(kind: type[Options], path: tuple[str | int, ...]) -> list[str]:

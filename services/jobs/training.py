@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.errors import ConfigurationError
+from services.field_errors import in_words
 from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
 
@@ -160,7 +161,7 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise ConfigurationError(f"{name}={fields.get(name)!r}: {first['msg']}", source=where, field=name) from None
+        raise ConfigurationError(f"{name}={fields.get(name)!r}: {in_words(first)}", source=where, field=name) from None
     _check_template(config.template, where)
     if config.tokens_per_step < config.seq_len:
         raise ConfigurationError(

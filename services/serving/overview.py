@@ -15,6 +15,7 @@ from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
 from services.connection.memory import memory_percent
+from services.models.catalogue import packaged_models
 from services.serving.registry import ModelInfo, Registry
 from services.serving.trained_models import TrainedModels
 from services.wire.keys import Keys
@@ -29,13 +30,18 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     `state`: served, loading (a worker loads it), wanted (no worker loads it yet), stopped (trained, and not wanted),
     away (its workers have gone). `trained` describes a trained model, else None.
     """
+    return sorted(_rows(redis, keys), key=lambda row: str(row["name"]))
+
+
+def _rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """The rows in the order of the registry, then the models that no worker ever announced."""
     trained = TrainedModels(redis, keys)
     known = {model.name: model for model in trained.list()}
     registry = Registry(redis, keys)
     announced = {model.name: model for model in registry.models()}
     wanted = {model.name for model in trained.wanted()}
     rows = []
-    for name in sorted({*announced, *known}):
+    for name in [*announced, *(name for name in sorted(known) if name not in announced)]:
         model = announced.get(name) or ModelInfo(name, 0, 0, 0, 0, 0.0, 0)
         loads = registry.is_loading(name) or bool(name in wanted and trained.loader(name))
         state = _state(model, name in known, name in wanted, loads)
@@ -46,10 +52,15 @@ def model_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
-    """The models that people may choose: all except trained models that are not wanted. Holds no path."""
+    """The models that people may choose: all except trained models that are not wanted. Holds no path.
+
+    The first is the one that answers who chooses none. `demonstration`: a small packaged model, often wrong.
+    """
+    packaged = {model.name for model in packaged_models()}
     return [
         {name: value for name, value in row.items() if name not in ("trained", "trouble")}
-        for row in model_rows(redis, keys)
+        | {"demonstration": row["name"] in packaged}
+        for row in _rows(redis, keys)
         if row["state"] != "stopped"
     ]
 

@@ -4,14 +4,17 @@ People and pages see presence. It never decides which worker gets a request (wor
 (leases do).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
+import orjson
 from redis import Redis
 
 from services.chat.queue import RequestQueue
 from services.connection.connect import server_time
 from services.connection.scripts import Script
+from services.models.catalogue import packaged_models
 from services.wire.keys import VERSION, Keys
+from services.wire.messages import SamplingDefaults
 
 TTL_S = 5
 _PRESENCE, _ADD = Script("serving/presence"), Script("serving/add")
@@ -33,6 +36,7 @@ class WorkerInfo:
     started: float
     seen: float = 0.0
     protocol: int = VERSION
+    sampling: str = ""  # JSON of SamplingDefaults; empty from a worker that samples every model alike
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class ModelInfo:
     queued: int
     tokens_per_s: float
     context_tokens: int
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
 
 class Registry:
@@ -89,12 +94,11 @@ class Registry:
         return sorted(found, key=lambda worker: worker.wid)
 
     def models(self) -> list[ModelInfo]:
-        """Every model that has or had a worker, by name."""
-        workers = self.workers()
-        return [
-            self._model(raw.decode(), [worker for worker in workers if worker.model == raw.decode()])
-            for raw in sorted(self._redis.smembers(self._keys.models))
-        ]
+        """Every model that has or had a worker. The first is the one that answers who chooses none."""
+        serving: dict[str, list[WorkerInfo]] = {raw.decode(): [] for raw in self._redis.smembers(self._keys.models)}
+        for worker in self.workers():
+            serving.setdefault(worker.model, []).append(worker)
+        return [self._model(name, workers) for name, workers in sorted(serving.items(), key=_turn_of_default)]
 
     def _model(self, name: str, workers: list[WorkerInfo]) -> ModelInfo:
         return ModelInfo(
@@ -105,7 +109,25 @@ class Registry:
             RequestQueue(self._redis, self._keys, name).num_waiting(),
             sum(worker.tokens_per_s for worker in workers),
             max((worker.context_tokens for worker in workers), default=0),
+            _sampling_of(workers),
         )
+
+
+def _turn_of_default(served: tuple[str, list[WorkerInfo]]) -> tuple[bool, bool, float, str]:
+    """A model with workers goes first, a demonstration after all others, then what is served the longest."""
+    name, workers = served
+    demonstrates = name in (packaged.name for packaged in packaged_models())
+    return not workers, demonstrates, min((worker.started for worker in workers), default=0.0), name
+
+
+def _sampling_of(workers: list[WorkerInfo]) -> SamplingDefaults:
+    """As the first worker says; another value only for a moment, when a model is replaced."""
+    raw = next((worker.sampling for worker in workers if worker.sampling), "{}")
+    try:
+        said = orjson.loads(raw)
+        return SamplingDefaults(**{name: said[name] for name in SamplingDefaults.__dataclass_fields__ if name in said})
+    except (TypeError, ValueError):
+        return SamplingDefaults()
 
 
 def _worker(fields: dict[str, str]) -> WorkerInfo | None:

@@ -1,9 +1,10 @@
 """Turns messages into token ids, and names the ids that end a turn. Workers use it for prompts, pipelines for training.
 
 The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed never
-becomes a special token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. The tokenizer
-of a GGUF is built from the file's metadata. Nothing here needs torch. To make a tokenizer loads the libraries
-`tokenizers` and `transformers`; to import this module does not.
+becomes a special token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. A system turn
+for which the template has no place becomes a part of the next user turn (`system_turns.py`). The tokenizer of a GGUF
+is built from the file's metadata. Nothing here needs torch. To make a tokenizer loads the libraries `tokenizers` and
+`transformers`; to import this module does not.
 """
 
 import re
@@ -18,6 +19,7 @@ from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
 from services.tokens.supervision import SupervisedSequence, check_turns, stretches
+from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter
@@ -56,9 +58,11 @@ class ChatTokenizer:
         self._backend: Tokenizer = tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a tokenizer.json may bring both: then a long text is cut without a word
         self._backend.no_padding()
-        name, self.template_reason = choose_template(template, model_name, bool(tokenizer.chat_template))
+        name, reason = choose_template(template, model_name, bool(tokenizer.chat_template))
         chosen = named_template(name) if name else None
         self._jinja: str | None = chosen.jinja if chosen else None
+        self._system_turns = probe(lambda conversation: self._rendered(conversation, ask=True))
+        self.template_reason = f"{reason} {self._system_turns.finding}".rstrip()
         self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._text = TextEncoder(self._backend)
@@ -123,10 +127,13 @@ class ChatTokenizer:
         mark = _unused_character(messages)
         return self._template(self._defused(messages, mark), ask).split(mark)
 
-    def _defused(self, messages: Sequence[Message], mark: str) -> list[dict[str, str]]:
+    def _defused(self, messages: Sequence[Message], mark: str) -> list[Turn]:
         return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
 
-    def _template(self, conversation: list[dict[str, str]], ask: bool) -> str:
+    def _template(self, conversation: list[Turn], ask: bool) -> str:
+        return self._rendered(self._system_turns.with_system_text(conversation), ask)
+
+    def _rendered(self, conversation: list[Turn], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
                 conversation, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask

@@ -3,7 +3,7 @@
 A reader's cursor is (text offset in Unicode code points, nonce), never a stream id.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
@@ -28,15 +28,37 @@ class Message:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """The options of generation that a client may set. `max_new_tokens` is never unbounded."""
+    """The options of generation that a client may set. None: the model's default. No answer is unbounded."""
 
     max_new_tokens: int = 512
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def over(self, defaults: "SamplingDefaults") -> "SamplingDefaults":
+        """What applies with this model's defaults."""
+        return replace(defaults, **{name: value for name, value in self._drawn().items() if value is not None})
+
+    def encoded(self) -> dict[str, Any]:
+        """For JSON. An open option is left out, which every build reads."""
+        open_options = [name for name, value in self._drawn().items() if value is None]
+        return {name: value for name, value in asdict(self).items() if name not in open_options}
+
+    def _drawn(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SamplingDefaults.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What applies where a request leaves an option open. These are the values for a model that names none."""
+
     temperature: float = 0.7
     top_p: float = 1.0
     top_k: int = 0
     repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +78,7 @@ class ChatRequest:
     truncation: Truncation = "auto"
 
     def encode(self) -> bytes:
-        raw = {"v": VERSION, **asdict(self)}
+        raw = {"v": VERSION, **asdict(self), "sampling": self.sampling.encoded()}
         if self.truncation == "auto":
             del raw["truncation"]
         return orjson.dumps(raw)

@@ -326,6 +326,22 @@ def test_settings_are_kept_and_sent(browser_page: Page) -> None:
     expect(browser_page.get_by_test_id("setting-system")).to_have_value("Be brief.")
 
 
+def test_the_temperature_is_the_models_own_until_somebody_chooses_one(browser_page: Page) -> None:
+    browser_page.get_by_test_id("settings").click()
+    shown = browser_page.locator("#temperature-value")
+    expect(shown).to_have_text("0.7, this model's default")
+    browser_page.get_by_test_id("settings-save").click()
+    browser_page.get_by_test_id("settings").click()
+    expect(shown).to_have_text("0.7, this model's default")
+    browser_page.get_by_test_id("setting-temperature").fill("0.3")
+    browser_page.get_by_test_id("settings-save").click()
+    browser_page.reload()
+    browser_page.get_by_test_id("settings").click()
+    expect(shown).to_have_text("0.3")
+    browser_page.get_by_text("Defaults", exact=True).click()
+    expect(shown).to_have_text("0.7, this model's default")
+
+
 def test_a_full_storage_is_told_and_the_chat_goes_on(browser_page: Page) -> None:
     browser_page.evaluate(
         "() => { for (let size = 1 << 22; size > 8; size >>= 1)"

@@ -92,11 +92,18 @@ def test_the_page_shows_live_what_a_worker_of_the_older_build_says(
 def test_a_worker_of_the_older_build_can_read_a_question_of_the_present_one(
     system: System, browser: Browser, old: OldBuild
 ) -> None:
-    """It refuses fields that it does not know."""
+    """It refuses fields that it does not know, and takes its own defaults where an option is left out."""
     submitted(old, browser, "new-queued", "old-queued")
-    (before,) = [words for words in old.told(b"XADD", REQUESTS) if words[4] == b"old-queued"]
+    (words,) = [words for words in old.told(b"XADD", REQUESTS) if words[4] == b"old-queued"]
+    before = {name: value.replace(b"old-", b"new-") for name, value in pairs(list(words[3:])).items()}
     after = next(entry for _, entry in system.redis.xrevrange(REQUESTS) if entry[b"rid"] == b"new-queued")
-    assert after == {name: value.replace(b"old-", b"new-") for name, value in pairs(list(before[3:])).items()}
+    assert as_the_older_build_reads(after) == as_the_older_build_reads(before)
+
+
+def as_the_older_build_reads(entry: dict[bytes, bytes]) -> dict[bytes, Any]:
+    payload = json.loads(entry[b"payload"])
+    options = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    return {**entry, b"payload": {**payload, "sampling": {**options, "seed": None, **payload["sampling"]}}}
 
 
 def test_the_present_build_wakes_the_workers_of_the_older_one(system: System, browser: Browser, old: OldBuild) -> None:

@@ -16,13 +16,11 @@ from services.logs import configure_logging
 from services.models.catalogue import ModelSource
 from services.settings import Settings, load_settings
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
-from workers.engine import Engine
-from workers.generation import Planner
-from workers.serving import Stop
+from workers.serving import LoadedModel, Stop
 from workers.standby import Standby
 
 
-def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
+def load(settings: Settings, source: ModelSource) -> LoadedModel:
     assert source.path is not None
     print("loading", source.name, flush=True)
     while (source.path / "slow").exists():
@@ -31,7 +29,7 @@ def load(settings: Settings, source: ModelSource) -> tuple[Engine, Planner]:
         raise ConfigurationError((source.path / "broken").read_text())
     engine = EchoEngine(rate=20, chunk=4, slots=settings.slots)
     engine.start()
-    return engine, plan
+    return LoadedModel(engine, plan)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
-from services.wire.messages import SamplingOptions
+from services.wire.messages import SamplingDefaults, SamplingOptions
 from workers.engine import ModelLimits
 from workers.validation import check_submission, validate
 
@@ -86,3 +86,11 @@ def test_whatever_passes_fits_the_engine(prompt: list[int], options: SamplingOpt
     check_submission(prompt, sampling, LIMITS, engine="fake")
     assert 1 <= sampling.max_new_tokens <= LIMITS.context_tokens - len(prompt)
     assert all(0 <= token_id < LIMITS.vocab_size for token_id in prompt)
+
+
+def test_what_a_request_leaves_open_is_as_the_model_asks() -> None:
+    defaults = SamplingDefaults(0.2, 0.9, 10, 1.1)
+    sampling = validate([1], SamplingOptions(20), LIMITS, engine="fake", defaults=defaults)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.2, 0.9, 10, 1.1)
+    asked = validate([1], SamplingOptions(20, temperature=0.7, top_k=0), LIMITS, engine="fake", defaults=defaults)
+    assert (asked.temperature, asked.top_k, asked.top_p) == (0.7, 0, 0.9)

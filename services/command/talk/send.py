@@ -14,7 +14,9 @@ Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Model that answers; default: the first one that is served.")
 ]
 System = Annotated[str, typer.Option("--system", "-s", help="System message.")]
-Temperature = Annotated[float | None, typer.Option("--temp", "-t", help="Temperature; 0 is greedy.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temp", "-t", help="Temperature; 0 is greedy. Default: the model's own.")
+]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
 
 

@@ -31,7 +31,7 @@ from services.wire.parsing import parse_sampling
 HELP = """\
 /model [NAME]    show the models, or talk to another one
 /system [TEXT]   show or set the system message; - removes it
-/temp [NUMBER]   show or set the temperature; 0 is greedy
+/temp [NUMBER]   show or set the temperature; 0 is greedy, - the model's default
 /regen           ask the last question again
 /clear           forget the conversation
 /save FILE       write it to a new file: Markdown for .md, else JSON
@@ -158,12 +158,14 @@ class Terminal:
 
     def _temperature(self, text: str) -> None:
         if text:
-            try:
-                self._conversation.temperature = parse_sampling({"temperature": float(text)}).temperature
-            except ValueError:
-                raise InvalidRequest(f"temperature {text!r} is not a number") from None
-        value = self._conversation.temperature
-        self._print(f"temperature: {'the default' if value is None else value}")
+            self._conversation.temperature = None if text == "-" else _number(text)
+        chosen = self._conversation.temperature
+        self._print(f"temperature: {self._default_temperature() if chosen is None else chosen}")
+
+    def _default_temperature(self) -> str:
+        served = {model.name: model for model in self._registry.models()}
+        model = served.get(self._conversation.model)
+        return f"{model.sampling.temperature} (the model's default)" if model else "the model's default"
 
     def _again(self, argument: str) -> None:
         self._ask(self._conversation.again())
@@ -177,6 +179,13 @@ class Terminal:
             raise InvalidRequest("/save needs a file name")
         self._conversation.save(Path(name))
         self._print(f"[dim]saved {len(self._conversation.messages)} messages to {escape(name)}[/dim]")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return parse_sampling({"temperature": float(text)}).temperature
+    except ValueError:
+        raise InvalidRequest(f"temperature {text!r} is not a number") from None
 
 
 def _keys() -> KeyBindings:

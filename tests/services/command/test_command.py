@@ -15,6 +15,7 @@ from services.chat.requests import Requests
 from services.command.access import choose_model, command_settings, user_id
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import UnknownModel
+from services.jobs.training import preset_names, read_training
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.keys import NAME, Keys
@@ -135,7 +136,8 @@ def test_models_and_status_show_workers_queues_and_requests(
 
     models = json.loads(run("models", "--json", folder=tmp_path, **variables).stdout)
     load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
-    expected = {"name": "m", **load, "context_tokens": 2048}
+    sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling}
     assert models == [{**expected, "state": "served", "trouble": "", "trained": None}]
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 
@@ -225,3 +227,12 @@ def test_trained_models_are_listed_with_their_lineage_served_stopped_and_forgott
     assert [row["name"] for row in json.loads(models("--json").stdout)] == ["august"]
     unknown = models("serve", "july")
     assert unknown.returncode == 1 and "registered: august (unknown_model)" in unknown.stderr
+
+
+def test_presets_are_listed_with_their_real_learning_rates(tmp_path: Path) -> None:
+    """0.00002 was shown as 0.0."""
+    header, *rows = run("train", "presets", folder=tmp_path).stdout.splitlines()
+    column = header.split().index("learning_rate")
+    assert {row.split()[0]: float(row.split()[column]) for row in rows} == {
+        name: read_training(name).learning_rate for name in preset_names()
+    }

@@ -174,6 +174,7 @@ def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
     assert up.end() == 0
     assert all(f"{name}  | " in up.text for name in ("cleaner", "trainer", "beat   "))
     assert "Traceback" not in up.text and "killed" not in up.text
+    assert "terminate" not in up.text and "Cold shutdown" not in up.text, "Celery's words for a quiet end"
 
 
 def test_a_worker_that_dies_is_started_again_and_a_line_says_so(

@@ -19,7 +19,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
     ("text", "message"),
     [
         ("steps:\n  - roles: {min_turn: 3}\n", "recipe:2: unknown key 'min_turn'; did you mean min_turns?"),
-        ("steps:\n  - roles:\n      min_turns: 1\n", "recipe:3: min_turns is 1: Input should be greater than or equal"),
+        ("steps:\n  - roles:\n      min_turns: 1\n", "recipe:3: min_turns is 1: must be at least 2"),
         ("name: a\nsteps:\n  - rolls\n", "recipe:3: unknown step 'rolls'; did you mean roles?"),
         ("nam: a\nsteps: [roles]\n", "recipe:1: unknown key 'nam'; did you mean name?"),
         ("tokenizer:\n  modle: x\nsteps: [roles]\n", "recipe:2: unknown key 'tokenizer.modle'; did you mean model?"),

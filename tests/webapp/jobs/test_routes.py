@@ -586,3 +586,13 @@ def test_looking_at_a_job_costs_redis_a_few_commands(page: Page, jobs: Jobs, red
         after = client.info("commandstats")
     calls = sum(after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after if "info" not in name)
     assert calls <= 12
+
+
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/recipes/check", "/api/uploads", "/api/trainings"])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_json_that_is_nested_too_deeply_is_the_clients_mistake(page: Page, path: str, opening: str) -> None:
+    """The parser's RecursionError was answered as a failure of the server, with a traceback in its log."""
+    body = opening * 100_000
+    answer = page.client.post(path, base_url=HERE, data=body, headers=OURS, content_type="application/json")
+    assert (answer.status_code, code_of(answer)) == (400, "invalid_request")
+    assert "nested too deeply" in answer.text

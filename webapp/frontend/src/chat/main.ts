@@ -19,6 +19,7 @@ import { Transcript } from "./transcript";
 import { describeContext, describeEnd, describeWaiting } from "./words";
 
 const BANNER_AFTER_MS = 800;
+const USUAL_TEMPERATURE = 0.7; // of a model that names none; its worker may have gone
 
 class ChatPage {
   private activeId: string | undefined;
@@ -57,7 +58,10 @@ class ChatPage {
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
 
   start(): void {
-    new Settings(() => this.showStorageFull(true));
+    new Settings(
+      () => this.showStorageFull(true),
+      () => this.models.find(this.model)?.sampling?.temperature ?? USUAL_TEMPERATURE,
+    );
     window.addEventListener("hashchange", () => this.open(idInAddress(), false));
     window.addEventListener("storage", (event) => this.onOtherTab(event.key));
     window.addEventListener("pagehide", () => this.requests.saveAll());

@@ -7,6 +7,7 @@ import { describeMissing, describeModel } from "./words";
 export class ModelPicker {
   private select = byId<HTMLSelectElement>("model");
   private notice = byId("no-worker");
+  private about = byId("demonstration");
   private drawn = "";
 
   constructor(
@@ -35,6 +36,7 @@ export class ModelPicker {
         this.select.append(h("option", { value: "" }, state === "loading" ? "Loading models…" : "No model"));
       this.select.disabled = list.length === 0;
     }
+    this.about.hidden = !this.models.find(name)?.demonstration;
     this.showNotice(name, answering);
   }
 

@@ -5,19 +5,27 @@ import type { Sampling } from "./protocol";
 export interface Preferences {
   model: string;
   system: string;
-  temperature: number;
+  /** null: the default of the model that answers. */
+  own_temperature: number | null;
   max_new_tokens: number;
 }
 
+type Stored = Partial<Preferences> & { temperature?: number };
 const KEY = "chatserver.preferences";
-export const DEFAULTS: Preferences = { model: "", system: "", temperature: 0.7, max_new_tokens: 512 };
+export const DEFAULTS: Preferences = { model: "", system: "", own_temperature: null, max_new_tokens: 512 };
 
 export function loadPreferences(): Preferences {
   try {
-    return { ...DEFAULTS, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Preferences>) };
+    return read(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Stored);
   } catch {
     return { ...DEFAULTS };
   }
+}
+
+/** Once all models had one temperature, and the page stored it with any other choice: that one was chosen by nobody. */
+function read({ temperature, ...stored }: Stored): Preferences {
+  const before = temperature === undefined || temperature === 0.7 ? {} : { own_temperature: temperature };
+  return { ...DEFAULTS, ...before, ...stored };
 }
 
 /** False when the browser's storage refused. */
@@ -30,6 +38,6 @@ export function savePreferences(change: Partial<Preferences>): boolean {
   }
 }
 
-export function samplingOf({ temperature, max_new_tokens }: Preferences): Sampling {
-  return { temperature, max_new_tokens };
+export function samplingOf({ own_temperature, max_new_tokens }: Preferences): Sampling {
+  return own_temperature === null ? { max_new_tokens } : { temperature: own_temperature, max_new_tokens };
 }

@@ -72,6 +72,10 @@ export interface Model {
   queued: number;
   tokens_per_s: number | null;
   context_tokens: number | null;
+  /** What applies where a request leaves an option open. */
+  sampling?: { temperature: number };
+  /** A small packaged model, often wrong. */
+  demonstration?: boolean;
   /** Nobody serves it: a worker is loading it, none is loading it yet though it is wanted, its workers have gone. */
   state?: "served" | "loading" | "wanted" | "away";
 }

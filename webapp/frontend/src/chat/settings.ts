@@ -9,12 +9,17 @@ export class Settings {
   private system = byId<HTMLTextAreaElement>("setting-system");
   private temperature = byId<HTMLInputElement>("setting-temperature");
   private length = byId<HTMLInputElement>("setting-max-tokens");
+  private own_temperature: number | null = null;
   private theme = byId<HTMLSelectElement>("setting-theme");
 
-  constructor(private storageFull: () => void) {
+  /** `modelTemperature`: the default of the model that is chosen now. */
+  constructor(
+    private storageFull: () => void,
+    private modelTemperature: () => number,
+  ) {
     byId("open-settings").onclick = () => this.open();
     byId("settings-reset").onclick = () => this.fill(DEFAULTS);
-    this.temperature.oninput = () => this.showTemperature();
+    this.temperature.oninput = () => this.showTemperature(Number(this.temperature.value));
     this.theme.onchange = () => this.setTheme(this.theme.value);
     this.dialog.addEventListener("close", () => {
       if (this.dialog.returnValue === "save") this.save();
@@ -31,20 +36,22 @@ export class Settings {
 
   private fill(from: Preferences): void {
     this.system.value = from.system;
-    this.temperature.value = String(from.temperature);
     this.length.value = String(from.max_new_tokens);
-    this.showTemperature();
+    this.showTemperature(from.own_temperature);
   }
 
-  private showTemperature(): void {
-    const value = Number(this.temperature.value);
-    setText(byId("temperature-value"), value === 0 ? "0 (always the likeliest word)" : value.toFixed(1));
+  private showTemperature(own: number | null): void {
+    const value = own ?? this.modelTemperature();
+    this.own_temperature = own;
+    this.temperature.value = String(value);
+    const number = value === 0 ? "0 (always the likeliest word)" : value.toFixed(1);
+    setText(byId("temperature-value"), own === null ? `${number}, this model's default` : number);
   }
 
   private save(): void {
     const saved = savePreferences({
       system: this.system.value,
-      temperature: Number(this.temperature.value),
+      own_temperature: this.own_temperature,
       max_new_tokens: Math.max(1, Math.round(Number(this.length.value)) || DEFAULTS.max_new_tokens),
     });
     if (!saved) this.storageFull();

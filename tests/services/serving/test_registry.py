@@ -1,0 +1,56 @@
+"""What the registry says of models: which one answers who chooses none, and how their answers are sampled."""
+
+from redis import Redis
+
+from services.command.access import choose_model
+from services.serving.overview import offered_rows
+from services.serving.registry import Registry, WorkerInfo
+from services.wire.keys import Keys
+from services.wire.messages import SamplingDefaults
+
+
+def announce(registry: Registry, model: str, started: float, sampling: str = "") -> None:
+    registry.announce(
+        WorkerInfo(f"w-{model}-{started}", model, "none", 4, 0, 0.0, 100, "h", 1, started, sampling=sampling)
+    )
+
+
+def names(redis: Redis, keys: Keys) -> list[str]:
+    return [row["name"] for row in offered_rows(redis, keys)]
+
+
+def test_the_model_that_is_served_the_longest_answers_who_chooses_none(redis_client: Redis, namespace: str) -> None:
+    """The alphabet chose: a model named `aya` that somebody tried out took over everybody's questions."""
+    keys = Keys(namespace)
+    registry = Registry(redis_client, keys)
+    announce(registry, "mistral", 100.0)
+    announce(registry, "aya", 200.0)
+    assert names(redis_client, keys) == ["mistral", "aya"]
+    assert choose_model(registry, None) == "mistral"
+    announce(registry, "mistral", 300.0)  # one worker more, or a restarted one beside the first
+    assert choose_model(registry, None) == "mistral"
+
+
+def test_the_packaged_demonstration_answers_only_where_no_other_model_is_served(
+    redis_client: Redis, namespace: str
+) -> None:
+    keys = Keys(namespace)
+    registry = Registry(redis_client, keys)
+    announce(registry, "smollm2-135m", 100.0)
+    assert choose_model(registry, None) == "smollm2-135m"
+    announce(registry, "zephyr", 200.0)
+    assert choose_model(registry, None) == names(redis_client, keys)[0] == "zephyr"
+    registry.leave("w-zephyr-200.0")
+    assert choose_model(registry, None) == names(redis_client, keys)[0] == "smollm2-135m"
+
+
+def test_front_ends_learn_how_a_model_is_sampled(redis_client: Redis, namespace: str) -> None:
+    keys = Keys(namespace)
+    registry = Registry(redis_client, keys)
+    announce(registry, "m", 100.0, '{"temperature": 0.2, "top_k": 20, "of_a_later_build": 1}')
+    announce(registry, "older", 200.0)
+    announce(registry, "strange", 300.0, "[")
+    found = {row["name"]: row["sampling"] for row in offered_rows(redis_client, keys)}
+    usual = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    assert found == {"m": {**usual, "temperature": 0.2, "top_k": 20}, "older": usual, "strange": usual}
+    assert {model.name: model.sampling for model in registry.models()}["older"] == SamplingDefaults()
