@@ -20,7 +20,7 @@ from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
-from services.machine.files import write
+from services.machine.files import kept, private
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
@@ -156,11 +156,5 @@ def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
 
 def kept_secret(state_dir: Path) -> str:
     """The key that signs cookies. Made once, readable by this user only, shared by all web processes of a machine."""
-    path = state_dir / "secret_key"
-    state_dir.mkdir(parents=True, exist_ok=True)
-    key = secrets.token_hex(32).encode()
-    if not path.exists():
-        write(path, key, mode=0o600, only_new=True)  # another process may be faster: its key is the key
-    if not path.stat().st_size:  # what a crash of an older version left
-        write(path, key, mode=0o600)
-    return path.read_text("ascii")
+    private(state_dir)
+    return kept(state_dir / "secret_key", secrets.token_hex(32).encode()).decode("ascii")

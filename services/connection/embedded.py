@@ -3,7 +3,8 @@
     with EmbeddedServer(state_dir) as server:
         client = connect(server.url, role="command")
 
-`state_dir/redis` holds the data, the log and the lock; they survive a restart. The server has its own session, so
+`state_dir/redis` holds the data, the log, the lock and the password; they survive a restart. Only this user can enter
+the folder, so other users of the machine reach the server's port and nothing more. The server has its own session, so
 Ctrl-C in the terminal does not reach it before its users have drained. It ends with the process that started it,
 however that process ends.
 """
@@ -12,6 +13,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -26,7 +28,7 @@ import redis
 
 from services.connection.connect import connect
 from services.errors import ConfigurationError
-from services.machine.files import flock, inheritable
+from services.machine.files import flock, inheritable, kept, private
 from services.machine.processes import end_tied, is_alive, start_tied
 from services.places import REDIS_CONFIG
 
@@ -38,6 +40,7 @@ STOP_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 10.0  # longer than the watcher takes to kill a server
 POLL_S = 0.005
 LOG_TAIL_BYTES = 2_000
+PASSWORD_FILE = "password.conf"  # the server includes it, so that no command line shows the password
 BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
 
 
@@ -101,15 +104,27 @@ def free_port() -> int:
 
 def running_url(state_dir: Path | str) -> str | None:
     """The URL of the embedded server over this state folder, if one runs."""
-    path = Path(state_dir).resolve() / "redis" / "lock"
+    folder = Path(state_dir).resolve() / "redis"
     try:
-        with path.open("rb") as file:
+        with (folder / "lock").open("rb") as file:
             if flock(file, shared=True, wait=False):
                 return None
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # of another user, it is none of ours
         return None
-    port = path.read_text().partition(" ")[2]
-    return f"redis://127.0.0.1:{port}/0" if port else None
+    port = (folder / "lock").read_text().partition(" ")[2]
+    return _url(int(port), _known_password(folder)) if port else None
+
+
+def _url(port: int, password: str) -> str:
+    return f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
+
+
+def _known_password(folder: Path) -> str:
+    """The password of the server over this folder; empty while a version runs there that knew none."""
+    try:
+        return (folder / PASSWORD_FILE).read_text("ascii").split()[-1]
+    except (OSError, IndexError):
+        return ""
 
 
 class EmbeddedServer:
@@ -133,8 +148,17 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Valid once started."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Valid once started. It holds the password: say `address` where others read."""
+        return _url(self.port, self._password())
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _password(self) -> str:
+        private(self.folder)
+        kept(self.folder / PASSWORD_FILE, f"requirepass {secrets.token_hex(24)}\n".encode())
+        return _known_password(self.folder)
 
     @property
     def pid(self) -> int:
@@ -165,8 +189,7 @@ class EmbeddedServer:
                 f"the file {REDIS_CONFIG} is missing: run ChatServer from a checkout, or set REDIS_URL to a server"
             )
         binary = self._binary or find_binary()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # conversations are in here
+        self._password()
         for attempt in range(5):
             if self._any_port:
                 self.port = (self._last_port() if attempt == 0 else 0) or free_port()
@@ -187,7 +210,7 @@ class EmbeddedServer:
         logged = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self._lock() as lock, self.log_path.open("ab") as log:
             command = [str(binary), str(REDIS_CONFIG), "--port", str(self.port), "--dir", str(self.folder)]
-            command += ["--appendfsync", self._appendfsync]
+            command += ["--appendfsync", self._appendfsync, "--include", str(self.folder / PASSWORD_FILE)]
             # The lock is the server's from now on: it is free exactly when the server is gone.
             self._process = start_tied(command, output=log, descriptors=[lock])
         try:

@@ -127,7 +127,7 @@ class FaultSystem(System):
         return part
 
     def _proxy(self) -> Proxy:
-        proxy = Proxy(self.server.port)
+        proxy = Proxy(self.server.url)
         proxy.start()
         return proxy
 

@@ -24,6 +24,7 @@ from services.command.run.extra_workers import ExtraWorkers
 from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import ConfigurationError
+from services.machine.files import private
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
 from services.serving.registry import Registry
@@ -98,8 +99,10 @@ class Machine:
     def _start_redis(self) -> str:
         if self._server is None:
             return self._settings.redis_url
+        if private(self._settings.state_dir):
+            self._say(f"{self._settings.state_dir} was open to other users of this machine; now it has the mode 0700")
         self._server.start()
-        self._say(f"Redis: {self._server.url}, data in {self._server.folder}")
+        self._say(f"Redis: {self._server.address}, data in {self._server.folder}")
         return self._server.url
 
     def _make_children(self, url: str, trained: TrainedModels) -> None:

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from services.connection.connect import connect
+from services.connection.embedded import running_url
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
 
 WORKER = """
 import os, secrets, signal, socket, sys, time
 from services.connection.connect import connect
+from services.connection.embedded import running_url
 from services.wire.keys import Keys
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import load_settings
@@ -84,6 +86,7 @@ class Up:
     """A running `chatserver up` and what it has printed."""
 
     def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.command", "up", "--model", "stand-in", "--port", "0", *options],
             cwd=folder,
@@ -199,9 +202,9 @@ def test_a_worker_that_cannot_start_stops_everything_with_its_reason(start: Call
 
 
 def trained_of(up: Up) -> TrainedModels:
-    found = re.search(r"Redis: (\S+),", up.text)
-    assert found is not None
-    return TrainedModels(connect(found[1], role="test"), Keys("chatserver"))
+    url = running_url(up.folder / ".chatserver")
+    assert url is not None
+    return TrainedModels(connect(url, role="test"), Keys("chatserver"))
 
 
 def test_a_wanted_model_gets_a_worker_of_its_own_until_it_is_not_wanted(
