@@ -18,6 +18,7 @@ from redis import Redis
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
+from services.connection.redis_disk import RedisDisk
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.machine.files import kept, private
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
+    disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
     socketio = SocketIO(
         app,
@@ -106,8 +108,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
     )
-    sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
-    app.register_blueprint(pages.make_blueprint(redis, keys))
+    sockets.register(socketio, requests, relay, disk, max_message_chars=settings.max_message_chars)
+    app.register_blueprint(pages.make_blueprint(redis, keys, disk))
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     return app, feed, relay
 

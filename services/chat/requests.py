@@ -10,7 +10,8 @@ from redis import Redis
 
 from services.chat.journal import Head, Journal
 from services.chat.queue import RequestQueue
-from services.errors import Busy, UnknownModel
+from services.connection.redis_disk import RedisDisk
+from services.errors import Busy, Unavailable, UnknownModel
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest
@@ -30,6 +31,7 @@ class Requests:
         max_user_requests: int = 64,
         answer_ttl_s: int = 86_400,
         queue_deadline_s: float = 900.0,
+        disk: RedisDisk | None = None,
     ) -> None:
         self._redis = redis
         self.keys = keys
@@ -37,6 +39,7 @@ class Requests:
         self._max_queue = max_queue
         self._max_user = max_user_requests
         self._deadline_s = queue_deadline_s
+        self._disk = disk or RedisDisk(None)
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> Self:
@@ -47,17 +50,27 @@ class Requests:
             max_user_requests=settings.max_user_requests,
             answer_ttl_s=settings.answer_ttl_s,
             queue_deadline_s=settings.queue_deadline_s,
+            disk=RedisDisk.of(settings.redis_url, settings.state_dir),
         )
 
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
     def submit(self, request: ChatRequest) -> None:
-        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy or UserLimit."""
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, UserLimit or Unavailable."""
+        self._check_disk(request.rid)
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
         self._accept(request, *self.journal.create(request))
+
+    def _check_disk(self, rid: str) -> None:
+        """Refuse what would be new to a full disk; a repeat of what was accepted is not."""
+        try:
+            self._disk.check()
+        except Unavailable:
+            if self.journal.head(rid) is None:
+                raise
 
     def redrive(self, request: ChatRequest, redrive_of: str) -> None:
         """Accept a dead request again, under a new id. It was accepted once, so no limit refuses it."""

@@ -23,11 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
+from urllib.parse import urlsplit
 
 import redis
 
 from services.connection.connect import connect
 from services.errors import ConfigurationError
+from services.machine.disk import check_room, free_bytes
 from services.machine.files import flock, inheritable, kept, private
 from services.machine.processes import end_tied, is_alive, start_tied
 from services.places import REDIS_CONFIG
@@ -39,6 +41,7 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 10.0  # longer than the watcher takes to kill a server
 POLL_S = 0.005
+LEAST_BYTES = 16 << 20  # of room at a start, to rewrite the file and to take some writes
 LOG_TAIL_BYTES = 2_000
 PASSWORD_FILE = "password.conf"  # the server includes it, so that no command line shows the password
 BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
@@ -115,6 +118,13 @@ def running_url(state_dir: Path | str) -> str | None:
     return _url(int(port), _known_password(folder)) if port else None
 
 
+def folder_behind(url: str, state_dir: Path | str) -> Path | None:
+    """Where the server at this URL keeps its data, if it is the embedded one over this state folder."""
+    folder = Path(state_dir).resolve() / "redis"
+    password = _known_password(folder)
+    return folder if password and urlsplit(url).password == password else None
+
+
 def _url(port: int, password: str) -> str:
     return f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
 
@@ -156,6 +166,7 @@ class EmbeddedServer:
         return f"127.0.0.1:{self.port}"
 
     def _password(self) -> str:
+        private(self.folder.parent)
         private(self.folder)
         kept(self.folder / PASSWORD_FILE, f"requirepass {secrets.token_hex(24)}\n".encode())
         return _known_password(self.folder)
@@ -180,9 +191,25 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> None:
-        """Start, and wait until the data is loaded. Raises ConfigurationError with the end of the server's log."""
+        """Start, and wait until the data is loaded.
+
+        Raises StorageFull when its disk has no room, else ConfigurationError with the end of the server's log.
+        """
         if self.running():
             return
+        if free_bytes(self.folder) < LEAST_BYTES:
+            check_room(self.folder, LEAST_BYTES)
+        try:
+            self._start()
+        except (OSError, ConfigurationError):
+            # A full disk takes no log either: so the disk is asked, not the log.
+            check_room(self.folder, max(LEAST_BYTES, self._data_bytes()))
+            raise
+
+    def _data_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("appendonlydir/*"))
+
+    def _start(self) -> None:
         self.stop()  # what is left of one that ended by itself
         if not REDIS_CONFIG.is_file():
             raise ConfigurationError(

@@ -8,6 +8,7 @@ from redis import Redis
 from werkzeug.exceptions import HTTPException
 
 from services.connection.connect import translated
+from services.connection.redis_disk import RedisDisk
 from services.errors import ChatServerError, ConfigurationError
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
@@ -21,7 +22,7 @@ POLICY = (
 )
 
 
-def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
+def make_blueprint(redis: Redis, keys: Keys, disk: RedisDisk) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
 
@@ -47,6 +48,7 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
 
     @pages.get("/readyz")
     def readyz() -> Response:
+        disk.check()
         with translated():
             redis.ping()
         return jsonify(ok=True)
@@ -60,6 +62,7 @@ def make_blueprint(redis: Redis, keys: Keys) -> Blueprint:
 
     @pages.app_errorhandler(ChatServerError)
     def failed(error: ChatServerError) -> tuple[Any, int]:
+        error = disk.explained(error)
         return jsonify(error=error.as_dict()), error.http_status
 
     @pages.app_errorhandler(HTTPException)

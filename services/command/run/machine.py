@@ -23,6 +23,7 @@ from services.command.run.children import Child, Log
 from services.command.run.extra_workers import ExtraWorkers
 from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
+from services.connection.keeper import ServerKeeper
 from services.errors import ConfigurationError
 from services.machine.files import private
 from services.machine.ports import near, refusal
@@ -56,6 +57,7 @@ class Machine:
         self._port = settings.port or free_port()
         own = "redis_url" in settings.model_fields_set
         self._server = None if own else EmbeddedServer(settings.state_dir)
+        self._keeper = ServerKeeper(self._server, self._say) if self._server else None
         self._num_workers = workers
         self._workers: list[Child] = []
         self._extras: ExtraWorkers | None = None
@@ -83,7 +85,8 @@ class Machine:
     def run(self) -> None:
         """Run until a signal comes. Raises ConfigurationError when a process cannot start."""
         _check_port(self._settings.host, self._port)
-        url = self._start_redis()
+        if not (url := self._start_redis()):
+            return
         with contextlib.closing(connect(url, role="command")) as client:
             if not wait_for_redis(client, self._say, self._stop):
                 return
@@ -97,11 +100,14 @@ class Machine:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def _start_redis(self) -> str:
-        if self._server is None:
+        """The URL of Redis; empty when a signal came before its disk had room."""
+        if self._server is None or self._keeper is None:
             return self._settings.redis_url
-        if private(self._settings.state_dir):
+        if self._settings.state_dir.is_dir() and private(self._settings.state_dir):
             self._say(f"{self._settings.state_dir} was open to other users of this machine; now it has the mode 0700")
-        self._server.start()
+        while not self._keeper.tend():
+            if self._stop.wait(POLL_S):
+                return ""
         self._say(f"Redis: {self._server.address}, data in {self._server.folder}")
         return self._server.url
 
@@ -130,9 +136,8 @@ class Machine:
 
     def _tend(self, client: redis.Redis) -> None:
         assert self._web is not None
-        if self._server is not None and not self._server.running():
-            self._say("Redis ended; starting it again")
-            self._server.start()
+        if self._keeper is not None:
+            self._keeper.tend()
         for child in self._pipelines:
             child.tend()
         for child in (*self._workers, self._web):
