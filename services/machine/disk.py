@@ -53,7 +53,7 @@ class Reserve:
 
     def hold(self) -> None:
         """Take the room, unless that itself would leave the disk nearly full."""
-        if self._path.exists() or free_bytes(self._path.parent) < self._size + FEW_BYTES:
+        if self._size == 0 or self._path.exists() or free_bytes(self._path.parent) < self._size + FEW_BYTES:
             return
         try:
             with self._path.open("wb") as file:

@@ -35,7 +35,7 @@ class SmallDisk:
         self._num_bytes = num_bytes
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if why := cannot_mount(self.folder):
             pytest.skip(f"this test fills a disk of its own, and may mount none: {why}")
         options = f"size={self._num_bytes},mode=700"
