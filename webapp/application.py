@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Flask, Request
+from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
 from itsdangerous import BadSignature
@@ -26,6 +26,7 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.chat import pages, sockets
 from webapp.chat.relay import MAX_WATCHES, Relay
 from webapp.jobs import routes as job_pages
@@ -56,6 +57,10 @@ class UndatedSessions(SecureCookieSessionInterface):
             return self.session_class(serializer.loads(request.cookies.get(self.get_cookie_name(app), "")))
         except BadSignature:
             return self.session_class()
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """A cookie that came over TLS never travels without it."""
+        return browser_scheme(request.environ) == "https"
 
 
 def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
@@ -111,6 +116,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     sockets.register(socketio, requests, relay, disk, max_message_chars=settings.max_message_chars)
     app.register_blueprint(pages.make_blueprint(redis, keys, disk))
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
+    address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
+    app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
     return app, feed, relay
 
 
@@ -144,14 +151,16 @@ def _library_log() -> logging.Logger:
     return library
 
 
+def listed_origins(text: str) -> set[str]:
+    return {origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()}
+
+
 def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
     """Who may open a socket: a page of this app's origin, or of an origin in `extra` (comma-separated)."""
-    allowed = {origin.strip().rstrip("/") for origin in extra.split(",") if origin.strip()}
+    allowed = listed_origins(extra)
 
     def check(origin: str, environ: dict[str, Any]) -> bool:
-        forwarded = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
-        scheme = forwarded.split(",")[0].strip().lower()  # the first of a chain of proxies is what the browser spoke
-        return origin in allowed or origin == f"{scheme}://{environ.get('HTTP_HOST', '')}"
+        return origin in allowed or origin == f"{browser_scheme(environ)}://{environ.get('HTTP_HOST', '')}"
 
     return check
 

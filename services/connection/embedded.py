@@ -244,7 +244,7 @@ class EmbeddedServer:
             self._wait_until_ready()
             if existed:
                 self._rewrite_journal()
-        except ConfigurationError as error:
+        except (ConfigurationError, redis.RedisError) as error:
             self.stop()
             words = self._last_words(logged)
             if (isinstance(error, _PortTaken) or BIND_REFUSED in words) and not last:
@@ -285,15 +285,15 @@ class EmbeddedServer:
                 if not self.running():
                     raise ConfigurationError("the embedded Redis server ended at once:")
                 try:
-                    server = client.info("server")
-                except redis.BusyLoadingError:
-                    deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
+                    server = client.info()
                 except (redis.ConnectionError, redis.TimeoutError):
                     pass
                 else:
                     if server["process_id"] != self.pid:
                         raise _PortTaken(f"port {self.port} is already in use by another Redis:")
-                    return
+                    if not server["loading"]:
+                        return
+                    deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
                 if time.monotonic() > deadline:
                     raise ConfigurationError(f"the embedded Redis server did not answer in {START_TIMEOUT_S:.0f} s:")
                 time.sleep(POLL_S)

@@ -85,17 +85,8 @@ def schedule(
 
 _FAULTS = (
     *("kill worker", "drain worker", "stop worker", "order", "order"),
-    *(
-        "kill web",
-        "kill redis",
-        "pause redis",
-        "fill disk",
-        "delay",
-        "reset",
-        "blackhole",
-        "drop pushes",
-        "drop pushes",
-    ),
+    *("kill web", "kill redis", "pause redis", "fill disk"),
+    *("delay", "reset", "blackhole", "drop pushes", "drop pushes"),
 )
 _HEALERS = {
     "stop worker": "continue worker",

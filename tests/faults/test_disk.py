@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import redis
 
 from tests.end_to_end.system import Browser, answers, wait_until
 from tests.faults.conftest import Outcome
@@ -54,6 +55,14 @@ def refusal(url: str) -> dict[str, object]:
     assert caught.value.code == 503
     found: dict[str, object] = orjson.loads(caught.value.read())["error"]
     return found
+
+
+def refuses_to_write(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        return str(error).startswith("MISCONF")
+    return False
 
 
 def test_on_the_reserve_running_answers_end_and_new_questions_learn_why_they_are_refused(
@@ -118,7 +127,7 @@ def test_a_redis_that_answers_misconf_is_waited_for(
     for number in range(3):
         patient.wait_for_tokens(f"misconf-{number}", 10)
     system.fill_disk(reserve_too=True)
-    wait_until(lambda: not answers(f"{url}/readyz"), "MISCONF")
+    wait_until(lambda: refuses_to_write(system.redis), "MISCONF")
     browser = Browser(url)
     assert "is full: free 0 MiB" in browser.ask("misconf-new", "hello", model=system.queue.model)["error"]["message"]
     assert "is full: free 0 MiB" in str(refusal(url)["message"])

@@ -180,6 +180,19 @@ def group_of(process: Path) -> int:
         return 0
 
 
+def test_it_waits_for_a_server_that_still_loads_its_data(tmp_path: Path, binary: Path) -> None:
+    """Redis answers INFO meanwhile; the rewrite that follows was refused, and that ended `chatserver up`."""
+    with EmbeddedServer(tmp_path, binary=binary, appendfsync="no") as server, client_of(server) as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(20_000):
+            pipe.set(f"key-{number}", "x" * 100)
+        pipe.execute()
+    included = server.folder / PASSWORD_FILE
+    included.write_text("key-load-delay 50\n" + included.read_text())  # microseconds, for tests of Redis itself
+    with EmbeddedServer(tmp_path, binary=binary) as later, client_of(later) as client:
+        assert client.dbsize() == 20_000
+
+
 # -- other users of the machine --------------------------------------------------------------------------------------
 
 
