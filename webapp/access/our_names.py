@@ -16,6 +16,7 @@ import orjson
 from werkzeug.wrappers import Response
 
 from services.errors import Forbidden
+from services.settings import variable_of
 from webapp.access.local_only import OUR_HOST, is_loopback
 
 PROBES = ("/healthz", "/readyz")  # say nothing of anybody, and a probe may use any name of its machine
@@ -60,7 +61,7 @@ def _refusal(host: str, environ: Mapping[str, Any]) -> Response:
     shown = host[:80] or "no name"
     reason = (
         f"this server answers as http://127.0.0.1 or http://localhost, with the port, not as {shown}. If a proxy of "
-        f"yours forwards that name, put its origin, such as https://{shown}, into CHATSERVER_ALLOWED_ORIGINS"
+        f"yours forwards that name, put its origin, such as https://{shown}, into {variable_of('allowed_origins')}"
     )
     error = Forbidden(reason)
     if "text/html" in environ.get("HTTP_ACCEPT", "") and not environ["PATH_INFO"].startswith(("/api/", "/v1/")):

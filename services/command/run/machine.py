@@ -18,6 +18,7 @@ from typing import Self
 
 import redis
 
+from services.command.access import WEB_PORT
 from services.command.launch import child_environment, module_command
 from services.command.run.children import Child, Log
 from services.command.run.extra_workers import ExtraWorkers
@@ -25,7 +26,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.connection.keeper import ServerKeeper
 from services.errors import ConfigurationError
-from services.machine.files import private
+from services.machine.files import private, write
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
 from services.serving.registry import Registry
@@ -182,6 +183,8 @@ class Machine:
     def _announce(self, models: Sequence[str]) -> None:
         took_s = time.monotonic() - self._started_at
         self._say(f"ready in {took_s:.1f} s: {', '.join(models)} on {self._num_workers} worker(s)")
+        with contextlib.suppress(OSError):  # then the doctor looks at the default port
+            write(self._settings.state_dir / WEB_PORT, str(self._port).encode())
         self._say(f"open {self._local_address}   (Ctrl-C ends everything)")
 
     # -- end -----------------------------------------------------------------------------------------------------

@@ -8,18 +8,23 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from services.command.access import command_settings
 from services.connection.connect import connect
 from services.connection.embedded import running_url
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
+from tests.faults.disk import SmallDisk
 
 WORKER = """
 import os, secrets, signal, socket, sys, time
@@ -160,6 +165,77 @@ def test_it_prints_the_address_when_usable_and_ends_in_order_without_error(
     assert up.text.count("worker drained") == 2
     assert up.text.rindex("worker drained") < up.text.index("web ended")
     assert up.lines[-1].rstrip().endswith("ended")
+
+
+def test_commands_find_its_redis_and_its_port_and_no_line_shows_the_password(
+    start: Callable[..., Up], eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` looked at port 8000, wherever the page was."""
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    found = command_settings(state_dir=up.folder / ".chatserver")
+    assert f"open http://127.0.0.1:{found.port} " in up.text
+    assert command_settings(state_dir=up.folder / ".chatserver", port=8000).port == 8000
+    password = urlsplit(found.redis_url).password
+    assert password and password not in up.text
+    up.process.send_signal(signal.SIGTERM)
+    assert up.end() == 0 and password not in up.text
+
+
+def test_a_state_folder_that_was_open_to_others_is_closed_with_a_line(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    (tmp_path / ".chatserver").mkdir(mode=0o755)
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    assert up.text.count("was open to other users of this machine; now it has the mode 0700") == 1
+    assert stat.S_IMODE((tmp_path / ".chatserver").stat().st_mode) == 0o700
+
+
+def test_on_a_full_disk_it_waits_says_why_once_and_goes_on_when_there_is_room(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    """It ended with code 2, and room made later did not bring it back."""
+    with SmallDisk(tmp_path / ".chatserver" / "redis", 200 << 20) as disk:
+        disk.fill()
+        up = start()
+        eventually(up.has("Redis waits for room"), "the reason")
+        disk.free()
+        eventually(up.has(r"open http"), "the address")
+        url = running_url(tmp_path / ".chatserver")
+        assert url is not None
+        eventually((disk.folder / "reserve").exists, "the reserve")
+        (disk.folder / "reserve").unlink()
+        disk.fill()
+        with contextlib.closing(connect(url, role="test")) as client:
+            eventually(lambda: refused(client), "the end of Redis")
+            eventually(up.has("Redis waits for room", times=2), "the reason")
+            disk.free()
+            eventually(lambda: not refused(client), "its return")
+        eventually(up.has("there is room again", times=2), "the word that it goes on")
+        assert up.text.count("Redis waits for room") == 2
+        up.process.send_signal(signal.SIGTERM)
+        assert up.end() == 0
+
+
+def test_a_signal_ends_it_while_it_waits_for_room(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    with SmallDisk(tmp_path / ".chatserver" / "redis", 20 << 20) as disk:
+        disk.fill()
+        up = start()
+        eventually(up.has("Redis waits for room"), "the reason")
+        up.process.send_signal(signal.SIGINT)
+        assert up.end() == 0 and "Traceback" not in up.text
+
+
+def refused(client: redis.Redis) -> bool:
+    """Whether Redis does not take a write."""
+    try:
+        client.rpush("list", "x" * 10_000)
+    except redis.RedisError:
+        return True
+    return False
 
 
 def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
