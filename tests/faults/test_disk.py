@@ -98,8 +98,8 @@ def test_without_a_byte_everything_waits_and_goes_on_in_the_same_sentence(
 ) -> None:
     url = system.of_kind("web")[0].url
     browser = Browser(url)
-    asked = [scenario.ask(scenario.tab(), Question(f"waits-{number}", "hello", 120)) for number in range(2)]
-    asked.append(scenario.ask(scenario.terminal(), Question("waits-2", "hello", 120)))
+    asked = [scenario.ask(scenario.tab(), Question(f"waits-{number}", "hello", 300)) for number in range(2)]
+    asked.append(scenario.ask(scenario.terminal(), Question("waits-2", "hello", 300)))
     for number in range(3):
         scenario.wait_for_tokens(f"waits-{number}", 10)
     system.fill_disk(reserve_too=True)

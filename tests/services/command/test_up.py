@@ -26,6 +26,8 @@ from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
 from tests.faults.disk import SmallDisk
 
+START_S = 60.0  # of a Redis that waits for room, and of what waits for it; the machine may be busy
+
 WORKER = """
 import os, secrets, signal, socket, sys, time
 from services.connection.connect import connect
@@ -199,20 +201,20 @@ def test_on_a_full_disk_it_waits_says_why_once_and_goes_on_when_there_is_room(
     with SmallDisk(tmp_path / ".chatserver" / "redis", 200 << 20) as disk:
         disk.fill()
         up = start()
-        eventually(up.has("Redis waits for room"), "the reason")
+        eventually(up.has("Redis waits for room"), "the reason", START_S)
         disk.free()
-        eventually(up.has(r"open http"), "the address")
+        eventually(up.has(r"open http"), "the address", START_S)
         url = running_url(tmp_path / ".chatserver")
         assert url is not None
-        eventually((disk.folder / "reserve").exists, "the reserve")
+        eventually((disk.folder / "reserve").exists, "the reserve", START_S)
         (disk.folder / "reserve").unlink()
         disk.fill()
         with contextlib.closing(connect(url, role="test")) as client:
-            eventually(lambda: refused(client), "the end of Redis")
-            eventually(up.has("Redis waits for room", times=2), "the reason")
+            eventually(lambda: refused(client), "the end of Redis", START_S)
+            eventually(up.has("Redis waits for room", times=2), "the reason", START_S)
             disk.free()
-            eventually(lambda: not refused(client), "its return")
-        eventually(up.has("there is room again", times=2), "the word that it goes on")
+            eventually(lambda: not refused(client), "its return", START_S)
+        eventually(up.has("there is room again", times=2), "the word that it goes on", START_S)
         assert up.text.count("Redis waits for room") == 2
         up.process.send_signal(signal.SIGTERM)
         assert up.end() == 0
@@ -224,7 +226,7 @@ def test_a_signal_ends_it_while_it_waits_for_room(
     with SmallDisk(tmp_path / ".chatserver" / "redis", 20 << 20) as disk:
         disk.fill()
         up = start()
-        eventually(up.has("Redis waits for room"), "the reason")
+        eventually(up.has("Redis waits for room"), "the reason", START_S)
         up.process.send_signal(signal.SIGINT)
         assert up.end() == 0 and "Traceback" not in up.text
 
