@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Flask, Request
+from flask import Flask, Request, request
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_socketio import SocketIO
@@ -19,16 +19,18 @@ from redis import Redis
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
-from services.errors import InvalidRequest, TooLarge
+from services.connection.redis_disk import RedisDisk
+from services.errors import InvalidRequest
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
-from services.machine.files import write
+from services.machine.files import kept, private
 from services.serving.overview import waiting_for
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.access.newcomers import Newcomers
+from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.chat import pages, sockets
 from webapp.chat.relay import MAX_WATCHES, Relay
 from webapp.jobs import routes as job_pages
@@ -60,6 +62,10 @@ class UndatedSessions(SecureCookieSessionInterface):
         except BadSignature:
             return self.session_class()
 
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """A cookie that came over TLS never travels without it."""
+        return browser_scheme(request.environ) == "https"
+
 
 class ShallowJson(DefaultJSONProvider):
     """Flask's JSON. A body that is nested too deeply for its parser is the client's mistake and no failure of ours."""
@@ -90,6 +96,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
+    disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
     socketio = SocketIO(
         app,
@@ -125,13 +132,20 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
     )
-    sockets.register(socketio, requests, relay, max_message_chars=settings.max_message_chars)
+    sockets.register(socketio, requests, relay, disk, max_message_chars=settings.max_message_chars)
     app.register_blueprint(
         pages.make_blueprint(
-            redis, keys, Newcomers(), max_message_chars=settings.max_message_chars, max_message_bytes=max_message_bytes
+            redis,
+            keys,
+            Newcomers(),
+            disk,
+            max_message_chars=settings.max_message_chars,
+            max_message_bytes=max_message_bytes,
         )
     )
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
+    address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
+    app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
     return app, feed, relay
 
 
@@ -170,25 +184,21 @@ def too_large(num_bytes: int, max_bytes: int) -> dict[str, Any]:
     return TooLarge(f"the message has {num_bytes:,} bytes; this server reads {max_bytes:,} at most").as_dict()
 
 
+def listed_origins(text: str) -> set[str]:
+    return {origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()}
+
+
 def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
     """Who may open a socket: a page of this app's origin, or of an origin in `extra` (comma-separated)."""
-    allowed = {origin.strip().rstrip("/") for origin in extra.split(",") if origin.strip()}
+    allowed = listed_origins(extra)
 
     def check(origin: str, environ: dict[str, Any]) -> bool:
-        forwarded = environ.get("HTTP_X_FORWARDED_PROTO", environ["wsgi.url_scheme"])
-        scheme = forwarded.split(",")[0].strip().lower()  # the first of a chain of proxies is what the browser spoke
-        return origin in allowed or origin == f"{scheme}://{environ.get('HTTP_HOST', '')}"
+        return origin in allowed or origin == f"{browser_scheme(environ)}://{environ.get('HTTP_HOST', '')}"
 
     return check
 
 
 def kept_secret(state_dir: Path) -> str:
     """The key that signs cookies. Made once, readable by this user only, shared by all web processes of a machine."""
-    path = state_dir / "secret_key"
-    state_dir.mkdir(parents=True, exist_ok=True)
-    key = secrets.token_hex(32).encode()
-    if not path.exists():
-        write(path, key, mode=0o600, only_new=True)  # another process may be faster: its key is the key
-    if not path.stat().st_size:  # what a crash of an older version left
-        write(path, key, mode=0o600)
-    return path.read_text("ascii")
+    private(state_dir)
+    return kept(state_dir / "secret_key", secrets.token_hex(32).encode()).decode("ascii")

@@ -31,8 +31,6 @@ for _ in $(seq 600); do
   sleep 0.5
 done
 grep "open http" "$state/up.log"
-url=$(sed -nE 's/.*Redis: (redis:[^,]+),.*/\1/p' "$state/up.log" | head -n 1)
-export REDIS_URL=$url
 
 say "ask the base model"
 base=$("$chatserver" send "$question" --model smollm2-135m --max-tokens 48 --temp 0)

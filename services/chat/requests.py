@@ -10,7 +10,8 @@ from redis import Redis
 
 from services.chat.journal import Created, Head, Journal
 from services.chat.queue import Limits, RequestQueue
-from services.errors import Busy, UnknownModel
+from services.connection.redis_disk import RedisDisk
+from services.errors import Busy, Unavailable, UnknownModel
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest
@@ -29,12 +30,14 @@ class Requests:
         limits: Limits = Limits(),  # noqa: B008  # it is frozen
         answer_ttl_s: int = 86_400,
         lease_s: float = 3.0,
+        disk: RedisDisk | None = None,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
         self._limits = limits
         self.interrupted_s = max(2.5, 0.85 * lease_s)  # owners renew, and say that they live, every third of a lease
+        self._disk = disk or RedisDisk(None)
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> Self:
@@ -44,20 +47,30 @@ class Requests:
             limits=Limits.from_settings(settings),
             answer_ttl_s=settings.answer_ttl_s,
             lease_s=settings.lease_s,
+            disk=RedisDisk.of(settings.redis_url, settings.state_dir),
         )
 
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
     def submit(self, request: ChatRequest, address: str = "") -> None:
-        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy or UserLimit.
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, UserLimit or Unavailable.
 
         `address` is the internet address where it comes from, if it came from there.
         """
+        self._check_disk(request.rid)
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
         self._accept(request, self.journal.create(request), self._limits, address)
+
+    def _check_disk(self, rid: str) -> None:
+        """Refuse what would be new to a full disk; a repeat of what was accepted is not."""
+        try:
+            self._disk.check()
+        except Unavailable:
+            if self.journal.head(rid) is None:
+                raise
 
     def redrive(self, request: ChatRequest, redrive_of: str) -> None:
         """Accept a dead request again, under a new id. It was accepted once, so no limit refuses it."""

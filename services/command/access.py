@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from services.errors import UnknownModel
 from services.settings import Settings, load_settings
 
+WEB_PORT = "web_port"  # file in the state folder: where the web app of the last `chatserver up` listens
+
 if TYPE_CHECKING:
     from services.serving.registry import Registry
 
@@ -18,13 +20,27 @@ def command_settings(**options: Any) -> Settings:
 
 
 def beside_running(settings: Settings) -> Settings:
-    """These settings; without a chosen server, with that of a `chatserver up` over the same state folder."""
+    """These settings; without a chosen server, with that of a `chatserver up` over the same state folder, and its port.
+
+    A port that was chosen stays.
+    """
     if "redis_url" in settings.model_fields_set:
         return settings
     from services.connection.embedded import running_url
 
     url = running_url(settings.state_dir)
-    return settings.model_copy(update={"redis_url": url}) if url else settings
+    if not url:
+        return settings
+    return settings.model_copy(update={"redis_url": url, **_port_of_up(settings)})
+
+
+def _port_of_up(settings: Settings) -> dict[str, int]:
+    if "port" in settings.model_fields_set:
+        return {}
+    try:
+        return {"port": int((settings.state_dir / WEB_PORT).read_text())}
+    except (OSError, ValueError):  # the page of that `up` never answered
+        return {}
 
 
 def user_id() -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from services.command.access import beside_running
 from services.settings import FILES, load_settings, variable_of
 
 
@@ -22,8 +23,11 @@ def child_environment(**options: Any) -> dict[str, str]:
 def become(module: str, *arguments: str, check: bool = False, **options: Any) -> NoReturn:
     """Replace this process by a program of ChatServer, or by its health probe.
 
+    Without REDIS_URL the program uses the server of a `chatserver up` over the same state folder, as commands do.
     Raises ConfigurationError before that for a wrong option.
     """
-    load_settings(**options)
+    settings = load_settings(**options)
+    if (found := beside_running(settings)) is not settings:
+        options["redis_url"] = found.redis_url
     command = [*module_command(module), *arguments, *(["--check"] if check else [])]
     os.execve(command[0], command, child_environment(**options))

@@ -3,7 +3,8 @@
     with EmbeddedServer(state_dir) as server:
         client = connect(server.url, role="command")
 
-`state_dir/redis` holds the data, the log and the lock; they survive a restart. The server has its own session, so
+`state_dir/redis` holds the data, the log, the lock and the password; they survive a restart. Only this user can enter
+the folder, so other users of the machine reach the server's port and nothing more. The server has its own session, so
 Ctrl-C in the terminal does not reach it before its users have drained. It ends with the process that started it,
 however that process ends.
 """
@@ -12,6 +13,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -21,12 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
+from urllib.parse import urlsplit
 
 import redis
 
 from services.connection.connect import connect
 from services.errors import ConfigurationError
-from services.machine.files import flock, inheritable
+from services.machine.disk import check_room, free_bytes
+from services.machine.files import flock, inheritable, kept, private
 from services.machine.processes import end_tied, is_alive, start_tied
 from services.places import REDIS_CONFIG
 
@@ -37,7 +41,9 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 10.0  # longer than the watcher takes to kill a server
 POLL_S = 0.005
+LEAST_BYTES = 16 << 20  # of room at a start, to rewrite the file and to take some writes
 LOG_TAIL_BYTES = 2_000
+PASSWORD_FILE = "password.conf"  # the server includes it, so that no command line shows the password
 BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
 
 
@@ -101,15 +107,34 @@ def free_port() -> int:
 
 def running_url(state_dir: Path | str) -> str | None:
     """The URL of the embedded server over this state folder, if one runs."""
-    path = Path(state_dir).resolve() / "redis" / "lock"
+    folder = Path(state_dir).resolve() / "redis"
     try:
-        with path.open("rb") as file:
+        with (folder / "lock").open("rb") as file:
             if flock(file, shared=True, wait=False):
                 return None
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # of another user, it is none of ours
         return None
-    port = path.read_text().partition(" ")[2]
-    return f"redis://127.0.0.1:{port}/0" if port else None
+    port = (folder / "lock").read_text().partition(" ")[2]
+    return _url(int(port), _known_password(folder)) if port else None
+
+
+def folder_behind(url: str, state_dir: Path | str) -> Path | None:
+    """Where the server at this URL keeps its data, if it is the embedded one over this state folder."""
+    folder = Path(state_dir).resolve() / "redis"
+    password = _known_password(folder)
+    return folder if password and urlsplit(url).password == password else None
+
+
+def _url(port: int, password: str) -> str:
+    return f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
+
+
+def _known_password(folder: Path) -> str:
+    """The password of the server over this folder; empty while a version runs there that knew none."""
+    try:
+        return (folder / PASSWORD_FILE).read_text("ascii").split()[-1]
+    except (OSError, IndexError):
+        return ""
 
 
 class EmbeddedServer:
@@ -133,8 +158,18 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Valid once started."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Valid once started. It holds the password: say `address` where others read."""
+        return _url(self.port, self._password())
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _password(self) -> str:
+        private(self.folder.parent)
+        private(self.folder)
+        kept(self.folder / PASSWORD_FILE, f"requirepass {secrets.token_hex(24)}\n".encode())
+        return _known_password(self.folder)
 
     @property
     def pid(self) -> int:
@@ -156,17 +191,32 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> None:
-        """Start, and wait until the data is loaded. Raises ConfigurationError with the end of the server's log."""
+        """Start, and wait until the data is loaded.
+
+        Raises StorageFull when its disk has no room, else ConfigurationError with the end of the server's log.
+        """
         if self.running():
             return
+        if free_bytes(self.folder) < LEAST_BYTES:
+            check_room(self.folder, LEAST_BYTES)
+        try:
+            self._start()
+        except (OSError, ConfigurationError):
+            # A full disk takes no log either: so the disk is asked, not the log.
+            check_room(self.folder, max(LEAST_BYTES, self._data_bytes()))
+            raise
+
+    def _data_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("appendonlydir/*"))
+
+    def _start(self) -> None:
         self.stop()  # what is left of one that ended by itself
         if not REDIS_CONFIG.is_file():
             raise ConfigurationError(
                 f"the file {REDIS_CONFIG} is missing: run ChatServer from a checkout, or set REDIS_URL to a server"
             )
         binary = self._binary or find_binary()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # conversations are in here
+        self._password()
         for attempt in range(5):
             if self._any_port:
                 self.port = (self._last_port() if attempt == 0 else 0) or free_port()
@@ -187,14 +237,14 @@ class EmbeddedServer:
         logged = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self._lock() as lock, self.log_path.open("ab") as log:
             command = [str(binary), str(REDIS_CONFIG), "--port", str(self.port), "--dir", str(self.folder)]
-            command += ["--appendfsync", self._appendfsync]
+            command += ["--appendfsync", self._appendfsync, "--include", str(self.folder / PASSWORD_FILE)]
             # The lock is the server's from now on: it is free exactly when the server is gone.
             self._process = start_tied(command, output=log, descriptors=[lock])
         try:
             self._wait_until_ready()
             if existed:
                 self._rewrite_journal()
-        except ConfigurationError as error:
+        except (ConfigurationError, redis.RedisError) as error:
             self.stop()
             words = self._last_words(logged)
             if (isinstance(error, _PortTaken) or BIND_REFUSED in words) and not last:
@@ -235,15 +285,15 @@ class EmbeddedServer:
                 if not self.running():
                     raise ConfigurationError("the embedded Redis server ended at once:")
                 try:
-                    server = client.info("server")
-                except redis.BusyLoadingError:
-                    deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
+                    server = client.info()
                 except (redis.ConnectionError, redis.TimeoutError):
                     pass
                 else:
                     if server["process_id"] != self.pid:
                         raise _PortTaken(f"port {self.port} is already in use by another Redis:")
-                    return
+                    if not server["loading"]:
+                        return
+                    deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
                 if time.monotonic() > deadline:
                     raise ConfigurationError(f"the embedded Redis server did not answer in {START_TIMEOUT_S:.0f} s:")
                 time.sleep(POLL_S)

@@ -1,17 +1,19 @@
 """Checks this machine: Python, the packages that ChatServer needs, open files, the state folder and its disk."""
 
+import errno
 import importlib.metadata
 import platform
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
+from services.machine.disk import FEW_BYTES, free_bytes, fullness, nearest
 from services.places import REQUIREMENTS
 
 FEW_FILES = 4096
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 5 * 2**30, 2**30
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^;\s]+)\s*(;.*)?")
 
@@ -77,6 +79,9 @@ def check_state_folder(folder: Path) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=above) as file:  # a read-only disk says no only now, and so to root
             file.write(b"doctor")
     except OSError as error:
+        if error.errno in FULL:
+            yield wrong(fullness(above, few_bytes=free_bytes(above) + 1), "make room there")
+            return
         yield wrong(f"the state folder {folder} cannot be written: {error.strerror}", remedy)
     else:
         yield ok(
@@ -84,19 +89,17 @@ def check_state_folder(folder: Path) -> Iterator[Finding]:
         )
 
 
-def check_disk(folder: Path, free_bytes: Callable[[Path], int] | None = None) -> Iterator[Finding]:
+def check_disk(folder: Path, measure: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
     above = nearest(folder)
-    free = free_bytes(above) if free_bytes else shutil.disk_usage(above).free
+    free = measure(above)
     said = f"{free / 2**30:.1f} GiB are free at {above}"
     remedy = "make room, or set CHATSERVER_STATE_DIR to a folder on a larger disk"
-    if free < TOO_LITTLE_BYTES:
+    if free < FEW_BYTES:
+        full = f"the disk of {folder.resolve()} is full: free {free >> 20} MiB"
+        yield wrong(f"{full}. The embedded Redis takes no new question, and ends when nothing is left", remedy)
+    elif free < TOO_LITTLE_BYTES:
         yield wrong(f"{said}: uploads and cleaning refuse, and an embedded Redis soon stops writing", remedy)
     elif free < LITTLE_BYTES:
         yield warning(said, remedy)
     else:
         yield ok(said)
-
-
-def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest existing folder above it."""
-    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())

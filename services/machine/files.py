@@ -6,6 +6,8 @@
         publish(folder, parent / "name")
     seal(folder, "manifest.json", about)     # where nothing can be renamed: a marker, written last, lists every file
     with lock(path): ...                     # one process at a time
+    kept(path, b"...")                       # made once, read ever after: a key, a password
+    private(folder)                          # this user's alone
 
 Used wherever a state has to survive a power cut or a SIGKILL. Locks are flocks: the kernel gives them back when their
 process dies, on local disks and between containers of one machine, on NFS 4 between machines too; an object store that
@@ -17,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +60,29 @@ def write(path: Path, data: bytes, *, mode: int = 0o644, only_new: bool = False)
 def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:
     """`write` as JSON, indented for people."""
     write(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), only_new=only_new)
+
+
+def kept(path: Path, data: bytes) -> bytes:
+    """What a small file holds that only this user can read. The first caller writes `data`; all get the same."""
+    if not path.exists():
+        write(path, data, mode=0o600, only_new=True)  # another process may be faster: what it wrote counts
+    if not path.stat().st_size:  # what a crash of an older version left
+        write(path, data, mode=0o600)
+    return path.read_bytes()
+
+
+def private(folder: Path) -> bool:
+    """Make a folder that only this user can enter. True if it was there and others could enter it until now.
+
+    A folder of another user, or one that is everybody's like /tmp, stays as it is.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder.stat()
+    if about.st_uid != os.geteuid() or about.st_mode & stat.S_ISVTX or not about.st_mode & 0o077:
+        return False
+    folder.chmod(0o700)
+    return not new
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from tests.faults.tabs import Behaviour, Question, Tab, Terminal
 CALM_S = 60.0  # after the last fault, everything is answered within this time
 RESTART_S = 1.0
 PAUSE_S = 0.05
+RESERVE_GONE = 0.5  # part of the full disks on which nothing was kept for Redis
 PACE_S = (0.5, 2.0)  # from one fault to the next
 NUM_TABS, NUM_TERMINALS = 5, 3
 NUM_COOKIES, CROWD_S = 200, 5.0
@@ -77,6 +78,8 @@ def schedule(
             steps.append(Step(at_s, fault, amount=chooser.uniform(0, 1 / 3) if lossy and chooser.random() < 0.7 else 0))
         elif fault == "pause redis":
             steps.append(Step(at_s, fault, amount=chooser.uniform(1, 3)))
+        elif fault == "fill disk":
+            steps.append(Step(at_s, fault, amount=chooser.uniform(0, 1)))
         elif fault == "order":
             order = chooser.choice(("hang", "die", "raise", "oom"))
             steps.append(Step(at_s, fault, f"{order}@{chooser.randint(1, 15)}"))
@@ -92,7 +95,8 @@ def schedule(
 
 _FAULTS = (
     *("kill worker", "drain worker", "stop worker", "order", "order"),
-    *("kill web", "kill redis", "pause redis", "delay", "reset", "blackhole", "drop pushes", "drop pushes"),
+    *("kill web", "kill redis", "pause redis", "fill disk"),
+    *("delay", "reset", "blackhole", "drop pushes", "drop pushes"),
 )
 _HEALERS = {
     "stop worker": "continue worker",
@@ -100,6 +104,7 @@ _HEALERS = {
     "blackhole": "end of blackhole",
     "drop pushes": "end of drops",
     "fill memory": "free memory",
+    "fill disk": "free disk",
 }
 _LENGTHS = {"stop worker": 1.5, "drop pushes": 3}  # longer than a lease; long enough to meet the end of an answer
 
@@ -198,7 +203,7 @@ class Episode:
         return max((reading.late_s for client in self.clients for reading in client.readings), default=0.0)
 
     def _count(self, step: Step) -> None:
-        if step.what not in _HEALERS.values():
+        if step.what not in _HEALERS.values() and not (step.what == "fill disk" and self._system.disk is None):
             name = f"{step.target.partition('@')[0]} request" if step.what == "order" else step.what
             cut = self._lossy and step.what == "kill redis" and step.amount
             self.injected[f"{name}, file cut" if cut else name] += 1
@@ -245,6 +250,10 @@ class Episode:
             self._limit_memory(full=step.what == "fill memory")
         elif step.what == "crowd":
             threading.Thread(target=self._crowd, args=(int(step.amount),), daemon=True).start()
+        elif step.what == "fill disk" and system.disk is not None:
+            system.fill_disk(reserve_too=step.amount < RESERVE_GONE)
+        elif step.what == "free disk":
+            system.free_disk()
         elif proxy is not None:
             self._hurt(proxy, step)
 
@@ -280,6 +289,7 @@ class Episode:
         """No fault from now on, and no new question."""
         self._say(start, "calm")
         self._limit_memory(full=False)
+        self._system.free_disk()
         for proxy in self._proxies.values():
             proxy.heal()
         for part in self._system.of_kind("worker"):
@@ -290,6 +300,7 @@ class Episode:
         """Until the condition is true; whatever has died comes back meanwhile."""
         while not condition():
             now = time.monotonic()
+            self._system.keep_redis()
             for part in self._system.parts.values():
                 since = self._dead_since.setdefault(part.name, now)
                 if part.alive:

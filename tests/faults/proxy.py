@@ -1,6 +1,6 @@
 """A TCP proxy in front of Redis that hurts the connections of one process and leaves those of others alone.
 
-    with Proxy(server.port) as proxy:
+    with Proxy(server.url) as proxy:
         client = connect(proxy.url, role="test")
         proxy.reset()
 
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from tests.faults.resp import take_messages
 
@@ -96,10 +97,10 @@ def _reset_on_close(writer: asyncio.StreamWriter) -> None:
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1 and forwards to `target_port`."""
+    """Listens on a free port of 127.0.0.1 and forwards to the server of `target_url`, which is on 127.0.0.1 too."""
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    def __init__(self, target_url: str) -> None:
+        self._target = urlsplit(target_url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._listening = threading.Event()
@@ -116,7 +117,8 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        login = self._target.netloc.rpartition("@")[0]
+        return self._target._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
 
     def __enter__(self) -> Self:
         self.start()
@@ -224,7 +226,7 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target_port)
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target.port)
         except OSError:  # Redis is down: its clients see that
             _reset_on_close(writer)
             writer.transport.abort()

@@ -144,8 +144,8 @@ class Scenario:
     def heal(self) -> None:
         """No fault from now on, everything runs, nobody asks."""
         system = self.system
-        if not system.server.running():
-            system.server.start()
+        system.free_disk()
+        wait_until(system.keep_redis, "the start of Redis")
         system.redis.config_set("maxmemory", 0)
         for part in system.parts.values():
             part.proxy.heal()

@@ -22,7 +22,10 @@ import psutil
 from services.chat.journal import Journal
 from services.chat.queue import RequestQueue
 from services.connection.embedded import Fsync, free_port
+from services.connection.keeper import ServerKeeper
+from services.machine.disk import RESERVE_BYTES, Reserve
 from tests.end_to_end.system import System, answers, wait_until
+from tests.faults.disk import SmallDisk
 from tests.faults.proxy import Proxy
 from tests.faults.resp import messages
 from tests.faults.worker import MODEL
@@ -95,7 +98,7 @@ class Loss:
 
 
 class FaultSystem(System):
-    """Redis, `num_workers` fault workers and `num_webs` web processes."""
+    """Redis, `num_workers` fault workers and `num_webs` web processes; `disk` is that of Redis, mounted already."""
 
     def __init__(
         self,
@@ -106,6 +109,7 @@ class FaultSystem(System):
         worker_options: tuple[str, ...] = (),
         binary: Path | None = None,
         appendfsync: Fsync = "always",
+        disk: SmallDisk | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(folder, "faults", appendfsync=appendfsync, binary=binary, **{**SHORT, **settings})
@@ -113,6 +117,10 @@ class FaultSystem(System):
         self.journal = Journal(self.redis, self.keys)
         self.parts: dict[str, Part] = {}
         self.losses: list[Loss] = []
+        self.disk = disk
+        self.said: list[str] = []  # by the keeper of Redis
+        size = RESERVE_BYTES if disk is not None else 0  # the machine's disk is not ours to take room on
+        self._keeper = ServerKeeper(self.server, self.said.append, Reserve(self.server.folder / "reserve", size))
         self._levels: dict[str, Level] = {}
         self._client_proxies: list[Proxy] = []
         for number in range(num_workers):
@@ -127,7 +135,7 @@ class FaultSystem(System):
         return part
 
     def _proxy(self) -> Proxy:
-        proxy = Proxy(self.server.port)
+        proxy = Proxy(self.server.url)
         proxy.start()
         return proxy
 
@@ -194,11 +202,29 @@ class FaultSystem(System):
                 file.truncate(cut)
         loss = Loss(time.monotonic(), commands)
         self.losses.append(loss)
-        self.server.start()
+        self.keep_redis()
         return loss
 
+    def keep_redis(self) -> bool:
+        """As `chatserver up` does all the time: start Redis again if it has ended. False while its disk has no room."""
+        return self._keeper.tend()
+
+    def fill_disk(self, *, reserve_too: bool = False) -> None:
+        """Other programs take all room; with `reserve_too` also that which was kept."""
+        assert self.disk is not None, "the system has no disk of its own"
+        if reserve_too:
+            (self.server.folder / "reserve").unlink(missing_ok=True)
+        self.disk.fill()
+
+    def free_disk(self) -> None:
+        """Room again, if it was taken."""
+        if self.disk is not None:
+            self.disk.free()
+
     def pause_redis(self, seconds: float) -> None:
-        """Redis stands still for a while."""
+        """Redis stands still for a while, if it runs."""
+        if not self.server.running():
+            return
         process = psutil.Process(self.server.pid)
         process.suspend()
         time.sleep(seconds)

@@ -18,7 +18,7 @@ Connect = Callable[[], redis.Redis]
 
 @pytest.fixture
 def proxy(redis_server: EmbeddedServer) -> Iterator[Proxy]:
-    with Proxy(redis_server.port) as made:
+    with Proxy(redis_server.url) as made:
         yield made
 
 

@@ -237,7 +237,9 @@ def write_requests(build: Build, client: redis.Redis, url: str) -> dict[str, Any
 
 
 def _redis_url() -> str:
-    return f"redis://127.0.0.1:{(STATE / 'redis/port').read_text()}/0"
+    password = STATE / "redis/password.conf"  # of builds from 2026-11-29 on
+    login = f":{password.read_text().split()[-1]}@" if password.exists() else ""
+    return f"redis://{login}127.0.0.1:{(STATE / 'redis/port').read_text()}/0"
 
 
 def _messages(channel: Any) -> Iterator[dict[str, Any]]:

@@ -130,3 +130,90 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert len(secret) == 64 and kept_secret(tmp_path) == secret
     path = tmp_path / "secret_key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [p.name for p in tmp_path.iterdir()] == ["secret_key"]
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/api/session", "/api/models", "/jobs", "/static/app.js", "/socket.io/?EIO=4&transport=polling", "/v1/x"],
+)
+def test_a_name_that_somebody_made_resolve_to_us_gets_nothing(visitor: FlaskClient, path: str) -> None:
+    """DNS rebinding: a page of that name used the models of whoever looked at it."""
+    for host in (
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "x@localhost",
+    ):
+        answer = visitor.get(path, headers={"Host": host})
+        assert answer.status_code == 403 and "Set-Cookie" not in answer.headers
+        assert "CHATSERVER_ALLOWED_ORIGINS" in answer.text
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000"])
+def test_our_own_names_are_answered(visitor: FlaskClient, host: str) -> None:
+    assert visitor.get("/api/session", headers={"Host": host}).status_code == 200
+
+
+def test_the_refusal_is_a_page_for_people_and_json_for_programs(visitor: FlaskClient) -> None:
+    page = visitor.get("/", headers={"Host": "<b>evil.example", "Accept": "text/html,*/*"})
+    assert page.mimetype == "text/html" and "<h1>Not under this name</h1>" in page.text and "<b>" not in page.text
+    program = visitor.get("/api/session", headers={"Host": "evil.example", "Accept": "text/html"})
+    assert program.json is not None and program.json["error"]["code"] == "forbidden"
+
+
+def test_a_probe_may_use_any_name(visitor: FlaskClient) -> None:
+    assert [visitor.get(path, headers={"Host": "web:8000"}).status_code for path in ("/healthz", "/readyz")] == [
+        200,
+        200,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "status"),
+    [
+        ({"allowed_origins": "https://chat.example.org"}, "chat.example.org", 200),
+        ({"allowed_origins": "https://chat.example.org:8443"}, "chat.example.org:80", 200),
+        ({"allowed_origins": "https://chat.example.org"}, "evil.example", 403),
+        ({"host": "0.0.0.0"}, "chat.example.org", 200),
+        ({"host": "0.0.0.0", "published_on": "127.0.0.1"}, "chat.example.org", 403),
+        ({"host": "0.0.0.0", "published_on": "127.0.0.1"}, "localhost:8000", 200),
+        ({"host": "0.0.0.0", "published_on": "0.0.0.0"}, "chat.example.org", 200),
+        ({"host": "127.0.0.2"}, "127.0.0.2:8000", 200),
+        ({"host": "localhost"}, "evil.example", 403),
+    ],
+)
+def test_which_names_are_ours_follows_from_the_settings(
+    settings: Settings, options: dict[str, str], host: str, status: int
+) -> None:
+    visitor = create_app(settings.model_copy(update=options))[0].test_client()
+    assert visitor.get("/api/session", headers={"Host": host}).status_code == status
+
+
+def test_a_cookie_that_came_over_tls_never_travels_without_it(visitor: FlaskClient) -> None:
+    plain = visitor.get("/api/session").headers["Set-Cookie"]
+    other = visitor.application.test_client()
+    behind_tls = other.get("/api/session", headers={"X-Forwarded-Proto": "https"}).headers["Set-Cookie"]
+    assert "Secure" not in plain and "Secure" in behind_tls
+
+
+# -- the disk of Redis ---------------------------------------------------------------------------------------------
+
+
+def test_readiness_names_the_full_disk(
+    settings: Settings, tmp_path: Path, redis_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedServer(tmp_path, binary=redis_binary, appendfsync="no") as server:
+        visitor = create_app(settings.model_copy(update={"redis_url": server.url}))[0].test_client()
+        assert visitor.get("/readyz").status_code == 200
+        monkeypatch.setattr("services.machine.disk.free_bytes", lambda folder: 3 << 20)
+        refused = visitor.get("/readyz")
+    assert refused.status_code == 503 and refused.json is not None
+    assert refused.json["error"]["message"] == f"the disk of {server.folder} is full: free 3 MiB"
+    down = visitor.get("/api/models").json
+    assert down is not None and down["error"]["message"].startswith(
+        f"the disk of {server.folder} is full: free 3 MiB ("
+    )

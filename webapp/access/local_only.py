@@ -38,7 +38,7 @@ def refusal(request: Request) -> str:
 def foreign_reader(request: Request) -> str:
     """Why this request may come from another machine or from a page of another origin; empty if it does not."""
     published_on = current_app.config["PUBLISHED_ON"]
-    if not _is_loopback(published_on or request.remote_addr):
+    if not is_loopback(published_on or request.remote_addr):
         return TUNNEL
     if header := _forwarder(request, but=BY_OUR_PROXY if published_on else frozenset()):
         return f"a proxy forwarded the request ({header}); {TUNNEL}"
@@ -64,7 +64,7 @@ def foreign_writer(request: Request) -> str:
     return ""
 
 
-def _is_loopback(address: str | None) -> bool:
+def is_loopback(address: str | None) -> bool:
     try:
         peer = ip_address(address or "")
     except ValueError:

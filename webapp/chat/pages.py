@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from services.chat.queue import FULL_PERCENT
 from services.connection.connect import translated
 from services.connection.memory import memory_percent
+from services.connection.redis_disk import RedisDisk
 from services.errors import ChatServerError, ConfigurationError, Unavailable
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
@@ -27,7 +28,7 @@ POLICY = (
 
 
 def make_blueprint(
-    redis: Redis, keys: Keys, newcomers: Newcomers, *, max_message_chars: int, max_message_bytes: int
+    redis: Redis, keys: Keys, newcomers: Newcomers, disk: RedisDisk, *, max_message_chars: int, max_message_bytes: int
 ) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
@@ -59,6 +60,7 @@ def make_blueprint(
 
     @pages.get("/readyz")
     def readyz() -> Response:
+        disk.check()
         with translated():
             percent = memory_percent(redis)
         if percent >= FULL_PERCENT:
@@ -74,6 +76,7 @@ def make_blueprint(
 
     @pages.app_errorhandler(ChatServerError)
     def failed(error: ChatServerError) -> tuple[Any, int, dict[str, str]]:
+        error = disk.explained(error)
         wait = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s else {}
         return jsonify(error=error.as_dict()), error.http_status, wait
 

@@ -14,6 +14,7 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.chat.requests import Requests
 from services.connection.connect import translated
+from services.connection.redis_disk import RedisDisk
 from services.errors import ChatServerError, Forbidden, InvalidRequest, shown
 from services.logs import about
 from services.wire.keys import NAME, check_name
@@ -27,7 +28,7 @@ Handler = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
 """handler(socket id, user, payload) → what the acknowledgement adds to `{ok: true}`"""
 
 
-def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_message_chars: int) -> None:
+def register(socketio: SocketIO, requests: Requests, relay: Relay, disk: RedisDisk, *, max_message_chars: int) -> None:
     """Attach the handlers."""
 
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,14 +76,14 @@ def register(socketio: SocketIO, requests: Requests, relay: Relay, *, max_messag
     socketio.on_event("disconnect", disconnect)
     socketio.on_event("*", _unknown)
     for handler in (submit, watch, unwatch, cancel, received):
-        socketio.on_event(handler.__name__, _answering(handler, forget_if_gone))
+        socketio.on_event(handler.__name__, _answering(handler, disk, forget_if_gone))
 
 
 def _unknown(event: object, *_: object) -> dict[str, Any]:
     return {"ok": False, "error": InvalidRequest(f"unknown event {shown(event)}").as_dict()}
 
 
-def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+def _answering(handler: Handler, disk: RedisDisk, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
     """Turn a handler into a Socket.IO callback that acknowledges any payload.
 
     `after` is called with the socket's id in the end.
@@ -96,7 +97,7 @@ def _answering(handler: Handler, after: Callable[[str], None]) -> Callable[..., 
                 return {"ok": True, **_served(handler, sid, arguments)}
             except ChatServerError as error:
                 log.info("refused", extra={"event": handler.__name__, "code": error.code})
-                return {"ok": False, "error": error.as_dict()}
+                return {"ok": False, "error": disk.explained(error).as_dict()}
             except Exception:  # what a client sends must never show it a traceback
                 log.exception("%s failed", handler.__name__)
                 return {

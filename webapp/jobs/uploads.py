@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from services.errors import Busy, Conflict, Gone, InvalidRequest, StorageFull, shown
-from services.machine.files import flock, sync
+from services.machine.files import flock, private, sync
 
 RESERVE_BYTES = 1 << 30  # of the disk, left for cleaning and for Redis
 KEPT_S = 86_400  # an upload that nobody goes on with, or gives to a job
@@ -79,7 +79,7 @@ class Uploads:
                 f"{label} has {size:,} bytes; the limit is {self.max_bytes:,} (CHATSERVER_MAX_UPLOAD_MIB). The command "
                 "reads files of any size in place: chatserver clean submit"
             )
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private(self._folder)
         self.sweep()
         self._make_room(size)
         return self._make(label, size)
@@ -120,7 +120,8 @@ class Uploads:
             if not upload.complete:
                 raise InvalidRequest(f"{upload.name} is not complete: {upload.offset:,} of {upload.size:,} bytes")
             sync(self._folder_of(upload_id) / upload.file)
-            folder.mkdir(parents=True, exist_ok=True)
+            private(folder.parent)  # of all jobs
+            private(folder)
             with contextlib.suppress(FileNotFoundError):  # the same request in another process was faster
                 self._folder_of(upload_id).rename(target)
             sync(folder)

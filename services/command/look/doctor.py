@@ -19,6 +19,10 @@ def doctor(
     cloud: Annotated[
         bool, typer.Option("--cloud", help="Also ask the clouds: `sky check`, which may start SkyPilot's API server.")
     ] = False,
+    host: Annotated[str | None, typer.Option(help="Address of the web app.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the web app; default: that of the `chatserver up` that runs here.")
+    ] = None,
 ) -> None:
     """Check this installation and say what to fix. It changes nothing; exit code 0 when nothing is wrong."""
     from services.command.access import beside_running
@@ -27,6 +31,7 @@ def doctor(
     from services.settings import load_right_settings
 
     settings, errors = load_right_settings()
+    settings = settings.model_copy(update={n: v for n, v in (("host", host), ("port", port)) if v is not None})
     chosen = "redis_url" in settings.model_fields_set
     findings = examine(beside_running(settings), errors, chosen=chosen, ask_clouds=cloud)
     if as_json:

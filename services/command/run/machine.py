@@ -18,12 +18,15 @@ from typing import Self
 
 import redis
 
+from services.command.access import WEB_PORT
 from services.command.launch import child_environment, module_command
 from services.command.run.children import Child, Log
 from services.command.run.extra_workers import ExtraWorkers
 from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
+from services.connection.keeper import ServerKeeper
 from services.errors import ConfigurationError
+from services.machine.files import private, write
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
 from services.serving.registry import Registry
@@ -55,6 +58,7 @@ class Machine:
         self._port = settings.port or free_port()
         own = "redis_url" in settings.model_fields_set
         self._server = None if own else EmbeddedServer(settings.state_dir)
+        self._keeper = ServerKeeper(self._server, self._say) if self._server else None
         self._num_workers = workers
         self._workers: list[Child] = []
         self._extras: ExtraWorkers | None = None
@@ -82,7 +86,8 @@ class Machine:
     def run(self) -> None:
         """Run until a signal comes. Raises ConfigurationError when a process cannot start."""
         _check_port(self._settings.host, self._port)
-        url = self._start_redis()
+        if not (url := self._start_redis()):
+            return
         with contextlib.closing(connect(url, role="command")) as client:
             if not wait_for_redis(client, self._say, self._stop):
                 return
@@ -96,10 +101,15 @@ class Machine:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def _start_redis(self) -> str:
-        if self._server is None:
+        """The URL of Redis; empty when a signal came before its disk had room."""
+        if self._server is None or self._keeper is None:
             return self._settings.redis_url
-        self._server.start()
-        self._say(f"Redis: {self._server.url}, data in {self._server.folder}")
+        if self._settings.state_dir.is_dir() and private(self._settings.state_dir):
+            self._say(f"{self._settings.state_dir} was open to other users of this machine; now it has the mode 0700")
+        while not self._keeper.tend():
+            if self._stop.wait(POLL_S):
+                return ""
+        self._say(f"Redis: {self._server.address}, data in {self._server.folder}")
         return self._server.url
 
     def _make_children(self, url: str, trained: TrainedModels) -> None:
@@ -127,9 +137,8 @@ class Machine:
 
     def _tend(self, client: redis.Redis) -> None:
         assert self._web is not None
-        if self._server is not None and not self._server.running():
-            self._say("Redis ended; starting it again")
-            self._server.start()
+        if self._keeper is not None:
+            self._keeper.tend()
         for child in self._pipelines:
             child.tend()
         for child in (*self._workers, self._web):
@@ -174,6 +183,8 @@ class Machine:
     def _announce(self, models: Sequence[str]) -> None:
         took_s = time.monotonic() - self._started_at
         self._say(f"ready in {took_s:.1f} s: {', '.join(models)} on {self._num_workers} worker(s)")
+        with contextlib.suppress(OSError):  # then the doctor looks at the default port
+            write(self._settings.state_dir / WEB_PORT, str(self._port).encode())
         self._say(f"open {self._local_address}   (Ctrl-C ends everything)")
 
     # -- end -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import redis
 
 from services.chat.requests import Requests
 from services.command.access import choose_model, command_settings, user_id
+from services.command.launch import become
 from services.connection.embedded import EmbeddedServer, free_port
 from services.errors import UnknownModel
 from services.jobs.training import preset_names, read_training
@@ -162,6 +163,18 @@ def test_commands_find_the_server_that_up_started_over_the_same_state_folder(
         assert command_settings(state_dir=tmp_path).redis_url == "redis://10.0.0.1:6379/0"
         monkeypatch.delenv("REDIS_URL")
     assert command_settings(state_dir=tmp_path).redis_url == default
+
+
+def test_a_program_beside_up_uses_the_server_of_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`chatserver worker` beside `make run` waited for port 6379 for ever, though `chat` found the private server."""
+    became: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, command, environment: became.append(environment))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with EmbeddedServer(tmp_path, appendfsync="no") as server:
+        become("workers", state_dir=tmp_path)
+        become("webapp", state_dir=tmp_path, redis_url="redis://10.0.0.1:6379/0")
+    become("pipelines", "beat", state_dir=tmp_path)
+    assert [environment.get("REDIS_URL") for environment in became] == [server.url, "redis://10.0.0.1:6379/0", None]
 
 
 @pytest.mark.parametrize("name", ["ann", "Jörg Müller", "DOMAIN\\x{}", "x" * 300])

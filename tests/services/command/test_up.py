@@ -8,21 +8,30 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from services.command.access import command_settings
 from services.connection.connect import connect
+from services.connection.embedded import running_url
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
+from tests.faults.disk import SmallDisk
+
+START_S = 60.0  # of a Redis that waits for room, and of what waits for it; the machine may be busy
 
 WORKER = """
 import os, secrets, signal, socket, sys, time
 from services.connection.connect import connect
+from services.connection.embedded import running_url
 from services.wire.keys import Keys
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import load_settings
@@ -84,6 +93,7 @@ class Up:
     """A running `chatserver up` and what it has printed."""
 
     def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.command", "up", "--model", "stand-in", "--port", "0", *options],
             cwd=folder,
@@ -159,6 +169,77 @@ def test_it_prints_the_address_when_usable_and_ends_in_order_without_error(
     assert up.lines[-1].rstrip().endswith("ended")
 
 
+def test_commands_find_its_redis_and_its_port_and_no_line_shows_the_password(
+    start: Callable[..., Up], eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` looked at port 8000, wherever the page was."""
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    found = command_settings(state_dir=up.folder / ".chatserver")
+    assert f"open http://127.0.0.1:{found.port} " in up.text
+    assert command_settings(state_dir=up.folder / ".chatserver", port=8000).port == 8000
+    password = urlsplit(found.redis_url).password
+    assert password and password not in up.text
+    up.process.send_signal(signal.SIGTERM)
+    assert up.end() == 0 and password not in up.text
+
+
+def test_a_state_folder_that_was_open_to_others_is_closed_with_a_line(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    (tmp_path / ".chatserver").mkdir(mode=0o755)
+    up = start()
+    eventually(up.has(r"open http"), "the address")
+    assert up.text.count("was open to other users of this machine; now it has the mode 0700") == 1
+    assert stat.S_IMODE((tmp_path / ".chatserver").stat().st_mode) == 0o700
+
+
+def test_on_a_full_disk_it_waits_says_why_once_and_goes_on_when_there_is_room(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    """It ended with code 2, and room made later did not bring it back."""
+    with SmallDisk(tmp_path / ".chatserver" / "redis", 200 << 20) as disk:
+        disk.fill()
+        up = start()
+        eventually(up.has("Redis waits for room"), "the reason", START_S)
+        disk.free()
+        eventually(up.has(r"open http"), "the address", START_S)
+        url = running_url(tmp_path / ".chatserver")
+        assert url is not None
+        eventually((disk.folder / "reserve").exists, "the reserve", START_S)
+        (disk.folder / "reserve").unlink()
+        disk.fill()
+        with contextlib.closing(connect(url, role="test")) as client:
+            eventually(lambda: refused(client), "the end of Redis", START_S)
+            eventually(up.has("Redis waits for room", times=2), "the reason", START_S)
+            disk.free()
+            eventually(lambda: not refused(client), "its return", START_S)
+        eventually(up.has("there is room again", times=2), "the word that it goes on", START_S)
+        assert up.text.count("Redis waits for room") == 2
+        up.process.send_signal(signal.SIGTERM)
+        assert up.end() == 0
+
+
+def test_a_signal_ends_it_while_it_waits_for_room(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    with SmallDisk(tmp_path / ".chatserver" / "redis", 20 << 20) as disk:
+        disk.fill()
+        up = start()
+        eventually(up.has("Redis waits for room"), "the reason", START_S)
+        up.process.send_signal(signal.SIGINT)
+        assert up.end() == 0 and "Traceback" not in up.text
+
+
+def refused(client: redis.Redis) -> bool:
+    """Whether Redis does not take a write."""
+    try:
+        client.rpush("list", "x" * 10_000)
+    except redis.RedisError:
+        return True
+    return False
+
+
 def test_the_pipelines_run_beside_the_chat_and_end_before_redis(
     start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
@@ -200,9 +281,9 @@ def test_a_worker_that_cannot_start_stops_everything_with_its_reason(start: Call
 
 
 def trained_of(up: Up) -> TrainedModels:
-    found = re.search(r"Redis: (\S+),", up.text)
-    assert found is not None
-    return TrainedModels(connect(found[1], role="test"), Keys("chatserver"))
+    url = running_url(up.folder / ".chatserver")
+    assert url is not None
+    return TrainedModels(connect(url, role="test"), Keys("chatserver"))
 
 
 def test_a_wanted_model_gets_a_worker_of_its_own_until_it_is_not_wanted(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -90,7 +91,9 @@ def eaten(redis_server: EmbeddedServer | ClusterOfServers) -> Iterator[redis.Red
     """A client of the server, or of each node, through such a proxy."""
     nodes = redis_server.nodes if isinstance(redis_server, ClusterOfServers) else [redis_server]
     proxies = {("127.0.0.1", node.port): ReplyEater(node.port) for node in nodes}
-    clients = {address: connect(proxy.url, role="worker") for address, proxy in proxies.items()}
+    login = "".join(urlsplit(redis_server.url).netloc.rpartition("@")[:2])
+    urls = {address: proxy.url.replace("//", f"//{login}") for address, proxy in proxies.items()}
+    clients = {address: connect(url, role="worker") for address, url in urls.items()}
     first = next(iter(clients))
     yield Cluster([first], clients.__getitem__) if len(nodes) > 1 else clients[first]
     for client in clients.values():
@@ -243,7 +246,7 @@ def test_waiting_says_one_line_per_change_and_ends_when_redis_comes(tmp_path: Pa
         missed_twice.wait(10)
         server.start()
 
-    with contextlib.closing(connect(f"redis://127.0.0.1:{port}/0", role="test")) as client:
+    with contextlib.closing(connect(server.url, role="test")) as client:
         thread = threading.Thread(target=start_when_missed)
         thread.start()
 

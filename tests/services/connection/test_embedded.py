@@ -3,16 +3,25 @@
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from services.connection.connect import connect
-from services.connection.embedded import EmbeddedServer, candidates, find_binary, free_port
+from services.connection.embedded import (
+    PASSWORD_FILE,
+    EmbeddedServer,
+    candidates,
+    find_binary,
+    free_port,
+    running_url,
+)
 from services.errors import ConfigurationError
 
 STARTER = """
@@ -169,3 +178,55 @@ def group_of(process: Path) -> int:
         return int((process / "stat").read_text().rsplit(")", 1)[1].split()[2])
     except OSError:
         return 0
+
+
+def test_it_waits_for_a_server_that_still_loads_its_data(tmp_path: Path, binary: Path) -> None:
+    """Redis answers INFO meanwhile; the rewrite that follows was refused, and that ended `chatserver up`."""
+    with EmbeddedServer(tmp_path, binary=binary, appendfsync="no") as server, client_of(server) as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(20_000):
+            pipe.set(f"key-{number}", "x" * 100)
+        pipe.execute()
+    included = server.folder / PASSWORD_FILE
+    included.write_text("key-load-delay 50\n" + included.read_text())  # microseconds, for tests of Redis itself
+    with EmbeddedServer(tmp_path, binary=binary) as later, client_of(later) as client:
+        assert client.dbsize() == 20_000
+
+
+# -- other users of the machine --------------------------------------------------------------------------------------
+
+
+def test_whoever_lacks_the_password_reads_and_writes_nothing(tmp_path: Path, binary: Path) -> None:
+    """Any user of the machine can reach a port on the loopback."""
+    with EmbeddedServer(tmp_path, binary=binary) as server, redis.Redis(port=server.port, protocol=2) as stranger:
+        for command in ("GET a", "FLUSHALL", "CONFIG GET requirepass", "SUBSCRIBE control"):
+            with pytest.raises(redis.AuthenticationError):
+                stranger.execute_command(*command.split())
+
+
+def test_no_other_user_can_find_the_password(tmp_path: Path, binary: Path) -> None:
+    """Not in a file, nor on a command line, nor in the log, nor in the name that messages give to the server."""
+    with EmbeddedServer(tmp_path / "state", binary=binary) as server:
+        password = urlsplit(server.url).password
+        command_line = Path(f"/proc/{server.pid}/cmdline").read_text()
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in (server.folder, server.folder / PASSWORD_FILE)]
+    assert password and password not in command_line + server.log_path.read_text() + server.address
+    assert modes == [0o700, 0o600]
+
+
+def test_a_folder_of_an_older_version_goes_on_with_its_data_and_gets_a_password(tmp_path: Path, binary: Path) -> None:
+    with EmbeddedServer(tmp_path, binary=binary) as server, client_of(server) as client:
+        client.set("a", "1")
+    (server.folder / PASSWORD_FILE).unlink()
+    server.folder.chmod(0o755)
+    with EmbeddedServer(tmp_path, binary=binary) as later, client_of(later) as client:
+        assert client.get("a") == b"1" and urlsplit(later.url).password
+        assert stat.S_IMODE(later.folder.stat().st_mode) == 0o700
+
+
+def test_a_later_run_takes_the_same_password_so_that_its_clients_may_outlive_it(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        assert running_url(tmp_path) == server.url
+    assert running_url(tmp_path) is None
+    with EmbeddedServer(tmp_path) as later:
+        assert running_url(tmp_path) == later.url == server.url

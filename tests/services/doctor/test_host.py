@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.doctor import host
+from tests.faults.disk import SmallDisk
 from tests.services.doctor.told import only, told
 
 
@@ -32,6 +33,18 @@ def test_looking_at_the_state_folder_leaves_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_is_found_before_it_is_full(tmp_path: Path, free_gib: float, level: str) -> None:
     found = only(host.check_disk(tmp_path / "not-yet", lambda folder: int(free_gib * 2**30)))
     assert found == (level, found[1]) and f"{free_gib:.1f} GiB are free at {tmp_path}" in found[1]
+
+
+def test_a_full_disk_is_called_full(tmp_path: Path) -> None:
+    level, message = only(host.check_disk(tmp_path, lambda folder: 3 << 20))
+    assert level == "wrong" and message.startswith(f"the disk of {tmp_path} is full: free 3 MiB. ")
+
+
+def test_a_folder_on_a_full_disk_is_not_called_forbidden(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "state", 1 << 20) as disk:
+        disk.fill()
+        level, message = only(host.check_state_folder(disk.folder))
+    assert (level, message) == ("wrong", f"the disk of {disk.folder} is full: free 0 MiB")
 
 
 def test_another_version_than_the_tested_one_is_a_warning_that_names_both() -> None:

@@ -226,3 +226,30 @@ def test_a_tied_child_and_its_watcher_can_inherit_a_lock(tmp_path: Path) -> None
     end_tied(child, signal.SIGKILL, 10)
     with files.lock(tmp_path / "lock"):  # the watcher's end is not waited for
         pass
+
+
+# -- for this user alone
+
+
+def test_a_private_folder_is_made_or_closed_and_says_when_it_was_open(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    assert not files.private(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o755)
+    assert files.private(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not files.private(folder)
+
+
+def test_a_folder_that_is_everybodys_stays_so(tmp_path: Path) -> None:
+    """Who names /tmp as the state folder must not take it from all others."""
+    folder = tmp_path / "everybodys"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    assert not files.private(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o1777
+
+
+def test_what_is_kept_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    assert [files.kept(path, b"first"), files.kept(path, b"second")] == [b"first", b"first"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(b"")
+    assert files.kept(path, b"third") == b"third"

@@ -292,7 +292,7 @@ def test_messages_over_the_limit_are_refused_on_every_way_in(web: Web) -> None:
         with contextlib.suppress(OSError):
             attacker.send('42["watch",{"id":"' + long + '"}]')
         assert attacker.ends()
-    head = b"POST /api/session HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
     size = b"%x\r\n" % len(long)
     for attack in (
         head + b"Content-Length: 99999999999\r\n\r\n",
@@ -343,11 +343,11 @@ def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None
             if healthy(url):
                 break
         time.sleep(0.05)
-    post = b"POST /api/session HTTP/1.1\r\nHost: x\r\n"
+    post = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
     halves = (
         b"",
         b"GET /api/ses",
-        b"GET /api/session HTTP/1.1\r\nHost: x\r\nA",
+        b"GET /api/session HTTP/1.1\r\nHost: localhost\r\nA",
         post + b"Content-Length: 9\r\n\r\nhalf",
     )
     halves = (*halves, post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhal", post + b"Content-Length: 800000\r\n\r\n")
@@ -535,7 +535,7 @@ def test_no_path_leads_out_of_the_static_folder(web: Web) -> None:
     ],
 )
 def test_a_body_that_two_servers_may_read_differently_is_refused(web: Web, framing: str) -> None:
-    answer = exchange(web.url, f"POST /api/session HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n12345".encode())
+    answer = exchange(web.url, f"POST /api/session HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n12345".encode())
     assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1 ") == 1
 
 
@@ -553,7 +553,7 @@ def test_mutated_requests_get_an_answer_of_http_or_none(web: Web) -> None:
     generator = random.Random(7)
     cookie = session_cookie(web.url)
     sid = polling_session(web, cookie)
-    head = f"Host: x\r\nCookie: {cookie}\r\nAccept: */*\r\n".encode()
+    head = f"Host: localhost\r\nCookie: {cookie}\r\nAccept: */*\r\n".encode()
     seeds = [
         b"GET /api/session HTTP/1.1\r\n" + head + b"\r\n",
         f"POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\n".encode()

@@ -1,0 +1,70 @@
+"""Says how full the disk of a folder is, and keeps a reserve on it that is released when the disk is full.
+
+The embedded Redis, the web app and the doctor use it.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from services.errors import StorageFull
+
+FEW_BYTES = 96 << 20  # with less, nothing new is begun: what runs shall be able to finish
+RESERVE_BYTES = 64 << 20
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest existing folder above it."""
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def fullness(folder: Path, few_bytes: int = FEW_BYTES) -> str:
+    """`the disk of FOLDER is full: free N MiB`; empty while `few_bytes` are free."""
+    free = free_bytes(folder)
+    return f"the disk of {folder} is full: free {free >> 20} MiB" if free < few_bytes else ""
+
+
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Raise StorageFull unless a file of this size fits. It tries, since a quota shows in no other way."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest(folder)) as file:
+            os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
+    except OSError as error:
+        free = free_bytes(folder)
+        raise StorageFull(
+            f"the disk of {folder} is full: free {free >> 20} MiB, {max(num_bytes >> 20, 1)} MiB are needed "
+            f"({error.strerror})",
+            remedy="make room there",
+        ) from None
+
+
+class Reserve:
+    """A file that takes room, so that there is some to give when other programs have filled the disk."""
+
+    def __init__(self, path: Path, size: int = RESERVE_BYTES) -> None:
+        self._path = path
+        self._size = size
+
+    def hold(self) -> None:
+        """Take the room, unless that itself would leave the disk nearly full."""
+        if self._size == 0 or self._path.exists() or free_bytes(self._path.parent) < self._size + FEW_BYTES:
+            return
+        try:
+            with self._path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
+        except OSError:
+            self.release()  # somebody was faster, or a quota says no
+
+    def release(self) -> int:
+        """Give the room back; how many bytes that was."""
+        with contextlib.suppress(FileNotFoundError):
+            size = self._path.stat().st_size
+            self._path.unlink()
+            return size
+        return 0
