@@ -1,6 +1,9 @@
 """The feed over a real server: one subscription for all, an end for strangers, nothing left behind."""
 
+import contextlib
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,8 +12,11 @@ from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
 from services.chat.reader import Done, Rewind, Text
 from services.connection.cluster import owner_of
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer
 from services.errors import Forbidden
 from services.wire.keys import Keys
+from tests.services.chat.conftest import running_feed
 from tests.stand_ins.owner import Owner
 
 
@@ -146,3 +152,34 @@ def test_an_answer_that_cannot_be_followed_ends_with_an_error(
     monkeypatch.setattr("services.chat.answer.Answer.poll", lambda self, now: 1 // 0)
     client = Client(feed, "r1")
     eventually(lambda: [done.code for done in client.take().done] == ["internal"])
+
+
+def test_a_redis_that_is_away_is_logged_once(
+    redis_binary: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, eventually: Callable[..., None]
+) -> None:
+    """A web process wrote the same warning four times a second, as long as Redis was away."""
+    caplog.set_level(logging.DEBUG, "chatserver.feed")
+
+    def lines(words: str) -> int:
+        return sum(words in record.getMessage() for record in caplog.records)
+
+    with (
+        EmbeddedServer(tmp_path, binary=redis_binary) as server,
+        contextlib.closing(connect(server.url, role="test")) as client,
+    ):
+        keys = Keys("away")
+        owner = Owner(client, keys, "r1")
+        with running_feed(client, keys) as feed:
+            reader = Client(feed, "r1")
+            owner.begin("a")
+            owner.say("hello")
+            eventually(lambda: reader.take().text == "hello")
+            server.kill()
+            eventually(lambda: lines("no answer from Redis") >= 5, "five attempts")
+            assert lines("the subscription was lost") == 1
+            server.start()
+            eventually(lambda: lines("subscribed again") == 1, "the line that it is back")
+            owner.say(" again")
+            eventually(lambda: reader.take().text == "hello again")
+            feed.leave(reader.follower)
+        assert lines("the subscription was lost") == 1
