@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,6 +61,14 @@ class Client:
         question = {"id": rid, "model": model, "messages": [{"role": "user", "content": text}], "sampling": sampling}
         self._send(b"42%d" % number + orjson.dumps(["submit", question]))
         return answer
+
+    def watch(self, rid: str) -> None:
+        """Ask for another socket's answer, from its beginning, without an acknowledgement."""
+        self._send(b"42" + orjson.dumps(["watch", {"id": rid, "offset": 0, "nonce": ""}]))
+
+    def pong(self) -> None:
+        """Say that this client lives, without having read whether the server asks."""
+        self._send(b"3")
 
     def feed(self, data: bytes, at: float) -> None:
         """Whole frames out of what has arrived; the start of another one waits for its end."""
@@ -148,11 +156,11 @@ class Fleet:
     def clients(self) -> list[Client]:
         return list(self._clients.values())
 
-    def connect(self, count: int) -> list[Client]:
-        """That many more open sockets, a few at a time."""
+    def connect(self, count: int, *, receive_bytes: int = 0) -> list[Client]:
+        """That many more open sockets, a few at a time. `receive_bytes` is the kernel's buffer, 0 its own choice."""
         made: list[Client] = []
         for _ in range(count):
-            made.append(self._dial())
+            made.append(self._dial(receive_bytes))
             self.run(lambda: sum(not client.open for client in made[-20:]) < 20, 10.0)
         self.run(lambda: all(client.open for client in made), 30.0)
         return made
@@ -171,6 +179,11 @@ class Fleet:
                 client.feed(data, time.monotonic())
         return True
 
+    def ignore(self, clients: Iterable[Client]) -> None:
+        """Read nothing for these from now on."""
+        for client in clients:
+            self._epoll.unregister(client.sock)
+
     def close(self) -> None:
         for client in self._clients.values():
             with contextlib.suppress(OSError):
@@ -178,9 +191,13 @@ class Fleet:
         self._clients.clear()
         self._epoll.close()
 
-    def _dial(self) -> Client:
+    def _dial(self, receive_bytes: int) -> Client:
         assert self._url.hostname and self._url.port
-        sock = socket.create_connection((self._url.hostname, self._url.port), timeout=10)
+        sock = socket.socket()
+        if receive_bytes:  # before the handshake, which tells the peer
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        sock.settimeout(10)
+        sock.connect((self._url.hostname, self._url.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16)).decode()
         lines = (

@@ -89,7 +89,8 @@ class BenchSystem:
     def _start(self, role: str, *command: str, **settings: object) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CHATSERVER_")}
         environment |= {"REDIS_URL": self.server.url, "CHATSERVER_LOG_LEVEL": "WARNING"}
-        ours = {"namespace": NAMESPACE, "state_dir": self.folder, **self._settings, **settings}
+        one_user = {"max_user_sockets": 10_000}  # whose sockets all clients of a bench are
+        ours = {"namespace": NAMESPACE, "state_dir": self.folder, **one_user, **self._settings, **settings}
         environment |= {f"CHATSERVER_{name.upper()}": str(value) for name, value in ours.items()}
         environment["PYTHONPATH"] = str(ROOT)
         with (self.folder / f"{role}.log").open("ab") as log:

@@ -78,6 +78,10 @@ class Settings(BaseModel):
     secret_key: str = Field("", description="Key that signs cookies; empty: the state folder keeps one.")
     allowed_origins: str = Field("", description="Other origins whose pages may open a socket; commas between.")
     window_chars: int = Field(16_384, ge=256, description="Text that a client may leave unacknowledged before a pause.")
+    max_user_sockets: int = Field(64, ge=1, description="Most sockets of one user to one web process.")
+    max_unsent_mib: int = Field(
+        64, ge=4, description="Most MiB that wait in one web process for slow clients; then the slowest is closed."
+    )
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="Shortest time between two sends to a socket.")
 
     broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")

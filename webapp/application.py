@@ -20,7 +20,7 @@ from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
-from services.errors import InvalidRequest
+from services.errors import InvalidRequest, TooLarge
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
 from services.machine.files import kept, private
@@ -32,7 +32,7 @@ from services.wire.keys import Keys
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.chat import pages, sockets
-from webapp.chat.relay import MAX_WATCHES, Relay
+from webapp.chat.relay import Relay
 from webapp.jobs import routes as job_pages
 from webapp.jobs import training_routes as training_pages
 from webapp.jobs.cleaning_orders import PageJobs
@@ -112,15 +112,16 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
 
     engine = socketio.server.eio
     engine._async = {**engine._async, "websocket": partial(WebSocket, too_large=too_large)}
-    # Room for a full window of every answer that a socket may watch, JSON's escapes included.
-    transport.guard(app, socketio, max_queued_chars=4 * MAX_WATCHES * settings.window_chars)
 
-    def emit(sid: str, event: str, payload: dict[str, Any]) -> None:
+    def emit(sid: str, event: str, payload: dict[str, Any]) -> bool:
         # What `socketio.server.emit(event, payload, to=sid)` sends, without its search for rooms and binary parts: the
         # packet of a Socket.IO event (2) in the default namespace. It halves the cost of a token.
         connection = socketio.server.manager.eio_sid_from_sid(sid, "/")
-        if connection is not None:
-            engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
+        session = engine.sockets.get(connection)
+        if session is None:
+            return True  # it has gone; `forget` comes
+        engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
+        return bool(session.queue.has_room)
 
     feed = AnswerFeed(
         requests, redis, spawn=socketio.start_background_task, waiting_for=partial(waiting_for, redis, keys)
@@ -131,6 +132,13 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
         interval_s=settings.relay_interval_s,
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
+    )
+    transport.guard(
+        app,
+        socketio,
+        max_unsent_bytes=settings.max_unsent_mib * 1_048_576,
+        max_user_sockets=settings.max_user_sockets,
+        drained=lambda session: relay.drained(socketio.server.manager.sid_from_eio_sid(session, "/")),
     )
     sockets.register(socketio, requests, relay, disk, max_message_chars=settings.max_message_chars)
     app.register_blueprint(

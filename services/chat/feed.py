@@ -65,6 +65,7 @@ class AnswerFeed:
         self._spawn = spawn
         self._waiting_for = waiting_for  # what the requests of a model wait for
         self._subscriptions: dict[Redis, Subscription] = {}  # by the server that is heard
+        self._lost_servers: set[Redis] = set()  # of which the log says that their subscription was lost
         self._channels: dict[str, Channel] = {}  # by name
         self._table = threading.Lock()  # of the channels and their followers
         self._polls = threading.Semaphore(NUM_POLLS)
@@ -192,17 +193,27 @@ class AnswerFeed:
                     heard = live.hear(1.0)
                     if heard is None:
                         break
+                    self._found(server)
                     self._heard(live, *heard)
                 time.sleep(0)
         except RedisError as error:
             if not self._stopping.is_set():
-                self._lost(live, error)
+                self._lost(server, live, error)
         finally:
             del self._subscriptions[server]
             live.close()
 
-    def _lost(self, live: Subscription, error: RedisError) -> None:
-        log.warning("the subscription was lost (%s); subscribing again", error)
+    def _found(self, server: Redis) -> None:
+        """A server is heard: once a line, if it was lost."""
+        if server in self._lost_servers:
+            self._lost_servers.discard(server)
+            log.info("subscribed again")
+
+    def _lost(self, server: Redis, live: Subscription, error: RedisError) -> None:
+        """A server is not heard; while it is away every attempt ends here, and the first alone is logged."""
+        if server not in self._lost_servers:
+            self._lost_servers.add(server)
+            log.warning("the subscription was lost (%s); subscribing again", error)
         for channel in list(self._channels.values()):
             if channel.live is live:
                 self._unreachable(channel, error)

@@ -89,11 +89,11 @@ class System:
             lambda: any(worker.pid == process.pid for worker in self.registry.workers()), "the worker", timeout_s
         )
 
-    def web(self) -> str:
+    def web(self, **settings: Any) -> str:
         """A web process; its address, once it is ready."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        self.start("webapp", port=port)
+        self.start("webapp", port=port, **settings)
         wait_until(lambda: answers(f"{url}/readyz"), "the web process", 60.0)
         return url
 

@@ -1,7 +1,8 @@
 """One relay per web process: answers from the feed to the sockets that watch them.
 
-A socket is sent slices of the text that the feed has, at most every few milliseconds and at most a window ahead of what
-the client acknowledged; so tokens are coalesced, and a slow client costs an offset, not a buffer.
+A socket is sent slices of the text that the feed has, at most every few milliseconds, at most a window ahead of what
+the client acknowledged, and nothing while enough bytes wait for it already; so tokens are coalesced, and a slow client
+costs an offset, not a buffer.
 
 All of it runs in greenlets (or threads) of one process; `spawn` comes from the web server.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
-from services.chat.reader import Done, Rewind, Text
+from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.errors import Busy
 from services.wire.messages import ChatRequest
 
@@ -24,9 +25,10 @@ log = logging.getLogger("chatserver.relay")
 
 WAKE_S = 0.25  # at the latest, to see that the process ends
 MAX_WATCHES = 128  # per socket
+SLICE_CHARS = 16_384  # of one message
 
-Emit = Callable[[str, str, dict[str, Any]], None]
-"""emit(socket id, event name, payload)"""
+Emit = Callable[[str, str, dict[str, Any]], bool]
+"""emit(socket id, event name, payload) → whether the socket takes more now; if not, `drained` says when"""
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Relay:
         self._window = window_chars
         self._spawn = spawn
         self._views: dict[str, dict[str, View]] = {}  # socket id → request id → view
+        self._full: set[str] = set()  # sockets that take nothing more at present
         self._dirty: set[tuple[str, str]] = set()
         self._woken = threading.Event()  # something is dirty
         self._stopping = False
@@ -90,6 +93,7 @@ class Relay:
 
     def forget(self, sid: str) -> None:
         """A socket is gone."""
+        self._full.discard(sid)
         for view in self._views.pop(sid, {}).values():
             self._feed.leave(view.follower)
 
@@ -98,6 +102,12 @@ class Relay:
         view = self._views.get(sid, {}).get(rid)
         if view is not None:
             view.acked = max(view.acked, min(offset, view.follower.offset))
+            self._touch((sid, rid))
+
+    def drained(self, sid: str) -> None:
+        """A socket that was full takes more."""
+        self._full.discard(sid)
+        for rid in self._views.get(sid, {}):
             self._touch((sid, rid))
 
     # -- to the sockets ------------------------------------------------------------------------------------------
@@ -120,7 +130,7 @@ class Relay:
             for watched in dirty:
                 sid, rid = watched
                 view = self._views.get(sid, {}).get(rid)
-                if view is None:
+                if view is None or sid in self._full:
                     continue
                 if now - view.sent_at < self._interval_s:
                     self._touch(watched)
@@ -130,21 +140,30 @@ class Relay:
 
     def _send_view(self, sid: str, view: View, now: float) -> None:
         follower = view.follower
-        while (event := follower.next(view.acked + self._window)) is not None:
+        while sid not in self._full:
+            event = follower.next(min(view.acked + self._window, follower.offset + SLICE_CHARS))
+            if event is None:
+                return
+            if not self._tell(sid, view, event):
+                self._full.add(sid)
             if isinstance(event, Text):
                 view.sent_at = now
-                payload = {"id": follower.rid, "offset": event.offset, "nonce": event.nonce, "text": event.text}
-                self._emit(sid, "tokens", payload)
-                if not follower.has_end:
+                if len(event.text) < SLICE_CHARS and not follower.has_end:
                     return  # nothing can follow but with another change
-            elif isinstance(event, Rewind):
-                view.acked = min(view.acked, event.offset)
-                self._emit(sid, "rewind", {"id": follower.rid, "offset": event.offset, "nonce": event.nonce})
-            else:
-                known = {name: value for name, value in vars(event).items() if value is not None}
-                self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": follower.rid, **known})
-            if isinstance(event, Done):
+            elif isinstance(event, Done):
                 self._delivered(sid, view, event)
+
+    def _tell(self, sid: str, view: View, event: ReaderEvent) -> bool:
+        """Send one event; whether the socket takes more."""
+        rid = view.follower.rid
+        if isinstance(event, Text):
+            payload = {"id": rid, "offset": event.offset, "nonce": event.nonce, "text": event.text}
+            return self._emit(sid, "tokens", payload)
+        if isinstance(event, Rewind):
+            view.acked = min(view.acked, event.offset)
+            return self._emit(sid, "rewind", {"id": rid, "offset": event.offset, "nonce": event.nonce})
+        known = {name: value for name, value in vars(event).items() if value is not None}
+        return self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": rid, **known})
 
     def _delivered(self, sid: str, view: View, done: Done) -> None:
         told = {

@@ -1,13 +1,18 @@
 """Limits what clients may do to Socket.IO, whose libraries trust their clients.
 
 The libraries log a traceback for bytes that they cannot parse. They queue any amount of text for a client, handle all
-its events at once, and keep the attachments of binary events that never end. They know a polling client by its session
-id alone. `guard` adds the limits of docs/protocol.md; webapp/server/websocket.py lets only an `is_client_packet` pass.
+its events at once, and keep the attachments of binary events that never end. They open any number of sockets for a
+user, and know a polling client by its session id alone. `guard` adds the limits of docs/protocol.md;
+webapp/server/websocket.py lets only an `is_client_packet` pass.
 """
 
+import contextlib
 import json
 import logging
 import re
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -17,14 +22,19 @@ import gevent
 from flask import Flask
 from flask_socketio import SocketIO
 from gevent.pool import Pool
-from gevent.queue import JoinableQueue
+from gevent.queue import Empty, JoinableQueue
+
+from webapp.server.memory import HeapTrim
 
 log = logging.getLogger("chatserver.web")
 
 MAX_EVENTS = 8  # of one socket, served at once; the next is not read until one of them is answered
 MAX_SESSIONS = 10_000  # of Engine.IO, in one process
 MAX_PACKETS = 16  # in one polling payload: Engine.IO's own limit
-PACKET_CHARS = 512  # what a packet in a queue costs beside its text
+ROOM_BYTES = 65_536  # waiting for one socket; then the relay waits too
+MAX_QUEUED_BYTES = 2 * 1_048_576  # waiting for one socket: room, one slice of the relay, and replies
+PACKET_BYTES = 512  # what a packet in a queue costs beside its text
+RETRY_S = 30  # after which a socket too many may be tried again
 SEPARATOR = "\x1e"
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -46,47 +56,135 @@ def refusal(head: str, error: dict[str, Any]) -> str:
     return f"43{event[1]}{json.dumps([{'ok': False, 'error': error}])}" if event else ""
 
 
-class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed
-    """The text that waits for one client. Past `max_chars` the socket is closed; the client resumes by its cursors."""
+class Outbox:
+    """All that waits to be sent in one process. Past `max_bytes` it gives up the socket that takes nothing for longest.
 
-    def __init__(self, max_chars: int) -> None:
+    One that is given up is closed; its client connects again and goes on from its cursors.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+        self._waiting: set[SendQueue] = set()
+
+    def account(self, queue: "SendQueue", num_bytes: int) -> None:
+        """A queue holds so many bytes more, or less."""
+        self._held_bytes += num_bytes
+        if queue.held_bytes:
+            self._waiting.add(queue)
+        else:
+            self._waiting.discard(queue)
+        while self._held_bytes > self._max_bytes and self._waiting:
+            slowest = min(self._waiting, key=lambda waiting: waiting.moved_at)
+            log.info(
+                "%d bytes wait to be sent; gave up a socket that took none of %d", self._held_bytes, slowest.held_bytes
+            )
+            slowest.abandon()
+
+
+class SendQueue(JoinableQueue):  # type: ignore[misc]  # gevent is not typed
+    """What waits for one client: queued here, or taken by its sender, which takes all at once and writes one by one.
+
+    While it holds `ROOM_BYTES` the relay adds nothing to it (`has_room`, `drained`). Past `MAX_QUEUED_BYTES`, which
+    only replies to the client's own packets can reach, the socket is given up.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
         super().__init__()
         self.give_up: Callable[[], object] = lambda: None
-        self._max_chars = max_chars
-        self._held_chars = 0
+        self.drained: Callable[[], object] = lambda: None
+        self.held_bytes = 0
+        self.moved_at = time.monotonic()  # when the client last took something, or nothing waited
+        self._outbox = outbox
+        self._taken_bytes = 0  # of those held, by the sender
         self._given_up = False
+
+    @property
+    def has_room(self) -> bool:
+        return self.held_bytes < ROOM_BYTES
 
     def put(self, packet: Any, *args: Any, **kwargs: Any) -> None:
         """Queue without blocking. It always takes None, which ends the sender."""
         if packet is not None:
             if self._given_up:
                 return
-            self._held_chars += _chars(packet)
-            if self._held_chars > self._max_chars:
-                self._given_up = True
-                self.give_up()
+            if not self.held_bytes:
+                self.moved_at = time.monotonic()
+            self._hold(_bytes(packet))
+            if self.held_bytes > MAX_QUEUED_BYTES:
+                self.abandon()
+            if self._given_up:
                 return
         super().put(packet, *args, **kwargs)
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        packet = super().get(*args, **kwargs)
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """A sender that may block has sent all that it took before."""
+        if block:
+            self._sent()
+        packet = super().get(block, timeout)
         if packet is not None:
-            self._held_chars -= _chars(packet)
+            self._taken_bytes += _bytes(packet)
         return packet
 
+    def abandon(self) -> None:
+        """Close the socket; what waits for it is dropped."""
+        if not self._given_up:
+            self.release()
+            self.give_up()
 
-def _chars(packet: Any) -> int:
-    return PACKET_CHARS + (len(packet.data) if isinstance(packet.data, str) else 0)
+    def release(self) -> None:
+        """Nothing of this queue will be sent any more."""
+        self._given_up = True
+        self._taken_bytes = 0
+        with contextlib.suppress(Empty):
+            while True:
+                super().get(block=False)
+                self.task_done()
+        self._hold(-self.held_bytes)
+
+    def _sent(self) -> None:
+        had_room = self.has_room
+        self.moved_at = time.monotonic()
+        taken, self._taken_bytes = self._taken_bytes, 0
+        if taken:
+            self._hold(-taken)
+        if not had_room and self.has_room:
+            self.drained()
+
+    def _hold(self, num_bytes: int) -> None:
+        self.held_bytes += num_bytes
+        self._outbox.account(self, num_bytes)
 
 
-def guard(app: Flask, socketio: SocketIO, *, max_queued_chars: int) -> None:
-    """Add the limits to a Socket.IO server: on its sends, its messages and its HTTP requests."""
+def _bytes(packet: Any) -> int:
+    """What a packet costs: itself, its text, and the same text once more when it is encoded."""
+    return PACKET_BYTES + 2 * sys.getsizeof(packet.data)
+
+
+def guard(
+    app: Flask,
+    socketio: SocketIO,
+    *,
+    max_unsent_bytes: int,
+    max_user_sockets: int,
+    drained: Callable[[str], object],
+) -> None:
+    """Add the limits to a Socket.IO server: on its sends, its messages and its HTTP requests.
+
+    `drained` is called with the id of an Engine.IO session that had no room and has some now.
+    """
     engine = socketio.server.eio
-    engine._async = {**engine._async, "queue": partial(SendQueue, max_queued_chars)}
-    sessions = _Sessions(engine, partial(_user, app))
+    engine._async = {**engine._async, "queue": partial(SendQueue, Outbox(max_unsent_bytes))}
+    engine._log_error_once = _refused
+    sessions = _Sessions(engine, partial(_user, app), drained, max_user_sockets)
     for event in ("connect", "message", "disconnect"):
         engine.on(event, partial(getattr(sessions, event), engine.handlers[event]))
     app.wsgi_app = _Gate(app.wsgi_app, sessions)  # type: ignore[method-assign]
+
+
+def _refused(_: str, reason: str) -> None:
+    """Takes the place of the library's line, which is an error's and quotes the client."""
+    log.info("refused a request to Socket.IO: %s", reason)
 
 
 def _user(app: Flask, environ: dict[str, Any]) -> str:
@@ -98,22 +196,46 @@ def _user(app: Flask, environ: dict[str, Any]) -> str:
 class _Sessions:
     """The sessions of Engine.IO: the user of each, and the events that it handles."""
 
-    def __init__(self, engine: Any, user_of: Callable[[dict[str, Any]], str]) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        user_of: Callable[[dict[str, Any]], str],
+        drained: Callable[[str], object],
+        max_user_sockets: int,
+    ) -> None:
         self._engine = engine
         self._user_of = user_of
+        self._drained = drained
+        self._max_user_sockets = max_user_sockets
         self._users: dict[str, str] = {}
+        self._num_sockets: Counter[str] = Counter()  # by user
+        self._heap = HeapTrim()
         self._events: dict[str, Pool] = {}
 
     def belongs(self, sid: str, environ: dict[str, Any]) -> bool:
         """Whether a request comes from the user that opened the session: an id alone opens nothing."""
         return sid in self._users and self._users[sid] == self._user_of(environ)
 
+    def crowded(self, environ: dict[str, Any]) -> dict[str, Any] | None:
+        """The error of a user who may open no more sockets. Nobody, without a cookie, is let in: to be told so."""
+        user = self._user_of(environ)
+        if not user or self._num_sockets[user] < self._max_user_sockets:
+            return None
+        return {
+            "code": "user_limit",
+            "message": f"you have {self._num_sockets[user]} sockets open; the limit is {self._max_user_sockets}",
+            "remedy": "close some tabs or clients",
+            "retry_after_s": RETRY_S,
+        }
+
     def connect(self, inner: Callable[..., Any], sid: str, environ: dict[str, Any]) -> Any:
         if len(self._users) >= MAX_SESSIONS:
             return False
         self._users[sid] = self._user_of(environ)
+        self._num_sockets[self._users[sid]] += 1
         self._events[sid] = Pool(MAX_EVENTS)
         session = self._engine.sockets[sid]
+        session.queue.drained = partial(self._drained, sid)
         # Polling; a WebSocket puts its own way to end here. In a greenlet, since a close runs handlers.
         session.queue.give_up = partial(gevent.spawn, session.close, wait=False, abort=True)
         return inner(sid, environ)
@@ -129,7 +251,16 @@ class _Sessions:
             self._take(inner, sid, data)
 
     def disconnect(self, inner: Callable[..., Any], sid: str, reason: str) -> None:
-        self._users.pop(sid, None)
+        user = self._users.pop(sid, None)
+        if user is not None:
+            self._num_sockets[user] -= 1
+            if not self._num_sockets[user]:
+                del self._num_sockets[user]
+        session = self._engine.sockets.get(sid)
+        # A WebSocket may still send what waits, and releases its queue at its end; a dead client takes nothing.
+        if session is not None and (not session.upgraded or reason == self._engine.reason.PING_TIMEOUT):
+            session.queue.abandon()
+        self._heap.soon()
         self._events.pop(sid, None)
         inner(sid, reason)
 
@@ -151,12 +282,14 @@ class _Gate:
         self._sessions = sessions
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        wrong = self._wrong(environ) if environ["PATH_INFO"].startswith("/socket.io/") else ""
-        if not wrong:
+        if not environ["PATH_INFO"].startswith("/socket.io/"):
             return self._app(environ, start_response)
-        body = json.dumps({"error": {"code": "bad_request", "message": wrong}}).encode()
-        start_response("400 Bad Request", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-        return [body]
+        if wrong := self._wrong(environ):
+            return _refuse(start_response, "400 Bad Request", {"code": "bad_request", "message": wrong})
+        opens = "sid" not in parse_qs(environ.get("QUERY_STRING", ""))
+        if opens and (crowd := self._sessions.crowded(environ)):
+            return _refuse(start_response, "429 Too Many Requests", crowd, ("Retry-After", str(RETRY_S)))
+        return self._app(environ, start_response)
 
     def _wrong(self, environ: dict[str, Any]) -> str:
         """What is wrong with a request to Engine.IO, or nothing."""
@@ -170,6 +303,14 @@ class _Gate:
         if query.get("transport") == ["websocket"]:
             return "the WebSocket transport begins with an upgrade"
         return _wrong_payload(environ) if environ["REQUEST_METHOD"] == "POST" else ""
+
+
+def _refuse(
+    start_response: StartResponse, status: str, error: dict[str, Any], *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = json.dumps({"error": error}).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
+    return [body]
 
 
 def _upgrades(environ: dict[str, Any]) -> bool:

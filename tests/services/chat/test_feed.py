@@ -1,7 +1,10 @@
 """The feed over a real server: one subscription for all, an end for strangers, nothing left behind."""
 
+import contextlib
+import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import redis
@@ -11,11 +14,14 @@ from services.chat.follower import Follower
 from services.chat.reader import Done, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.connection.cluster import owner_of
+from services.connection.connect import connect
+from services.connection.embedded import EmbeddedServer
 from services.errors import Forbidden
 from services.serving.overview import waiting_for
 from services.serving.registry import Registry, WorkerInfo
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
+from tests.services.chat.conftest import running_feed
 from tests.stand_ins.owner import Owner
 
 
@@ -171,3 +177,34 @@ def test_who_waits_is_told_for_what(
     registry.announce(WorkerInfo("w1", "m", "none", 4, 0, 0.0, 100, "host", 1, 0.0))
     eventually(lambda: follower.status == Status("queued", 0), "its turn", 5)
     feed.stop()
+
+
+def test_a_redis_that_is_away_is_logged_once(
+    redis_binary: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, eventually: Callable[..., None]
+) -> None:
+    """A web process wrote the same warning four times a second, as long as Redis was away."""
+    caplog.set_level(logging.DEBUG, "chatserver.feed")
+
+    def lines(words: str) -> int:
+        return sum(words in record.getMessage() for record in caplog.records)
+
+    with (
+        EmbeddedServer(tmp_path, binary=redis_binary) as server,
+        contextlib.closing(connect(server.url, role="test")) as client,
+    ):
+        keys = Keys("away")
+        owner = Owner(client, keys, "r1")
+        with running_feed(client, keys) as feed:
+            reader = Client(feed, "r1")
+            owner.begin("a")
+            owner.say("hello")
+            eventually(lambda: reader.take().text == "hello")
+            server.kill()
+            eventually(lambda: lines("no answer from Redis") >= 5, "five attempts")
+            assert lines("the subscription was lost") == 1
+            server.start()
+            eventually(lambda: lines("subscribed again") == 1, "the line that it is back")
+            owner.say(" again")
+            eventually(lambda: reader.take().text == "hello again")
+            feed.leave(reader.follower)
+        assert lines("the subscription was lost") == 1

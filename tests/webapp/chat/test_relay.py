@@ -27,9 +27,11 @@ class Sent:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, dict[str, Any]]] = []
+        self.full: set[str] = set()  # sockets that take nothing after the next event
 
-    def __call__(self, sid: str, event: str, payload: dict[str, Any]) -> None:
+    def __call__(self, sid: str, event: str, payload: dict[str, Any]) -> bool:
         self.events.append((sid, event, payload))
+        return sid not in self.full
 
     def of(self, sid: str, event: str) -> list[dict[str, Any]]:
         return [payload for who, what, payload in self.events if (who, what) == (sid, event)]
@@ -113,6 +115,28 @@ def test_a_client_gets_a_window_and_goes_on_when_it_acknowledges(
     relay.received("slow", "r1", 2 * WINDOW)
     eventually(lambda: sent.of("slow", "done"))
     assert sent.text("slow") == "x" * 250
+
+
+def test_a_socket_that_is_full_is_sent_nothing_until_it_has_drained(
+    relay: Relay, sent: Sent, redis_client: redis.Redis, keys: Keys, eventually: Callable[..., None]
+) -> None:
+    """What a client did not read was queued for it all the same, a window for each answer that it watched."""
+    owner = Owner(redis_client, keys, "r1")
+    owner.begin("a")
+    sent.full.add("slow")
+    relay.watch("slow", "r1", "ann")
+    relay.watch("quick", "r1", "ann")
+    for number in range(1, 6):
+        owner.say("ten chars.")
+        eventually(lambda number=number: len(sent.text("quick")) == 10 * number)
+    owner.finish()
+    eventually(lambda: sent.of("quick", "done"))
+    assert len([event for event in sent.events if event[0] == "slow"]) == 1
+    sent.full.clear()
+    relay.drained("slow")
+    eventually(lambda: sent.of("slow", "done"))
+    assert sent.text("slow") == sent.text("quick") == "ten chars." * 5
+    assert len(sent.of("slow", "tokens")) <= 2, "what came meanwhile is one slice"
 
 
 def test_an_event_that_cannot_be_read_ends_its_own_answer_only(

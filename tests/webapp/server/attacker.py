@@ -14,11 +14,15 @@ from tests.end_to_end.system import session_cookie
 DEADLINE_S = 10.0
 
 
-def tcp(url: str) -> socket.socket:
+def tcp(url: str, receive_bytes: int = 0) -> socket.socket:
+    """A connection; `receive_bytes` is the buffer of its kernel, 0 the kernel's choice."""
     address = urlsplit(url)
     assert address.hostname and address.port
-    made = socket.create_connection((address.hostname, address.port))
+    made = socket.socket()
+    if receive_bytes:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     made.settimeout(DEADLINE_S)
+    made.connect((address.hostname, address.port))
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
@@ -85,13 +89,13 @@ def upgrade(url: str, cookie: str, query: str = "EIO=4&transport=websocket", ori
 class Attacker:
     """A Socket.IO client over a WebSocket that sends what it is told. It reads only while it waits for something."""
 
-    def __init__(self, url: str, cookie: str = "") -> None:
+    def __init__(self, url: str, cookie: str = "", receive_bytes: int = 0) -> None:
         self.cookie = cookie or session_cookie(url)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.closed = False
         self.acks: dict[int, Any] = {}
         self._calls = 0
-        self.sock = tcp(url)
+        self.sock = tcp(url, receive_bytes)
         self.sock.sendall(upgrade(url, self.cookie))
         self._rest = b""
         while b"\r\n\r\n" not in self._rest:
@@ -141,16 +145,43 @@ class Attacker:
         everything(self.sock)
         return True
 
-    def answer(self, rid: str) -> str:
-        """The whole answer; fails on a gap, a repeat, a rewind or another end than `finished`."""
+    def answer(self, rid: str, offset: int = 0) -> str:
+        """The whole answer from an offset on; fails on a gap, a repeat, a rewind or another end than `finished`."""
         self.read_until(lambda: any(name == "done" and event["id"] == rid for name, event in self.events))
+        return self.text(rid, offset)
+
+    def text(self, rid: str, offset: int = 0) -> str:
+        """What has come of an answer from an offset on, with the same checks."""
         text = ""
         for name, event in self.events:
             if event["id"] == rid and name != "status":
-                assert (name, event["offset"]) in (("tokens", len(text)), ("done", len(text))), event
+                have = offset + len(text)
+                assert (name, event["offset"]) in (("tokens", have), ("done", have)), event
                 assert event.get("status", "finished") == "finished", event
                 text += event.get("text", "")
         return text
+
+    def waiting_bytes(self) -> int:
+        """Read and forget all that comes until the server has nothing more for a client that acknowledges nothing."""
+        num_bytes = 0
+        self.sock.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while part := self.sock.recv(65_536):
+                num_bytes += len(part)
+        self.sock.settimeout(DEADLINE_S)
+        return num_bytes
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The answers of which text has come, each with the nonce of the last one."""
+        return {event["id"]: event["nonce"] for name, event in self.events if name == "tokens"}
+
+    def is_closed_in_the_end(self) -> bool:
+        """Whether the server has closed this connection, once all that it sent before is read."""
+        self.sock.settimeout(1)
+        with contextlib.suppress(AssertionError):
+            self.read_until(lambda: False, 5)
+        return self.closed
 
     def read_until(self, condition: Any, timeout_s: float = DEADLINE_S) -> None:
         """Take what comes until the condition holds or the connection ends."""
