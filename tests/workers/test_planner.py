@@ -6,7 +6,7 @@ import pytest
 
 from services.errors import PromptTooLong
 from services.tokens.tokenization import load_tokenizer
-from services.wire.messages import ChatRequest, Message, SamplingOptions, Truncation
+from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
@@ -32,7 +32,7 @@ def rounds(number: int) -> list[Message]:
 def plan(messages: list[Message], max_new_tokens: int = 50, truncation: Truncation = "auto") -> Any:
     sampling = SamplingOptions(max_new_tokens=max_new_tokens)
     request = ChatRequest("r1", "ann", "m", tuple(messages), sampling, truncation=truncation)
-    return ChatPlanner(TOKENIZER, Limited())(request)  # type: ignore[arg-type]
+    return ChatPlanner(TOKENIZER, Limited(), SamplingDefaults())(request)  # type: ignore[arg-type]
 
 
 def test_a_conversation_that_fits_is_read_whole() -> None:

@@ -14,11 +14,11 @@ def parsed(**more: object) -> ChatRequest:
     return parse_request({**ASKED, **more}, user="ann", max_chars=100)
 
 
-def test_a_request_without_a_word_about_truncation_has_the_bytes_that_it_always_had() -> None:
+def test_a_request_has_only_the_fields_that_every_build_reads_unless_it_needs_another() -> None:
     request = ChatRequest("r1", "ann", "m", (Message("user", "hi"),))
     assert request.encode() == (
         b'{"v":1,"rid":"r1","user":"ann","model":"m","messages":[{"role":"user","content":"hi"}],"sampling":'
-        b'{"max_new_tokens":512,"temperature":0.7,"top_p":1.0,"top_k":0,"repetition_penalty":1.0,"seed":null,"stop":[]}'
+        b'{"max_new_tokens":512,"seed":null,"stop":[]}'
         b',"priority":"interactive"}'
     )
     assert ChatRequest.decode(request.encode()) == request == parsed() == parsed(truncation="auto")
