@@ -74,6 +74,10 @@ class OpenVinoEngine:
         self._slots = options.slots
         self._context_tokens = options.context_tokens
         self._cache_gib = max(1, math.ceil(options.cache_gib))
+        rounded = self._cache_gib != options.cache_gib
+        self._cache_words = f"{self._cache_gib} GiB" + (
+            f" (whole GiB; {options.cache_gib:g} asked for)" if rounded else ""
+        )
         self._properties: dict[str, Any] = _REPEATABLE if options.repeatable else {}
         self._bytes_per_value = 4 if options.repeatable else 2  # without: an upper bound, the CPU plugin stores 1
         self._make_pipeline = make_pipeline or self._load_pipeline
@@ -113,7 +117,7 @@ class OpenVinoEngine:
         except (RuntimeError, ValueError, ImportError) as error:
             raise ConfigurationError(f"openvino cannot load {self._source.path}: {error}") from None
         self.description = (
-            f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_gib} GiB,"
+            f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_words},"
             f" {self._slots} slots, context {limits.context_tokens}{', repeatable' if self._properties else ''}"
         )
         self._stopping = self._dead = False

@@ -5,6 +5,7 @@ notes.
 """
 
 import importlib.util
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "openvino_model.xml", "*.gguf")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "openvino_tokenizer.xml")
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+PROCESS_BYTES = 600 * 2**20  # of a worker and its engine beside weights and cache; measured with openvino 2026.4
 
 Registered = Callable[[str], TrainedModel | None]
 Has = Callable[[str], bool]  # whether a package is installed
@@ -170,11 +172,12 @@ def _offline() -> bool:
 def check_memory(
     settings: Settings, registered: Registered, free_bytes: int | None, has: Has = has_package
 ) -> Iterator[Finding]:
-    """Whether the memory suffices, roughly: weights as stored, and the cache. gpu.py compares with a GPU's memory."""
+    """Whether the memory suffices, roughly: weights as stored, the cache, which an engine may
+    round up to whole GiB, and the processes themselves. gpu.py compares with a GPU's memory."""
     weights = weights_here(settings, registered)
     if not weights or free_bytes is None or not engines(has):
         return
-    need = weights + int(settings.cache_gib * 2**30)
+    need = weights + (math.ceil(settings.cache_gib) << 30) + PROCESS_BYTES
     said = f"one more worker takes about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
     if need > free_bytes:
         yield warning(said, "lower CHATSERVER_CACHE_GIB, take a smaller model, or end other programs on this machine")

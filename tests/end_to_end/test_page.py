@@ -70,6 +70,27 @@ def test_an_answer_streams_and_says_its_tokens(browser_page: Page) -> None:
     expect(answer(browser_page).get_by_test_id("usage")).to_contain_text("token")
 
 
+def test_a_draft_stays_with_its_conversation_and_survives_a_reload(browser_page: Page) -> None:
+    """It was lost with a reload, and went along into whatever chat was opened next."""
+    box = browser_page.get_by_test_id("input")
+    ask(browser_page, "short")
+    await_end(browser_page)
+    expect(box).to_have_value("")
+    box.fill("half a thought")
+    browser_page.get_by_test_id("new-conversation").click()
+    expect(box).to_have_value("")
+    box.fill("another one")
+    browser_page.reload()
+    expect(box).to_have_value("another one")
+    browser_page.go_back()
+    expect(answer(browser_page)).to_be_visible()
+    expect(box).to_have_value("half a thought")
+    browser_page.get_by_test_id("send").click()
+    expect(answer(browser_page).locator(".prose")).to_have_text("half a thought", timeout=LONG_MS)
+    browser_page.reload()
+    expect(box).to_have_value("")
+
+
 def test_stop_keeps_the_part_that_came_and_regenerate_gives_the_whole(browser_page: Page) -> None:
     ask(browser_page, WORDS)
     await_text(browser_page)

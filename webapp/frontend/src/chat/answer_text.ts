@@ -88,14 +88,14 @@ function frameCode(pre: HTMLPreElement): void {
     ),
   );
   pre.tabIndex = 0;
-  pre.setAttribute("role", "region");
+  pre.setAttribute("role", "group"); // a region would need a name of its own
   pre.setAttribute("aria-label", `${language} code`);
   pre.replaceWith(frame);
   frame.append(pre);
 }
 
 function scrollable(table: HTMLTableElement, label: string): void {
-  const frame = h("div", { class: "table", tabindex: "0", role: "region", "aria-label": label });
+  const frame = h("div", { class: "table", tabindex: "0", role: "group", "aria-label": label });
   table.replaceWith(frame);
   frame.append(table);
 }

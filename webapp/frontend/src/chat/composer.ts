@@ -5,6 +5,8 @@ import { byId, setText } from "../shared/dom";
 export interface ComposerActions {
   /** False when the text could not be sent: it stays in the box. */
   send(text: string): boolean;
+  /** The text in the box has changed. */
+  drafted(text: string): void;
   stop(): void;
 }
 
@@ -30,6 +32,7 @@ export class Composer {
     this.input.addEventListener("input", () => {
       this.refuse("");
       this.fit();
+      this.actions.drafted(this.input.value);
     });
     this.stopButton.onclick = () => this.stop();
     document.addEventListener("keydown", (event) => {
@@ -63,6 +66,14 @@ export class Composer {
     setText(this.refusal, why);
   }
 
+  /** Puts a draft into the box. */
+  write(text: string): void {
+    if (this.input.value === text) return;
+    this.input.value = text;
+    this.refuse("");
+    this.fit();
+  }
+
   focus(): void {
     this.input.focus({ preventScroll: true });
   }
@@ -75,8 +86,7 @@ export class Composer {
   private send(): void {
     const text = this.input.value.trim();
     if (!text || this.running || this.blocked || !this.actions.send(text)) return;
-    this.input.value = "";
-    this.fit();
+    this.write("");
   }
 
   private enable(): void {

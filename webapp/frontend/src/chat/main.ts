@@ -8,6 +8,7 @@ import { newId, tabId } from "../shared/ids";
 import { Composer } from "./composer";
 import { Connection } from "./connection";
 import { type Conversation, Conversations, conversationIdOf, type Message, titleFrom } from "./conversations";
+import { Drafts } from "./drafts";
 import { ModelPicker } from "./model_picker";
 import { Models } from "./models";
 import { loadPreferences, samplingOf, savePreferences } from "./preferences";
@@ -54,7 +55,12 @@ class ChatPage {
     { regenerate: (message) => this.regenerate(message), edit: (message, text) => this.edit(message, text) },
     { liveOf: (id) => this.requests.get(id) },
   );
-  private composer = new Composer({ send: (text) => this.send(text), stop: () => this.stop() });
+  private drafts = new Drafts(sessionStorage);
+  private composer = new Composer({
+    send: (text) => this.send(text),
+    stop: () => this.stop(),
+    drafted: (text) => this.drafts.set(this.activeId, text),
+  });
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
 
   start(): void {
@@ -84,6 +90,7 @@ class ChatPage {
     this.activeId = conversation?.id;
     const address = conversation ? `#/c/${conversation.id}` : "#/";
     if (location.hash !== address) history[focus ? "pushState" : "replaceState"](null, "", address);
+    this.composer.write(this.drafts.get(this.activeId));
     document.title = conversation ? `${conversation.title} · ChatServer` : "ChatServer";
     if (focus || !matchMedia("(pointer: coarse)").matches) this.composer.focus();
     this.painter.all();
@@ -102,9 +109,12 @@ class ChatPage {
         messages: [],
       };
       this.conversations.create(conversation);
+      this.drafts.set(undefined, "");
       this.open(conversation.id, true);
     }
-    return this.ask((messages) => [...messages, question]);
+    const sent = this.ask((messages) => [...messages, question]);
+    if (sent) this.drafts.set(this.activeId, "");
+    return sent;
   }
 
   private edit(message: Message, text: string): boolean {

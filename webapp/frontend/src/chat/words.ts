@@ -80,7 +80,7 @@ export function describeMissing(model: Model | undefined, othersServed: boolean)
 export function describeUsage(message: Message): string {
   const parts: string[] = [];
   if (message.state === "cancelled") parts.push("Stopped");
-  if (message.code === "length") parts.push("Reached the token limit");
+  if (message.code === "length") parts.push(isContextFull(message) ? "The context is full" : "Reached the token limit");
   const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
   if (completion_tokens) {
     parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);
@@ -111,6 +111,12 @@ export function omissionOf(messages: Message[]): Omission | undefined {
 export function describeOmission({ omitted, context_tokens }: Omission): string {
   const context = context_tokens ? ` (${context_tokens.toLocaleString("en")} tokens)` : "";
   return `The model reads from here on: ${omitted.toLocaleString("en")} earlier messages no longer fit its context${context}`;
+}
+
+/** The answer could not become longer, whatever the settings say. */
+function isContextFull({ usage }: Message): boolean {
+  const { prompt_tokens = 0, completion_tokens = 0, context_tokens } = usage ?? {};
+  return context_tokens !== undefined && prompt_tokens + completion_tokens >= context_tokens;
 }
 
 export function tokensPerSecond(tokens: number, first_token_ms?: number, total_ms?: number): number | undefined {

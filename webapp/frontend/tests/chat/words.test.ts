@@ -97,6 +97,11 @@ test("the rate leaves out the time before the first token", () => {
     describeUsage(message({ state: "finished", usage: { completion_tokens: 1 }, code: "length" })),
     "Reached the token limit · 1 token",
   );
+  const full = { prompt_tokens: 500, completion_tokens: 12, context_tokens: 512 };
+  assert.equal(
+    describeUsage(message({ state: "finished", usage: full, code: "length" })),
+    "The context is full · 12 tokens",
+  );
   assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
 });
 
