@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,6 +53,17 @@ def write(path: Path, data: bytes, *, mode: int = 0o644, only_new: bool = False)
         written.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # some mounted buckets have no fsync for folders
         sync(path.parent)
+
+
+def kept_key(path: Path) -> str:
+    """A random key in a file. Made once, readable by this user only, shared by all processes that name the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = secrets.token_hex(32).encode()
+    if not path.exists():
+        write(path, key, mode=0o600, only_new=True)  # another process may be faster: its key is the key
+    if not path.stat().st_size:  # what a crash of an older version left
+        write(path, key, mode=0o600)
+    return path.read_text("ascii")
 
 
 def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:

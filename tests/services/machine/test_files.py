@@ -226,3 +226,10 @@ def test_a_tied_child_and_its_watcher_can_inherit_a_lock(tmp_path: Path) -> None
     end_tied(child, signal.SIGKILL, 10)
     with files.lock(tmp_path / "lock"):  # the watcher's end is not waited for
         pass
+
+
+def test_a_kept_key_is_made_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "secret_key"
+    key = files.kept_key(path)
+    assert len(key) == 64 and files.kept_key(path) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and list(path.parent.iterdir()) == [path]
