@@ -19,11 +19,13 @@ from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
+from services.doctor import pipelines, queues, redis_access, redis_server
 from services.jobs.dispatch import Dispatch
 from services.jobs.jobs import Jobs
 from services.places import ROOT
 from services.serving.registry import Registry
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
+from services.settings import Settings
 from services.wire.keys import GROUP, Keys
 from services.wire.messages import ChatRequest, Message
 from tests.conftest import Eventually
@@ -178,6 +180,20 @@ def test_a_person_beside_a_worker_may_ask_and_look(
     assert account.refusals() == []
 
 
+def test_the_doctor_of_a_worker_finds_nothing_wrong(
+    account: Account, as_worker: redis.Redis, redis_client: redis.Redis
+) -> None:
+    settings = Settings(redis_url=account.url, namespace=account.keys.namespace)
+    (seen,) = pipelines.check_pipelines(as_worker, settings)
+    assert seen.level == "note" and "sees no jobs" in seen.message
+    found = [*redis_access.check_reach(as_worker, chosen=True, can_start=False), *redis_access.check_clocks(as_worker)]
+    for server in redis_server.read_servers(as_worker):
+        found += redis_server.check_version(server)
+    for check in (queues.check_workers, queues.check_queues, queues.check_dead_letters):
+        found += check(as_worker, account.keys)
+    assert "wrong" not in {finding.level for finding in found}
+
+
 def test_a_worker_orders_no_job_and_reads_none(
     account: Account, as_worker: redis.Redis, redis_client: redis.Redis
 ) -> None:
@@ -260,7 +276,7 @@ def test_a_script_of_a_worker_may_no_more_than_the_worker(account: Account, as_w
     with pytest.raises(NoPermissionError):
         as_worker.execute_command("EVAL", f"#!lua\nreturn redis.call('ZRANGE', '{jobs}', 0, -1)", 1, jobs)
     for line in (f"redis.call('ZRANGE', '{jobs}', 0, -1)", "redis.call('FLUSHALL')"):
-        with pytest.raises(redis.ResponseError, match="(?i)permission|ACL|can't (access|run)"):
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission|ACL|can't (access|run)"):
             as_worker.execute_command("EVAL", f"return {line}", 1, state)
 
 

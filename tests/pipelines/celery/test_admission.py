@@ -32,7 +32,7 @@ def strangers(redis_client: redis.Redis, namespace: str) -> Jobs:
 def test_a_job_of_ours_is_done_and_one_of_a_stranger_is_refused_with_the_remedy(jobs: Jobs, strangers: Jobs) -> None:
     Admission().check(jobs, jobs.submit("ours", "clean", "ours", SPEC), SPEC["inputs"])
     theirs = strangers.submit("theirs", "clean", "theirs", SPEC)
-    with pytest.raises(ConfigurationError, match="'theirs' has no signature .* submit it again .*CHATSERVER_JOB_KEY"):
+    with pytest.raises(ConfigurationError, match=r"'theirs' has no signature .* submit it again .*CHATSERVER_JOB_KEY"):
         Admission().check(jobs, theirs, SPEC["inputs"])
 
 
