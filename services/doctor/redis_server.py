@@ -122,7 +122,7 @@ def check_version(server: Server) -> Iterator[Finding]:
 
 
 def _patches(name: str, version: str) -> Finding:
-    """Whether a supported version has the fixes of PATCHED. A distribution's package may have them under an old number."""
+    """Whether a supported version has the fixes of PATCHED. A package of a distribution may have them in an old one."""
     lines, line = PATCHED[name], _numbers(version)
     by_distribution = "or make sure that your distribution's package has the fixes"
     newest = max(lines)
