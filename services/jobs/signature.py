@@ -9,13 +9,21 @@ CHATSERVER_JOB_KEY.
 import hashlib
 import hmac
 
+from services.errors import ConfigurationError
 from services.machine.files import kept_key
-from services.settings import Settings
+from services.settings import Settings, variable_of
 
 
 def job_key(settings: Settings) -> bytes:
-    """The installation's key for jobs; made when there is none."""
-    return (settings.job_key or kept_key(settings.state_dir / "job_key")).encode()
+    """The installation's key for jobs; made when there is none. Raises ConfigurationError."""
+    path = settings.state_dir / "job_key"
+    try:
+        return (settings.job_key or kept_key(path)).encode()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the key that signs jobs, {path}, cannot be used: {error.strerror}",
+            remedy=f"set {variable_of('job_key')} to the key of the pipelines, or run this as their user",
+        ) from None
 
 
 def signature(key: bytes, kind: str, jid: str, spec: bytes) -> str:

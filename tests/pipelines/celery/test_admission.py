@@ -10,7 +10,8 @@ import redis
 from pipelines.celery.admission import MARKER, Admission, sign_older_jobs
 from services.errors import ConfigurationError, Conflict
 from services.jobs.jobs import Jobs
-from services.settings import load_settings
+from services.jobs.signature import job_key
+from services.settings import Settings, load_settings
 from services.wire.keys import Keys
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.cleaning_processes import Pipelines, running_pipelines
@@ -34,6 +35,14 @@ def test_a_job_of_ours_is_done_and_one_of_a_stranger_is_refused_with_the_remedy(
     theirs = strangers.submit("theirs", "clean", "theirs", SPEC)
     with pytest.raises(ConfigurationError, match=r"'theirs' has no signature .* submit it again .*CHATSERVER_JOB_KEY"):
         Admission().check(jobs, theirs, SPEC["inputs"])
+
+
+def test_a_key_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(ConfigurationError, match=r"a-file/job_key, cannot be used") as refusal:
+        job_key(Settings(state_dir=tmp_path / "a-file"))
+    assert "CHATSERVER_JOB_KEY" in refusal.value.remedy
+    assert job_key(Settings(state_dir=tmp_path / "a-file", job_key="given")) == b"given"
 
 
 @pytest.mark.parametrize(("field", "value"), [("spec", '{"inputs":["/etc/passwd"],"out":"/data/out"}'), ("kind", "x")])
