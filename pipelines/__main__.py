@@ -24,6 +24,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from redis import Redis
 
+from pipelines.celery.admission import Admission, sign_older_jobs
 from pipelines.celery.cleaning_tasks import CleaningTasks
 from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
@@ -33,6 +34,8 @@ from pipelines.launching.targets import Target
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
+from services.jobs.jobs import Jobs
+from services.jobs.signature import job_key
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
 from services.wire.keys import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
@@ -67,9 +70,11 @@ def _work(
 ) -> None:
     app = _app(settings)
     redis = connect(settings.redis_url, role="worker")
-    _register_tasks(app, redis, Keys(settings.namespace))
+    jobs = Jobs(redis, Keys(settings.namespace), job_key(settings))
+    _register_tasks(app, redis, jobs, settings)
     _await_servers(settings, redis)
     celery_worker.safe_say = _say_no_threats
+    sign_older_jobs(jobs, settings.state_dir)
     redis.close()  # each process connects by itself
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
@@ -112,12 +117,13 @@ def _await_servers(settings: Settings, redis: Redis) -> None:
             await_redis(broker, log.warning, broker_variable(settings))
 
 
-def _register_tasks(app: Any, redis: Redis, keys: Keys) -> None:
+def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> None:
+    keys, admission = Keys(settings.namespace), Admission.from_settings(settings)
     secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
     targets: dict[str, Callable[[], Target]] = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
-    trainings = TrainingTasks(app, redis, keys, targets, secrets, partial(register_model, redis, keys))
+    trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, partial(register_model, redis, keys))
     trainings.register()
-    cleaning = CleaningTasks(app, redis, keys)
+    cleaning = CleaningTasks(app, redis, keys, jobs, admission)
     cleaning.register()
     Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send}).register()
 

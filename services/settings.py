@@ -2,8 +2,8 @@
 
 Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*`
 variable stops the program, and the error names the nearest valid one: a mistyped limit must not silently be the
-default. A secret can be in a file instead: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE` and
-`CHATSERVER_FLOWER_LOGIN_FILE` name such files.
+default. A secret can be in a file instead: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE`,
+`CHATSERVER_JOB_KEY_FILE` and `CHATSERVER_FLOWER_LOGIN_FILE` name such files.
 """
 
 import difflib
@@ -23,6 +23,7 @@ PREFIX = "CHATSERVER_"
 FILES = {  # variable → what its file holds
     "REDIS_URL_FILE": "redis_url",
     "CHATSERVER_SECRET_KEY_FILE": "secret_key",
+    "CHATSERVER_JOB_KEY_FILE": "job_key",
     "CHATSERVER_FLOWER_LOGIN_FILE": "flower_login",
 }
 
@@ -86,6 +87,9 @@ class Settings(BaseModel):
 
     broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")
     flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
+    job_key: str = Field("", description="Key that signs jobs, the same everywhere; empty: the state folder keeps one.")
+    input_roots: str = Field("", description="Folders that jobs may read; commas between; empty: any.")
+    input_schemes: str = Field("", description="Schemes of URLs that jobs may read; commas between; empty: any.")
     clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one per CPU, 16 at most.")
     recipes_dir: Path = Field(RECIPES_DIR, description="Folder of the recipes that the job page offers.")
     max_upload_mib: int = Field(2048, ge=1, description="Most MiB of files that the job page takes for a job.")

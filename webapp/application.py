@@ -2,10 +2,8 @@
 
 import datetime
 import logging
-import secrets
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,7 +21,8 @@ from services.connection.redis_disk import RedisDisk
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Jobs
-from services.machine.files import kept, private
+from services.jobs.signature import job_key
+from services.machine.files import kept_key
 from services.serving.overview import waiting_for
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
@@ -86,7 +85,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     app.json = ShallowJson(app)
     app.session_interface = UndatedSessions()
     app.config.update(
-        SECRET_KEY=settings.secret_key or kept_secret(settings.state_dir),
+        SECRET_KEY=settings.secret_key or kept_key(settings.state_dir / "secret_key"),
         SESSION_COOKIE_NAME="chatserver",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -161,7 +160,7 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
     """The job pages: cleanings, fine-tunings, and serving what was trained."""
     uploads = Uploads(settings.state_dir / "uploads", max_bytes=settings.max_upload_mib * 1_048_576)
     page_jobs = PageJobs(uploads, settings.state_dir / "jobs", settings.recipes_dir, secret=app.config["SECRET_KEY"])
-    jobs, trained, wake_pipelines = Jobs(redis, keys), TrainedModels(redis, keys), waker(settings)
+    jobs, trained, wake_pipelines = Jobs(redis, keys, job_key(settings)), TrainedModels(redis, keys), waker(settings)
     answers = TrainingAnswers(jobs, trained, Registry(redis, keys))
     app.register_blueprint(
         job_pages.make_blueprint(
@@ -204,9 +203,3 @@ def origin_check(extra: str) -> Callable[[str, dict[str, Any]], bool]:
         return origin in allowed or origin == f"{browser_scheme(environ)}://{environ.get('HTTP_HOST', '')}"
 
     return check
-
-
-def kept_secret(state_dir: Path) -> str:
-    """The key that signs cookies. Made once, readable by this user only, shared by all web processes of a machine."""
-    private(state_dir)
-    return kept(state_dir / "secret_key", secrets.token_hex(32).encode()).decode("ascii")

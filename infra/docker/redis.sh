@@ -1,5 +1,5 @@
 #!/bin/sh
-# Redis in the compose file: infra/redis/redis.conf, a password, TLS beside it, data in /data.
+# Redis in the compose file: infra/redis/redis.conf, a password for all and one for workers, TLS beside it, data in /data.
 #
 # After a crash the append-only file may end in half a transaction, which Redis 7.0 would apply at the start after this one:
 # so the file is rewritten at every start.
@@ -16,6 +16,7 @@ tls-ca-cert-file /secrets/tls/ca.crt
 tls-auth-clients no
 tls-protocols "TLSv1.2 TLSv1.3"
 requirepass $(cat /secrets/redis_password)
+user worker on >$(cat /secrets/worker_password) $(sed '/^#/d' /etc/chatserver/worker.acl | tr '\n' ' ')
 maxmemory ${REDIS_MAXMEMORY:-0}
 dir /data
 CONF

@@ -1,11 +1,15 @@
 #!/bin/sh
 # Makes what a deployment must keep to itself, once, in the volume `secrets`; runs before everything else of the compose file.
 #
-# What .env gives wins over what was made before; what it does not give is kept, so passwords survive an upgrade.
+#   secrets.sh [FOLDER [SHARES]]
+#
+# What .env gives wins over what was made before; what it does not give is kept, so passwords survive an upgrade. No other
+# service sees this volume: each kind has its own in SHARES, with what it needs and no more.
 set -eu
-umask 022  # the volume belongs to these containers alone, and Redis runs under another user than ours
+umask 022  # each volume belongs to its containers alone, and Redis runs under another user than ours
 
 folder=${1:-/secrets}
+shares=${2:-/shares}
 redis=$(dirname "$0")/../redis
 
 # keep NAME VALUE: a value given, else the one that is there, else a fresh one
@@ -29,16 +33,43 @@ fit() {
 }
 
 fit REDIS_PASSWORD "${REDIS_PASSWORD:-}"
+fit WORKER_PASSWORD "${WORKER_PASSWORD:-}"
 fit SECRET_KEY "${SECRET_KEY:-}"
 fit FLOWER_PASSWORD "${FLOWER_PASSWORD:-}"
 keep redis_password "${REDIS_PASSWORD:-}"
+keep worker_password "${WORKER_PASSWORD:-}"
 keep secret_key "${SECRET_KEY:-}"
+keep job_key ""
 keep flower_password "${FLOWER_PASSWORD:-}"
-printf 'redis://:%s@redis:6379/0' "$(cat "$folder/redis_password")" >"$folder/redis_url"
-printf 'chatserver:%s' "$(cat "$folder/flower_password")" >"$folder/flower_login"
-
 [ ! -d /state ] || mkdir -p /state/tmp  # what is too large for /tmp, which lies in memory
 
 sh "$redis/certificates.sh" "$folder/tls"
 chmod 755 "$folder/tls"
 chmod 644 "$folder/tls/"*
+
+# write FILE TEXT: whole or not at all, for whoever reads meanwhile
+write() {
+  mkdir -p "$(dirname "$1")"
+  printf %s "$2" >"$1.new"
+  mv "$1.new" "$1"
+}
+
+# share KIND NAME…: those files, and in redis_url the login under which that kind comes
+share() {
+  kind=$1 login=$2
+  shift 2
+  [ -z "$login" ] || write "$shares/$kind/redis_url" "redis://$login@redis:6379/0"
+  for name; do
+    mkdir -p "$(dirname "$shares/$kind/$name")"
+    cp "$folder/$name" "$shares/$kind/$name.new"
+    mv "$shares/$kind/$name.new" "$shares/$kind/$name"
+  done
+}
+
+everything=":$(cat "$folder/redis_password")"
+share redis "" redis_password worker_password tls/ca.crt tls/redis.crt tls/redis.key
+share web "$everything" secret_key job_key
+share pipelines "$everything" job_key
+share flower "$everything" flower_password
+share worker "worker:$(cat "$folder/worker_password")"
+write "$shares/flower/flower_login" "chatserver:$(cat "$folder/flower_password")"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What serve-redis-web.yaml runs: Redis with TLS, password and append-only file, and the web app beside it.
 #
-# Either is started again when it ends; SIGTERM ends both, Redis last. Everything to keep is in ~/redis: data, and
-# tls/ca.crt, which workers need.
+# Either is started again when it ends; SIGTERM ends both, Redis last. Everything to keep is in ~/redis: data, and what
+# workers need, tls/ca.crt and worker_password.
 set -euo pipefail
 umask 077
 
@@ -21,6 +21,7 @@ fi
 
 mkdir -p "$home/data"
 sh infra/redis/certificates.sh "$home/tls"
+[ -s "$home/worker_password" ] || openssl rand -hex 32 >"$home/worker_password"
 
 # In a file, not on a command line that everybody on the machine can read.
 cat >"$home/redis.conf" <<CONF
@@ -36,6 +37,7 @@ tls-protocols "TLSv1.2 TLSv1.3"
 unixsocket $home/redis.sock
 unixsocketperm 600
 requirepass $REDIS_PASSWORD
+user worker on >$(cat "$home/worker_password") $(sed '/^#/d' infra/redis/worker.acl | tr '\n' ' ')
 dir $home/data
 CONF
 

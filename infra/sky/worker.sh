@@ -9,7 +9,7 @@ python=${PYTHON:-}
 export PATH="$(dirname "$python"):$PATH"
 
 if [ -z "$REDIS_URL" ]; then
-  echo "REDIS_URL is empty: launch with --secret REDIS_URL, such as rediss://:PASSWORD@ADDRESS:6380/0" >&2
+  echo "REDIS_URL is empty: launch with --secret REDIS_URL, such as rediss://worker:PASSWORD@ADDRESS:6380/0" >&2
   exit 2
 fi
 if [ -n "${REDIS_CA:-}" ]; then

@@ -28,6 +28,7 @@ import orjson
 from celery import Celery
 from redis import Redis
 
+from pipelines.celery.admission import Admission
 from pipelines.cleaning.cleaning import Cleaning, Progress
 from pipelines.cleaning.units import Unit
 from services.connection.connect import translated
@@ -56,11 +57,12 @@ class Cancelled(Exception):
 class CleaningTasks:
     """One object for all processes of a worker; each connects by itself."""
 
-    def __init__(self, app: Celery, redis: Redis, keys: Keys) -> None:
+    def __init__(self, app: Celery, redis: Redis, keys: Keys, jobs: Jobs, admission: Admission) -> None:
         self._app = app
         self._redis = redis
         self._keys = keys
-        self._jobs = Jobs(redis, keys)
+        self._jobs = jobs
+        self._admission = admission
 
     def register(self) -> None:
         """Tell Celery of the task."""
@@ -71,7 +73,7 @@ class CleaningTasks:
     def advance(self, job: Job) -> None:
         """Idempotent, and safe in several processes at once."""
         try:
-            cleaning = _cleaning(job)
+            cleaning = self._admitted(job)
             if job.state == "submitted" and not self._begin(job, cleaning):
                 return
         except (ChatServerError, OSError) as error:
@@ -127,6 +129,12 @@ class CleaningTasks:
         with cleaning.lock(unit) as free:
             return free and not cleaning.done(unit)
 
+    def _admitted(self, job: Job) -> Cleaning:
+        """Raises ConfigurationError for a recipe that is none, or a job that must not be done."""
+        cleaning = _cleaning(job)
+        self._admission.check(self._jobs, job, (*cleaning.inputs, *cleaning.recipe.files_named()))
+        return cleaning
+
     # -- a job's end ---------------------------------------------------------------------------------------------
 
     def _finish(self, job: Job, cleaning: Cleaning) -> None:
@@ -150,7 +158,11 @@ class CleaningTasks:
         job = self._unfinished(jid)
         if job is None:
             return
-        cleaning, unit = _cleaning(job), Unit.parse(name)
+        try:
+            cleaning, unit = self._admitted(job), Unit.parse(name)
+        except ConfigurationError as error:
+            self._fail(job, str(error))
+            return
         with cleaning.lock(unit) as ours:
             if ours and not cleaning.done(unit):
                 self._do(job, cleaning, unit)

@@ -20,6 +20,7 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
+from pipelines.celery.admission import Admission
 from pipelines.launching.following import Follower
 from pipelines.launching.targets import ENDED, Outcome, Target, run_name, run_of
 from services.errors import ConfigurationError, Gone, Unavailable
@@ -54,6 +55,8 @@ class TrainingTasks:
         app: Celery,
         redis: Redis,
         keys: Keys,
+        jobs: Jobs,
+        admission: Admission,
         targets: Mapping[str, Callable[[], Target]],
         secrets: Mapping[str, str],
         register: Registering,
@@ -61,7 +64,8 @@ class TrainingTasks:
         self._app = app
         self._redis = redis
         self._keys = keys
-        self._jobs = Jobs(redis, keys)
+        self._jobs = jobs
+        self._admission = admission
         self._targets = targets
         self._secrets = {name: value for name, value in secrets.items() if value}
         self._registered = register
@@ -74,6 +78,11 @@ class TrainingTasks:
 
     def send(self, job: Job) -> None:
         """A task for the job, unless one is on its way, at work, or not due yet."""
+        try:
+            self._admission.check(self._jobs, job, job.spec.get("data", ()))
+        except ConfigurationError as error:
+            self._fail(job, str(error))
+            return
         if job.state == "submitted" and self._jobs.started(job.id):
             self._jobs.log(job.id, f"started: {job.name} on {job.spec['on']}, {', '.join(job.spec['data'])}")
         dispatch = Dispatch(self._redis, self._keys, job.id)
@@ -114,6 +123,7 @@ class TrainingTasks:
     # -- one look ------------------------------------------------------------------------------------------------
 
     def _look(self, job: Job) -> None:
+        self._admission.check(self._jobs, job, job.spec["data"])
         target = self._targets[job.spec["on"]]()
         remote = job.remote
         if not remote and job.cancelling:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from services.connection.connect import translated
 from services.doctor.findings import Finding, note, ok, warning, wrong
@@ -20,7 +21,11 @@ ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery work
 def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
     """Which processes do jobs, and which unfinished jobs lack one."""
     keys = Keys(settings.namespace)
-    unfinished = [job.kind for job in Jobs(redis, keys).unfinished()]
+    try:
+        unfinished = [job.kind for job in Jobs(redis, keys).unfinished()]
+    except NoPermissionError:
+        yield note("this user of Redis sees no jobs, as it should be on a machine that only serves models")
+        return
     if importlib.util.find_spec("celery") is None:
         yield note(
             f"celery is not installed here: the doctor cannot ask who does the {len(unfinished)} unfinished job(s)"

@@ -4,6 +4,7 @@ infra/redis/redis.conf has the right settings, docs/redis.md explains them. A ma
 checks use INFO alone.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,12 @@ from services.doctor.findings import Finding, note, ok, warning, wrong
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (8, 0)
+# Release line → its first patch without the faults by which a client, or with TLS anybody who reaches the port, may run
+# code in the server: CVE-2025-49844 (Lua), CVE-2026-81934 (Redis, TLS), CVE-2026-56684 and CVE-2026-63639 (Valkey).
+PATCHED: dict[str, dict[tuple[int, int], int]] = {
+    "Redis": {(7, 2): 16, (7, 4): 11, (8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1},
+    "Valkey": {(8, 0): 10, (8, 1): 9, (9, 0): 5, (9, 1): 1},
+}
 FULL, NEARLY_FULL = 0.95, 0.8
 SLOWEST_FAILOVER_MS = 5_000
 CONF = "as infra/redis/redis.conf does"
@@ -107,17 +114,40 @@ def check_version(server: Server) -> Iterator[Finding]:
             "use Valkey 8 or Redis 7.0",
         )
     elif _numbers(version) >= oldest:
-        yield ok(f"{name} {version}")
+        yield _patches(name, version)
     elif _numbers(str(info["redis_version"])) >= OLDEST_REDIS:
         yield warning(f"ChatServer was never tested with {name} {version}", "install Valkey 8 or newer")
     else:
         yield wrong(f"{name} {version} lacks commands that ChatServer uses", "install Redis 7.0 or Valkey 8, or newer")
 
 
+def _patches(name: str, version: str) -> Finding:
+    """Whether a supported version has the fixes of PATCHED. A package of a distribution may have them in an old one."""
+    lines, line = PATCHED[name], _numbers(version)
+    by_distribution = "or make sure that your distribution's package has the fixes"
+    newest = max(lines)
+    if line not in lines and line < newest:
+        return note(
+            f"{name} {version}: its makers fix no more security faults in {line[0]}.{line[1]}",
+            f"install {name} {newest[0]}.{newest[1]}.{lines[newest]} or newer, {by_distribution}",
+        )
+    if line in lines and _patch(version) < lines[line]:
+        return warning(
+            f"{name} {version} has known security faults: who reaches its port may run code in it",
+            f"install {name} {line[0]}.{line[1]}.{lines[line]} or newer, {by_distribution}",
+        )
+    return ok(f"{name} {version}")
+
+
 def _numbers(version: str) -> tuple[int, int]:
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
     return int(major), int(minor) if minor.isdigit() else 0
+
+
+def _patch(version: str) -> int:
+    """The third number of a version; 0 where there is none."""
+    return int(found[1]) if (found := re.match(r"\d+\.\d+\.(\d+)", version)) else 0
 
 
 def check_persistence(server: Server) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ job is `submitted`, then `running`, then `finished`, `failed` or `cancelled`. A 
 again. The results are in the job's folder: nothing here decides whether work is done.
 """
 
+import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from redis import Redis
 from services.connection.connect import server_time
 from services.errors import Conflict, Gone, InvalidRequest
 from services.jobs.scripts import script
+from services.jobs.signature import signature
+from services.settings import variable_of
 from services.wire.keys import Keys, check_name
 from services.wire.messages import TERMINAL
 
@@ -28,7 +31,7 @@ TTL_S = 30 * 86_400  # after its end
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
 _NOTE, _PLAN, _LOG = script("note"), script("plan"), script("log")
-_ATTACH, _FOLLOW = script("attach"), script("follow")
+_ATTACH, _FOLLOW, _SIGN = script("attach"), script("follow"), script("sign")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Job:
     planned_done: int = 0  # and how many of them were done by then
     remote: dict[str, Any] = field(default_factory=dict)  # where a fine-tuning runs, as its target calls it
     cursor: str = ""  # how far its log was read
+    signature: str = ""  # empty: an older build submitted it, or a stranger
 
     @property
     def ended(self) -> bool:
@@ -93,11 +97,12 @@ class LogBatch:
 
 
 class Jobs:
-    """The jobs of one installation."""
+    """The jobs of one installation. Who submits some needs its `key` (`services/jobs/signature.py`)."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, key: bytes = b"") -> None:
         self._redis = redis
         self._keys = keys
+        self._key = key
 
     # -- what people do ------------------------------------------------------------------------------------------
 
@@ -109,12 +114,35 @@ class Jobs:
         keys = self._keys.job(check_name(jid, "job id")).all
         # Listed first: what is listed and does not exist is passed over, what exists and is not listed would be lost.
         self._redis.zadd(self._keys.jobs, {jid: server_time(self._redis)}, nx=True)
-        if _SUBMIT(self._redis, keys, kind, name, _encoded(spec)) == b"conflict":
+        encoded = _encoded(spec)
+        if _SUBMIT(self._redis, keys, kind, name, encoded, self._signature(kind, jid, encoded)) == b"conflict":
             raise Conflict(
                 f"job {jid!r} has another recipe or other inputs; choose another folder, or forget that job with "
                 f"`chatserver jobs remove {jid}`"
             )
         return self.get(jid)
+
+    def _signature(self, kind: str, jid: str, spec: bytes) -> str:
+        return signature(self._key, kind, jid, spec) if self._key else ""
+
+    def resubmit(self, job: Job) -> Job:
+        """Start a failed or cancelled job again. Raises Conflict for a job that this installation did not sign."""
+        if not self.signed(job):
+            raise Conflict(unsigned(job.id))
+        return self.submit(job.id, job.kind, job.name, job.spec)
+
+    def signed(self, job: Job) -> bool:
+        """Whether somebody with our key submitted exactly this job."""
+        right = self._signature(job.kind, job.id, _encoded(job.spec))
+        return bool(right) and hmac.compare_digest(right.encode(), job.signature.encode())
+
+    def sign_all(self) -> int:
+        """Sign every job without a signature, as older builds left them; how many those were."""
+        names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
+        found = [job for job in self._existing(names) if not job.signature]
+        for job in found:
+            _SIGN(self._redis, self._keys.job(job.id).all, self._signature(job.kind, job.id, _encoded(job.spec)))
+        return len(found)
 
     def get(self, jid: str) -> Job:
         """Raises Gone."""
@@ -322,6 +350,7 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
         planned_done=int(number("planned_done")),
         remote=orjson.loads(fields.get("remote", b"{}")),
         cursor=text("cursor"),
+        signature=text("signature"),
     )
 
 
@@ -332,6 +361,14 @@ def _line(line: str) -> str:
 
 def _encoded(spec: Mapping[str, Any]) -> bytes:
     return orjson.dumps(dict(spec), option=orjson.OPT_SORT_KEYS)
+
+
+def unsigned(jid: str) -> str:
+    """Why a job is refused, and the remedy."""
+    return (
+        f"job {jid!r} has no signature of this installation: submit it again from the page or the command; if it came "
+        f"from another machine, give all machines the same {variable_of('job_key')} (or one state folder)"
+    )
 
 
 def _gone(jid: str) -> Gone:

@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -69,6 +70,13 @@ def kept(path: Path, data: bytes) -> bytes:
     if not path.stat().st_size:  # what a crash of an older version left
         write(path, data, mode=0o600)
     return path.read_bytes()
+
+
+def kept_key(path: Path) -> str:
+    """A random key that `kept` keeps, in a folder of this user alone."""
+    if not path.exists():
+        private(path.parent)
+    return kept(path, secrets.token_hex(32).encode()).decode("ascii")
 
 
 def private(folder: Path) -> bool:

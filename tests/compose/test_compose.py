@@ -100,6 +100,21 @@ def test_nothing_runs_as_root_or_may_write_where_it_lives_and_the_worker_has_no_
         stack.execute(service, "python", "-c", without)
 
 
+def test_a_service_sees_its_own_secrets_and_the_proxy_no_redis(stack: Stack) -> None:
+    assert stack.execute("worker", "ls", "/secrets").split() == ["redis_url"]
+    assert "://worker:" in stack.execute("worker", "cat", "/secrets/redis_url")
+    assert stack.execute("web", "ls", "/secrets").split() == ["job_key", "redis_url", "secret_key"]
+    assert stack.execute("cleaner", "ls", "/secrets").split() == ["job_key", "redis_url"]
+    networks = {}
+    for service in ("proxy", "redis", "web"):
+        (container,) = stack.containers(service)
+        networks[service] = set(stack.inspect(container)["NetworkSettings"]["Networks"])
+    assert not networks["proxy"] & networks["redis"]
+    assert networks["web"] == networks["proxy"] | networks["redis"]
+    for container in stack.containers():
+        assert stack.inspect(container)["HostConfig"]["PidsLimit"] > 0
+
+
 def test_only_the_proxy_is_published_and_only_on_the_loopback(stack: Stack) -> None:
     published = {}
     for container in stack.containers():
@@ -210,7 +225,7 @@ def test_flower_shows_the_cleaner_to_those_who_know_the_password(stack: Stack) -
     stack.compose("--profile", "flower", "up", "--detach", "--wait", "flower")
     address = "http://127.0.0.1:5555/workers?json=1"
     assert requests.get(address, timeout=20).status_code == 401
-    login = tuple(stack.execute("redis", "cat", "/secrets/flower_login").split(":"))
+    login = tuple(stack.execute("flower", "cat", "/secrets/flower_login").split(":"))
 
     def seen() -> bool:
         rows = requests.get(address, auth=login, timeout=20).json()["data"]
@@ -225,12 +240,14 @@ def test_a_worker_of_another_machine_comes_in_by_tls_and_password(stack: Stack, 
     stack.compose(*files, "up", "--detach", "--wait", "--wait-timeout", f"{STARTED_S:g}", "redis")
     authority = tmp_path / "ca.crt"
     authority.write_text(stack.execute("redis", "cat", "/secrets/tls/ca.crt"))
-    password = stack.execute("redis", "cat", "/secrets/redis_password")
+    password = stack.execute("redis", "cat", "/secrets/worker_password")
     stack.wait_for_workers()
     address = f"127.0.0.1:6380/0?ssl_ca_certs={authority}&ssl_check_hostname=false"
-    assert MODEL in _models(f"rediss://:{password}@{address}")
+    assert MODEL in _models(f"rediss://worker:{password}@{address}")
     with pytest.raises(AssertionError, match="refuses the credentials"):
-        _models(f"rediss://:wrong-{password}@{address}")
+        run("env", f"REDIS_URL=rediss://worker:{password}@{address}", ".venv/bin/chatserver", "jobs", "list")
+    with pytest.raises(AssertionError, match="refuses the credentials"):
+        _models(f"rediss://worker:wrong-{password}@{address}")
 
 
 def _models(redis_url: str) -> str:

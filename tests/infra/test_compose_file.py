@@ -1,5 +1,6 @@
 """docker-compose.yml, its images and .env.example agree with each other and with what is tested here."""
 
+import hashlib
 import re
 import subprocess
 from pathlib import Path
@@ -41,6 +42,7 @@ def _default(value: object) -> str:
 def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
     """But for those that a deployment must change."""
     changed = {"CHATSERVER_LOG_FORMAT", "CHATSERVER_HOST", "CHATSERVER_PUBLISHED_ON", "CHATSERVER_CLEAN_PROCESSES"}
+    changed |= {"CHATSERVER_INPUT_ROOTS", "CHATSERVER_INPUT_SCHEMES"}
     known = {variable_of(field): str(info.default) for field, info in Settings.model_fields.items()}
     for service in ("web", "worker", "cleaner", "beat"):
         for variable, value in SERVICES[service]["environment"].items():
@@ -57,9 +59,24 @@ def test_every_service_is_hardened_and_bounded(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] and service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["deploy"]["resources"]["limits"]["memory"]
+    limits = service["deploy"]["resources"]["limits"]
+    assert limits["memory"] and 0 < limits["pids"] <= 8192
     for port in service.get("ports", []):
         assert port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:")
+
+
+def test_the_proxy_reaches_the_web_app_and_nothing_else() -> None:
+    on_front = {name for name, service in SERVICES.items() if "front" in service.get("networks", [])}
+    assert on_front == {"proxy", "web"} and SERVICES["proxy"]["networks"] == ["front"]
+    assert "default" in SERVICES["web"]["networks"]
+    others = SERVICES.keys() - {"proxy", "web", "secrets"}
+    assert not [name for name in others if "networks" in SERVICES[name] or "network_mode" in SERVICES[name]]
+
+
+def test_redis_gets_another_container_when_the_rules_for_workers_change() -> None:
+    """Redis reads them when it starts, and Compose does not see what a mounted file says."""
+    digest = hashlib.sha256((ROOT / "infra" / "redis" / "worker.acl").read_bytes()).hexdigest()
+    assert SERVICES["redis"]["environment"]["WORKER_RULES"] == digest[:12]
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("secrets", "standby", "doctor", "proxy")])
@@ -100,18 +117,23 @@ def test_bases_are_pinned() -> None:
 
 
 class SecretsFolder:
-    """What infra/docker/secrets.sh makes of an environment."""
+    """What infra/docker/secrets.sh makes of an environment, and what each kind of service gets of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.shares = folder, folder.parent / "shares"
         folder.mkdir()
 
     def make(self, **given: str) -> subprocess.CompletedProcess[str]:
-        command = ["sh", str(DOCKER / "secrets.sh"), str(self.folder)]
+        command = ["sh", str(DOCKER / "secrets.sh"), str(self.folder), str(self.shares)]
         return subprocess.run(command, env={"PATH": "/usr/bin:/bin", **given}, capture_output=True, text=True)
 
     def read(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in self.folder.iterdir() if path.is_file()}
+
+    def share(self, kind: str) -> dict[str, str]:
+        """What the volume of a kind of service holds."""
+        folder = self.shares / kind
+        return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -124,19 +146,72 @@ def test_secrets_are_made_once_and_kept(secrets: SecretsFolder) -> None:
     first, certificate = secrets.read(), (secrets.folder / "tls" / "redis.crt").read_bytes()
     assert secrets.make().returncode == 0
     assert (secrets.read(), (secrets.folder / "tls" / "redis.crt").read_bytes()) == (first, certificate)
-    assert len({first["redis_password"], first["secret_key"], first["flower_password"]}) == 3
-    assert first["redis_url"] == f"redis://:{first['redis_password']}@redis:6379/0"
-    assert first["flower_login"] == f"chatserver:{first['flower_password']}"
+    assert first.keys() == {"redis_password", "worker_password", "secret_key", "job_key", "flower_password"}
+    assert len(set(first.values())) == len(first)
+    assert secrets.share("flower")["flower_login"] == f"chatserver:{first['flower_password']}"
     assert not (secrets.folder / "tls" / "ca.key").exists(), "nothing else shall ever be signed by it"
 
 
 def test_a_password_of_the_environment_wins_and_stays(secrets: SecretsFolder) -> None:
     secrets.make()
     before = secrets.read()
-    assert secrets.make(REDIS_PASSWORD="p" * 20).returncode == 0
-    assert secrets.read() == {**before, "redis_password": "p" * 20, "redis_url": f"redis://:{'p' * 20}@redis:6379/0"}
+    assert secrets.make(REDIS_PASSWORD="p" * 20, WORKER_PASSWORD="w" * 20).returncode == 0
+    assert secrets.read() == {**before, "redis_password": "p" * 20, "worker_password": "w" * 20}
     secrets.make()
-    assert secrets.read()["redis_password"] == "p" * 20
+    assert secrets.share("web")["redis_url"] == f"redis://:{'p' * 20}@redis:6379/0"
+    assert secrets.share("worker")["redis_url"] == f"redis://worker:{'w' * 20}@redis:6379/0"
+    assert secrets.share("redis")["worker_password"] == "w" * 20
+
+
+def test_each_kind_of_service_gets_the_secrets_that_it_needs_and_no_other(secrets: SecretsFolder) -> None:
+    secrets.make()
+    held = {kind: set(secrets.share(kind)) for kind in ("redis", "web", "pipelines", "flower", "worker")}
+    assert held == {
+        "redis": {"redis_password", "worker_password", "tls/ca.crt", "tls/redis.crt", "tls/redis.key"},
+        "web": {"redis_url", "secret_key", "job_key"},
+        "pipelines": {"redis_url", "job_key"},
+        "flower": {"redis_url", "flower_login", "flower_password"},
+        "worker": {"redis_url"},
+    }
+    password = secrets.read()["redis_password"]
+    assert not [value for value in secrets.share("worker").values() if password in value]
+
+
+def test_every_service_finds_its_secrets_and_may_read_them(secrets: SecretsFolder) -> None:
+    """Redis runs under another user than the service that makes them."""
+    secrets.make()
+    kinds = dict.fromkeys(("worker", "gpu-worker", "standby"), "worker")
+    kinds |= dict.fromkeys(("cleaner", "beat", "trainer", "doctor"), "pipelines")
+    kinds |= {name: name for name in ("redis", "web", "flower")}
+    for name, service in SERVICES.items():
+        mounted = [each for each in service["volumes"] if each.split(":")[1] == "/secrets"]
+        assert mounted == (
+            [f"{kinds[name]}-secrets:/secrets:ro"] if name in kinds else ["secrets:/secrets"] * (name == "secrets")
+        )
+        for variable, value in service.get("environment", {}).items():
+            if variable.endswith("_FILE"):
+                file = secrets.shares / kinds[name] / value.removeprefix("/secrets/")
+                assert file.stat().st_mode & 0o444 == 0o444, f"{name}: {variable}"
+    assert all(path.stat().st_mode & 0o555 == 0o555 for path in secrets.shares.rglob("*") if path.is_dir())
+    made = {
+        each.removesuffix(":/shares/" + each.split("/")[-1])
+        for each in SERVICES["secrets"]["volumes"]
+        if "/shares/" in each
+    }
+    assert made == {f"{kind}-secrets" for kind in kinds.values()}
+    owned = re.findall(r"/shares/([a-z]+)", (DOCKER / "Dockerfile").read_text("utf-8"))
+    assert {f"{kind}-secrets" for kind in owned} == made, "a new volume takes over the owner of the image's folder"
+
+
+def test_a_volume_of_an_older_build_keeps_its_passwords_and_gets_the_new_ones(secrets: SecretsFolder) -> None:
+    old = {"redis_password": "r" * 64, "secret_key": "s" * 64, "flower_password": "f" * 64}
+    old |= {"redis_url": f"redis://:{'r' * 64}@redis:6379/0", "flower_login": f"chatserver:{'f' * 64}"}
+    for name, value in old.items():
+        (secrets.folder / name).write_text(value)
+    assert secrets.make().returncode == 0
+    now = secrets.read()
+    assert now == {**old, "worker_password": now["worker_password"], "job_key": now["job_key"]}
+    assert secrets.share("web")["redis_url"] == old["redis_url"] and secrets.share("web")["secret_key"] == "s" * 64
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
+from redis.exceptions import NoPermissionError
 
 from services.connection.connect import connect
 from services.connection.embedded import free_port
+from services.jobs.jobs import Jobs
 from services.places import ROOT
+from services.serving.registry import Registry
+from services.wire.keys import Keys
 from tests.conftest import wait_until
 
 PASSWORD = "0123456789abcdef~"
@@ -83,9 +87,9 @@ class Server:
         )
         return self._process
 
-    def url(self, password: str = PASSWORD) -> str:
+    def url(self, password: str = PASSWORD, user: str = "") -> str:
         """As serve-worker.yaml makes it."""
-        return f"rediss://:{password}@127.0.0.1:{self.port}/0?ssl_ca_certs={self.ca}&ssl_check_hostname=false"
+        return f"rediss://{user}:{password}@127.0.0.1:{self.port}/0?ssl_ca_certs={self.ca}&ssl_check_hostname=false"
 
     def answers(self) -> bool:
         if not self.ca.exists():
@@ -123,6 +127,25 @@ def test_a_worker_reaches_redis_over_tls_with_the_password(server: Server) -> No
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     with connect(server.url("another-password-x"), role="test") as client, pytest.raises(redis.AuthenticationError):
         client.ping()
+
+
+def test_a_worker_comes_in_with_a_password_of_its_own_that_stays_and_orders_no_job(server: Server) -> None:
+    file = server.home / "redis" / "worker_password"
+    server.start()
+    server.ready()
+    password, keys = file.read_text().strip(), Keys("chatserver")
+    assert len(password) == 64 and password != PASSWORD and file.stat().st_mode & 0o777 == 0o600
+    with connect(server.url(password, "worker"), role="worker") as client:
+        assert Registry(client, keys).workers() == []
+        with pytest.raises(NoPermissionError):
+            Jobs(client, keys).submit("j1", "clean", "j1", {})
+        with pytest.raises(NoPermissionError):
+            client.config_get("dir")
+    server.end()
+    server.start()
+    server.ready()
+    with connect(server.url(password, "worker"), role="worker") as client:
+        assert client.ping() and file.read_text().strip() == password
 
 
 def test_nobody_comes_in_without_tls_or_takes_another_for_our_redis(server: Server) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Job, Jobs
+from services.jobs.signature import job_key
 from services.jobs.training import checked_training
 from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
@@ -30,7 +31,7 @@ class SkySystem(System):
     def __init__(self, folder: Path, lab: Lab) -> None:
         super().__init__(folder, "lab")
         self.lab = lab
-        self.jobs = Jobs(self.redis, self.keys)
+        self.jobs = Jobs(self.redis, self.keys, job_key(load_settings(self.environment)))
         self.trained = TrainedModels(self.redis, self.keys)
         self.celery = make_celery(load_settings(self.environment))
         self.environment |= {**lab.server.client, "HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "1"}

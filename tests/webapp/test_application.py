@@ -1,6 +1,5 @@
 """The web application without sockets: pages, headers, probes, origins, the key that signs cookies."""
 
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.access.newcomers import PER_MINUTE
-from webapp.application import create_app, kept_secret, origin_check
+from webapp.application import create_app, origin_check
 
 
 @pytest.fixture
@@ -123,13 +122,6 @@ def test_a_page_of_our_origin_or_of_a_named_one_may_open_a_socket() -> None:
     assert not check("https://evil.example", ours) and not check("https://chat.local:8000", ours)
     behind_tls = {**ours, "HTTP_X_FORWARDED_PROTO": "https"}
     assert origin_check("")("https://chat.local:8000", behind_tls)
-
-
-def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
-    secret = kept_secret(tmp_path)
-    assert len(secret) == 64 and kept_secret(tmp_path) == secret
-    path = tmp_path / "secret_key"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [p.name for p in tmp_path.iterdir()] == ["secret_key"]
 
 
 # -- names ---------------------------------------------------------------------------------------------------------

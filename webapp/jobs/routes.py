@@ -162,7 +162,7 @@ def _add_changing(
             job = jobs.get(jid)
             if job.state not in ("failed", "cancelled"):
                 raise Conflict(f"the job is {job.state}; only a failed or cancelled job can start again")
-            job = jobs.submit(jid, job.kind, job.name, job.spec)
+            job = jobs.resubmit(job)
         wake_soon(wake, jid)
         return jsonify(job=row(job))
 

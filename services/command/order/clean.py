@@ -46,13 +46,14 @@ def submit(
     from services.connection.connect import connect, translated
     from services.jobs.celery_app import make_celery, wake
     from services.jobs.jobs import Jobs
+    from services.jobs.signature import job_key
     from services.wire.keys import Keys
 
     spec = _spec(recipe, inputs, out)
     settings = command_settings()
     celery = make_celery(settings)
     with connect(settings.redis_url, role="command") as redis, translated():
-        jobs = Jobs(redis, Keys(settings.namespace))
+        jobs = Jobs(redis, Keys(settings.namespace), job_key(settings))
 
         def again() -> "Job":
             job = jobs.submit(job_id(spec["out"]), "clean", Path(spec["out"]).name, spec)

@@ -94,6 +94,7 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
     from services.connection.connect import connect, translated
     from services.jobs.celery_app import make_celery, wake
     from services.jobs.jobs import Jobs
+    from services.jobs.signature import job_key
     from services.jobs.training_jobs import training_spec
     from services.serving.trained_models import TrainedModels
     from services.wire.keys import Keys
@@ -106,7 +107,7 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
     celery = make_celery(settings)
     with connect(settings.redis_url, role="command") as redis, translated():
         keys = Keys(settings.namespace)
-        jobs, base = Jobs(redis, keys), TrainedModels(redis, keys).find(config.model)
+        jobs, base = Jobs(redis, keys, job_key(settings)), TrainedModels(redis, keys).find(config.model)
         if base is not None:  # a model that was trained here is trained further from where it is
             config = config.model_copy(update={"model": base.path})
         spec = training_spec(config, data, out or str(_own_folder(settings.state_dir, config, data)), place)

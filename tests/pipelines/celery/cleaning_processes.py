@@ -17,6 +17,7 @@ from pipelines.cleaning.units import Unit
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Job, Jobs
 from services.jobs.recipe import parse_recipe
+from services.jobs.signature import job_key
 from services.settings import load_settings
 from tests.end_to_end.system import System, wait_until
 
@@ -57,7 +58,7 @@ class Pipelines(System):
 
     def __init__(self, folder: Path, *, num_records: int, num_words: int, shard_mib: float, **options: Any) -> None:
         super().__init__(folder, "pipes", **{"clean_processes": 2, **options})
-        self.jobs = Jobs(self.redis, self.keys)
+        self.jobs = Jobs(self.redis, self.keys, job_key(load_settings(self.environment)))
         self.celery = make_celery(load_settings(self.environment))
         self.source = folder / "in.json"
         write_records(self.source, num_records, num_words)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.celery.admission import Admission
 from pipelines.celery.cleaning_tasks import MAX_STARTS, CleaningTasks
 from pipelines.celery.sweep import Sweep
 from pipelines.cleaning.units import Unit
@@ -35,7 +36,7 @@ def worker(pipelines: Pipelines) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def tasks(pipelines: Pipelines) -> CleaningTasks:
     """Of this process: what it sends, a worker that starts later finds."""
-    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys)
+    return CleaningTasks(pipelines.celery, pipelines.redis, pipelines.keys, pipelines.jobs, Admission())
 
 
 @pytest.fixture

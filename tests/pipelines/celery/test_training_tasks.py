@@ -1,15 +1,16 @@
 """Fine-tunings on real Celery processes: run, followed, cancelled in each state, failing, submitted again."""
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from pipelines.celery.admission import Admission
 from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
 from pipelines.launching.local_target import LocalTarget
-from pipelines.launching.targets import Outcome, Run, run_name, run_of
+from pipelines.launching.targets import Outcome, Run, Target, run_name, run_of
 from services.errors import ConfigurationError
 from services.jobs.dispatch import Dispatch
 from services.jobs.jobs import Job
@@ -75,6 +76,11 @@ def named(job: Job, progress: TrainingProgress) -> str:
     return job.name
 
 
+def made(quiet: Trainings, targets: Mapping[str, Callable[[], Target]], secrets: Mapping[str, str]) -> TrainingTasks:
+    admission = Admission()
+    return TrainingTasks(quiet.celery, quiet.redis, quiet.keys, quiet.jobs, admission, targets, secrets, named)
+
+
 @pytest.fixture
 def target() -> Scripted:
     return Scripted()
@@ -82,8 +88,7 @@ def target() -> Scripted:
 
 @pytest.fixture
 def tasks(quiet: Trainings, target: Scripted) -> TrainingTasks:
-    targets = {"local": lambda: target}
-    return TrainingTasks(quiet.celery, quiet.redis, quiet.keys, targets, {"HF_TOKEN": SECRET, "EMPTY": ""}, named)
+    return made(quiet, {"local": lambda: target}, {"HF_TOKEN": SECRET, "EMPTY": ""})
 
 
 def waiting(quiet: Trainings) -> int:
@@ -262,7 +267,7 @@ def test_a_launch_whose_answer_was_lost_is_cancelled_with_its_job(
 def test_a_launch_that_nobody_could_note_is_found_again(quiet: Trainings) -> None:
     """The process dies between the launch and its note."""
     local = LocalTarget(STAND_IN)
-    tasks = TrainingTasks(quiet.celery, quiet.redis, quiet.keys, {"local": lambda: local}, {}, named)
+    tasks = made(quiet, {"local": lambda: local}, {})
     begin(quiet, tasks, "unnoted")
     job = quiet.jobs.get("unnoted")
     local.submit(run_of(job.spec, run_name(job.id, job.started_s), job.id, {}))

@@ -23,6 +23,7 @@ from pipelines.launching.local_target import LocalTarget, processes, signal_all
 from pipelines.launching.targets import run_name
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.jobs import Job, Jobs
+from services.jobs.signature import job_key
 from services.jobs.training import checked_training
 from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
@@ -43,7 +44,7 @@ class Trainings(System):
         self._program = program
         super().__init__(folder, "trains", **{"clean_processes": 1, **options})
         self.environment["HF_TOKEN"] = SECRET
-        self.jobs = Jobs(self.redis, self.keys)
+        self.jobs = Jobs(self.redis, self.keys, job_key(load_settings(self.environment)))
         self.celery = make_celery(load_settings(self.environment))
         self.data = folder / "data.jsonl"
         self.data.write_text('{"id": "a", "messages": []}\n')

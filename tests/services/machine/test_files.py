@@ -253,3 +253,10 @@ def test_what_is_kept_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(b"")
     assert files.kept(path, b"third") == b"third"
+
+
+def test_a_kept_key_is_made_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "secret_key"
+    key = files.kept_key(path)
+    assert len(key) == 64 and files.kept_key(path) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and list(path.parent.iterdir()) == [path]

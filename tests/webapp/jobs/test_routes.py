@@ -287,7 +287,7 @@ def test_the_users_name_is_a_label_and_the_file_has_ours(
     assert made is not None and made["name"] == label
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     upload = f"uploads/{made['id']}"
-    assert files == {"secret_key", f"{upload}/about.json", f"{upload}/{made['id']}{suffix}"}
+    assert files == {"job_key", "secret_key", f"{upload}/about.json", f"{upload}/{made['id']}{suffix}"}
 
 
 @pytest.mark.parametrize("upload", ["..", "%2e%2e", "A" * 32, "0" * 31, "0" * 32, "0" * 32 + ".new", "about.json"])
