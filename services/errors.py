@@ -4,7 +4,7 @@
     ├── ConfigurationError            500  configuration        a setting or an installation is wrong
     ├── ProtocolError                 500  protocol             bytes on the wire are not ours, or of another version
     ├── InvalidRequest                400  invalid_request      a field has a bad type, size or value
-    │   ├── PromptTooLong             400  prompt_too_long      the question alone exceeds the model's context
+    │   ├── PromptTooLong             400  prompt_too_long      what may not be left out exceeds the model's context
     │   ├── TooLarge                  413  content_too_large    more bytes than the server reads in one message
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
@@ -12,12 +12,12 @@
     ├── Forbidden                     403  forbidden            the request belongs to another user
     ├── Conflict                      409  conflict             the id is in use by another user or model
     ├── Gone                          410  gone                 the answer has expired or never existed
-    ├── Busy                          429  busy                 the model's queue is full
-    │   └── UserLimit                 429  user_limit           this user has too many requests in flight
+    ├── Busy                          429  busy                 no room in queue or memory, or too long a wait
+    │   └── UserLimit                 429  user_limit           this user or address has too many requests or sockets
     ├── EngineError                   500  engine_error         the engine failed on this request
     │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
     ├── StorageFull                   507  storage_full         the disk of the state folder has no room for this
-    └── Unavailable                   503  unavailable          Redis does not answer
+    └── Unavailable                   503  unavailable          Redis does not answer, or its disk is full
 
 Three more codes end a request without an exception of their own: `poison` (workers died on it too often), `expired`
 (it waited in the queue past its deadline) and `interrupted` (a stream that cannot be rewound lost its tail).

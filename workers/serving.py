@@ -61,13 +61,14 @@ class Stop:
 
 @contextlib.contextmanager
 def loading(registry: Registry, model: str) -> Iterator[None]:
-    """Says that a worker loads the model, for as long as the context lasts."""
-    loaded = threading.Event()
+    """Says that a worker loads the model while the context lasts. A name that cannot be loaded is forgotten."""
+    loaded, is_new = threading.Event(), False
 
     def renew() -> None:
+        nonlocal is_new
         while True:
             try:
-                registry.announce_loading(model)
+                is_new = registry.announce_loading(model) or is_new
             except RedisError as error:
                 log.debug("loading is not announced: %s", error)
             if loaded.wait(ANNOUNCE_S):
@@ -77,9 +78,14 @@ def loading(registry: Registry, model: str) -> Iterator[None]:
     thread.start()
     try:
         yield
-    finally:
+    except BaseException:
         loaded.set()
         thread.join()
+        with contextlib.suppress(RedisError):  # then people are offered a model that nobody serves
+            registry.forget_loading(model, name_too=is_new)
+        raise
+    loaded.set()
+    thread.join()
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,8 @@ class Worker:
             try:
                 if self._engine.alive():
                     self._registry.announce(self._info(rate))
+                else:  # it is being started again
+                    self._registry.announce_loading(self._model)
             except RedisError as error:
                 log.debug("presence refused: %s", error)
             self._stopping.wait(ANNOUNCE_S)

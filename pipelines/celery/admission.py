@@ -16,6 +16,7 @@ from services.settings import Settings, variable_of
 log = logging.getLogger("chatserver.pipelines")
 
 MARKER = "jobs_signed"
+LOCAL_SCHEMES = ("file", "local")  # fsspec's names for a path of this machine
 
 
 class Admission:
@@ -37,13 +38,15 @@ class Admission:
             self._check_input(name)
 
     def _check_input(self, name: str) -> None:
-        scheme, is_url, _ = name.partition("://")
+        scheme, is_url, path = name.partition("://")
         if is_url and self._schemes and scheme not in self._schemes:
             allowed = ", ".join(sorted(self._schemes))
             raise ConfigurationError(
                 f"the input {name} is not of a scheme that jobs may read ({allowed}); copy the file to where they may "
                 f"read, or add {scheme!r} to {variable_of('input_schemes')} of the pipelines"
             )
+        if is_url and scheme in LOCAL_SCHEMES:
+            name, is_url = path, ""
         if not is_url and self._roots and not any(Path(name).resolve().is_relative_to(root) for root in self._roots):
             allowed = ", ".join(map(str, self._roots))
             raise ConfigurationError(

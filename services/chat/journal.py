@@ -10,6 +10,7 @@ from typing import Any
 from redis import Redis
 
 from services.chat.scripts import script
+from services.connection.memory import FULL_PERCENT, full_memory
 from services.errors import Conflict, Forbidden, Gone
 from services.wire.keys import Keys
 from services.wire.messages import TERMINAL, ChatRequest, Event
@@ -123,7 +124,7 @@ class Journal:
     # -- front ends ----------------------------------------------------------------------------------------------
 
     def create(self, request: ChatRequest, *, redrive_of: str = "") -> Created:
-        """Make the state of a request, once. Raises Conflict for another user's id."""
+        """Make the state of a request, once. Raises Conflict for another user's id, and Busy."""
         reply = _CREATE(
             self._redis,
             self._slot(request.rid),
@@ -134,7 +135,10 @@ class Journal:
             request.encode(),
             self._ttl_s,
             redrive_of,
+            FULL_PERCENT,
         )
+        if reply[0] == b"MEMORY":
+            raise full_memory(int(reply[1]))
         if reply[0] == b"CONFLICT":
             raise Conflict(f"another user or model uses the request id {request.rid}; choose another id")
         return Created(reply[1].decode(), *map(int, reply[2:]))

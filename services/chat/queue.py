@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from services.chat.scripts import script
 from services.connection.connect import server_time
+from services.connection.memory import FULL_PERCENT, full_memory
 from services.errors import Busy, UserLimit
 from services.settings import Settings
 from services.wire.keys import GROUP, HANDBACK, VERSION, Keys
@@ -26,7 +27,6 @@ _ENQUEUE, _TAKE, _HOLD, _ACK = script("enqueue"), script("take"), script("hold")
 _WITHDRAW, _JANITOR, _RETIRE = script("withdraw"), script("janitor"), script("retire")
 
 PAGE = 1000  # rows of the pending list in one reply
-FULL_PERCENT = 85  # of Redis' memory: then the door is closed, and the rest is for what is inside
 MOST_RETRY_S = 120.0
 SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
 
@@ -171,7 +171,7 @@ class RequestQueue:
         if why == "ADDRESS":
             return UserLimit(f"{number} requests of your address are in flight; wait for one to end", retry_after_s=5)
         if why == "MEMORY":
-            return Busy(f"the memory of Redis is {number} % full; try again later", retry_after_s=30)
+            return full_memory(number)
         if why == "LATE":
             wait_s = number / 1000
             return Busy(

@@ -165,9 +165,12 @@ class EmbeddedServer:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def _password(self) -> str:
+    def _close_folders(self) -> None:
         private(self.folder.parent)
         private(self.folder)
+
+    def _password(self) -> str:
+        self._close_folders()
         kept(self.folder / PASSWORD_FILE, f"requirepass {secrets.token_hex(24)}\n".encode())
         return _known_password(self.folder)
 
@@ -216,7 +219,7 @@ class EmbeddedServer:
                 f"the file {REDIS_CONFIG} is missing: run ChatServer from a checkout, or set REDIS_URL to a server"
             )
         binary = self._binary or find_binary()
-        self._password()
+        self._close_folders()
         for attempt in range(5):
             if self._any_port:
                 self.port = (self._last_port() if attempt == 0 else 0) or free_port()
@@ -236,6 +239,7 @@ class EmbeddedServer:
         existed = any(self.folder.glob("appendonlydir/*"))
         logged = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self._lock() as lock, self.log_path.open("ab") as log:
+            self._password()  # under the lock: a server that runs already may have none
             command = [str(binary), str(REDIS_CONFIG), "--port", str(self.port), "--dir", str(self.folder)]
             command += ["--appendfsync", self._appendfsync, "--include", str(self.folder / PASSWORD_FILE)]
             # The lock is the server's from now on: it is free exactly when the server is gone.

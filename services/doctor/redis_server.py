@@ -11,9 +11,9 @@ from typing import Any
 
 import redis
 
-from services.chat.queue import FULL_PERCENT
 from services.connection.cluster import primaries_of
 from services.connection.connect import address_of
+from services.connection.memory import FULL_PERCENT
 from services.doctor.findings import Finding, note, ok, warning, wrong
 
 OLDEST_REDIS = (7, 0)

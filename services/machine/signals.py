@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 def hearing(numbers: Sequence[signal.Signals], heard: Callable[[int], object]) -> Iterator[None]:
     """Call `heard(number)` in a thread for each of these signals. Handlers are as before when the context is left.
 
-    Only the main thread may enter it. `heard` may have a call to make still when the context is left.
+    Only the main thread may enter it. When the context is left, every signal that came has been heard.
     """
     arrived: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # `put` may interrupt itself
 
@@ -26,7 +26,8 @@ def hearing(numbers: Sequence[signal.Signals], heard: Callable[[int], object]) -
         while (number := arrived.get()) is not None:
             heard(number)
 
-    threading.Thread(target=listen, name="signals", daemon=True).start()
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
     before = {number: signal.signal(number, lambda number, frame: arrived.put(number)) for number in numbers}
     try:
         yield
@@ -34,3 +35,4 @@ def hearing(numbers: Sequence[signal.Signals], heard: Callable[[int], object]) -
         for number, handler in before.items():
             signal.signal(number, handler)
         arrived.put(None)
+        listener.join()

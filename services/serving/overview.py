@@ -4,13 +4,14 @@ It only reads. Every number comes from Redis, and every age is by the clock of R
 """
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from redis import Redis
 
 from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Head, Journal
 from services.chat.queue import RequestQueue
+from services.chat.reader import WaitingState
 from services.chat.requests import Requests
 from services.connection.cluster import primaries_of
 from services.connection.connect import server_time
@@ -65,7 +66,7 @@ def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     ]
 
 
-def waiting_for(redis: Redis, keys: Keys, model: str) -> Literal["queued", "loading", "no_worker"]:
+def waiting_for(redis: Redis, keys: Keys, model: str) -> WaitingState:
     """What the requests of a model wait for: their turn, a worker that loads the model, or any worker."""
     registry, trained = Registry(redis, keys), TrainedModels(redis, keys)
     if any(worker.model == model for worker in registry.workers()):

@@ -70,10 +70,19 @@ class Registry:
         _ADD(self._redis, [self._keys.workers], "ZADD", info.seen, info.wid)
         _ADD(self._redis, [self._keys.models], "SADD", info.model)
 
-    def announce_loading(self, model: str) -> None:
-        """Renew the sign that a worker loads a model. It comes before presence, which says that it can answer."""
+    def announce_loading(self, model: str) -> bool:
+        """Renew the sign that a worker loads a model; whether nobody knew its name before.
+
+        It comes before presence, which says that the worker can answer.
+        """
         _ADD(self._redis, [self._keys.loading(model)], "SET", 1, "EX", TTL_S)
-        _ADD(self._redis, [self._keys.models], "SADD", model)
+        return bool(_ADD(self._redis, [self._keys.models], "SADD", model))
+
+    def forget_loading(self, model: str, *, name_too: bool) -> None:
+        """The model could not be loaded; with `name_too`, nobody shall be able to ask for it."""
+        self._redis.delete(self._keys.loading(model))
+        if name_too:
+            self._redis.srem(self._keys.models, model)
 
     def is_loading(self, model: str) -> bool:
         return bool(self._redis.exists(self._keys.loading(model)))

@@ -27,7 +27,7 @@ def newest_rounds(messages: Sequence[Message], fits: Callable[[Sequence[Message]
     starts = [
         index
         for index, message in enumerate(turns)
-        if index == 0 or (message.role == "user" and turns[index - 1].role == "assistant")
+        if index == 0 or (message.role != "assistant" and turns[index - 1].role == "assistant")
     ]
     kept = bisect_left(starts[:-1], True, key=lambda start: fits((*system, *turns[start:])))
     return (*system, *turns[starts[kept] :])

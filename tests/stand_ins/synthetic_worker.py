@@ -20,6 +20,7 @@ from pathlib import Path
 
 from services.connection.connect import connect, wait_for_redis
 from services.logs import configure_logging
+from services.machine.signals import hearing
 from services.settings import Settings, load_settings
 from services.wire.messages import ChatRequest
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
@@ -171,9 +172,8 @@ def serve(settings: Settings, model: str, engine: Engine, planner: Planner) -> N
     redis = connect(settings.redis_url, role="worker")
     wait_for_redis(redis, print)
     worker = Worker.from_settings(settings, redis, model, engine, planner)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    worker.run()
+    with hearing((signal.SIGTERM, signal.SIGINT), lambda number: worker.stop()):
+        worker.run()
     engine.stop()
 
 

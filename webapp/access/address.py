@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import Request, current_app
 
-PREFIX_BITS = 64  # of an IPv6 address: what one customer gets
+PREFIX_BITS = 56  # of an IPv6 address: what a customer commonly gets
 
 
 def address_of(request: Request) -> str:

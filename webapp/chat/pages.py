@@ -8,9 +8,8 @@ from flask import Blueprint, Response, json, jsonify, render_template, request, 
 from redis import Redis
 from werkzeug.exceptions import HTTPException
 
-from services.chat.queue import FULL_PERCENT
 from services.connection.connect import translated
-from services.connection.memory import memory_percent
+from services.connection.memory import FULL_PERCENT, full_memory, memory_percent
 from services.connection.redis_disk import RedisDisk
 from services.errors import ChatServerError, ConfigurationError, Unavailable
 from services.places import PAGE_SCRIPT
@@ -64,7 +63,7 @@ def make_blueprint(
         with translated():
             percent = memory_percent(redis)
         if percent >= FULL_PERCENT:
-            raise Unavailable(f"the memory of Redis is {percent} % full: it takes no new questions", retry_after_s=30)
+            raise Unavailable(full_memory(percent).message, retry_after_s=30)
         return jsonify(ok=True)
 
     @pages.after_app_request

@@ -5,6 +5,7 @@ local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, BYTES, DEAD = unpack(KEYS)
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
 -- The oldest dead letters go: each has had its end, and payloads must not fill the memory.
 local MOST_DEAD, MOST_DEAD_BYTES = 1000, 33554432
+local ADDRESS_SHARE = 1 / 8 -- of a turn, for each request of an internet address
 local ALL = '#all' -- the field of BYTES beside those of users
 
 local function now_ms()

@@ -1,6 +1,7 @@
 -- Shared by the scripts of the request slot. KEYS[1] state, KEYS[2] journal, ARGV[1] events channel.
 -- TERMINAL and VERSION come with the loader.
 local STATE, JOURNAL, CHANNEL = KEYS[1], KEYS[2], ARGV[1]
+local KEPT_LEAST_S = 600 -- an answer that has ended
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -26,11 +27,11 @@ local function append_entry(epoch, kind, event)
 end
 
 -- How long an ended answer is kept: `ttl` seconds while Redis has room, half as long for each HALVING percent of memory
--- in use over ROOMY, and never less than LEAST. So old answers make room for new ones before the door must close.
+-- in use over ROOMY, and never less than KEPT_LEAST_S. So old answers make room for new ones before the door must close.
 local function kept_for_s(ttl)
-  local ROOMY, HALVING, LEAST = 50, 5, 600
+  local ROOMY, HALVING = 50, 5
   local over = math.max(percent_of_memory() - ROOMY, 0)
-  return math.floor(math.max(ttl / 2 ^ (over / HALVING), math.min(ttl, LEAST)))
+  return math.floor(math.max(ttl / 2 ^ (over / HALVING), math.min(ttl, KEPT_LEAST_S)))
 end
 
 -- Ends the request: state first, then the one terminal entry. The payload is no longer needed. Only scripts that include

@@ -14,5 +14,8 @@ if ARGV[7] ~= '' and (s[6] ~= '0' or now_ms() - s[8] <= tonumber(ARGV[7])) then 
 local _, last_epoch = last_entry()
 local epoch = math.max(tonumber(s[6]), last_epoch, 1)
 local status, code = ARGV[4], ARGV[5]
-write_terminal(epoch, status, code, terminal_event(status, s[3], s[4], s[5], code, ARGV[6]), ARGV[3])
+-- Whoever takes back what nobody began knows how it ended. Kept for a day, such requests could fill the memory.
+local ttl = tonumber(ARGV[3])
+if status == 'cancelled' and s[6] == '0' then ttl = math.min(ttl, KEPT_LEAST_S) end
+write_terminal(epoch, status, code, terminal_event(status, s[3], s[4], s[5], code, ARGV[6]), ttl)
 return { 'OK', s[7] }

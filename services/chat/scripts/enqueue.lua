@@ -13,7 +13,7 @@
 -- {BYTES}, {USER_BYTES}, {MEMORY, percent} or {LATE, wait in ms}.
 local rid, user, payload, base, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local address, fresh = ARGV[9], tonumber(base) == 0
-local ADDRESS_SHARE, NEWCOMERS_SHARE, KNOWN_PACE = 1 / 8, 0.8, 4
+local OTHERS_SHARE, KNOWN_PACE = 0.8, 4
 
 local function most(position) return tonumber(ARGV[position]) end
 
@@ -46,11 +46,12 @@ end
 
 local function refusal(place)
   local length, in_flight = redis.call('XLEN', REQUESTS), how_many(USERS, user)
-  if length >= most(10) or (in_flight > 0 and length >= NEWCOMERS_SHARE * most(10)) then return { 'FULL', length } end
+  local share = in_flight > 0 and OTHERS_SHARE or 1 -- the rest is for users who have nothing here
+  if length >= share * most(10) then return { 'FULL', length } end
   if in_flight >= most(11) then return { 'USER', in_flight } end
   local here = address ~= '' and how_many(USERS, of_address(address)) or 0
   if here >= most(12) then return { 'ADDRESS', here } end
-  if how_many(BYTES, ALL) + #payload > most(13) and length > 0 then return { 'BYTES' } end
+  if how_many(BYTES, ALL) + #payload > share * most(13) and length > 0 then return { 'BYTES' } end
   if how_many(BYTES, user) + #payload > most(14) and in_flight > 0 then return { 'USER_BYTES' } end
   local percent = percent_of_memory()
   if percent >= most(16) then return { 'MEMORY', percent } end
@@ -60,6 +61,7 @@ end
 
 local known = redis.call('HGET', IDS, rid)
 if known and #redis.call('XRANGE', REQUESTS, known, known) == 1 then return { 'DUP', known } end
+if redis.call('XLEN', REQUESTS) == 0 then redis.call('DEL', USERS, BYTES) end -- older builds count less out than in
 local turn = fresh and next_turn()
 local place = RETRY -- it ran before
 if fresh then place = priority == 'batch' and BATCH + turn or turn end

@@ -6,6 +6,7 @@
 -- Returns {delivery count, place, entry, now in ms}, or {} when nobody waits.
 local wid, least = ARGV[1], ARGV[2] == '1' and SUSPECT or RETRY
 local BATCH_EVERY, PACE_DECAY, PACE_TTL_S, MANY_USERS = 8, 0.95, 3600, 1000
+local GAP_OF_MEAN, GAP_MS, FIRST_GAP_MS = 4, 1000, 10000 -- the longest time between two takes that counts whole
 
 local function first_from(place)
   local found = redis.call('ZRANGEBYSCORE', WAITING, place, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -50,8 +51,11 @@ local function keep_pace()
   local now = now_ms()
   local p = redis.call('HMGET', PACE, 'served', 'span_ms', 'since_ms')
   if p[3] then
-    redis.call('HSET', PACE, 'served', (p[1] or 0) * PACE_DECAY + 1,
-      'span_ms', (p[2] or 0) * PACE_DECAY + math.max(now - p[3], 0))
+    local served, span = tonumber(p[1] or 0), tonumber(p[2] or 0)
+    -- Workers that were away for an hour say nothing of how fast they are.
+    local longest = served > 0 and GAP_OF_MEAN * span / served + GAP_MS or FIRST_GAP_MS
+    redis.call('HSET', PACE, 'served', served * PACE_DECAY + 1,
+      'span_ms', span * PACE_DECAY + math.min(math.max(now - p[3], 0), longest))
   end
   if redis.call('EXISTS', WAITING) == 1 then
     redis.call('HSET', PACE, 'since_ms', now)

@@ -18,11 +18,21 @@ local function give_turn_to_next(place)
   if redis.call('HEXISTS', TURNS, field) == 1 then redis.call('HINCRBY', TURNS, field, -1) end
 end
 
+local function give_share_back(place, id)
+  local entry = redis.call('XRANGE', REQUESTS, id, id)[1]
+  local address = entry and by_name(entry[2]).address
+  if not address or place < 0 then return end
+  local field = (place >= BATCH and 'batch' or 'interactive') .. ' ' .. of_address(address)
+  local of_all = redis.call('HGET', TURNS, field)
+  if of_all then redis.call('HSET', TURNS, field, string.format('%.3f', of_all - ADDRESS_SHARE)) end
+end
+
 local id = redis.call('HGET', IDS, rid)
 if not id then return 0 end
 local place, held = redis.call('ZSCORE', WAITING, member(id, rid, user)), holder(id)
 if place then
   give_turn_to_next(tonumber(place))
+  give_share_back(tonumber(place), id)
 elseif held and held[2] ~= HANDBACK then
   return 0
 end

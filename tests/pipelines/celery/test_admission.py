@@ -110,6 +110,14 @@ def test_an_input_outside_the_folders_or_of_another_scheme_is_refused_with_what_
             admission.check(jobs, job, [name])
 
 
+def test_a_url_of_this_machine_is_a_path(jobs: Jobs, tmp_path: Path) -> None:
+    job, admission = jobs.submit("ours", "clean", "ours", SPEC), Admission([tmp_path], [])
+    admission.check(jobs, job, [f"file://{tmp_path}/in.json"])
+    for name in ("file:///etc/passwd", "local:///etc/passwd"):
+        with pytest.raises(ConfigurationError, match="no folder that jobs may read"):
+            admission.check(jobs, job, [name])
+
+
 def test_without_a_setting_a_job_reads_what_its_process_may(jobs: Jobs) -> None:
     job = jobs.submit("ours", "clean", "ours", SPEC)
     Admission.from_settings(load_settings({})).check(jobs, job, ["/etc/passwd", "s3://bucket/a.json"])

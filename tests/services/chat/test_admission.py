@@ -105,6 +105,26 @@ def test_the_door_closes_before_the_memory_is_full_and_what_is_inside_ends(small
     assert small.info("memory")["maxmemory"] > 0
 
 
+def test_a_server_whose_memory_is_full_takes_no_new_state(small: redis.Redis) -> None:
+    """In a cluster the queue may be elsewhere: its door stood open, and the full node grew to 16 times its limit."""
+    requests = admitting(small, "ns")
+    requests.submit(question("old"))
+    small.config_set("maxmemory", small.info("memory")["used_memory"] // 2)
+    with pytest.raises(Busy, match="the memory of Redis is"):
+        requests.journal.create(question("new"))
+    assert not small.exists(requests.keys.state("new"))
+    assert requests.journal.create(question("old")).status == "new", "a repeat of what was accepted"
+    assert requests.journal.create(question("again"), redrive_of="dead").status == "new"
+
+
+def test_what_was_taken_back_before_it_began_is_kept_for_ten_minutes(small: redis.Redis) -> None:
+    """A user who submits and cancels filled the memory for a day."""
+    requests = admitting(small, "ns")
+    requests.submit(question("r1"))
+    requests.cancel("r1", "ann")
+    assert 590 < small.ttl(requests.keys.state("r1")) <= 600 >= small.ttl(requests.keys.journal("r1"))
+
+
 def test_a_worker_writes_tokens_while_the_memory_is_full(small: redis.Redis) -> None:
     requests = admitting(small, "ns")
     requests.submit(question("r1"))
@@ -174,6 +194,25 @@ def test_a_request_larger_than_its_budget_is_admitted_alone(redis_client: redis.
         requests.submit(question("r2", "bob"))
 
 
+def test_the_bytes_of_a_queue_have_a_share_for_newcomers(redis_client: redis.Redis, namespace: str) -> None:
+    requests = admitting(redis_client, namespace, total_bytes=5 * 2**20)
+    for user in ("ann", "bob", "eve", "joe", "zoe"):
+        requests.submit(question(user, user, LARGE))
+    with pytest.raises(Busy, match="5 MiB of text wait"):
+        requests.submit(question("more", "ann", LARGE))
+    requests.submit(question("new", "newcomer", LARGE))
+
+
+def test_counts_that_an_older_build_left_end_with_the_queue(requests: Requests, redis_client: redis.Redis) -> None:
+    """It counts neither bytes nor addresses out: an empty queue was full."""
+    queue = queue_of(requests)
+    redis_client.hset(queue._bytes, mapping={"#all": 10**12, "ann": 10**12})
+    redis_client.hset(queue._users, "@1.2.3.4", 10**6)
+    requests.submit(question("r1"), "1.2.3.4")
+    requests.submit(question("r2"), "1.2.3.4")
+    assert queue.length() == 2
+
+
 def test_what_is_counted_is_counted_out(requests: Requests, redis_client: redis.Redis) -> None:
     requests.submit(question("r1"), "1.2.3.4")
     requests.submit(question("r2", "bob"), "1.2.3.4")
@@ -227,6 +266,18 @@ def test_eight_people_behind_an_address_take_turns_like_anybody(redis_client: re
     assert set(places) == {0.0}
 
 
+def test_requests_that_are_taken_back_cost_their_address_nothing(redis_client: redis.Redis, namespace: str) -> None:
+    """After 2,000 of them the neighbours behind that address stood at place 250, for ever."""
+    requests = admitting(redis_client, namespace)
+    requests.submit(question("first", "somebody"), "4.3.2.1")
+    for number in range(50):
+        requests.submit(question(f"r{number}", "restless"), "1.2.3.4")
+        requests.cancel(f"r{number}", "restless")
+    requests.submit(question("neighbour", "neighbour"), "1.2.3.4")
+    places = dict(redis_client.zrange(queue_of(requests)._waiting, 0, -1, withscores=True))
+    assert {name.split()[1]: place for name, place in places.items()} == {b"first": 0.0, b"neighbour": 0.0}
+
+
 def test_what_would_wait_past_the_deadline_is_refused_at_once(redis_client: redis.Redis, namespace: str) -> None:
     """It was accepted with an estimate of two hours, and then expired after a quarter of an hour."""
     requests = admitting(redis_client, namespace, wait_s=60)
@@ -239,6 +290,19 @@ def test_what_would_wait_past_the_deadline_is_refused_at_once(redis_client: redi
     assert refused.value.retry_after_s == 120
     redis_client.hset(pace, mapping={"served": 20, "span_ms": 20 * 1_000})
     requests.submit(question("late", "late"))
+
+
+def test_workers_that_were_away_do_not_make_the_line_look_slow(requests: Requests, redis_client: redis.Redis) -> None:
+    """After an outage of five minutes everybody was refused: the wait would be 42 minutes. It was nine seconds."""
+    for number in range(160):
+        requests.submit(question(f"r{number}", f"user-{number}"))
+    queue, pace = queue_of(requests), requests.keys.pace("m")
+    for since_s in (0.1, 0.1, 0.1, 0.1, 300, 0.1, 0.1, 0.1):
+        now_s = float("{}.{:06d}".format(*redis_client.time()))
+        redis_client.hset(pace, "since_ms", int((now_s - since_s) * 1000))
+        taken(queue)
+    requests.submit(question("new", "newcomer"))
+    assert (queue.pace_s() or 99) < 1
 
 
 # -- what refusals and the dead leave --------------------------------------------------------------------------------

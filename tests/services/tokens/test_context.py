@@ -40,6 +40,12 @@ def test_questions_without_an_answer_between_them_are_one_round() -> None:
     assert read([Message("user", "one"), Message("user", "two"), Message("assistant", "both"), QUESTION], 3) == ["now?"]
 
 
+def test_a_system_message_before_a_question_belongs_to_its_round() -> None:
+    later = [Message("system", "s1"), Message("user", "q1"), Message("assistant", "a1"), Message("system", "s2")]
+    assert read([*rounds(1), *later, QUESTION], 2) == ["s2", "now?"]
+    assert read([*rounds(1), *later, QUESTION], 6) == ["s1", "q1", "a1", "s2", "now?"]
+
+
 def test_a_greeting_of_the_assistant_is_a_round_of_its_own() -> None:
     assert read([SYSTEM, Message("assistant", "hello"), *rounds(1), QUESTION], 4) == ["be kind", "q0", "a0", "now?"]
 
