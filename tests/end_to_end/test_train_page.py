@@ -15,11 +15,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from services.jobs.jobs import Job, Jobs, LogBatch
+from services.jobs.signature import job_key
 from services.jobs.training import read_training
 from services.jobs.training_jobs import Place, training_spec
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import WorkerInfo
 from services.serving.trained_models import TrainedModel, TrainedModels
+from services.settings import load_settings
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_job_page import state
 from tests.end_to_end.test_page import LONG_MS
@@ -38,7 +40,7 @@ class Trainer:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.jobs = Jobs(system.redis, system.keys)
+        self.jobs = Jobs(system.redis, system.keys, job_key(load_settings(system.environment)))
         self.trained = TrainedModels(system.redis, system.keys)
 
     def cleaned(self, jid: str = "cleaned", name: str = "July logs") -> str:
