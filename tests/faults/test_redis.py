@@ -210,7 +210,7 @@ def _write_one_request(system: FaultSystem) -> dict[str, dict[bytes, object]]:
     journal = system.journal
     journal.create(HALF)
     snapshots = {":requests": _snapshot(system)}
-    Requests(system.redis, system.keys).redrive(HALF, "")  # past the question whether anybody serves the model
+    system.queue.enqueue(HALF.rid, HALF.user, HALF.encode())
     rules = {"max_tries": 3, "max_begins": 20, "deadline_ms": 60_000}
     journal.begin(HALF, HALF.encode(), epoch=1, nonce="n1", wid="w1", **rules)
     journal.load_append()
