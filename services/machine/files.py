@@ -15,6 +15,7 @@ is mounted as a disk has none.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -82,14 +83,19 @@ def kept_key(path: Path) -> str:
 def private(folder: Path) -> bool:
     """Make a folder that only this user can enter. True if it was there and others could enter it until now.
 
-    A folder of another user, or one that is everybody's like /tmp, stays as it is.
+    A folder of another user, one that is everybody's like /tmp, or one on a read-only file system stays as it is.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     about = folder.stat()
     if about.st_uid != os.geteuid() or about.st_mode & stat.S_ISVTX or not about.st_mode & 0o077:
         return False
-    folder.chmod(0o700)
+    try:
+        folder.chmod(0o700)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return False  # an image's own folder: the containers that use one have a volume there
     return not new
 
 

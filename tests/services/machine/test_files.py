@@ -1,5 +1,6 @@
 """Files and folders are whole or count for nothing; a lock ends with its last holder."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -245,6 +246,17 @@ def test_a_folder_that_is_everybodys_stays_so(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o1777)
     assert not files.private(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o1777
+
+
+def test_a_folder_on_a_read_only_file_system_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program that wakes the pipelines has no volume in its container: it died of its image's folder."""
+
+    def refuse(self: Path, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert not files.private(tmp_path)
 
 
 def test_what_is_kept_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
