@@ -17,7 +17,7 @@ from services.connection.connect import URL_VARIABLE, translated, wait_for_redis
 from services.errors import ChatServerError
 from services.logs import configure_logging
 from services.machine.attempt import attempt
-from services.machine.files import private
+from services.machine.files import close_to_others
 from services.machine.signals import hearing
 from services.settings import Settings, load_settings
 
@@ -37,7 +37,8 @@ def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings]
         configure_logging(settings.log_format, settings.log_level, process=process or name)
         with translated():
             if sys.argv[1:] != ["--check"]:
-                _close_to_others(settings)
+                if opened := close_to_others(settings.state_dir):
+                    log.warning(opened)
                 serve(settings)
                 return 0
             wrong = _found_wrong(lambda: check(settings))
@@ -45,12 +46,6 @@ def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings]
         wrong = str(error)
     print(f"{name}: {wrong}" if wrong else "ok", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
-
-
-def _close_to_others(settings: Settings) -> None:
-    """The state folder holds conversations, uploads and keys. Older versions let every user of the machine read it."""
-    if settings.state_dir.is_dir() and private(settings.state_dir):
-        log.warning("%s was open to other users of this machine; now it has the mode 0700", settings.state_dir)
 
 
 def _found_wrong(check: Callable[[], str]) -> str:

@@ -97,37 +97,13 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     keys = Keys(settings.namespace)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
-    socketio = SocketIO(
-        app,
-        async_mode="gevent",  # never guessed: the guess prefers what is not maintained
-        cors_allowed_origins=origin_check(settings.allowed_origins),
-        max_http_buffer_size=max_message_bytes,
-        ping_interval=20,
-        ping_timeout=20,
-        async_handlers=False,  # `transport` says how many events of a socket are served at once
-        logger=_library_log(),
-        engineio_logger=_library_log(),
-    )
-
-    engine = socketio.server.eio
-    engine._async = {**engine._async, "websocket": partial(WebSocket, too_large=too_large)}
-
-    def emit(sid: str, event: str, payload: dict[str, Any]) -> bool:
-        # What `socketio.server.emit(event, payload, to=sid)` sends, without its search for rooms and binary parts: the
-        # packet of a Socket.IO event (2) in the default namespace. It halves the cost of a token.
-        connection = socketio.server.manager.eio_sid_from_sid(sid, "/")
-        session = engine.sockets.get(connection)
-        if session is None:
-            return True  # it has gone; `forget` comes
-        engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
-        return bool(session.queue.has_room)
-
+    socketio = _make_sockets(app, settings.allowed_origins, max_message_bytes)
     feed = AnswerFeed(
         requests, redis, spawn=socketio.start_background_task, waiting_for=partial(waiting_for, redis, keys)
     )
     relay = Relay(
         feed,
-        emit,
+        partial(_emit, socketio),
         interval_s=settings.relay_interval_s,
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
@@ -154,6 +130,38 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
     return app, feed, relay
+
+
+def _make_sockets(app: Flask, allowed_origins: str, max_message_bytes: int) -> SocketIO:
+    socketio = SocketIO(
+        app,
+        async_mode="gevent",  # never guessed: the guess prefers what is not maintained
+        cors_allowed_origins=origin_check(allowed_origins),
+        max_http_buffer_size=max_message_bytes,
+        ping_interval=20,
+        ping_timeout=20,
+        async_handlers=False,  # `transport` says how many events of a socket are served at once
+        logger=_library_log(),
+        engineio_logger=_library_log(),
+    )
+    engine = socketio.server.eio
+    engine._async = {**engine._async, "websocket": partial(WebSocket, too_large=too_large)}
+    return socketio
+
+
+def _emit(socketio: SocketIO, sid: str, event: str, payload: dict[str, Any]) -> bool:
+    """What `socketio.server.emit(event, payload, to=sid)` sends; whether the socket has room for more.
+
+    Without its search for rooms and binary parts: the packet of a Socket.IO event (2) in the default namespace. It
+    halves the cost of a token.
+    """
+    engine = socketio.server.eio
+    connection = socketio.server.manager.eio_sid_from_sid(sid, "/")
+    session = engine.sockets.get(connection)
+    if session is None:
+        return True  # it has gone; `forget` comes
+    engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
+    return bool(session.queue.has_room)
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
-from services.machine.disk import FEW_BYTES, free_bytes, fullness, nearest
+from services.machine.disk import FEW_BYTES, free_bytes, full_words, fullness, nearest
 from services.places import REQUIREMENTS
 
 FEW_FILES = 4096
@@ -95,7 +95,7 @@ def check_disk(folder: Path, measure: Callable[[Path], int] = free_bytes) -> Ite
     said = f"{free / 2**30:.1f} GiB are free at {above}"
     remedy = "make room, or set CHATSERVER_STATE_DIR to a folder on a larger disk"
     if free < FEW_BYTES:
-        full = f"the disk of {folder.resolve()} is full: free {free >> 20} MiB"
+        full = full_words(folder.resolve(), free)
         yield wrong(f"{full}. The embedded Redis takes no new question, and ends when nothing is left", remedy)
     elif free < TOO_LITTLE_BYTES:
         yield wrong(f"{said}: uploads and cleaning refuse, and an embedded Redis soon stops writing", remedy)

@@ -24,10 +24,14 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
 
 
+def full_words(folder: Path, free: int) -> str:
+    return f"the disk of {folder} is full: free {free >> 20} MiB"
+
+
 def fullness(folder: Path, few_bytes: int = FEW_BYTES) -> str:
     """`the disk of FOLDER is full: free N MiB`; empty while `few_bytes` are free."""
     free = free_bytes(folder)
-    return f"the disk of {folder} is full: free {free >> 20} MiB" if free < few_bytes else ""
+    return full_words(folder, free) if free < few_bytes else ""
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
@@ -38,8 +42,7 @@ def check_room(folder: Path, num_bytes: int) -> None:
     except OSError as error:
         free = free_bytes(folder)
         raise StorageFull(
-            f"the disk of {folder} is full: free {free >> 20} MiB, {max(num_bytes >> 20, 1)} MiB are needed "
-            f"({error.strerror})",
+            f"{full_words(folder, free)}, {max(num_bytes >> 20, 1)} MiB are needed ({error.strerror})",
             remedy="make room there",
         ) from None
 

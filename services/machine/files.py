@@ -73,6 +73,13 @@ def kept(path: Path, data: bytes) -> bytes:
     return path.read_bytes()
 
 
+def close_to_others(folder: Path) -> str:
+    """Close a folder that is there; if it was open, the line that says so. Older versions let everybody read it."""
+    if folder.is_dir() and private(folder):
+        return f"{folder} was open to other users of this machine; now it has the mode 0700"
+    return ""
+
+
 def kept_key(path: Path) -> str:
     """A random key that `kept` keeps, in a folder of this user alone."""
     if not path.exists():

@@ -63,7 +63,8 @@ def make_blueprint(
         with translated():
             percent = memory_percent(redis)
         if percent >= FULL_PERCENT:
-            raise Unavailable(full_memory(percent).message, retry_after_s=30)
+            full = full_memory(percent)
+            raise Unavailable(full.message, retry_after_s=full.retry_after_s)
         return jsonify(ok=True)
 
     @pages.after_app_request
@@ -72,6 +73,13 @@ def make_blueprint(
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         return response
+
+    _answer_errors(pages, disk)
+    return pages
+
+
+def _answer_errors(pages: Blueprint, disk: RedisDisk) -> None:
+    """The answers to errors of all routes of the app."""
 
     @pages.app_errorhandler(ChatServerError)
     def failed(error: ChatServerError) -> tuple[Any, int, dict[str, str]]:
@@ -89,8 +97,6 @@ def make_blueprint(
         response.data = json.dumps({"error": {"code": code, "message": error.description}})
         response.content_type = "application/json"
         return response
-
-    return pages
 
 
 def _user(newcomers: Newcomers) -> str:

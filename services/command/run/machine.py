@@ -26,7 +26,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.connection.keeper import ServerKeeper
 from services.errors import ConfigurationError
-from services.machine.files import private, write
+from services.machine.files import close_to_others, write
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
 from services.serving.registry import Registry
@@ -104,8 +104,8 @@ class Machine:
         """The URL of Redis; empty when a signal came before its disk had room."""
         if self._server is None or self._keeper is None:
             return self._settings.redis_url
-        if self._settings.state_dir.is_dir() and private(self._settings.state_dir):
-            self._say(f"{self._settings.state_dir} was open to other users of this machine; now it has the mode 0700")
+        if opened := close_to_others(self._settings.state_dir):
+            self._say(opened)
         while not self._keeper.tend():
             if self._stop.wait(POLL_S):
                 return ""
