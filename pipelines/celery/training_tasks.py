@@ -125,10 +125,10 @@ class TrainingTasks:
     def _look(self, job: Job) -> None:
         self._admission.check(self._jobs, job, job.spec["data"])
         target = self._targets[job.spec["on"]]()
-        remote = job.remote
-        if not remote and job.cancelling:
+        if not job.remote and job.cancelling:
             self._end(job, "cancelled")
             return
+        remote = self._jobs.attached(job)
         if not remote or LAUNCHING in remote:
             remote = self._launch(job, target)
         if job.cancelling:
@@ -146,7 +146,7 @@ class TrainingTasks:
         return Outcome(**noted.outcome) if of_this_run and noted.outcome.get("state") in ENDED else None
 
     def _launch(self, job: Job, target: Target) -> dict[str, Any]:
-        """A launch that was made and is not known is found by its name."""
+        """A launch that was made and is not known, or that a stranger or an older build noted, is found by its name."""
         name = run_name(job.id, job.started_s)
         self._jobs.attach(job.id, {LAUNCHING: name})
         remote = target.submit(run_of(job.spec, name, job.id, self._secrets))

@@ -15,7 +15,8 @@ import yaml
 
 from pipelines.launching.targets import Run, run_name, run_of
 from services.command import run_command
-from services.errors import InvalidRequest
+from services.errors import Conflict, InvalidRequest
+from services.jobs.jobs import unsigned
 
 if TYPE_CHECKING:
     from pipelines.launching.sky_target import SkyTarget
@@ -79,11 +80,14 @@ def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
     """Delete the SkyPilot machines of a fine-tuning that has ended."""
     with _opened_jobs() as (jobs, _):
         job = jobs.get(jid)
+        signed, attached = jobs.signed(job), jobs.attached(job)
+    if not signed:
+        raise Conflict(unsigned(jid))
     if job.kind != "train" or job.spec["on"] != "sky":
         raise InvalidRequest(f"job {jid!r} does not run on SkyPilot")
     if not job.ended:
         raise InvalidRequest(f"job {jid!r} is {job.state}; `chatserver train cancel {jid}` ends it first")
-    _sky().down(_remote(job))
+    _sky().down(attached if "kind" in attached else _found_by_name(job))
     print(f"the machines of {jid} are deleted")
 
 
@@ -91,7 +95,7 @@ def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.")] = False) -> None:
     """List SkyPilot machines of this installation that no running job owns, and what they cost."""
     with _opened_jobs() as (jobs, _):
-        owned = [_remote(job)["name"] for job in jobs.unfinished() if job.kind == "train"]
+        owned = [run_name(job.id, job.started_s) for job in jobs.unfinished() if job.kind == "train"]
     target = _sky()
     found = target.orphans(owned)
     for remote in found:
@@ -112,10 +116,8 @@ def _sky() -> "SkyTarget":
     return SkyTarget()
 
 
-def _remote(job: "Job") -> dict[str, Any]:
-    """Its handle; made of its name, should it have been lost between launching and keeping it."""
-    if "kind" in job.remote:
-        return job.remote
+def _found_by_name(job: "Job") -> dict[str, Any]:
+    """The handle of a job whose own was lost between launching and keeping it, or is not signed."""
     kind = "managed" if job.spec["spot"] else "cluster"
     return {"kind": kind, "name": run_name(job.id, job.started_s), "request": "", "submitted_s": job.started_s}
 
@@ -123,7 +125,7 @@ def _remote(job: "Job") -> dict[str, Any]:
 def _opened_jobs() -> Any:
     from services.command.order.jobs import opened_jobs
 
-    return opened_jobs()
+    return opened_jobs(with_key=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,10 @@ LEAST_BYTES = 16 << 20  # of room at a start, to rewrite the file and to take so
 LOG_TAIL_BYTES = 2_000
 PASSWORD_FILE = "password.conf"  # the server includes it, so that no command line shows the password
 BIND_REFUSED = "Address already in use"  # of the system, in the log of Redis
+
+
+class _Stopped(Exception):
+    """The caller shall end, and the server is not ready yet."""
 
 
 class _PortTaken(ConfigurationError):
@@ -140,11 +145,16 @@ def _known_password(folder: Path) -> str:
 class EmbeddedServer:
     """One server process over one state folder. Not thread-safe.
 
-    Port 0 takes the port of the run before if it is free, else any free port.
+    Port 0 takes the port of the run before if it is free, else any free port. `stopping` ends a start that waits.
     """
 
     def __init__(
-        self, state_dir: Path | str, port: int = 0, binary: Path | str | None = None, appendfsync: Fsync = "always"
+        self,
+        state_dir: Path | str,
+        port: int = 0,
+        binary: Path | str | None = None,
+        appendfsync: Fsync = "always",
+        stopping: threading.Event | None = None,
     ) -> None:
         self.folder = Path(state_dir).resolve() / "redis"
         self.log_path = self.folder / "redis.log"
@@ -154,6 +164,7 @@ class EmbeddedServer:
         self._any_port = port == 0
         self._binary = Path(binary) if binary else None
         self._appendfsync = appendfsync
+        self._stopping = stopping or threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -193,21 +204,24 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Start, and wait until the data is loaded.
+    def start(self) -> bool:
+        """Start, and wait until the data is loaded. False when `stopping` was set before that; then nothing runs.
 
         Raises StorageFull when its disk has no room, else ConfigurationError with the end of the server's log.
         """
         if self.running():
-            return
+            return True
         if free_bytes(self.folder) < LEAST_BYTES:
             check_room(self.folder, LEAST_BYTES)
         try:
             self._start()
+        except _Stopped:
+            return False
         except (OSError, ConfigurationError):
             # A full disk takes no log either: so the disk is asked, not the log.
             check_room(self.folder, max(LEAST_BYTES, self._data_bytes()))
             raise
+        return True
 
     def _data_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("appendonlydir/*"))
@@ -300,7 +314,11 @@ class EmbeddedServer:
                     deadline = time.monotonic() + START_TIMEOUT_S  # it reads its data: that may take its time
                 if time.monotonic() > deadline:
                     raise ConfigurationError(f"the embedded Redis server did not answer in {START_TIMEOUT_S:.0f} s:")
-                time.sleep(POLL_S)
+                self._pause()
+
+    def _pause(self) -> None:
+        if self._stopping.wait(POLL_S):
+            raise _Stopped
 
     def _rewrite_journal(self) -> None:
         """Rewrite the append-only file. Else the next start of Redis 7.0 would apply a transaction that was cut."""
@@ -310,7 +328,7 @@ class EmbeddedServer:
                 persistence = client.info("persistence")
                 if not persistence["aof_rewrite_in_progress"] and not persistence["aof_rewrite_scheduled"]:
                     break
-                time.sleep(POLL_S)
+                self._pause()
             if persistence["aof_last_bgrewrite_status"] != "ok":
                 raise ConfigurationError("the embedded Redis server could not rewrite its append-only file:")
 

@@ -26,7 +26,10 @@ class ServerKeeper:
         self._look_at = 0.0
 
     def tend(self) -> bool:
-        """Whether the server runs. Raises ConfigurationError when it cannot start for another reason than its disk."""
+        """Whether the server runs; not so when a stop came first.
+
+        Raises ConfigurationError when it cannot start for another reason than its disk.
+        """
         now = time.monotonic()
         if self._server.running():
             self._ran = True
@@ -41,7 +44,8 @@ class ServerKeeper:
 
     def _start(self, now: float) -> bool:
         try:
-            self._server.start()
+            if not self._server.start():
+                return False
         except StorageFull as error:
             self._wait(error, now)
             return False

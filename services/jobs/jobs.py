@@ -28,6 +28,7 @@ from services.wire.messages import TERMINAL
 LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
+REMOTE = "remote of train"  # what is signed beside jobs; no kind of a job has a space
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
 _NOTE, _PLAN, _LOG = script("note"), script("plan"), script("log")
@@ -54,6 +55,7 @@ class Job:
     remote: dict[str, Any] = field(default_factory=dict)  # where a fine-tuning runs, as its target calls it
     cursor: str = ""  # how far its log was read
     signature: str = ""  # empty: an older build submitted it, or a stranger
+    remote_signature: str = ""  # the same of `remote`
 
     @property
     def ended(self) -> bool:
@@ -136,6 +138,15 @@ class Jobs:
         right = self._signature(job.kind, job.id, _encoded(job.spec))
         return bool(right) and hmac.compare_digest(right.encode(), job.signature.encode())
 
+    def attached(self, job: Job) -> dict[str, Any]:
+        """Where the job runs, if somebody with our key wrote that; empty for what an older build or a stranger wrote.
+
+        A forged one would have a target start a stranger's program, or end the machines of another job.
+        """
+        right = self._signature(REMOTE, job.id, _encoded(job.remote))
+        ours = bool(right) and hmac.compare_digest(right.encode(), job.remote_signature.encode())
+        return job.remote if ours else {}
+
     def sign_all(self) -> int:
         """Sign every job without a signature, as older builds left them; how many those were."""
         names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
@@ -214,7 +225,8 @@ class Jobs:
 
     def attach(self, jid: str, remote: Mapping[str, Any]) -> None:
         """Write where a fine-tuning runs, unless the job has ended or is gone."""
-        _ATTACH(self._redis, self._keys.job(jid).all, orjson.dumps(dict(remote)))
+        encoded = _encoded(remote)
+        _ATTACH(self._redis, self._keys.job(jid).all, encoded, self._signature(REMOTE, jid, encoded))
 
     def points(self, jid: str, after_step: int = -1) -> Sequence[dict[str, Any]]:
         """The points of the loss curve after a step, by step."""
@@ -351,6 +363,7 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
         remote=orjson.loads(fields.get("remote", b"{}")),
         cursor=text("cursor"),
         signature=text("signature"),
+        remote_signature=text("remote_signature"),
     )
 
 

@@ -2,8 +2,8 @@
 
 Whoever can write to Redis could order jobs, which read files, fetch URLs and launch clouds. So the web app and the
 command sign what they submit (`services/jobs/jobs.py`), and the pipelines refuse what has no right signature
-(`pipelines/celery/admission.py`). The key is not in Redis: all of them share a state folder, or have the same
-CHATSERVER_JOB_KEY.
+(`pipelines/celery/admission.py`). The pipelines sign where a fine-tuning runs, too. The key is not in Redis: all of
+them share a state folder, or have the same CHATSERVER_JOB_KEY.
 """
 
 import hashlib

@@ -127,12 +127,14 @@ def remove(jid: Jid) -> None:
 
 
 @contextmanager
-def opened_jobs() -> "Iterator[tuple[Jobs, Redis]]":
+def opened_jobs(*, with_key: bool = False) -> "Iterator[tuple[Jobs, Redis]]":
+    """The installation's jobs; with its key where signatures must be checked."""
     from services.command.access import command_settings
     from services.connection.connect import connect, translated
     from services.jobs.jobs import Jobs
+    from services.jobs.signature import job_key
     from services.wire.keys import Keys
 
     settings = command_settings()
     with connect(settings.redis_url, role="command") as redis, translated():
-        yield Jobs(redis, Keys(settings.namespace)), redis
+        yield Jobs(redis, Keys(settings.namespace), job_key(settings) if with_key else b""), redis

@@ -57,7 +57,7 @@ class Machine:
         self._ready = False
         self._port = settings.port or free_port()
         own = "redis_url" in settings.model_fields_set
-        self._server = None if own else EmbeddedServer(settings.state_dir)
+        self._server = None if own else EmbeddedServer(settings.state_dir, stopping=self._stop)
         self._keeper = ServerKeeper(self._server, self._say) if self._server else None
         self._num_workers = workers
         self._workers: list[Child] = []

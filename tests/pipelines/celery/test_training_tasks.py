@@ -2,18 +2,22 @@
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from pipelines.celery.admission import Admission
 from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
-from pipelines.launching.local_target import LocalTarget
+from pipelines.launching.local_target import LocalTarget, Record
+from pipelines.launching.sky import Log, Request, SkyJob, SkyPilot
+from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Outcome, Run, Target, run_name, run_of
 from services.errors import ConfigurationError
 from services.jobs.dispatch import Dispatch
-from services.jobs.jobs import Job
+from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.trained_models import TrainedModels
 from services.wire.keys import TRAININGS_QUEUE
@@ -277,6 +281,94 @@ def test_a_launch_that_nobody_could_note_is_found_again(quiet: Trainings) -> Non
     quiet.let("unnoted", STEPS)
     wait_until(lambda: tasks.advance("unnoted") or quiet.jobs.get("unnoted").ended, "its end")
     assert quiet.starts("unnoted") == 1
+
+
+def forge(quiet: Trainings, name: str, remote: Mapping[str, Any]) -> None:
+    """As who has the full password of Redis, and no key."""
+    Jobs(quiet.redis, quiet.keys).attach(name, remote)
+
+
+def test_a_forged_folder_starts_no_program_and_the_jobs_own_run_is_found_again(
+    quiet: Trainings, tmp_path: Path
+) -> None:
+    """The target started the command of `run.json` in whatever folder Redis named."""
+    tasks = made(quiet, {"local": lambda: LocalTarget(STAND_IN)}, {})
+    begin(quiet, tasks, "forged")
+    tasks.advance("forged")
+    quiet.launched("forged")
+    own, stolen = quiet.jobs.get("forged").remote, tmp_path / "stolen"
+    (tmp_path / ".run").mkdir()
+    Record("train-theirs-01234567", ("touch", str(stolen)), {}, 0.0).write(tmp_path / ".run" / "run.json")
+    forge(quiet, "forged", {**own, "name": "train-theirs-01234567", "folder": str(tmp_path / ".run")})
+    tasks.advance("forged")
+    assert not (tmp_path / ".run" / "supervisor.log").exists() and not stolen.exists()
+    assert quiet.jobs.get("forged").remote == own
+    quiet.let("forged", STEPS)
+    wait_until(lambda: tasks.advance("forged") or quiet.jobs.get("forged").ended, "its end")
+    assert quiet.jobs.get("forged").state == "finished" and quiet.starts("forged") == 1
+
+
+def test_a_forged_cluster_is_neither_read_nor_cancelled_nor_given_back(quiet: Trainings) -> None:
+    sky = OneCluster()
+    tasks = made(quiet, {"local": lambda: SkyTarget(sky, make_task=lambda run: {})}, {})
+    begin(quiet, tasks, "cluster")
+    tasks.advance("cluster")
+    own = quiet.jobs.get("cluster").remote
+    forge(quiet, "cluster", {**own, "kind": "managed", "name": "train-theirs-01234567", "request": "theirs"})
+    tasks.advance("cluster")
+    assert quiet.jobs.get("cluster").remote == {**own, "submitted_s": ANY} and sky.launches == 1
+    quiet.jobs.cancel("cluster")
+    forge(quiet, "cluster", {**own, "name": "train-theirs-01234567", "request": "theirs"})
+    tasks.advance("cluster")
+    assert sky.asked_for == {own["name"], own["request"]}
+    assert quiet.jobs.get("cluster").state == "cancelled"
+
+
+class OneCluster(SkyPilot):
+    """A SkyPilot with one cluster, which writes down what it is asked for."""
+
+    def __init__(self) -> None:
+        self.launches = 0
+        self.asked_for: set[str] = set()
+        self._state: Any = "running"
+
+    def launch_cluster(self, config: Any, name: str, secrets: Any, idle_min: int | None) -> str:
+        self.launches += 1
+        return "ours"
+
+    def cluster_launches(self, name: str) -> list[Request]:
+        self.asked_for.add(name)
+        return [Request("ours", "finished")] if self.launches else []
+
+    def clusters(self, names: Any = None) -> dict[str, str]:
+        self.asked_for.update(names or ())
+        return {}
+
+    def managed_jobs(self, name: str | None = None) -> dict[str, list[SkyJob]]:
+        self.asked_for.add(str(name))
+        return {}
+
+    def cluster_jobs(self, name: str) -> list[SkyJob]:
+        self.asked_for.add(name)
+        return [SkyJob(1, "RUNNING", self._state, 1.0)]
+
+    def request(self, request: str) -> Request:
+        self.asked_for.add(request)
+        return Request(request, "finished")
+
+    def cluster_log(self, name: str, job: int) -> Log:
+        self.asked_for.add(name)
+        return Log([])
+
+    def cancel_cluster_jobs(self, name: str, ids: Any) -> None:
+        self.asked_for.add(name)
+        self._state = "cancelled"
+
+    def down(self, name: str) -> None:
+        self.asked_for.add(name)
+
+    def cost_usd(self, belongs: Any) -> float | None:
+        return None
 
 
 # -- with workers ------------------------------------------------------------------------------------------------

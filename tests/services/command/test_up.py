@@ -21,7 +21,7 @@ import redis
 
 from services.command.access import command_settings
 from services.connection.connect import connect
-from services.connection.embedded import running_url
+from services.connection.embedded import PASSWORD_FILE, EmbeddedServer, running_url
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.wire.keys import Keys
 from tests.faults.disk import SmallDisk
@@ -229,6 +229,24 @@ def test_a_signal_ends_it_while_it_waits_for_room(
         eventually(up.has("Redis waits for room"), "the reason", START_S)
         up.process.send_signal(signal.SIGINT)
         assert up.end() == 0 and "Traceback" not in up.text
+
+
+def test_a_signal_ends_it_while_redis_loads_its_data(
+    start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    with EmbeddedServer(tmp_path / ".chatserver", appendfsync="no") as server:
+        with contextlib.closing(connect(server.url, role="test")) as client:
+            pipe = client.pipeline(transaction=False)
+            for number in range(20_000):
+                pipe.set(f"key-{number}", "x")
+            pipe.execute()
+    included = server.folder / PASSWORD_FILE
+    included.write_text("key-load-delay 10000\n" + included.read_text())  # 200 s in all: a setting for tests of Redis
+    up = start()
+    eventually(lambda: running_url(tmp_path / ".chatserver") is not None, "the start of Redis", START_S)
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0 and "Traceback" not in up.text
+    assert running_url(tmp_path / ".chatserver") is None
 
 
 def refused(client: redis.Redis) -> bool:

@@ -6,7 +6,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +26,7 @@ from services.connection.embedded import (
     running_url,
 )
 from services.errors import ConfigurationError
+from tests.end_to_end.system import wait_until
 
 STARTER = """
 import sys
@@ -187,10 +191,44 @@ def test_it_waits_for_a_server_that_still_loads_its_data(tmp_path: Path, binary:
         for number in range(20_000):
             pipe.set(f"key-{number}", "x" * 100)
         pipe.execute()
-    included = server.folder / PASSWORD_FILE
-    included.write_text("key-load-delay 50\n" + included.read_text())  # microseconds, for tests of Redis itself
+    load_slowly(server, 50)
     with EmbeddedServer(tmp_path, binary=binary) as later, client_of(later) as client:
         assert client.dbsize() == 20_000
+
+
+def load_slowly(server: EmbeddedServer, delay_us: int) -> None:
+    """Its next start takes so long for each key: a setting for tests of Redis itself."""
+    included = server.folder / PASSWORD_FILE
+    included.write_text(f"key-load-delay {delay_us}\n" + included.read_text())
+
+
+def test_a_start_that_waits_for_much_data_ends_when_it_is_told_to(tmp_path: Path, binary: Path) -> None:
+    """`chatserver up` heard Ctrl-C only after Redis had read all of its data."""
+    with EmbeddedServer(tmp_path, binary=binary, appendfsync="no") as server, client_of(server) as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(40_000):
+            pipe.set(f"key-{number}", "x")
+        pipe.execute()
+    load_slowly(server, 1_000)  # 40 s in all
+    stopping = threading.Event()
+    later = EmbeddedServer(tmp_path, binary=binary, stopping=stopping)
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(later.start)
+        wait_until(lambda: running_url(tmp_path) is not None and loads(later), "the loading", 60)
+        begun = time.monotonic()
+        stopping.set()
+        assert started.result(30) is False and time.monotonic() - begun < 15
+    assert not later.running() and running_url(tmp_path) is None
+    with EmbeddedServer(tmp_path / "again", binary=binary) as again:
+        assert again.start(), "it runs already"
+
+
+def loads(server: EmbeddedServer) -> bool:
+    with client_of(server) as client:
+        try:
+            return bool(client.info("persistence")["loading"])
+        except redis.RedisError:
+            return False
 
 
 # -- other users of the machine --------------------------------------------------------------------------------------

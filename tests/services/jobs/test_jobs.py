@@ -257,3 +257,22 @@ def test_what_is_read_of_a_log_is_kept_whole_and_once(running: Jobs) -> None:
     running.finished("a")
     assert not running.follow("a", LogBatch("run 20", "run 30", "train", {}, ["too late"]))
     assert not running.follow("b", first), "there is no such job"
+
+
+def test_where_a_job_runs_is_believed_of_its_own_writer_only(redis_client: redis.Redis, namespace: str) -> None:
+    ours, strangers = (Jobs(redis_client, Keys(namespace), key) for key in (b"our key", b""))
+    for jid in ("a", "b"):
+        ours.submit(jid, "train", jid, SPEC)
+        ours.attach(jid, {"name": f"run-{jid}"})
+        assert ours.attached(ours.get(jid)) == {"name": f"run-{jid}"}
+    redis_client.hset(Keys(namespace).job("b").job, mapping=_attached_fields(redis_client, Keys(namespace), "a"))
+    assert ours.attached(ours.get("b")) == {}, "another job's"
+    redis_client.hset(Keys(namespace).job("a").job, "remote", '{"name":"run-x"}')
+    assert ours.attached(ours.get("a")) == {}
+    strangers.attach("a", {"name": "run-a"})
+    assert ours.get("a").remote and ours.attached(ours.get("a")) == strangers.attached(ours.get("a")) == {}
+
+
+def _attached_fields(redis_client: redis.Redis, keys: Keys, jid: str) -> dict[bytes, bytes]:
+    found = redis_client.hgetall(keys.job(jid).job)
+    return {name: value for name, value in found.items() if name.startswith(b"remote")}
