@@ -25,7 +25,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 chatserver \
  && useradd --uid 10001 --gid chatserver --home-dir /state --no-create-home --shell /usr/sbin/nologin chatserver \
- && install -d -o chatserver -g chatserver /state /secrets
+ && install -d -o chatserver -g chatserver /state /state/trained /cache /secrets
 ENV PATH=/opt/chatserver/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     CHATSERVER_STATE_DIR=/state HF_HOME=/state/huggingface \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -42,6 +42,7 @@ keep secret_key "${SECRET_KEY:-}"
 keep job_key ""
 keep flower_password "${FLOWER_PASSWORD:-}"
 [ ! -d /state ] || mkdir -p /state/tmp  # what is too large for /tmp, which lies in memory
+sh "$(dirname "$0")/volumes.sh"
 
 sh "$redis/certificates.sh" "$folder/tls"
 chmod 755 "$folder/tls"

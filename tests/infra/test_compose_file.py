@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.machine.files import try_lock
 from services.places import ROOT
 from services.settings import FILES, Settings, load_settings, variable_of
 
@@ -42,7 +43,7 @@ def _default(value: object) -> str:
 def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
     """But for those that a deployment must change."""
     changed = {"CHATSERVER_LOG_FORMAT", "CHATSERVER_HOST", "CHATSERVER_PUBLISHED_ON", "CHATSERVER_CLEAN_PROCESSES"}
-    changed |= {"CHATSERVER_INPUT_ROOTS", "CHATSERVER_INPUT_SCHEMES"}
+    changed |= {"CHATSERVER_INPUT_ROOTS", "CHATSERVER_INPUT_SCHEMES", "CHATSERVER_STATE_DIR"}
     known = {variable_of(field): str(info.default) for field, info in Settings.model_fields.items()}
     for service in ("web", "worker", "cleaner", "beat"):
         for variable, value in SERVICES[service]["environment"].items():
@@ -77,6 +78,84 @@ def test_redis_gets_another_container_when_the_rules_for_workers_change() -> Non
     """Redis reads them when it starts, and Compose does not see what a mounted file says."""
     digest = hashlib.sha256((ROOT / "infra" / "redis" / "worker.acl").read_bytes()).hexdigest()
     assert SERVICES["redis"]["environment"]["WORKER_RULES"] == digest[:12]
+
+
+def mounts(name: str) -> dict[str, str]:
+    """Where a service has each volume, with its mode."""
+    return {each.split(":")[-2 if each.endswith(":ro") else -1]: each for each in SERVICES[name]["volumes"]}
+
+
+@pytest.mark.parametrize("name", ["worker", "gpu-worker", "standby", "doctor"])
+def test_a_worker_sees_models_and_its_own_cache_only(name: str) -> None:
+    """It saw the trainer's home, with the accounts of clouds, and what people had uploaded."""
+    assert mounts(name).keys() == {"/secrets", "/state/trained", "/models", "/cache"}
+    assert [where for where, each in mounts(name).items() if not each.endswith(":ro")] == ["/cache"]
+    environment = SERVICES[name]["environment"]
+    assert environment["CHATSERVER_STATE_DIR"] == "/cache" and environment["HF_HOME"].startswith("/cache/")
+
+
+def test_the_trainers_home_is_seen_by_the_trainer_alone() -> None:
+    homes = {name: where for name in SERVICES for where, each in mounts(name).items() if "trainer-home" in each}
+    assert homes == {"secrets": "/state/home", "trainer": SERVICES["trainer"]["environment"]["HOME"]}
+    writers = {name for name in SERVICES for each in SERVICES[name]["volumes"] if each == "trained:/state/trained"}
+    assert writers == {"secrets", "web", "trainer"}
+    for image in ("Dockerfile", "cuda.Dockerfile"):
+        (owned,) = re.findall(r"install -d -o chatserver -g chatserver (.*)", (DOCKER / image).read_text("utf-8"))
+        assert {"/state/trained", "/cache"} <= set(owned.split()), "a new volume takes over the owner of that folder"
+
+
+class OldState:
+    """The volume `state` of an older build, and the folder in which the new volumes are mounted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.old, self.new = folder / "old", folder / "new"
+        for path in (self.old / "trained", self.new / "trained", self.new / "home"):
+            path.mkdir(parents=True)
+        self.put("trained/july/model/weights", "trained/july/.run/lock", ".aws/credentials", "jobs/a/data.jsonl")
+
+    def put(self, *names: str, text: str = "old") -> None:
+        for name in names:
+            (self.old / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.old / name).write_text(text)
+
+    def move(self) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", str(DOCKER / "volumes.sh"), str(self.old), str(self.new)], capture_output=True, text=True
+        )
+
+    def moved(self) -> set[str]:
+        return {str(path.relative_to(self.new)) for path in self.new.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> OldState:
+    return OldState(tmp_path)
+
+
+def test_an_older_builds_models_and_accounts_move_into_their_volumes_and_the_rest_stays(state: OldState) -> None:
+    for _ in range(2):
+        assert state.move().returncode == 0
+    assert state.moved() == {"trained/july/model/weights", "trained/july/.run/lock", "home/.aws/credentials"}
+    assert sorted(path.name for path in state.old.rglob("*") if path.is_file()) == ["data.jsonl"]
+
+
+def test_a_move_that_was_killed_goes_on_and_writes_over_nothing(state: OldState) -> None:
+    (state.new / "trained" / ".moving" / "july").mkdir(parents=True)
+    (state.new / "home" / ".aws").mkdir()
+    (state.new / "home" / ".aws" / "credentials").write_text("new")
+    done = state.move()
+    assert done.returncode == 0 and ".aws of an older build stays" in done.stderr
+    assert (state.new / "home" / ".aws" / "credentials").read_text() == "new"
+    assert (state.old / ".aws" / "credentials").read_text() == "old"
+    assert (state.new / "trained" / "july" / "model" / "weights").read_text() == "old"
+    assert not list(state.new.rglob(".moving"))
+
+
+def test_nothing_moves_under_a_fine_tuning_that_runs(state: OldState) -> None:
+    with try_lock(state.old / "trained" / "july" / ".run" / "lock"):
+        done = state.move()
+    assert done.returncode == 2 and "stop trainer" in done.stderr and state.moved() == set()
+    assert state.move().returncode == 0
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("secrets", "standby", "doctor", "proxy")])

@@ -234,12 +234,14 @@ def test_a_signal_ends_it_while_it_waits_for_room(
 def test_a_signal_ends_it_while_redis_loads_its_data(
     start: Callable[..., Up], tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
-    with EmbeddedServer(tmp_path / ".chatserver", appendfsync="no") as server:
-        with contextlib.closing(connect(server.url, role="test")) as client:
-            pipe = client.pipeline(transaction=False)
-            for number in range(20_000):
-                pipe.set(f"key-{number}", "x")
-            pipe.execute()
+    with (
+        EmbeddedServer(tmp_path / ".chatserver", appendfsync="no") as server,
+        contextlib.closing(connect(server.url, role="test")) as client,
+    ):
+        pipe = client.pipeline(transaction=False)
+        for number in range(20_000):
+            pipe.set(f"key-{number}", "x")
+        pipe.execute()
     included = server.folder / PASSWORD_FILE
     included.write_text("key-load-delay 10000\n" + included.read_text())  # 200 s in all: a setting for tests of Redis
     up = start()
