@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.errors import TemplateError
 from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults
@@ -46,5 +47,12 @@ class ChatPlanner:
         prompt_ids = self._tokenizer.render(request.messages)
         if len(prompt_ids) <= room or request.truncation == "disabled":
             return request.messages, prompt_ids
-        messages = newest_rounds(request.messages, lambda kept: self._tokenizer.count(kept) <= room)
+        messages = newest_rounds(request.messages, lambda kept: self._fits(kept, room))
         return messages, self._tokenizer.render(messages)
+
+    def _fits(self, kept: Sequence[Message], room: int) -> bool:
+        """A template may refuse a conversation that begins in the middle, such as with a system message."""
+        try:
+            return self._tokenizer.count(kept) <= room
+        except TemplateError:
+            return False

@@ -109,7 +109,7 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
     engine = SupervisedEngine(make, stall_s=settings.stall_s)
     engine.start()
     log.info(engine.description)
-    sampling = sampling_defaults(source, engine.limits.supports)
+    sampling = sampling_defaults(source, engine.limits.supports, engine.limits.vocab_size)
     chosen = ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
     log.info("Sampling where a request leaves it open: %s.", chosen)
     return LoadedModel(engine, ChatPlanner(tokenizer, engine, sampling), sampling)

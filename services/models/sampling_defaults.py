@@ -11,6 +11,7 @@ from typing import Any
 
 from services.errors import InvalidRequest
 from services.models.catalogue import ModelSource, packaged_models
+from services.models.generation_config import read_generation_config
 from services.models.gguf_metadata import read_gguf_metadata
 from services.wire.messages import SamplingDefaults
 from services.wire.parsing import parse_sampling
@@ -30,29 +31,22 @@ def named_sampling(source: ModelSource) -> dict[str, float]:
         metadata = read_gguf_metadata(source.gguf)
         found = {name: _plain(metadata.get(f"general.sampling.{key}")) for name, key in _GGUF_KEYS.items()}
     else:
-        found = _from_checkpoint(source.location)
+        config = read_generation_config(source.location)
+        found = {name: config.get(name) for name in _NAMES}
     return {name: value for name, value in found.items() if value is not None and _is_possible(name, value)}
 
 
-def sampling_defaults(source: ModelSource, supports: frozenset[str]) -> SamplingDefaults:
-    """What applies to this model on an engine with these options: another option would fail every request."""
+def sampling_defaults(source: ModelSource, supports: frozenset[str], vocab_size: int) -> SamplingDefaults:
+    """What applies to this model on an engine with these options: what the engine refuses would fail every request."""
     named = named_sampling(source)
+    if named.get("top_k", 0) > vocab_size:
+        log.warning("the model asks for top_k %d; all %d tokens are drawn from", named.pop("top_k"), vocab_size)
     kept = {name: value for name, value in named.items() if name in supports}
     if left_out := named.keys() - kept:
         log.warning("this engine cannot set %s, which the model asks for", ", ".join(sorted(left_out)))
     made: Any = SamplingDefaults
     defaults: SamplingDefaults = made(**kept)
     return defaults
-
-
-def _from_checkpoint(location: str) -> dict[str, Any]:
-    from transformers import GenerationConfig
-
-    try:
-        config = GenerationConfig.from_pretrained(location)
-    except (OSError, ValueError):  # the file is optional
-        return {}
-    return {name: getattr(config, name, None) for name in _NAMES}
 
 
 def _plain(value: Any) -> Any:

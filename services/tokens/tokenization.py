@@ -17,6 +17,7 @@ import jinja2
 
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
+from services.models.generation_config import end_token_ids
 from services.models.gguf_metadata import read_gguf_metadata
 from services.tokens.supervision import SupervisedSequence, check_turns, stretches
 from services.tokens.system_turns import Turn, probe
@@ -171,7 +172,7 @@ def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
 
 def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     """The tokenizer of a folder or hub id, and the end tokens in its generation_config.json."""
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
@@ -180,11 +181,7 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
         raise ConfigurationError(f"cannot load the tokenizer of {location!r}{remedy}: {error}") from None
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
-    try:
-        eos = GenerationConfig.from_pretrained(location).eos_token_id
-    except OSError:  # the file is optional
-        eos = None
-    return tokenizer, set(eos) if isinstance(eos, list) else {eos} - {None}
+    return tokenizer, end_token_ids(location)
 
 
 @dataclass(frozen=True)

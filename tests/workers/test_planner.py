@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.errors import PromptTooLong
+from services.errors import PromptTooLong, TemplateError
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
+from tests.services.tokens.chat_tokenizers import chat, smollm2
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
@@ -82,3 +83,29 @@ def test_a_request_may_ask_that_nothing_is_left_out() -> None:
 def test_a_count_of_a_prompt_is_the_number_of_its_tokens() -> None:
     messages = [SYSTEM, *rounds(3), QUESTION]
     assert TOKENIZER.count(messages) == len(TOKENIZER.render(messages))
+
+
+def test_a_cut_that_the_template_refuses_is_not_made_and_no_message_is_numbered_in_what_is_left() -> None:
+    """This template loses a system message that comes first. Cut before it, the error named `messages[0]`."""
+    own = (
+        "{% for m in messages %}{% if not (loop.first and m['role'] == 'system') %}"
+        "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    )
+    made = chat(smollm2(), own=own, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    told = [Message("system", "Go on."), Message("assistant", "sea " * 80), *rounds(2), QUESTION]
+    messages = (*rounds(20), *told)
+    request = ChatRequest("r1", "ann", "m", messages, SamplingOptions(max_new_tokens=50))
+    planned = ChatPlanner(made, Limited(), SamplingDefaults())(request)  # type: ignore[arg-type]
+    kept = messages[planned.context["omitted_messages"] :]
+    assert planned.prompt_ids == made.render(kept) and kept[0].role == "user"
+
+
+def test_a_misplaced_system_message_has_the_number_that_it_was_sent_with() -> None:
+    folding = (
+        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] + m['content'] }}{% endif %}{% endfor %}"
+    )
+    made = chat(smollm2(), own=folding, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    messages = (*rounds(20), Message("system", "Go on."), Message("assistant", "Yes?"), QUESTION)
+    request = ChatRequest("r1", "ann", "m", messages, SamplingOptions(max_new_tokens=50))
+    with pytest.raises(TemplateError, match=r"messages\[40\] is a system message"):
+        ChatPlanner(made, Limited(), SamplingDefaults())(request)  # type: ignore[arg-type]

@@ -21,18 +21,18 @@ def checkpoint(folder: Path, **config: object) -> ModelSource:
 
 def test_the_packaged_model_is_asked_at_a_low_temperature() -> None:
     """At 0.7 it answered the README's first question with nonsense in two of eight tries."""
-    assert sampling_defaults(resolve("smollm2-135m"), ALL) == SamplingDefaults(temperature=0.2)
+    assert sampling_defaults(resolve("smollm2-135m"), ALL, 1_000) == SamplingDefaults(temperature=0.2)
 
 
 def test_a_checkpoint_says_it_in_its_generation_config(tmp_path: Path) -> None:
     source = checkpoint(tmp_path, temperature=0.6, top_p=0.95, top_k=20, do_sample=True, eos_token_id=2)
     assert named_sampling(source) == {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
-    assert sampling_defaults(source, ALL) == SamplingDefaults(0.6, 0.95, 20)
+    assert sampling_defaults(source, ALL, 1_000) == SamplingDefaults(0.6, 0.95, 20)
 
 
 def test_a_model_that_says_nothing_is_sampled_as_any_other(tmp_path: Path) -> None:
-    assert sampling_defaults(ModelSource("m", "folder", tmp_path), ALL) == SamplingDefaults()
-    assert sampling_defaults(checkpoint(tmp_path, eos_token_id=2), ALL) == SamplingDefaults()
+    assert sampling_defaults(ModelSource("m", "folder", tmp_path), ALL, 1_000) == SamplingDefaults()
+    assert sampling_defaults(checkpoint(tmp_path, eos_token_id=2), ALL, 1_000) == SamplingDefaults()
 
 
 def test_a_gguf_file_says_it_in_its_metadata(tmp_path: Path) -> None:
@@ -59,8 +59,19 @@ def test_an_option_that_the_engine_lacks_does_not_fail_every_request(
 ) -> None:
     source = checkpoint(tmp_path, repetition_penalty=1.05, temperature=0.6)
     with caplog.at_level(logging.WARNING):
-        assert sampling_defaults(source, frozenset({"temperature"})) == SamplingDefaults(0.6)
+        assert sampling_defaults(source, frozenset({"temperature"}), 1_000) == SamplingDefaults(0.6)
     assert "repetition_penalty" in caplog.text
+
+
+def test_a_models_own_top_k_above_its_vocabulary_is_all_of_it_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine refused every request that left top_k open."""
+    source = checkpoint(tmp_path, top_k=1_001, temperature=0.6)
+    with caplog.at_level(logging.WARNING):
+        assert sampling_defaults(source, ALL, 1_000) == SamplingDefaults(0.6)
+    assert caplog.text.count("top_k 1001") == 1
+    assert sampling_defaults(checkpoint(tmp_path, top_k=1_000), ALL, 1_000) == SamplingDefaults(top_k=1_000)
 
 
 def test_a_request_that_names_an_option_gets_it() -> None:
