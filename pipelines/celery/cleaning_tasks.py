@@ -29,6 +29,7 @@ from celery import Celery
 from redis import Redis
 
 from pipelines.celery.admission import Admission
+from pipelines.celery.guard import guarded
 from pipelines.cleaning.cleaning import Cleaning, Progress
 from pipelines.cleaning.units import Unit
 from services.connection.connect import translated
@@ -169,6 +170,14 @@ class CleaningTasks:
         if (job := self._unfinished(jid)) is not None:
             self.advance(job)
 
+    def _shall_end(self, jid: str) -> bool:
+        try:
+            with translated():
+                job = self._jobs.get(jid)
+        except (Unavailable, Gone):
+            return False
+        return job.ended or job.cancelling
+
     def _unfinished(self, jid: str) -> Job | None:
         try:
             job = self._jobs.get(jid)
@@ -186,7 +195,8 @@ class CleaningTasks:
         if not 0 < starts <= MAX_STARTS:
             return
         try:
-            cleaning.do(unit, _Watch(self._jobs, job.id, unit.name))
+            with guarded(lambda: self._shall_end(job.id)):
+                cleaning.do(unit, _Watch(self._jobs, job.id, unit.name))
         except (Cancelled, SystemExit) as error:  # the job shall end, or this process shall
             with self._noting(job):
                 self._jobs.note(job.id, unit.name, {"state": "waiting"})

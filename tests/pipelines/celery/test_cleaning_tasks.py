@@ -1,8 +1,10 @@
 """Jobs on real Celery processes: run, followed, cancelled, failing, submitted again."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,27 @@ def test_a_job_runs_to_its_end(pipelines: Pipelines, worker: subprocess.Popen[by
     assert progress.fraction == 1 and progress.num_done == progress.num_units > 8
     assert [step.label for step in progress.steps][:3] == ["read", "roles", "repair_unicode"]
     assert sum(progress.steps[1].rejected.values()) > 0
+
+
+def test_a_cancel_ends_a_job_whose_one_record_takes_minutes(
+    pipelines: Pipelines, worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Harmless lists, but many: the conversion of one record does not look up until it is done."""
+    nested = "<ul><li>word" * 20 + "</li></ul>" * 20
+    said = [{"from": "human", "value": "Lists?"}, {"from": "gpt", "value": f"<p>Here:</p>{nested * 12_000}"}]
+    slow = tmp_path / "slow.json"
+    slow.write_text(json.dumps([{"id": "slow", "conversations": said}]))
+    recipe = "name: slow\nsteps: [html_to_markdown: {converter: markdownify}]\n"
+    pipelines.submit("slow", recipe=recipe, inputs=[str(slow)])
+    wait_until(lambda: any(name.startswith("shard") for name in _held(pipelines, "slow")), "the conversion", 30)
+    begun = time.monotonic()
+    pipelines.jobs.cancel("slow")
+    assert pipelines.ended("slow").state == "cancelled"
+    assert time.monotonic() - begun < 30, "minutes before"
+
+
+def _held(pipelines: Pipelines, jid: str) -> Mapping[str, str]:
+    return Dispatch(pipelines.redis, pipelines.keys, jid).read().held
 
 
 def test_a_cancelled_job_ends_and_submitted_again_goes_on(
