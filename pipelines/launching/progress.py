@@ -34,7 +34,7 @@ def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) ->
         case "eval":
             return replace(progress, evals=_with(progress.evals, {"step": told["step"], "loss": told.get("loss")}))
         case "checkpoint":
-            made = {"step": told["step"], "time_s": now_s, "bytes": told.get("bytes")}
+            made = {"step": told["step"], "time_s": now_s, "bytes": told.get("bytes"), "seconds": told.get("seconds")}
             return replace(progress, checkpoints=_with(progress.checkpoints, made))
         case "finished":
             return replace(progress, records=told.get("step", progress.records), model=str(told.get("model", "")))

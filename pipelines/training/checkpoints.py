@@ -28,12 +28,14 @@ class Checkpoints:
         self._keep = keep
         self._report = report
         self._visible_s = visible_s
+        self._began_s = time.monotonic()
 
     def folder(self, step: int) -> Path:
         return self._root / f"checkpoint-{step}"
 
     def begin(self, step: int) -> None:
         """An empty folder for this step: what an earlier start left there unfinished is removed."""
+        self._began_s = time.monotonic()
         self._remove(step)
         self.folder(step).mkdir(parents=True)
 
@@ -46,7 +48,7 @@ class Checkpoints:
         """
         self._wait_for(self.folder(step), parts)
         num_bytes = seal(self.folder(step), MARKER, {"step": step})
-        self._report.event("checkpoint", step=step, bytes=num_bytes)
+        self._report.event("checkpoint", step=step, bytes=num_bytes, seconds=round(time.monotonic() - self._began_s, 1))
         self._rotate(step)
 
     def _wait_for(self, folder: Path, parts: Mapping[str, int]) -> None:

@@ -27,7 +27,7 @@ class TrainingProgress:
     epoch: float | None = None
     plan: dict[str, Any] = field(default_factory=dict)  # the fields of the event `plan`
     evals: list[dict[str, Any]] = field(default_factory=list)  # {step, loss}
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s, bytes}
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s, bytes, seconds to save}
     resumes: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s}: where it went on after an end
     outcome: dict[str, Any] = field(default_factory=dict)  # of its target, as a mapping
     failure: str = ""  # what the program said of its end
@@ -42,6 +42,16 @@ class TrainingProgress:
     def phase(self) -> str:
         """The target's state of a running job, such as `recovering`; empty while the target gives none."""
         return str(self.outcome.get("state", ""))
+
+    @property
+    def stopping(self) -> str:
+        """What people read from a cancel to the end: the step that runs is done, then all is saved."""
+        if not self.records:
+            return "stopping: the trainer ends"
+        step_s = (self.eta_s or 0.0) / max(self.of - self.records, 1)
+        save_s = (self.checkpoints[-1].get("seconds") if self.checkpoints else None) or 0.0
+        about = f" (about {max(round(step_s + save_s), 1)} s)" if step_s + save_s else ""
+        return f"stopping: the trainer saves its checkpoint{about}"
 
     def as_note(self) -> dict[str, Any]:
         return asdict(self)

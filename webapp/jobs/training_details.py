@@ -24,6 +24,7 @@ class TrainingAnswers:
         return {
             "training": {
                 **{name: value for name, value in asdict(progress).items() if name not in ("state", "outcome")},
+                "stopping": progress.stopping if job.cancelling else "",
                 "config": self._config(job),
                 "data": [str(name) for name in job.spec.get("data", ())],
                 "out": str(job.spec.get("out", "")),

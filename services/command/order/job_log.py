@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from services.command.plain import without_controls
 from services.errors import Gone, Unavailable
@@ -39,7 +39,8 @@ def follow(jobs: "Jobs", redis: "Redis", jid: str, submit_again: "Callable[[], J
                 after = print_log(jobs, jid, after)
                 if job.ended:
                     return _end(job)
-                bar.show(job, progress_of(job, jobs.units(jid), server_time(redis)))
+                units = jobs.units(jid)
+                bar.say(stopping_line(job, units) or progress_line(job, progress_of(job, units, server_time(redis))))
         except Unavailable as error:
             bar.say(f"waiting for Redis: {error}")
         except Gone:
@@ -64,9 +65,6 @@ class _Bar:
     def __init__(self) -> None:
         self._shown = ""
 
-    def show(self, job: "Job", progress: "JobProgress") -> None:
-        self.say(progress_line(job, progress))
-
     def say(self, line: str) -> None:
         if sys.stderr.isatty():
             self.clear()
@@ -77,6 +75,17 @@ class _Bar:
         if self._shown:
             print("\r\x1b[2K", end="", flush=True, file=sys.stderr)
             self._shown = ""
+
+
+def stopping_line(job: "Job", units: "Mapping[str, Mapping[str, Any]]") -> str:
+    """What a cancelled job does before it ends; empty for any other job."""
+    from services.jobs.training_progress import UNIT, TrainingProgress
+
+    if not job.cancelling:
+        return ""
+    return (
+        TrainingProgress.from_note(units.get(UNIT, {})).stopping if job.kind == "train" else f"job {job.id} ends soon"
+    )
 
 
 def progress_line(job: "Job", progress: "JobProgress") -> str:

@@ -113,9 +113,12 @@ def logs(
 @application.command()
 def cancel(jid: Jid) -> None:
     """Cancel a job. Its finished units stay: when you submit the job again, it continues from them."""
+    from services.command.order.job_log import stopping_line
+
     with opened_jobs() as (jobs, _):
         job = jobs.cancel(jid)
-    print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
+        stopping = stopping_line(job, jobs.units(jid))
+    print(stopping or f"job {jid} is {job.state}")
 
 
 @application.command()

@@ -205,6 +205,7 @@ def cancel(
 ) -> None:
     """Cancel a fine-tuning and delete its machines. Its checkpoints stay: the same job again continues from them."""
     from services.command.access import command_settings
+    from services.command.order.job_log import stopping_line
     from services.command.order.jobs import opened_jobs
     from services.jobs.celery_app import make_celery, wake
 
@@ -212,10 +213,13 @@ def cancel(
     with opened_jobs() as (jobs, _):
         job = jobs.cancel(jid)
         wake(celery, job.id)
+        if stopping := stopping_line(job, jobs.units(jid)):
+            print(stopping, flush=True)
         while wait and not job.ended:
             time.sleep(0.5)
             job = jobs.get(jid)
-    print(f"job {jid} ends soon" if job.cancelling else f"job {jid} is {job.state}")
+    if wait or not stopping:
+        print(f"job {jid} is {job.state}")
 
 
 @application.command()

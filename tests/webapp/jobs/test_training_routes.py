@@ -243,6 +243,17 @@ def test_what_was_noted_is_told(page: Page, jobs: Jobs, cleaned: str) -> None:
     assert (listed["kind"], listed["fraction"], listed["phase"]) == ("train", 0.25, "recovering")
 
 
+def test_a_cancelled_fine_tuning_says_at_once_what_it_still_does(page: Page, jobs: Jobs, cleaned: str) -> None:
+    """It said nothing for a minute."""
+    jid = ordered(page, cleaned)
+    assert jobs.started(jid)
+    progress = TrainingProgress(records=30, of=120, eta_s=90.0, checkpoints=[{"step": 20, "seconds": 50.0}])
+    jobs.note(jid, UNIT, progress.as_note())
+    assert training(page, jid)["stopping"] == ""
+    assert page.post(f"/api/jobs/{jid}/cancel", {}).status_code == 200
+    assert training(page, jid)["stopping"] == "stopping: the trainer saves its checkpoint (about 51 s)"
+
+
 def test_a_fine_tuning_that_nobody_has_begun_is_shown(page: Page, cleaned: str) -> None:
     told = training(page, ordered(page, cleaned))
     assert (told["records"], told["of"], told["points"], told["plan"]) == (0, 0, [], {})

@@ -121,6 +121,8 @@ export interface Training {
   evals: { step: number; loss: number | null }[];
   checkpoints: { step: number; time_s?: number; bytes?: number }[];
   resumes: { step: number; time_s?: number }[];
+  /** What happens between a cancel and the end; empty otherwise. */
+  stopping: string;
   model: string;
   config: {
     name?: string;

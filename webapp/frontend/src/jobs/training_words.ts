@@ -58,8 +58,13 @@ export function trainingOverall(job: Job, training: Training): string {
     const kept = training.checkpoints.length ? "; the checkpoints are kept, and the job can continue from them" : "";
     return `${job.state === "failed" ? "Failed" : "Cancelled"}${step ? ` at ${step}` : ""}${kept}`;
   }
+  if (training.stopping) return sentence(training.stopping);
   if (training.of) return `${percent(training.records / training.of)} · ${step}`;
   return (training.remote.state && BEFORE_STEPS[training.remote.state]) ?? "Loading model and data";
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** Where it runs: `this machine`, `SkyPilot, spot, 2 × 8 GPUs`. */

@@ -42,6 +42,7 @@ const training = (more: Partial<Training> = {}): Training => ({
   evals: [],
   checkpoints: [],
   resumes: [],
+  stopping: "",
   model: "",
   config: { name: "mine", model: "smollm2-135m", method: "full", epochs: 3, seq_len: 512 },
   data: ["/d/data.jsonl"],
@@ -130,6 +131,11 @@ test("the line under the bar follows the run", () => {
   assert.equal(trainingOverall(job(), training()), "Loading model and data");
   assert.equal(trainingOverall(job(), training({ remote: { ...remote, state: "starting" } })), "Starting the machine");
   assert.equal(trainingOverall(job(), training({ records: 60, of: 120 })), "50 % · step 60 of 120");
+  const stopping = "stopping: the trainer saves its checkpoint (about 52 s)";
+  assert.equal(
+    trainingOverall(job({ cancelling: true }), training({ records: 60, of: 120, stopping })),
+    "Stopping: the trainer saves its checkpoint (about 52 s)",
+  );
   assert.equal(
     trainingOverall(job({ state: "failed" }), training({ records: 60, of: 120, checkpoints: [{ step: 40 }] })),
     "Failed at step 60 of 120; the checkpoints are kept, and the job can continue from them",
