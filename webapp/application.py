@@ -20,6 +20,7 @@ from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.celery_app import make_celery, wake
+from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
 from services.machine.files import kept_key
@@ -172,7 +173,14 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
     answers = TrainingAnswers(jobs, trained, Registry(redis, keys))
     app.register_blueprint(
         job_pages.make_blueprint(
-            redis, jobs, page_jobs, uploads, wake_pipelines, answers, max_body_bytes=max_body_bytes
+            redis,
+            jobs,
+            page_jobs,
+            JobFolders(settings.state_dir),
+            uploads,
+            wake_pipelines,
+            answers,
+            max_body_bytes=max_body_bytes,
         )
     )
     page_training = PageTraining(settings.state_dir / "trained")

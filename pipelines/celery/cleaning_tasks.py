@@ -38,6 +38,7 @@ from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.recipe import parse_recipe
+from services.jobs.record_counts import totals
 from services.wire.keys import UNIT_TASK, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
@@ -291,7 +292,7 @@ class _Watch:
 def _cleaning(job: Job) -> Cleaning:
     """Raises ConfigurationError for a recipe that is none."""
     recipe = parse_recipe(job.spec["recipe"], job.spec["recipe_name"])
-    return Cleaning(Path(job.spec["out"]), recipe, job.spec["inputs"])
+    return Cleaning(Path(job.spec["out"]), recipe, job.spec["inputs"], job.spec.get("labels") or ())
 
 
 def _done_units(cleaning: Cleaning) -> list[Unit]:
@@ -314,7 +315,7 @@ def _line(unit: Unit, counts: Progress) -> str:
     reasons = {reason: n for step in steps.values() for reason, n in step.get("rejected", {}).items()}
     rejected = f", {sum(reasons.values()):,} rejected" if reasons else ""
     if unit.kind == "read":
-        return f"read {counts['records']:,} records into {len(counts['shards'])} shards{rejected}"
+        return f"read {steps['read']['records_in']:,} records into {len(counts['shards'])} shards{rejected}"
     if unit.kind == "shard":
         return f"{unit.name}: {counts['records']:,} records in, {counts['records_out']:,} out{rejected}"
     return f"{unit.name}: done"
@@ -322,10 +323,7 @@ def _line(unit: Unit, counts: Progress) -> str:
 
 def _totals(cleaning: Cleaning) -> str:
     sums = orjson.loads((cleaning.folder.out / "report.json").read_bytes())["sums"]
-    return (
-        f"{sums['records_read']:,} records read, {sums['records_rejected']:,} rejected, "
-        f"{sums['records_written']:,} written"
-    )
+    return totals(sums["records_read"], sums["records_rejected"], sums["records_written"])
 
 
 def _failure(failed: Mapping[str, str]) -> str:

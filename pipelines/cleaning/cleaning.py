@@ -10,6 +10,7 @@ them on many machines; both write the same bytes.
             run.do(unit)
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -33,9 +34,11 @@ CODE_VERSION = 1  # raise it when a step begins to give other output: a half-don
 class Cleaning:
     """A run and its folder. Cheap to make; every process makes an object of its own."""
 
-    def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str]) -> None:
+    def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str], labels: Sequence[str] = ()) -> None:
+        """`labels`: what people call each input, as for an upload; its own name where there is none."""
         self.recipe = recipe
         self.inputs = tuple(map(checked_input, inputs))
+        self.names = tuple(_distinct(labels if len(labels) == len(inputs) else inputs))
         self.folder = Folder(out)
         self.stages = _stretches(recipe)
 
@@ -93,13 +96,13 @@ class Cleaning:
             return
         tell = watch or (lambda progress: None)
         if unit.kind == "read":
-            reading.read_all(self.folder, self.recipe, self.inputs, tell)
+            reading.read_all(self.folder, self.recipe, dict(zip(self.names, self.inputs, strict=True)), tell)
         elif unit.kind == "shard":
             stage.run(self.folder, self.recipe, self.stages, unit, self._size(unit), tell)
         elif unit.kind == "judge":
             judge.run(self.folder, self.recipe, self.stages, unit, self.num_shards)
         else:
-            finish.run(self.folder, self.recipe, self.inputs, self.stages, self.num_shards, tell)
+            finish.run(self.folder, self.recipe, self.names, self.stages, self.num_shards, tell)
 
     def _size(self, unit: Unit) -> int:
         """How many records enter a shard."""
@@ -113,6 +116,14 @@ class Cleaning:
             return dict(orjson.loads(self.folder.finished.read_bytes())["units"].get(unit.name, {}))
         path = self.folder.of(unit) / "counts.json"
         return dict(orjson.loads(path.read_bytes())) if path.exists() else {}
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """The second `a.json` is `a.json (2)`."""
+    seen: Counter[str] = Counter()
+    for name in names:
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
 
 
 def _stretches(recipe: Recipe) -> list[range]:

@@ -6,7 +6,7 @@ be read go to the rejects.
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,8 +23,8 @@ TELL_EVERY = 100  # records
 NUM_SAMPLES = 24  # records that the report shows before and after
 
 
-def read_all(folder: Folder, recipe: Recipe, inputs: Sequence[str], tell: Callable[[dict[str, Any]], None]) -> None:
-    """Write `read/`: shards, rejects, samples, counts."""
+def read_all(folder: Folder, recipe: Recipe, inputs: Mapping[str, str], tell: Callable[[dict[str, Any]], None]) -> None:
+    """Write `read/`: shards, rejects, samples, counts. `inputs`: what a file is called → its path or URL."""
     unit = Unit("read")
     with folder.making(unit) as draft, (draft / "rejects.jsonl").open("wb") as rejects:
         ledger = Ledger("read")
@@ -60,10 +60,10 @@ def read_all(folder: Folder, recipe: Recipe, inputs: Sequence[str], tell: Callab
 
 
 def _conversations(
-    inputs: Sequence[str], recipe: Recipe, ledger: Ledger, bad: Callable[[dict[str, Any]], None]
+    inputs: Mapping[str, str], recipe: Recipe, ledger: Ledger, bad: Callable[[dict[str, Any]], None]
 ) -> Iterator[Conversation]:
-    for name in inputs:
-        for conversation in read(name, recipe.input, ledger, bad):
+    for name, location in inputs.items():
+        for conversation in read(location, recipe.input, ledger, bad, name=name):
             ledger.counts.turns_out += len(conversation.turns)
             yield conversation
 

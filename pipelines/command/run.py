@@ -13,6 +13,7 @@ from pipelines.cleaning import local
 from pipelines.cleaning.cleaning import Cleaning
 from pipelines.cleaning.units import Unit
 from services.jobs.recipe import read_recipe
+from services.jobs.record_counts import totals
 
 
 def run(
@@ -43,6 +44,6 @@ def run(
 def _summary(out: Path, console: Console) -> None:
     sums = orjson.loads((out / "report.json").read_bytes())["sums"]
     console.print(
-        f"{sums['records_read']:,} records read, {sums['records_rejected']:,} rejected, {sums['pieces_added']:,} added "
-        f"by splitting, {sums['records_written']:,} written; report: {out / 'report.html'}"
+        f"{totals(sums['records_read'], sums['records_rejected'], sums['records_written'])}; "
+        f"report: {out / 'report.html'}"
     )

@@ -29,10 +29,14 @@ from services.jobs.recipe import InputOptions
 Bad = Callable[[dict[str, Any]], None]
 
 
-def read(name: str, options: InputOptions, ledger: Ledger, bad: Bad) -> Iterator[Conversation]:
-    """The conversations of a path or URL, in order. Raises ConfigurationError if it cannot be opened."""
-    with files.open_input(name) as file:
-        for position, found in enumerate(_records(name, file)):
+def read(location: str, options: InputOptions, ledger: Ledger, bad: Bad, *, name: str = "") -> Iterator[Conversation]:
+    """The conversations of a path or URL, in order. Raises ConfigurationError if it cannot be opened.
+
+    `name` is what records call their source; the location itself if there is none.
+    """
+    name = name or location
+    with files.open_input(location) as file:
+        for position, found in enumerate(_records(location, file)):
             ledger.counts.records_in += 1
             made = _conversation(found, options, Source(name, found.line), position)
             if isinstance(made, Unreadable):

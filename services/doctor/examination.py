@@ -59,6 +59,7 @@ def _here(settings: Settings) -> list[Check]:
         Check("open files", lambda: host.check_open_files(files)),
         Check("state folder", lambda: host.check_state_folder(folder)),
         Check("disk", lambda: host.check_disk(folder)),
+        Check("state size", lambda: host.check_state_size(folder)),
         Check("page", lambda: web.check_page(web.webapp_folder())),
         Check("engine", lambda: models.check_engine(settings)),
     ]

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
-from services.machine.disk import FEW_BYTES, free_bytes, full_words, fullness, nearest
+from services.machine.disk import FEW_BYTES, free_bytes, full_words, fullness, nearest, sizes
 from services.places import REQUIREMENTS
 
 FEW_FILES = 4096
 FULL = (errno.ENOSPC, errno.EDQUOT)
+MUCH_BYTES = 4 * 2**30  # of a state folder
+SHOWN_BYTES, SHOWN_FOLDERS = 2**30 // 20, 5
 LITTLE_BYTES, TOO_LITTLE_BYTES = 5 * 2**30, 2**30
 _PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^;\s]+)\s*(;.*)?")
 
@@ -87,6 +89,22 @@ def check_state_folder(folder: Path) -> Iterator[Finding]:
         yield ok(
             f"{folder.resolve()} can be written" + ("" if above == folder.resolve() else "; ChatServer will make it")
         )
+
+
+def check_state_size(folder: Path) -> Iterator[Finding]:
+    """What holds the room that ChatServer takes. Results are people's: nothing deletes them by age."""
+    if not folder.is_dir():
+        return
+    found = {name: size for name, size in sizes(folder).items() if size >= SHOWN_BYTES}
+    parts = ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in list(found.items())[:SHOWN_FOLDERS])
+    total = sum(found.values())
+    if total >= MUCH_BYTES:
+        yield note(
+            f"the state folder {folder.resolve()} holds {total / 2**30:.1f} GiB: {parts}",
+            "`chatserver jobs list`, then `chatserver jobs remove ID`: it deletes a job's uploads, results, checkpoints",
+        )
+    elif parts:
+        yield ok(f"the state folder holds {parts}")
 
 
 def check_disk(folder: Path, measure: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:

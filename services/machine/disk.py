@@ -24,6 +24,25 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """How many bytes on the disk each entry of a folder takes, the largest first. What vanishes meanwhile is left out."""
+    found = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        found = {entry.name: _taken(entry) for entry in entries}
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _taken(entry: "os.DirEntry[str]") -> int:
+    """`st_blocks` counts 512 bytes, whatever the disk's own blocks are. Links are not followed."""
+    with contextlib.suppress(OSError):
+        size = entry.stat(follow_symlinks=False).st_blocks * 512
+        if not entry.is_dir(follow_symlinks=False):
+            return size
+        with os.scandir(entry.path) as entries:
+            return size + sum(map(_taken, entries))
+    return 0
+
+
 def full_words(folder: Path, free: int) -> str:
     return f"the disk of {folder} is full: free {free >> 20} MiB"
 

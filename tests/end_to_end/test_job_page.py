@@ -397,7 +397,7 @@ def test_the_pipelines_clean_what_the_page_sends(context: BrowserContext, tmp_pa
         page.get_by_test_id("files").set_input_files(sample)
         page.get_by_test_id("submit").click()
         state(page, "Finished")
-        expect(page.get_by_test_id("overall-text")).to_have_text("2 records read, 1 written")
+        expect(page.get_by_test_id("overall-text")).to_have_text("2 records read, 1 rejected, 1 written")
         with page.expect_download() as download:
             page.get_by_test_id("file-data").click()
         assert "Use `sorted(x)`: it returns a new list." in Path(download.value.path()).read_text()

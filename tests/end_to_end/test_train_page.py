@@ -300,7 +300,7 @@ def test_cancelled_it_goes_on_and_removed_it_leaves_its_model(page: Page, traine
     state(page, "Failed")
     expect(page.get_by_test_id("problem")).to_contain_text("take per_device_tokens=2048")
     page.get_by_test_id("remove").click()
-    expect(page.get_by_test_id("confirm-panel")).to_contain_text("Its files stay in")
+    expect(page.get_by_test_id("confirm-panel")).to_contain_text("its checkpoints and its log")
     page.get_by_test_id("confirm-yes").click()
     page.wait_for_url("**/jobs", timeout=LONG_MS)
 

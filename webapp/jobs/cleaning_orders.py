@@ -9,15 +9,12 @@
 import hashlib
 import hmac
 import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, Conflict, InvalidRequest, shown
-from services.jobs.jobs import Job
+from services.errors import ConfigurationError, InvalidRequest, shown
 from services.jobs.recipe import Recipe, line_of, parse_recipe
 from services.models.catalogue import packaged_models
 from webapp.jobs.uploads import Uploads, visible
@@ -100,7 +97,7 @@ def checked_recipe(text: str) -> Recipe:
 
 
 class PageJobs:
-    """Makes the folders of jobs from uploads, and removes these folders."""
+    """Makes the folders of jobs from uploads; `services/jobs/job_folders.py` removes them."""
 
     def __init__(self, uploads: Uploads, jobs_dir: Path, recipes_dir: Path, *, secret: str) -> None:
         self._uploads = uploads
@@ -144,16 +141,3 @@ class PageJobs:
                 f"the files have {sum(sizes):,} bytes together; the limit is {self._uploads.max_bytes:,} "
                 "(CHATSERVER_MAX_UPLOAD_MIB). The command reads files of any size in place: chatserver clean submit"
             )
-
-    def is_ours(self, job: Job) -> bool:
-        """Whether the page submitted the job: then its files are removed with it."""
-        return bool(_JID.fullmatch(job.id) and job.spec.get("out") == str(self._jobs_dir / job.id))
-
-    def remove_files(self, job: Job) -> None:
-        """Remove the files of an ended job of the page. The files of a job of the command belong to its user."""
-        if not job.ended:
-            raise Conflict(f"the job is {job.state}; cancel it first")
-        if self.is_ours(job) and (self._jobs_dir / job.id).exists():
-            # Renamed first: whoever still ends a unit of a cancelled job cannot write between what is being removed.
-            doomed = (self._jobs_dir / job.id).rename(self._jobs_dir / f".{job.id}-{secrets.token_hex(4)}")
-            shutil.rmtree(doomed)

@@ -20,8 +20,10 @@ from werkzeug.wsgi import wrap_file
 
 from services.connection.connect import server_time, translated
 from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest
+from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Job, Jobs, JobStep, progress_of
 from services.jobs.recipe import parse_recipe
+from services.jobs.record_counts import totals_of
 from services.jobs.training_progress import UNIT, TrainingProgress
 from webapp.access import local_only
 from webapp.jobs import downloads as job_files
@@ -50,6 +52,7 @@ def make_blueprint(
     redis: Redis,
     jobs: Jobs,
     page_jobs: PageJobs,
+    folders: JobFolders,
     uploads: Uploads,
     wake: Callable[[str], object],
     trainings: TrainingAnswers,
@@ -63,8 +66,8 @@ def make_blueprint(
     pages = Blueprint("jobs", __name__)
     guard(pages)
     _add_pages(pages)
-    _add_looking(pages, redis, jobs, page_jobs, trainings)
-    _add_changing(pages, redis, jobs, page_jobs, wake)
+    _add_looking(pages, redis, jobs, folders, trainings)
+    _add_changing(pages, redis, jobs, page_jobs, folders, wake)
     _add_recipes(pages, page_jobs, uploads)
     _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
     return pages
@@ -97,7 +100,7 @@ def _add_pages(pages: Blueprint) -> None:
         return render_template("job.html")
 
 
-def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, trainings: TrainingAnswers) -> None:
+def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, folders: JobFolders, trainings: TrainingAnswers) -> None:
     @pages.get("/api/jobs")
     def api_list() -> Response:
         with translated():
@@ -118,7 +121,7 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs
             of_kind = trainings.of(job, int(point)) if job.kind == "train" else _of_cleaning(jobs, job, now_s)
         return jsonify(
             job=row(job),
-            removes_files=page_jobs.is_ours(job),
+            removes_files=jobs.signed(job) and folders.own(job) is not None,
             log=[{"id": entry, "time_s": time_s, "line": line} for entry, time_s, line in lines],
             now_s=round(now_s),
             **of_kind,
@@ -136,7 +139,12 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs
 
 
 def _add_changing(
-    pages: Blueprint, redis: Redis, jobs: Jobs, page_jobs: PageJobs, wake: Callable[[str], object]
+    pages: Blueprint,
+    redis: Redis,
+    jobs: Jobs,
+    page_jobs: PageJobs,
+    folders: JobFolders,
+    wake: Callable[[str], object],
 ) -> None:
     @pages.post("/api/jobs")
     def api_submit() -> tuple[Response, int]:
@@ -170,9 +178,9 @@ def _add_changing(
     def api_remove(jid: str) -> Response:
         with translated():
             job = jobs.get(jid)
-            if page_jobs.is_ours(job):
-                _check_unused(jobs, job)
-            in_thread(page_jobs.remove_files, job)
+            if jobs.signed(job):
+                folders.check_unused(job, jobs.unfinished())
+                in_thread(folders.remove, job)
             jobs.remove(jid)
         return jsonify(ok=True)
 
@@ -241,22 +249,13 @@ def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
     return {
         "progress": {
             **asdict(progress),
+            "totals": totals_of(progress.steps),
             "eta_s": None if progress.eta_s is None else round(progress.eta_s),
             "steps": [asdict(step) for step in _all_steps(str(job.spec.get("recipe", "")), progress.steps)],
         },
         "spec": {name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
         "files": in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {},
     }
-
-
-def _check_unused(jobs: Jobs, job: Job) -> None:
-    """Raises Conflict while a fine-tuning reads the data of this job."""
-    folder = Path(str(job.spec.get("out", "")))
-    for other in jobs.unfinished():
-        if other.kind == "train" and any(Path(name).is_relative_to(folder) for name in other.spec.get("data", ())):
-            raise Conflict(
-                f"the fine-tuning {other.name!r} reads this job's data; wait for its end, or cancel it first"
-            )
 
 
 def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:

@@ -91,10 +91,13 @@ def stopping_line(job: "Job", units: "Mapping[str, Mapping[str, Any]]") -> str:
 def progress_line(job: "Job", progress: "JobProgress") -> str:
     """How far a job is, in one line."""
     from services.command.plain import duration_text
+    from services.jobs.record_counts import totals_of
 
     state = "ending" if job.cancelling else job.state
+    if job.state == "finished" and (counts := totals_of(progress.steps)):
+        return f"{state}: {counts}"
     if not progress.num_units:
-        read = sum(step.records_out for step in progress.steps if step.label == "read")
+        read = sum(step.records_in for step in progress.steps if step.label == "read")
         return f"{state}: {read:,} records read" if read else state
     eta = duration_text(None if progress.eta_s is None else round(progress.eta_s))
     return f"{state}: {progress.fraction:.0%}, {progress.num_done} of {progress.num_units} units{eta}"

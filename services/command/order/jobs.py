@@ -123,10 +123,19 @@ def cancel(jid: Jid) -> None:
 
 @application.command()
 def remove(jid: Jid) -> None:
-    """Remove an ended job from the list. Its folder stays."""
-    with opened_jobs() as (jobs, _):
+    """Remove an ended job, and what it wrote into the state folder. A finished model, and a folder of yours, stay."""
+    from services.command.access import command_settings
+    from services.jobs.job_folders import JobFolders
+
+    folders = JobFolders(command_settings().state_dir)
+    with opened_jobs(with_key=True) as (jobs, _):
+        job = jobs.get(jid)
+        kept: object = job.spec.get("out", "its folder")
+        if job.ended and jobs.signed(job) and folders.own(job) is not None:
+            folders.check_unused(job, jobs.unfinished())
+            kept = folders.remove(job)
         jobs.remove(jid)
-    print(f"job {jid} is forgotten; its folder stays")
+    print(f"job {jid} is removed" + (f"; {kept} stays" if kept else ", with its files"))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A whole run: the same bytes however it was cut, killed, repeated and spread; and every record accounted for."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,3 +197,21 @@ def test_every_record_is_in_the_output_or_in_the_rejects_with_a_reason(
     assert len({one["id"] for one in written}) == len(written)
     sums = json.loads((folder / "out" / "report.json").read_bytes())["sums"]
     assert sums["records_read"] == len(given_records) == sums["records_written"] + sums["records_rejected"]
+
+
+def test_an_upload_gives_the_same_bytes_as_the_file_itself(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records of an upload named a path on the server as their source."""
+    upload = shutil.copy2(source, tmp_path / "0123456789abcdef.json")
+    uploaded = Cleaning(tmp_path / "uploaded", recipe(), [str(upload)], [Path(source).name])
+    local.run(uploaded, 1, silent)
+    monkeypatch.chdir(Path(source).parent)
+    assert output(tmp_path / "uploaded") == run(tmp_path / "from-path", Path(source).name)
+
+
+def test_two_uploads_of_one_name_are_told_apart(tmp_path: Path, source: str) -> None:
+    upload = shutil.copy2(source, tmp_path / "copy.json")
+    cleaning = Cleaning(tmp_path / "out", recipe(), [source, str(upload)], ["in.json", "in.json"])
+    assert cleaning.names == ("in.json", "in.json (2)")
+    assert Cleaning(tmp_path / "out", recipe(), [source]).names == (source,)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.doctor import host
+from services.machine.disk import sizes
 from tests.faults.disk import SmallDisk
 from tests.services.doctor.told import only, told
 
@@ -33,6 +34,22 @@ def test_looking_at_the_state_folder_leaves_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_is_found_before_it_is_full(tmp_path: Path, free_gib: float, level: str) -> None:
     found = only(host.check_disk(tmp_path / "not-yet", lambda folder: int(free_gib * 2**30)))
     assert found == (level, found[1]) and f"{free_gib:.1f} GiB are free at {tmp_path}" in found[1]
+
+
+def test_what_holds_the_room_of_the_state_folder_is_named_with_what_frees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "SHOWN_BYTES", 1 << 20)
+    for name, size in (("trained/july/checkpoints", 3 << 20), ("uploads/u", 2 << 20), ("redis", 1 << 10)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_bytes(b"x" * size)
+    assert list(sizes(tmp_path)) == ["trained", "uploads", "redis"] and sizes(tmp_path)["trained"] >= 3 << 20
+    assert only(host.check_state_size(tmp_path)) == ("ok", "the state folder holds trained 0.0 GiB, uploads 0.0 GiB")
+    monkeypatch.setattr(host, "MUCH_BYTES", 4 << 20)
+    (found,) = host.check_state_size(tmp_path)
+    assert found.level == "note" and "holds 0.0 GiB: trained" in found.message
+    assert "chatserver jobs remove" in found.remedy
+    assert list(host.check_state_size(tmp_path / "none")) == []
 
 
 def test_a_full_disk_is_called_full(tmp_path: Path) -> None:

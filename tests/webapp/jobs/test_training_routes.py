@@ -268,14 +268,17 @@ def test_a_fine_tuning_has_no_files_for_download(page: Page, jobs: Jobs, cleaned
     assert page.get(f"/api/jobs/{jid}/files/data").status_code == 410
 
 
-def test_removing_a_fine_tuning_leaves_its_model(page: Page, jobs: Jobs, cleaned: str) -> None:
+def test_removing_a_fine_tuning_frees_its_checkpoints_and_leaves_its_model(
+    page: Page, jobs: Jobs, cleaned: str
+) -> None:
     jid = ordered(page, cleaned)
     out = Path(jobs.get(jid).spec["out"])
-    (out / "model").mkdir(parents=True)
+    for name in ("model", "checkpoints/checkpoint-2", ".run"):
+        (out / name).mkdir(parents=True)
     jobs.cancel(jid)
-    assert page.get(f"/api/jobs/{jid}").json["removes_files"] is False  # type: ignore[index]
+    assert page.get(f"/api/jobs/{jid}").json["removes_files"] is True  # type: ignore[index]
     assert page.delete(f"/api/jobs/{jid}").status_code == 200
-    assert (out / "model").is_dir() and page.get(f"/api/jobs/{jid}").status_code == 410
+    assert [path.name for path in out.iterdir()] == ["model"] and page.get(f"/api/jobs/{jid}").status_code == 410
 
 
 # -- serving ---------------------------------------------------------------------------------------------------------

@@ -182,8 +182,11 @@ export class JobPage {
   }
 
   private async remove(): Promise<void> {
+    const what = this.training
+      ? "its checkpoints and its log; a finished model stays"
+      : "the uploaded files and the results of the job";
     const files = this.removesFiles
-      ? "This deletes the uploaded files and the results of the job from this server. You cannot undo it."
+      ? `This deletes ${what}. You cannot undo it.`
       : `The job leaves the list. Its files stay in ${this.out}.`;
     if (!(await confirmDialog("Remove this job?", files, "Remove"))) return;
     try {

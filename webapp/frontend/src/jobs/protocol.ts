@@ -34,6 +34,8 @@ export interface Progress {
   num_units: number;
   num_done: number;
   failed: string[];
+  /** How many records were read, rejected and written so far. */
+  totals: string;
   steps: Step[];
 }
 

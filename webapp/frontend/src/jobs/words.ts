@@ -83,19 +83,12 @@ export function facts(job: Job, now_s: number, recipe: string, num_files: number
 /** The line under the bar of a job. */
 export function overall(job: Job, progress: Progress): string {
   if (job.state === "submitted") return "Waiting for a cleaner to take the job";
-  if (job.state === "finished") return written(progress.steps);
+  if (job.state === "finished") return progress.totals || "Finished";
   if (job.state === "cancelled") return "Cancelled; the finished parts are kept until the job is removed";
   if (job.state === "failed") return "Failed; the finished parts are kept until the job is removed";
-  const read = progress.steps[0]?.records_out ?? 0;
+  const read = progress.steps[0]?.records_in ?? 0;
   if (!progress.num_units) return read ? `Reading: ${count(read, "record")}` : "Reading";
   return `${percent(progress.fraction)} · ${progress.num_done.toLocaleString("en")} of ${count(progress.num_units, "part")}`;
-}
-
-function written(steps: Step[]): string {
-  const first = steps[0];
-  const last = steps.at(-1);
-  if (!first || !last) return "Finished";
-  return `${count(first.records_in, "record")} read, ${last.records_out.toLocaleString("en")} written`;
 }
 
 export interface Shares {

@@ -43,6 +43,7 @@ const progress = (more: object = {}) => ({
   num_units: 0,
   num_done: 0,
   failed: [],
+  totals: "",
   steps: [],
   ...more,
 });
@@ -117,11 +118,11 @@ test("the facts of a job are its recipe, files and times", () => {
 
 test("the line under the bar follows the job", () => {
   assert.equal(overall(job(), progress()), "Reading");
-  assert.equal(overall(job(), progress({ steps: [step({ records_out: 1200 })] })), "Reading: 1,200 records");
+  assert.equal(overall(job(), progress({ steps: [step({ records_in: 1200 })] })), "Reading: 1,200 records");
   assert.equal(overall(job(), progress({ fraction: 0.5, num_units: 4, num_done: 2 })), "50 % · 2 of 4 parts");
   assert.equal(
-    overall(job({ state: "finished" }), progress({ steps: [step(), step({ records_out: 80 })] })),
-    "100 records read, 80 written",
+    overall(job({ state: "finished" }), progress({ totals: "100 records read, 20 rejected, 80 written" })),
+    "100 records read, 20 rejected, 80 written",
   );
 });
 

@@ -1,0 +1,69 @@
+"""The folders that the installation itself made for jobs, and what is deleted of them with the job.
+
+    state_dir/jobs/<job>/       of a cleaning that the page ordered: its uploads and results
+    state_dir/trained/<name>/   of a fine-tuning on this machine, unless its order names another folder
+
+The page and `chatserver jobs remove` call it. A folder that somebody chose (`--out`) is theirs and stays. So does a
+finished model: it may be served, or be the base of another one. Functions that touch the disk block.
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.errors import Conflict
+from services.jobs.jobs import Job
+
+MODEL = "model"  # in the folder of a fine-tuning
+
+
+class JobFolders:
+    """Of one state folder."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.jobs_dir = state_dir.resolve() / "jobs"
+        self.trained_dir = state_dir.resolve() / "trained"
+
+    def own(self, job: Job) -> Path | None:
+        """The job's folder, if we made it. Ask for signed jobs only: a stranger's may name the folder of another."""
+        out = Path(str(job.spec.get("out", "")))
+        if job.kind == "clean":
+            return out if out == self.jobs_dir / job.id else None
+        is_ours = job.kind == "train" and job.spec.get("on") == "local" and out == self.trained_dir / out.name
+        return out if is_ours and out.name not in ("", "..") and not out.is_symlink() else None
+
+    def check_unused(self, job: Job, unfinished: Iterable[Job]) -> None:
+        """Raises Conflict while a fine-tuning reads from the job's folder."""
+        folder = self.own(job)
+        for other in unfinished if folder is not None else ():
+            read = (*other.spec.get("data", ()), str(other.spec.get("config", {}).get("model", "")))
+            if other.kind == "train" and other.id != job.id and any(Path(name).is_relative_to(folder) for name in read):
+                raise Conflict(
+                    f"the fine-tuning {other.name!r} reads this job's data; wait for its end, or cancel it first"
+                )
+
+    def remove(self, job: Job) -> Path | None:
+        """Delete the folder of an ended job, but for a finished model. What stays of it, if anything."""
+        if not job.ended:
+            raise Conflict(f"the job is {job.state}; cancel it first")
+        folder = self.own(job)
+        if folder is None or not folder.is_dir():
+            return None
+        kept = folder / MODEL if job.kind == "train" and (folder / MODEL).exists() else None
+        if kept is None:
+            _delete(folder)
+            return None
+        for path in folder.iterdir():
+            if path != kept:
+                _delete(path)
+        return kept
+
+
+def _delete(path: Path) -> None:
+    """Renamed first: whoever still ends a unit of a cancelled job cannot write between what is being removed."""
+    doomed = path.rename(path.with_name(f".{path.name.lstrip('.')}-{secrets.token_hex(4)}"))
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed)
+    else:
+        doomed.unlink()

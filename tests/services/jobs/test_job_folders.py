@@ -1,0 +1,72 @@
+"""What is deleted with a job: what the installation made for it, and nothing that is a person's or still in use."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.errors import Conflict
+from services.jobs.job_folders import JobFolders
+from services.jobs.jobs import Job
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> JobFolders:
+    return JobFolders(tmp_path)
+
+
+def ended(kind: str, out: Path | str, jid: str = "j1", state: str = "cancelled", **spec: Any) -> Job:
+    return Job(jid, kind, jid, state, {"out": str(out), "on": "local", **spec}, 1.0)
+
+
+def written(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    return folder
+
+
+def test_a_cleaning_of_the_page_goes_with_its_uploads_and_results(folders: JobFolders) -> None:
+    out = written(folders.jobs_dir / "j1", "inputs/u/u.json", "data.jsonl", ".work/finished.json")
+    assert folders.remove(ended("clean", out)) is None and list(folders.jobs_dir.iterdir()) == []
+    assert folders.remove(ended("clean", out)) is None, "once more"
+
+
+def test_a_fine_tuning_goes_with_its_checkpoints_and_its_model_stays(folders: JobFolders) -> None:
+    out = written(folders.trained_dir / "july", "checkpoints/checkpoint-2/w", ".run/train.log", "model/weights")
+    assert folders.remove(ended("train", out)) == out / "model"
+    assert [path.name for path in out.iterdir()] == ["model"] and (out / "model" / "weights").exists()
+    without = written(folders.trained_dir / "june", "checkpoints/checkpoint-2/w")
+    assert folders.remove(ended("train", without)) is None and not without.exists()
+
+
+def test_what_others_own_is_left(folders: JobFolders, tmp_path: Path) -> None:
+    mine = written(tmp_path / "mine", "data.jsonl")
+    link = folders.trained_dir / "link"
+    link.parent.mkdir()
+    link.symlink_to(mine)
+    for kind, out in (
+        ("clean", mine),
+        ("clean", folders.jobs_dir / "j2"),
+        ("train", mine),
+        ("train", link),
+        ("train", f"{folders.trained_dir}/.."),
+        ("train", folders.trained_dir),
+        ("train", "s3://bucket/run"),
+    ):
+        assert folders.own(ended(kind, out)) is None and folders.remove(ended(kind, out)) is None, out
+    assert (mine / "data.jsonl").exists() and link.exists()
+
+
+def test_a_job_that_runs_or_is_read_by_a_fine_tuning_keeps_its_files(folders: JobFolders) -> None:
+    out = written(folders.jobs_dir / "j1", "data.jsonl")
+    with pytest.raises(Conflict, match="is running; cancel it first"):
+        folders.remove(ended("clean", out, state="running"))
+    reader = ended("train", folders.trained_dir / "x", "j2", "running", data=[str(out / "data.jsonl")])
+    with pytest.raises(Conflict, match="'j2' reads this job's data"):
+        folders.check_unused(ended("clean", out), [reader])
+    base = written(folders.trained_dir / "base", "model/weights")
+    tuned = ended("train", folders.trained_dir / "y", "j3", "running", config={"model": str(base / "model")})
+    with pytest.raises(Conflict, match="'j3' reads"):
+        folders.check_unused(ended("train", base), [tuned])
+    folders.check_unused(ended("clean", out), [ended("train", folders.trained_dir / "x", "j2", "running", data=[])])
