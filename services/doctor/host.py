@@ -101,7 +101,7 @@ def check_state_size(folder: Path) -> Iterator[Finding]:
     if total >= MUCH_BYTES:
         yield note(
             f"the state folder {folder.resolve()} holds {total / 2**30:.1f} GiB: {parts}",
-            "`chatserver jobs list`, then `chatserver jobs remove ID`: it deletes a job's uploads, results, checkpoints",
+            "`chatserver jobs remove ID` deletes a job's uploads, results and checkpoints; `jobs list` shows the jobs",
         )
     elif parts:
         yield ok(f"the state folder holds {parts}")

@@ -25,7 +25,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """How many bytes on the disk each entry of a folder takes, the largest first. What vanishes meanwhile is left out."""
+    """How many bytes on the disk each entry of a folder takes, the largest first. What vanishes meanwhile counts 0."""
     found = {}
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         found = {entry.name: _taken(entry) for entry in entries}
