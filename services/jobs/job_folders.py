@@ -36,7 +36,9 @@ class JobFolders:
     def check_unused(self, job: Job, unfinished: Iterable[Job]) -> None:
         """Raises Conflict while a fine-tuning reads from the job's folder."""
         folder = self.own(job)
-        for other in unfinished if folder is not None else ():
+        if folder is None:
+            return
+        for other in unfinished:
             read = (*other.spec.get("data", ()), str(other.spec.get("config", {}).get("model", "")))
             if other.kind == "train" and other.id != job.id and any(Path(name).is_relative_to(folder) for name in read):
                 raise Conflict(

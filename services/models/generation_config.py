@@ -15,7 +15,7 @@ NAME = "generation_config.json"
 
 def read_generation_config(location: str) -> dict[str, Any]:
     """The file of a folder or hub id; empty if there is none. Raises ConfigurationError for a damaged one."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         found: str | None = cached_file(location, NAME)

@@ -254,6 +254,18 @@ def _models(redis_url: str) -> str:
     return run("env", f"REDIS_URL={redis_url}", ".venv/bin/chatserver", "models")
 
 
+def test_a_worker_sees_trained_models_and_nothing_else_of_the_state_folder(stack: Stack) -> None:
+    stack.execute(
+        "web", "sh", "-c", "mkdir -p /state/uploads/u /state/trained/july && echo weights >/state/trained/july/w"
+    )
+    assert stack.execute("worker", "cat", "/state/trained/july/w") == "weights\n"
+    assert "uploads" not in stack.execute("worker", "ls", "-A", "/state").split()
+    assert stack.execute("worker", "ls", "-A", "/state/home").split() == []
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        stack.execute("worker", "touch", "/state/trained/july/w")
+    stack.execute("worker", "touch", "/cache/converted")
+
+
 def test_the_queue_and_the_dead_letters_come_back_from_a_backup(stack: Stack, tmp_path: Path) -> None:
     """The drill of docs/operations.md: every volume is lost."""
     stack.compose("stop", "worker")
