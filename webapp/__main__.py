@@ -27,8 +27,8 @@ def serve(settings: Settings) -> None:
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.server.http_server import Server
 
-    app, feed, relay = create_app(settings)
-    server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
+    app, feed, relay, inbox = create_app(settings)
+    server = Server((settings.host, settings.port), app, inbox, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
     stopping = threading.Event()
 
     def stop() -> None:

@@ -2,7 +2,7 @@
 
 gevent waits for ever for the end of a request and takes any number of connections. This server reads a whole request,
 within a time and a size, before the application sees it; else it closes the connection. It answers a wrong request with
-`{error: {code, message}}` and logs one line without a traceback.
+`{error: {code, message}}` and logs one line without a traceback. `inbox.py` bounds what all requests hold together.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import errno
 import json
 import logging
 import resource
+import socket
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -17,12 +19,17 @@ from gevent import Timeout
 from gevent.pool import Pool
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
+from webapp.server.inbox import BUSY, RETRY_S, Inbox
+from webapp.server.memory import HeapTrim
+
 log = logging.getLogger("chatserver.web")
 
 IDLE_S = 30.0  # until the first line of a request, on a new or a kept connection
 REQUEST_S = 30.0  # from there to the end of its body
 SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.IO's time instead
 MAX_HEADER_BYTES = 65_536
+READ_BYTES = 4096  # of a body at once; it is counted once it is read
+CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
 MAX_CONNECTIONS = 10_000
 RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
 
@@ -30,6 +37,7 @@ _REASONS = {
     400: ("Bad Request", "bad_request"),
     408: ("Request Timeout", "request_timeout"),
     413: ("Content Too Large", "content_too_large"),
+    429: ("Too Many Requests", BUSY["code"]),
     431: ("Request Header Fields Too Large", "headers_too_large"),
 }
 
@@ -45,8 +53,10 @@ class Refused(ValueError):
 class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
     """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits."""
 
-    def __init__(self, address: tuple[str, int], app: Any, *, max_body_bytes: int) -> None:
+    def __init__(self, address: tuple[str, int], app: Any, inbox: Inbox, *, max_body_bytes: int) -> None:
         super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
+        self.inbox = inbox
+        self.heap = HeapTrim()
         self.max_body_bytes = max_body_bytes
 
 
@@ -70,10 +80,17 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         sock.settimeout(SEND_S)
         super().__init__(sock, address, server)
         self._body = b""
+        self._intake = server.inbox.intake(self._stop_reading)
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):  # whoever was refused may be gone before it is told
             super().handle()
+
+    def handle_one_request(self) -> Any:
+        try:
+            return super().handle_one_request()
+        finally:
+            self._intake.release()
 
     def read_requestline(self) -> str:
         with Timeout(IDLE_S, OSError(errno.ETIMEDOUT, "no request came")):
@@ -81,12 +98,33 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def read_request(self, raw_requestline: str) -> bool:
         with Timeout(REQUEST_S, Refused(408, f"the request did not end within {REQUEST_S:g} s")):
-            whole = bool(super().read_request(raw_requestline))
-            self._body = self._read_body()
+            try:
+                whole = bool(super().read_request(raw_requestline))
+                self._body = self._read_body()
+            except Exception:
+                self.server.heap.soon()
+                if self._intake.given_up:  # then the read that it waited for failed
+                    raise Refused(429, BUSY["message"]) from None
+                raise
+        self._intake.finish()
         return whole
 
     def MessageClass(self, stream: Any, *_: Any) -> Any:  # noqa: N802  # gevent's name
-        return headers_factory(_Headers(stream))
+        headers = headers_factory(_Headers(stream, self._hold))
+        self._intake.release()  # the number of connections bounds them from here on
+        return headers
+
+    def _stop_reading(self) -> None:
+        """Another greenlet gives this request up: whatever reads it now fails. The answer can still be sent."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
+
+    def _hold(self, data: bytes) -> bytes:
+        """Count what was read. Raises Refused if this request had to go, for this read or before it."""
+        self._intake.hold(len(data))
+        if self._intake.given_up:
+            raise Refused(429, BUSY["message"])
+        return data
 
     def _read_body(self) -> bytes:
         """The whole body. Raises Refused, or the error of a read."""
@@ -100,10 +138,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             raise Refused(413, f"a body of {self.content_length} bytes; the limit is {limit}")
         waits = self.headers.get("expect", "").lower() == "100-continue"
         stream = Input(self.rfile, self.content_length, self.socket if waits else None, chunked)
-        body = bytes(stream.read(limit + 1))
-        if len(body) > limit:
-            raise Refused(413, f"a body of more than {limit} bytes")
-        return body
+        body = bytearray()
+        while part := stream.read(CHUNKED_READ_BYTES if chunked else READ_BYTES):
+            body += self._hold(part)
+            if len(body) > limit:
+                raise Refused(413, f"a body of more than {limit} bytes")
+        return bytes(body)
 
     def _framing(self) -> bool:
         """Whether the body is chunked. Refuses headers that two servers may read differently: they smuggle requests."""
@@ -134,14 +174,17 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         reason, code = _REASONS[status]
         body = json.dumps({"error": {"code": code, "message": message}}).encode()
         head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        if status == 429:
+            head += f"Retry-After: {RETRY_S}\r\n"
         return str(status), f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _Headers:
-    """The header lines of one request, up to their size limit, as a file for `http.client`."""
+    """The header lines of one request, up to their size limit, as a file for `http.client`; `hold` counts each."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, hold: Callable[[bytes], bytes]) -> None:
         self._stream = stream
+        self._hold = hold
         self._left_bytes = MAX_HEADER_BYTES
 
     def readline(self, limit: int) -> bytes:
@@ -149,4 +192,4 @@ class _Headers:
         self._left_bytes -= len(line)
         if self._left_bytes < 0:
             raise Refused(431, f"headers of more than {MAX_HEADER_BYTES} bytes")
-        return line
+        return self._hold(line)
