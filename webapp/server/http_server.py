@@ -11,6 +11,7 @@ import json
 import logging
 import resource
 import socket
+from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -51,13 +52,43 @@ class Refused(ValueError):
 
 
 class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
-    """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits."""
+    """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits.
 
-    def __init__(self, address: tuple[str, int], app: Any, inbox: Inbox, *, max_body_bytes: int) -> None:
+    `internet_address` tells which connections come from one address, of which it takes `max_address_connections`.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        app: Any,
+        inbox: Inbox,
+        *,
+        max_body_bytes: int,
+        internet_address: Callable[[str], str],
+        max_address_connections: int,
+    ) -> None:
         super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
         self.inbox = inbox
         self.heap = HeapTrim()
         self.max_body_bytes = max_body_bytes
+        self._internet_address = internet_address
+        self._max_address_connections = max_address_connections
+        self._num_connections: Counter[str] = Counter()  # by internet address
+
+    def handle(self, sock: Any, address: tuple[Any, ...]) -> None:
+        """Serve one connection, unless its address has too many. Without the bound one address could take them all."""
+        peer = self._internet_address(str(address[0]))
+        if peer and self._num_connections[peer] >= self._max_address_connections:
+            with contextlib.suppress(OSError):
+                sock.sendall(_refusal(429, f"{self._max_address_connections} connections of your address are open"))
+            return
+        self._num_connections[peer] += 1
+        try:
+            super().handle(sock, address)
+        finally:
+            self._num_connections[peer] -= 1
+            if not self._num_connections[peer]:
+                del self._num_connections[peer]
 
 
 def max_connections() -> int:
@@ -171,12 +202,17 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         # Not the library's words: where a length was wrong, they quote the rest of somebody's message.
         why = message if isinstance(error, Refused) else type(error).__name__
         log.info("refused a request of %s: %s", self.client_address, why)
-        reason, code = _REASONS[status]
-        body = json.dumps({"error": {"code": code, "message": message}}).encode()
-        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        if status == 429:
-            head += f"Retry-After: {RETRY_S}\r\n"
-        return str(status), f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        return str(status), _refusal(status, message)
+
+
+def _refusal(status: int, message: str) -> bytes:
+    """The whole answer to a request that the application never sees."""
+    reason, code = _REASONS[status]
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    if status == 429:
+        head += f"Retry-After: {RETRY_S}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _Headers:
