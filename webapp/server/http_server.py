@@ -7,13 +7,13 @@ within a time and a size, before the application sees it; else it closes the con
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 from gevent import Timeout
@@ -22,6 +22,7 @@ from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
 from webapp.server.inbox import BUSY, RETRY_S, Inbox
 from webapp.server.memory import HeapTrim
+from webapp.server.turns import Turns
 
 log = logging.getLogger("chatserver.web")
 
@@ -109,7 +110,8 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         sock.settimeout(SEND_S)
-        super().__init__(sock, address, server)
+        self._turns = Turns()
+        super().__init__(sock, address, server, io.BufferedReader(_FairReader(sock, self._turns)))
         self._body = b""
         self._intake = server.inbox.intake(self._stop_reading)
 
@@ -118,6 +120,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             super().handle()
 
     def handle_one_request(self) -> Any:
+        self._turns.end()  # further requests may have come with the last one
         try:
             return super().handle_one_request()
         finally:
@@ -189,10 +192,10 @@ class Handler(WSGIHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         if not self._connection_upgrade_requested():
-            environ["wsgi.input"] = BytesIO(self._body)
+            environ["wsgi.input"] = io.BytesIO(self._body)
             environ["CONTENT_LENGTH"] = str(len(self._body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        self.wsgi_input = Input(BytesIO(), 0)  # of which nothing is left to be discarded
+        self.wsgi_input = Input(io.BytesIO(), 0)  # of which nothing is left to be discarded
         self._body = b""
         return environ
 
@@ -213,6 +216,18 @@ def _refusal(status: int, message: str) -> bytes:
     if status == 429:
         head += f"Retry-After: {RETRY_S}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _FairReader(socket.SocketIO):
+    """What comes from a client, with a turn of all others before each read."""
+
+    def __init__(self, sock: Any, turns: Turns) -> None:
+        super().__init__(sock, "r")
+        self._turns = turns
+
+    def readinto(self, b: Any) -> int | None:
+        self._turns.end()
+        return super().readinto(b)
 
 
 class _Headers:

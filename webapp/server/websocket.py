@@ -23,6 +23,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from webapp.server.inbox import BUSY, Inbox
 from webapp.server.transport import HEAD_CHARS, StartResponse, is_client_packet, refusal
+from webapp.server.turns import Turns
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
@@ -57,6 +58,7 @@ class WebSocket:
         self._max_bytes: int = server.max_http_buffer_size
         self._frames = Connection(ConnectionType.SERVER)
         self._writing = RLock()
+        self._turns = Turns()
         # A message whose last frame has not come. Its text stays in UTF-8: one character may make a `str` four times as
         # large.
         self._parts = bytearray()
@@ -97,6 +99,7 @@ class WebSocket:
 
         Engine.IO parses what an upgrade begins with before it looks whether there is anything.
         """
+        self._turns.end()
         while not self._messages:
             try:
                 data = self._input.read1(_READ_BYTES)
@@ -141,6 +144,7 @@ class WebSocket:
         try:
             self._frames.receive_data(data)
             for event in self._frames.events():
+                self._turns.end()
                 if isinstance(event, (TextMessage, BytesMessage)):
                     if not self._join(event):
                         self.close(self._goodbye)

@@ -4,8 +4,10 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,6 +58,34 @@ def request(url: str, method: str, path: str, body: bytes = b"", **headers: str)
     answer = exchange(url, head.encode() + b"\r\n\r\n" + body)
     top, _, rest = answer.partition(b"\r\n\r\n")
     return int(top.split()[1]) if top else 0, rest
+
+
+@contextlib.contextmanager
+def flood(url: str, head: bytes, data: bytes) -> Iterator[None]:
+    """Meanwhile a client sends `data` again and again, as fast as it is taken, and reads all answers."""
+    with tcp(url) as sock:
+        sock.sendall(head)
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(data)
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while sock.recv(65_536):
+                    pass
+
+        threads = [threading.Thread(target=work, daemon=True) for work in (send, read)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 def healthy(url: str) -> bool:

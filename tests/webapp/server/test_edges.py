@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from services.connection.embedded import free_port
 from tests.conftest import Eventually
 from tests.end_to_end.system import System, answers, running_system, session_cookie, wait_until
-from tests.webapp.server.attacker import Attacker, everything, exchange, frame, healthy, request, tcp, upgrade
+from tests.webapp.server.attacker import Attacker, everything, exchange, flood, frame, healthy, request, tcp, upgrade
 from webapp.server.transport import MAX_EVENTS
 
 MAX_MESSAGE_BYTES = 4 * 200_000 + 65_536
@@ -535,6 +535,26 @@ def impatient(web: Web) -> tuple[str, subprocess.Popen[bytes]]:
     process = web.system.start("tests.webapp.server.impatient_web", port=port)
     wait_until(lambda: answers(f"{url}/healthz"), "the impatient web process")
     return url, process
+
+
+CHUNKED = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [
+        (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+        (b"websocket", frame(b"", opcode=9) * 2000),
+        (b"websocket", frame("40") * 2000),
+        (CHUNKED, b"1;" + b"x" * 8000 + b"\r\nx\r\n"),
+        (CHUNKED + b"0\r\n", (b"a: " + b"x" * 8000 + b"\r\n") * 10),
+    ],
+    ids=["requests", "pings", "packets", "extensions of chunks", "trailers"],
+)
+def test_a_client_that_sends_without_a_pause_leaves_turns_to_the_others(web: Web, head: bytes, data: bytes) -> None:
+    """One connection froze a web process for as long as it liked: there was always something to read."""
+    with flood(web.url, head.replace(b"websocket", upgrade(web.url, session_cookie(web.url))), data):
+        assert all(healthy(web.url) for _ in range(5))
 
 
 def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None:
