@@ -89,7 +89,7 @@ class BenchSystem:
     def _start(self, role: str, *command: str, **settings: object) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CHATSERVER_")}
         environment |= {"REDIS_URL": self.server.url, "CHATSERVER_LOG_LEVEL": "WARNING"}
-        one_user = {"max_user_sockets": 10_000}  # whose sockets all clients of a bench are
+        one_user = {"max_user_sockets": 10_000, "max_user_submits_per_minute": 10**6}  # is all clients of a bench
         ours = {"namespace": NAMESPACE, "state_dir": self.folder, **one_user, **self._settings, **settings}
         environment |= {f"CHATSERVER_{name.upper()}": str(value) for name, value in ours.items()}
         environment["PYTHONPATH"] = str(ROOT)

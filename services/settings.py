@@ -83,6 +83,18 @@ class Settings(BaseModel):
     max_unsent_mib: int = Field(
         64, ge=4, description="Most MiB that wait in one web process for slow clients; then the slowest is closed."
     )
+    max_unread_mib: int = Field(
+        64, ge=4, description="Most MiB that clients have sent to one web process and it has not served."
+    )
+    max_address_sockets: int = Field(
+        512, ge=1, description="Most sockets of one internet address to one web process, whoever opens them."
+    )
+    max_user_submits_per_minute: int = Field(
+        3000, ge=1, description="Most submits of one user in a minute to one web process."
+    )
+    max_address_submits_per_minute: int = Field(
+        6000, ge=1, description="Most submits of one internet address in a minute to one web process."
+    )
     relay_interval_s: float = Field(0.02, ge=0.001, le=1, description="Shortest time between two sends to a socket.")
 
     broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")

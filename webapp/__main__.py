@@ -24,11 +24,19 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     import gevent
 
+    from webapp.access.address import internet_address
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.server.http_server import Server
 
-    app, feed, relay = create_app(settings)
-    server = Server((settings.host, settings.port), app, max_body_bytes=app.config["MAX_CONTENT_LENGTH"])
+    app, feed, relay, inbox = create_app(settings)
+    server = Server(
+        (settings.host, settings.port),
+        app,
+        inbox,
+        max_body_bytes=app.config["MAX_CONTENT_LENGTH"],
+        internet_address=internet_address,
+        max_address_connections=2 * settings.max_address_sockets,  # a page has requests beside its socket
+    )
     stopping = threading.Event()
 
     def stop() -> None:

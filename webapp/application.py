@@ -29,8 +29,10 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from webapp.access.address import address_of
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
+from webapp.access.submit_rate import SubmitRate
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
 from webapp.jobs import routes as job_pages
@@ -40,6 +42,7 @@ from webapp.jobs.training_details import TrainingAnswers
 from webapp.jobs.training_orders import PageTraining
 from webapp.jobs.uploads import Uploads
 from webapp.server import transport
+from webapp.server.inbox import Inbox
 from webapp.server.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
@@ -79,8 +82,8 @@ class ShallowJson(DefaultJSONProvider):
             ) from None
 
 
-def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
-    """The Flask app, its feed of answers and its relay (neither started)."""
+def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
+    """The Flask app, its feed of answers and its relay (neither started), and the inbox for the server that runs it."""
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
     app.json = ShallowJson(app)
@@ -98,7 +101,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     keys = Keys(settings.namespace)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
-    socketio = _make_sockets(app, settings.allowed_origins, max_message_bytes)
+    inbox = Inbox(settings.max_unread_mib * 1_048_576)
+    socketio = _make_sockets(app, settings.allowed_origins, inbox, max_message_bytes)
     feed = AnswerFeed(
         requests, redis, spawn=socketio.start_background_task, waiting_for=partial(waiting_for, redis, keys)
     )
@@ -112,11 +116,15 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     transport.guard(
         app,
         socketio,
+        inbox=inbox,
         max_unsent_bytes=settings.max_unsent_mib * 1_048_576,
         max_user_sockets=settings.max_user_sockets,
+        max_address_sockets=settings.max_address_sockets,
+        address_of=address_of,
         drained=lambda session: relay.drained(socketio.server.manager.sid_from_eio_sid(session, "/")),
     )
-    sockets.register(socketio, requests, relay, disk, max_message_chars=settings.max_message_chars)
+    submit_rate = SubmitRate(settings.max_user_submits_per_minute, settings.max_address_submits_per_minute)
+    sockets.register(socketio, requests, relay, disk, submit_rate, max_message_chars=settings.max_message_chars)
     app.register_blueprint(
         pages.make_blueprint(
             redis,
@@ -130,10 +138,10 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay]:
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
-    return app, feed, relay
+    return app, feed, relay, inbox
 
 
-def _make_sockets(app: Flask, allowed_origins: str, max_message_bytes: int) -> SocketIO:
+def _make_sockets(app: Flask, allowed_origins: str, inbox: Inbox, max_message_bytes: int) -> SocketIO:
     socketio = SocketIO(
         app,
         async_mode="gevent",  # never guessed: the guess prefers what is not maintained
@@ -146,7 +154,7 @@ def _make_sockets(app: Flask, allowed_origins: str, max_message_bytes: int) -> S
         engineio_logger=_library_log(),
     )
     engine = socketio.server.eio
-    engine._async = {**engine._async, "websocket": partial(WebSocket, too_large=too_large)}
+    engine._async = {**engine._async, "websocket": partial(WebSocket, inbox=inbox, too_large=too_large)}
     return socketio
 
 

@@ -60,11 +60,11 @@ _HEAD = script("head", FIELDS=list(_OF_STATE))
 
 @dataclass(frozen=True)
 class Created:
-    """What `create` found or made. `submits`: how often the request was submitted before it began."""
+    """What `create` found or made. `submit`: the number of this submit, unlike that of any other of its request."""
 
     status: str
     epoch: int
-    submits: int
+    submit: int
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Journal:
 
     def discard(self, rid: str, created: Created) -> None:
         """Forget a request that the queue refused, unless it was submitted again meanwhile."""
-        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid), created.submits)
+        _DISCARD(self._redis, self._slot(rid), self._keys.events(rid), created.submit)
 
     def cancel(self, rid: str, user: str) -> tuple[str, str]:
         """End a request at any stage; returns its final status and its model. Raises Gone or Forbidden."""

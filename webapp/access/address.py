@@ -16,8 +16,13 @@ def address_of(request: Request) -> str:
     """The address in its usual spelling, for IPv6 its network; empty when it is not of the internet."""
     behind_proxy = bool(current_app.config["PUBLISHED_ON"])
     told = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxy else request.remote_addr
+    return internet_address(told or "")
+
+
+def internet_address(told: str) -> str:
+    """The same for an address in any spelling, such as that of a connection's other end."""
     try:
-        address = ip_address((told or "").strip())
+        address = ip_address(told.strip())
     except ValueError:
         return ""
     if isinstance(address, IPv6Address) and address.ipv4_mapped:

@@ -20,6 +20,7 @@ from services.logs import about
 from services.wire.keys import NAME, check_name
 from services.wire.parsing import parse_request
 from webapp.access.address import address_of
+from webapp.access.submit_rate import SubmitRate
 from webapp.chat.relay import Relay
 
 log = logging.getLogger("chatserver.web")
@@ -28,13 +29,23 @@ Handler = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
 """handler(socket id, user, payload) → what the acknowledgement adds to `{ok: true}`"""
 
 
-def register(socketio: SocketIO, requests: Requests, relay: Relay, disk: RedisDisk, *, max_message_chars: int) -> None:
+def register(
+    socketio: SocketIO,
+    requests: Requests,
+    relay: Relay,
+    disk: RedisDisk,
+    submit_rate: SubmitRate,
+    *,
+    max_message_chars: int,
+) -> None:
     """Attach the handlers."""
 
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        address = address_of(handshake)
+        submit_rate.admit(user, address)
         request = parse_request(payload, user=user, max_chars=max_message_chars)
         relay.check_room(sid, request.rid)
-        requests.submit(request, address_of(handshake))
+        requests.submit(request, address)
         log.info("submitted", extra={"model": request.model, "user": user})
         relay.watch(sid, request.rid, user, request=request)
         return {"id": request.rid}

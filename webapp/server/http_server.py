@@ -2,20 +2,27 @@
 
 gevent waits for ever for the end of a request and takes any number of connections. This server reads a whole request,
 within a time and a size, before the application sees it; else it closes the connection. It answers a wrong request with
-`{error: {code, message}}` and logs one line without a traceback.
+`{error: {code, message}}` and logs one line without a traceback. `inbox.py` bounds what all requests hold together.
 """
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import resource
-from io import BytesIO
+import socket
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from gevent import Timeout
 from gevent.pool import Pool
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
+
+from webapp.server.inbox import BUSY, RETRY_S, Inbox
+from webapp.server.memory import HeapTrim
+from webapp.server.turns import Turns
 
 log = logging.getLogger("chatserver.web")
 
@@ -23,6 +30,8 @@ IDLE_S = 30.0  # until the first line of a request, on a new or a kept connectio
 REQUEST_S = 30.0  # from there to the end of its body
 SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.IO's time instead
 MAX_HEADER_BYTES = 65_536
+READ_BYTES = 4096  # of a body at once; it is counted once it is read
+CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
 MAX_CONNECTIONS = 10_000
 RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
 
@@ -30,6 +39,7 @@ _REASONS = {
     400: ("Bad Request", "bad_request"),
     408: ("Request Timeout", "request_timeout"),
     413: ("Content Too Large", "content_too_large"),
+    429: ("Too Many Requests", BUSY["code"]),
     431: ("Request Header Fields Too Large", "headers_too_large"),
 }
 
@@ -43,11 +53,43 @@ class Refused(ValueError):
 
 
 class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
-    """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits."""
+    """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits.
 
-    def __init__(self, address: tuple[str, int], app: Any, *, max_body_bytes: int) -> None:
+    `internet_address` tells which connections come from one address, of which it takes `max_address_connections`.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        app: Any,
+        inbox: Inbox,
+        *,
+        max_body_bytes: int,
+        internet_address: Callable[[str], str],
+        max_address_connections: int,
+    ) -> None:
         super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
+        self.inbox = inbox
+        self.heap = HeapTrim()
         self.max_body_bytes = max_body_bytes
+        self._internet_address = internet_address
+        self._max_address_connections = max_address_connections
+        self._num_connections: Counter[str] = Counter()  # by internet address
+
+    def handle(self, sock: Any, address: tuple[Any, ...]) -> None:
+        """Serve one connection, unless its address has too many. Without the bound one address could take them all."""
+        peer = self._internet_address(str(address[0]))
+        if peer and self._num_connections[peer] >= self._max_address_connections:
+            with contextlib.suppress(OSError):
+                sock.sendall(_refusal(429, f"{self._max_address_connections} connections of your address are open"))
+            return
+        self._num_connections[peer] += 1
+        try:
+            super().handle(sock, address)
+        finally:
+            self._num_connections[peer] -= 1
+            if not self._num_connections[peer]:
+                del self._num_connections[peer]
 
 
 def max_connections() -> int:
@@ -68,12 +110,21 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         sock.settimeout(SEND_S)
-        super().__init__(sock, address, server)
+        self._turns = Turns()
+        super().__init__(sock, address, server, io.BufferedReader(_FairReader(sock, self._turns)))
         self._body = b""
+        self._intake = server.inbox.intake(self._stop_reading)
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):  # whoever was refused may be gone before it is told
             super().handle()
+
+    def handle_one_request(self) -> Any:
+        self._turns.end()  # further requests may have come with the last one
+        try:
+            return super().handle_one_request()
+        finally:
+            self._intake.release()
 
     def read_requestline(self) -> str:
         with Timeout(IDLE_S, OSError(errno.ETIMEDOUT, "no request came")):
@@ -81,12 +132,33 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def read_request(self, raw_requestline: str) -> bool:
         with Timeout(REQUEST_S, Refused(408, f"the request did not end within {REQUEST_S:g} s")):
-            whole = bool(super().read_request(raw_requestline))
-            self._body = self._read_body()
+            try:
+                whole = bool(super().read_request(raw_requestline))
+                self._body = self._read_body()
+            except Exception:
+                self.server.heap.soon()
+                if self._intake.given_up:  # then the read that it waited for failed
+                    raise Refused(429, BUSY["message"]) from None
+                raise
+        self._intake.finish()
         return whole
 
     def MessageClass(self, stream: Any, *_: Any) -> Any:  # noqa: N802  # gevent's name
-        return headers_factory(_Headers(stream))
+        headers = headers_factory(_Headers(stream, self._hold))
+        self._intake.release()  # the number of connections bounds them from here on
+        return headers
+
+    def _stop_reading(self) -> None:
+        """Another greenlet gives this request up: whatever reads it now fails. The answer can still be sent."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
+
+    def _hold(self, data: bytes) -> bytes:
+        """Count what was read. Raises Refused if this request had to go, for this read or before it."""
+        self._intake.hold(len(data))
+        if self._intake.given_up:
+            raise Refused(429, BUSY["message"])
+        return data
 
     def _read_body(self) -> bytes:
         """The whole body. Raises Refused, or the error of a read."""
@@ -100,10 +172,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             raise Refused(413, f"a body of {self.content_length} bytes; the limit is {limit}")
         waits = self.headers.get("expect", "").lower() == "100-continue"
         stream = Input(self.rfile, self.content_length, self.socket if waits else None, chunked)
-        body = bytes(stream.read(limit + 1))
-        if len(body) > limit:
-            raise Refused(413, f"a body of more than {limit} bytes")
-        return body
+        body = bytearray()
+        while part := stream.read(CHUNKED_READ_BYTES if chunked else READ_BYTES):
+            body += self._hold(part)
+            if len(body) > limit:
+                raise Refused(413, f"a body of more than {limit} bytes")
+        return bytes(body)
 
     def _framing(self) -> bool:
         """Whether the body is chunked. Refuses headers that two servers may read differently: they smuggle requests."""
@@ -118,10 +192,10 @@ class Handler(WSGIHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         if not self._connection_upgrade_requested():
-            environ["wsgi.input"] = BytesIO(self._body)
+            environ["wsgi.input"] = io.BytesIO(self._body)
             environ["CONTENT_LENGTH"] = str(len(self._body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        self.wsgi_input = Input(BytesIO(), 0)  # of which nothing is left to be discarded
+        self.wsgi_input = Input(io.BytesIO(), 0)  # of which nothing is left to be discarded
         self._body = b""
         return environ
 
@@ -131,17 +205,37 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         # Not the library's words: where a length was wrong, they quote the rest of somebody's message.
         why = message if isinstance(error, Refused) else type(error).__name__
         log.info("refused a request of %s: %s", self.client_address, why)
-        reason, code = _REASONS[status]
-        body = json.dumps({"error": {"code": code, "message": message}}).encode()
-        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        return str(status), f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        return str(status), _refusal(status, message)
+
+
+def _refusal(status: int, message: str) -> bytes:
+    """The whole answer to a request that the application never sees."""
+    reason, code = _REASONS[status]
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    if status == 429:
+        head += f"Retry-After: {RETRY_S}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _FairReader(socket.SocketIO):
+    """What comes from a client, with a turn of all others before each read."""
+
+    def __init__(self, sock: Any, turns: Turns) -> None:
+        super().__init__(sock, "r")
+        self._turns = turns
+
+    def readinto(self, b: Any) -> int | None:
+        self._turns.end()
+        return super().readinto(b)
 
 
 class _Headers:
-    """The header lines of one request, up to their size limit, as a file for `http.client`."""
+    """The header lines of one request, up to their size limit, as a file for `http.client`; `hold` counts each."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, hold: Callable[[bytes], bytes]) -> None:
         self._stream = stream
+        self._hold = hold
         self._left_bytes = MAX_HEADER_BYTES
 
     def readline(self, limit: int) -> bytes:
@@ -149,4 +243,4 @@ class _Headers:
         self._left_bytes -= len(line)
         if self._left_bytes < 0:
             raise Refused(431, f"headers of more than {MAX_HEADER_BYTES} bytes")
-        return line
+        return self._hold(line)

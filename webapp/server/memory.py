@@ -1,4 +1,4 @@
-"""Gives memory back to the system after sockets have closed; `transport.guard` calls it.
+"""Gives memory back to the system after sockets have closed or requests were refused; both servers here call it.
 
 What thousands of packets had filled stays with the process: glibc gives back only the end of its heap, where some small
 object of another client lies.

@@ -2,8 +2,8 @@
 
 The libraries log a traceback for bytes that they cannot parse. They queue any amount of text for a client, handle all
 its events at once, and keep the attachments of binary events that never end. They open any number of sockets for a
-user, and know a polling client by its session id alone. `guard` adds the limits of docs/protocol.md;
-webapp/server/websocket.py lets only an `is_client_packet` pass.
+user, keep those that never say anything, and know a polling client by its session id alone. `guard` adds the limits
+of docs/protocol.md; webapp/server/websocket.py lets only an `is_client_packet` pass.
 """
 
 import contextlib
@@ -15,15 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import gevent
-from flask import Flask
+from flask import Flask, Request
 from flask_socketio import SocketIO
 from gevent.pool import Pool
 from gevent.queue import Empty, JoinableQueue
 
+from webapp.server.inbox import BUSY, Inbox
 from webapp.server.memory import HeapTrim
 
 log = logging.getLogger("chatserver.web")
@@ -35,6 +36,11 @@ ROOM_BYTES = 65_536  # waiting for one socket; then the relay waits too
 MAX_QUEUED_BYTES = 2 * 1_048_576  # waiting for one socket: room, one slice of the relay, and replies
 PACKET_BYTES = 512  # what a packet in a queue costs beside its text
 RETRY_S = 30  # after which a socket too many may be tried again
+JOIN_S = 10.0  # from the handshake to the namespace `/`
+MAX_STRANGERS = 100  # sockets without a cookie: all are told `forbidden`
+MAX_OPENING_BYTES = 16_384  # of headers of a handshake: they are kept as long as the session
+SMALL_EVENT_CHARS = 16_384  # a larger event of a socket is served alone
+HEAD_CHARS = 32  # of an event that is not read: they say who asked
 SEPARATOR = "\x1e"
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -165,18 +171,24 @@ def guard(
     app: Flask,
     socketio: SocketIO,
     *,
+    inbox: Inbox,
     max_unsent_bytes: int,
     max_user_sockets: int,
+    max_address_sockets: int,
+    address_of: Callable[[Request], str],
     drained: Callable[[str], object],
 ) -> None:
     """Add the limits to a Socket.IO server: on its sends, its messages and its HTTP requests.
 
-    `drained` is called with the id of an Engine.IO session that had no room and has some now.
+    `address_of` says from which internet address a request comes, if from one. `drained` is called with the id of an
+    Engine.IO session that had no room and has some now.
     """
     engine = socketio.server.eio
     engine._async = {**engine._async, "queue": partial(SendQueue, Outbox(max_unsent_bytes))}
     engine._log_error_once = _refused
-    sessions = _Sessions(engine, partial(_user, app), drained, max_user_sockets)
+    joined = partial(socketio.server.manager.sid_from_eio_sid, namespace="/")
+    limits = _SocketLimits(max_user_sockets, max_address_sockets)
+    sessions = _Sessions(engine, inbox, limits, _Origin.reader(app, address_of), joined, drained)
     for event in ("connect", "message", "disconnect"):
         engine.on(event, partial(getattr(sessions, event), engine.handlers[event]))
     app.wsgi_app = _Gate(app.wsgi_app, sessions)  # type: ignore[method-assign]
@@ -187,57 +199,102 @@ def _refused(_: str, reason: str) -> None:
     log.info("refused a request to Socket.IO: %s", reason)
 
 
-def _user(app: Flask, environ: dict[str, Any]) -> str:
-    """The user in the cookie of a request; empty without a valid cookie."""
-    session = app.session_interface.open_session(app, app.request_class(environ))
-    return str(session.get("user", "")) if session else ""
+class _Origin(NamedTuple):
+    """Who opens a session: the user in its cookie (empty without a valid one) and its internet address (or empty)."""
+
+    user: str
+    address: str
+
+    @classmethod
+    def reader(cls, app: Flask, address_of: Callable[[Request], str]) -> Callable[[dict[str, Any]], "_Origin"]:
+        def read(environ: dict[str, Any]) -> _Origin:
+            request = app.request_class(environ)
+            session = app.session_interface.open_session(app, request)
+            with app.app_context():
+                return cls(str(session.get("user", "")) if session else "", address_of(request))
+
+        return read
+
+
+class _SocketLimits:
+    """Counts open sockets by user and by address."""
+
+    def __init__(self, max_of_user: int, max_of_address: int) -> None:
+        self._max_of_user = max_of_user
+        self._max_of_address = max_of_address
+        self._of_user: Counter[str] = Counter()
+        self._of_address: Counter[str] = Counter()
+
+    def count(self, origin: _Origin, by: int) -> None:
+        for counter, key in ((self._of_user, origin.user), (self._of_address, origin.address)):
+            counter[key] += by
+            if not counter[key]:
+                del counter[key]
+
+    def refusal(self, origin: _Origin) -> dict[str, Any] | None:
+        """The error of who may open no more sockets. A few without a cookie are let in: to be told so."""
+        if not origin.user and self._of_user[""] >= MAX_STRANGERS:
+            return _crowd(f"{MAX_STRANGERS} sockets without a session cookie are open", "get one from /api/session")
+        if origin.user and self._of_user[origin.user] >= self._max_of_user:
+            return _crowd(
+                f"you have {self._max_of_user} sockets open, and may have no more", "close some tabs or clients"
+            )
+        if origin.address and self._of_address[origin.address] >= self._max_of_address:
+            return _crowd(f"{self._max_of_address} sockets of your address are open", "close some tabs or clients")
+        return None
+
+
+def _crowd(message: str, remedy: str) -> dict[str, Any]:
+    return {"code": "user_limit", "message": message, "remedy": remedy, "retry_after_s": RETRY_S}
 
 
 class _Sessions:
-    """The sessions of Engine.IO: the user of each, and the events that it handles."""
+    """The sessions of Engine.IO: who opened each, and the events that it handles."""
 
     def __init__(
         self,
         engine: Any,
-        user_of: Callable[[dict[str, Any]], str],
+        inbox: Inbox,
+        limits: _SocketLimits,
+        origin_of: Callable[[dict[str, Any]], _Origin],
+        joined: Callable[[str], object],
         drained: Callable[[str], object],
-        max_user_sockets: int,
     ) -> None:
         self._engine = engine
-        self._user_of = user_of
+        self._inbox = inbox
+        self._limits = limits
+        self._origin_of = origin_of
+        self._joined = joined
         self._drained = drained
-        self._max_user_sockets = max_user_sockets
-        self._users: dict[str, str] = {}
-        self._num_sockets: Counter[str] = Counter()  # by user
+        self._origins: dict[str, _Origin] = {}
+        self._unjoined: dict[str, float] = {}  # since when, the longest first
+        self._closes_unjoined = False
         self._heap = HeapTrim()
         self._events: dict[str, Pool] = {}
 
     def belongs(self, sid: str, environ: dict[str, Any]) -> bool:
         """Whether a request comes from the user that opened the session: an id alone opens nothing."""
-        return sid in self._users and self._users[sid] == self._user_of(environ)
+        return sid in self._origins and self._origins[sid].user == self._origin_of(environ).user
+
+    def upgrades(self, sid: str) -> bool:
+        """Whether a WebSocket has begun to take this session over."""
+        session = self._engine.sockets.get(sid)
+        return session is not None and (session.upgrading or session.upgraded)
 
     def crowded(self, environ: dict[str, Any]) -> dict[str, Any] | None:
-        """The error of a user who may open no more sockets. Nobody, without a cookie, is let in: to be told so."""
-        user = self._user_of(environ)
-        if not user or self._num_sockets[user] < self._max_user_sockets:
-            return None
-        return {
-            "code": "user_limit",
-            "message": f"you have {self._num_sockets[user]} sockets open; the limit is {self._max_user_sockets}",
-            "remedy": "close some tabs or clients",
-            "retry_after_s": RETRY_S,
-        }
+        return self._limits.refusal(self._origin_of(environ))
 
     def connect(self, inner: Callable[..., Any], sid: str, environ: dict[str, Any]) -> Any:
-        if len(self._users) >= MAX_SESSIONS:
+        if len(self._origins) >= MAX_SESSIONS:
             return False
-        self._users[sid] = self._user_of(environ)
-        self._num_sockets[self._users[sid]] += 1
+        self._origins[sid] = self._origin_of(environ)
+        self._limits.count(self._origins[sid], 1)
         self._events[sid] = Pool(MAX_EVENTS)
         session = self._engine.sockets[sid]
         session.queue.drained = partial(self._drained, sid)
         # Polling; a WebSocket puts its own way to end here. In a greenlet, since a close runs handlers.
         session.queue.give_up = partial(gevent.spawn, session.close, wait=False, abort=True)
+        self._await_join(sid)
         return inner(sid, environ)
 
     def message(self, inner: Callable[..., Any], sid: str, data: str) -> None:
@@ -246,23 +303,60 @@ class _Sessions:
         if events is None:
             return
         if data.startswith("2"):
-            events.spawn(self._take, inner, sid, data)
+            if len(data) > SMALL_EVENT_CHARS:
+                events.join()
+                self._serve(inner, sid, data)
+            else:
+                events.spawn(self._serve, inner, sid, data)
         else:
             self._take(inner, sid, data)
+            if not self._joined(sid):
+                self._await_join(sid)
 
     def disconnect(self, inner: Callable[..., Any], sid: str, reason: str) -> None:
-        user = self._users.pop(sid, None)
-        if user is not None:
-            self._num_sockets[user] -= 1
-            if not self._num_sockets[user]:
-                del self._num_sockets[user]
+        origin = self._origins.pop(sid, None)
+        if origin is not None:
+            self._limits.count(origin, -1)
         session = self._engine.sockets.get(sid)
         # A WebSocket may still send what waits, and releases its queue at its end; a dead client takes nothing.
         if session is not None and (not session.upgraded or reason == self._engine.reason.PING_TIMEOUT):
             session.queue.abandon()
         self._heap.soon()
         self._events.pop(sid, None)
+        self._unjoined.pop(sid, None)
         inner(sid, reason)
+
+    def _await_join(self, sid: str) -> None:
+        """Close this session unless it is in the namespace `/` soon. One that waits already does not begin anew."""
+        self._unjoined.setdefault(sid, time.monotonic())
+        if not self._closes_unjoined:
+            self._closes_unjoined = True
+            gevent.spawn(self._close_unjoined)
+
+    def _close_unjoined(self) -> None:
+        """One greenlet for all of them, while there are some."""
+        while self._unjoined:
+            sid, since = next(iter(self._unjoined.items()))
+            if (wait_s := since + JOIN_S - time.monotonic()) > 0:
+                gevent.sleep(wait_s)
+                continue
+            del self._unjoined[sid]
+            if not self._joined(sid) and sid in self._engine.sockets:
+                log.info("closed a socket that did not join within %g s", JOIN_S)
+                self._engine.sockets[sid].queue.give_up()
+        self._closes_unjoined = False
+
+    def _serve(self, inner: Callable[..., Any], sid: str, data: str) -> None:
+        """Handle an event, or refuse a large one for which the process has no room."""
+        with self._inbox.serving(2 * sys.getsizeof(data)) as room:  # itself, and what is parsed out of it
+            if room or len(data) <= SMALL_EVENT_CHARS:
+                self._take(inner, sid, data)
+            elif sid in self._engine.sockets:
+                answer = refusal("4" + data[:HEAD_CHARS], BUSY)
+                if answer:
+                    self._engine.send(sid, answer[1:])
+                else:
+                    self._engine.sockets[sid].queue.give_up()
 
     def _take(self, inner: Callable[..., Any], sid: str, data: str) -> None:
         try:
@@ -298,7 +392,11 @@ class _Gate:
             return "this server does not speak JSONP, which lets any page read a user's data"
         if "sid" in query and not self._sessions.belongs(query["sid"][0], environ):
             return "unknown session"
+        if "sid" not in query and _header_bytes(environ) > MAX_OPENING_BYTES:
+            return f"the headers of a handshake may have {MAX_OPENING_BYTES} bytes"
         if _upgrades(environ):
+            if "sid" in query and self._sessions.upgrades(query["sid"][0]):
+                return "another WebSocket has taken this session"
             return "" if environ.get("wsgi.input_terminated") is False else "this upgrade cannot be read"
         if query.get("transport") == ["websocket"]:
             return "the WebSocket transport begins with an upgrade"
@@ -311,6 +409,10 @@ def _refuse(
     body = json.dumps({"error": error}).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
     return [body]
+
+
+def _header_bytes(environ: dict[str, Any]) -> int:
+    return sum(len(value) for name, value in environ.items() if name.startswith("HTTP_"))
 
 
 def _upgrades(environ: dict[str, Any]) -> bool:

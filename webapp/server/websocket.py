@@ -10,16 +10,20 @@ import contextlib
 import hashlib
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import gevent
 from gevent.lock import RLock
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from webapp.server.transport import StartResponse, is_client_packet, refusal
+from webapp.server.inbox import BUSY, Inbox
+from webapp.server.transport import HEAD_CHARS, StartResponse, is_client_packet, refusal
+from webapp.server.turns import Turns
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
@@ -28,8 +32,8 @@ _GOODBYE_S = 1.0
 SEND_BUFFER_BYTES = 131_072  # of the kernel, for one socket; Linux takes twice as much
 _NO_OP = "6"  # of Engine.IO
 PART_BYTES = 64  # what a part of a message costs at least, an empty one too
-_HEAD_CHARS = 32  # of a message that is too large: they say which event it is
 _READABLE = 16  # times the limit: so much of a message is read, to tell its sender that it is too large
+MESSAGE_S = 120.0  # from the first byte of a message to its last
 
 
 class WebSocket:
@@ -44,16 +48,24 @@ class WebSocket:
         handler: Callable[["WebSocket"], Iterable[bytes]],
         server: Any,
         *,
+        inbox: Inbox,
         too_large: Callable[[int, int], dict[str, Any]],
     ) -> None:
         self._handler = handler
         self._too_large = too_large
+        self._intake = inbox.intake(self._forget_for_others)
         self._session: Any = handler.__self__  # type: ignore[attr-defined]
         self._max_bytes: int = server.max_http_buffer_size
         self._frames = Connection(ConnectionType.SERVER)
         self._writing = RLock()
-        self._parts: list[str | bytes | bytearray] = []  # of a message whose last frame has not come
-        self._num_bytes = 0  # of these parts
+        self._turns = Turns()
+        # A message whose last frame has not come. Its text stays in UTF-8: one character may make a `str` four times as
+        # large.
+        self._parts = bytearray()
+        self._num_bytes = 0  # that have come of it
+        self._begun_at = 0.0
+        self._refused: Callable[[], dict[str, Any]] | None = None  # the error with which to answer it once it has come
+        self._goodbye = CloseReason.MESSAGE_TOO_BIG  # if it cannot be answered
         self._messages: list[str | bytes] = []
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -77,6 +89,8 @@ class WebSocket:
             return self._handler(self)
         finally:
             self.abort()  # so that nobody reads another HTTP request from it
+            self._intake.release()
+            self._parts = bytearray()  # this object is in a cycle, which may stay for long
             if self._session.upgraded:
                 self._session.queue.release()
 
@@ -85,6 +99,7 @@ class WebSocket:
 
         Engine.IO parses what an upgrade begins with before it looks whether there is anything.
         """
+        self._turns.end()
         while not self._messages:
             try:
                 data = self._input.read1(_READ_BYTES)
@@ -92,6 +107,8 @@ class WebSocket:
                 data = b""
             if not data or not self._take(data):
                 return None if self._session.upgraded else _NO_OP
+        self._intake.release()  # whoever serves this message counts it
+        self._intake.hold(len(self._parts))
         return self._messages.pop(0)
 
     def send(self, data: str | bytes) -> None:
@@ -127,9 +144,10 @@ class WebSocket:
         try:
             self._frames.receive_data(data)
             for event in self._frames.events():
+                self._turns.end()
                 if isinstance(event, (TextMessage, BytesMessage)):
                     if not self._join(event):
-                        self.close(CloseReason.MESSAGE_TOO_BIG)
+                        self.close(self._goodbye)
                         return False
                 elif isinstance(event, Ping):
                     self._reply(event.response())
@@ -145,29 +163,55 @@ class WebSocket:
         return True
 
     def _join(self, event: Message[Any]) -> bool:
-        """Take a part of a message; False if the message is too large, and its sender cannot be told so."""
+        """Take a part of a message; False if it is too large or too slow, and nobody can be told so."""
         text = isinstance(event, TextMessage)
-        self._parts.append(event.data)
-        self._num_bytes += max(len(event.data.encode()) if text else len(event.data), PART_BYTES)
-        too_large = self._num_bytes > self._max_bytes
-        if too_large and not self._answers(text, event.message_finished):
+        part = event.data.encode() if text else event.data
+        self._begun_at = self._begun_at or time.monotonic()
+        self._num_bytes += max(len(part), PART_BYTES)
+        if self._refused is None:
+            self._parts += part
+            self._intake.hold(len(part))
+        if self._refused is None and self._num_bytes > self._max_bytes:
+            self._refused = self._too_large_now
+            self._keep_head()
+        if self._refused and not (text and self._is_answerable()):
             return False
         if event.message_finished:
-            parts, self._parts, self._num_bytes = self._parts, [], 0
-            message = "".join(parts) if text else b"".join(parts)  # type: ignore[arg-type]
-            if not too_large:
-                self._accept(message)
+            self._finish(text)
+        elif time.monotonic() - self._begun_at > MESSAGE_S:
+            self._goodbye = CloseReason.POLICY_VIOLATION
+            return False
         return True
 
-    def _answers(self, text: bool, finished: bool) -> bool:
-        """Forget a message that is too large, all but its head, and answer it once it is whole."""
-        if not text or self._num_bytes > _READABLE * self._max_bytes:
-            return False
-        self._parts = ["".join(self._parts)[:_HEAD_CHARS]]  # type: ignore[arg-type]
-        answer = refusal(self._parts[0], self._too_large(self._num_bytes, self._max_bytes))  # type: ignore[arg-type]
-        if answer and finished:
-            self.send(answer)
-        return bool(answer)
+    def _finish(self, text: bool) -> None:
+        """All of a message has come: it waits for `wait`, or is answered."""
+        data, error = bytes(self._parts), self._refused and self._refused()
+        self._parts, self._num_bytes, self._begun_at, self._refused = bytearray(), 0, 0.0, None
+        self._intake.finish()
+        if error is None:
+            self._accept(data.decode() if text else data)
+        else:
+            self.send(refusal(data.decode(errors="ignore"), error))
+
+    def _too_large_now(self) -> dict[str, Any]:
+        return self._too_large(self._num_bytes, self._max_bytes)
+
+    def _keep_head(self) -> None:
+        """Forget all of a message but who asked."""
+        self._intake.release()
+        self._parts = self._parts[:HEAD_CHARS]
+
+    def _is_answerable(self) -> bool:
+        """Whether the event that is refused asks for an acknowledgement, and is not too long to be read."""
+        asks = refusal(self._parts.decode(errors="ignore"), {})
+        return bool(asks) and self._num_bytes <= _READABLE * self._max_bytes
+
+    def _forget_for_others(self) -> None:
+        """The process has no room for this message. Called in any greenlet, so that a goodbye needs one of its own."""
+        self._refused, self._goodbye = lambda: BUSY, CloseReason.TRY_AGAIN_LATER
+        self._keep_head()
+        if not self._is_answerable():
+            gevent.spawn(self.close, self._goodbye)
 
     def _accept(self, message: str | bytes) -> None:
         if not is_client_packet(message):

@@ -328,6 +328,19 @@ def test_the_refusal_of_one_submit_does_not_forget_the_same_request_accepted_mea
     assert queue_of(requests).waiting() == ["r1"] and redis_client.exists(requests.keys.state("r1"))
 
 
+def test_a_refusal_that_comes_late_does_not_take_a_new_state_for_the_one_that_was_forgotten(
+    requests: Requests, redis_client: redis.Redis
+) -> None:
+    """Submits were counted from 1 in each state: the first refusal forgot what the third submit had made."""
+    journal = requests.journal
+    first, second = journal.create(question("r1")), journal.create(question("r1"))
+    journal.discard("r1", second)
+    assert not redis_client.exists(requests.keys.state("r1"))
+    journal.create(question("r1"))
+    journal.discard("r1", first)
+    assert redis_client.exists(requests.keys.state("r1"))
+
+
 def test_workers_that_were_killed_are_forgotten(requests: Requests, redis_client: redis.Redis) -> None:
     requests.submit(question("r1"))
     requests.submit(question("r2"))

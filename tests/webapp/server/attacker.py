@@ -4,8 +4,10 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,6 +60,34 @@ def request(url: str, method: str, path: str, body: bytes = b"", **headers: str)
     return int(top.split()[1]) if top else 0, rest
 
 
+@contextlib.contextmanager
+def flood(url: str, head: bytes, data: bytes) -> Iterator[None]:
+    """Meanwhile a client sends `data` again and again, as fast as it is taken, and reads all answers."""
+    with tcp(url) as sock:
+        sock.sendall(head)
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(data)
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while sock.recv(65_536):
+                    pass
+
+        threads = [threading.Thread(target=work, daemon=True) for work in (send, read)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
 def healthy(url: str) -> bool:
     with urllib.request.urlopen(f"{url}/healthz", timeout=DEADLINE_S) as answer:
         return bool(answer.status == 200)
@@ -76,11 +106,14 @@ def frame(payload: str | bytes, *, opcode: int = 1, final: bool = True) -> bytes
     return head + bytes(4) + data
 
 
-def upgrade(url: str, cookie: str, query: str = "EIO=4&transport=websocket", origin: str = "") -> bytes:
-    """The request that opens a WebSocket."""
+def upgrade(
+    url: str, cookie: str, query: str = "EIO=4&transport=websocket", origin: str = "", address: str = ""
+) -> bytes:
+    """The request that opens a WebSocket; `address` is what a proxy says of its client."""
     return (
         f"GET /socket.io/?{query} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nCookie: {cookie}\r\n"
         + (f"Origin: {origin}\r\n" if origin else "")
+        + (f"X-Forwarded-For: {address}\r\n" if address else "")
         + "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ).encode()
@@ -89,14 +122,14 @@ def upgrade(url: str, cookie: str, query: str = "EIO=4&transport=websocket", ori
 class Attacker:
     """A Socket.IO client over a WebSocket that sends what it is told. It reads only while it waits for something."""
 
-    def __init__(self, url: str, cookie: str = "", receive_bytes: int = 0) -> None:
+    def __init__(self, url: str, cookie: str = "", receive_bytes: int = 0, address: str = "") -> None:
         self.cookie = cookie or session_cookie(url)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.closed = False
         self.acks: dict[int, Any] = {}
         self._calls = 0
         self.sock = tcp(url, receive_bytes)
-        self.sock.sendall(upgrade(url, self.cookie))
+        self.sock.sendall(upgrade(url, self.cookie, address=address))
         self._rest = b""
         while b"\r\n\r\n" not in self._rest:
             self._rest += self.sock.recv(4096)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from services.connection.embedded import free_port
 from tests.conftest import Eventually
-from tests.end_to_end.system import System, running_system, session_cookie
-from tests.webapp.server.attacker import Attacker, everything, exchange, frame, healthy, request, tcp, upgrade
+from tests.end_to_end.system import System, answers, running_system, session_cookie, wait_until
+from tests.webapp.server.attacker import Attacker, everything, exchange, flood, frame, healthy, request, tcp, upgrade
 from webapp.server.transport import MAX_EVENTS
 
 MAX_MESSAGE_BYTES = 4 * 200_000 + 65_536
@@ -286,6 +287,157 @@ def test_a_user_has_so_many_sockets_and_no_more(web: Web) -> None:
     web.system.processes[-1].terminate()
 
 
+@pytest.fixture
+def small(web: Web) -> Iterator[str]:
+    """The address of a web process with small bounds. A proxy stands before it, and says who asks."""
+    yield web.system.web(
+        max_unread_mib=4, max_address_sockets=3, max_user_submits_per_minute=5, max_address_submits_per_minute=7,
+        published_on="192.0.2.1",
+    )  # fmt: skip
+    web.system.processes[-1].terminate()
+
+
+def rss_mib(web: Web) -> float:
+    """Of the web process that was started last."""
+    return float(psutil.Process(web.system.processes[-1].pid).memory_info().rss) / 2**20
+
+
+def test_messages_without_an_end_have_one_bound_for_all_of_them(web: Web, small: str) -> None:
+    """100 strangers with 850 KB each cost 330 MiB: the limit was that of one message."""
+    half = ('421["submit","' + ("x" * 4000 + "𝄞") * 200).encode()
+    with contextlib.ExitStack() as stack:
+        before = rss_mib(web)
+        for _ in range(40):
+            stranger = stack.enter_context(tcp(small))
+            stranger.sendall(upgrade(small, "") + frame(half, final=False))
+        with Attacker(small) as honest:
+            rid = web.rid()
+            assert honest.ask(rid, "y" * 50_000)["ok"] and honest.answer(rid) == "y" * 50_000
+        assert rss_mib(web) - before < 16
+
+
+def test_bodies_without_an_end_have_the_same_bound_and_are_told(web: Web, small: str) -> None:
+    """300 half-sent requests cost 250 MiB for half a minute."""
+    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
+    length, chunk = head + b"Content-Length: 800000\r\n\r\n", head + b"Transfer-Encoding: chunked\r\n\r\nc34ff\r\n"
+    with contextlib.ExitStack() as stack:
+        before = rss_mib(web)
+        socks = [stack.enter_context(tcp(small)) for _ in range(40)]
+        for number, sock in enumerate(socks):
+            sock.sendall((length, chunk)[number % 2] + b"x" * 799_998)
+        told = everything(socks[0])
+        assert told.startswith(b"HTTP/1.1 429 ") and b'"busy"' in told and b"Retry-After: 5\r\n" in told
+        assert rss_mib(web) - before < 16
+        assert request(small, "POST", "/api/session", b"x" * 800_000)[0] == 405, "a whole one is read and answered"
+
+
+def test_whole_messages_that_wait_for_redis_have_the_same_bound(web: Web, small: str) -> None:
+    """While Redis stood still, each socket piled up eight of them, and all that was made of them."""
+    question = {
+        "model": "fast",
+        "messages": [{"role": "user", "content": "\u6c49" * 140_000}],
+    }  # 840 KB with its escapes
+    with contextlib.ExitStack() as stack:
+        attackers = [stack.enter_context(Attacker(small)) for _ in range(8)]
+        web.system.redis.client_pause(1500, all=True)
+        calls = [(attacker, attacker.post("submit", {"id": web.rid(), **question})) for attacker in attackers]
+        errors = [attacker.acknowledgement(number).get("error", {}) for attacker, number in calls]
+        assert {"busy"} < {error.get("code") for error in errors}, "some were served"
+        assert {error["retry_after_s"] for error in errors if error.get("code") == "busy"} == {5}
+
+
+def test_an_upload_may_be_larger_than_the_bound(web: Web) -> None:
+    """Its pieces count while they are read, and go to the disk."""
+    url = web.system.web(max_unread_mib=4)
+    origin, piece = {"Origin": url, "Content_Type": "application/octet-stream"}, b"x" * 524_288
+    about = json.dumps({"name": "many.jsonl", "size": 12 * len(piece)}).encode()
+    status, body = request(url, "POST", "/api/uploads", about, Origin=url, Content_Type="application/json")
+    assert status == 201
+    path = f"/api/uploads/{json.loads(body)['id']}"
+    for number in range(12):
+        status, body = request(url, "PUT", f"{path}?offset={number * len(piece)}", piece, **origin)
+        assert status == 200, body
+    assert json.loads(body)["offset"] == 12 * len(piece) and request(url, "DELETE", path, **origin)[0] == 200
+    web.system.processes[-1].terminate()
+
+
+def test_one_address_opens_so_many_sockets_whoever_it_is(web: Web, small: str) -> None:
+    """Cookies are free: a limit of each user's sockets is none."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Attacker(small, address="1.1.1.1"))
+        for _ in range(2):
+            stack.enter_context(Attacker(small, address="1.1.1.1"))
+        refused = exchange(small, upgrade(small, session_cookie(small), address="1.1.1.1"))
+        assert refused.startswith(b"HTTP/1.1 429 ") and b'"user_limit"' in refused and b"your address" in refused
+        stack.enter_context(Attacker(small, address="8.8.8.8"))
+        stack.enter_context(Attacker(small))  # of a private network
+        first.send("1")
+        assert first.ends()
+        stack.enter_context(Attacker(small, address="1.1.1.1"))
+
+
+def test_a_user_and_an_address_submit_so_often_in_a_minute(web: Web, small: str) -> None:
+    """Submitting and cancelling at once, thousands a second, is within every limit of the queue."""
+    with Attacker(small, address="1.1.1.1") as attacker, Attacker(small, address="1.1.1.1") as neighbour:
+        for _ in range(5):
+            rid = web.rid()
+            assert attacker.ask(rid, "x", "narrow")["ok"] and attacker.call("cancel", {"id": rid})["ok"]
+        rid = web.rid()
+        error = attacker.ask(rid, "x", "narrow")["error"]
+        assert error["code"] == "user_limit" and 0 < error["retry_after_s"] <= 60
+        assert not web.system.redis.exists(web.system.keys.state(rid)), "a refusal leaves nothing"
+        assert [neighbour.ask(web.rid(), "x")["ok"] for _ in range(3)] == [True, True, False]
+        with Attacker(small, address="8.8.8.8") as stranger:
+            assert stranger.ask(web.rid(), "x")["ok"]
+
+
+def test_a_socket_that_never_joins_is_closed(web: Web) -> None:
+    """Without a cookie it was told `forbidden`, and stayed for as long as it answered pings."""
+    url, process = impatient(web)
+    with tcp(url) as stranger, tcp(url) as silent, Attacker(url) as left, Attacker(url) as joined:
+        stranger.sendall(upgrade(url, "") + frame("40"))
+        silent.sendall(upgrade(url, joined.cookie))
+        left.send("41")
+        assert b'"forbidden"' in everything(stranger) and everything(silent) and left.ends()
+        cookie = session_cookie(url)
+        body = request(url, "GET", "/socket.io/?EIO=4&transport=polling", Cookie=cookie)[1]
+        path = f"/socket.io/?EIO=4&transport=polling&sid={json.loads(body[1:])['sid']}"
+        wait_until(lambda: request(url, "GET", path, Cookie=cookie)[0] == 400, "the end of the polling session")
+        assert joined.call("cancel", {"id": "nothing"})["error"]["code"] == "gone"
+    process.terminate()
+
+
+def test_a_few_sockets_without_a_cookie_are_told_so_and_no_more(web: Web) -> None:
+    url, process = impatient(web)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(tcp(url)).sendall(upgrade(url, ""))
+        wait_until(lambda: exchange(url, upgrade(url, "")).startswith(b"HTTP/1.1 429 "), "the bound", 1)
+        stack.enter_context(Attacker(url))
+    process.terminate()
+
+
+def test_one_websocket_at_a_time_takes_a_polling_session_over(web: Web) -> None:
+    """Any number of upgrades of one session waited for their probe; none was counted as a socket."""
+    cookie = session_cookie(web.url)
+    sid = polling_session(web, cookie)
+    query = f"EIO=4&transport=websocket&sid={sid}"
+    with tcp(web.url) as first:
+        first.sendall(upgrade(web.url, cookie, query))
+        assert first.recv(4096).startswith(b"HTTP/1.1 101")
+        assert exchange(web.url, upgrade(web.url, cookie, query)).startswith(b"HTTP/1.1 400")
+        first.sendall(frame("2probe") + frame("5") + frame("40"))
+        while b'40{"sid"' not in first.recv(4096):
+            pass
+
+
+def test_a_handshake_with_large_headers_is_refused(web: Web) -> None:
+    """Socket.IO keeps them for as long as the socket lives."""
+    cookie = f"{session_cookie(web.url)}; more={'x' * 20_000}"
+    assert request(web.url, "GET", "/socket.io/?EIO=4&transport=polling", Cookie=cookie)[0] == 400
+    assert exchange(web.url, upgrade(web.url, cookie)).startswith(b"HTTP/1.1 400")
+
+
 def test_a_flood_of_namespaces_that_is_never_read_is_closed(web: Web) -> None:
     before = web.process.memory_info().rss
     with Attacker(web.url) as attacker:
@@ -376,17 +528,38 @@ def test_a_message_beyond_all_measure_ends_its_socket(web: Web) -> None:
         assert attacker.ends()
 
 
-def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None:
-    """A request without an end held its connection for ever; and there was no bound to the connections."""
+def impatient(web: Web) -> tuple[str, subprocess.Popen[bytes]]:
+    """A web process with short times and small bounds."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = web.system.start("tests.webapp.server.impatient_web", port=port)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if healthy(url):
-                break
-        time.sleep(0.05)
+    wait_until(lambda: answers(f"{url}/healthz"), "the impatient web process")
+    return url, process
+
+
+CHUNKED = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [
+        (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+        (b"websocket", frame(b"", opcode=9) * 2000),
+        (b"websocket", frame("40") * 2000),
+        (CHUNKED, b"1;" + b"x" * 8000 + b"\r\nx\r\n"),
+        (CHUNKED + b"0\r\n", (b"a: " + b"x" * 8000 + b"\r\n") * 10),
+    ],
+    ids=["requests", "pings", "packets", "extensions of chunks", "trailers"],
+)
+def test_a_client_that_sends_without_a_pause_leaves_turns_to_the_others(web: Web, head: bytes, data: bytes) -> None:
+    """One connection froze a web process for as long as it liked: there was always something to read."""
+    with flood(web.url, head.replace(b"websocket", upgrade(web.url, session_cookie(web.url))), data):
+        assert all(healthy(web.url) for _ in range(5))
+
+
+def test_half_requests_and_idle_connections_are_closed_in_time(web: Web) -> None:
+    """A request without an end held its connection for ever; and there was no bound to the connections."""
+    url, process = impatient(web)
     post = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
     halves = (
         b"",

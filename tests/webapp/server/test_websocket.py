@@ -1,5 +1,6 @@
 """The WebSocket under Engine.IO: messages whole, and nothing that a client sends grows without bound."""
 
+import json
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from webapp.application import too_large
+from webapp.server.inbox import BUSY, Inbox, Intake
 from webapp.server.websocket import PART_BYTES, WebSocket
 
 LIMIT = 10_000
@@ -28,12 +30,18 @@ class Session:
 
 
 @pytest.fixture
-def websocket() -> Iterator[WebSocket]:
-    made = WebSocket(Session().handle, SimpleNamespace(max_http_buffer_size=LIMIT), too_large=too_large)
-    made._sock, far = socket.socketpair()
+def inbox() -> Inbox:
+    return Inbox(2 * LIMIT)
+
+
+@pytest.fixture
+def websocket(inbox: Inbox) -> Iterator[WebSocket]:
+    server = SimpleNamespace(max_http_buffer_size=LIMIT)
+    made = WebSocket(Session().handle, server, inbox=inbox, too_large=too_large)
+    made._sock, made._far = socket.socketpair()  # type: ignore[attr-defined]
     yield made
     made._sock.close()
-    far.close()
+    made._far.close()  # type: ignore[attr-defined]
 
 
 def test_fragments_are_put_together(websocket: WebSocket) -> None:
@@ -57,9 +65,65 @@ def test_of_an_event_that_is_too_large_nothing_is_held_but_who_asked(websocket: 
     websocket._take(frame(b'427["submit","', final=False))
     for _ in range(LIMIT // 64):
         assert websocket._take(frame(b"x" * 100, opcode=0, final=False))
-    assert sum(map(len, websocket._parts)) < 100 and told == []
+    assert len(websocket._parts) < 100 and told == []
     assert websocket._take(frame(b'"]', opcode=0) + frame(b'42["a"]'))
     assert told[0].startswith('437[{"ok": false') and websocket._messages == ['42["a"]']
+
+
+def test_text_waits_for_its_end_in_the_bytes_that_came(websocket: WebSocket, inbox: Inbox) -> None:
+    """One character outside of the basic plane made four bytes of each other one: 850 KB took 3.4 MB."""
+    websocket._take(frame("𝄞".encode(), final=False))
+    for _ in range(50):
+        websocket._take(more("x" * 90))
+    assert isinstance(websocket._parts, bytearray) and inbox.held_bytes == len(websocket._parts) == 50 * 90 + 4
+
+
+def more(text: str) -> bytes:
+    return frame(text.encode(), opcode=0, final=False)
+
+
+def fill(inbox: Inbox) -> Intake:
+    """Another connection holds as much as there is room for, and less than `LIMIT`'s sender will."""
+    other = inbox.intake(lambda: None)
+    other.hold(2 * LIMIT - 5000)
+    return other
+
+
+def test_a_message_that_has_to_go_for_others_is_answered_once_it_is_whole(websocket: WebSocket, inbox: Inbox) -> None:
+    """Its client is told when to send it again; a socket that closes would make it send the same at once."""
+    told: list[str] = []
+    websocket.send = told.append  # type: ignore[method-assign,assignment]
+    websocket._take(frame(b'427["submit","', final=False))
+    fill(inbox).finish()  # it is whole, so it stays
+    for _ in range(90):
+        assert websocket._take(more("x" * 100))
+    assert len(websocket._parts) < 100 and inbox.held_bytes == 2 * LIMIT - 5000
+    assert websocket._take(frame(b'"]', opcode=0) + frame(b'42["a"]'))
+    assert told == ['437[{"ok": false, "error": ' + json.dumps(BUSY) + "}]"]
+    assert websocket._messages == ['42["a"]'], "the socket goes on"
+
+
+def test_a_message_that_has_to_go_and_asks_for_nothing_ends_its_socket(websocket: WebSocket, inbox: Inbox) -> None:
+    fill(inbox).finish()
+    websocket._take(frame(b'42["submit","', final=False))
+    while websocket._take(more("x" * 100)):
+        assert inbox.held_bytes <= 2 * LIMIT
+    assert inbox.held_bytes == 2 * LIMIT - 5000
+    assert websocket._far.recv(100)[:4] == b"\x88\x02" + (1013).to_bytes(2, "big")  # type: ignore[attr-defined]
+
+
+def test_a_message_that_comes_too_slowly_ends_its_socket(websocket: WebSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pongs between its parts it lived for ever."""
+    assert websocket._take(frame(b'427["submit","', final=False))
+    assert websocket._take(more("x") + frame(b"3", opcode=10))
+    monkeypatch.setattr("webapp.server.websocket.MESSAGE_S", 0.0)
+    assert not websocket._take(more("x"))
+
+
+def test_what_was_handed_over_is_not_counted_twice(websocket: WebSocket, inbox: Inbox) -> None:
+    websocket._take(frame(b'42["a"]') + frame(b'42["b', final=False))
+    assert inbox.held_bytes == 12
+    assert websocket.wait() == '42["a"]' and inbox.held_bytes == 5
 
 
 def test_bytes_that_are_no_frame_end_the_connection(websocket: WebSocket) -> None:
