@@ -18,6 +18,7 @@ from services.tokens.pre_tokenizers import EACH_DIGIT, GPT2_SPLIT, PRE_TOKENIZER
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.decoders import Decoder
+    from tokenizers.models import BPE
     from tokenizers.pre_tokenizers import PreTokenizer as Splitter
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # tokenizer.ggml.token_type
@@ -102,17 +103,16 @@ class _Vocabulary:
         return list(self.field("scores", ())) or [0.0] * len(self.tokens)
 
     def merges(self) -> list[tuple[str, str]]:
-        """The merges of the file. One whose parts or whole are no tokens never applies, and the library refuses it."""
+        """The merges of the file."""
         merges: list[str] = self.field("merges", [])
         halves = " ".join(merges).split(" ")
         if len(halves) == 2 * len(merges):  # no half has a space: many times faster than one by one
-            pairs = list(zip(halves[::2], halves[1::2], strict=True))
-        else:
-            pairs = [_halves(merge) for merge in merges]
-        known = self.ids.__contains__
-        if all(map(known, halves)) and all(map(known, map("".join, pairs))):
-            return pairs
-        return [pair for pair in pairs if all(map(known, (*pair, "".join(pair))))]
+            return list(zip(halves[::2], halves[1::2], strict=True))
+        return [_halves(merge) for merge in merges]
+
+    def of_tokens(self, merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Only the merges whose parts and whole are tokens; another one never applies."""
+        return [pair for pair in merges if all(part in self.ids for part in (*pair, "".join(pair)))]
 
     def implied_merges(self) -> list[tuple[str, str]]:
         """The merges that lead to each token of a SentencePiece vocabulary, which stores scores instead of merges."""
@@ -158,9 +158,19 @@ def _backend(vocabulary: _Vocabulary) -> "Tokenizer":
     return backend
 
 
+def _bpe(vocabulary: _Vocabulary, merges: list[tuple[str, str]], **options: Any) -> "BPE":
+    """The library refuses merges of what is no token, llama.cpp ignores them. To look for some costs 0.5 s: few have."""
+    from tokenizers.models import BPE
+
+    try:
+        return BPE(vocabulary.ids, merges, **options)
+    except Exception:  # noqa: BLE001  the library has no class for it
+        return BPE(vocabulary.ids, vocabulary.of_tokens(merges), **options)
+
+
 def _byte_level(vocabulary: _Vocabulary) -> "Tokenizer":
     """BPE over bytes, each spelled as a visible character: GPT-2, Llama 3, Qwen and most since."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Tokenizer, decoders
 
     if vocabulary.pre in _ESCAPED_SPACES:
         return _characters(vocabulary)
@@ -172,7 +182,7 @@ def _byte_level(vocabulary: _Vocabulary) -> "Tokenizer":
             " checkpoint instead, or add the name to services/tokens/pre_tokenizers.py"
         )
     merges = vocabulary.merges() or vocabulary.implied_merges()
-    backend = Tokenizer(models.BPE(vocabulary.ids, merges, ignore_merges=pre_tokenizer.ignore_merges))
+    backend = Tokenizer(_bpe(vocabulary, merges, ignore_merges=pre_tokenizer.ignore_merges))
     backend.pre_tokenizer = _splitter(pre_tokenizer)
     backend.decoder = decoders.ByteLevel()
     return backend
@@ -217,11 +227,10 @@ def _sentencepiece(vocabulary: _Vocabulary) -> "Tokenizer":
 
 def _with_byte_fallback(vocabulary: _Vocabulary, merges: list[tuple[str, str]], *, prefix: bool) -> "Tokenizer":
     """`prefix`: encoding puts a space before a text, and decoding takes it away."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Tokenizer, decoders
 
     unknown = vocabulary.token("unknown")
-    model = models.BPE(vocabulary.ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    backend = Tokenizer(model)
+    backend = Tokenizer(_bpe(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     steps: list[Decoder] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefix else steps)
     return backend
