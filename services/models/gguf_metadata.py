@@ -73,6 +73,16 @@ class _Header:
         self._at += length
         return text.decode("utf-8", "replace")
 
+    def _strings(self, count: int) -> list[str]:
+        """Many strings: a vocabulary has hundreds of thousands, so without a call for each."""
+        data, at, length_at, texts = self._data, self._at, struct.Struct("<Q").unpack_from, []
+        for _ in range(count):
+            begin = at + 8
+            at = begin + length_at(data, at)[0]
+            texts.append(data[begin:at].decode("utf-8", "replace"))
+        self._at = at
+        return texts
+
     def _value(self, kind: int) -> Any:
         if kind == _STRING:
             return self._string()
@@ -81,4 +91,6 @@ class _Header:
         element, count = self._unpack("IQ")
         if element in _SCALARS:
             return list(self._unpack(f"{count}{_SCALARS[element]}"))
+        if element == _STRING:
+            return self._strings(count)
         return [self._value(element) for _ in range(count)]

@@ -2,14 +2,13 @@
 
 The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed never
 becomes a special token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. A system turn
-for which the template has no place becomes a part of the next user turn (`system_turns.py`). The tokenizer of a GGUF
-is built from the file's metadata. Nothing here needs torch. To make a tokenizer loads the libraries `tokenizers` and
+for which the template has no place becomes a part of the next user turn (`system_turns.py`). `gguf_tokenizer.py` builds
+the tokenizer of a GGUF. Nothing here needs torch. To make a tokenizer loads the libraries `tokenizers` and
 `transformers`; to import this module does not.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,12 @@ import jinja2
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.generation_config import end_token_ids
-from services.models.gguf_metadata import read_gguf_metadata
+from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.supervision import SupervisedSequence, check_turns, stretches
 from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
-from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter
+from services.tokens.token_count import TokenCounter
 from services.wire.messages import Message
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
@@ -40,12 +39,7 @@ _TURN_ENDS = (
     "<|eot|>",
     "<|endoftext|>",
 )
-_CONTROL_TOKEN = 3  # gguf: tokenizer.ggml.token_type
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
-
-# How llama.cpp names pre-tokenizers that split more than GPT-2's does; `transformers` ignores the name.
-_GPT2_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
-_LLAMA3_LIKE = frozenset({"llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"})
 
 
 class ChatTokenizer:
@@ -164,7 +158,7 @@ class ChatTokenizer:
 def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
     """The tokenizer of a model. Raises ConfigurationError when the model has no readable tokenizer."""
     if source.gguf is not None:
-        tokenizer, eos_token_ids = _from_gguf(source.gguf)
+        tokenizer, eos_token_ids = read_gguf_tokenizer(source.gguf)
     else:
         tokenizer, eos_token_ids = _from_checkpoint(source.location)
     return ChatTokenizer(tokenizer, template=template, model_name=source.name, eos_token_ids=eos_token_ids)
@@ -182,87 +176,6 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
     return tokenizer, end_token_ids(location)
-
-
-@dataclass(frozen=True)
-class _GgufTokenizer:
-    """The part of a `transformers` tokenizer that `ChatTokenizer` needs. Their class loads torch: 1.4 s, 200 MB."""
-
-    backend_tokenizer: "Tokenizer"
-    chat_template: str | None
-    special_tokens_map: dict[str, str]  # bos_token and eos_token, as far as there are such
-
-    @property
-    def eos_token_id(self) -> int | None:
-        eos = self.special_tokens_map.get("eos_token")
-        return None if eos is None else self.backend_tokenizer.token_to_id(eos)
-
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, str]],
-        *,
-        chat_template: str | None,
-        tokenize: bool,
-        add_generation_prompt: bool,
-    ) -> str:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        assert not tokenize, "a text is wanted"
-        variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
-        rendered: Any = render_jinja_template(
-            [conversation], chat_template=chat_template or self.chat_template, **variables
-        )
-        return str(rendered[0][0])
-
-
-def _from_gguf(path: Path) -> tuple[_GgufTokenizer, set[int]]:
-    from transformers.integrations.ggml import (
-        GGUF_TO_FAST_CONVERTERS,
-        GGUF_TOKENIZER_MAPPING,
-        convert_gguf_tokenizer,
-    )
-
-    metadata = read_gguf_metadata(path)
-    architecture = metadata["general.architecture"]
-    if architecture not in GGUF_TO_FAST_CONVERTERS or "tokenizer.ggml.tokens" not in metadata:
-        known = ", ".join(sorted(GGUF_TO_FAST_CONVERTERS))
-        raise ConfigurationError(f"{path.name}: no tokenizer for architecture {architecture!r}; known: {known}")
-    fields = {
-        name: metadata[f"tokenizer.{key}"]
-        for key, name in GGUF_TOKENIZER_MAPPING["tokenizer"].items()
-        if f"tokenizer.{key}" in metadata
-    }
-    backend, _ = convert_gguf_tokenizer(architecture, fields)  # its notes on bos and eos are swapped: not used
-    _finish_gguf(backend, metadata)
-    named = {f"{kind}_token": _token(metadata, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
-    special = {name: token for name, token in named.items() if token is not None}
-    backend.add_special_tokens(list(special.values()))
-    tokenizer = _GgufTokenizer(backend, metadata.get("tokenizer.chat_template"), special)
-    ends = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
-    return tokenizer, {end for end in ends if end is not None}
-
-
-def _token(metadata: dict[str, Any], key: str) -> str | None:
-    index = metadata.get(key)
-    return None if index is None else str(metadata["tokenizer.ggml.tokens"][index])
-
-
-def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
-    """Add what the conversion omits: control tokens are special, and the split that `tokenizer.ggml.pre` names."""
-    from tokenizers import Regex, pre_tokenizers
-
-    tokens = metadata["tokenizer.ggml.tokens"]
-    kinds = metadata.get("tokenizer.ggml.token_type", ())
-    backend.add_special_tokens([tokens[index] for index, kind in enumerate(kinds) if kind == _CONTROL_TOKEN])
-    pre = metadata.get("tokenizer.ggml.pre", "")
-    pieces: list[Any] = []
-    if pre in _GPT2_WITH_DIGITS:
-        pieces = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    elif pre in _LLAMA3_LIKE:
-        split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated")
-        pieces = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    if pieces:
-        backend.pre_tokenizer = pre_tokenizers.Sequence(pieces)
 
 
 def _unused_character(messages: Sequence[Message]) -> str:

@@ -5,8 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from services.tokens.pre_tokenizers import GPT4O_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT, QWEN35_SPLIT, TEKKEN_SPLIT
 from services.tokens.text_encoding import TextEncoder
-from services.tokens.token_count import LLAMA3_SPLIT, TokenCounter, stretch_pattern
+from services.tokens.token_count import TokenCounter, stretch_pattern
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
 from tests.services.tokens.test_tokenization import like_llama
@@ -15,7 +16,7 @@ from tests.workers.text_decoders import packaged_source
 SMOLLM2 = load_tokenizer(packaged_source())
 CHATS = (SMOLLM2, ChatTokenizer(SMOLLM2._tokenizer, template="vicuna-v1.1"), like_llama(template="alpaca"))
 WHITE = ["\x1c", "\x85", "\u2028", "\u3000", "\xa0", "\r\n", "\n", "  ", "\t"]
-HARD = [*WHITE, "\u0301", "e", "1234", "!", "'s", "世", "ﬁ", "क\u093c", "<|im_end|>", "<|"]
+HARD = [*WHITE, "\u0301", "e", "1234", "!", "'s", "世", "ﬁ", "aB", "/", "क\u093c", "<|im_end|>", "<|"]
 texts = st.text(max_size=40) | st.lists(st.sampled_from([*HARD, " ", "the", " word"]), max_size=30).map("".join)
 conversations = st.lists(texts, min_size=1, max_size=5)
 
@@ -39,8 +40,15 @@ def llama3_like(pattern: str = LLAMA3_SPLIT, nfc: bool = False) -> Tokenizer:
 
 
 GPT2 = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
-QWEN = llama3_like(LLAMA3_SPLIT.replace("{1,3}", ""), nfc=True)
-BACKENDS = {"smollm2": SMOLLM2.decoder(), "gpt2": GPT2, "llama3": llama3_like(), "qwen": QWEN}
+SPLITS = {
+    "llama3": LLAMA3_SPLIT,
+    "qwen2": QWEN2_SPLIT,
+    "qwen35": QWEN35_SPLIT,
+    "gpt4o": GPT4O_SPLIT,
+    "tekken": TEKKEN_SPLIT,
+}
+BACKENDS = {"smollm2": SMOLLM2.decoder(), "gpt2": GPT2, "qwen2 composed": llama3_like(QWEN2_SPLIT, nfc=True)}
+BACKENDS |= {name: llama3_like(pattern) for name, pattern in SPLITS.items()}
 COUNTERS = {name: TokenCounter(backend, TextEncoder(backend).encode) for name, backend in BACKENDS.items()}
 
 
