@@ -13,12 +13,14 @@ import orjson
 import typer
 import yaml
 
+from pipelines.launching.sky import SkyPilot
+from pipelines.launching.sky_target import SkyTarget
+from pipelines.launching.sky_task import task_for
 from pipelines.launching.targets import Run, run_name, run_of
 from services.command import run_command
 from services.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from pipelines.launching.sky_target import SkyTarget
     from services.jobs.jobs import Job
 
 application = typer.Typer(
@@ -49,9 +51,6 @@ def _say_local(run: Run) -> None:
 
 def _say_sky(run: Run) -> None:
     """The task first: it is the same with and without a cloud."""
-    from pipelines.launching.sky import SkyPilot
-    from pipelines.launching.sky_task import task_for
-
     task = task_for(run)
     print(f"the task:\n\n{readable(task)}", flush=True)
     found = SkyPilot().estimate(task)
@@ -83,7 +82,7 @@ def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
         raise InvalidRequest(f"job {jid!r} does not run on SkyPilot")
     if not job.ended:
         raise InvalidRequest(f"job {jid!r} is {job.state}; `chatserver train cancel {jid}` ends it first")
-    _sky().down(_remote(job))
+    SkyTarget().down(_remote(job))
     print(f"the machines of {jid} are deleted")
 
 
@@ -92,7 +91,7 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.
     """List SkyPilot machines of this installation that no running job owns, and what they cost."""
     with _opened_jobs() as (jobs, _):
         owned = [_remote(job)["name"] for job in jobs.unfinished() if job.kind == "train"]
-    target = _sky()
+    target = SkyTarget()
     found = target.orphans(owned)
     for remote in found:
         if give_back:
@@ -104,12 +103,6 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.
         print("no machine is without a job")
     elif not give_back:
         print("`chatserver train orphans --down` deletes them; they may belong to another installation")
-
-
-def _sky() -> "SkyTarget":
-    from pipelines.launching.sky_target import SkyTarget
-
-    return SkyTarget()
 
 
 def _remote(job: "Job") -> dict[str, Any]:
