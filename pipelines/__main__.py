@@ -30,6 +30,8 @@ from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
 from pipelines.launching.local_target import LocalTarget
 from pipelines.launching.registering import register_model
+from pipelines.launching.sky import SkyPilot
+from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Target
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
@@ -120,19 +122,15 @@ def _await_servers(settings: Settings, redis: Redis) -> None:
 def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> None:
     keys, admission = Keys(settings.namespace), Admission.from_settings(settings)
     secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
-    targets: dict[str, Callable[[], Target]] = {"local": partial(LocalTarget, secrets=secrets), "sky": _sky_target}
+    targets: dict[str, Callable[[], Target]] = {
+        "local": partial(LocalTarget, secrets=secrets),
+        "sky": partial(SkyTarget, SkyPilot()),  # all looks of a process ask one process of SkyPilot's
+    }
     trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, partial(register_model, redis, keys))
     trainings.register()
     cleaning = CleaningTasks(app, redis, keys, jobs, admission)
     cleaning.register()
     Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send}).register()
-
-
-def _sky_target() -> Target:
-    """Imported when it is needed: SkyPilot takes seconds and may not be installed."""
-    from pipelines.launching.sky_target import SkyTarget
-
-    return SkyTarget()
 
 
 def check_worker(settings: Settings) -> str:

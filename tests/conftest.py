@@ -20,6 +20,7 @@ import redis
 from services.connection.cluster import primaries_of
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer, candidates
+from services.machine.environments import Environment
 from tests.servers import ClusterOfServers
 
 # What the shell that runs the tests has set for its own ChatServer is none of theirs: with a state folder in common,
@@ -52,6 +53,15 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def sky_python() -> Path:
+    """The interpreter of SkyPilot's environment, which `make test` makes. No test installs anything."""
+    environment = Environment("sky")
+    if not environment.complete():
+        pytest.skip(f"SkyPilot is not installed in {environment.folder}: `make sky` installs it")
+    return environment.python()
 
 
 @pytest.fixture(scope="session")

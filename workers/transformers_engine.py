@@ -1,8 +1,7 @@
 """Engine adapter over `transformers` continuous batching: any Hugging Face causal LM, GPUs first, CPUs as a fallback.
 
 `workers.select_engine` makes it. The library's manager runs its own thread. A reader thread here takes the outputs,
-which hold all tokens so far, and reports the new ones. It is written for transformers 5.17: 5.18 and later rename
-options.
+which hold all tokens so far, and reports the new ones. It is written for transformers 5.24.
 """
 
 import gc
@@ -265,7 +264,10 @@ class TransformersEngine:
         # Processors exist per request only if the default is not neutral; every request sets its own values.
         defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
         config = ContinuousBatchingConfig(
-            per_request_processors=True, max_requests_per_batch=self._slots, **self._cache_options()
+            per_request_processors=True,
+            max_requests_per_batch=self._slots,
+            auto_switch_to_flash=False,  # which attention computes is chosen above, and told
+            **self._cache_options(),
         )
         manager = self._model.init_continuous_batching(defaults, config)
         temperature, top_k, top_p = manager.logit_processor.logits_processor
@@ -284,7 +286,7 @@ class TransformersEngine:
         useful = self._slots * self._context()
         num_tokens = min(int(self._cache_gib * 2**30) // bytes_per_token, useful + _CPU_BLOCK_TOKENS * self._slots)
         return {
-            "block_size": _CPU_BLOCK_TOKENS,
+            "page_size": _CPU_BLOCK_TOKENS,
             "num_blocks": max(2, num_tokens // _CPU_BLOCK_TOKENS),
             "max_batch_tokens": _CPU_BATCH_TOKENS,
         }
@@ -295,7 +297,7 @@ class TransformersEngine:
 
     def _read_limits(self) -> ModelLimits:
         cache = self._manager.continuous_batching_config
-        in_cache = (cache.num_blocks - 1) * cache.block_size
+        in_cache = (cache.num_blocks - 1) * cache.page_size
         vocab_size = self._model.config.get_text_config().vocab_size
         return ModelLimits(vocab_size, min(self._context(), in_cache), self._slots, _SUPPORTS)
 
@@ -329,21 +331,21 @@ def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
     if cuda:
         fast = torch.cuda.is_bf16_supported()
         return ("bfloat16", "this GPU computes it") if fast else ("float16", "this GPU lacks bfloat16")
-    return "float32", "on a CPU paged sdpa in bfloat16 gave about half the tokens per second"
+    return "float32", "on a CPU sdpa in bfloat16 gave about half the tokens per second"
 
 
 def _choose_attention(cuda: bool, dtype: str) -> tuple[str, str]:
     from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
     if not cuda:
-        return "paged|sdpa", "flash-attn needs a GPU"
+        return "sdpa", "flash-attn needs a GPU"
     if dtype == "float32":
-        return "paged|sdpa", "flash-attn does not compute in float32"
+        return "sdpa", "flash-attn does not compute in float32"
     if is_flash_attn_3_available():
         return "flash_attention_3", "flash-attn 3 is installed"
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
-    return "paged|sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+    return "sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
 
 
 def _use_our_log() -> None:

@@ -13,13 +13,15 @@ import orjson
 import typer
 import yaml
 
+from pipelines.launching.sky import SkyPilot
+from pipelines.launching.sky_target import SkyTarget
+from pipelines.launching.sky_task import task_for
 from pipelines.launching.targets import Run, run_name, run_of
 from services.command import run_command
 from services.errors import Conflict, InvalidRequest
 from services.jobs.jobs import unsigned
 
 if TYPE_CHECKING:
-    from pipelines.launching.sky_target import SkyTarget
     from services.jobs.jobs import Job
 
 application = typer.Typer(
@@ -50,9 +52,6 @@ def _say_local(run: Run) -> None:
 
 def _say_sky(run: Run) -> None:
     """The task first: it is the same with and without a cloud."""
-    from pipelines.launching.sky import SkyPilot
-    from pipelines.launching.sky_task import task_for
-
     task = task_for(run)
     print(f"the task:\n\n{readable(task)}", flush=True)
     found = SkyPilot().estimate(task)
@@ -87,7 +86,7 @@ def down(jid: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
         raise InvalidRequest(f"job {jid!r} does not run on SkyPilot")
     if not job.ended:
         raise InvalidRequest(f"job {jid!r} is {job.state}; `chatserver train cancel {jid}` ends it first")
-    _sky().down(attached if "kind" in attached else _found_by_name(job))
+    SkyTarget().down(attached if "kind" in attached else _found_by_name(job))
     print(f"the machines of {jid} are deleted")
 
 
@@ -96,7 +95,7 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.
     """List SkyPilot machines of this installation that no running job owns, and what they cost."""
     with _opened_jobs() as (jobs, _):
         owned = [run_name(job.id, job.started_s) for job in jobs.unfinished() if job.kind == "train"]
-    target = _sky()
+    target = SkyTarget()
     found = target.orphans(owned)
     for remote in found:
         if give_back:
@@ -108,12 +107,6 @@ def orphans(give_back: Annotated[bool, typer.Option("--down", help="Delete them.
         print("no machine is without a job")
     elif not give_back:
         print("`chatserver train orphans --down` deletes them; they may belong to another installation")
-
-
-def _sky() -> "SkyTarget":
-    from pipelines.launching.sky_target import SkyTarget
-
-    return SkyTarget()
 
 
 def _found_by_name(job: "Job") -> dict[str, Any]:

@@ -1,32 +1,30 @@
-"""The one module that calls SkyPilot. Its methods and classes have our names.
+"""SkyPilot under our names. Its methods and classes are what the rest of the house knows of it.
 
     sky = SkyPilot()
-    sky.enabled()                             # ["aws", "kubernetes"]
+    sky.estimate(task)
     request = sky.launch_job(task, "train-x", secrets)
     sky.managed_jobs("train-x")
 
-Used by `pipelines/launching/sky_target.py` and `pipelines/command/machines.py`. SkyPilot is a service (`sky api
-start`; on another machine, if SKYPILOT_API_SERVER_ENDPOINT says so) that goes on with a request when our process dies.
-Importing SkyPilot costs two seconds and 150 MB, so the first call imports it. A request's body holds the plain values
-of secrets: so this module reads only single fields of the service's answers and never logs an answer as a whole.
+Used by `pipelines/launching/sky_target.py` and `pipelines/command/machines.py`. SkyPilot runs in an environment and a
+process of its own (`sky_pipe.py` and `sky_process.py`), and is a service besides (`sky api start`; on another machine,
+if SKYPILOT_API_SERVER_ENDPOINT says so) that goes on with a request when both processes die. This module says what the
+answers mean: its states, its errors, its logs, its table of prices.
 
 Every call raises our errors: ConfigurationError with the remedy if another try would fail too, else Unavailable.
 """
 
 import contextlib
-import copy
 import functools
-import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
-
+from pipelines.launching.sky_pipe import SkyError, SkyPipe
 from pipelines.launching.targets import RunState
 from services.errors import ChatServerError, ConfigurationError, Unavailable
+from services.machine.environments import Environment
 
 # Every member of SkyPilot's enums, by its value. A test walks the enums, so that a new member is noticed.
 REQUEST_STATES: dict[str, RunState] = {
@@ -128,7 +126,6 @@ REMEDIES: dict[str, tuple[bool, str]] = {
     "ApiServerConnectionError": (True, "start it with `sky api start`, or check SKYPILOT_API_SERVER_ENDPOINT"),
 }
 MAX_ERROR_CHARS = 1_500
-NOT_MACHINES = ("file_mounts", "workdir")  # of a task: an estimate must not look for buckets
 # What SkyPilot says around the log of a task.
 LOG_BEGINS = "Waiting for task resources on "
 LOG_BROKE_OFF = "The job cluster is preempted or failed"
@@ -185,37 +182,22 @@ def _ours(call: Callable[..., Result]) -> Callable[..., Result]:
     def wrapped(*arguments: Any, **named: Any) -> Result:
         try:
             return call(*arguments, **named)
-        except ChatServerError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the service sends whatever was raised in it
+        except SkyError as error:
             raise translated_error(error) from None
 
     return wrapped
 
 
 class SkyPilot:
-    """The API server that the environment names. The object has no state."""
+    """The API server that the environment names. Objects may share a pipe, and with it SkyPilot's process."""
 
-    # -- what there is -------------------------------------------------------------------------------------------
-
-    @_ours
-    def enabled(self) -> list[str]:
-        """Names of the clouds that are set up."""
-        from sky.client import sdk
-
-        return sorted(str(cloud).lower() for cloud in _get(sdk.enabled_clouds()))
+    def __init__(self, pipe: SkyPipe | None = None) -> None:
+        self._pipe = pipe or SkyPipe(Environment("sky").python)
 
     @_ours
     def estimate(self, config: Mapping[str, Any]) -> Estimate:
-        """What a launch would choose now; starts nothing."""
-        from sky.client import sdk
-        from sky.utils import dag_utils
-
-        machines = {name: value for name, value in config.items() if name not in NOT_MACHINES}
-        task = _task(machines, {})
-        log = io.StringIO()
-        sdk.stream_and_get(sdk.optimize(dag_utils.convert_entrypoint_to_dag(task)), output_stream=log)
-        table = plain(log.getvalue()).strip()
+        """What a launch would choose now; starts nothing, no API server either."""
+        table = plain("".join(self._pipe.lines("optimize", config=config))).strip()
         return Estimate(*chosen(table), table)
 
     # -- launching -----------------------------------------------------------------------------------------------
@@ -225,102 +207,72 @@ class SkyPilot:
         self, config: Mapping[str, Any], name: str, secrets: Mapping[str, str], idle_min: int | None
     ) -> str:
         """The request that makes the cluster and runs the task; with `idle_min` it ends itself that long after."""
-        import sky
-
-        task = _task(config, secrets)
-        return str(sky.launch(task, cluster_name=name, idle_minutes_to_autostop=idle_min, down=idle_min is not None))
+        return str(self._pipe.ask("launch_cluster", config=config, name=name, secrets=secrets, idle_min=idle_min))
 
     @_ours
     def launch_job(self, config: Mapping[str, Any], name: str, secrets: Mapping[str, str]) -> str:
         """The request that hands the task to a controller, which recovers it."""
-        import sky
-
-        return str(sky.jobs.launch(_task(config, secrets), name=name))
+        return str(self._pipe.ask("launch_job", config=config, name=name, secrets=secrets))
 
     @_ours
     def request(self, request: str) -> Request | None:
         """None for one that the server has forgotten."""
-        import sky
-
-        found = sky.api_status(request_ids=[request])
+        found = self._pipe.ask("request", id=request)
         return _request(found[0]) if found else None
 
     @_ours
     def cluster_launches(self, name: str) -> list[Request]:
         """All launches of this cluster that the server remembers, the newest first."""
-        import sky
-
-        found = sky.api_status(all_status=True, cluster_name=name)
-        return [_request(each) for each in found if each.name == "sky.launch" and each.cluster_name == name]
+        return [_request(each) for each in self._pipe.ask("cluster_launches", name=name)]
 
     @_ours
     def job_launches(self, name: str) -> list[Request]:
         """Launches of managed jobs of this name that go on."""
-        import sky
-
-        found = sky.api_status()
-        return [_request(each) for each in found if each.name == "sky.jobs.launch" and _launched_name(each) == name]
+        return [_request(each) for each in self._pipe.ask("job_launches", name=name)]
 
     def failure(self, request: str) -> ChatServerError:
         """Why a request failed."""
         try:
-            _get(request)
-        except Exception as error:  # noqa: BLE001 - whatever was raised in the service
+            self._pipe.ask("result", id=request)
+        except SkyError as error:
             return translated_error(error)
         return Unavailable("SkyPilot does not say why the launch failed; submit it again")
 
     @_ours
     def cancel_request(self, request: str) -> None:
-        import sky
-
-        _get(sky.api_cancel(request))
+        self._pipe.ask("cancel_request", id=request)
 
     # -- clusters ------------------------------------------------------------------------------------------------
 
     @_ours
     def clusters(self, names: Sequence[str] | None = None) -> dict[str, str]:
         """SkyPilot's status of each cluster of this name, or of all; those of managed jobs are not among them."""
-        import sky
-
-        found = _get(sky.status(cluster_names=list(names) if names is not None else None))
-        return {each["name"]: each["status"].value for each in found}
+        found: dict[str, str] = self._pipe.ask("clusters", names=names)
+        return found
 
     @_ours
     def cluster_jobs(self, name: str) -> list[SkyJob]:
         """The jobs of a cluster, oldest first; none for one that is not there, or not up yet."""
-        import sky
-
-        try:
-            found = _get(sky.queue(name, all_users=True))
-        except Exception as error:
-            if _is(error, "ClusterDoesNotExist", "ClusterNotUpError"):
-                return []
-            raise
-        jobs = [_cluster_job(record) for record in found]
-        return sorted(jobs, key=lambda job: job.id)
+        with _no_cluster():
+            return sorted(map(_cluster_job, self._pipe.ask("cluster_jobs", name=name)), key=lambda job: job.id)
+        return []
 
     @_ours
     def cancel_cluster_jobs(self, name: str, ids: Sequence[int]) -> None:
-        import sky
-
         with _no_cluster():
-            _get(sky.cancel(name, job_ids=list(ids)))
+            self._pipe.ask("cancel_cluster_jobs", name=name, ids=ids)
 
     @_ours
     def down(self, name: str) -> None:
         """Give back the machines; nothing happens if there are none."""
-        import sky
-
         with _no_cluster():
-            _get(sky.down(name))
+            self._pipe.ask("down", name=name)
 
     @_ours
     def cluster_log(self, name: str, job: int) -> Log:
         """From its beginning, with SkyPilot's decorations."""
-        import sky
-
-        with _no_cluster():
-            return spoken(sky.tail_logs(name, job, follow=False, preload_content=False))
+        with _no_cluster(), contextlib.closing(self._pipe.lines("cluster_log", name=name, job=job)) as chunks:
+            return spoken(chunks)
         return Log([])
 
     # -- managed jobs --------------------------------------------------------------------------------------------
@@ -328,24 +280,20 @@ class SkyPilot:
     @_ours
     def managed_jobs(self, name: str | None = None) -> dict[str, list[SkyJob]]:
         """By name, oldest first; of one name or of all that have not ended."""
-        import sky
-
         try:
-            answer = _get(sky.jobs.queue_v2(refresh=False, skip_finished=name is None, name_match=name, fields=None))
-        except Exception as error:
-            if _is(error, "ClusterNotUpError"):  # no controller: nobody ever launched one, or it sleeps
+            records = self._pipe.ask("managed_jobs", name=name)
+        except SkyError as error:
+            if "ClusterNotUpError" in error.kinds:  # no controller: nobody ever launched one, or it sleeps
                 return {}
             raise
         found: dict[str, list[SkyJob]] = {}
-        for record in sorted(answer[0], key=lambda record: record["job_id"]):
+        for record in sorted(records, key=lambda record: record["job_id"]):
             found.setdefault(record["job_name"], []).append(_managed_job(record))
         return {each: jobs for each, jobs in found.items() if name in (None, each)}
 
     @_ours
     def cancel_jobs(self, ids: Sequence[int]) -> None:
-        import sky
-
-        _get(sky.jobs.cancel(job_ids=list(ids)))
+        self._pipe.ask("cancel_jobs", ids=ids)
 
     @_ours
     def job_log(self, job: int) -> Log:
@@ -353,10 +301,8 @@ class SkyPilot:
 
         While there are none, SkyPilot keeps the caller waiting: ask for a job that runs or has ended.
         """
-        import sky
-
-        with _no_cluster():
-            return spoken(sky.jobs.tail_logs(job_id=job, follow=False, preload_content=False))
+        with _no_cluster(), contextlib.closing(self._pipe.lines("job_log", job=job)) as chunks:
+            return spoken(chunks)
         return Log([])
 
     # -- money ---------------------------------------------------------------------------------------------------
@@ -364,35 +310,29 @@ class SkyPilot:
     @_ours
     def cost_usd(self, belongs: Callable[[str], bool]) -> float | None:
         """Of all clusters so far whose name belongs, ended ones included; None where prices are not known."""
-        from sky.client import sdk
-
-        costs = [float(each["total_cost"] or 0) for each in _get(sdk.cost_report()) if belongs(each["name"])]
+        costs = [cost for name, cost in self._pipe.ask("costs") if belongs(name)]
         return round(sum(costs), 4) or None
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def translated_error(error: Exception) -> ChatServerError:
+def translated_error(error: SkyError) -> ChatServerError:
     """A sentence and a remedy for whatever SkyPilot raised."""
     said = _said(error)
-    for kind in type(error).__mro__:
-        if kind.__name__ in REMEDIES:
-            again, remedy = REMEDIES[kind.__name__]
+    for kind in error.kinds:
+        if kind in REMEDIES:
+            again, remedy = REMEDIES[kind]
             return (Unavailable if again else ConfigurationError)(f"SkyPilot: {said}", remedy=remedy)
-    if isinstance(error, ValueError | TypeError):
+    if {"ValueError", "TypeError"} & set(error.kinds):
         return ConfigurationError(f"SkyPilot refuses the task: {said}", remedy="mend its file in infra/sky")
-    return Unavailable(f"SkyPilot: {type(error).__name__}: {said}")
+    return Unavailable(f"SkyPilot: {error.kinds[0]}: {said}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: SkyError) -> str:
     """The message in one line, without colours; the end of a long one, where the reason stands."""
-    text = " ".join(plain(str(error)).split()).rstrip(".")
-    return ("…" + text[-MAX_ERROR_CHARS:]) if len(text) > MAX_ERROR_CHARS else (text or type(error).__name__)
-
-
-def _is(error: Exception, *names: str) -> bool:
-    return any(kind.__name__ in names for kind in type(error).__mro__)
+    text = " ".join(plain(error.message).split()).rstrip(".")
+    return ("…" + text[-MAX_ERROR_CHARS:]) if len(text) > MAX_ERROR_CHARS else (text or error.kinds[0])
 
 
 @contextlib.contextmanager
@@ -400,18 +340,12 @@ def _no_cluster() -> Iterator[None]:
     """A cluster that is not there is no error for what only takes away or reads."""
     try:
         yield
-    except Exception as error:
-        if not _is(error, "ClusterDoesNotExist", "ClusterNotUpError"):
+    except SkyError as error:
+        if not {"ClusterDoesNotExist", "ClusterNotUpError"} & set(error.kinds):
             raise
 
 
 # -- what SkyPilot says -----------------------------------------------------------------------------------------------
-
-
-def _get(request: Any) -> Any:
-    from sky.client import sdk
-
-    return sdk.get(request)
 
 
 def known_state(states: Mapping[str, RunState], status: str) -> RunState:
@@ -423,42 +357,25 @@ def known_state(states: Mapping[str, RunState], status: str) -> RunState:
     return states[status]
 
 
-def _request(payload: Any) -> Request:
-    return Request(payload.request_id, known_state(REQUEST_STATES, payload.status))
+def _request(record: Mapping[str, str]) -> Request:
+    return Request(record["id"], known_state(REQUEST_STATES, record["status"]))
 
 
-def _launched_name(payload: Any) -> str | None:
-    """Of a managed job's launch: the one thing that is read of a body."""
-    body = orjson.loads(payload.request_body or "null")
-    return body.get("name") if isinstance(body, dict) else None
+def _cluster_job(record: Mapping[str, Any]) -> SkyJob:
+    state = known_state(JOB_STATES, record["status"])
+    return SkyJob(record["job_id"], record["status"], state, record["submitted_at"], record["end_at"] or 0.0)
 
 
-def _cluster_job(record: Any) -> SkyJob:
-    status = record["status"].value
-    state = known_state(JOB_STATES, status)
-    return SkyJob(record["job_id"], status, state, record["submitted_at"], record["end_at"] or 0.0)
-
-
-def _managed_job(record: Any) -> SkyJob:
-    status = record["status"].value
+def _managed_job(record: Mapping[str, Any]) -> SkyJob:
     return SkyJob(
         record["job_id"],
-        status,
-        known_state(MANAGED_STATES, status),
+        record["status"],
+        known_state(MANAGED_STATES, record["status"]),
         record["submitted_at"] or 0.0,
         record["end_at"] or 0.0,
         record["recovery_count"] or 0,
         record["failure_reason"] or "",
     )
-
-
-def _task(config: Mapping[str, Any], secrets: Mapping[str, str]) -> Any:
-    """SkyPilot's task. Its reading changes what it is given, so it gets a copy."""
-    import sky
-
-    task = sky.Task.from_yaml_config(copy.deepcopy(dict(config)))
-    task.update_secrets(dict(secrets))
-    return task
 
 
 def plain(text: str) -> str:

@@ -170,7 +170,7 @@ def _flash_attention(said: str, too_old: bool, capability: str) -> Iterator[Find
     """A worker uses flash-attn wherever it is installed."""
     if said == "missing":
         if not too_old:
-            yield note("flash-attn is not installed: workers use paged sdpa", "pip install -e '.[gpu]' for speed")
+            yield note("flash-attn is not installed: workers use sdpa", "pip install -e '.[gpu]' for speed")
     elif said:
         yield wrong(
             f"flash-attn is installed and cannot be imported: {said}",

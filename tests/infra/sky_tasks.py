@@ -1,7 +1,8 @@
 """Reads tasks with SkyPilot in a process and a home folder of its own, without a network.
 
-`python -m tests.infra.sky_tasks` reads a JSON list of [config, {env}] pairs, and prints a JSON list of what SkyPilot
-understood, or of its errors. The home folder holds the catalogue that SkyPilot would else download.
+In SkyPilot's environment, `python -m tests.infra.sky_tasks` reads a JSON list of [config, {env}] pairs, and prints a
+JSON list of what SkyPilot understood, or of its errors. The home folder holds the catalogue that SkyPilot would else
+download.
 """
 
 import json
@@ -16,7 +17,7 @@ from services.places import ROOT
 CATALOG = "AcceleratorName,Clouds\nA100-80GB,\"['AWS', 'GCP', 'Azure', 'Lambda', 'Slurm']\"\n"
 
 
-def understood(home: Path, tasks: list[tuple[dict[str, Any], dict[str, str]]]) -> list[dict[str, Any]]:
+def understood(python: Path, home: Path, tasks: list[tuple[dict[str, Any], dict[str, str]]]) -> list[dict[str, Any]]:
     """What SkyPilot makes of each task, given further variables."""
     folder = home / ".sky" / "catalogs" / "v8" / "common"
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,7 +25,7 @@ def understood(home: Path, tasks: list[tuple[dict[str, Any], dict[str, str]]]) -
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SKYPILOT_")}
     environment = {**kept, "HOME": str(home), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     answer = subprocess.run(
-        [sys.executable, "-m", "tests.infra.sky_tasks"],
+        [str(python), "-m", "tests.infra.sky_tasks"],
         input=json.dumps(tasks),
         env=environment,
         cwd=ROOT,

@@ -42,8 +42,9 @@ def test_a_secret_given_as_a_plain_variable_is_refused() -> None:
         task_for(run(env={"HF_TOKEN": "x"}))
 
 
-def test_skypilot_understands_the_task(tmp_path: Path) -> None:
+def test_skypilot_understands_the_task(sky_python: Path, tmp_path: Path) -> None:
     cloud, shared = understood(
+        sky_python,
         tmp_path,
         [
             (task_for(run(spot=True, infra="aws/us-east-1", num_nodes=2)), {}),

@@ -33,12 +33,12 @@ def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cpu_uses_sdpa_and_says_why() -> None:
-    assert transformers_engine._choose_attention(False, "float32") == ("paged|sdpa", "flash-attn needs a GPU")
+    assert transformers_engine._choose_attention(False, "float32") == ("sdpa", "flash-attn needs a GPU")
     assert transformers_engine._choose_dtype("bf16", cuda=False) == ("bfloat16", "asked for")
 
 
 def test_a_gpu_that_computes_in_float32_uses_sdpa_whatever_is_installed() -> None:
-    assert transformers_engine._choose_attention(True, "float32")[0] == "paged|sdpa"
+    assert transformers_engine._choose_attention(True, "float32")[0] == "sdpa"
 
 
 @pytest.mark.model

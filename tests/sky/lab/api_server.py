@@ -5,13 +5,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from services.connection.embedded import free_port
+from services.machine.environments import Environment
 from services.machine.processes import end_tied, is_alive, start_tied
 
 READY_S = 180.0
@@ -25,6 +25,7 @@ class ApiServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.python = Environment("sky").python()
         self.port = _free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = {
@@ -52,7 +53,7 @@ class ApiServer:
         )
 
     def _start(self, attempts: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "sky.server.server", "--host=127.0.0.1", f"--port={self.port}"]
+        command = [str(self.python), "-m", "sky.server.server", "--host=127.0.0.1", f"--port={self.port}"]
         environment = {**os.environ, **self.client, "PYTHONPATH": str(PLUGIN), "TMPDIR": str(self.home / "tmp")}
         environment.pop("SKYPILOT_API_SERVER_ENDPOINT")  # that is for clients
         with self.log.open("ab") as log:
