@@ -1,0 +1,63 @@
+"""Finds, by rendering, the tokens that a chat template writes around turns. `tokenization.py` calls it once per model.
+
+Two questions are answered. Which tokens end an assistant's turn: serving stops there, and training teaches them. Which
+added tokens are turn marks though the tokenizer does not call them special (`<｜User｜>` of DeepSeek): people's text
+must not spell them either.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+
+from services.errors import TemplateError
+from services.tokens.reasoning_marks import REASONING_NAME
+from services.tokens.system_turns import Render, Turn
+
+# A model writes one of these only where its text or its message ends, whatever the template.
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>")
+# Names of tokens that end turns in the templates in use. gpt-oss ends a mere part of an answer with `<|end|>`: a name
+# counts only where the template ends an assistant's turn with it.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>")
+
+_QUESTION, _ANSWER = "Uniformwort", "Antwortwort"  # no template writes such words by itself
+_ASK: Turn = {"role": "user", "content": _QUESTION}
+_SAID: Turn = {"role": "assistant", "content": _ANSWER}
+
+
+def turn_marks(render: Render, added: Iterable[str]) -> frozenset[str]:
+    """The added tokens that the template writes around plain turns; marks of reasoning and white space are none."""
+    text = _rendered(render, [_ASK, _SAID, _ASK]) + _rendered(render, [_ASK])
+    return frozenset(
+        token for token in added if len(token.strip()) > 1 and token in text and not REASONING_NAME.search(token)
+    )
+
+
+def turn_ends(render: Render, special: Collection[str]) -> frozenset[str]:
+    """The special tokens with which the template ends an assistant's turn."""
+    if not special:
+        return frozenset()
+    pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+    turn = _rendered(render, [_ASK, _SAID])
+    _, _, tail = turn.rpartition(_ANSWER)
+    found = pattern.findall(tail)
+    if not turn.count(_ANSWER):
+        return frozenset()
+    if not found:
+        return _opening_of_next(render, pattern)
+    last = found[-1]
+    whole = turn.rpartition(_QUESTION)[2]
+    named = {token for token in found if token in _TURN_ENDS}
+    return frozenset(named | ({last} if whole.count(last) == 1 and not REASONING_NAME.search(last) else set()))
+
+
+def _opening_of_next(render: Render, pattern: "re.Pattern[str]") -> frozenset[str]:
+    """Of a template that ends answers with nothing (GLM): the token that opens the user's next turn."""
+    _, _, behind = _rendered(render, [_ASK, _SAID, _ASK]).partition(_ANSWER)
+    match = pattern.match(behind.lstrip())
+    return frozenset((match[0],)) if match else frozenset()
+
+
+def _rendered(render: Render, conversation: list[Turn]) -> str:
+    try:
+        return render(conversation)
+    except TemplateError:
+        return ""
