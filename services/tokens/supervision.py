@@ -45,11 +45,15 @@ def check_turns(messages: Sequence[Message]) -> None:
 class Supervision:
     """Cuts conversations of one template into stretches. Its methods raise TemplateError."""
 
-    def __init__(self, rendered: Callable[[list[Turn], bool], str], turn_end: "re.Pattern[str]") -> None:
+    def __init__(
+        self, rendered: Callable[[list[Turn], bool], str], turn_end: "re.Pattern[str]", unwritten: str = ""
+    ) -> None:
         """`rendered(conversation, ask)` is the text of a conversation, asking for an answer or not; `turn_end` matches
-        the tokens that end a turn, and nothing that a message spells."""
+        the tokens that end a turn, and nothing that a message spells; `unwritten` ends an answer behind which the
+        template writes no such token."""
         self._rendered = rendered
         self._turn_end = turn_end
+        self._unwritten = unwritten
 
     def whole(self, conversation: list[Turn]) -> Stretches:
         """All answers in one text. Raises EarlierTurnsDiffer where the template allows no such text."""
@@ -78,24 +82,23 @@ class Supervision:
         before, turn = conversation[:number], conversation[number]
         prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
         if whole.startswith(prompt):
-            return prompt, self._ended(whole[len(prompt) :], [*before, turn], whole)
+            return prompt, self._ended(whole[len(prompt) :], number)
         probe = self._rendered([*before, {**turn, "content": _PROBE}], False)
         common = _common_text(prompt, probe, before[-1]["content"] if before else "")
         if common is None or not whole.startswith(common.text):
             raise _differs(number)
-        answer = self._ended(whole[len(common.text) :], [*before, turn], whole)
+        answer = self._ended(whole[len(common.text) :], number)
         return prompt, _behind_opening(common.asked, common.text, answer, turn["content"], number)
 
-    def _ended(self, answer: str, conversation: list[Turn], whole: str) -> str:
+    def _ended(self, answer: str, number: int) -> str:
         """The answer's text up to the last token that ends its turn."""
         ends = list(self._turn_end.finditer(answer))
         if ends:
             return answer[: ends[-1].end()]
-        following = self._rendered([*conversation, {"role": "user", "content": _PROBE}], False)
-        if following.startswith(whole) and (end := self._turn_end.match(following, len(whole))):
-            return answer + end[0]  # GLM: what opens the user's turn ends the answer
+        if self._unwritten:
+            return answer + self._unwritten
         raise TemplateError(
-            f"messages[{len(conversation) - 1}]: the chat template ends this answer with no token of the tokenizer, so "
+            f"messages[{number}]: the chat template ends this answer with no token of the tokenizer, so "
             "the model would never learn to stop; let the template write the end-of-text token behind each answer, or "
             "name the token that it writes as eos_token"
         )

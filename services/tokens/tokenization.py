@@ -52,6 +52,7 @@ class ChatTokenizer:
         self.template_reason = f"{reason} {self._system_turns.finding}".rstrip()
         added = self._backend.get_added_tokens_decoder().values()
         self._marks = turn_marks(self._written, {token.content for token in added if not token.special})
+        self._turn_ends = turn_ends(self._written, self.special_tokens() | self._marks)
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._text = TextEncoder(self._backend, self._marks)
         self._counter = TokenCounter(self._backend, self._text.encode)
@@ -113,7 +114,7 @@ class ChatTokenizer:
     def _supervision(self, messages: Sequence[Message]) -> tuple[list[Turn], str, Supervision]:
         check_turns(messages)
         conversation, mark = self._conversation(messages)
-        return conversation, mark, Supervision(self._template, self._turn_end())
+        return conversation, mark, Supervision(self._template, self._turn_end(), self._turn_ends.unwritten)
 
     def _sequence(self, stretches: Stretches, mark: str) -> SupervisedSequence:
         ids: list[int] = []
@@ -169,7 +170,7 @@ class ChatTokenizer:
         if self._tokenizer.eos_token_id is not None:
             ends.add(self._tokenizer.eos_token_id)
         special = self.special_tokens() | self._marks
-        texts = turn_ends(self._written, special) | (special & set(TEXT_ENDS))
+        texts = self._turn_ends.tokens | (special & set(TEXT_ENDS))
         found = (self._backend.token_to_id(text) for text in texts)
         ends.update(token_id for token_id in found if token_id is not None)
         return tuple(sorted(ends))

@@ -7,6 +7,7 @@ must not spell them either.
 
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from services.errors import TemplateError
 from services.tokens.reasoning_marks import REASONING_NAME
@@ -31,29 +32,35 @@ def turn_marks(render: Render, added: Iterable[str]) -> frozenset[str]:
     )
 
 
-def turn_ends(render: Render, special: Collection[str]) -> frozenset[str]:
-    """The special tokens with which the template ends an assistant's turn."""
-    if not special:
-        return frozenset()
-    pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+@dataclass(frozen=True)
+class TurnEnds:
+    """The tokens with which a template ends an assistant's turn."""
+
+    tokens: frozenset[str]
+    unwritten: str = ""  # of a template that ends answers with nothing (GLM): what opens the next turn, and so ends them
+
+
+def turn_ends(render: Render, special: Collection[str]) -> TurnEnds:
+    """Finds the ends among the special tokens."""
     turn = _rendered(render, [_ASK, _SAID])
-    _, _, tail = turn.rpartition(_ANSWER)
+    if not special or _ANSWER not in turn:
+        return TurnEnds(frozenset())
+    pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+    lead, _, tail = turn.rpartition(_ANSWER)
     found = pattern.findall(tail)
-    if not turn.count(_ANSWER):
-        return frozenset()
     if not found:
         return _opening_of_next(render, pattern)
-    last = found[-1]
-    whole = turn.rpartition(_QUESTION)[2]
     named = {token for token in found if token in _TURN_ENDS}
-    return frozenset(named | ({last} if whole.count(last) == 1 and not REASONING_NAME.search(last) else set()))
+    asked = _rendered(render, [_ASK])
+    begun = lead[len(asked) :] if lead.startswith(asked) else lead.rpartition(_QUESTION)[2]
+    only_ends = found.count(found[-1]) == 1 and found[-1] not in begun and not REASONING_NAME.search(found[-1])
+    return TurnEnds(frozenset(named | ({found[-1]} if only_ends else set())))
 
 
-def _opening_of_next(render: Render, pattern: "re.Pattern[str]") -> frozenset[str]:
-    """Of a template that ends answers with nothing (GLM): the token that opens the user's next turn."""
+def _opening_of_next(render: Render, pattern: "re.Pattern[str]") -> TurnEnds:
     _, _, behind = _rendered(render, [_ASK, _SAID, _ASK]).partition(_ANSWER)
-    match = pattern.match(behind.lstrip())
-    return frozenset((match[0],)) if match else frozenset()
+    match = pattern.match(behind, len(behind) - len(behind.lstrip()))
+    return TurnEnds(frozenset((match[0],)), behind[: match.end()]) if match else TurnEnds(frozenset())
 
 
 def _rendered(render: Render, conversation: list[Turn]) -> str:
