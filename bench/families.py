@@ -41,10 +41,6 @@ _TEMPLATE = re.compile(r".*/models/templates/([^/]+)\.jinja")
 _MARK = re.compile(r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
                    r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>")  # fmt: skip
 _OWN_TEXT = re.compile(r"think|thought|reason|RESPONSE\]", re.IGNORECASE)  # added tokens that are not special
-_ENDINGS = {  # learnt text that closes reasoning, before the answer
-    "think": "close of reasoning",
-}
-
 _THOUGHT = "<think>\nTwo and two.\n</think>\n\nIt is 4."
 _CODE = "    def f(x):\n\n\n        return x  <  3\n"
 
@@ -84,13 +80,16 @@ class Row:
     trained: dict[str, str] = field(default_factory=dict)
     first_learnt: str = ""
     separate: bool = False  # each answer is a sample of its own
+    without_reasoning: bool = False  # the template leaves reasoning out, or its prompt asks for none
 
     def line(self) -> str:
         return f"| {self.name} | {_told(self.served)} | {_told(self.trained)} | {self.remark()} |"
 
     def remark(self) -> str:
         first = f"learns `{self.first_learnt}` first".replace("|", "¦").replace("\n", "⏎") if self.first_learnt else ""
-        return "; ".join(part for part in ("each answer a sample of its own" if self.separate else "", first) if part)
+        separate = "each answer a sample of its own" if self.separate else ""
+        without = "reasoning is not learnt" if self.without_reasoning else ""
+        return "; ".join(part for part in (separate, first, without) if part)
 
 
 def _told(outcomes: dict[str, str]) -> str:
@@ -168,6 +167,8 @@ class Family:
         except TemplateError as error:
             if self._served(messages[:-1]).startswith("refused"):
                 return self._refusal(messages[:-1], error)
+            if "is an empty answer" in str(error):
+                return "refused: the template leaves it out"
             return f"refused: {_short(str(error))}"
         row.separate = row.separate or len(samples) > 1
         answers = [(n, m) for n, m in enumerate(messages) if m.role == "assistant"]
@@ -175,10 +176,11 @@ class Family:
         if len(learnt) != len(answers):
             return f"FAULT: {len(learnt)} answers of {len(answers)} are learnt"
         for (number, answer), (sample, start, end) in zip(answers, learnt, strict=True):
-            if not self._follows(sample.ids[:start], self._chat.render(messages[:number]), first=number == answers[0][0]):
+            if not self._follows(
+                sample.ids[:start], self._chat.render(messages[:number]), first=number == answers[0][0]
+            ):
                 return f"FAULT: answer {number} does not follow its prompt"
-            fault = self._taught(answer, sample.ids[start:end], row)
-            if fault:
+            if fault := self._taught(answer, sample.ids[start:end], row):
                 return fault
         return self._as_rendered(messages, samples)
 
@@ -197,16 +199,15 @@ class Family:
         if lead and "Two and two" not in lead and not row.first_learnt:
             row.first_learnt = text[: text.index(wanted)]
         if "Two and two" in answer.content and "Two and two" not in text:
-            return "reasoning is not learnt"
+            row.without_reasoning = True
         return ""
 
     def _as_rendered(self, messages: list[Message], samples: list[SupervisedSequence]) -> str:
-        """Where one sequence holds all, it must be the text that `transformers` renders of the whole conversation."""
-        theirs = self._theirs(messages, ask=False)
-        ours = self._decoded(samples[0].ids)
-        if len(samples) == 1 and theirs is not None and self._loses_nothing(messages, theirs):
-            text = self._decoded(theirs)
-            if not (ours.startswith(text) or text.startswith(ours) or _same_behind_opening(ours, text)):
+        """Where the template's text of all begins with its last prompt, it must be the text of the one sample."""
+        prompt, whole = self._theirs(messages[:-1], ask=True), self._theirs(messages, ask=False)
+        if len(samples) == 1 and prompt and whole and self._loses_nothing(messages, whole):
+            ours, asked, text = (self._decoded(ids) for ids in (samples[0].ids, prompt, whole))
+            if text.startswith(asked) and not (ours.startswith(text) or text.startswith(ours)):
                 return "FAULT: learns another text than the template's"
         return "right"
 
@@ -228,13 +229,6 @@ class Family:
             backend = self._chat.decoder()
             text += token * len(list(run)) if token else backend.decode(list(run), skip_special_tokens=False)
         return text
-
-
-def _same_behind_opening(ours: str, theirs: str) -> bool:
-    """The two part only where the prompt opens (and the answer closes) reasoning."""
-    without = re.compile(r"<\|channel>thought\n?<channel\|>|<(/?)[\w:]*think[\w:]*>|Here are my reasoning steps:"
-                         r"|\[BEGIN FINAL RESPONSE\]|<\|(START|END)_THINKING\|>|\s+")  # fmt: skip
-    return without.sub("", ours).startswith(without.sub("", theirs).strip()[: len(without.sub("", ours)) - 40])
 
 
 def _spans(sample: SupervisedSequence) -> Iterator[tuple[int, int]]:
@@ -260,13 +254,13 @@ def with_marks(template: str, base: Tokenizer, *, rstrip: bool) -> Any:
     """A tokenizer of `transformers` that knows every mark which the template writes. Phi's take white space along."""
     backend = Tokenizer.from_str(base.to_str())
     marks = dict.fromkeys(("<s>", "</s>", "<unk>", *_MARK.findall(template), *_written_marks(template)))
-    tokens = {mark: AddedToken(mark, special=not _OWN_TEXT.search(mark), normalized=False, rstrip=rstrip) for mark in marks}
+    tokens = {
+        mark: AddedToken(mark, special=not _OWN_TEXT.search(mark), normalized=False, rstrip=rstrip) for mark in marks
+    }
     backend.add_tokens([token for token in tokens.values() if not token.special])
     backend.add_special_tokens([token for token in tokens.values() if token.special])
     made: Any = PreTrainedTokenizerFast
-    return made(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
-    )
+    return made(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template)
 
 
 def _written_marks(template: str) -> list[str]:
@@ -325,8 +319,9 @@ def families(arguments: argparse.Namespace, folder: Path) -> Iterator[Family]:
 
 def summary(rows: Sequence[Row]) -> str:
     served = sum(not any(o.startswith(("FAULT", "refused: ")) for o in row.served.values()) for row in rows)
+    left_out = "refused: the template leaves it out"
     trained = sum(
-        not any(o.startswith(("FAULT", "refused: ")) for o in row.trained.values()) for row in rows
+        not any(o.startswith(("FAULT", "refused: ")) and o != left_out for o in row.trained.values()) for row in rows
     )
     return f"{len(rows)} families: {served} served right, {trained} trained right."
 

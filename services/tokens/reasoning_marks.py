@@ -7,8 +7,8 @@ they write the same answer as history. So what the model has to generate first s
 import re
 
 REASONING_NAME = re.compile(r"think|thought|reason", re.IGNORECASE)
-_OPENING = re.compile(
-    r"<(?P<xml>[\w:]*think[\w:]*)>|\[THINK\]|<\|START_THINKING\|>|<\|think_start\|>|<\|begin_of_thought\|>"
+_MARK = re.compile(
+    r"</?(?P<xml>[\w:]*think[\w:]*)>|\[THINK\]|<\|START_THINKING\|>|<\|think_start\|>|<\|begin_of_thought\|>"
     r"|<\|channel>thought\n?|Here are my reasoning steps:\n?"
 )
 _CLOSINGS = {
@@ -22,16 +22,16 @@ _CLOSINGS = {
 
 
 def pair(text: str) -> tuple[str, str] | None:
-    """The last mark in `text` that opens reasoning, and the mark that closes such reasoning."""
-    found = list(_OPENING.finditer(text))
+    """The mark that opens the last reasoning in `text`, and the mark that closes it; one of them may be missing."""
+    found = list(_MARK.finditer(text))
     if not found:
         return None
-    opening = found[-1]
-    name = opening["xml"]
-    return (opening[0], f"</{name}>" if name else _CLOSINGS[opening[0].strip()])
+    mark = found[-1]
+    name = mark["xml"]
+    return (f"<{name}>", f"</{name}>") if name else (mark[0], _CLOSINGS[mark[0].strip()])
 
 
 def is_open(text: str) -> str:
     """The mark that would close the reasoning which `text` opens and does not close; empty if there is none."""
     marks = pair(text)
-    return "" if marks is None or marks[1] in text[text.rindex(marks[0]) :] else marks[1]
+    return marks[1] if marks and text.rfind(marks[0]) > text.rfind(marks[1]) else ""

@@ -16,8 +16,9 @@ from services.tokens.reasoning_marks import is_open, pair
 from services.tokens.system_turns import Turn
 from services.wire.messages import Message
 
-_PROBE = "Antwortwort"  # no template writes such a word by itself
-_UNFINISHED_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*$")  # where two texts part in the middle of a mark
+_QUESTION, _PROBE = "Uniformwort", "Antwortwort"  # no template writes such words by itself
+_HEADER = 40  # characters: the end of a prompt in which a mark of reasoning is looked for
+_HALF_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*$")  # where two texts part in the middle of a mark
 
 Stretches = list[tuple[str, bool]]
 """A text in stretches: (text, whether it is supervised)."""
@@ -83,12 +84,27 @@ class Supervision:
         prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
         if whole.startswith(prompt):
             return prompt, self._ended(whole[len(prompt) :], number)
-        probe = self._rendered([*before, {**turn, "content": _PROBE}], False)
-        common = _common_text(prompt, probe, before[-1]["content"] if before else "")
-        if common is None or not whole.startswith(common.text):
+        if not turn["content"].strip():
+            raise TemplateError(f"messages[{number}] is an empty answer, which the chat template leaves out; drop it")
+        asked, start = self._opening(before, turn, number)
+        if not prompt.endswith(asked) or not whole.startswith(start):
             raise _differs(number)
-        answer = self._ended(whole[len(common.text) :], number)
-        return prompt, _behind_opening(common.asked, common.text, answer, turn["content"], number)
+        answer = self._ended(whole[len(start) :], number)
+        return prompt, _behind_opening(asked, start, answer, turn["content"], number)
+
+    def _opening(self, before: list[Turn], turn: Turn, number: int) -> tuple[str, str]:
+        """What the prompt alone writes behind the beginning that it shares with the answered conversation; and the
+        answered conversation's text up to there. What stands before the question, a template may write differently."""
+        probed = [*before[:-1], {**before[-1], "content": _QUESTION}]
+        reply = {**turn, "content": _PROBE}
+        _, asking, prompt = self._rendered(probed, True).rpartition(_QUESTION)
+        _, _, behind = self._rendered([*probed, reply], False).rpartition(_QUESTION)
+        answered = self._rendered([*before, reply], False)
+        lead, replied, _ = behind.partition(_PROBE)
+        if not asking or not replied or _PROBE not in answered:
+            raise _differs(number)
+        shared = _shared(prompt, lead)
+        return prompt[len(shared) :], answered[: answered.rindex(_PROBE) - len(lead) + len(shared)]
 
     def _ended(self, answer: str, number: int) -> str:
         """The answer's text up to the last token that ends its turn."""
@@ -114,44 +130,31 @@ class EarlierTurnsDiffer(TemplateError):
         )
 
 
-@dataclass(frozen=True)
-class _Common:
-    """The beginning that an answered conversation shares with the prompt, and what the prompt has behind it."""
-
-    text: str  # of the answered conversation
-    asked: str
-
-
-def _common_text(prompt: str, answered: str, question: str) -> _Common | None:
-    """The two are compared from the end of the last message on: a template may write what is before it differently."""
-    question = question.strip()
-    start = prompt.rfind(question) + len(question)
-    other = answered.rfind(question, 0, answered.rfind(_PROBE)) + len(question)
-    if start < len(question) or other < len(question):
-        return None
-    shared = commonprefix([prompt[start:], answered[other:]])
-    unfinished = _UNFINISHED_MARK.search(shared)
-    if unfinished and prompt[start:] != shared:
-        shared = shared[: unfinished.start()]
-    return _Common(answered[: other + len(shared)], prompt[start + len(shared) :])
+def _shared(prompt: str, lead: str) -> str:
+    """The common beginning of the two. It holds no half of a mark."""
+    shared = commonprefix([prompt, lead])
+    half = _HALF_MARK.search(shared)
+    return shared[: half.start()] if half and prompt != shared else shared
 
 
-def _behind_opening(asked: str, common: str, answer: str, content: str, number: int) -> str:
+def _behind_opening(asked: str, start: str, answer: str, content: str, number: int) -> str:
     """What the model generates behind `asked`, the end of the prompt, so that the reader gets this answer."""
     if not asked:
         return answer
-    marks = pair(asked) or pair(common[-40:])
+    marks = pair(asked) or pair(start[-_HEADER:])
     if marks is None:
         raise _differs(number)
     opening, closing = marks
-    if not is_open(common[-40:] + asked) or answer.lstrip().startswith(closing):
-        return answer
-    if answer.lstrip().startswith(opening.strip()):
+    reopened = answer.lstrip().startswith(opening.strip())
+    if not is_open(start[-_HEADER:] + asked):
+        return answer.partition(closing)[2].lstrip("\n") if reopened and closing in answer else answer
+    if reopened:
         return answer.lstrip().removeprefix(opening.strip()).lstrip("\n")
+    if answer.lstrip().startswith(closing):
+        return answer
     thought, closed, _ = content.partition(closing)
     reasoning = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
-    lines = asked.endswith("\n")
-    return f"{reasoning}\n{closing}\n\n{answer}" if lines or reasoning else f"{closing}{answer}"
+    return f"{reasoning}\n{closing}\n\n{answer}" if reasoning or asked.endswith("\n") else f"{closing}{answer}"
 
 
 def _differs(number: int) -> TemplateError:

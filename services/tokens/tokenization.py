@@ -154,7 +154,11 @@ class ChatTokenizer:
 
     def _rendered(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
         return render_template(
-            self.chat_template, conversation, ask=ask, thinking=thinking, named_tokens=self._tokenizer.special_tokens_map
+            self.chat_template,
+            conversation,
+            ask=ask,
+            thinking=thinking,
+            named_tokens=self._tokenizer.special_tokens_map,
         )
 
     def _turn_end(self) -> "re.Pattern[str]":

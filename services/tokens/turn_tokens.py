@@ -37,7 +37,9 @@ class TurnEnds:
     """The tokens with which a template ends an assistant's turn."""
 
     tokens: frozenset[str]
-    unwritten: str = ""  # of a template that ends answers with nothing (GLM): what opens the next turn, and so ends them
+    unwritten: str = (
+        ""  # of a template that ends answers with nothing (GLM): what opens the next turn, and so ends them
+    )
 
 
 def turn_ends(render: Render, special: Collection[str]) -> TurnEnds:
