@@ -1,18 +1,27 @@
 """Finds the supervised text of a conversation: the text that the model would generate. `tokenization.py` calls it.
 
-The supervised text of an assistant message begins after the prompt that serving renders for it, and ends with its end
-of turn. So training and serving draw the same line, whatever the template. Some templates write an answer differently
-when another message follows: then there is no such line, and the conversation is refused.
+The supervised text of an assistant message begins after the prompt that serving renders for it, and ends with the last
+end token of its turn. So training and serving draw the same line, whatever the template. Some templates write an answer
+differently when another message follows (Qwen3 removes the reasoning): then no text of the whole conversation has all
+the prompts in it, and each answer becomes a sample of its own, behind its own prompt.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 from services.errors import TemplateError, shown
+from services.tokens.reasoning_marks import is_open, pair
+from services.tokens.system_turns import Turn
 from services.wire.messages import Message
 
-_ANOTHER = "choose a chat template by name (vicuna-v1.1, alpaca, plain)"
+_QUESTION, _PROBE = "Uniformwort", "Antwortwort"  # no template writes such words by itself
+_HEADER = 40  # characters: the end of a prompt in which a mark of reasoning is looked for
+_HALF_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*$")  # where two texts part in the middle of a mark
+
+Stretches = list[tuple[str, bool]]
+"""A text in stretches: (text, whether it is supervised)."""
 
 
 @dataclass(frozen=True)
@@ -34,35 +43,123 @@ def check_turns(messages: Sequence[Message]) -> None:
         raise TemplateError(f"the first message is {first or 'missing'}, not user: no prompt asks for such an answer")
 
 
-def stretches(
-    messages: Sequence[Message], rendered: Callable[[int, bool], str], turn_end: "re.Pattern[str]"
-) -> Iterator[tuple[str, bool]]:
-    """The whole conversation's text in stretches: (text, whether it is supervised). Raises TemplateError.
+class Supervision:
+    """Cuts conversations of one template into stretches. Its methods raise TemplateError."""
 
-    `rendered(number, ask)` is the text of the first `number` messages, asking for an answer or not; `turn_end`
-    matches the tokens that end a turn, and nothing that a message spells.
-    """
-    done = ""  # all text that was cut into stretches
-    for number, message in enumerate(messages):
-        if message.role == "assistant":
-            prompt = _added(done, rendered(number, True), number)
-            answer = _added(done + prompt, rendered(number + 1, False), number)
-            end = turn_end.search(answer)
-            if end is None:
-                raise TemplateError(f"messages[{number}]: the chat template ends this answer with no token; {_ANOTHER}")
-            yield prompt, False
-            yield answer[: end.end()], True
-            done += prompt + answer[: end.end()]
-    rest = _added(done, rendered(len(messages), False), len(messages) - 1)
-    if rest:
-        yield rest, False
+    def __init__(
+        self, rendered: Callable[[list[Turn], bool], str], turn_end: "re.Pattern[str]", unwritten: str = ""
+    ) -> None:
+        """`rendered(conversation, ask)` is the text of a conversation, asking for an answer or not; `turn_end` matches
+        the tokens that end a turn, and nothing that a message spells; `unwritten` ends an answer behind which the
+        template writes no such token."""
+        self._rendered = rendered
+        self._turn_end = turn_end
+        self._unwritten = unwritten
 
+    def whole(self, conversation: list[Turn]) -> Stretches:
+        """All answers in one text. Raises EarlierTurnsDiffer where the template allows no such text."""
+        stretches: Stretches = []
+        done = ""  # all text that was cut into stretches
+        for number, turn in enumerate(conversation):
+            if turn["role"] == "assistant":
+                prompt, answer = self._answer(conversation, number)
+                if not prompt.startswith(done):
+                    raise EarlierTurnsDiffer(number)
+                stretches += [(prompt[len(done) :], False), (answer, True)]
+                done = prompt + answer
+        rest = self._rendered(conversation, False)
+        if rest.startswith(done) and rest != done:
+            stretches.append((rest[len(done) :], False))
+        return stretches
 
-def _added(before: str, text: str, number: int) -> str:
-    """The part of `text` behind the text before."""
-    if not text.startswith(before):
+    def each(self, conversation: list[Turn]) -> list[Stretches]:
+        """Each answer behind the prompt that serving renders for it."""
+        answers = (number for number, turn in enumerate(conversation) if turn["role"] == "assistant")
+        found = (self._answer(conversation, number) for number in answers)
+        return [[(prompt, False), (answer, True)] for prompt, answer in found]
+
+    def _answer(self, conversation: list[Turn], number: int) -> tuple[str, str]:
+        """The prompt for an answer, and what the model has to generate then."""
+        before, turn = conversation[:number], conversation[number]
+        prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
+        if whole.startswith(prompt):
+            return prompt, self._ended(whole[len(prompt) :], number)
+        if not turn["content"].strip():
+            raise TemplateError(f"messages[{number}] is an empty answer, which the chat template leaves out; drop it")
+        asked, start = self._opening(before, turn, number)
+        if not prompt.endswith(asked) or not whole.startswith(start):
+            raise _differs(number)
+        answer = self._ended(whole[len(start) :], number)
+        return prompt, _behind_opening(asked, start, answer, turn["content"], number)
+
+    def _opening(self, before: list[Turn], turn: Turn, number: int) -> tuple[str, str]:
+        """What the prompt alone writes behind the beginning that it shares with the answered conversation; and the
+        answered conversation's text up to there. What stands before the question, a template may write differently."""
+        probed = [*before[:-1], {**before[-1], "content": _QUESTION}]
+        reply = {**turn, "content": _PROBE}
+        _, asking, prompt = self._rendered(probed, True).rpartition(_QUESTION)
+        _, _, behind = self._rendered([*probed, reply], False).rpartition(_QUESTION)
+        answered = self._rendered([*before, reply], False)
+        lead, replied, _ = behind.partition(_PROBE)
+        if not asking or not replied or _PROBE not in answered:
+            raise _differs(number)
+        shared = _shared(prompt, lead)
+        return prompt[len(shared) :], answered[: answered.rindex(_PROBE) - len(lead) + len(shared)]
+
+    def _ended(self, answer: str, number: int) -> str:
+        """The answer's text up to the last token that ends its turn."""
+        ends = list(self._turn_end.finditer(answer))
+        if ends:
+            return answer[: ends[-1].end()]
+        if self._unwritten:
+            return answer + self._unwritten
         raise TemplateError(
-            f"messages[{number}]: the chat template writes earlier messages differently once this one follows, so "
-            f"training and serving would differ; {_ANOTHER}"
+            f"messages[{number}]: the chat template ends this answer with no token of the tokenizer, so "
+            "the model would never learn to stop; let the template write the end-of-text token behind each answer, or "
+            "name the token that it writes as eos_token"
         )
-    return text[len(before) :]
+
+
+class EarlierTurnsDiffer(TemplateError):
+    """The template writes earlier messages differently once others follow."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"messages[{number}]: the chat template writes earlier messages differently once this one follows; "
+            "train each answer as a sample of its own"
+        )
+
+
+def _shared(prompt: str, lead: str) -> str:
+    """The common beginning of the two. It holds no half of a mark."""
+    shared = commonprefix([prompt, lead])
+    half = _HALF_MARK.search(shared)
+    return shared[: half.start()] if half and prompt != shared else shared
+
+
+def _behind_opening(asked: str, start: str, answer: str, content: str, number: int) -> str:
+    """What the model generates behind `asked`, the end of the prompt, so that the reader gets this answer."""
+    if not asked:
+        return answer
+    marks = pair(asked) or pair(start[-_HEADER:])
+    if marks is None:
+        raise _differs(number)
+    opening, closing = marks
+    reopened = answer.lstrip().startswith(opening.strip())
+    if not is_open(start[-_HEADER:] + asked):
+        return answer.partition(closing)[2].lstrip("\n") if reopened and closing in answer else answer
+    if reopened:
+        return answer.lstrip().removeprefix(opening.strip()).lstrip("\n")
+    if answer.lstrip().startswith(closing):
+        return answer
+    thought, closed, _ = content.partition(closing)
+    reasoning = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
+    return f"{reasoning}\n{closing}\n\n{answer}" if reasoning or asked.endswith("\n") else f"{closing}{answer}"
+
+
+def _differs(number: int) -> TemplateError:
+    return TemplateError(
+        f"messages[{number}]: the prompt that asks for this answer does not stand before it in the chat template's "
+        "text of the conversation, so training and serving would differ; correct what the template writes for "
+        "add_generation_prompt"
+    )

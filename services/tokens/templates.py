@@ -97,11 +97,17 @@ TEMPLATES = {
 }
 
 
+def all_templates() -> dict[str, ChatTemplate]:
+    """Every named template: those for base models, then those of the families."""
+    return {**TEMPLATES}
+
+
 def named_template(name: str) -> ChatTemplate:
     """The template of that name. Raises ConfigurationError that names the known templates."""
-    if name not in TEMPLATES:
-        raise ConfigurationError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+    known = all_templates()
+    if name not in known:
+        raise ConfigurationError(f"unknown chat template {name!r}; known: {', '.join(known)}")
+    return known[name]
 
 
 def choose_template(explicit: str, model_name: str, has_own: bool) -> tuple[str, str]:

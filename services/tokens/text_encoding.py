@@ -1,16 +1,20 @@
 """Encodes a text in pieces into the token ids of the whole text. `tokenization.py` calls it.
 
-A piece ends where no token may cross: inside a special token that a user typed, or where a model's own text begins and
-ends. Behind a special token a tokenizer starts anew (one of Llama's kind adds a space there). Elsewhere a later piece
+A piece ends where no token may cross: inside a control token that a user typed, or where a model's own text begins and
+ends. Behind an added token a tokenizer starts anew (one of Llama's kind adds a space there). Elsewhere a later piece
 continues the text, and no space is added.
+
+Control tokens are the special tokens and the turn marks of the template. Other added tokens are text of a model's own
+(`<think>`, Gemma's runs of spaces): they stay whole, as `transformers` encodes them.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from services.tokens.reasoning_marks import REASONING_NAME
 from services.tokens.token_count import parts_of
 
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
@@ -20,18 +24,29 @@ if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
 class TextEncoder:
     """Encodes with one tokenizer. It adds no token that the text does not spell."""
 
-    def __init__(self, backend: "Tokenizer") -> None:
+    def __init__(self, backend: "Tokenizer", turn_marks: Iterable[str] = ()) -> None:
+        """`turn_marks` are tokens that no message may spell, besides the special ones."""
         self._backend = backend
         self._continuing = _without_prefix(backend)
-        texts = {token.content for token in backend.get_added_tokens_decoder().values() if len(token.content) > 1}
-        self._special = tuple(sorted(texts, key=len, reverse=True))
-        self._pattern = re.compile("|".join(map(re.escape, self._special))) if self._special else None
+        added = backend.get_added_tokens_decoder().values()
+        self._added = tuple(sorted({token.content for token in added}, key=len, reverse=True))
+        self._added_pattern = _any_of(self._added)
+        self._taking = tuple({token.content for token in added if token.rstrip})
+        control = {token.content for token in added if token.special and len(token.content) > 1} | set(turn_marks)
+        self._control = _any_of(control)
+        self._control_of_others = _any_of(token for token in control if not REASONING_NAME.search(token))
 
-    def defused(self, content: str, mark: str) -> str:
-        """`content` with `mark` after the first character of every special token that it spells."""
-        if self._pattern is None:
+    def spells_control(self, content: str, *, own: bool) -> bool:
+        """Whether the text spells a control token. A model's `own` text may spell marks of reasoning."""
+        pattern = self._control_of_others if own else self._control
+        return pattern is not None and pattern.search(content) is not None
+
+    def defused(self, content: str, mark: str, *, own: bool = False) -> str:
+        """`content` with `mark` after the first character of every control token that it spells."""
+        pattern = self._control_of_others if own else self._control
+        if pattern is None:
             return content
-        cuts = [0, *(match.start() + 1 for match in overlapping(self._pattern, content)), len(content)]
+        cuts = [0, *(match.start() + 1 for match in overlapping(pattern, content)), len(content)]
         return mark.join(content[start:end] for start, end in pairwise(cuts))
 
     def encode(self, pieces: Sequence[str], *, after: str = "") -> list[int]:
@@ -43,18 +58,31 @@ class TextEncoder:
         return ids
 
     def _following(self, text: str, before: str) -> list[int]:
-        special = next((special for special in self._special if before.endswith(special)), None)
-        return self._continued(text) if special is None else self._ids(special + text)[1:]
+        """Ids of a text behind another. What an added token takes along of the white space behind it is lost to both."""
+        stripped = before.rstrip()
+        token = next((token for token in self._taking if stripped.endswith(token)), None)
+        start = stripped if token else before
+        token = token or next((token for token in self._added if before.endswith(token)), None)
+        if token is None:
+            return self._continued(text)
+        ids = self._ids(token + before[len(start) :] + text)
+        return ids[1:] if ids[:1] == [self._backend.token_to_id(token)] else self._continued(text)
 
     def _continued(self, text: str) -> list[int]:
-        """Ids of a text that follows another, up to the first special token, where a text starts anew."""
-        match = self._pattern.search(text) if self._pattern else None
+        """Ids of a text that follows another, up to the first added token, where a text starts anew."""
+        match = self._added_pattern.search(text) if self._added_pattern else None
         end = match.start() if match else len(text)
         ids = list(self._continuing.encode(text[:end], add_special_tokens=False).ids)
         return ids + self._ids(text[end:]) if match else ids
 
     def _ids(self, text: str) -> list[int]:
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+
+def _any_of(tokens: Iterable[str]) -> "re.Pattern[str] | None":
+    """A pattern of these texts, the longest first."""
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def overlapping(pattern: "re.Pattern[str]", text: str) -> Iterator["re.Match[str]"]:

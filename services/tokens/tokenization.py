@@ -1,7 +1,7 @@
 """Turns messages into token ids, and names the ids that end a turn. Workers use it for prompts, pipelines for training.
 
 The chat template is the tokenizer's own, or a named one of `services.tokens.templates`. Text that people typed never
-becomes a special token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. A system turn
+becomes a control token: where a message spells one (`<|im_end|>`), the tokenizer gets it in two pieces. A system turn
 for which the template has no place becomes a part of the next user turn (`system_turns.py`). `gguf_tokenizer.py` builds
 the tokenizer of a GGUF. Nothing here needs torch. To make a tokenizer loads the libraries `tokenizers` and
 `transformers`; to import this module does not.
@@ -12,33 +12,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.generation_config import end_token_ids
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
-from services.tokens.supervision import SupervisedSequence, check_turns, stretches
+from services.tokens.rendering import render_template
+from services.tokens.supervision import EarlierTurnsDiffer, Stretches, SupervisedSequence, Supervision, check_turns
 from services.tokens.system_turns import Turn, probe
-from services.tokens.templates import choose_template, named_template
+from services.tokens.templates import all_templates, choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import TokenCounter
+from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
 from services.wire.messages import Message
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
 
-# Tokens that end a turn in the templates in use; a model that lists only one of them may emit others.
-_TURN_ENDS = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|end|>",
-    "<|endofturn|>",
-    "<|eot|>",
-    "<|endoftext|>",
-)
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
 
 
@@ -53,24 +42,19 @@ class ChatTokenizer:
         self._backend: Tokenizer = tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a tokenizer.json may bring both: then a long text is cut without a word
         self._backend.no_padding()
-        name, reason = choose_template(template, model_name, bool(tokenizer.chat_template))
-        chosen = named_template(name) if name else None
-        self._jinja: str | None = chosen.jinja if chosen else None
+        self.chat_template, self.stop_strings, reason = _chosen_template(template, model_name, tokenizer.chat_template)
         self._system_turns = probe(lambda conversation: self._rendered(conversation, ask=True))
         self.template_reason = f"{reason} {self._system_turns.finding}".rstrip()
-        self.stop_strings: tuple[str, ...] = chosen.stop if chosen else ()
+        added = self._backend.get_added_tokens_decoder().values()
+        self._marks = turn_marks(self._written, {token.content for token in added if not token.special})
+        self._turn_ends = turn_ends(self._written, self.special_tokens() | self._marks)
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
-        self._text = TextEncoder(self._backend)
+        self._text = TextEncoder(self._backend, self._marks)
         self._counter = TokenCounter(self._backend, self._text.encode)
 
     def decoder(self) -> "Tokenizer":
         """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
         return self._backend
-
-    @property
-    def chat_template(self) -> str:
-        """The Jinja text of the template in use: a named one, or the tokenizer's own."""
-        return str(self._jinja or self._tokenizer.chat_template)
 
     def named_tokens(self) -> dict[str, str]:
         """bos_token, eos_token, unk_token and pad_token, if the tokenizer names them."""
@@ -83,13 +67,16 @@ class ChatTokenizer:
         added = self._backend.get_added_tokens_decoder().values()
         return frozenset(token.content for token in added if token.special)
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses."""
-        return self._text.encode(self._pieces(messages, ask=True))
+    def render(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
+        """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses it.
 
-    def count(self, messages: Sequence[Message]) -> int:
-        """`len(render(messages))`, faster. Raises TemplateError."""
-        return self._counter.count(self._pieces(messages, ask=True))
+        `thinking` is what the template's switch for reasoning is set to; None leaves it as the template has it.
+        """
+        return self._text.encode(self._pieces(messages, ask=True, thinking=thinking))
+
+    def count(self, messages: Sequence[Message], thinking: bool | None = None) -> int:
+        """`len(render(messages, thinking))`, faster. Raises TemplateError."""
+        return self._counter.count(self._pieces(messages, ask=True, thinking=thinking))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
         """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
@@ -105,37 +92,69 @@ class ChatTokenizer:
         The ids are those of the prompt that serving renders, then those of the answer, and so on: no token crosses
         from one to the other. Raises TemplateError for roles, templates and tokenizers that do not allow this.
         """
+        conversation, mark, supervision = self._supervision(messages)
+        return self._sequence(supervision.whole(conversation), mark)
+
+    def samples(self, messages: Sequence[Message]) -> list[SupervisedSequence]:
+        """A conversation for training: `supervised(messages)` alone, or one sequence for each answer.
+
+        There is one for each answer where the template writes earlier turns differently later. Raises TemplateError.
+        """
+        conversation, mark, supervision = self._supervision(messages)
+        try:
+            return [self._sequence(supervision.whole(conversation), mark)]
+        except EarlierTurnsDiffer:
+            return [self._sequence(stretches, mark) for stretches in supervision.each(conversation)]
+
+    def _supervision(self, messages: Sequence[Message]) -> tuple[list[Turn], str, Supervision]:
         check_turns(messages)
-        mark = _unused_character(messages)
-        conversation = self._defused(messages, mark)
+        conversation, mark = self._conversation(messages)
+        return conversation, mark, Supervision(self._template, self._turn_end(), self._turn_ends.unwritten)
+
+    def _sequence(self, stretches: Stretches, mark: str) -> SupervisedSequence:
         ids: list[int] = []
         mask: list[int] = []
         before = ""
-        for text, learnt in stretches(messages, lambda n, ask: self._template(conversation[:n], ask), self._turn_end()):
-            ids += self._text.encode(text.split(mark), after=before)
+        for text, learnt in stretches:
+            ids += self._text.encode(text.split(mark) if mark else [text], after=before)
             mask += [int(learnt)] * (len(ids) - len(mask))
             before = text
         return SupervisedSequence(ids, mask)
 
-    def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[str]:
-        """The rendered text in pieces, cut inside every special token that a message spells."""
-        mark = _unused_character(messages)
-        return self._template(self._defused(messages, mark), ask).split(mark)
+    def _pieces(self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None) -> list[str]:
+        """The rendered text in pieces, cut inside every control token that a message spells."""
+        conversation, mark = self._conversation(messages)
+        text = self._template(conversation, ask, thinking)
+        return text.split(mark) if mark else [text]
 
-    def _defused(self, messages: Sequence[Message], mark: str) -> list[Turn]:
-        return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
+    def _conversation(self, messages: Sequence[Message]) -> tuple[list[Turn], str]:
+        """The turns as the template gets them, and the mark inside the control tokens that they spell.
 
-    def _template(self, conversation: list[Turn], ask: bool) -> str:
-        return self._rendered(self._system_turns.with_system_text(conversation), ask)
+        Where no message spells one, the template sees the text as it was written, and the mark is empty.
+        """
+        mark = ""
+        if any(self._text.spells_control(m.content, own=m.role == "assistant") for m in messages):
+            mark = _unused_character(messages)
+        return [{"role": m.role, "content": self._defused(m, mark)} for m in messages], mark
 
-    def _rendered(self, conversation: list[Turn], ask: bool) -> str:
-        try:
-            text = self._tokenizer.apply_chat_template(
-                conversation, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
-            )
-        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
-            raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
-        return str(text)
+    def _defused(self, message: Message, mark: str) -> str:
+        own = message.role == "assistant"
+        return self._text.defused(message.content, mark, own=own) if mark else message.content
+
+    def _template(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
+        return self._rendered(self._system_turns.with_system_text(conversation), ask, thinking)
+
+    def _written(self, conversation: list[Turn]) -> str:
+        return self._rendered(conversation, ask=False)
+
+    def _rendered(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
+        return render_template(
+            self.chat_template,
+            conversation,
+            ask=ask,
+            thinking=thinking,
+            named_tokens=self._tokenizer.special_tokens_map,
+        )
 
     def _turn_end(self) -> "re.Pattern[str]":
         """A pattern of the tokens that end a turn. Raises TemplateError if the tokenizer has none."""
@@ -149,8 +168,9 @@ class ChatTokenizer:
         ends = set(eos_token_ids)
         if self._tokenizer.eos_token_id is not None:
             ends.add(self._tokenizer.eos_token_id)
-        special = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        found = (self._backend.token_to_id(token) for token in _TURN_ENDS if token in special)
+        special = self.special_tokens() | self._marks
+        texts = self._turn_ends.tokens | (special & set(TEXT_ENDS))
+        found = (self._backend.token_to_id(text) for text in texts)
         ends.update(token_id for token_id in found if token_id is not None)
         return tuple(sorted(ends))
 
@@ -176,6 +196,21 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
     if not tokenizer.is_fast:
         raise ConfigurationError(f"{location!r} has no tokenizer.json; save it once with a fast tokenizer")
     return tokenizer, end_token_ids(location)
+
+
+def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tuple[str, ...], str]:
+    """The Jinja text, the stop strings, and the reason as a sentence. `own` is the tokenizer's: none, one, or a dict."""
+    templates: dict[str, str] = own if isinstance(own, dict) else {"default": own} if own else {}
+    if explicit in templates and explicit not in all_templates():
+        return templates[explicit], (), f"Chat template {explicit}: the tokenizer's own of that name."
+    name, reason = choose_template(explicit, model_name, bool(templates))
+    if name:
+        chosen = named_template(name)
+        return chosen.jinja, chosen.stop, reason
+    if "default" not in templates:
+        known = ", ".join(sorted(templates))
+        raise ConfigurationError(f"the tokenizer has no default chat template; choose one of its own by name: {known}")
+    return templates["default"], (), reason
 
 
 def _unused_character(messages: Sequence[Message]) -> str:

