@@ -18,6 +18,8 @@ import jinja2
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
+from services.tokens.answer_format import find_format, with_reasoning
+from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.tokens.supervision import SupervisedSequence, check_turns, stretches
 from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import choose_template, named_template
@@ -67,6 +69,7 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._text = TextEncoder(self._backend)
         self._counter = TokenCounter(self._backend, self._text.encode)
+        self._marked = self._answer_marks()
 
     def decoder(self) -> "Tokenizer":
         """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
@@ -87,6 +90,10 @@ class ChatTokenizer:
         """The texts of the tokenizer's special tokens."""
         added = self._backend.get_added_tokens_decoder().values()
         return frozenset(token.content for token in added if token.special)
+
+    def answer_parser(self, prompt_ids: list[int]) -> AnswerParser | None:
+        """Splits what the model generates after this prompt into reasoning and answer; None for a model that never reasons."""
+        return self._marked.parser(prompt_ids) if self._marked else None
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses."""
@@ -128,12 +135,17 @@ class ChatTokenizer:
         return self._template(self._defused(messages, mark), ask).split(mark)
 
     def _defused(self, messages: Sequence[Message], mark: str) -> list[Turn]:
-        return [{"role": m.role, "content": self._text.defused(m.content, mark)} for m in messages]
+        return [self._turn(message, mark) for message in messages]
+
+    def _turn(self, message: Message, mark: str) -> Turn:
+        """For the template: which of the earlier reasoning the model reads again is the template's to say."""
+        turn = {"role": message.role, "content": self._text.defused(message.content, mark)}
+        return turn | with_reasoning(self._text.defused(message.reasoning, mark)) if message.reasoning else turn
 
     def _template(self, conversation: list[Turn], ask: bool) -> str:
         return self._rendered(self._system_turns.with_system_text(conversation), ask)
 
-    def _rendered(self, conversation: list[Turn], ask: bool) -> str:
+    def _rendered(self, conversation: Sequence[Turn], ask: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
                 conversation, chat_template=self._jinja, tokenize=False, add_generation_prompt=ask
@@ -141,6 +153,11 @@ class ChatTokenizer:
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise TemplateError(f"the model's chat template refuses these messages: {error}") from None
         return str(text)
+
+    def _answer_marks(self) -> MarkedTokens | None:
+        added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        found = find_format(self.chat_template, added, self._rendered)
+        return MarkedTokens(found, self._backend) if found else None
 
     def _turn_end(self) -> "re.Pattern[str]":
         """A pattern of the tokens that end a turn. Raises TemplateError if the tokenizer has none."""
@@ -269,7 +286,7 @@ def _finish_gguf(backend: "Tokenizer", metadata: dict[str, Any]) -> None:
 
 
 def _unused_character(messages: Sequence[Message]) -> str:
-    text = "".join(message.content for message in messages)
+    text = "".join(message.text for message in messages)
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)

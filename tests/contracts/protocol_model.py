@@ -29,7 +29,7 @@ from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
 from services.errors import ChatServerError
 from services.wire.keys import Keys
-from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
+from services.wire.messages import ChatRequest, Event, Message, Part, SamplingOptions
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import EngineEvent, OnEvent, Sampling
 from workers.generation import Plan
@@ -128,6 +128,8 @@ class ModelAnswer:
     """A transcript whose text is a pure function of its tokens."""
 
     matched_stop = False
+    parts: Sequence[Part] = ()
+    reasoning_tokens = 0
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []

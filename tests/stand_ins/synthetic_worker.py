@@ -22,7 +22,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.logs import configure_logging
 from services.machine.signals import hearing
 from services.settings import Settings, load_settings
-from services.wire.messages import ChatRequest
+from services.wire.messages import ChatRequest, Part
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan, Planner
 from workers.worker import Worker
@@ -32,6 +32,8 @@ class EchoText:
     """A transcript whose tokens are code points."""
 
     matched_stop = False
+    parts: Sequence[Part] = ()
+    reasoning_tokens = 0
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
