@@ -3,8 +3,8 @@
 The journal continues by token offset, readers by text offset. `slice_from` gives both for any token, so the worker can
 write an entry again from the end of the journal. The same ids give the same text, offsets and parts on any worker.
 
-The text is the reasoning and the answer, one after the other and without the marks between them; `parts` says where each
-begins. Stop strings end the answer: a model may think of one.
+The text is the reasoning and the answer, one after the other and without the marks between them; `parts` says where
+each begins. Stop strings end the answer: a model may think of one.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,8 @@
-"""Splits what a model generates into reasoning and answer, while it comes. `workers/answer.py` feeds one parser per answer.
+"""Splits what a model generates into reasoning and answer, while it comes. Each `workers/answer.py` feeds one parser.
 
-A mark that is one token of the vocabulary counts as that token alone: the same characters in other tokens are text, such
-as quoted code. Any other mark is looked for in the text, and what may be its beginning is held back. White space around
-marks belongs to the marks. A reasoning whose closing mark never comes is reasoning to its end.
+A mark that is one token of the vocabulary counts as that token alone: the same characters in other tokens are text,
+such as quoted code. Any other mark is looked for in the text, and what may be its beginning is held back. White space
+around marks belongs to the marks. A reasoning whose closing mark never comes is reasoning to its end.
 """
 
 from collections.abc import Mapping

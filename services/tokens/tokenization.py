@@ -92,7 +92,7 @@ class ChatTokenizer:
         return frozenset(token.content for token in added if token.special)
 
     def answer_parser(self, prompt_ids: list[int]) -> AnswerParser | None:
-        """Splits what the model generates after this prompt into reasoning and answer; None for a model that never reasons."""
+        """Splits what the model generates after this prompt into reasoning and answer. None: it is all answer."""
         return self._marked.parser(prompt_ids) if self._marked else None
 
     def render(self, messages: Sequence[Message]) -> list[int]:

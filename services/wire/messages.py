@@ -17,9 +17,10 @@ EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"
 Priority = Literal["interactive", "batch"]
 Truncation = Literal["auto", "disabled"]
 PartKind = Literal["reasoning", "answer"]
+ANSWER: PartKind = "answer"
 Part = tuple[int, str]
-"""Where a part of an answer's text begins, in code points, and its kind: a `PartKind`, or one of a later build. Text before
-the first part is the answer's."""
+"""Where a part of an answer's text begins, in code points, and its kind: a `PartKind`, or one of a later build.
+Text before the first part is the answer's."""
 
 
 @dataclass(frozen=True)

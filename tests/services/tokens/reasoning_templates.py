@@ -18,7 +18,7 @@ _MARKS = re.compile(r"<[|｜/]?[A-Za-z_:]+[|｜]?>|\[/?[A-Z]+\]")
 
 @dataclass(frozen=True)
 class Manner:
-    """`⟨r⟩` and `⟨a⟩` in `thinks` and `answers` are the reasoning and the answer; `shows`: the template shows the marks."""
+    """`⟨r⟩` and `⟨a⟩` stand for the reasoning and the answer. `shows`: the template shows what surrounds reasoning."""
 
     prompt: str
     thinks: str
