@@ -197,3 +197,15 @@ def test_what_a_model_thinks_and_says_is_never_lost(name: str, thought: str, sai
         thought = ""
     found = split(MANNERS[name], MANNERS[name].generated(thought, said))
     assert found == {"reasoning": thought, "answer": said}
+
+
+def test_the_template_gets_earlier_reasoning_and_decides() -> None:
+    said = [*QUESTION, Message("assistant", "4", "2 and <|user|> 2"), Message("user", "Sure?")]
+    reads = tokenizer_of(MANNERS["harmony"])
+    text = reads.decoder().decode(reads.render(said), skip_special_tokens=False)
+    assert "<|channel|>analysis<|message|>2 and <|user|> 2<|end|><|start|>assistant" in text
+    assert reads.render(said).count(reads.decoder().token_to_id("<|user|>")) == 2, "what people typed is no token"
+    assert reads.count(said) == len(reads.render(said))
+    drops = tokenizer_of(MANNERS["a template that drops it"])
+    without = [*QUESTION, Message("assistant", "4"), Message("user", "Sure?")]
+    assert drops.render(said) == drops.render(without)
