@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.errors import TemplateError
+from services.tokens.system_turns import Turn
 
 State = Literal["begin", "reasoning", "answer", "head", "judge"]
 """Where a text is: `begin` is the answer unless a mark comes first. A `head` is the words between two marks, which are
 shown nowhere. Where they decide what follows, the mark behind them leads to `judge`."""
 
 Marks = Mapping[str, State]
-Turn = dict[str, str]
 Render = Callable[[Sequence[Turn], bool], str]
 """The text of a conversation, with or without the prompt for an answer. Raises TemplateError."""
 
@@ -148,7 +148,8 @@ _CLOSING_TAG = r"(?:</[^<>\s]+>|\[/[^\[\]\s]+\])"
 def find_format(template: str, added_tokens: Collection[str], render: Render) -> AnswerFormat | None:
     """The format of a model by its chat template and its added tokens; None for one that says no reasoning."""
     for known in BY_SIGNS.values():
-        if all(sign in template for sign in known.signs):
+        heads_are_tokens = known.begins != "head" or known.marks <= set(added_tokens)
+        if heads_are_tokens and all(sign in template for sign in known.signs):
             return known
     if (shown := _shown_pair(render)) is not None:
         return pair(*shown)

@@ -7,6 +7,7 @@ import pytest
 from services.errors import PromptTooLong
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
+from tests.services.tokens.reasoning_templates import MANNERS, tokenizer_of
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
@@ -82,3 +83,11 @@ def test_a_request_may_ask_that_nothing_is_left_out() -> None:
 def test_a_count_of_a_prompt_is_the_number_of_its_tokens() -> None:
     messages = [SYSTEM, *rounds(3), QUESTION]
     assert TOKENIZER.count(messages) == len(TOKENIZER.render(messages))
+
+
+def test_the_answer_of_a_model_that_reasons_is_split_as_its_prompt_began_it() -> None:
+    tokenizer = tokenizer_of(MANNERS["opened by the prompt"])
+    request = ChatRequest("r1", "ann", "m", (QUESTION,))
+    answer: Any = ChatPlanner(tokenizer, Limited(), SamplingDefaults())(request).answer  # type: ignore[arg-type]
+    answer.extend(tokenizer.decoder().encode("hm\n</think>\n\nHigh.").ids)
+    assert (answer.text, answer.parts) == ("hmHigh.", [(0, "reasoning"), (2, "answer")])

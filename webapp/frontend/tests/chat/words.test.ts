@@ -139,3 +139,8 @@ test("a reasoning says since when it goes on, and how long it took", () => {
   assert.equal(describeThinking(undefined, 400), "Thought for a moment");
   assert.equal(describeThinking(undefined, undefined), "Thought");
 });
+
+test("an answer that is only reasoning says so", () => {
+  const only = message({ state: "finished", reasoning: "hm", content: "", usage: {}, code: "length" });
+  assert.equal(describeUsage(only), "Reached the token limit · No answer: the model only thought");
+});
