@@ -1,25 +1,33 @@
 """The text of one answer, and the place in it where each token ends. The worker loop feeds it one token id at a time.
 
 The journal continues by token offset, readers by text offset. `slice_from` gives both for any token, so the worker can
-write an entry again from the end of the journal. The same ids give the same text and offsets on any worker.
+write an entry again from the end of the journal. The same ids give the same text, offsets and parts on any worker.
+
+The text is the reasoning and the answer, one after the other and without the marks between them; `parts` says where
+each begins. Stop strings end the answer: a model may think of one.
 """
 
 from collections.abc import Iterable, Sequence
 
+from services.tokens.answer_parser import AnswerParser, Piece
+from services.wire.messages import Part, PartKind
 from workers.detokenizer import TextDecoder
 from workers.stop_strings import StopMatcher
 
 
 class Answer:
-    """Turns token ids into text. It holds text back while a character or a stop string may be incomplete."""
+    """Turns token ids into text. It holds text back while a character, a mark or a stop string may be incomplete."""
 
-    def __init__(self, decoder: TextDecoder, stop: Sequence[str] = ()) -> None:
+    def __init__(self, decoder: TextDecoder, stop: Sequence[str] = (), parser: AnswerParser | None = None) -> None:
         self._detokenizer = decoder.stream()
+        self._parser = parser
         self._matcher = StopMatcher(stop)
         self._text = ""
         self._ends: list[int] = []  # per token: code points of text shown once it was pushed
         self._finished = False
         self.token_ids: list[int] = []
+        self.parts: list[Part] = []
+        self.reasoning_tokens = 0
 
     @property
     def text(self) -> str:
@@ -35,9 +43,14 @@ class Answer:
         """Take one token; returns the text it adds. Refused, without effect, after a match or after `finish`."""
         if self.matched_stop or self._finished:
             return ""
-        added = self._matcher.push(self._detokenizer.push(token_id))
+        before = len(self._text)
+        if self._parser is None:
+            self._text += self._matcher.push(self._detokenizer.push(token_id))
+        else:
+            self.reasoning_tokens += self._parser.reasoning
+            self._show(self._parsed(self._parser, token_id))
         self.token_ids.append(token_id)
-        self._text += added
+        added = self._text[before:]
         self._ends.append(len(self._text))
         return added
 
@@ -64,8 +77,29 @@ class Answer:
         if self._finished or self.matched_stop:
             return ""
         self._finished = True
-        added = self._matcher.push(self._detokenizer.flush())
+        before, text = len(self._text), self._detokenizer.flush()
+        self._show([*self._parser.text(text), *self._parser.finish()] if self._parser else [Piece("answer", text)])
         if not self.matched_stop:
-            added += self._matcher.flush()
-        self._text += added
-        return added
+            self._append("answer", self._matcher.flush())
+        return self._text[before:]
+
+    def _parsed(self, parser: AnswerParser, token_id: int) -> list[Piece]:
+        if parser.expects(token_id):
+            return [*parser.text(self._detokenizer.flush()), *parser.mark(token_id)]
+        return parser.text(self._detokenizer.push(token_id))
+
+    def _show(self, pieces: Iterable[Piece]) -> None:
+        """Append text to the parts that it belongs to, up to a stop string."""
+        for kind, text in pieces:
+            if self.matched_stop:
+                return
+            if kind == "answer":
+                self._append(kind, self._matcher.push(text))
+            else:
+                self._append("answer", self._matcher.flush())
+                self._append(kind, text)
+
+    def _append(self, kind: PartKind, text: str) -> None:
+        if text and kind != (self.parts[-1][1] if self.parts else "answer"):
+            self.parts.append((len(self._text), kind))
+        self._text += text

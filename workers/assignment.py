@@ -9,6 +9,7 @@ leaves an assignment as it was: the caller may repeat every call.
 import contextlib
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -18,7 +19,7 @@ from services.chat.journal import Journal, Ownership, Refusal
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
 from services.wire.keys import NAME
-from services.wire.messages import ChatRequest, Event
+from services.wire.messages import ChatRequest, Event, Part
 
 log = logging.getLogger("chatserver.worker")
 
@@ -36,8 +37,16 @@ class Transcript(Protocol):
 
     token_ids: list[int]
 
+    @property
+    def parts(self) -> Sequence[Part]: ...
+
     def slice_from(self, token_offset: int) -> tuple[tuple[int, ...], int, str]:
         """Tokens from a token offset on, the text offset where they start, and their text (no held-back tail)."""
+
+
+def parts_within(transcript: Transcript, offset: int, text: str) -> tuple[Part, ...]:
+    """The parts that begin within this text."""
+    return tuple(part for part in transcript.parts if offset <= part[0] < offset + len(text))
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Ending:
     message: str
     tail: str  # text that was held back until the end was known
     usage: dict[str, int]
+    parts: tuple[Part, ...] = ()  # that begin in the tail
 
 
 @dataclass(frozen=True)
@@ -192,7 +202,7 @@ class Assignment:
         if not self.behind(transcript):
             return None
         ids, toff, text = transcript.slice_from(self.journalled)
-        return Event("tokens", self.nonce, self.journalled, toff, ids, text)
+        return Event("tokens", self.nonce, self.journalled, toff, ids, text, parts=parts_within(transcript, toff, text))
 
     def append_command(self, event: Event) -> tuple[Any, ...]:
         """The command that appends and publishes an event, for a pipeline; `appended` takes its reply."""
@@ -233,6 +243,7 @@ class Assignment:
             code=ending.code,
             message=ending.message,
             usage=dict(ending.usage),
+            parts=ending.parts,
         )
         refused = self._journal.finish(self.rid, self.entry.epoch, event)
         if refused is None:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from services.errors import EngineError, OutOfMemory
 from services.wire.messages import ChatRequest, Event
-from workers.assignment import Assignment, Ending, Transcript
+from workers.assignment import Assignment, Ending, Transcript, parts_within
 from workers.engine import ENGINE_LOST, EngineEvent, Sampling
 
 log = logging.getLogger("chatserver.worker")
@@ -22,6 +22,8 @@ SEE_LOG = "the worker failed on this request; its log says why"
 
 class AnswerText(Transcript, Protocol):
     """The part of `workers.answer.Answer` that a generation needs."""
+
+    reasoning_tokens: int  # of the tokens
 
     @property
     def matched_stop(self) -> bool: ...
@@ -126,11 +128,16 @@ class Generation:
 
     def end(self, kind: Literal["finished", "failed"], code: str, message: str = "") -> None:
         """Nothing follows what was generated."""
-        tail, usage = "", {}
-        if self.plan is not None:
-            tail = self.plan.answer.finish()
-            usage = {**self.plan.context, "completion_tokens": len(self.plan.answer.token_ids)}
-        self.ending = Ending(kind, code, message, tail, usage)
+        if self.plan is None:
+            self.ending = Ending(kind, code, message, "", {})
+            return
+        answer = self.plan.answer
+        tail = answer.finish()
+        toff = answer.slice_from(len(answer.token_ids))[1]
+        usage = {**self.plan.context, "completion_tokens": len(answer.token_ids)}
+        if answer.reasoning_tokens:
+            usage["reasoning_tokens"] = answer.reasoning_tokens
+        self.ending = Ending(kind, code, message, tail, usage, parts_within(answer, toff, tail))
 
     @property
     def unwritten(self) -> bool:

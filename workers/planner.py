@@ -36,7 +36,7 @@ class ChatPlanner:
         return Plan(
             prompt_ids,
             sampling,
-            Answer(self._decoder, stop),
+            Answer(self._decoder, stop, self._tokenizer.answer_parser(prompt_ids)),
             context_tokens=self._engine.limits.context_tokens,
             omitted_messages=len(request.messages) - len(messages),
         )

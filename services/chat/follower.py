@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Callable
 
 from services.chat.answer import Answer, Outage
-from services.chat.reader import ReaderEvent, Rewind, Status, Text
+from services.chat.reader import ReaderEvent, Rewind, Status, Text, part_at
+from services.wire.messages import ANSWER
 
 
 class Follower:
@@ -21,13 +22,18 @@ class Follower:
 
     @property
     def text(self) -> str:
-        """The whole answer, as far as this process knows it."""
+        """The whole text, reasoning and answer, as far as this process knows it."""
         return self._answer.reader.shown
 
     @property
     def status(self) -> Status | None:
         """What the request does: its place in line, or that it runs."""
         return self._answer.reader.status
+
+    @property
+    def told_all(self) -> bool:
+        """Whether all text that this process knows was told."""
+        return self.offset >= len(self._answer.reader.shown)
 
     @property
     def has_end(self) -> bool:
@@ -58,17 +64,22 @@ class Follower:
         reader = self._answer.reader
         if self.done or reader.rewinding:
             return None
-        end, shown = reader.end, reader.shown  # in this order, and both before the rewinds: no lock is needed then
+        # In this order, and all before the rewinds: no lock is needed then.
+        end, shown, parts = reader.end, reader.shown, reader.parts
         if self._status is not reader.status:
             self._status = reader.status
             return self._status
         if self._num_rewinds != len(reader.rewinds):
             return self._judge(until)
+        part: str = ANSWER
+        if parts:
+            part, next_part = part_at(parts, self.offset)
+            until = next_part if until is None else min(until, next_part or until)
         text = shown[self.offset : until]
         if text:
             offset = self.offset
             self.offset += len(text)
-            return Text(offset, reader.nonce, text)
+            return Text(offset, reader.nonce, text, part)
         if end is None or self.offset < len(shown):
             return None
         self.done = True

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from services.chat.journal import Head
-from services.wire.messages import Event
+from services.wire.messages import ANSWER, Event, Part
 
 HEAD_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 5.0
 
 
 class Text(NamedTuple):  # one is made per token and follower
-    """`text` continues the answer at `offset`."""
+    """`text` continues at `offset`. All of it belongs to one part: `answer`, `reasoning`, or one of a later build."""
 
     offset: int
     nonce: str
     text: str
+    part: str = ANSWER
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,17 @@ class Status:
 
 @dataclass(frozen=True)
 class Done:
-    """The end, exactly once. `offset` is the length of the whole answer."""
+    """The end, exactly once. `offset` is the length of the whole text, `parts` where each part of it begins.
+
+    None: all of it is the answer.
+    """
 
     status: str
     offset: int
     code: str
     message: str
     usage: dict[str, Any]
+    parts: tuple[Part, ...] | None = None
 
 
 ReaderEvent = Text | Rewind | Status | Done
@@ -80,31 +85,46 @@ class JournalView:
     ends: dict[str, int]  # nonce → where its text ends
     terminal: Event | None
     context: dict[str, int]
+    parts: tuple[Part, ...] = ()
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "JournalView":
         text, nonce, terminal = "", "", None
         ends: dict[str, int] = {}
         context: dict[str, int] = {}
+        parts: tuple[Part, ...] = ()
         for event in events:
             text = text[: event.toff] + event.text
+            if parts or event.parts:
+                parts = (*(part for part in parts if part[0] < event.toff), *event.parts)
             nonce = event.nonce
             context = event.context or context
             ends[nonce] = len(text)
             if event.terminal:
                 terminal = event
-        return cls(text, nonce, ends, terminal, context)
+        return cls(text, nonce, ends, terminal, context, parts)
+
+
+def part_at(parts: tuple[Part, ...], offset: int) -> tuple[str, int | None]:
+    """The kind of the part at an offset, and where the next one begins, if it is known."""
+    kind: str = ANSWER
+    for start, its_kind in parts:
+        if start > offset:
+            return kind, start
+        kind = its_kind
+    return kind, None
 
 
 class JournalReader:
     """One answer, as far as this process knows it: `shown` is its text, `rewinds` where text of it was taken back.
 
     `end` is its end, once `shown` is whole. Followers look without a lock while this is changed: they are told nothing
-    while `rewinding`; else the nonce is written before the text, the text before the end.
+    while `rewinding`; else the nonce and the parts are written before the text, the text before the end.
     """
 
     def __init__(self, now: float, interrupted_s: float = 2.5) -> None:
         self.shown = ""
+        self.parts: tuple[Part, ...] = ()
         self.rewinds: list[int] = []
         self.rewinding = False  # a rewind is noted, and the text that it took back still stands in `shown`
         self.status: Status | None = None
@@ -178,6 +198,7 @@ class JournalReader:
         if event.toff > len(self.shown) or (event.terminal and event.toff + len(event.text) < len(self.shown)):
             self._unread = True
             return
+        self.parts += tuple(part for part in event.parts if part[0] >= len(self.shown))
         self.shown += event.text[len(self.shown) - event.toff :]
         if event.terminal:
             self._finish(event)
@@ -198,7 +219,7 @@ class JournalReader:
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 heard = True
-            self._nonce, self.shown = view.nonce, view.text
+            self._nonce, self.parts, self.shown = view.nonce, view.parts, view.text
         elif self.shown.startswith(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
             if view.nonce != self._nonce:
@@ -206,7 +227,7 @@ class JournalReader:
         else:
             self.rewinding = True
             self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
-            self._nonce, self.shown = view.nonce, view.text
+            self._nonce, self.parts, self.shown = view.nonce, view.parts, view.text
             self.rewinding = False
             heard = True
         if heard:
@@ -261,4 +282,4 @@ class JournalReader:
             self.status = Status("running", context=context or None)
 
     def _finish(self, event: Event) -> None:
-        self.end = Done(event.kind, len(self.shown), event.code, event.message, event.usage)
+        self.end = Done(event.kind, len(self.shown), event.code, event.message, event.usage, self.parts or None)

@@ -13,6 +13,9 @@ def without_controls(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+NO_ANSWER = "the model thought until it reached the token limit, and gave no answer; let it generate more tokens"
+
+
 class PlainDisplay:
     """Writes the answer to stdout as it comes, and everything else to stderr."""
 
@@ -26,11 +29,17 @@ class PlainDisplay:
         sys.stdout.flush()
         self._line_open = not text.endswith("\n")
 
+    def reasoning(self, text: str) -> None:
+        """A script wants the answer alone; a person at stderr hears once that it is on its way."""
+        self._say("the model is thinking")
+
     def rewind(self, offset: int) -> bool:
         return False
 
     def waiting(self, status: Status) -> None:
-        line = waiting_text(status) if status.state != "running" else ""
+        self._say(waiting_text(status) if status.state != "running" else "")
+
+    def _say(self, line: str) -> None:
         if line and line != self._said and sys.stderr.isatty():
             self.note(line)
         self._said = line

@@ -41,23 +41,6 @@ class GgufTokenizer:
         eos = self.special_tokens_map.get("eos_token")
         return None if eos is None else self.backend_tokenizer.token_to_id(eos)
 
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, str]],
-        *,
-        chat_template: str | None,
-        tokenize: bool,
-        add_generation_prompt: bool,
-    ) -> str:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        assert not tokenize, "a text is wanted"
-        variables: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **self.special_tokens_map}
-        rendered: Any = render_jinja_template(
-            [conversation], chat_template=chat_template or self.chat_template, **variables
-        )
-        return str(rendered[0][0])
-
 
 def read_gguf_tokenizer(path: Path) -> tuple[GgufTokenizer, set[int]]:
     """The tokenizer of a GGUF and the ids that end a turn. Raises ConfigurationError if the file has none we know."""

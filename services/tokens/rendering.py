@@ -1,10 +1,10 @@
-"""Renders a conversation with a chat template, as `apply_chat_template` of `transformers` does. `tokenization.py` calls it.
+"""Renders a conversation with a chat template, as `apply_chat_template` of `transformers` does.
 
-The template gets the variables that `transformers` gives it: no tools, no documents, and the tokens that the tokenizer
-names (bos_token, eos_token).
+`tokenization.py` calls it. The template gets the variables that `transformers` gives it: no tools, no documents, and
+the tokens that the tokenizer names (bos_token, eos_token).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -14,7 +14,12 @@ from services.tokens.system_turns import Turn
 
 
 def render_template(
-    chat_template: str, conversation: list[Turn], *, ask: bool, thinking: bool | None, named_tokens: Mapping[str, str]
+    chat_template: str,
+    conversation: Sequence[Turn],
+    *,
+    ask: bool,
+    thinking: bool | None,
+    named_tokens: Mapping[str, str],
 ) -> str:
     """The text of a conversation. Raises TemplateError if the template refuses it.
 
@@ -48,8 +53,8 @@ def _needs_tools(chat_template: str, variables: Mapping[str, Any]) -> bool:
     return False
 
 
-def _text(chat_template: str, conversation: list[Turn], variables: Mapping[str, Any]) -> str:
+def _text(chat_template: str, conversation: Sequence[Turn], variables: Mapping[str, Any]) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    rendered: Any = render_jinja_template([conversation], chat_template=chat_template, **variables)
+    rendered: Any = render_jinja_template([list(conversation)], chat_template=chat_template, **variables)
     return str(rendered[0][0])

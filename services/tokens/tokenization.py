@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
 from services.models.generation_config import end_token_ids
+from services.tokens.answer_format import find_format, with_reasoning
+from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.rendering import render_template
 from services.tokens.supervision import EarlierTurnsDiffer, Stretches, SupervisedSequence, Supervision, check_turns
@@ -51,6 +53,7 @@ class ChatTokenizer:
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._text = TextEncoder(self._backend, self._marks)
         self._counter = TokenCounter(self._backend, self._text.encode)
+        self._marked = self._answer_marks()
 
     def decoder(self) -> "Tokenizer":
         """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
@@ -66,6 +69,10 @@ class ChatTokenizer:
         """The texts of the tokenizer's special tokens."""
         added = self._backend.get_added_tokens_decoder().values()
         return frozenset(token.content for token in added if token.special)
+
+    def answer_parser(self, prompt_ids: list[int]) -> AnswerParser | None:
+        """Splits what the model generates after this prompt into reasoning and answer. None: it is all answer."""
+        return self._marked.parser(prompt_ids) if self._marked else None
 
     def render(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
         """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses it.
@@ -133,13 +140,20 @@ class ChatTokenizer:
         Where no message spells one, the template sees the text as it was written, and the mark is empty.
         """
         mark = ""
-        if any(self._text.spells_control(m.content, own=m.role == "assistant") for m in messages):
+        if any(self._text.spells_control(m.content + m.reasoning, own=m.role == "assistant") for m in messages):
             mark = _unused_character(messages)
-        return [{"role": m.role, "content": self._defused(m, mark)} for m in messages], mark
+        return [self._turn(message, mark) for message in messages], mark
 
-    def _defused(self, message: Message, mark: str) -> str:
+    def _turn(self, message: Message, mark: str) -> Turn:
+        """For the template: which of the earlier reasoning the model reads again is the template's to say."""
         own = message.role == "assistant"
-        return self._text.defused(message.content, mark, own=own) if mark else message.content
+        turn = {"role": message.role, "content": self._defused(message.content, mark, own=own)}
+        if not message.reasoning:
+            return turn
+        return turn | with_reasoning(self._defused(message.reasoning, mark, own=own))
+
+    def _defused(self, text: str, mark: str, *, own: bool) -> str:
+        return self._text.defused(text, mark, own=own) if mark else text
 
     def _template(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
         return self._rendered(self._system_turns.with_system_text(conversation), ask, thinking)
@@ -147,7 +161,7 @@ class ChatTokenizer:
     def _written(self, conversation: list[Turn]) -> str:
         return self._rendered(conversation, ask=False)
 
-    def _rendered(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
+    def _rendered(self, conversation: Sequence[Turn], ask: bool, thinking: bool | None = None) -> str:
         return render_template(
             self.chat_template,
             conversation,
@@ -155,6 +169,11 @@ class ChatTokenizer:
             thinking=thinking,
             named_tokens=self._tokenizer.special_tokens_map,
         )
+
+    def _answer_marks(self) -> MarkedTokens | None:
+        added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        found = find_format(self.chat_template, added, self._rendered)
+        return MarkedTokens(found, self._backend) if found else None
 
     def _turn_end(self) -> "re.Pattern[str]":
         """A pattern of the tokens that end a turn. Raises TemplateError if the tokenizer has none."""
@@ -199,7 +218,7 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
 
 
 def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tuple[str, ...], str]:
-    """The Jinja text, the stop strings, and the reason as a sentence. `own` is the tokenizer's: none, one, or a dict."""
+    """The Jinja text, the stop strings, and the reason as a sentence. `own` is the tokenizer's: none, one, a dict."""
     templates: dict[str, str] = own if isinstance(own, dict) else {"default": own} if own else {}
     if explicit in templates and explicit not in all_templates():
         return templates[explicit], (), f"Chat template {explicit}: the tokenizer's own of that name."
@@ -214,7 +233,7 @@ def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tup
 
 
 def _unused_character(messages: Sequence[Message]) -> str:
-    text = "".join(message.content for message in messages)
+    text = "".join(message.text for message in messages)
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)

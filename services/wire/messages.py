@@ -16,14 +16,29 @@ TERMINAL = frozenset({"finished", "failed", "cancelled"})
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
 Priority = Literal["interactive", "batch"]
 Truncation = Literal["auto", "disabled"]
+PartKind = Literal["reasoning", "answer"]
+ANSWER: PartKind = "answer"
+Part = tuple[int, str]
+"""Where a part of an answer's text begins, in code points, and its kind: a `PartKind`, or one of a later build.
+Text before the first part is the answer's."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. `reasoning`: what the assistant thought before its answer, which is the content."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    reasoning: str = ""
+
+    @property
+    def text(self) -> str:
+        """All that was written in this turn."""
+        return self.reasoning + self.content
+
+    def encoded(self) -> dict[str, str]:
+        """For JSON. Without reasoning, every build reads it."""
+        return {name: value for name, value in asdict(self).items() if value or name != "reasoning"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class ChatRequest:
 
     def encode(self) -> bytes:
         raw = {"v": VERSION, **asdict(self), "sampling": self.sampling.encoded()}
+        raw["messages"] = [message.encoded() for message in self.messages]
         if self.truncation == "auto":
             del raw["truncation"]
         return orjson.dumps(raw)
@@ -110,6 +126,8 @@ class Event:
 
     `context` is set if the worker left out messages: `prompt_tokens`, `context_tokens` and `omitted_messages` of the
     prompt. An owner says so with its first tokens, and in `usage`.
+
+    `parts`: those that begin within `text`. Models that do not reason name none.
     """
 
     kind: EventKind
@@ -122,6 +140,7 @@ class Event:
     message: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     context: dict[str, int] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -136,6 +155,8 @@ class Event:
             raw["text"] = self.text
         if self.context:
             raw["context"] = self.context
+        if self.parts:
+            raw["parts"] = self.parts
         if self.terminal:
             raw.update(code=self.code, message=self.message, usage=self.usage)
         return orjson.dumps(raw)
@@ -158,6 +179,7 @@ class Event:
                 raw.get("message", ""),
                 raw.get("usage") or {},
                 raw.get("context") or {},
+                tuple((offset, kind) for offset, kind in raw.get("parts", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"undecodable event of {len(data)} bytes: {error}") from None

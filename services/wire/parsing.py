@@ -61,20 +61,27 @@ def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:
         raise InvalidRequest(f"messages must be a list of 1 to {MAX_MESSAGES} messages")
     messages = []
     for index, message in enumerate(raw):
-        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
-            raise InvalidRequest(f"messages[{index}] must be an object with role and content")
-        if message["role"] not in ("system", "user", "assistant"):
-            raise InvalidRequest(f"messages[{index}].role={shown(message['role'])} is not system, user or assistant")
-        if not isinstance(message["content"], str):
-            raise InvalidRequest(f"messages[{index}].content must be text, not {type(message['content']).__name__}")
-        _check_text(message["content"], f"messages[{index}].content")
-        messages.append(Message(message["role"], message["content"]))
+        messages.append(_parse_message(message, f"messages[{index}]"))
     if messages[-1].role != "user" or not messages[-1].content.strip():
         raise InvalidRequest("the last message must be the user's and not empty")
-    chars = sum(len(message.content) for message in messages)
+    chars = sum(len(message.text) for message in messages)
     if chars > max_chars:
         raise InvalidRequest(f"the messages hold {chars} characters; the limit is {max_chars}")
     return tuple(messages)
+
+
+def _parse_message(raw: object, where: str) -> Message:
+    if not isinstance(raw, Mapping) or set(raw) - {"reasoning"} != {"role", "content"}:
+        raise InvalidRequest(f"{where} must be an object with role and content, an assistant's perhaps with reasoning")
+    if raw["role"] not in ("system", "user", "assistant"):
+        raise InvalidRequest(f"{where}.role={shown(raw['role'])} is not system, user or assistant")
+    if "reasoning" in raw and raw["role"] != "assistant":
+        raise InvalidRequest(f"{where}.reasoning: only an assistant's message has one; leave it out")
+    for name in ("content", "reasoning"):
+        if not isinstance(raw.get(name, ""), str):
+            raise InvalidRequest(f"{where}.{name} must be text, not {type(raw[name]).__name__}")
+        _check_text(raw.get(name, ""), f"{where}.{name}")
+    return Message(raw["role"], raw["content"], raw.get("reasoning", ""))
 
 
 def _parse_number(name: str, value: Any) -> float:

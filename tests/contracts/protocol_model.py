@@ -29,7 +29,7 @@ from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
 from services.errors import ChatServerError
 from services.wire.keys import Keys
-from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
+from services.wire.messages import ChatRequest, Event, Message, Part, SamplingOptions
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import EngineEvent, OnEvent, Sampling
 from workers.generation import Plan
@@ -124,10 +124,36 @@ def text_of(token_id: int) -> str:
     return f"{token_id % 100000:x}𝄞" if token_id % 3 else ""
 
 
+def parts_of(token_ids: Iterable[int]) -> list[Part]:
+    """Where the parts of these tokens' text begin: two in five tokens think."""
+    parts: list[Part] = []
+    length, last = 0, "answer"
+    for token_id in token_ids:
+        kind = "reasoning" if token_id % 5 < 2 else "answer"
+        if text_of(token_id) and kind != last:
+            parts.append((length, kind))
+            last = kind
+        length += len(text_of(token_id))
+    return parts
+
+
+def parted(text: str, parts: Iterable[Part]) -> list[str]:
+    """The kind of each character of a text."""
+    kinds = ["answer"] * len(text)
+    for offset, kind in parts:
+        kinds[offset:] = [kind] * (len(text) - offset)
+    return kinds
+
+
 class ModelAnswer:
-    """A transcript whose text is a pure function of its tokens."""
+    """A transcript whose text and parts are a pure function of its tokens."""
 
     matched_stop = False
+    reasoning_tokens = 0
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        return parts_of(self.token_ids)
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
@@ -237,6 +263,7 @@ class Reader:
     def __init__(self, world: "World", rid: str, request: ChatRequest | None) -> None:
         self.world, self.rid, self.request = world, rid, request
         self.text, self.nonce = "", ""
+        self.kinds: list[str] = []  # of each character
         self.done: list[Done] = []
         self.rewinds = 0
         self.front: Front | None = None
@@ -250,10 +277,12 @@ class Reader:
             if event.offset != len(self.text):
                 self.problems.append(f"text at {event.offset}, have {len(self.text)}")
             self.text += event.text
+            self.kinds += [event.part] * len(event.text)
             self.nonce = event.nonce
         elif isinstance(event, Rewind):
             self.rewinds += 1
             self.text, self.nonce = self.text[: event.offset], event.nonce
+            del self.kinds[event.offset :]
         elif isinstance(event, Done):
             self.done.append(event)
 
@@ -550,6 +579,10 @@ class World:
             prefix.append(token_id)
         if reader.text != text:
             found.append(f"{reader.rid}: shown {reader.text!r:.80} is not the journal's {text!r:.80}")
+        elif reader.kinds != parted(text, parts_of(ids)):
+            found.append(f"{reader.rid}: the parts are not those of the tokens")
+        if (reader.done[0].parts or ()) != tuple(parts_of(ids)) and reader.done[0].code != "gone":
+            found.append(f"{reader.rid}: the end told other parts")
         if reader.done[0].status != head.status:
             found.append(f"{reader.rid}: told {reader.done[0].status}, journal says {head.status}")
         if head.code == "poison" and reader.rid != self.poison_rid:

@@ -139,6 +139,7 @@ class Browser:
         self.url = url
         self.cookie = cookie or session_cookie(url)
         self.text: dict[str, str] = {}
+        self.parts: dict[str, dict[str, str]] = {}  # of each answer, the text of each part
         self.nonce: dict[str, str] = {}
         self.done: dict[str, list[dict[str, Any]]] = {}
         self.statuses: list[dict[str, Any]] = []
@@ -159,6 +160,8 @@ class Browser:
             if event["offset"] != len(text):
                 self.problems.append(f"tokens at {event['offset']}, have {len(text)}")
             self.text[event["id"]] = text + event["text"]
+            parts, part = self.parts.setdefault(event["id"], {}), event.get("part", "answer")
+            parts[part] = parts.get(part, "") + event["text"]
             self.nonce[event["id"]] = event["nonce"]
         self.client.emit("received", {"id": event["id"], "offset": len(self.text[event["id"]])})
 

@@ -131,6 +131,7 @@ class Player:
 @pytest.fixture(scope="module")
 def url(system: System) -> Iterator[str]:
     system.echo_worker("--model", "fast", "--rate", "50", "--chunk", "1000")
+    system.echo_worker("--model", "thinker", "--reasoning", "--rate", "20")
     yield system.web()
 
 

@@ -4,7 +4,8 @@
 
 For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
 code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
-goes on exactly where its journal ends. With `--phases 4` a quarter of the requests steps at a time, as with four
+goes on exactly where its journal ends. With `--reasoning` what the message has between `<think>` and `</think>` is its
+reasoning. With `--phases 4` a quarter of the requests steps at a time, as with four
 engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time (`time.monotonic()`) of each
 of its steps.
 """
@@ -15,14 +16,18 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from services.connection.connect import connect, wait_for_redis
 from services.logs import configure_logging
 from services.machine.signals import hearing
 from services.settings import Settings, load_settings
-from services.wire.messages import ChatRequest
+from services.tokens.answer_format import pair
+from services.tokens.answer_parser import AnswerParser, MarkedTokens
+from services.wire.messages import ChatRequest, Part
+from workers.answer import Answer
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan, Planner
 from workers.worker import Worker
@@ -32,6 +37,8 @@ class EchoText:
     """A transcript whose tokens are code points."""
 
     matched_stop = False
+    parts: Sequence[Part] = ()
+    reasoning_tokens = 0
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
@@ -57,6 +64,29 @@ def plan(request: ChatRequest) -> Plan:
     text = [ord(character) for character in request.messages[-1].content]
     sampling = Sampling(max_new_tokens=min(request.sampling.max_new_tokens, len(text)))
     return Plan([len(text), *text], sampling, EchoText())
+
+
+class CodePoints:
+    """The decoder of a tokenizer whose tokens are code points."""
+
+    def stream(self) -> "CodePoints":
+        return self
+
+    def token_to_id(self, token: str) -> None:
+        """No mark is a token."""
+
+    def push(self, token_id: int) -> str:
+        return chr(token_id)
+
+    def flush(self) -> str:
+        return ""
+
+
+def thinking_plan(request: ChatRequest) -> Plan:
+    """The same, with the text of a model that reasons."""
+    decoder: Any = CodePoints()
+    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), decoder), "begin")
+    return replace(plan(request), answer=Answer(decoder, parser=parser))
 
 
 @dataclass
@@ -150,6 +180,7 @@ def main() -> None:
     parser.add_argument("--model", default="echo", help="name under which it is served")
     parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
     parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
+    parser.add_argument("--reasoning", action="store_true", help="what stands in <think> tags is reasoning")
     parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
     parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
     parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
@@ -163,7 +194,7 @@ def main() -> None:
         phases=options.phases,
         emitted=options.emitted,
     )
-    serve(settings, options.model, engine, plan)
+    serve(settings, options.model, engine, thinking_plan if options.reasoning else plan)
 
 
 def serve(settings: Settings, model: str, engine: Engine, planner: Planner) -> None:

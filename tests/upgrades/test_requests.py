@@ -29,6 +29,7 @@ def test_a_finished_answer_is_read_whole(url: str, old: OldBuild) -> None:
     assert (done["status"], done["code"]) == ("finished", "stop")
     assert done["usage"]["completion_tokens"] == len(old.question("old-finished"))
     assert browser.text["old-finished"] == old.question("old-finished")
+    assert set(browser.parts["old-finished"]) == {"answer"} and "parts" not in done, "it knew no reasoning"
     browser.close()
 
 

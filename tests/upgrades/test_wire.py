@@ -138,6 +138,27 @@ def test_a_reader_of_the_older_build_finds_every_field_that_it_knows(
     assert set(presence(old, b"echo")) <= set(system.redis.hgetall(f"chatserver:worker:{{{wid}}}"))
 
 
+def test_readers_and_pages_of_the_older_build_read_reasoning_and_answer_as_one_text(
+    system: System, browser: Browser, old: OldBuild
+) -> None:
+    """They know no parts: offsets go through both, and every field that they know is there."""
+    system.echo_worker("--model", "thinker", "--reasoning", "--rate", "20")
+    browser.ask("new-thought", "<think>\n2 and 2\n</think>\n\n4", model="thinker")
+    assert browser.wait_for_done("new-thought")["offset"] == len("2 and 24")
+    assert (browser.text["new-thought"], browser.problems) == ("2 and 24", [])
+    entries = system.redis.xrange(JOURNAL % "new-thought")
+    text = ""
+    for _, entry in entries:
+        event = json.loads(entry[b"e"])
+        text = text[: event["toff"]] + event.get("text", "")
+    assert text == "2 and 24"
+    before = events([(words[4], words[6]) for words in old.told(b"XADD", JOURNAL % "old-finished")])
+    after = events([(entry[b"k"], entry[b"e"]) for _, entry in entries])
+    for kind, shape in before.items():
+        assert {name: after[kind][name] for name in shape} == {**shape, "usage": after[kind]["usage"]}
+        assert set(shape["usage"]) <= set(after[kind]["usage"])
+
+
 def events(entries: list[tuple[bytes, bytes]]) -> dict[str, dict[str, Any]]:
     """Kind → field → type, with the parts of `usage`."""
     shapes: dict[str, dict[str, Any]] = {}

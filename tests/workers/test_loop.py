@@ -15,7 +15,7 @@ from services.connection.embedded import free_port
 from services.errors import EngineError, PromptTooLong
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
-from tests.stand_ins.synthetic_worker import EchoText, plan
+from tests.stand_ins.synthetic_worker import EchoText, plan, thinking_plan
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan
@@ -180,6 +180,38 @@ def test_what_the_prompt_leaves_out_is_told_with_the_first_tokens_of_each_owner_
     assert read is not None
     assert [event.context for event in read[1] if event.kind == "tokens"] == [context, {}, context]
     assert context.items() <= read[1][-1].usage.items()
+
+
+def test_each_event_names_the_parts_that_begin_in_it_and_the_next_owner_goes_on_with_them(bench: Bench) -> None:
+    bench.plan = thinking_plan
+    bench.ask("r1", "<think>hm</think>4")
+    bench.accept()
+    for text in ("<think>h", "m</thi"):
+        bench.engine.emit(text)
+        bench.settle()
+    bench.release()
+    other = bench.new_loop("w2", 0.0)
+    assert bench.take(other, "w2")
+    bench.engine.emit("nk>4", "finished", "stop")
+    for event in bench.events:
+        other.engine_event(event)
+    other.flush(0.0)
+    read = bench.journal.read("r1")
+    assert read is not None
+    told = [(event.text, event.parts) for event in read[1] if event.kind == "tokens"]
+    assert told == [("h", ((0, "reasoning"),)), ("m", ()), ("4", ((2, "answer"),))]
+    assert read[1][-1].usage["reasoning_tokens"] == len("hm</think>")
+
+
+def test_a_part_that_begins_in_the_held_back_tail_is_told_with_the_end(bench: Bench) -> None:
+    bench.plan = thinking_plan
+    bench.ask("r1")
+    bench.accept()
+    bench.engine.emit("<think></th", "finished", "length")
+    bench.settle()
+    read = bench.journal.read("r1")
+    assert read is not None
+    assert (read[1][-1].text, read[1][-1].parts) == ("</th", ((0, "reasoning"),))
 
 
 def test_a_bug_in_planning_ends_one_request_and_not_the_worker(bench: Bench) -> None:

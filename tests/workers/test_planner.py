@@ -8,6 +8,7 @@ from services.errors import PromptTooLong, TemplateError
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
 from tests.services.tokens.chat_tokenizers import chat, smollm2
+from tests.services.tokens.reasoning_templates import MANNERS, tokenizer_of
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
@@ -109,3 +110,11 @@ def test_a_misplaced_system_message_has_the_number_that_it_was_sent_with() -> No
     request = ChatRequest("r1", "ann", "m", messages, SamplingOptions(max_new_tokens=50))
     with pytest.raises(TemplateError, match=r"messages\[40\] is a system message"):
         ChatPlanner(made, Limited(), SamplingDefaults())(request)  # type: ignore[arg-type]
+
+
+def test_the_answer_of_a_model_that_reasons_is_split_as_its_prompt_began_it() -> None:
+    tokenizer = tokenizer_of(MANNERS["opened by the prompt"])
+    request = ChatRequest("r1", "ann", "m", (QUESTION,))
+    answer: Any = ChatPlanner(tokenizer, Limited(), SamplingDefaults())(request).answer  # type: ignore[arg-type]
+    answer.extend(tokenizer.decoder().encode("hm\n</think>\n\nHigh.").ids)
+    assert (answer.text, answer.parts) == ("hmHigh.", [(0, "reasoning"), (2, "answer")])

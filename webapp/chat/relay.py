@@ -19,7 +19,7 @@ from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.errors import Busy
-from services.wire.messages import ChatRequest
+from services.wire.messages import ANSWER, ChatRequest
 
 log = logging.getLogger("chatserver.relay")
 
@@ -148,7 +148,7 @@ class Relay:
                 self._full.add(sid)
             if isinstance(event, Text):
                 view.sent_at = now
-                if len(event.text) < SLICE_CHARS and not follower.has_end:
+                if follower.told_all and not follower.has_end:
                     return  # nothing can follow but with another change
             elif isinstance(event, Done):
                 self._delivered(sid, view, event)
@@ -158,6 +158,8 @@ class Relay:
         rid = view.follower.rid
         if isinstance(event, Text):
             payload = {"id": rid, "offset": event.offset, "nonce": event.nonce, "text": event.text}
+            if event.part != ANSWER:
+                payload["part"] = event.part
             return self._emit(sid, "tokens", payload)
         if isinstance(event, Rewind):
             view.acked = min(view.acked, event.offset)

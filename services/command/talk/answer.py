@@ -20,10 +20,11 @@ import redis
 
 from services.chat.client import ChatClient
 from services.chat.reader import Done, Rewind, Status, Text
+from services.chat.said import Said
 from services.connection.connect import translated, wait_for_redis
 from services.errors import Forbidden, Gone, Unavailable
 from services.serving.overview import waiting_for
-from services.wire.messages import ChatRequest
+from services.wire.messages import ANSWER, ChatRequest
 
 CANCEL_RETRY_S = 0.5
 
@@ -31,11 +32,14 @@ CANCEL_RETRY_S = 0.5
 class Display(Protocol):
     """The place where an answer is shown."""
 
+    def reasoning(self, text: str) -> None:
+        """Show more of what the model thinks before it answers."""
+
     def text(self, text: str) -> None:
         """Show more text of the answer."""
 
     def rewind(self, offset: int) -> bool:
-        """Take back the text after `offset`; False when this display cannot."""
+        """Take back the text of the answer after `offset`; False when this display cannot."""
 
     def waiting(self, status: Status) -> None:
         """Show the status of a request without text: queued or running."""
@@ -46,13 +50,19 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """How a question ended: status `finished`, `failed` or `cancelled`, and the text until then."""
+    """How a question ended: status `finished`, `failed` or `cancelled`, the answer until then, and its reasoning."""
 
     text: str
     status: str
     code: str
     message: str
     usage: dict[str, Any]
+    reasoning: str = ""
+
+    @property
+    def only_thought(self) -> bool:
+        """Whether the model came to no answer."""
+        return bool(self.reasoning) and not self.text
 
     @property
     def exit_code(self) -> int:
@@ -83,24 +93,26 @@ def _submit(client: ChatClient, connection: redis.Redis, request: ChatRequest, d
 
 
 def _follow(client: ChatClient, connection: redis.Redis, request: ChatRequest, display: Display) -> Answer:
-    text, done = "", None
+    said, done = Said(), None
     waits = partial(waiting_for, connection, client.keys)
     for event in client.follow(request.rid, request.user, request=request, on_outage=display.note, waiting_for=waits):
         if isinstance(event, Text):
-            text = text[: event.offset] + event.text
-            display.text(event.text)
+            said.take(event)
+            show = display.text if event.part == ANSWER else display.reasoning
+            show(event.text)
         elif isinstance(event, Rewind):
-            text = text[: event.offset]
-            if not display.rewind(event.offset):
+            before = said.answer
+            said.rewind(event.offset)
+            if said.answer != before and not display.rewind(len(said.answer)):
                 client.cancel(request.rid, request.user)
                 lost = "Redis lost a part of the answer that is already printed; ask again"
-                return Answer(text, "failed", "interrupted", lost, {})
+                return Answer(said.answer, "failed", "interrupted", lost, {}, said.reasoning)
         elif isinstance(event, Status):
             display.waiting(event)
         else:
             done = event
     assert isinstance(done, Done), "an answer was followed past its end"
-    return Answer(text, done.status, done.code, done.message, done.usage)
+    return Answer(said.answer, done.status, done.code, done.message, done.usage, said.reasoning)
 
 
 @contextmanager

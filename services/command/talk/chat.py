@@ -1,12 +1,21 @@
 """`chatserver chat`: a conversation in the terminal, directly over Redis. With a pipe as stdin, one question."""
 
 import sys
+from typing import Annotated
+
+import typer
 
 from services.command.talk.send import MaxTokens, Model, System, Temperature, read_stdin, run_once
 
 
 def chat(
-    model: Model = None, system: System = "", temperature: Temperature = None, max_tokens: MaxTokens = None
+    model: Model = None,
+    system: System = "",
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning/--no-reasoning", help="Show what a model thinks before it answers, dimmed.")
+    ] = True,
 ) -> None:
     """Chat in the terminal. With a pipe as stdin, its text is one message, and the answer goes to stdout."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -35,5 +44,6 @@ def chat(
             user=user_id(),
             max_chars=settings.max_message_chars,
             history=settings.state_dir / "chat_history",
+            show_reasoning=reasoning,
         )
         terminal.run()

@@ -40,14 +40,14 @@ class Conversation:
         """
         whole = [*([Message("system", self.system)] if self.system else []), *self.messages, Message("user", text)]
         messages = newest_rounds(
-            whole, lambda kept: len(kept) <= MAX_MESSAGES and sum(len(each.content) for each in kept) <= max_chars
+            whole, lambda kept: len(kept) <= MAX_MESSAGES and sum(len(each.text) for each in kept) <= max_chars
         )
         sampling = {"temperature": self.temperature, "max_new_tokens": self.max_tokens}
         request = parse_request(
             {
                 "id": uuid.uuid4().hex,
                 "model": self.model,
-                "messages": [{"role": message.role, "content": message.content} for message in messages],
+                "messages": [message.encoded() for message in messages],
                 "priority": self.priority,
                 "sampling": {name: value for name, value in sampling.items() if value is not None},
             },
@@ -61,7 +61,7 @@ class Conversation:
     def answered(self, answer: Answer) -> None:
         """Keep the last question and its answer, unless the answer failed or is empty."""
         if answer.status != "failed" and answer.text:
-            self.messages += [Message("user", self._question), Message("assistant", answer.text)]
+            self.messages += [Message("user", self._question), Message("assistant", answer.text, answer.reasoning)]
 
     def newly_omitted(self, answer: Answer) -> str:
         """A line for people when the model has read only a part of the conversation for the first time; else empty."""
@@ -102,7 +102,7 @@ class Conversation:
             raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
 
     def _json(self) -> str:
-        messages = [{"role": message.role, "content": message.content} for message in self.messages]
+        messages = [message.encoded() for message in self.messages]
         whole = {"model": self.model, "system": self.system, "messages": messages}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 

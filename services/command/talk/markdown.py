@@ -58,6 +58,11 @@ def _is_blank(line: list[Segment]) -> bool:
     return not any(segment.text.strip() for segment in line)
 
 
+def dimmed(text: str) -> Text:
+    """Reasoning, beside an answer."""
+    return Text(without_controls(text), style="dim")
+
+
 def settled_blocks(text: str) -> list[str]:
     """The whole blocks at the start of `text` that later text cannot change. Joined they are a prefix of `text`.
 
@@ -69,10 +74,12 @@ def settled_blocks(text: str) -> list[str]:
 
 
 class MarkdownDisplay:
-    """Shows one answer; a context manager."""
+    """Shows one answer, and before it what the model thinks, dimmed; a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, reasoning: bool = True) -> None:
         self._console = console
+        self._shows_reasoning = reasoning
+        self._thought = ""  # of the reasoning, the last line, which is not printed yet
         self._text = ""
         self._starts = [0]  # where each printed block starts, and at the end where the unfinished one does
         self._waiting = "sending"
@@ -87,13 +94,23 @@ class MarkdownDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._print_thought()
         rest = self._text[self._starts[-1] :]
         self._text, self._waiting = "", ""  # the live part ends empty; what it showed is printed for good
         self._live.stop()
         if rest.strip():
             self._print_block(rest)
 
+    def reasoning(self, text: str) -> None:
+        self._waiting = "thinking"
+        if not self._shows_reasoning:
+            return
+        whole, _, self._thought = (self._thought + text).rpartition("\n")
+        if whole:
+            self._console.print(dimmed(whole))
+
     def text(self, text: str) -> None:
+        self._print_thought()
         self._text += text
         if "\n" not in text:
             return
@@ -115,11 +132,20 @@ class MarkdownDisplay:
     def note(self, line: str) -> None:
         self._console.print(Text(line, style="yellow"))
 
+    def _print_thought(self) -> None:
+        """The last line of the reasoning: the answer begins."""
+        if self._thought:
+            self._console.print(dimmed(self._thought))
+            self._console.print()
+            self._thought = ""
+
     def _print_block(self, text: str) -> None:
         self._console.print(Lines(AnswerMarkdown(text)))
         self._console.print()
 
     def _unfinished(self) -> RenderableType:
+        if self._thought:
+            return Lines(dimmed(self._thought[-LONG_CHARS:]), tail=True)
         rest = self._text[self._starts[-1] :]
         if len(rest) > LONG_CHARS:
             return Lines(Text(without_controls(rest[-LONG_CHARS:])), tail=True)

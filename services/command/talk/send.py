@@ -53,7 +53,7 @@ def run_once(
     """Ask one question: text to stdout, errors to stderr. Exits with the answer's exit code unless it finished."""
     from services.chat.client import ChatClient
     from services.command.access import choose_model, command_settings, user_id
-    from services.command.plain import PlainDisplay
+    from services.command.plain import NO_ANSWER, PlainDisplay
     from services.command.talk.answer import ask
     from services.command.talk.conversation import Conversation
     from services.connection.connect import connect, translated
@@ -73,6 +73,8 @@ def run_once(
             answer = ask(ChatClient.from_settings(redis, settings), redis, request, display)
         finally:
             display.end()
+    if answer.only_thought and answer.code == "length":
+        display.note(NO_ANSWER)
     if answer.status != "finished":
         print(f"chatserver: {answer.message or 'stopped'} ({answer.code or answer.status})", file=sys.stderr)
         raise typer.Exit(answer.exit_code)

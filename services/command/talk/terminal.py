@@ -65,6 +65,7 @@ class Terminal:
         user: str,
         max_chars: int,
         history: Path,
+        show_reasoning: bool = True,
     ) -> None:
         self._client = client
         self._connection = connection
@@ -72,6 +73,7 @@ class Terminal:
         self._conversation = conversation
         self._user = user
         self._max_chars = max_chars
+        self._show_reasoning = show_reasoning
         self._console = Console(highlight=False)
         self._commands: dict[str, Callable[[str], None]] = {
             "/model": self._model,
@@ -129,7 +131,7 @@ class Terminal:
 
     def _ask(self, text: str) -> None:
         request = self._conversation.question(text, user=self._user, max_chars=self._max_chars)
-        with silent_keys(), MarkdownDisplay(self._console) as display:
+        with silent_keys(), MarkdownDisplay(self._console, reasoning=self._show_reasoning) as display:
             answer = ask(self._client, self._connection, request, display)
         self._conversation.answered(answer)
         self._print(_summary(answer))
@@ -212,4 +214,6 @@ def _summary(answer: Answer) -> str:
         parts.append(f"{answer.usage['total_ms'] / 1000:.1f} s")
     if answer.code == "length":
         parts.append("ended at the token limit")
+    if answer.only_thought:
+        parts.append("no answer: the model only thought")
     return f"[dim]{', '.join(parts)}[/dim]"

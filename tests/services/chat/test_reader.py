@@ -26,6 +26,7 @@ class Client:
         self.answer = answer
         self.follower = Follower(answer, lambda: None, len(text), nonce)
         self.text = text
+        self.kinds = ["?"] * len(text)  # of each character
         self.nonce = nonce
         self.rewinds: list[int] = []
         self.statuses: list[Status] = []
@@ -38,9 +39,11 @@ class Client:
             if isinstance(event, Text):
                 assert event.offset == len(self.text), "a gap or a repeat"
                 self.text += event.text
+                self.kinds += [event.part] * len(event.text)
                 self.nonce = event.nonce
             elif isinstance(event, Rewind):
                 self.text = self.text[: event.offset]
+                del self.kinds[event.offset :]
                 self.nonce = event.nonce
                 self.rewinds.append(event.offset)
             elif isinstance(event, Status):
@@ -429,3 +432,57 @@ def test_a_submitter_waits_for_workers_to_come_back_before_its_lost_request_fail
     monkeypatch.setattr(answer._requests, "submit", lambda given: (_ for _ in ()).throw(UnknownModel("none")))
     with pytest.raises(UnknownModel):
         answer.poll(10.0)
+
+
+def parted(nonce: str, toff: int, text: str, *parts: tuple[int, str]) -> Event:
+    return replace(tokens(nonce, toff, text), parts=parts)
+
+
+PARTED = [begin("n1"), parted("n1", 0, "hm", (0, "reasoning")), parted("n1", 2, "m. 4", (4, "answer"))]
+KINDS = ["reasoning"] * 4 + ["answer"] * 2
+
+
+def test_each_text_is_told_with_its_part_and_the_end_with_all() -> None:
+    reader, client = following(PARTED)
+    assert (client.text, client.kinds) == ("hmm. 4", KINDS)
+    reader.live(replace(finished("n1", 6, "!"), parts=((6, "reasoning"),)), 0.0)
+    client.take()
+    assert client.kinds[-1] == "reasoning"
+    assert client.done[0].parts == ((0, "reasoning"), (4, "answer"), (6, "reasoning"))
+
+
+def test_parts_come_live_as_from_the_journal_and_a_repeat_changes_none() -> None:
+    reader, client = following(PARTED[:1])
+    for event in (*PARTED[1:], *PARTED[1:], PARTED[1]):
+        reader.live(event, 0.0)
+    client.take()
+    assert (client.text, client.kinds, reader.parts) == ("hmm. 4", KINDS, ((0, "reasoning"), (4, "answer")))
+
+
+def test_a_cursor_in_the_middle_of_a_part_goes_on_with_its_kind() -> None:
+    _, client = following(PARTED)
+    late = Client(client.answer, "hm", "n1").take()
+    assert late.kinds == ["?", "?", "reasoning", "reasoning", "answer", "answer"]
+    bounded = Follower(client.answer, lambda: None)
+    told = [bounded.next(3) for _ in range(3)]
+    assert [(event.text, event.part) for event in told if isinstance(event, Text)] == [("hmm", "reasoning")]
+
+
+def test_a_rewind_takes_parts_back() -> None:
+    reader, client = following(PARTED)
+    read(reader, [begin("n1"), PARTED[1], begin("n2", 2), parted("n2", 2, " So 5", (5, "answer"))], 0.0)
+    client.take()
+    assert (client.text, client.rewinds) == ("hm So 5", [2])
+    assert client.kinds == ["reasoning"] * 5 + ["answer"] * 2
+    assert reader.parts == ((0, "reasoning"), (5, "answer"))
+
+
+def test_an_owner_that_writes_a_tail_again_tells_its_parts_again() -> None:
+    again = [*PARTED, begin("n2", 2), parted("n2", 2, "!", (2, "answer"))]
+    _, client = following(again)
+    assert (client.text, client.kinds) == ("hm!", ["reasoning", "reasoning", "answer"])
+
+
+def test_an_answer_of_a_model_that_does_not_reason_has_no_parts() -> None:
+    _, client = following([begin("n1"), tokens("n1", 0, "4"), finished("n1", 1)])
+    assert (client.kinds, client.done[0].parts) == (["answer"], None)

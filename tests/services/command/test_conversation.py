@@ -8,7 +8,7 @@ import pytest
 from services.command.talk.answer import Answer
 from services.command.talk.conversation import Conversation
 from services.errors import InvalidRequest
-from services.wire.messages import ChatRequest
+from services.wire.messages import ChatRequest, Message
 
 
 def ask(conversation: Conversation, text: str) -> ChatRequest:
@@ -105,3 +105,19 @@ def test_saving_writes_json_or_markdown_and_never_over_a_file(tmp_path: Path) ->
         conversation.save(tmp_path / "c.json")
     with pytest.raises(InvalidRequest, match="cannot be written"):
         conversation.save(tmp_path / "no" / "c.json")
+
+
+def test_reasoning_goes_along_with_its_answer_but_is_no_answer_alone(tmp_path: Path) -> None:
+    conversation = Conversation("m")
+    ask(conversation, "one")
+    conversation.answered(Answer("", "finished", "length", "", {}, "hm"))
+    assert conversation.messages == []
+    ask(conversation, "two")
+    conversation.answered(Answer("2", "finished", "stop", "", {}, "hm"))
+    assert ask(conversation, "three").messages[1] == Message("assistant", "2", "hm")
+    conversation.save(tmp_path / "said.json")
+    assert json.loads((tmp_path / "said.json").read_text())["messages"][1] == {
+        "role": "assistant",
+        "content": "2",
+        "reasoning": "hm",
+    }

@@ -100,3 +100,23 @@ def test_a_block_higher_than_the_screen_shows_its_tail() -> None:
     text = ["".join(segment.text for segment in line).strip() for line in lines]
     assert "49" in text and "0" not in text
     assert len(lines) <= 10
+
+
+def drawn(*, reasoning: bool) -> str:
+    console = Console(file=io.StringIO(), width=60, force_terminal=False)
+    with MarkdownDisplay(console, reasoning=reasoning) as display:
+        for text in ("2 and\n2, ", "so \x1b[2J4."):
+            display.reasoning(text)
+        display.text("It is **4**.")
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_reasoning_stands_before_the_answer_or_is_left_out() -> None:
+    assert [line.strip() for line in drawn(reasoning=True).splitlines() if line.strip()] == [
+        "2 and",
+        "2, so [2J4.",
+        "It is 4.",
+    ]
+    assert drawn(reasoning=False).strip() == "It is 4."

@@ -7,6 +7,7 @@
  */
 
 import type { ServerError } from "../shared/errors";
+import type { Part } from "./answer";
 import type { EndStatus, Role, Sampling, Usage } from "./protocol";
 
 export type MessageState = "queued" | "running" | EndStatus;
@@ -18,6 +19,15 @@ export interface Message {
   state: MessageState;
   created_ms: number;
   model?: string;
+  /** What the model thought before its answer, once that has ended; until then `content` is all text. */
+  reasoning?: string;
+  /** Of a partial answer: what of `content` is reasoning. */
+  parts?: Part[];
+  /** When the reasoning began, by the clock of this page, and how long it took. */
+  thinkingSince_ms?: number;
+  thought_ms?: number;
+  /** The user has opened the reasoning. */
+  reasoningOpen?: boolean;
   /** Cursor of a partial answer: the nonce that belongs to `content`. */
   nonce?: string;
   /** The tab that submitted it; only this one saves partial text. */

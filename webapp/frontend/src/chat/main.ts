@@ -13,7 +13,7 @@ import { ModelPicker } from "./model_picker";
 import { Models } from "./models";
 import { loadPreferences, samplingOf, savePreferences } from "./preferences";
 import { describeTooLarge, type Limits } from "./prompt";
-import { isOpen, type Live, Requests } from "./requests";
+import { isOpen, isThinking, type Live, Requests } from "./requests";
 import { Settings } from "./settings";
 import { Sidebar } from "./sidebar";
 import { Transcript } from "./transcript";
@@ -52,7 +52,11 @@ class ChatPage {
     remove: (id) => this.remove(id),
   });
   private transcript = new Transcript(
-    { regenerate: (message) => this.regenerate(message), edit: (message, text) => this.edit(message, text) },
+    {
+      regenerate: (message) => this.regenerate(message),
+      edit: (message, text) => this.edit(message, text),
+      openReasoning: ({ id }, open) => this.openReasoning(id, open),
+    },
     { liveOf: (id) => this.requests.get(id) },
   );
   private drafts = new Drafts(sessionStorage);
@@ -162,6 +166,10 @@ class ChatPage {
     return true;
   }
 
+  private openReasoning(id: string, open: boolean): void {
+    if (this.activeId) this.conversations.changeMessage(this.activeId, id, (message) => (message.reasoningOpen = open));
+  }
+
   private stop(): void {
     const live = this.activeId ? this.requests.of(this.activeId) : undefined;
     if (live) void this.requests.cancel(live.id);
@@ -240,7 +248,7 @@ class ChatPage {
   private sayWaiting(conversation: Conversation | undefined, live: Live | undefined): void {
     const message = conversation?.messages.find((m) => m.id === live?.id);
     if (!message) return;
-    this.say(describeWaiting(message, live) || "Answering");
+    this.say(describeWaiting(message, live) || (live && isThinking(live) ? "Thinking" : "Answering"));
   }
 
   private say(text: string): void {

@@ -2,15 +2,18 @@
 
 import { copyButton, h, icon, setText } from "../shared/dom";
 import { describeError } from "../shared/errors";
+import { split } from "./answer";
 import { AnswerText } from "./answer_text";
 import type { Message } from "./conversations";
-import { isOpen, isRunning, type Live } from "./requests";
-import { describeElapsed, describeUsage, describeWaiting } from "./words";
+import { ReasoningView } from "./reasoning_view";
+import { isOpen, isRunning, isThinking, type Live } from "./requests";
+import { describeElapsed, describeThinking, describeUsage, describeWaiting } from "./words";
 
 export interface MessageActions {
   regenerate(message: Message): void;
   /** False when the text could not be sent: the editor stays open. */
   edit(message: Message, text: string): boolean;
+  openReasoning(message: Message, open: boolean): void;
 }
 
 /** The same words would fail again; Edit can help. */
@@ -18,6 +21,7 @@ const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
 
 export class MessageView {
   readonly element = h("article", { class: "message", "data-testid": "message" });
+  private reasoning = new ReasoningView((open) => this.actions.openReasoning(this.message, open));
   private answer = new AnswerText();
   private waitingWords = h("span", { "data-testid": "waiting" });
   private elapsed = h("span", { class: "elapsed", "aria-hidden": "true" }); // each second is no news
@@ -37,7 +41,8 @@ export class MessageView {
     this.element.dataset.messageId = message.id;
     this.element.classList.add(role);
     this.element.setAttribute("aria-label", role === "user" ? "You" : `Answer of ${message.model ?? "the model"}`);
-    if (role === "assistant") this.element.append(this.answer.element, this.waiting, this.problem, this.foot);
+    if (role === "assistant")
+      this.element.append(this.reasoning.element, this.answer.element, this.waiting, this.problem, this.foot);
   }
 
   /** `last`: of its role, so that it may be edited or generated again; `idle`: no answer runs in this conversation. */
@@ -63,7 +68,11 @@ export class MessageView {
   }
 
   private updateAnswer(live: Live | undefined): void {
-    this.answer.update(live?.cursor.text ?? this.message.content, !live);
+    const { content, parts, reasoning, thought_ms } = this.message;
+    const text = live ? split(live.cursor) : split({ text: content, parts: parts ?? [] });
+    const words = describeThinking(live && isThinking(live) ? live : undefined, live?.thought_ms ?? thought_ms);
+    this.reasoning.update(reasoning ?? text.reasoning, words, this.message.reasoningOpen ?? false, !live);
+    this.answer.update(text.answer, !live);
   }
 
   private redraw(key: string, draw: () => void): void {

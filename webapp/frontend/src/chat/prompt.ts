@@ -16,6 +16,8 @@ export interface Limits {
 interface Sent {
   role: Role;
   content: string;
+  /** The chat template says whether the model reads it again. */
+  reasoning?: string;
 }
 
 export interface Prompt {
@@ -43,7 +45,7 @@ const ENVELOPE_BYTES = 1_024;
 export function promptFor(conversation: Conversation, messageId: string, system: string, limits: Limits): Prompt {
   const head = systemMessage(system);
   const said = saidBefore(conversation.messages, messageId);
-  const rest = said.map(sizeOf);
+  const rest = said.map(sentOf).map(sizeOf);
   const size = sum([...head.map(sizeOf), ...rest]);
   let omitted = 0;
   while (omitted < said.length - 1 && (exceeds(size, limits) || head.length + said.length - omitted > MAX_MESSAGES)) {
@@ -54,7 +56,7 @@ export function promptFor(conversation: Conversation, messageId: string, system:
     omitted += 2;
   }
   const kept = said.slice(omitted);
-  return { messages: [...head, ...kept.map(({ role, content }) => ({ role, content }))], said: kept, omitted };
+  return { messages: [...head, ...kept.map(sentOf)], said: kept, omitted };
 }
 
 /** Why the server would refuse this question whatever is left out of the conversation; empty if it would not. */
@@ -88,13 +90,20 @@ function isAnswered({ state, content }: Message): boolean {
   return (state === "finished" || state === "cancelled") && content.trim() !== "";
 }
 
+function sentOf({ role, content, reasoning }: Message): Sent {
+  return reasoning ? { role, content, reasoning } : { role, content };
+}
+
 function systemMessage(system: string): Sent[] {
   return system.trim() ? [{ role: "system", content: system }] : [];
 }
 
-function sizeOf({ role, content }: Sent): Size {
-  const sent = JSON.stringify({ role, content });
-  return { characters: countCodePoints(content), bytes: new TextEncoder().encode(sent).length + 1 };
+function sizeOf(message: Sent): Size {
+  const sent = JSON.stringify(message);
+  return {
+    characters: countCodePoints(message.content + (message.reasoning ?? "")),
+    bytes: new TextEncoder().encode(sent).length + 1,
+  };
 }
 
 function sum(sizes: Size[]): Size {

@@ -18,12 +18,14 @@ export interface Usage {
   context_tokens: number;
   /** Of the submitted messages, the oldest that it did not read. */
   omitted_messages: number;
+  /** Of the completion tokens. */
+  reasoning_tokens: number;
 }
 
 export interface Submit {
   id: string;
   model: string;
-  messages: { role: Role; content: string }[];
+  messages: { role: Role; content: string; reasoning?: string }[];
   sampling?: Sampling;
 }
 export interface Watch {
@@ -49,6 +51,8 @@ export interface TokensEvent {
   offset: number;
   nonce: string;
   text: string;
+  /** Of which part all of this text is: none means the answer. */
+  part?: string;
 }
 export interface RewindEvent {
   id: string;
@@ -62,6 +66,8 @@ export interface DoneEvent {
   code: string;
   message?: string;
   usage?: Partial<Usage> | null;
+  /** Where each part of the whole text begins; none: all of it is the answer. */
+  parts?: [number, string][];
 }
 
 export interface Model {

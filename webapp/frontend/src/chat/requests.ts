@@ -7,7 +7,17 @@
  */
 
 import type { ServerError } from "../shared/errors";
-import { applyDone, applyRewind, applyTokens, type Cursor, countCodePoints, cursorAt, type Outcome } from "./answer";
+import {
+  applyDone,
+  applyRewind,
+  applyTokens,
+  type Cursor,
+  countCodePoints,
+  cursorAt,
+  type Outcome,
+  partOf,
+  split,
+} from "./answer";
 import type { Connection } from "./connection";
 import type { Conversation, Conversations, Message, Omission } from "./conversations";
 import { describeTooLarge, type Limits, promptFor } from "./prompt";
@@ -29,6 +39,9 @@ export interface Live {
   phase: "sending" | Phase;
   /** Since when it waits, runs or is interrupted, by the clock of this page. */
   since_ms: number;
+  /** When the reasoning began, and how long it took. */
+  thinkingSince_ms: number | undefined;
+  thought_ms: number | undefined;
   position: number | undefined;
   eta_s: number | undefined;
   cancelling: boolean;
@@ -97,9 +110,11 @@ export class Requests {
     const live: Live = {
       id: message.id,
       conversationId,
-      cursor: cursorAt(message.content, message.nonce ?? ""),
+      cursor: cursorAt(message.content, message.nonce ?? "", message.parts),
       phase: message.unsent ? "sending" : message.state === "running" ? "running" : "queued",
       since_ms: message.created_ms,
+      thinkingSince_ms: message.thinkingSince_ms,
+      thought_ms: message.thought_ms,
       position: undefined,
       eta_s: undefined,
       cancelling: false,
@@ -158,7 +173,9 @@ export class Requests {
   onTokens = (event: TokensEvent): void => {
     const live = this.live.get(event.id);
     if (!live) return;
-    this.settle(live, applyTokens(live.cursor, event));
+    const outcome = applyTokens(live.cursor, event);
+    if (outcome === "applied") noteThinking(live);
+    this.settle(live, outcome);
     live.unacknowledged += countCodePoints(event.text);
     if (live.unacknowledged < RECEIVED_EVERY) return;
     live.unacknowledged = 0;
@@ -304,14 +321,17 @@ export class Requests {
   ): void {
     if (!this.isLive(live)) return;
     this.forget(live);
+    const { answer, reasoning } = split(live.cursor);
+    if (reasoning) live.thought_ms ??= Date.now() - (live.thinkingSince_ms ?? Date.now());
     this.conversations.changeMessage(live.conversationId, live.id, (message) => {
-      message.content = live.cursor.text;
+      message.content = answer;
+      if (reasoning) Object.assign(message, { reasoning, thought_ms: live.thought_ms });
       message.state = status;
       message.code = ending.code;
       message.usage = ending.usage;
       message.error = ending.error;
       if (ending.error?.retry_after_s) message.retry_at_ms = Date.now() + ending.error.retry_after_s * 1000;
-      for (const key of ["nonce", "writer", "unsent"] as const) delete message[key];
+      for (const key of ["nonce", "writer", "unsent", "parts", "thinkingSince_ms"] as const) delete message[key];
     });
     this.changed(live, true);
   }
@@ -332,6 +352,10 @@ export class Requests {
     if (stored?.writer !== this.tab || !isOpen(stored)) return;
     this.conversations.changeMessage(live.conversationId, live.id, (message) => {
       message.content = live.cursor.text;
+      if (live.cursor.parts.length > 0) {
+        const { thinkingSince_ms, thought_ms } = live;
+        Object.assign(message, { parts: live.cursor.parts, thinkingSince_ms, thought_ms });
+      }
       message.nonce = live.cursor.nonce;
       message.state = isRunning(live.phase) ? "running" : "queued";
     });
@@ -350,6 +374,16 @@ export class Requests {
   private isLive(live: Live): boolean {
     return this.live.get(live.id) === live;
   }
+}
+
+/** It thinks, and has not begun to answer. */
+export function isThinking(live: Pick<Live, "cursor" | "phase">): boolean {
+  return isRunning(live.phase) && partOf(live.cursor) === "reasoning";
+}
+
+function noteThinking(live: Live): void {
+  if (partOf(live.cursor) === "reasoning") live.thinkingSince_ms ??= Date.now();
+  else if (live.thinkingSince_ms !== undefined) live.thought_ms ??= Date.now() - live.thinkingSince_ms;
 }
 
 export function isOpen(message: Message): boolean {

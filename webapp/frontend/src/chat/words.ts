@@ -30,11 +30,27 @@ export function describeWaiting(message: Message, live: Progress | undefined): s
   }
 }
 
+/** The line over a reasoning: that it goes on and since when, or how long it took. */
+export function describeThinking(
+  live: Pick<Live, "thinkingSince_ms"> | undefined,
+  thought_ms?: number,
+  now_ms = Date.now(),
+): string {
+  if (live) return `Thinking… ${live.thinkingSince_ms ? describeElapsed(live.thinkingSince_ms, now_ms) : ""}`.trim();
+  if (thought_ms === undefined) return "Thought";
+  if (thought_ms < 1_000) return "Thought for a moment";
+  return `Thought for ${duration_s(Math.round(thought_ms / 1000))}`;
+}
+
 /** How long it has been so; empty for what is about to pass. */
 export function describeElapsed(since_ms: number, now_ms: number): string {
   const elapsed_s = Math.floor((now_ms - since_ms) / 1000);
   if (elapsed_s < ELAPSED_FROM_S) return "";
-  return elapsed_s < 60 ? `${elapsed_s} s` : `${Math.floor(elapsed_s / 60)} min ${elapsed_s % 60} s`;
+  return duration_s(elapsed_s);
+}
+
+function duration_s(seconds: number): string {
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 function queued({ position, eta_s }: Progress): string {
@@ -81,6 +97,7 @@ export function describeUsage(message: Message): string {
   const parts: string[] = [];
   if (message.state === "cancelled") parts.push("Stopped");
   if (message.code === "length") parts.push(isContextFull(message) ? "The context is full" : "Reached the token limit");
+  if (message.reasoning && !message.content) parts.push("No answer: the model only thought");
   const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
   if (completion_tokens) {
     parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);

@@ -83,3 +83,14 @@ test("a question that is too large alone is refused with both sizes", () => {
     /^Your message has 6,\d\d\d bytes; this server reads 5,000 at most/,
   );
 });
+
+test("the reasoning goes along beside its answer, and counts", () => {
+  const said = conversation(["one", "1"], ["two"]);
+  (said.messages[1] as Message).reasoning = "x".repeat(50);
+  assert.deepEqual(promptFor(said, "a1", "", LIMITS).messages[1], {
+    role: "assistant",
+    content: "1",
+    reasoning: "x".repeat(50),
+  });
+  assert.equal(promptFor(said, "a1", "", { characters: 40, bytes: 10_000 }).omitted, 2);
+});

@@ -272,3 +272,31 @@ test("where the model begins to read is kept, told while it answers or at the en
     assert.deepEqual(stored().context, { first: "q2", omitted: 2, context_tokens: 100 });
   }
 });
+
+test("an answer that ended keeps its reasoning apart", () => {
+  const { requests, conversation, message, stored } = setUp();
+  requests.begin(conversation.id, message);
+  requests.onTokens({ id: "a", offset: 0, nonce: "n", text: "hm", part: "reasoning" });
+  requests.onTokens({ id: "a", offset: 2, nonce: "n", text: "4" });
+  const parts: [number, string][] = [
+    [0, "reasoning"],
+    [2, "answer"],
+  ];
+  requests.onDone({ id: "a", status: "finished", offset: 3, code: "stop", parts });
+  const { content, reasoning, thought_ms } = stored();
+  assert.deepEqual([content, reasoning, typeof thought_ms], ["4", "hm", "number"]);
+  assert.equal(stored().parts, undefined);
+});
+
+test("a page that is loaded again in the middle of the reasoning goes on there", () => {
+  const first = setUp();
+  first.requests.begin(first.conversation.id, first.message);
+  first.requests.onTokens({ id: "a", offset: 0, nonce: "n", text: "hm", part: "reasoning" });
+  first.requests.saveAll();
+  const again = setUp({ ...first.stored(), unsent: undefined });
+  again.requests.begin(again.conversation.id, again.stored());
+  again.requests.onTokens({ id: "a", offset: 2, nonce: "n", text: ", so", part: "reasoning" });
+  again.requests.onTokens({ id: "a", offset: 6, nonce: "n", text: "4" });
+  again.requests.onDone({ id: "a", status: "cancelled", offset: 7, code: "cancelled" });
+  assert.deepEqual([again.stored().content, again.stored().reasoning], ["4", "hm, so"]);
+});

@@ -9,6 +9,7 @@ import {
   describeMissing,
   describeModel,
   describeOmission,
+  describeThinking,
   describeUsage,
   describeWaiting,
   omissionOf,
@@ -129,4 +130,17 @@ test("the mark of the context belongs to the newest answer, and an answer that r
     describeOmission(context),
     "The model reads from here on: 1,200 earlier messages no longer fit its context (8,192 tokens)",
   );
+});
+
+test("a reasoning says since when it goes on, and how long it took", () => {
+  assert.equal(describeThinking({ thinkingSince_ms: 1_000 }, undefined, 2_000), "Thinking…");
+  assert.equal(describeThinking({ thinkingSince_ms: 1_000 }, undefined, 13_400), "Thinking… 12 s");
+  assert.equal(describeThinking(undefined, 12_400), "Thought for 12 s");
+  assert.equal(describeThinking(undefined, 400), "Thought for a moment");
+  assert.equal(describeThinking(undefined, undefined), "Thought");
+});
+
+test("an answer that is only reasoning says so", () => {
+  const only = message({ state: "finished", reasoning: "hm", content: "", usage: {}, code: "length" });
+  assert.equal(describeUsage(only), "Reached the token limit · No answer: the model only thought");
 });
