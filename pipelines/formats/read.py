@@ -31,18 +31,23 @@ Bad = Callable[[dict[str, Any]], None]
 
 def read(name: str, options: InputOptions, ledger: Ledger, bad: Bad) -> Iterator[Conversation]:
     """The conversations of a path or URL, in order. Raises ConfigurationError if it cannot be opened."""
+    for position, found in enumerate(values(name)):
+        ledger.counts.records_in += 1
+        made = _conversation(found, options, Source(name, found.line), position)
+        if isinstance(made, Unreadable):
+            ledger.counts.rejected[made.reason] += 1
+            bad(_line(name, made))
+            continue
+        if not isinstance(found, Unreadable) and found.repaired:
+            ledger.changed("lone_surrogate")
+        ledger.counts.records_out += 1
+        yield made
+
+
+def values(name: str) -> Iterator[Found]:
+    """Every record of a path or URL before its shape is known. Raises ConfigurationError if it cannot be opened."""
     with files.open_input(name) as file:
-        for position, found in enumerate(_records(name, file)):
-            ledger.counts.records_in += 1
-            made = _conversation(found, options, Source(name, found.line), position)
-            if isinstance(made, Unreadable):
-                ledger.counts.rejected[made.reason] += 1
-                bad(_line(name, made))
-                continue
-            if not isinstance(found, Unreadable) and found.repaired:
-                ledger.changed("lone_surrogate")
-            ledger.counts.records_out += 1
-            yield made
+        yield from _records(name, file)
 
 
 def _records(name: str, file: IO[bytes]) -> Iterator[Found]:

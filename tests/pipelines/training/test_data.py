@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.training.data import IGNORED, Prepared, is_evaluated, prepare
+from pipelines.training.data import Prepared, is_evaluated, prepare
 from pipelines.training.reporting import Aborted
+from pipelines.training.samples import IGNORED
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
 from services.tokens.tokenization import ChatTokenizer
