@@ -112,7 +112,7 @@ def prepare(
     """
     counts = Counts()
     rows = _written(_rows(paths, tokenizer, config, counts, vocabulary, load), folder / "rows.arrow")
-    _check(counts, config)
+    check_counts(counts, config)
     train = _arranged(_part(rows, evaluated=False), config)
     train = _filled(train, sequences_per_step, tokenizer.stop_token_ids[0])
     train.save_to_disk(str(folder / "train"))
@@ -123,12 +123,19 @@ def prepare(
 
 
 def inspect(
-    paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, num_examples: int, load: LoadTokenizer
+    paths: Sequence[Path],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    num_examples: int,
+    load: LoadTokenizer,
+    *,
+    vocabulary: int = 0,
 ) -> tuple[Counts, list[tuple[str, list[Stretch]]]]:
     """Counts over the data, and its first conversations in stretches. Nothing is written or refused."""
     counts = Counts()
     examples: list[tuple[str, list[Stretch]]] = []
-    for sampled, sample, _ in _samples(paths, tokenizer, config, counts, 0, load):
+    for sampled, sample, only_evaluated in _samples(paths, tokenizer, config, counts, vocabulary, load):
+        counts.evaluated += only_evaluated or is_evaluated(sampled.identity, config.eval_fraction)
         if len(examples) < num_examples:
             examples.append((sampled.where, stretches_of(tokenizer, sample)))
     return counts, examples
@@ -282,7 +289,8 @@ def _learnt_text(tokenizer: ChatTokenizer, sample: Sample) -> str:
     return " … ".join(repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…") for text in texts)
 
 
-def _check(counts: Counts, config: TrainingConfig) -> None:
+def check_counts(counts: Counts, config: TrainingConfig) -> None:
+    """Raises ConfigurationError for data that is none, Aborted for data that would do harm."""
     if not counts.records:
         raise ConfigurationError("the data holds no conversation; give the JSONL files that cleaning wrote")
     _check_refused(counts, config)
