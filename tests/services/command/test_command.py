@@ -259,7 +259,7 @@ def test_a_file_with_another_content_is_another_training(
 
     def submit(text: str, *more: str) -> subprocess.CompletedProcess[str]:
         data.write_text(text)
-        environment = {"REDIS_URL": redis_server.url(), "CHATSERVER_NAMESPACE": namespace}
+        environment = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
         state = {"CHATSERVER_STATE_DIR": str(tmp_path / "state")}
         arguments = ("train", "submit", "smollm2-135m", "--data", str(data), *more)
         return run(*arguments, folder=tmp_path, **environment, **state)
