@@ -38,7 +38,7 @@ def adapter_targets(asked: Sequence[str], model: Any) -> list[str] | str:
                 f"{_names(layers)}; or {ALL_LINEAR}",
                 field="lora_targets",
             )
-        _check_untied(name, layers, model)
+        _check_embeddings(name, layers, model)
     return list(asked)
 
 
@@ -76,12 +76,22 @@ def _names(layers: dict[str, Any]) -> str:
     return ", ".join(sorted({full.rpartition(".")[2] for full in layers}))
 
 
-def _check_untied(name: str, layers: dict[str, Any], model: Any) -> None:
-    """An adapter on one of two layers with the same weight cannot be merged into both."""
+def _check_embeddings(name: str, layers: dict[str, Any], model: Any) -> None:
+    """An adapter on one of two layers with the same weight cannot be merged into both, and TRL's loss reads the
+    weights of the output layer past its adapter."""
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    if output is None or output.weight is not embedding.weight:
+    chosen = _matching(name, layers)
+    if output is None:
         return
-    if any(layer in (embedding, output) for layer in _matching(name, layers)):
+    if output.weight is not embedding.weight:
+        if output in chosen:
+            raise ConfigurationError(
+                f"lora_targets: {name!r} is the output layer, whose adapter would not be trained: leave it out, or "
+                "train with method=full",
+                field="lora_targets",
+            )
+        return
+    if embedding in chosen or output in chosen:
         raise ConfigurationError(
             f"lora_targets: {name!r} has the weights of the model's embeddings and of its output at once, and an "
             "adapter changes only one of them: leave it out, or train with method=full",

@@ -6,6 +6,7 @@ its own; the samples come in the order of the records, however many processes th
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -178,7 +179,9 @@ class _Team:
 
 
 def _work(parent: Connection, load: LoadTokenizer, config: TrainingConfig) -> None:
-    """Until the parent closes its end."""
+    """Until the parent closes its end. A signal to the whole group is the parent's to obey."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     sampler: Sampler | None = None
     while True:
         try:

@@ -52,3 +52,11 @@ def test_tied_embeddings_get_no_adapter(name: str) -> None:
     with pytest.raises(ConfigurationError, match="embeddings and of its output at once"):
         adapter_targets((name,), tiny("gpt2"))
     assert adapter_targets(("embed_tokens",), tiny("llama")) == ["embed_tokens"]
+
+
+def test_the_output_layer_gets_no_adapter() -> None:
+    """TRL computes the loss from the layer's own weights: the adapter had no gradient."""
+    model = tiny("opt")
+    model.lm_head.weight = type(model.lm_head.weight)(model.lm_head.weight.clone())
+    with pytest.raises(ConfigurationError, match="'lm_head' is the output layer"):
+        adapter_targets(("lm_head",), model)
