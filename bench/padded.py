@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from pipelines.training.data import IGNORED, read_conversations
+from pipelines.training.data import read_samples
 from pipelines.training.models import choose_arithmetic, load_model
+from pipelines.training.samples import IGNORED
 from services.jobs.training import TrainingConfig, event_line, plan_batch, read_training
 from services.models.catalogue import resolve
 from services.tokens.tokenization import load_tokenizer
@@ -25,14 +26,12 @@ def padded_rows(config: TrainingConfig, data: Path) -> list[dict[str, torch.Tens
     """One row of `seq_len` tokens for each conversation."""
     tokenizer = load_tokenizer(resolve(config.model), template=config.template)
     rows = []
-    for _, _, messages in read_conversations([data]):
-        found = tokenizer.supervised(messages)
-        ids = torch.tensor(found.ids[: config.seq_len])
-        learnt = torch.tensor(found.mask[: config.seq_len], dtype=torch.bool)
+    for sample in read_samples([data], tokenizer, config):
+        ids = torch.from_numpy(sample.ids).long()
         rows.append(
             {
                 "input_ids": _padded(ids, tokenizer.stop_token_ids[0], config.seq_len),
-                "labels": _padded(ids.where(learnt, IGNORED), IGNORED, config.seq_len),
+                "labels": _padded(torch.from_numpy(sample.labels).long(), IGNORED, config.seq_len),
                 "attention_mask": _padded(torch.ones_like(ids), 0, config.seq_len),
             }
         )

@@ -82,13 +82,14 @@ def save_model(folder: Path, sizes: dict[str, Any]) -> None:
 
 def describe(data: Path, seq_len: int) -> None:
     """How long the conversations are, which bounds what packing can win."""
-    from pipelines.training.data import read_conversations
+    from pipelines.training.data import read_samples
+    from services.jobs.training import checked_training
     from services.models.catalogue import resolve
     from services.tokens.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(resolve(PACKAGED), template=TEMPLATE)
-    found = (tokenizer.supervised(messages).ids for _, _, messages in read_conversations([data]))
-    lengths = [min(len(ids), seq_len) for ids in found]
+    fields = {"name": "bench", "model": PACKAGED, "seq_len": seq_len}
+    lengths = [len(sample.ids) for sample in read_samples([data], tokenizer, checked_training(fields))]
     tenths = statistics.quantiles(lengths, n=10)
     print(f"{len(lengths)} conversations, {sum(lengths):,} tokens; padded to {seq_len}: {len(lengths) * seq_len:,}")
     print(f"lengths: tenth {tenths[0]:.0f}, median {tenths[4]:.0f}, nine tenths {tenths[8]:.0f}, most {max(lengths)}")

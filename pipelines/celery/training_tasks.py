@@ -27,6 +27,7 @@ from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
+from services.jobs.training_jobs import check_unchanged
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.machine.processes import is_alive
 from services.wire.keys import TRAIN_TASK, TRAININGS_QUEUE, Keys
@@ -147,6 +148,7 @@ class TrainingTasks:
 
     def _launch(self, job: Job, target: Target) -> dict[str, Any]:
         """A launch that was made and is not known, or that a stranger or an older build noted, is found by its name."""
+        check_unchanged(job.spec)
         name = run_name(job.id, job.started_s)
         self._jobs.attach(job.id, {LAUNCHING: name})
         remote = target.submit(run_of(job.spec, name, job.id, self._secrets))

@@ -35,18 +35,23 @@ def read(location: str, options: InputOptions, ledger: Ledger, bad: Bad, *, name
     `name` is what records call their source; the location itself if there is none.
     """
     name = name or location
+    for position, found in enumerate(values(location)):
+        ledger.counts.records_in += 1
+        made = _conversation(found, options, Source(name, found.line), position)
+        if isinstance(made, Unreadable):
+            ledger.counts.rejected[made.reason] += 1
+            bad(_line(name, made))
+            continue
+        if not isinstance(found, Unreadable) and found.repaired:
+            ledger.changed("lone_surrogate")
+        ledger.counts.records_out += 1
+        yield made
+
+
+def values(location: str) -> Iterator[Found]:
+    """Every record of a path or URL before its shape is known. Raises ConfigurationError if it cannot be opened."""
     with files.open_input(location) as file:
-        for position, found in enumerate(_records(location, file)):
-            ledger.counts.records_in += 1
-            made = _conversation(found, options, Source(name, found.line), position)
-            if isinstance(made, Unreadable):
-                ledger.counts.rejected[made.reason] += 1
-                bad(_line(name, made))
-                continue
-            if not isinstance(found, Unreadable) and found.repaired:
-                ledger.changed("lone_surrogate")
-            ledger.counts.records_out += 1
-            yield made
+        yield from _records(location, file)
 
 
 def _records(name: str, file: IO[bytes]) -> Iterator[Found]:

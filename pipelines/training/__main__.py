@@ -12,11 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines.training.manifest import finished_manifest
+from pipelines.training.identity import Identity, base_digest, digests_of
+from pipelines.training.manifest import check_same_run, finished_manifest
 from pipelines.training.reporting import Aborted, Reporter, Stopped
 from pipelines.training.train import Training, tell_finished
 from services.errors import ConfigurationError
-from services.jobs.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, read_training
+from services.jobs.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, TrainingConfig, read_training
+from services.models.catalogue import resolve
 
 
 def arguments() -> argparse.Namespace:
@@ -34,11 +36,21 @@ def run(given: argparse.Namespace, report: Reporter) -> None:
     for path in given.data:
         if not path.is_file():
             raise ConfigurationError(f"--data {path}: there is no such file")
-    if finished_manifest(given.out / "model"):
+    data, folder = digests_of(given.data), given.out / "model"
+    if manifest := finished_manifest(folder):
+        check_same_run(manifest, Identity.of(config, list(data.values()), _base_digest(config)), folder)
         report.say("This training is finished already.")
-        tell_finished(given.out / "model", report)
+        tell_finished(folder, report)
     else:
-        Training(config, given.data, given.out.resolve(), report).run()
+        Training(config, data, given.out.resolve(), report).run()
+
+
+def _base_digest(config: TrainingConfig) -> str:
+    """Empty for a base that is gone by now: its model is whole without it."""
+    try:
+        return base_digest(resolve(config.model))
+    except ConfigurationError:
+        return ""
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """The checkpoints of one run: folders `checkpoint-N`, each whole or ignored. Needs no torch.
 
 Every process writes its part into a fresh folder, and the first process seals the folder when all are done. Only then
-it removes older checkpoints. A start continues from the whole checkpoint with the highest number.
+it removes older checkpoints. A start continues from the whole checkpoint with the highest number, and only if that is
+of a run with the same data and settings.
 """
 
 import re
@@ -10,9 +11,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.training.identity import Identity
 from pipelines.training.reporting import Reporter
 from services.errors import ConfigurationError
-from services.machine.files import fault_of, seal
+from services.machine.files import fault_of, read_marker, seal
 from services.models.model_folder import CHECKPOINT_MARKER as MARKER
 
 VISIBLE_S = 900.0  # what one machine wrote is seen by the others, at the latest
@@ -23,7 +25,17 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 class Checkpoints:
     """Reads and writes checkpoints. Only the first process calls it, except for `folder`."""
 
-    def __init__(self, root: Path, keep: int, report: Reporter, *, visible_s: float = VISIBLE_S) -> None:
+    def __init__(
+        self,
+        root: Path,
+        keep: int,
+        report: Reporter,
+        *,
+        identity: Identity | None = None,
+        visible_s: float = VISIBLE_S,
+    ) -> None:
+        self.best: int | None = None  # the step of a checkpoint that is kept however many follow
+        self._identity = identity
         self._root = root
         self._keep = keep
         self._report = report
@@ -47,7 +59,8 @@ class Checkpoints:
         ConfigurationError when they do not come.
         """
         self._wait_for(self.folder(step), parts)
-        num_bytes = seal(self.folder(step), MARKER, {"step": step})
+        about = {"step": step} if self._identity is None else {"step": step, "run": self._identity.note()}
+        num_bytes = seal(self.folder(step), MARKER, about)
         self._report.event("checkpoint", step=step, bytes=num_bytes, seconds=round(time.monotonic() - self._began_s, 1))
         self._rotate(step)
 
@@ -62,20 +75,36 @@ class Checkpoints:
             time.sleep(_LOOK_S)
 
     def newest(self) -> int | None:
-        """The step of the highest whole checkpoint. Names those above it that are not whole, and removes them."""
+        """The step of the highest whole checkpoint. Names those above it that are not whole, and removes them.
+
+        Raises ConfigurationError if it is of other data or settings.
+        """
         for step in sorted(self._steps(), reverse=True):
             fault = fault_of(self.folder(step), MARKER)
             if not fault:
+                self._check_run(step)
                 return step
             self._report.say(f"Checkpoint {self.folder(step).name} is not used and removed: {fault}.")
             self._remove(step)
         return None
 
+    def _check_run(self, step: int) -> None:
+        if self._identity is None:
+            return
+        noted = read_marker(self.folder(step) / MARKER).get("run")
+        if noted is None:
+            self._report.say(f"An older build wrote {self.folder(step).name}: nobody can tell whether its data differ.")
+        elif difference := self._identity.difference(noted):
+            raise ConfigurationError(
+                f"{self._root} holds checkpoints of another training: {difference}. Give another --out, or remove "
+                "that folder to train anew"
+            )
+
     def _rotate(self, newest: int) -> None:
         """Keep the newest ones that have their marker. What has none is half-written: from before this one."""
         older = sorted((step for step in self._steps() if step < newest), reverse=True)
         whole = [step for step in older if (self.folder(step) / MARKER).is_file()]
-        for step in set(older) - set(whole[: self._keep - 1]):
+        for step in set(older) - set(whole[: self._keep - 1]) - {self.best}:
             self._remove(step)
 
     def _remove(self, step: int) -> None:

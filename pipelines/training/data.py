@@ -7,42 +7,79 @@ borders. Rows without supervised tokens fill up the last step, so that every ste
 sequences, on any number of devices.
 
 `prepare` writes the data to a folder of this machine. All processes read it from there; none holds all of it in memory.
+`inspect` only counts: `chatserver train preview` shows what it finds.
 """
 
 import hashlib
 import math
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from pipelines.formats.read import read
-from pipelines.records.ledger import Ledger
+from pipelines.training.records import Record, Refusal, read_records
 from pipelines.training.reporting import Aborted, Reporter
-from services.errors import ConfigurationError, TemplateError
-from services.jobs.recipe import InputOptions
+from pipelines.training.samples import (
+    IGNORED,
+    LoadTokenizer,
+    Sample,
+    Sampled,
+    sampled_by_many,
+    sampled_here,
+)
+from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
-from services.machine.files import sha256_of
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import Message
 
-IGNORED = -100  # the label of a token that is read and not learnt
 NUM_SHOWN = 3  # conversations whose learnt text is printed
+NUM_TOLD = 5  # refused records that are told
+MANY_BYTES = 16 * 1_048_576  # of data: from here on starting more processes pays
 _SHOWN_CHARS = 300
+_BATCH_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of a conversation's text as the tokenizer decodes it, and whether it is learnt."""
+
+    text: str
+    learnt: bool
 
 
 @dataclass
 class Counts:
-    """Counts over the conversations that were read."""
+    """Counts over the records that were read."""
 
-    examples: int = 0
-    evaluated: int = 0  # of them, kept for evaluation
+    records: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # reason → number
+    told: list[str] = field(default_factory=list)  # the first refusals: where and why
+    unreadable: bool = False  # the first refusal is no conversation at all
+    examples: int = 0  # conversations that can be trained on
+    samples: int = 0  # sequences that they are trained as
+    evaluated: int = 0  # samples that are kept for evaluation
     tokens: int = 0
     supervised_tokens: int = 0
     truncated: int = 0
+    cut_tokens: int = 0
     unsupervised: int = 0
+    unwanted: int = 0  # conversations of which no answer shall be learnt
+    unused: dict[str, int] = field(default_factory=dict)  # field that changes nothing → records that have it
     shown: list[str] = field(default_factory=list)
+
+    @property
+    def num_refused(self) -> int:
+        return sum(self.refused.values())
+
+    def as_event(self) -> dict[str, Any]:
+        """The numbers for the event `plan`, which the job's page shows."""
+        told = asdict(self)
+        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused}
+
+
+_TOLD = ("examples", "samples", "evaluated", "tokens", "supervised_tokens", "truncated", "unsupervised", "unused")
 
 
 @dataclass(frozen=True)
@@ -52,62 +89,94 @@ class Prepared:
     folder: Path
     counts: Counts
     num_sequences: int  # of one epoch, a multiple of those of a step
-    data: dict[str, str]  # sha256 of each file
 
     def steps(self, config: TrainingConfig, sequences_per_step: int) -> int:
         return config.max_steps or math.ceil(config.epochs * (self.num_sequences // sequences_per_step))
 
 
 def prepare(
-    paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, sequences_per_step: int, folder: Path
+    paths: Sequence[Path],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    sequences_per_step: int,
+    folder: Path,
+    *,
+    vocabulary: int = 0,
+    load: LoadTokenizer | None = None,
 ) -> Prepared:
     """Read, tokenize, split and pack, into an existing folder.
 
-    Raises ConfigurationError for data that is none, Aborted for data that would do harm.
+    `vocabulary`: the token ids that the model has; 0 if unknown. `load` makes the same tokenizer in other processes,
+    which share the work of a large input. Raises ConfigurationError for data that is none, Aborted for data that would
+    do harm.
     """
     counts = Counts()
-    rows = _written(_rows(paths, tokenizer, config, counts), folder / "rows.arrow")
-    _check(counts, config)
+    rows = _written(_rows(paths, tokenizer, config, counts, vocabulary, load), folder / "rows.arrow")
+    check_counts(counts, config)
     train = _arranged(_part(rows, evaluated=False), config)
     train = _filled(train, sequences_per_step, tokenizer.stop_token_ids[0])
     train.save_to_disk(str(folder / "train"))
     if counts.evaluated:
-        _arranged(_part(rows, evaluated=True), config).save_to_disk(str(folder / "eval"))
-    return Prepared(folder, counts, len(train), {str(path): sha256_of(path) for path in paths})
+        evaluated = _arranged(_part(rows, evaluated=True), config)
+        _filled(evaluated, sequences_per_step, tokenizer.stop_token_ids[0]).save_to_disk(str(folder / "eval"))
+    return Prepared(folder, counts, len(train))
+
+
+def inspect(
+    paths: Sequence[Path],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    num_examples: int,
+    load: LoadTokenizer,
+    *,
+    vocabulary: int = 0,
+) -> tuple[Counts, list[tuple[str, list[Stretch]]]]:
+    """Counts over the data, and its first conversations in stretches. Nothing is written or refused."""
+    counts = Counts()
+    examples: list[tuple[str, list[Stretch]]] = []
+    for sampled, sample, only_evaluated in _samples(paths, tokenizer, config, counts, vocabulary, load):
+        counts.evaluated += only_evaluated or is_evaluated(sampled.identity, config.eval_fraction)
+        if len(examples) < num_examples:
+            examples.append((sampled.where, stretches_of(tokenizer, sample)))
+    return counts, examples
+
+
+def read_samples(paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig) -> Iterator[Sample]:
+    """Every sample that holds something to learn."""
+    for _, sample, _ in _samples(paths, tokenizer, config, Counts(), 0, None):
+        yield sample
 
 
 def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
     """Lines for people: what is learnt, with examples, and what is not."""
-    report.say(
-        f"{counts.examples:,} conversations, {counts.tokens:,} tokens, "
-        f"of which {counts.supervised_tokens:,} are learnt; "
-        f"{counts.evaluated:,} conversations are only evaluated."
-    )
-    if counts.truncated:
-        report.say(f"{counts.truncated:,} conversations are longer than seq_len={config.seq_len} and were cut there.")
-    if counts.unsupervised:
-        report.say(f"{counts.unsupervised:,} conversations have no token to learn and were dropped.")
+    for line in lines_of(counts, config):
+        report.say(line)
     for shown in counts.shown:
         report.say(f"What is learnt of {shown}")
 
 
-def read_conversations(paths: Sequence[Path]) -> Iterator[tuple[str, str, list[Message]]]:
-    """(where it stands, its id, its turns) of every record, in any shape and format that cleaning reads and writes.
-
-    Raises ConfigurationError for a record that is none.
-    """
-    for path in paths:
-        for found in read(str(path), InputOptions(), Ledger(), _refuse):
-            where = f"{path.name}:{found.source.line}"
-            messages = [Message(cast(Any, turn.role), turn.text) for turn in found.turns]  # the template judges roles
-            yield where, found.origin or found.id, messages
-
-
-def _refuse(line: dict[str, Any]) -> None:
-    name, number = line["source"]
-    raise ConfigurationError(
-        f"{Path(name).name}:{number}: {line['detail']}; train on what `chatserver clean` wrote, which leaves such out"
+def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    apart = f" in {counts.samples:,} samples" if counts.samples != counts.examples else ""
+    yield (
+        f"{counts.examples:,} conversations{apart}, {counts.tokens:,} tokens, "
+        f"of which {counts.supervised_tokens:,} are learnt; "
+        f"{counts.evaluated:,} conversations are only evaluated."
     )
+    if counts.truncated:
+        yield (
+            f"{counts.truncated:,} conversations are longer than seq_len={config.seq_len} and were cut there: "
+            f"{counts.cut_tokens:,} tokens are lost."
+        )
+    if counts.unsupervised:
+        yield f"{counts.unsupervised:,} conversations have no token to learn and were dropped."
+    if counts.unwanted:
+        yield f"{counts.unwanted:,} conversations say of each answer that it shall not be learnt, and were dropped."
+    for name, number in counts.unused.items():
+        yield f"{number:,} records have {name}, which changes nothing here: the template gets role and content alone."
+    for reason, number in counts.refused.items():
+        yield f"{number:,} of {counts.records:,} records were refused: {reason}."
+    for told in counts.told:
+        yield f"Refused: {told}"
 
 
 def is_evaluated(conversation_id: str, fraction: float) -> bool:
@@ -116,66 +185,177 @@ def is_evaluated(conversation_id: str, fraction: float) -> bool:
     return int.from_bytes(digest[:8]) < fraction * 2**64
 
 
+def stretches_of(tokenizer: ChatTokenizer, sample: Sample) -> list[Stretch]:
+    """A sample's text, decoded stretch by stretch."""
+    pairs = zip(sample.ids.tolist(), sample.labels.tolist(), strict=True)
+    found = []
+    for learnt, stretch in groupby(pairs, key=lambda pair: pair[1] != IGNORED):
+        text = tokenizer.decoder().decode([token for token, _ in stretch], skip_special_tokens=False)
+        found.append(Stretch(text, learnt))
+    return found
+
+
+def _samples(
+    paths: Sequence[Path],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    counts: Counts,
+    vocabulary: int,
+    load: LoadTokenizer | None,
+) -> Iterator[tuple[Sampled, Sample, bool]]:
+    """Every sample that holds something to learn, with its record, and whether its file is only evaluated."""
+    first_evaluated = len(paths) - config.eval_files
+    if first_evaluated < 1:
+        raise ConfigurationError(f"eval_files={config.eval_files} of {len(paths)} files leaves nothing to train on")
+    for number, path in enumerate(paths):
+        unused: Counter[str] = Counter()
+        for found in _sampled(read_records(path, unused), path, tokenizer, config, load):
+            counts.records += 1
+            if isinstance(found, Refusal):
+                _refuse(counts, found)
+                continue
+            counts.examples += 1
+            for sample in found.samples:
+                if _counted(counts, found, sample, config):
+                    _check_ids(tokenizer, sample, found.where, vocabulary)
+                    yield found, sample, number >= first_evaluated
+        for name, times in unused.items():
+            counts.unused[name] = counts.unused.get(name, 0) + times
+
+
+def _sampled(
+    found: Iterator[Record | Refusal],
+    path: Path,
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    load: LoadTokenizer | None,
+) -> Iterator[Sampled | Refusal]:
+    if load is not None and path.stat().st_size >= MANY_BYTES and len(os.sched_getaffinity(0)) > 1:
+        return sampled_by_many(found, load, config)
+    return sampled_here(found, tokenizer, config)
+
+
+def _refuse(counts: Counts, found: Refusal) -> None:
+    counts.unreadable |= not counts.num_refused and not found.readable
+    counts.refused[found.reason] = counts.refused.get(found.reason, 0) + 1
+    if len(counts.told) < NUM_TOLD:
+        counts.told.append(f"{found.where}: {found.detail}")
+
+
+def _counted(counts: Counts, found: Sampled, sample: Sample, config: TrainingConfig) -> bool:
+    """Whether the sample holds a token to learn. The first token follows nothing that could tell it."""
+    counts.samples += 1
+    counts.truncated += sample.length > config.seq_len
+    counts.cut_tokens += sample.length - len(sample.ids)
+    supervised = int((sample.labels != IGNORED).sum())
+    if not supervised or (supervised == 1 and sample.labels[0] != IGNORED):
+        counts.unsupervised += found.wanted
+        counts.unwanted += not found.wanted
+        return False
+    counts.tokens += len(sample.ids)
+    counts.supervised_tokens += supervised
+    return True
+
+
+def _check_ids(tokenizer: ChatTokenizer, sample: Sample, where: str, vocabulary: int) -> None:
+    highest = int(sample.ids.max())
+    if vocabulary and highest >= vocabulary:
+        token = tokenizer.decoder().id_to_token(highest)
+        raise ConfigurationError(
+            f"{where}: the tokenizer gives {token!r} the id {highest}, and the model has embeddings for {vocabulary} "
+            "ids: model and tokenizer do not belong together; take the tokenizer's files from the model's own source"
+        )
+
+
 def _rows(
-    paths: Sequence[Path], tokenizer: ChatTokenizer, config: TrainingConfig, counts: Counts
-) -> Iterator[dict[str, Any]]:
-    for where, identity, messages in read_conversations(paths):
-        try:
-            found = tokenizer.supervised(messages)
-        except (TemplateError, ConfigurationError) as error:
-            raise Aborted(f"{where}: {error}") from None
-        counts.examples += 1
-        counts.truncated += len(found.ids) > config.seq_len
-        ids, mask = found.ids[: config.seq_len], found.mask[: config.seq_len]
-        if not any(mask[1:]):  # the first token follows nothing that could tell it
-            counts.unsupervised += 1
-            continue
-        evaluated = is_evaluated(identity, config.eval_fraction)
+    paths: Sequence[Path],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+    counts: Counts,
+    vocabulary: int,
+    load: LoadTokenizer | None,
+) -> Iterator[tuple[Sample, bool]]:
+    for found, sample, only_evaluated in _samples(paths, tokenizer, config, counts, vocabulary, load):
+        evaluated = only_evaluated or is_evaluated(found.identity, config.eval_fraction)
         counts.evaluated += evaluated
-        counts.tokens += len(ids)
-        counts.supervised_tokens += sum(mask)
         if len(counts.shown) < NUM_SHOWN:
-            counts.shown.append(f"{where}: {_learnt_text(tokenizer, ids, mask)}")
-        labels = [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)]
-        yield {"input_ids": ids, "labels": labels, "evaluated": evaluated}
+            counts.shown.append(f"{found.where}: {_learnt_text(tokenizer, sample)}")
+        yield sample, evaluated
 
 
-def _learnt_text(tokenizer: ChatTokenizer, ids: list[int], mask: list[int]) -> str:
+def _learnt_text(tokenizer: ChatTokenizer, sample: Sample) -> str:
     """The decoded stretches that are learnt, each in quotes."""
-    stretches = groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1])
-    texts = [
-        tokenizer.decoder().decode([token for token, _ in pairs], skip_special_tokens=False)
-        for learnt, pairs in stretches
-        if learnt
-    ]
+    texts = [stretch.text for stretch in stretches_of(tokenizer, sample) if stretch.learnt]
     return " … ".join(repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…") for text in texts)
 
 
-def _check(counts: Counts, config: TrainingConfig) -> None:
-    if not counts.examples:
+def check_counts(counts: Counts, config: TrainingConfig) -> None:
+    """Raises ConfigurationError for data that is none, Aborted for data that would do harm."""
+    if not counts.records:
         raise ConfigurationError("the data holds no conversation; give the JSONL files that cleaning wrote")
-    fraction = counts.unsupervised / counts.examples
+    _check_refused(counts, config)
+    fraction = counts.unsupervised / max(counts.samples, 1)
     if fraction > config.max_unsupervised:
         raise Aborted(
-            f"{counts.unsupervised:,} of {counts.examples:,} conversations ({fraction:.1%}) have no token to learn "
+            f"{counts.unsupervised:,} of {counts.samples:,} conversations ({fraction:.1%}) have no token to learn "
             f"within seq_len={config.seq_len}; max_unsupervised={config.max_unsupervised} allows fewer: "
             "look for conversations without an answer, or raise seq_len"
         )
-    if counts.examples - counts.unsupervised == counts.evaluated:
-        raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")
+    if counts.samples - counts.unsupervised - counts.unwanted == counts.evaluated:
+        raise ConfigurationError(
+            f"nothing is left to train on: eval_fraction={config.eval_fraction} takes all, or no answer shall be learnt"
+        )
 
 
-def _written(rows: Iterator[dict[str, Any]], path: Path) -> Any:
-    from datasets import Dataset, Features, List, Value
-    from datasets.arrow_writer import ArrowWriter
+def _check_refused(counts: Counts, config: TrainingConfig) -> None:
+    fraction = counts.num_refused / counts.records
+    if fraction <= config.max_refused:
+        return
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.refused.items())
+    message = (
+        f"{counts.told[0]}; {counts.num_refused:,} of {counts.records:,} records ({fraction:.1%}) cannot be trained on "
+        f"({reasons}), and max_refused={config.max_refused} allows fewer"
+    )
+    if counts.unreadable:
+        raise ConfigurationError(f"{message}: train on what `chatserver clean` wrote, which leaves such out")
+    raise Aborted(message)
 
-    tokens = List(Value("int32"))
-    features = Features({"input_ids": tokens, "labels": tokens, "evaluated": Value("bool")})
-    with ArrowWriter(features=features, path=str(path)) as writer:
-        for row in rows:
-            writer.write(row)
-        num, _ = writer.finalize()
+
+def _written(rows: Iterator[tuple[Sample, bool]], path: Path) -> Any:
+    """As Arrow's stream, batch by batch: the library's own writer looks at each number."""
+    import pyarrow
+    from datasets import Dataset
+
+    tokens = pyarrow.list_(pyarrow.int32())
+    schema = pyarrow.schema([("input_ids", tokens), ("labels", tokens), ("evaluated", pyarrow.bool_())])
+    num = 0
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+        for batch in _batches(rows):
+            writer.write_batch(_arrow(batch, schema))
+            num += len(batch)
     return Dataset.from_file(str(path)) if num else None
+
+
+def _batches(rows: Iterator[tuple[Sample, bool]]) -> Iterator[list[tuple[Sample, bool]]]:
+    batch = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _arrow(batch: Sequence[tuple[Sample, bool]], schema: Any) -> Any:
+    import numpy as np
+    import pyarrow
+
+    samples = [sample for sample, _ in batch]
+    offsets = np.cumsum([0, *(len(sample.ids) for sample in samples)], dtype=np.int32)
+    columns = [np.concatenate([getattr(sample, name) for sample in samples]) for name in ("ids", "labels")]
+    lists = [pyarrow.ListArray.from_arrays(offsets, column) for column in columns]
+    return pyarrow.RecordBatch.from_arrays([*lists, pyarrow.array([flag for _, flag in batch])], schema=schema)
 
 
 def _part(rows: Any, *, evaluated: bool) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.identity import Identity, noted_by_manifest
+from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
 from services.machine.files import fault_of, read_marker, seal
 from services.models.model_folder import MANIFEST
@@ -19,9 +21,16 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 
 
 def write_manifest(
-    folder: Path, config: TrainingConfig, data: Mapping[str, str], metrics: Mapping[str, Any], stop_token_ids: list[int]
+    folder: Path,
+    config: TrainingConfig,
+    data: Mapping[str, str],
+    metrics: Mapping[str, Any],
+    stop_token_ids: list[int],
+    facts: Mapping[str, Any],
 ) -> None:
+    """`facts`: what the run found out and decided, beside its configuration."""
     about = {
+        **facts,
         "name": config.name,
         "base": config.model,
         "created_s": int(time.time()),
@@ -38,6 +47,15 @@ def write_manifest(
 def finished_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a whole model; None when there is none yet, or files are missing or of another size."""
     return None if fault_of(folder, MANIFEST, checksums=False) else read_marker(folder / MANIFEST)
+
+
+def check_same_run(manifest: Mapping[str, Any], identity: Identity, folder: Path) -> None:
+    """Raises ConfigurationError when a finished model is of other data or settings than this run."""
+    if difference := identity.difference(noted_by_manifest(manifest)):
+        raise ConfigurationError(
+            f"{folder} is the model of another training: {difference}. Give another --out, or remove the folder "
+            "to train anew"
+        )
 
 
 def code_version() -> str:

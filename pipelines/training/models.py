@@ -4,16 +4,24 @@
 """
 
 import importlib.util
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.adapters import adapter_targets, has_transposed_layers
+from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
 from services.models.catalogue import ModelSource
 from services.models.sampling_defaults import named_sampling
 from services.tokens.tokenization import ChatTokenizer
+
+_PROVED_ROWS, _PROVED_TOKENS = 4, 256
+# By how much the losses of the trained and the saved model may differ: by the rounding of the weights that are saved,
+# and, where the base was in four bits while it was trained, by what that changed. [is qlora][is float32]
+_ROUNDING = ((0.05, 1e-3), (0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ def load_model(source: ModelSource, config: TrainingConfig, arithmetic: Arithmet
     return _plain_base(source, options)
 
 
-def adapter_of(config: TrainingConfig) -> Any:
-    """The low-rank adapter to train; None when all weights are trained."""
+def adapter_of(config: TrainingConfig, model: Any) -> Any:
+    """The low-rank adapter to train; None when all weights are trained. Raises ConfigurationError for wrong targets."""
     if config.method == "full":
         return None
     from peft import LoraConfig
@@ -69,7 +77,8 @@ def adapter_of(config: TrainingConfig) -> Any:
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=list(config.lora_targets),
+        target_modules=adapter_targets(config.lora_targets, model),
+        fan_in_fan_out=has_transposed_layers(model),
         task_type="CAUSAL_LM",
     )
 
@@ -85,6 +94,50 @@ def save_model(
     plain.to(kind)
     plain.config.use_cache = True
     plain.save_pretrained(folder, max_shard_size="5GB")
+
+
+def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
+    """Token ids and labels of a few short rows of prepared data, to compare the trained model with the saved one."""
+    found = []
+    for row in (rows[index] for index in range(min(len(rows), 8 * _PROVED_ROWS))):
+        length = min((row.get("seq_lengths") or [len(row["input_ids"])])[0], _PROVED_TOKENS)
+        ids, labels = row["input_ids"][:length], row["labels"][:length]
+        if any(label >= 0 for label in labels[1:]):
+            found.append((ids, labels))
+    return found[:_PROVED_ROWS]
+
+
+def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any) -> float:
+    """Per learnt token, each row for itself."""
+    import torch
+
+    total, num = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for ids, labels in rows:
+            logits = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0, :-1].float()
+            wanted = torch.tensor(labels[1:], device=device)
+            total += torch.nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
+            num += int((wanted >= 0).sum())
+    return total / max(num, 1)
+
+
+def check_saved(
+    folder: Path, rows: Sequence[tuple[list[int], list[int]]], trained: float, config: TrainingConfig
+) -> float:
+    """The loss of the saved model on these rows. Raises Aborted when it is not that of the trained one."""
+    from transformers import AutoModelForCausalLM
+
+    saved = loss_on(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), rows, "cpu")
+    dtype = json.loads((folder / "config.json").read_text("utf-8")).get("dtype")
+    allowed = _ROUNDING[config.method == "qlora"][dtype == "float32"] * max(1.0, trained)
+    if not abs(saved - trained) <= allowed:
+        raise Aborted(
+            f"the saved model has the loss {saved:.4f} on {len(rows)} rows of the data, and the trained one "
+            f"{trained:.4f}: what was trained is not what was saved. The checkpoints are whole; the model has no "
+            "manifest, so nothing serves it"
+        )
+    return saved
 
 
 def save_generation_config(folder: Path, tokenizer: ChatTokenizer, source: ModelSource) -> None:
@@ -145,7 +198,8 @@ def _rebuilt(model: Any, state: Mapping[str, Any]) -> Any:
 def _merged(source: ModelSource, config: TrainingConfig, state: Mapping[str, Any], dtype: Any) -> Any:
     from peft import get_peft_model
 
-    adapted = get_peft_model(_plain_base(source, {"dtype": dtype}), adapter_of(config))
+    base = _plain_base(source, {"dtype": dtype})
+    adapted = get_peft_model(base, adapter_of(config, base))
     result = adapted.load_state_dict(dict(state), strict=False)
     assert not result.unexpected_keys, f"weights of the adapter that fit nowhere: {result.unexpected_keys}"
     return adapted.merge_and_unload()

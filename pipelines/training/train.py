@@ -9,23 +9,33 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.data import Prepared, describe, prepare
+from pipelines.training.fitting import Limits, check_fits, limits_of
+from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import finished_manifest, write_manifest
 from pipelines.training.models import (
     Arithmetic,
     adapter_of,
+    check_saved,
     choose_arithmetic,
     load_model,
+    loss_on,
+    rows_to_prove,
     save_generation_config,
     save_model,
     trained_tokenizer,
 )
+from pipelines.training.packing import sees_across
+from pipelines.training.prepared_cache import PreparedCache, key_of
 from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
 from services.jobs.training import Batch, TrainingConfig, plan_batch
@@ -35,14 +45,15 @@ from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 
 _MOST_STEP_EVENTS = 2000
 _Answer = TypeVar("_Answer")
+CACHED_BYTES = 4 * 1_048_576  # of data: from here on tokenizing again costs more than keeping
 _TIMEOUT = timedelta(hours=2)  # that processes wait for the one that reads the data
 
 
 class Training:
     """One process's view of the run."""
 
-    def __init__(self, config: TrainingConfig, data: Sequence[Path], out: Path, report: Reporter) -> None:
-        """Raises ConfigurationError for what cannot work here."""
+    def __init__(self, config: TrainingConfig, data: Mapping[str, str], out: Path, report: Reporter) -> None:
+        """`data`: the sha256 of each file. Raises ConfigurationError for what cannot work here."""
         self._config = config
         self._data = data
         self._out = out
@@ -51,8 +62,16 @@ class Training:
         if config.wandb and importlib.util.find_spec("wandb") is None:
             raise ConfigurationError("wandb=true needs the package wandb; run: pip install wandb")
         self._arithmetic: Arithmetic = choose_arithmetic(config)
+        self._limits: Limits = limits_of(self._source)
+        check_fits(self._limits, config)
         self._tokenizer: ChatTokenizer = load_tokenizer(self._source, template=config.template)
         self._processes = Processes(self._arithmetic.cuda)
+        self._model: Any = None
+        self._packing_reason = "not asked for"
+        if config.packing:
+            self._decide_packing()
+        identity = Identity.of(config, list(data.values()), base_digest(self._source))
+        self._identity = identity.packed(bool(self._config.packing))
         self._batch: Batch = plan_batch(self._unflattened(), self._processes.num)
 
     def run(self) -> None:
@@ -69,6 +88,32 @@ class Training:
             if scratch:
                 shutil.rmtree(scratch, ignore_errors=True)
 
+    def _decide_packing(self) -> None:
+        """Ask the model whether it keeps packed conversations apart. Raises ConfigurationError if it must and cannot.
+
+        A single process goes on with the model that was asked; several load theirs anew, each its part.
+        """
+        across = self._processes.from_first(self._sees_across)
+        if not across:
+            self._packing_reason = "the model keeps packed conversations apart"
+            return
+        self._packing_reason = "this model would let packed conversations see each other"
+        if self._config.packing is True:
+            raise ConfigurationError(
+                f"packing=true: {self._packing_reason}, and learn from what no user ever sees together; "
+                "set packing=false, or leave it at auto",
+                field="packing",
+            )
+        self._config = self._config.model_copy(update={"packing": False})
+
+    def _sees_across(self) -> bool:
+        model = load_model(self._source, self._config, self._arithmetic)
+        if self._arithmetic.cuda:
+            model = model.to("cuda")
+        if self._processes.num == 1:
+            self._model = model
+        return sees_across(model, self._arithmetic.dtype)
+
     def _unflattened(self) -> TrainingConfig:
         """Without flash attention a device takes one sequence at a time: several become one row, whose mask is a
         square over all of their tokens."""
@@ -77,21 +122,45 @@ class Training:
         return self._config.model_copy(update={"per_device_tokens": self._config.seq_len})
 
     def _prepare(self, scratch: Path) -> Prepared:
-        return prepare(self._data, self._tokenizer, self._config, self._batch.sequences, scratch)
+        paths = [Path(name) for name in self._data]
+        if sum(path.stat().st_size for path in paths) < CACHED_BYTES:
+            return self._prepared_in(scratch)
+        cache = PreparedCache(Path(tempfile.gettempdir()) / f"chatserver-prepared-{os.geteuid()}")
+        facts = {
+            "run": self._identity.note(),
+            "sequences": self._batch.sequences,
+            "vocabulary": self._limits.vocabulary,
+        }
+        return cache.get(key_of(self._tokenizer, facts), self._prepared_in)
+
+    def _prepared_in(self, folder: Path) -> Prepared:
+        paths = [Path(name) for name in self._data]
+        load = partial(load_tokenizer, self._source, template=self._config.template)
+        found = prepare(
+            paths,
+            self._tokenizer,
+            self._config,
+            self._batch.sequences,
+            folder,
+            vocabulary=self._limits.vocabulary,
+            load=load,
+        )
+        if digests_of(paths) != self._data:
+            raise ConfigurationError("the data changed while it was read; start the training again")
+        return found
 
     def _tell_plan(self, prepared: Prepared) -> None:
         numbers, counts = self._arithmetic, prepared.counts
         self._report.say(f"Attention: {numbers.attention} ({numbers.attention_reason}).")
         self._report.say(f"Numbers: {numbers.dtype} ({numbers.dtype_reason}).")
         self._report.say(f"{self._tokenizer.template_reason}")
+        self._report.say(f"Packing: {'on' if self._config.packing else 'off'} ({self._packing_reason}).")
         describe(counts, self._config, self._report)
         self._report.event(
             "plan",
-            examples=counts.examples,
-            tokens=counts.tokens,
-            supervised_tokens=counts.supervised_tokens,
-            truncated=counts.truncated,
-            unsupervised=counts.unsupervised,
+            **counts.as_event(),
+            packing=bool(self._config.packing),
+            packing_reason=self._packing_reason,
             steps=self._steps(prepared),
             sequences_per_step=self._batch.sequences,
             per_device=self._batch.per_device,
@@ -108,7 +177,9 @@ class Training:
     def _train(self, prepared: Prepared, stop: Any) -> None:
         from pipelines.training.trainer import Progress
 
-        checkpoints = Checkpoints(self._out / "checkpoints", self._config.keep_checkpoints, self._report)
+        checkpoints = Checkpoints(
+            self._out / "checkpoints", self._config.keep_checkpoints, self._report, identity=self._identity
+        )
         step = self._processes.from_first(checkpoints.newest)
         progress = Progress(self._report, stop)
         trainer = self._trainer(prepared, checkpoints, progress)
@@ -117,37 +188,61 @@ class Training:
             raise Stopped(f"stopped after step {trainer.state.global_step} with everything saved; start it again")
         if trainer.eval_dataset is not None and progress.evaluation.get("step") != trainer.state.global_step:
             trainer.evaluate()
+        self._take_best(trainer, checkpoints, progress)
         self._save(trainer, prepared, progress)
+
+    def _take_best(self, trainer: Any, checkpoints: Checkpoints, progress: Any) -> None:
+        best, last = trainer.state.best_global_step, trainer.state.global_step
+        if best is None or best == last or not self._keeps_best:
+            return
+        trainer.take_back(checkpoints.folder(best))
+        progress.evaluation = {"step": best, "loss": trainer.state.best_metric}
+        self._report.say(f"The model is that of step {best}, whose evaluation had the lowest loss.")
+
+    @property
+    def _keeps_best(self) -> bool:
+        return self._config.keep_best or self._config.early_stopping > 0
 
     def _go_on(self, trainer: Any, checkpoint: Path | None, step: int, steps: int) -> None:
         if checkpoint:
             self._report.say(f"Going on from {checkpoint.name}.")
             self._report.event("resumed", step=step)
-        if step < steps:
+        if step < steps and not (checkpoint and self._stopped_early(checkpoint)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         else:
             assert checkpoint is not None, "a run has at least one step"
             trainer.restore(checkpoint, steps)
             trainer.state.global_step = trainer.state.max_steps = step
 
+    def _stopped_early(self, checkpoint: Path) -> bool:
+        """Whether this checkpoint was the last of a run whose loss fell no more."""
+        state = orjson.loads((checkpoint / "trainer_state.json").read_bytes())
+        waited = state["global_step"] - (state.get("best_global_step") or 0)
+        patience = self._config.early_stopping
+        return bool(patience) and waited >= patience * self._config.eval_steps
+
     def _trainer(self, prepared: Prepared, checkpoints: Checkpoints, progress: Any) -> Any:
         from datasets import load_from_disk
         from transformers import PrinterCallback
 
-        from pipelines.training.trainer import Trainer
+        from pipelines.training.trainer import BestCheckpoint, Trainer
 
         evaluated = prepared.folder / "eval"
+        arguments = self._arguments(self._steps(prepared), evaluated.exists())
+        model = self._model or load_model(self._source, self._config, self._arithmetic)
         trainer = Trainer(
             checkpoints=checkpoints,
             adapter_only=self._config.method != "full",
-            args=self._arguments(self._steps(prepared), evaluated.exists()),
-            model=load_model(self._source, self._config, self._arithmetic),
+            args=arguments,
+            model=model,
             processing_class=trained_tokenizer(self._tokenizer),
             train_dataset=load_from_disk(str(prepared.folder / "train")),
             eval_dataset=load_from_disk(str(evaluated)) if evaluated.exists() else None,
-            peft_config=adapter_of(self._config),
+            peft_config=adapter_of(self._config, model),
             callbacks=[progress],
         )
+        if self._keeps_best:
+            trainer.add_callback(BestCheckpoint(checkpoints, self._config.early_stopping, self._report))
         trainer.remove_callback(PrinterCallback)
         return trainer
 
@@ -164,7 +259,7 @@ class Training:
             disable_tqdm=True,
             dataset_kwargs={"skip_prepare_dataset": True},  # it is tokenized and packed
             max_length=config.seq_len,
-            packing=config.packing,
+            packing=bool(config.packing),
             per_device_train_batch_size=self._batch.per_device,
             per_device_eval_batch_size=self._batch.per_device,
             gradient_accumulation_steps=self._batch.accumulation,
@@ -200,19 +295,41 @@ class Training:
         return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
 
     def _save(self, trainer: Any, prepared: Prepared, progress: Any) -> None:
+        rows = rows_to_prove(trainer.train_dataset)
+        trained = loss_on(trainer.model_wrapped, rows, trainer.args.device)
         weights = trainer.gathered_weights()
+        metrics = {
+            "loss": progress.loss,
+            "eval_loss": progress.evaluation.get("loss"),
+            "steps": trainer.state.global_step,
+            "tokens": prepared.counts.tokens,
+        }
+        if self._keeps_best:
+            metrics["best_step"] = trainer.state.best_global_step
+        self._processes.from_first(lambda: self._write(weights, trainer.model, rows, trained, metrics, prepared))
+        tell_finished(self._out / "model", self._report)
+
+    def _write(
+        self, weights: Any, model: Any, rows: Any, trained: float, metrics: dict[str, Any], prepared: Prepared
+    ) -> None:
         folder = self._out / "model"
-        metrics = {"loss": progress.loss, "eval_loss": progress.evaluation.get("loss")}
-        if self._processes.first:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            save_model(folder, weights, trainer.model, self._source, self._config, self._arithmetic.dtype)
-            trained_tokenizer(self._tokenizer).save_pretrained(folder)
-            save_generation_config(folder, self._tokenizer, self._source)
-            metrics |= {"steps": trainer.state.global_step, "tokens": prepared.counts.tokens}
-            write_manifest(folder, self._config, prepared.data, metrics, list(self._tokenizer.stop_token_ids))
-        self._processes.wait()
-        tell_finished(folder, self._report)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        save_model(folder, weights, model, self._source, self._config, self._arithmetic.dtype)
+        trained_tokenizer(self._tokenizer).save_pretrained(folder)
+        save_generation_config(folder, self._tokenizer, self._source)
+        saved = check_saved(folder, rows, trained, self._config)
+        self._report.say(
+            f"The saved model has the loss {saved:.4f} on {len(rows)} rows, the trained one {trained:.4f}."
+        )
+        facts = {
+            "run": self._identity.note(),
+            "packing": {"on": bool(self._config.packing), "reason": self._packing_reason},
+            "counts": prepared.counts.as_event(),
+            "proof": {"rows": len(rows), "trained_loss": trained, "saved_loss": saved},
+        }
+        stops = list(self._tokenizer.stop_token_ids)
+        write_manifest(folder, self._config, self._data, metrics, stops, facts)
 
 
 class Processes:

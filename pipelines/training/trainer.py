@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerState
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipelines.training.checkpoints import Checkpoints
@@ -38,6 +39,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def __init__(self, *, checkpoints: Checkpoints, adapter_only: bool, **options: Any) -> None:
         super().__init__(**options)
         self._checkpoints = checkpoints
+        self._evaluated = [0.0, 0.0]  # the summed loss of an evaluation, and its number of learnt tokens
         self._options = StateDictOptions(ignore_frozen_params=adapter_only, strict=not adapter_only)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -86,6 +88,26 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def restore(self, checkpoint: Path, steps: int) -> None:
         """What `train` would restore, for a checkpoint after whose step there is nothing left to train."""
         self._prepare_for_training(steps, self.get_train_dataloader(), str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / _STATE))
+
+    def take_back(self, checkpoint: Path) -> None:
+        """The weights of an earlier checkpoint of this run, after `train` or `restore`."""
+        self._load_optimizer_and_scheduler(str(checkpoint))
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        num_learnt = float((inputs["labels"][..., 1:] != -100).sum())
+        self._evaluated[0] += float(loss) * num_learnt
+        self._evaluated[1] += num_learnt
+        return loss, logits, labels
+
+    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
+        """With the loss per learnt token. The library's is a mean of the batches' means: it changes with their size."""
+        self._evaluated = [0.0, 0.0]
+        output = super().evaluation_loop(*given, **options)
+        sums = self.accelerator.reduce(torch.tensor(self._evaluated, device=self.args.device), reduction="sum")
+        output.metrics["eval_loss"] = float(sums[0] / sums[1].clamp(min=1.0))
+        return output
 
     def gathered_weights(self) -> dict[str, Any]:
         """All trained weights on the CPU of the first process; called by all."""
@@ -121,6 +143,36 @@ class StopSignal:
         flag = torch.tensor(int(self._heard), device=device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag.item())
+
+
+class BestCheckpoint(TrainerCallback):
+    """Saves after each evaluation with a lower loss than all before, and keeps that checkpoint.
+
+    With a patience it ends the training after so many evaluations without a lower loss. What it knows is in the
+    trainer's state, so a run that goes on after its end knows it too.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, patience: int, report: Reporter) -> None:
+        self._checkpoints = checkpoints
+        self._patience = patience
+        self._report = report
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self._checkpoints.best = state.best_global_step
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        loss = others["metrics"]["eval_loss"]
+        if state.best_metric is None or loss < state.best_metric:
+            state.best_metric, state.best_global_step = loss, state.global_step
+            self._checkpoints.best = state.global_step
+            control.should_save = True
+        elif self.is_over(state, args.eval_steps):
+            self._report.say(f"No lower loss than that of step {state.best_global_step}: the training ends here.")
+            control.should_save = control.should_training_stop = True
+
+    def is_over(self, state: Any, eval_steps: int) -> bool:
+        waited = state.global_step - (state.best_global_step or 0)
+        return bool(self._patience) and waited >= self._patience * eval_steps
 
 
 class Progress(TrainerCallback):

@@ -17,12 +17,81 @@ from typing import Any, Literal
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from services.errors import ConfigurationError
 from services.field_errors import in_words
 from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
+
+_LATER = frozenset(
+    {"packing", "learn", "lora_targets", "eval_files", "keep_best", "early_stopping", "max_refused"}
+)  # fields, or their defaults, that builds before 2026-12 do not know
+_OTHER_NAMES = {  # what other programs call a field
+    "lr": "learning_rate",
+    "batch_size": "tokens_per_step",
+    "train_batch_size": "tokens_per_step",
+    "global_batch_size": "tokens_per_step",
+    "gradient_accumulation_steps": "tokens_per_step",
+    "micro_batch_size": "per_device_tokens",
+    "per_device_batch_size": "per_device_tokens",
+    "per_device_train_batch_size": "per_device_tokens",
+    "max_length": "seq_len",
+    "max_seq_length": "seq_len",
+    "max_seq_len": "seq_len",
+    "sequence_len": "seq_len",
+    "sequence_length": "seq_len",
+    "cutoff_len": "seq_len",
+    "context_length": "seq_len",
+    "model_max_length": "seq_len",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "steps": "max_steps",
+    "num_steps": "max_steps",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup": "warmup_ratio",
+    "warmup_steps": "warmup_ratio",
+    "wd": "weight_decay",
+    "random_seed": "seed",
+    "bf16": "precision",
+    "fp16": "precision",
+    "dtype": "precision",
+    "torch_dtype": "precision",
+    "attn_implementation": "attention",
+    "flash_attention": "attention",
+    "use_flash_attn": "attention",
+    "sample_packing": "packing",
+    "rank": "lora_r",
+    "lora_rank": "lora_r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "target_modules": "lora_targets",
+    "lora_target_modules": "lora_targets",
+    "adapter": "method",
+    "finetuning_type": "method",
+    "base_model": "model",
+    "model_name": "model",
+    "model_name_or_path": "model",
+    "chat_template": "template",
+    "val_set_size": "eval_fraction",
+    "eval_split": "eval_fraction",
+    "patience": "early_stopping",
+    "early_stopping_patience": "early_stopping",
+    "load_best_model_at_end": "keep_best",
+    "save_total_limit": "keep_checkpoints",
+    "train_on_input": "learn",
+    "mask_history": "learn",
+    "report_to": "wandb",
+}
 
 EVENT_MARK = "::train "
 MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the devices do not divide them
@@ -56,7 +125,14 @@ class TrainingConfig(BaseModel):
     )
     tokens_per_step: int = Field(65_536, ge=16, description="Tokens of one optimizer step over all devices.")
     per_device_tokens: int = Field(8_192, ge=16, description="The most tokens that one device computes at once.")
-    packing: bool = Field(True, description="Put several conversations, none of which sees another, in one sequence.")
+    packing: Literal["auto"] | bool = Field(
+        "auto",
+        description="Put several conversations in one sequence. "
+        "auto: if the model keeps them apart; true: refuse a model that does not.",
+    )
+    learn: Literal["all", "last"] = Field(
+        "all", description="all: learn each answer of a conversation. last: learn the last one only."
+    )
 
     epochs: float = Field(3.0, gt=0, le=1000, description="How often the model sees the data.")
     max_steps: int = Field(0, ge=0, description="End the training after this many steps. 0: after the epochs.")
@@ -80,7 +156,9 @@ class TrainingConfig(BaseModel):
     lora_alpha: int = Field(16, ge=1, description="The scale of the adapter.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="The dropout of the adapter.")
     lora_targets: tuple[str, ...] = Field(
-        ("q_proj", "v_proj"), min_length=1, description="The layers that get an adapter."
+        (),
+        description="The layers that get an adapter, or all-linear. Empty: those of the attention that the model's "
+        "architecture names.",
     )
 
     save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
@@ -89,6 +167,16 @@ class TrainingConfig(BaseModel):
         0.0, ge=0, le=0.5, description="The share of the conversations that is evaluated and never trained on."
     )
     eval_steps: int = Field(200, ge=1, description="Steps between two evaluations.")
+    eval_files: int = Field(
+        0, ge=0, description="How many of the data files, counted from the last, are evaluated and never trained on."
+    )
+    keep_best: bool = Field(False, description="Save the model of the evaluation with the lowest loss, not of the end.")
+    early_stopping: int = Field(
+        0, ge=0, description="End the training after this many evaluations without a lower loss. 0: never."
+    )
+    max_refused: float = Field(
+        0.01, ge=0, le=1, description="End the training if more than this share of the records cannot be trained on."
+    )
     max_unsupervised: float = Field(
         0.01,
         ge=0,
@@ -102,6 +190,16 @@ class TrainingConfig(BaseModel):
         pattern=r"^[A-Za-z0-9._-]+\.yaml$",
         description="The file in infra/sky that SkyPilot launches.",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields that older builds refuse, where they say nothing."""
+        fields: dict[str, Any] = handler(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in _LATER or getattr(self, name) != TrainingConfig.model_fields[name].default
+        }
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -154,15 +252,16 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
     """The configuration of these fields. Raises ConfigurationError with the source `where` for an invalid field."""
     for name in fields:
         if name not in TrainingConfig.model_fields:
-            near = difflib.get_close_matches(str(name), TrainingConfig.model_fields, n=1, cutoff=0.0)[0]
-            raise ConfigurationError(f"unknown field {name!r}; did you mean {near}?", source=where, field=str(name))
+            raise ConfigurationError(f"unknown field {name!r}; {_meant(str(name))}", source=where, field=str(name))
     try:
         config = TrainingConfig(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise ConfigurationError(f"{name}={fields.get(name)!r}: {in_words(first)}", source=where, field=name) from None
+        problems = error.errors()
+        name = str(problems[0]["loc"][0])
+        words = _either([in_words(problem) for problem in problems if problem["loc"][0] == name])
+        raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
+    _check_evaluation(config, where)
     if config.tokens_per_step < config.seq_len:
         raise ConfigurationError(
             f"tokens_per_step={config.tokens_per_step} is less than one sequence of seq_len={config.seq_len}",
@@ -170,6 +269,31 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
             field="seq_len",
         )
     return config
+
+
+def _either(words: list[str]) -> str:
+    """One sentence for the problems of a field that may have several kinds of values."""
+    first, *others = dict.fromkeys(words)
+    return " or ".join([first, *(other.removeprefix("must be ") for other in others)])
+
+
+def _meant(name: str) -> str:
+    """What somebody who wrote this unknown field may want: a field by the name that others give it, or a near one."""
+    plain = name.strip().lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, [*TrainingConfig.model_fields, *_OTHER_NAMES], n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {_OTHER_NAMES.get(near[0], near[0])}?"
+    return f"the fields are {', '.join(TrainingConfig.model_fields)}"
+
+
+def _check_evaluation(config: TrainingConfig, where: str) -> None:
+    if (config.keep_best or config.early_stopping) and not (config.eval_files or config.eval_fraction):
+        name = "keep_best" if config.keep_best else "early_stopping"
+        raise ConfigurationError(
+            f"{name} compares evaluations, and nothing is evaluated: set eval_fraction, or give --eval-data",
+            source=where,
+            field=name,
+        )
 
 
 def _check_template(name: str, where: str) -> None:

@@ -13,6 +13,8 @@ import yaml
 
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training, plan_batch
+from services.machine.files import sha256_of
+from services.models.catalogue import resolve
 from services.places import SKY_DIR
 
 BUCKETS = ("s3://", "gs://", "r2://", "oci://", "nebius://", "cos://", "coreweave://")
@@ -42,10 +44,13 @@ def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: 
         )
     num_devices = place.num_devices or (1 if place.on == "local" else sky_devices(config))
     plan_batch(config, num_devices * place.num_nodes)
+    paths, where = [_checked_data(name) for name in data], checked_out(out, place.on)
+    _check_model(config.model, place.on, shares_folders="://" not in where)
     return {
         "config": config.model_dump(mode="json"),
-        "data": [str(_checked_data(name)) for name in data],
-        "out": checked_out(out, place.on),
+        "data": [str(path) for path in paths],
+        "digests": [sha256_of(path) for path in paths],
+        "out": where,
         "on": place.on,
         "spot": place.spot,
         "num_devices": num_devices,
@@ -53,6 +58,50 @@ def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: 
         "infra": place.infra,
         "env": {},
     }
+
+
+def check_unchanged(spec: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError if a data file is no longer what it was when the job was submitted.
+
+    A job of an older build says nothing of the contents.
+    """
+    for name, digest in zip(spec["data"], spec.get("digests", ()), strict=False):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigurationError(f"the data {name} is gone since the job was submitted", field="data")
+        if sha256_of(path) != digest:
+            raise ConfigurationError(
+                f"the data {name} has changed since the job was submitted; submit it again to train on the new content",
+                field="data",
+            )
+
+
+def difference_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between the specs of two fine-tunings that write to one folder, in words."""
+    settings = [
+        f"{name} was {before['config'].get(name)!r} and is {now['config'].get(name)!r}"
+        for name in sorted({*before["config"], *now["config"]})
+        if before["config"].get(name) != now["config"].get(name)
+    ]
+    if before["data"] != now["data"]:
+        settings.append("other data files")
+    elif "digests" not in before:
+        settings.append("nobody noted what the data held then")
+    elif before["digests"] != now["digests"]:
+        settings.append("the data has another content")
+    return "; ".join(settings) or "another place to run"
+
+
+def _check_model(model: str, on: str, *, shares_folders: bool) -> None:
+    """Raises ConfigurationError for a model that the run would not find: before any machine is rented."""
+    source = resolve(model)
+    if on == "sky" and source.kind != "hub" and not shares_folders:
+        what = "a packaged model" if source.kind == "packaged" else "on this machine's disk"
+        raise ConfigurationError(
+            f"model={model!r} is {what}, and SkyPilot machines cannot read it; give a hub id, such as "
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            field="model",
+        )
 
 
 def spec_config(spec: Mapping[str, Any]) -> TrainingConfig:

@@ -6,6 +6,7 @@ become `python -m pipelines.command.machines`: nothing here imports the pipeline
 
 import hashlib
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from services.errors import ConfigurationError
+from services.errors import ConfigurationError, Conflict
 
 if TYPE_CHECKING:
     from services.jobs.jobs import Job
@@ -30,6 +31,10 @@ def submit(
     preset: Annotated[str, typer.Argument(help="A preset (`chatserver train presets` lists them) or a YAML file.")],
     data: Annotated[
         list[str] | None, typer.Option(help="A data.jsonl written by `chatserver clean`, or its folder; repeatable.")
+    ] = None,
+    eval_data: Annotated[
+        list[str] | None,
+        typer.Option(help="A validation.jsonl of `chatserver clean`: evaluated, never trained on; repeatable."),
     ] = None,
     on: Annotated[str, typer.Option(help="Where to run: local (this machine) or sky (SkyPilot).")] = "local",
     spot: Annotated[
@@ -60,16 +65,57 @@ def submit(
     ] = False,
 ) -> None:
     """Fine-tune a model as a job. The same configuration, data and folder again continue the same job."""
-    from services.jobs.training import read_training
     from services.jobs.training_jobs import Place
 
-    config = read_training(preset, _overrides(set_ or []))
+    files = [*(data or []), *(eval_data or [])]
+    config = _config(preset, set_ or [], eval_data or [])
     place = Place(on, spot, gpus, nodes, infra)
     if dry_run:
-        _become_command("estimate", orjson.dumps(_rehearsal(config, data or [], out, place)).decode())
+        _rehearse(_rehearsal(config, files, out, place))
     if not data:
         raise ConfigurationError("give the data, such as --data cleaned/data.jsonl, which `chatserver clean` writes")
-    _submit(config, data, out, place, wait=wait)
+    _submit(config, files, out, place, wait=wait)
+
+
+@application.command()
+def preview(
+    preset: Annotated[str, typer.Argument(help="A preset or a YAML file.")],
+    data: Annotated[list[str], typer.Option(help="A data.jsonl written by `chatserver clean`, or its folder.")],
+    eval_data: Annotated[list[str] | None, typer.Option(help="A file that is evaluated only; repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the preset.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="How many conversations to show.")] = 3,
+) -> None:
+    """Read the data as the training would: counts, cuts, refusals, tokens and steps, and what is learnt."""
+    from services.jobs.training_jobs import Place
+
+    spec = _rehearsal(_config(preset, set_ or [], eval_data or []), [*data, *(eval_data or [])], None, Place())
+    _become("pipelines.command.preview", "--examples", str(examples), orjson.dumps(spec).decode())
+
+
+def _config(preset: str, pairs: list[str], eval_data: list[str]) -> "TrainingConfig":
+    """Evaluation files are the last ones of the data: the number says which those are."""
+    from services.jobs.training import read_training
+
+    counted = {"eval_files": str(len(eval_data))} if eval_data else {}
+    return read_training(preset, {**_overrides(pairs), **counted})
+
+
+def _rehearse(spec: dict[str, Any]) -> None:
+    """First what the data hold: an error there costs nothing yet. Then where it would run, and the price."""
+    if spec["data"]:
+        _read_as_training(spec)
+        print()
+    _become_command("estimate", orjson.dumps(spec).decode())
+
+
+def _read_as_training(spec: dict[str, Any], examples: int = 3) -> None:
+    """Show what the training would make of its data. Ends this command where the training would end."""
+    from services.command.launch import module_command
+
+    sys.stdout.flush()
+    command = [*module_command("pipelines.command.preview"), "--examples", str(examples), orjson.dumps(spec).decode()]
+    if code := subprocess.run(command, check=False).returncode:
+        raise typer.Exit(code)
 
 
 def _overrides(pairs: list[str]) -> dict[str, str]:
@@ -95,7 +141,7 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
     from services.jobs.celery_app import make_celery, wake
     from services.jobs.jobs import Jobs
     from services.jobs.signature import job_key
-    from services.jobs.training_jobs import training_spec
+    from services.jobs.training_jobs import difference_of, training_spec
     from services.serving.trained_models import TrainedModels
     from services.wire.keys import Keys
 
@@ -110,10 +156,21 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
         jobs, base = Jobs(redis, keys, job_key(settings)), TrainedModels(redis, keys).find(config.model)
         if base is not None:  # a model that was trained here is trained further from where it is
             config = config.model_copy(update={"model": base.path})
-        spec = training_spec(config, data, out or str(_own_folder(settings.state_dir, config, data)), place)
+        spec = training_spec(config, data, out or str(settings.state_dir / "trained" / config.name), place)
+        if out is None:
+            spec["out"] = str(_own_folder(settings.state_dir, spec))
+        if place.on == "sky":
+            _read_as_training(spec, examples=0)  # before a machine is rented
 
         def again() -> "Job":
-            job = jobs.submit(job_id(spec["out"]), "train", config.name, spec)
+            try:
+                job = jobs.submit(job_id(spec["out"]), "train", config.name, spec)
+            except Conflict:
+                before = jobs.get(job_id(spec["out"]))
+                raise Conflict(
+                    f"job {before.id!r} trains something else into {spec['out']}: {difference_of(before.spec, spec)}; "
+                    f"give another --out, or forget that job with `chatserver jobs remove {before.id}`"
+                ) from None
             wake(celery, job.id)
             return job
 
@@ -123,10 +180,10 @@ def _submit(config: "TrainingConfig", data: list[str], out: str | None, place: "
             raise typer.Exit(follow(jobs, redis, job.id, again))
 
 
-def _own_folder(state_dir: Path, config: "TrainingConfig", data: list[str]) -> Path:
-    """The folder of this configuration with this data."""
-    what = orjson.dumps([config.model_dump(mode="json"), [str(Path(name).resolve()) for name in data]])
-    return state_dir / "trained" / f"{config.name}-{hashlib.sha256(what).hexdigest()[:8]}"
+def _own_folder(state_dir: Path, spec: dict[str, Any]) -> Path:
+    """The folder of this configuration with what the data hold now."""
+    what = orjson.dumps([spec["config"], spec["digests"]])
+    return state_dir.resolve() / "trained" / f"{spec['config']['name']}-{hashlib.sha256(what).hexdigest()[:8]}"
 
 
 def _say_what(job: "Job") -> None:
@@ -237,8 +294,12 @@ def orphans(
 
 
 def _become_command(*arguments: str) -> None:
+    _become("pipelines.command.machines", *arguments)
+
+
+def _become(module: str, *arguments: str) -> None:
     from services.command.launch import module_command
 
-    line = [*module_command("pipelines.command.machines"), *arguments]
+    line = [*module_command(module), *arguments]
     sys.stdout.flush()
     os.execv(line[0], line)

@@ -1,16 +1,22 @@
 """Conversations as the trainer reads them: what is learnt, what is dropped, and packing that changes nothing."""
 
 import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.training.data import IGNORED, Prepared, is_evaluated, prepare
+from pipelines.training.data import Prepared, is_evaluated, prepare
+from pipelines.training.records import Record, Refusal, read_records
 from pipelines.training.reporting import Aborted
+from pipelines.training.samples import IGNORED, Sampled, sampled_by_many, sampled_here
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
-from services.tokens.tokenization import ChatTokenizer
+from services.models.catalogue import resolve
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from tests.pipelines.conftest import write_conversations
 from tests.pipelines.training.runs import Material
 
@@ -73,6 +79,87 @@ def test_turns_that_serving_would_never_ask_for_abort(tmp_path: Path, tokenizer:
     turns = [{"role": "assistant", "content": "Hi."}]
     with pytest.raises(Aborted, match=r"data\.jsonl:1: the first message is assistant"):
         prepared(tmp_path, tokenizer, [{"id": "a", "messages": turns}])
+
+
+def test_a_few_refused_records_are_counted_and_dropped(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    """One record that the template refuses ended a run after its machine was rented."""
+    bad = {"id": "b", "messages": [{"role": "assistant", "content": "Hi."}]}
+    conversations = [talk("a", "Hello", "Hi."), bad, {"id": "c"}, talk("d", "Hello", "Hi.")]
+    found = prepared(tmp_path, tokenizer, conversations, max_refused=0.5)
+    assert (found.counts.records, found.counts.examples) == (4, 2)
+    assert found.counts.refused == {"template": 1, "bad_shape": 1}
+    assert found.counts.told[0].startswith("data.jsonl:2: the first message is assistant")
+
+
+def test_an_answer_of_weight_0_is_read_and_not_learnt(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    conversation = talk("a", "Hello", "Wrong.", "And?", "Right.")
+    conversation["messages"][1]["weight"] = 0
+    found = prepared(tmp_path, tokenizer, [conversation], packing=False)
+    assert learnt_text(found, tokenizer) == "Right.<|im_end|>"
+    assert "Wrong." in tokenizer.decoder().decode(rows_of(found)[0]["input_ids"])
+
+
+def learnt_text(found: Prepared, tokenizer: ChatTokenizer) -> str:
+    learnt = [label for row in rows_of(found) for label in row["labels"] if label != IGNORED]
+    return str(tokenizer.decoder().decode(learnt, skip_special_tokens=False))
+
+
+def test_only_the_last_answer_is_learnt_if_that_is_asked_for(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    found = prepared(tmp_path, tokenizer, [talk("a", "Hello", "Hi.", "And?", "Well.")], packing=False, learn="last")
+    assert learnt_text(found, tokenizer) == "Well.<|im_end|>"
+
+
+def test_a_plain_text_is_learnt_whole_and_ends(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    found = prepared(tmp_path, tokenizer, [{"text": "Once upon a time."}], packing=False)
+    assert learnt_text(found, tokenizer) == "Once upon a time.<|im_end|>"
+
+
+def test_conversations_of_which_no_answer_is_wanted_are_no_reason_to_end(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    silent = talk("a", "Hello", "Hi.")
+    silent["messages"][1]["train"] = False
+    found = prepared(tmp_path, tokenizer, [silent, talk("b", "Hello", "Hi.")])
+    assert (found.counts.unwanted, found.counts.unsupervised) == (1, 0)
+
+
+def test_an_evaluation_file_is_evaluated_and_never_trained_on(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    for name, answer in (("data", "Train."), ("validation", "Check.")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(talk(name, "Hello", answer)) + "\n")
+    paths = [tmp_path / "data.jsonl", tmp_path / "validation.jsonl"]
+    found = prepare(paths, tokenizer, configured(eval_files=1, packing=False), 2, tmp_path)
+    assert learnt_text(found, tokenizer) == "Train.<|im_end|>"
+    (row, filler) = rows_of(found, "eval")
+    assert "Check." in tokenizer.decoder().decode(row["input_ids"])
+    assert filler["labels"] == [IGNORED]
+    with pytest.raises(ConfigurationError, match="eval_files=2 of 2 files leaves nothing"):
+        prepare(paths, tokenizer, configured(eval_files=2), 2, tmp_path)
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_named(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    """It was an IndexError, three times, once the run had loaded everything."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(talk("a", "Hello", "Hi.")) + "\n")
+    with pytest.raises(ConfigurationError, match=r"data\.jsonl:1: .*the model has embeddings for 100 ids"):
+        prepare([path], tokenizer, configured(), 1, tmp_path, vocabulary=100)
+
+
+def test_many_processes_make_the_same_samples_in_the_same_order(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    write_conversations(tmp_path / "data.jsonl", 200)
+    load = partial(load_tokenizer, resolve("smollm2-135m"))
+
+    def read() -> Iterator[Record | Refusal]:
+        return read_records(tmp_path / "data.jsonl", Counter())
+
+    here = list(sampled_here(read(), tokenizer, configured()))
+    shared = list(sampled_by_many(read(), load, configured()))
+    assert [(found.where, ids_of(found)) for found in shared] == [(found.where, ids_of(found)) for found in here]
+    assert len(here) == 200
+
+
+def ids_of(found: Sampled | Refusal) -> list[list[int]]:
+    assert isinstance(found, Sampled)
+    return [sample.ids.tolist() + sample.labels.tolist() for sample in found.samples]
 
 
 @pytest.mark.parametrize("line", ["{", "7", '{"id": "a"}', '{"messages": [{"role": "user", "content": 1}]}'])

@@ -90,6 +90,62 @@ def test_a_finished_run_is_not_run_again(uninterrupted: tuple[Run, Path], materi
     assert not again.events("step")
 
 
+def test_changed_data_under_the_same_name_is_no_finished_run(
+    uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
+) -> None:
+    """The manifest said that the model was trained on what the file held by then."""
+    changed = tmp_path / "data.jsonl"
+    changed.write_text(material.data.read_text().replace("plus", "and"))
+    run = start(Material(material.base, changed, material.config), uninterrupted[1])
+    assert run.end() == 2, run.text
+    assert "is the model of another training: the content of data file 1 has changed" in run.text
+    run = start(material, uninterrupted[1], "learning_rate=0.02")
+    assert run.end() == 2, run.text
+    assert "learning_rate was 0.01 and is 0.02" in run.text
+
+
+def test_the_manifest_says_what_was_proved_of_the_saved_model(uninterrupted: tuple[Run, Path]) -> None:
+    manifest = finished_manifest(uninterrupted[1] / "model")
+    assert manifest is not None
+    assert manifest["proof"]["saved_loss"] == pytest.approx(manifest["proof"]["trained_loss"], abs=1e-4)
+    assert manifest["packing"] == {"on": True, "reason": "the model keeps packed conversations apart"}
+    assert manifest["counts"]["examples"] == 40
+
+
+def test_a_model_that_sees_across_is_trained_without_packing_and_says_so(
+    tokenizer: ChatTokenizer, material: Material, tmp_path: Path
+) -> None:
+    base = tmp_path / "opt"
+    write_opt(base, tokenizer)
+    run = finished(material, tmp_path / "out", f"model={base}", "max_steps=2")
+    assert "Packing: off (this model would let packed conversations see each other)" in run.text
+    assert run.events("plan")[0]["packing"] is False
+    manifest = finished_manifest(tmp_path / "out" / "model")
+    assert manifest is not None
+    assert manifest["packing"]["on"] is False
+    refused = start(material, tmp_path / "asked", f"model={base}", "packing=true")
+    assert refused.end() == 2, refused.text
+    assert "packing=true: this model would let packed conversations see each other" in refused.text
+
+
+def write_opt(folder: Path, tokenizer: ChatTokenizer) -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    from pipelines.training.models import trained_tokenizer
+
+    config = OPTConfig(
+        vocab_size=tokenizer.decoder().get_vocab_size(),
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+    )
+    OPTForCausalLM(config).save_pretrained(folder)
+    trained_tokenizer(tokenizer).save_pretrained(folder)
+
+
 def test_a_run_that_ended_before_its_model_was_whole_only_writes_it(
     uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
 ) -> None:
@@ -184,6 +240,9 @@ def test_an_adapter_is_merged_into_a_plain_model(material: Material, tmp_path: P
         (("attention=flash",), "flash attention needs a GPU"),
         (("wandb=true",), "pip install wandb"),
         (("model=/nowhere",), "is not a file, a folder or a hub id"),
+        (("seq_len=1024", "tokens_per_step=1024"), "seq_len=1024 is more than the 512 positions"),
+        (("method=lora", "lora_targets=q_proj,v_prj"), "'v_prj' is no layer of the model"),
+        (("method=lora", "lora_targets=embed_tokens"), "embeddings and of its output at once"),
     ],
 )
 def test_what_cannot_work_here_is_refused_with_the_remedy(

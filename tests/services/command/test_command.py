@@ -249,3 +249,26 @@ def test_presets_are_listed_with_their_real_learning_rates(tmp_path: Path) -> No
     assert {row.split()[0]: float(row.split()[column]) for row in rows} == {
         name: read_training(name).learning_rate for name in preset_names()
     }
+
+
+def test_a_file_with_another_content_is_another_training(
+    tmp_path: Path, redis_server: EmbeddedServer, namespace: str
+) -> None:
+    """The same path was the same job: its answer was exit 0 and the model of the old content."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+
+    def submit(text: str, *more: str) -> subprocess.CompletedProcess[str]:
+        data.write_text(text)
+        environment = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
+        state = {"CHATSERVER_STATE_DIR": str(tmp_path / "state")}
+        arguments = ("train", "submit", "smollm2-135m", "--data", str(data), *more)
+        return run(*arguments, folder=tmp_path, **environment, **state)
+
+    first, again, changed = (submit(text) for text in ("{}\n", "{}\n", '{"a": 1}\n'))
+    assert [answer.returncode for answer in (first, again, changed)] == [0, 0, 0], first.stderr
+    ids = [answer.stdout.split("submitted as ")[1].split(";")[0] for answer in (first, again, changed)]
+    assert ids[0] == ids[1] != ids[2]
+    assert submit("{}\n", "--out", str(out)).returncode == 0
+    refused = submit('{"a": 1}\n', "--out", str(out))
+    assert refused.returncode == 1
+    assert "trains something else" in refused.stderr and "the data has another content" in refused.stderr

@@ -99,6 +99,45 @@ def test_a_wrong_value_is_named(field: str, value: str, said: str) -> None:
     assert caught.value.field == {"tokens_per_step": "seq_len"}.get(field, field)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("batch_size", "tokens_per_step"),
+        ("per_device_train_batch_size", "per_device_tokens"),
+        ("max_seq_length", "seq_len"),
+        ("num_train_epochs", "epochs"),
+        ("lora_rank", "lora_r"),
+        ("target_modules", "lora_targets"),
+        ("model_name_or_path", "model"),
+        ("learning-rate", "learning_rate"),
+        ("learnig_rate", "learning_rate"),
+    ],
+)
+def test_a_field_by_the_name_that_other_programs_give_it_is_understood(given: str, meant: str) -> None:
+    """`lr` was told as `lora_r`, and `batch_size` as `max_steps`: the nearest letters."""
+    with pytest.raises(ConfigurationError, match=rf"unknown field '{given}'; did you mean {meant}\?"):
+        read_training("vicuna-7b", {given: "1"})
+
+
+def test_a_field_that_is_near_to_none_names_all() -> None:
+    with pytest.raises(ConfigurationError, match="the fields are name, model, template"):
+        read_training("vicuna-7b", {"quux": "1"})
+
+
+def test_a_configuration_without_later_fields_is_one_that_older_builds_read() -> None:
+    assert not {"packing", "learn", "eval_files", "max_refused"} & set(read_training("vicuna-7b").model_dump())
+    chosen = read_training("vicuna-7b", {"learn": "last", "packing": "true"})
+    assert (chosen.model_dump()["learn"], chosen.packing) == ("last", True)
+
+
+@pytest.mark.parametrize("field", ["keep_best", "early_stopping"])
+def test_what_compares_evaluations_needs_one(field: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{field} compares evaluations, and nothing is evaluated"):
+        read_training("vicuna-7b", {field: "1"})
+    assert read_training("vicuna-7b", {field: "1", "eval_fraction": "0.1"})
+
+
 def test_an_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="alpaca-7b, smollm2-135m, vicuna-13b"):
         read_training("vicuna-8b")

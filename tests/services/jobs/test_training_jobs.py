@@ -7,7 +7,14 @@ import pytest
 
 from services.errors import ConfigurationError
 from services.jobs.training import read_training
-from services.jobs.training_jobs import Place, checked_out, spec_config, training_spec
+from services.jobs.training_jobs import (
+    Place,
+    check_unchanged,
+    checked_out,
+    difference_of,
+    spec_config,
+    training_spec,
+)
 
 CONFIG = read_training("smollm2-135m")
 
@@ -67,3 +74,40 @@ def test_a_configuration_of_another_version_says_so() -> None:
     spec: dict[str, Any] = {"config": {**CONFIG.model_dump(), "turbo": True}}
     with pytest.raises(ConfigurationError, match="the job's configuration: unknown field 'turbo'"):
         spec_config(spec)
+
+
+def test_data_that_changed_under_its_name_is_another_job(data: str) -> None:
+    """A changed file was submitted again, and the answer was exit 0 and the old model."""
+    before = training_spec(CONFIG, [data], "out", Place())
+    check_unchanged(before)
+    Path(data).write_text('{"id": "b", "messages": []}\n')
+    now = training_spec(CONFIG, [data], "out", Place())
+    assert now != before
+    assert difference_of(before, now) == "the data has another content"
+    with pytest.raises(ConfigurationError, match="has changed since the job was submitted; submit it again"):
+        check_unchanged(before)
+    Path(data).unlink()
+    with pytest.raises(ConfigurationError, match="is gone since"):
+        check_unchanged(before)
+
+
+def test_a_job_of_an_older_build_runs_though_it_notes_no_digest(data: str) -> None:
+    spec = training_spec(CONFIG, [data], "out", Place())
+    older = {name: value for name, value in spec.items() if name != "digests"}
+    check_unchanged(older)
+    assert difference_of(older, spec) == "nobody noted what the data held then"
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "."])
+def test_a_model_that_rented_machines_cannot_read_is_refused(data: str, tmp_path: Path, model: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = CONFIG.model_copy(update={"model": model if model != "." else str(tmp_path)})
+    place = Place(on="sky", num_devices=1)
+    with pytest.raises(ConfigurationError, match="SkyPilot machines cannot read it; give a hub id"):
+        training_spec(config, [data], "s3://bucket/run", place)
+    assert training_spec(config, [data], "/shared/run", place)["on"] == "sky"
+
+
+def test_a_model_that_is_nowhere_is_refused_at_once(data: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a file, a folder or a hub id"):
+        training_spec(CONFIG.model_copy(update={"model": "/nowhere/model"}), [data], "out", Place())

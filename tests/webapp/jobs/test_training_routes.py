@@ -12,6 +12,7 @@ from services.connection.embedded import EmbeddedServer
 from services.jobs.jobs import Jobs, LogBatch
 from services.jobs.training import read_training
 from services.jobs.training_progress import UNIT, TrainingProgress
+from services.machine.files import sha256_of
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import TrainedModel, TrainedModels
 from services.settings import Settings
@@ -95,6 +96,7 @@ def test_an_order_becomes_the_job_of_the_command(page: Page, jobs: Jobs, cleaned
             mode="json"
         ),
         "data": [str(tmp_path / "jobs" / cleaned / "data.jsonl")],
+        "digests": [sha256_of(tmp_path / "jobs" / cleaned / "data.jsonl")],
         "out": str(tmp_path / "trained" / f"mine-{jid[:8]}"),
         "on": "local",
         "spot": False,

@@ -77,6 +77,10 @@ export interface Plan {
   supervised_tokens?: number;
   truncated?: number;
   unsupervised?: number;
+  refused?: number;
+  refusals?: Record<string, number>;
+  packing?: boolean;
+  packing_reason?: string;
   steps?: number;
   sequences_per_step?: number;
   per_device?: number;

@@ -102,6 +102,11 @@ export function planRows({ plan, config, data, out, model }: Training): [string,
   if (plan.truncated !== undefined)
     rows.push(["Truncated", `${number(plan.truncated)} at ${number(config.seq_len ?? 0)} tokens`]);
   if (plan.unsupervised) rows.push(["Without supervised tokens", number(plan.unsupervised)]);
+  if (plan.refused) {
+    const reasons = Object.entries(plan.refusals ?? {}).map(([reason, times]) => `${reason} ${number(times)}`);
+    rows.push(["Refused records", `${number(plan.refused)} (${reasons.join(", ")})`]);
+  }
+  if (plan.packing === false) rows.push(["Packing", `off: ${plan.packing_reason ?? ""}`]);
   if (plan.sequences_per_step !== undefined) {
     const parts = [
       `${plan.world_size ?? 1} × ${plan.per_device ?? 1}`,

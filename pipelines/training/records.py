@@ -1,0 +1,202 @@
+"""Reads training records: which messages a conversation has, and which of its answers are learnt. `data.py` calls it.
+
+It reads every shape and format that cleaning reads and writes, and three that only training can use:
+
+    {"prompt", "completion"}         texts, or lists of messages: a question and the answer to learn
+    {"text"}                         plain text, which is learnt whole
+    {"instruction", …, "history"}    an alpaca record with earlier rounds
+
+`weight`, `train` or `loss` of an assistant's message says whether this answer is learnt: 0 or false means no. A record
+that says what this program cannot do (a fractional weight, a pair of a chosen and a rejected answer) is refused with
+the field's name. `UNUSED` are fields that change nothing; the reader counts them, so that nobody trusts in them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pipelines.formats.read import values
+from pipelines.formats.records import Parsed
+from pipelines.formats.shapes import ROLE_NAMES, TURN_KEYS, TURN_LISTS, BadRecord, conversation
+from pipelines.records.conversation import Conversation, Source, Turn, digest_id
+from services.errors import shown
+from services.wire.messages import Message
+
+WEIGHTS = ("weight", "train", "loss")  # of a message: whether its text is learnt
+UNUSED = ("reasoning_content", "reasoning", "thinking", "tools", "functions", "images", "videos", "audios")
+PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record that can be trained on: messages, or a plain text. `learnt` has a flag for each assistant message."""
+
+    where: str  # file and line
+    identity: str
+    messages: tuple[Message, ...] = ()
+    learnt: tuple[bool, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One record that cannot be trained on. `readable`: it is a conversation, and the model's template refuses it."""
+
+    where: str
+    reason: str
+    detail: str
+    readable: bool = False
+
+
+def read_records(path: Path, unused: "Counter[str]") -> Iterator[Record | Refusal]:
+    """Every record of a file, in order. Counts in `unused` the records with a field that changes nothing.
+
+    Raises ConfigurationError if the file cannot be opened.
+    """
+    for position, found in enumerate(values(str(path))):
+        where = f"{path.name}:{found.line}"
+        if not isinstance(found, Parsed):
+            yield Refusal(where, found.reason, found.detail)
+            continue
+        try:
+            yield _record(found.value, where, Source(str(path), found.line), position, unused)
+        except BadRecord as error:
+            yield Refusal(where, error.reason, str(error))
+
+
+def _record(value: Any, where: str, source: Source, position: int, unused: "Counter[str]") -> Record:
+    fields = dict(value) if isinstance(value, dict) else value
+    if isinstance(fields, dict):
+        _check_purpose(fields)
+        if _is_text(fields):
+            return _text_record(fields, where)
+        fields = _as_messages(fields)
+    weights = _taken_weights(fields)
+    history = fields.pop("history", None) if isinstance(fields, dict) and "instruction" in fields else None
+    found = conversation(fields, "auto", source, position)
+    turns = _with_history(found.turns, history)
+    _count_unused(found, fields, unused)
+    learnt = _learnt(turns, _aligned(found, weights, len(turns)))
+    messages = tuple(Message(cast(Any, turn.role), turn.text) for turn in turns)  # the template judges roles
+    return Record(where, found.origin_id, messages, learnt)
+
+
+def _check_purpose(fields: Mapping[str, Any]) -> None:
+    for name in PREFERENCES:
+        if fields.get(name) is not None:
+            raise BadRecord("preference", f"{name}: a pair of answers, one preferred; answers alone can be trained on")
+    if fields.get("label") is False and "completion" in fields:
+        raise BadRecord("negative_example", "label is false: an answer that nobody wants the model to learn")
+
+
+# -- shapes that only training can use -------------------------------------------------------------------------------
+
+
+def _is_text(fields: Mapping[str, Any]) -> bool:
+    others = (*(name for names in TURN_LISTS.values() for name in names), "instruction", "prompt")
+    return isinstance(fields.get("text"), str) and not any(fields.get(name) is not None for name in others)
+
+
+def _text_record(fields: Mapping[str, Any], where: str) -> Record:
+    text = fields["text"]
+    if not text.strip():
+        raise BadRecord("bad_shape", "text is empty")
+    return Record(where, str(fields.get("id") or digest_id([Turn("text", text)])), text=text)
+
+
+def _as_messages(fields: dict[str, Any]) -> dict[str, Any]:
+    """A record with prompt and completion as one with messages; any other as it is."""
+    if fields.get("completion") is None or fields.get("prompt") is None or fields.get("messages") is not None:
+        return fields
+    rest = {name: value for name, value in fields.items() if name not in ("prompt", "completion", "messages", "label")}
+    asked = [{**turn, "train": False} if _says(turn) else turn for turn in _turns_of(fields, "prompt", "user")]
+    return {**rest, "messages": asked + _turns_of(fields, "completion", "assistant")}
+
+
+def _turns_of(fields: Mapping[str, Any], name: str, role: str) -> list[Any]:
+    value = fields[name]
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if isinstance(value, list):
+        return value
+    raise BadRecord("bad_shape", f"{name} is {shown(value)}; a text or a list of messages is needed")
+
+
+def _says(turn: Any) -> bool:
+    return isinstance(turn, dict) and ROLE_NAMES.get(str(turn.get("role", "")).strip().lower()) == "assistant"
+
+
+def _with_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
+    if not history:
+        return turns
+    rounds = [pair for pair in history if isinstance(pair, list) and len(pair) == 2]
+    if not isinstance(history, list) or len(rounds) != len(history) or not all(_are_texts(pair) for pair in rounds):
+        raise BadRecord("bad_shape", "history is no list of [question, answer]")
+    earlier = [turn for asked, said in rounds for turn in (Turn("user", asked), Turn("assistant", said))]
+    first = turns[:1] if turns[0].role == "system" else ()
+    return (*first, *earlier, *turns[len(first) :])
+
+
+def _are_texts(pair: Sequence[Any]) -> bool:
+    return all(isinstance(text, str) for text in pair)
+
+
+# -- which answers are learnt ----------------------------------------------------------------------------------------
+
+
+def _taken_weights(fields: Any) -> list[dict[str, Any]]:
+    """What each turn says of its own weight, taken out of the record: cleaning's reader would refuse a weight of 0."""
+    if not isinstance(fields, dict):
+        return []
+    for name in (name for names in TURN_LISTS.values() for name in names):
+        turns = fields.get(name)
+        if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+            fields[name] = [{key: turn[key] for key in turn if key not in WEIGHTS} for turn in turns]
+            return [{key: turn[key] for key in WEIGHTS if turn.get(key) is not None} for turn in turns]
+    return []
+
+
+def _aligned(found: Conversation, own: list[dict[str, Any]], num_turns: int) -> list[dict[str, Any]]:
+    """The weights, one for each turn. A system text or a history that stands beside the turns has none."""
+    weights = own if any(own) else _kept_weights(found)
+    return [{}] * (num_turns - len(weights)) + weights
+
+
+def _kept_weights(found: Conversation) -> list[dict[str, Any]]:
+    """Those that a cleaning kept in `extra`."""
+    kept = found.extra.get(TURN_KEYS)
+    if not isinstance(kept, list) or not all(isinstance(keys, dict) for keys in kept):
+        return []
+    weights = [{key: keys[key] for key in WEIGHTS if key in keys} for keys in kept]
+    if not any(weights):
+        return []
+    if len(weights) != len(found.turns):
+        raise BadRecord("lost_weight", f"{TURN_KEYS}: the cleaning cut turns; nobody can tell whose these weights are")
+    return weights
+
+
+def _learnt(turns: Sequence[Turn], weights: Sequence[Mapping[str, Any]]) -> tuple[bool, ...]:
+    flags = []
+    for number, (turn, given) in enumerate(zip(turns, weights, strict=True)):
+        wanted = [_flag(name, value, number) for name, value in given.items()]
+        if turn.role == "assistant":
+            flags.append(all(wanted))
+        elif any(_flag(name, given[name], number) for name in ("train", "loss") if name in given):
+            raise BadRecord("trains_question", f"turn {number} is {shown(turn.role)}: only answers can be learnt")
+    return tuple(flags)
+
+
+def _flag(name: str, value: Any, number: int) -> bool:
+    if value in (0, 1) and isinstance(value, bool | int | float):
+        return bool(value)
+    kind = "fractional_weight" if isinstance(value, int | float) else "bad_shape"
+    raise BadRecord(kind, f"{name} of turn {number} is {shown(value)}: an answer is learnt (1, true) or not (0, false)")
+
+
+def _count_unused(found: Conversation, fields: Any, unused: "Counter[str]") -> None:
+    kept = found.extra.get(TURN_KEYS, [])
+    names = {name for keys in kept if isinstance(keys, dict) for name in keys} if isinstance(kept, list) else set()
+    names |= {name for name in fields if fields[name]} if isinstance(fields, dict) else set()
+    unused.update(names & set(UNUSED))
