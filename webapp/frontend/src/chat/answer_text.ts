@@ -1,10 +1,11 @@
 /**
  * The DOM of one answer's text: markdown blocks, sanitised, each replaced only when its HTML changed. Nothing else
- * writes HTML into the page.
+ * writes HTML into the page; formulas are drawn into it afterwards, as elements.
  */
 
 import DOMPurify, { type Config } from "dompurify";
 import { copyButton, h } from "../shared/dom";
+import { drawFormulas, drawnFormulas } from "./formula_view";
 import { BlockStream } from "./markdown";
 
 const ALLOWED: Config = {
@@ -54,7 +55,7 @@ export class AnswerText {
     htmls.forEach((html, i) => {
       const block = this.blocks[i];
       if (block?.html === html) return;
-      const element = buildBlock(html);
+      const element = buildBlock(html, block?.element);
       if (block) block.element.replaceWith(element);
       else this.element.append(element);
       this.blocks[i] = { html, element };
@@ -63,7 +64,8 @@ export class AnswerText {
   }
 }
 
-function buildBlock(html: string): HTMLElement {
+/** `before`: the block that it replaces. */
+function buildBlock(html: string, before: HTMLElement | undefined): HTMLElement {
   const block = h("div", { class: "block" });
   block.append(DOMPurify.sanitize(html, { ...ALLOWED, RETURN_DOM_FRAGMENT: true }));
   for (const link of block.querySelectorAll("a")) {
@@ -72,6 +74,7 @@ function buildBlock(html: string): HTMLElement {
   }
   for (const pre of block.querySelectorAll("pre")) frameCode(pre);
   for (const table of block.querySelectorAll("table")) scrollable(table, "Table");
+  drawFormulas(block, before ? drawnFormulas(before) : new Map());
   return block;
 }
 
