@@ -1,12 +1,13 @@
 /**
- * The DOM of one answer's text: markdown blocks, sanitised, each replaced only when its HTML changed. Nothing else
+ * The DOM of one answer's text: markdown blocks, sanitised, each touched only when its HTML changed. Nothing else
  * writes HTML into the page; formulas are drawn into it afterwards, as elements.
  */
 
 import DOMPurify, { type Config } from "dompurify";
 import { copyButton, h } from "../shared/dom";
-import { drawFormulas, drawnFormulas } from "./formula_view";
+import { drawFormulas, isDrawn } from "./formula_view";
 import { BlockStream } from "./markdown";
+import { patchChildren } from "./patch";
 
 const ALLOWED: Config = {
   ALLOWED_TAGS: [
@@ -55,17 +56,18 @@ export class AnswerText {
     htmls.forEach((html, i) => {
       const block = this.blocks[i];
       if (block?.html === html) return;
-      const element = buildBlock(html, block?.element);
-      if (block) block.element.replaceWith(element);
+      const fresh = buildBlock(html);
+      const element = block?.element ?? fresh;
+      if (block) patchChildren(element, fresh, isDrawn);
       else this.element.append(element);
+      drawFormulas(element);
       this.blocks[i] = { html, element };
     });
     for (const { element } of this.blocks.splice(htmls.length)) element.remove();
   }
 }
 
-/** `before`: the block that it replaces. */
-function buildBlock(html: string, before: HTMLElement | undefined): HTMLElement {
+function buildBlock(html: string): HTMLElement {
   const block = h("div", { class: "block" });
   block.append(DOMPurify.sanitize(html, { ...ALLOWED, RETURN_DOM_FRAGMENT: true }));
   for (const link of block.querySelectorAll("a")) {
@@ -74,7 +76,6 @@ function buildBlock(html: string, before: HTMLElement | undefined): HTMLElement 
   }
   for (const pre of block.querySelectorAll("pre")) frameCode(pre);
   for (const table of block.querySelectorAll("table")) scrollable(table, "Table");
-  drawFormulas(block, before ? drawnFormulas(before) : new Map());
   return block;
 }
 

@@ -9,18 +9,24 @@ import { isDisplayed } from "./formulas";
 
 const MAX_MACROS = 1_000; // expanded in one formula
 const MAX_EM = 20;
+const TO_DRAW = ".formula:not(.open, [data-source])";
 
 let katex: typeof Katex | undefined;
 let loading: Promise<void> | undefined;
 
-/** Draws each formula in `block`, whose source stands in an element of the class `formula`. `drawn` has been before. */
-export function drawFormulas(block: HTMLElement, drawn: Map<string, HTMLElement[]>): void {
-  for (const place of block.querySelectorAll<HTMLElement>(".formula:not(.open)")) {
-    const known = drawn.get(place.textContent ?? "")?.pop();
-    if (known) place.replaceWith(known);
-    else if (katex) draw(katex, place);
-    else void load().then(() => katex && place.isConnected && draw(katex, place));
+/** Draws each formula in `block`, whose source stands in an element of the class `formula`. */
+export function drawFormulas(block: HTMLElement): void {
+  for (const place of block.querySelectorAll<HTMLElement>(TO_DRAW)) {
+    if (katex) draw(katex, place);
+    else void load().then(() => katex && place.isConnected && place.matches(TO_DRAW) && draw(katex, place));
   }
+}
+
+/** Whether `old` is the drawing of the formula whose source stands in `fresh`. */
+export function isDrawn(old: Element, fresh: Element): boolean {
+  return (
+    old instanceof HTMLElement && old.dataset.source === fresh.textContent && fresh.getAttribute("class") === "formula"
+  );
 }
 
 /** With the first formula. Formulas stay sources where it does not come. */
@@ -34,20 +40,11 @@ function load(): Promise<void> {
   return loading;
 }
 
-/** The drawn formulas of a block that is given up, by their source: its successor takes them over. */
-export function drawnFormulas(block: HTMLElement): Map<string, HTMLElement[]> {
-  const drawn = new Map<string, HTMLElement[]>();
-  for (const formula of block.querySelectorAll<HTMLElement>(".formula[data-source]")) {
-    const source = formula.dataset.source ?? "";
-    drawn.set(source, [...(drawn.get(source) ?? []), formula]);
-  }
-  return drawn;
-}
-
 /** What KaTeX cannot read stays as its source. */
 function draw(katex: typeof Katex, place: HTMLElement): void {
   const source = place.textContent ?? "";
   const displayMode = isDisplayed(source);
+  place.dataset.source = source;
   const width = displayMode || source.startsWith("\\(") ? 2 : 1;
   try {
     katex.render(source.slice(width, -width), place, {
@@ -63,7 +60,6 @@ function draw(katex: typeof Katex, place: HTMLElement): void {
     place.classList.add("broken");
     return;
   }
-  place.dataset.source = source;
   if (displayMode) scrollable(place);
 }
 
