@@ -16,7 +16,7 @@ export interface MessageActions {
 }
 
 const ATTACHED = { class: "attachments", "aria-label": "Attached texts" };
-const BRANCHES = "This begins a new conversation with what was said before. This one stays as it is.";
+const BRANCHES = "Sending begins a new conversation. This one stays as it is.";
 
 /** The same words would fail again; Edit can help. */
 const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
