@@ -8,5 +8,6 @@ INFRA = ROOT / "infra"
 RECIPES_DIR = INFRA / "recipes"
 PRESETS_DIR = INFRA / "training"
 SKY_DIR = INFRA / "sky"
+SAMPLES_DIR = ROOT / "pipelines" / "samples"
 REDIS_CONFIG = INFRA / "redis" / "redis.conf"
 PAGE_SCRIPT = ROOT / "webapp" / "static" / "app.js"  # there when the pages were built

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -42,3 +43,24 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def browser_context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def browser_page(browser_context: BrowserContext, chat_url: str) -> Iterator[Page]:
+    """The page, open and ready to send; an uncaught error or a CSP violation in it fails the test."""
+    page = browser_context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
+    page.goto(chat_url)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    yield page
+    assert problems == []

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, prose
 from tests.end_to_end.system import System, running_system
-from tests.end_to_end.test_page import LONG_MS, answer, ask, await_end, prose
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from services.jobs.jobs import Job, Jobs
+from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system, wait_until
-from tests.end_to_end.test_page import LONG_MS
 from tests.webapp.server.attacker import exchange
 
 pytestmark = pytest.mark.browser

@@ -5,59 +5,16 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, await_text, prose
 
 pytestmark = pytest.mark.browser
 
-LONG_MS = 60_000
 WORDS = " ".join(f"word{i}" for i in range(60))
-
-
-@pytest.fixture
-def browser_context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def browser_page(browser_context: BrowserContext, chat_url: str) -> Iterator[Page]:
-    """The page, open and ready to send; an uncaught error or a CSP violation in it fails the test."""
-    page = browser_context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
-    page.goto(chat_url)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
-    yield page
-    assert problems == []
-
-
-def answer(page: Page) -> Locator:
-    return page.locator("[data-testid=message][data-role=assistant]").last
-
-
-def ask(page: Page, text: str) -> None:
-    page.get_by_test_id("input").fill(text)
-    page.get_by_test_id("send").click()
-
-
-def await_text(page: Page) -> None:
-    """Until the answer is under way."""
-    expect(answer(page).locator(".prose")).not_to_be_empty(timeout=LONG_MS)
-
-
-def await_end(page: Page, state: str | re.Pattern[str] = "finished") -> None:
-    expect(answer(page)).to_have_attribute("data-state", state, timeout=LONG_MS)
-
-
-def prose(page: Page) -> str:
-    return answer(page).locator(".prose").inner_text().strip()
 
 
 def test_an_answer_streams_and_says_its_tokens(browser_page: Page) -> None:

@@ -22,9 +22,9 @@ from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import WorkerInfo
 from services.serving.trained_models import TrainedModel, TrainedModels
 from services.settings import load_settings
+from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.end_to_end.test_job_page import state
-from tests.end_to_end.test_page import LONG_MS
 
 pytestmark = pytest.mark.browser
 

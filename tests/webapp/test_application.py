@@ -12,6 +12,7 @@ from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from services.wire.parsing import MAX_MESSAGES
 from webapp.access.newcomers import PER_MINUTE
 from webapp.application import create_app, origin_check
 
@@ -31,6 +32,12 @@ def test_the_session_is_kept_in_a_cookie_that_scripts_cannot_read(visitor: Flask
     cookie = first.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
     assert visitor.get("/api/session").json == first.json
+
+
+def test_the_page_gets_its_limits_from_the_server(visitor: FlaskClient, settings: Settings) -> None:
+    page = visitor.get("/").text
+    assert f'data-max-characters="{settings.max_message_chars}"' in page
+    assert f'data-max-messages="{MAX_MESSAGES}"' in page
 
 
 def test_every_answer_forbids_foreign_scripts_and_frames(visitor: FlaskClient) -> None:

@@ -15,6 +15,7 @@ from services.errors import ChatServerError, ConfigurationError, Unavailable
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
 from services.wire.keys import Keys
+from services.wire.parsing import MAX_MESSAGES
 from webapp.access import local_only
 from webapp.access.address import address_of
 from webapp.access.newcomers import Newcomers
@@ -42,6 +43,7 @@ def make_blueprint(
             shows_jobs=not local_only.foreign_reader(request),
             max_message_chars=max_message_chars,
             max_message_bytes=max_message_bytes,
+            max_messages=MAX_MESSAGES,
         )
 
     @pages.get("/api/session")

@@ -19,12 +19,13 @@ from redis import Redis
 from werkzeug.wsgi import wrap_file
 
 from services.connection.connect import server_time, translated
-from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest
+from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest, shown
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Job, Jobs, JobStep, progress_of
 from services.jobs.recipe import parse_recipe
 from services.jobs.record_counts import totals_of
 from services.jobs.training_progress import UNIT, TrainingProgress
+from services.places import SAMPLES_DIR
 from webapp.access import local_only
 from webapp.jobs import downloads as job_files
 from webapp.jobs.cleaning_orders import PageJobs, checked_recipe, parse_order
@@ -36,6 +37,7 @@ log = logging.getLogger("chatserver.web")
 
 PIECE_BYTES = 524_288  # of an upload in one request, or as much as a request may have
 MAX_LISTED = 100
+SAMPLES = ("sharegpt_html.json", "velmora_html.json")  # to clean; to learn an invented country's facts from
 MAX_LOG_LINES = 500  # in one answer
 
 _CURSOR = re.compile("[0-9]{1,19}(-[0-9]{1,19})?")
@@ -59,7 +61,8 @@ def make_blueprint(
     *,
     max_body_bytes: int,
 ) -> Blueprint:
-    """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes…`, `/api/uploads…`.
+    """Routes `/jobs`, `/jobs/<jid>`, `/api/jobs…`, `/api/recipes…`, `/api/samples/<name>`,
+    `/api/uploads…`.
 
     `wake(jid)` tells the pipelines that there is a job. It may fail: the pipelines also look by themselves.
     """
@@ -69,6 +72,7 @@ def make_blueprint(
     _add_looking(pages, redis, jobs, folders, trainings)
     _add_changing(pages, redis, jobs, page_jobs, folders, wake)
     _add_recipes(pages, page_jobs, uploads)
+    _add_samples(pages)
     _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
     return pages
 
@@ -198,6 +202,15 @@ def _add_recipes(pages: Blueprint, page_jobs: PageJobs, uploads: Uploads) -> Non
         if not isinstance(text, str):
             raise InvalidRequest("recipe must be the text of a recipe")
         return jsonify(name=checked_recipe(text).name)
+
+
+def _add_samples(pages: Blueprint) -> None:
+    @pages.get("/api/samples/<name>")
+    def api_sample(name: str) -> Response:
+        """A file for a first try. The page sends it back as if its user had chosen it."""
+        if name not in SAMPLES:
+            raise Gone(f"no sample has the name {shown(name)}; samples: {', '.join(SAMPLES)}")
+        return Response(in_thread((SAMPLES_DIR / name).read_bytes), mimetype="application/octet-stream")
 
 
 def _add_uploads(pages: Blueprint, uploads: Uploads, piece_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """The fields of a fine-tuning that other jobs lack, for the job page. `routes.py` calls it; it asks Redis only."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -7,6 +8,8 @@ from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModel, TrainedModels
+
+MAX_RATED = 20
 
 
 class TrainingAnswers:
@@ -33,6 +36,20 @@ class TrainingAnswers:
                 "serving": None if model is None else self.serving(model),
             }
         }
+
+    def rates(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """`{model, method, on, tokens_per_s}` of the newest fine-tunings, newest first, each model and place once."""
+        found: dict[tuple[Any, ...], float] = {}
+        for job in [job for job in jobs if job.kind == "train"][:MAX_RATED]:
+            config = self._config(job)
+            key = (config.get("model"), config.get("method"), job.spec.get("on"))
+            rate = TrainingProgress.from_note(self._jobs.units(job.id).get(UNIT, {})).tokens_per_s
+            if rate:
+                found.setdefault(key, rate)
+        return [
+            dict(zip(("model", "method", "on", "tokens_per_s"), (*key, rate), strict=True))
+            for key, rate in found.items()
+        ]
 
     def _config(self, job: Job) -> dict[str, Any]:
         """The base model as it was ordered; a registered model by its name, not by its folder."""

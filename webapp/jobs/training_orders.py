@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from services.errors import ConfigurationError, Gone, InvalidRequest, shown
 from services.jobs.jobs import Job
 from services.jobs.training import TrainingConfig, preset_names, read_training
@@ -24,6 +26,7 @@ from webapp.jobs.cleaning_orders import checked_key
 NUMBERS = ("epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction")  # that the form lets people change
 TEXTS = ("preset", "data", "name", "model", "on", "out")
 MAX_VALUE_CHARS = 300
+MAX_REPORT_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class PageTraining:
 
     def presets(self) -> list[dict[str, Any]]:
         """Every preset with the fields that the form shows."""
-        shown_fields = {"name", "model", "method", *NUMBERS}
+        shown_fields = {"name", "model", "method", "tokens_per_step", *NUMBERS}
         return [
             {"preset": name, **read_training(name).model_dump(mode="json", include=shown_fields)}
             for name in preset_names()
@@ -159,9 +162,24 @@ def data_of(cleaning: Job) -> Path:
 
 
 def usable_data(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """`{id, name, bytes, ended_s}` of every cleaning whose data a fine-tuning can use."""
+    """`{id, name, bytes, ended_s, lengths}` of every cleaning whose data a fine-tuning can use."""
     rows = []
     for job in jobs:
         with contextlib.suppress(InvalidRequest, OSError):
-            rows.append({"id": job.id, "name": job.name, "bytes": data_of(job).stat().st_size, "ended_s": job.ended_s})
+            size = data_of(job).stat().st_size
+            lengths = _lengths(Path(job.spec["out"]))
+            rows.append({"id": job.id, "name": job.name, "bytes": size, "ended_s": job.ended_s, "lengths": lengths})
     return rows
+
+
+def _lengths(out: Path) -> dict[str, Any] | None:
+    """`{records, tokens, tokens_of_record}` of the data as its cleaning counted them; None if it counted no tokens."""
+    try:
+        report = job_files.open_file(out, "report.json")
+        with report.file:
+            found = orjson.loads(report.file.read(MAX_REPORT_BYTES))["after"]["train"]
+        if not found["tokens_of_record"]:
+            return None
+        return {name: found[name] for name in ("records", "tokens", "tokens_of_record")}
+    except (Gone, ValueError, KeyError, TypeError):  # of another version, or by hand
+        return None

@@ -32,9 +32,24 @@ def make_blueprint(
     """Routes `/api/trainings` and `/api/jobs/<jid>/serve`; `wake(jid)` is that of `routes.make_blueprint`."""
     pages = Blueprint("trainings", __name__)
     guard(pages)
+    _add_choices(pages, jobs, page_training, trained, answers)
     _add_ordering(pages, redis, jobs, page_jobs, page_training, trained, wake)
     _add_serving(pages, jobs, trained, answers)
     return pages
+
+
+def _add_choices(
+    pages: Blueprint, jobs: Jobs, page_training: PageTraining, trained: TrainedModels, answers: TrainingAnswers
+) -> None:
+    @pages.get("/api/trainings")
+    def api_choices() -> Response:
+        with translated():
+            listed = jobs.list(MAX_LISTED)
+            models = page_training.models(trained.list())
+            rates = answers.rates(listed)
+        data = in_thread(usable_data, listed)
+        presets = in_thread(page_training.presets)
+        return jsonify(presets=presets, models=models, data=data, places=PLACES, rates=rates)
 
 
 def _add_ordering(
@@ -46,14 +61,6 @@ def _add_ordering(
     trained: TrainedModels,
     wake: Callable[[str], object],
 ) -> None:
-    @pages.get("/api/trainings")
-    def api_choices() -> Response:
-        with translated():
-            listed = jobs.list(MAX_LISTED)
-            models = page_training.models(trained.list())
-        data = in_thread(usable_data, listed)
-        return jsonify(presets=in_thread(page_training.presets), models=models, data=data, places=PLACES)
-
     @pages.post("/api/trainings")
     def api_order() -> tuple[Response, int]:
         order = parse_training_order(request.get_json())

@@ -15,6 +15,7 @@ from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
 from services.errors import Gone, StorageFull
 from services.jobs.jobs import Jobs
+from services.places import SAMPLES_DIR
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.application import create_app
@@ -99,7 +100,17 @@ FORWARDED = [
 
 
 @pytest.mark.parametrize(
-    "path", ["/jobs", "/jobs/abc", "/api/jobs", "/api/jobs/abc", "/api/recipes", "/api/uploads/a", "/api/trainings"]
+    "path",
+    [
+        "/jobs",
+        "/jobs/abc",
+        "/api/jobs",
+        "/api/jobs/abc",
+        "/api/recipes",
+        "/api/uploads/a",
+        "/api/trainings",
+        "/api/samples/velmora_html.json",
+    ],
 )
 @pytest.mark.parametrize("peer", ["10.0.0.7", "192.168.1.2", "2001:db8::1", "::ffff:10.0.0.7", "", "unix:"])
 def test_another_machine_is_not_answered(page: Page, path: str, peer: str) -> None:
@@ -420,6 +431,14 @@ def test_a_refused_recipe_tells_its_line_and_the_value(
         error = answer.json["error"]
         assert (error["code"], error["line"]) == ("invalid_request", line) and words in error["message"]
     assert not jobs.list() and page.get(f"/api/uploads/{upload}").status_code == 200
+
+
+def test_the_samples_come_with_the_server_and_nothing_else_does(page: Page) -> None:
+    for name in ("sharegpt_html.json", "velmora_html.json"):
+        answer = page.get(f"/api/samples/{name}")
+        assert (answer.status_code, answer.data) == (200, (SAMPLES_DIR / name).read_bytes())
+    for name in ("__init__.py", "..%2f..%2frequirements.txt", "sharegpt_html.json%00"):
+        assert page.get(f"/api/samples/{name}").status_code in (404, 410)
 
 
 def test_the_recipes_that_come_with_the_server_pass(page: Page) -> None:

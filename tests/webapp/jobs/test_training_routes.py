@@ -87,6 +87,32 @@ def test_what_may_be_chosen_is_told(page: Page, cleaned: str, trained: TrainedMo
     assert [(row["id"], row["bytes"]) for row in choices["data"]] == [(cleaned, 12)]
 
 
+def test_the_lengths_of_the_data_are_those_that_its_cleaning_counted(page: Page, cleaned: str, tmp_path: Path) -> None:
+    report = tmp_path / "jobs" / cleaned / "report.json"
+    counted = {"records": 2, "tokens": 700, "tokens_of_record": {"128": 1, "512": 1}}
+    for text, lengths in [
+        (json.dumps({"after": {"train": {**counted, "turns": 4}}}), counted),
+        (json.dumps({"after": {"train": {**counted, "tokens_of_record": {}}}}), None),
+        ("{}", None),
+        ("no JSON", None),
+    ]:
+        report.write_text(text)
+        assert page.get("/api/trainings").json["data"][0]["lengths"] == lengths, text  # type: ignore[index]
+    report.unlink()
+    assert page.get("/api/trainings").json["data"][0]["lengths"] is None  # type: ignore[index]
+
+
+def test_the_speed_of_the_newest_fine_tuning_of_a_model_is_told(page: Page, jobs: Jobs, cleaned: str) -> None:
+    for key, rate in (("1", 40.0), ("2", 60.0), ("3", None)):
+        jid = ordered(page, cleaned, key=key * 32)
+        assert jobs.started(jid)
+        progress = TrainingProgress(tokens_per_s=rate)
+        assert jobs.follow(jid, LogBatch("", "1", UNIT, progress.as_note()))
+    assert page.get("/api/trainings").json["rates"] == [  # type: ignore[index]
+        {"model": "smollm2-135m", "method": "full", "on": "local", "tokens_per_s": 60.0}
+    ]
+
+
 def test_an_order_becomes_the_job_of_the_command(page: Page, jobs: Jobs, cleaned: str, tmp_path: Path) -> None:
     jid = ordered(page, cleaned, numbers={"epochs": "1.5", "learning_rate": "", "max_steps": "7"})
     job = jobs.get(jid)

@@ -1,11 +1,13 @@
 /**
- * The DOM of one answer's text: markdown blocks, sanitised, each replaced only when its HTML changed. Nothing else
- * writes HTML into the page.
+ * The DOM of one answer's text: markdown blocks, sanitised, each touched only when its HTML changed. Nothing else
+ * writes HTML into the page; formulas are drawn into it afterwards, as elements.
  */
 
 import DOMPurify, { type Config } from "dompurify";
 import { copyButton, h } from "../shared/dom";
+import { drawFormulas, isDrawn } from "./formula_view";
 import { BlockStream } from "./markdown";
+import { patchChildren } from "./patch";
 
 const ALLOWED: Config = {
   ALLOWED_TAGS: [
@@ -54,9 +56,11 @@ export class AnswerText {
     htmls.forEach((html, i) => {
       const block = this.blocks[i];
       if (block?.html === html) return;
-      const element = buildBlock(html);
-      if (block) block.element.replaceWith(element);
+      const fresh = buildBlock(html);
+      const element = block?.element ?? fresh;
+      if (block) patchChildren(element, fresh, isDrawn);
       else this.element.append(element);
+      drawFormulas(element);
       this.blocks[i] = { html, element };
     });
     for (const { element } of this.blocks.splice(htmls.length)) element.remove();

@@ -169,6 +169,29 @@ export function titleFrom(text: string, max = 48): string {
   return `${cut.slice(0, cut.lastIndexOf(" ") > max / 2 ? cut.lastIndexOf(" ") : undefined)}…`;
 }
 
+/**
+ * A new conversation that carries what was said before an earlier question, to go on from there otherwise. The earlier
+ * conversation stays as it is.
+ */
+export function branchBefore(messageId: string, of: Conversation, newId: () => string): Conversation {
+  const before = of.messages.slice(
+    0,
+    Math.max(
+      0,
+      of.messages.findIndex(({ id }) => id === messageId),
+    ),
+  );
+  const ids = new Map(before.map(({ id }) => [id, newId()]));
+  const messages = before.map((message) => {
+    const copy: Message = { ...message, id: ids.get(message.id) as string };
+    if (copy.context) copy.context = { ...copy.context, first: ids.get(copy.context.first) ?? copy.context.first };
+    return copy;
+  });
+  const question = 1 + before.filter(({ role }) => role === "user").length;
+  const title = `Question ${question} edited: ${of.title.replace(/^Question \d+ edited: /, "")}`;
+  return { ...of, id: newId(), title, messages };
+}
+
 function parse(id: string, raw: string): Conversation | undefined {
   try {
     const value = JSON.parse(raw) as Conversation;

@@ -5,21 +5,31 @@
 
 import { byId, setText } from "../shared/dom";
 import { newId, tabId } from "../shared/ids";
+import { withAttachments } from "./attachments";
 import { Composer } from "./composer";
 import { Connection } from "./connection";
-import { type Conversation, Conversations, conversationIdOf, type Message, titleFrom } from "./conversations";
-import { Drafts } from "./drafts";
+import {
+  branchBefore,
+  type Conversation,
+  Conversations,
+  conversationIdOf,
+  type Message,
+  titleFrom,
+} from "./conversations";
+import { type Draft, Drafts } from "./drafts";
 import { ModelPicker } from "./model_picker";
 import { Models } from "./models";
 import { loadPreferences, samplingOf, savePreferences } from "./preferences";
 import { describeTooLarge, type Limits } from "./prompt";
 import { isOpen, isThinking, type Live, Requests } from "./requests";
 import { Settings } from "./settings";
+import { Shortcuts } from "./shortcuts";
 import { Sidebar } from "./sidebar";
 import { Transcript } from "./transcript";
 import { describeContext, describeEnd, describeWaiting } from "./words";
 
 const BANNER_AFTER_MS = 800;
+const NOTHING: Draft = { typed: "", attachments: [] };
 const USUAL_TEMPERATURE = 0.7; // of a model that names none; its worker may have gone
 
 class ChatPage {
@@ -60,11 +70,14 @@ class ChatPage {
     { liveOf: (id) => this.requests.get(id) },
   );
   private drafts = new Drafts(sessionStorage);
-  private composer = new Composer({
-    send: (text) => this.send(text),
-    stop: () => this.stop(),
-    drafted: (text) => this.drafts.set(this.activeId, text),
-  });
+  private composer = new Composer(
+    {
+      send: (draft) => this.send(draft),
+      stop: () => this.stop(),
+      drafted: (draft) => this.drafts.set(this.activeId, draft),
+    },
+    this.limits.bytes,
+  );
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
 
   start(): void {
@@ -72,6 +85,7 @@ class ChatPage {
       () => this.showStorageFull(true),
       () => this.models.find(this.model)?.sampling?.temperature ?? USUAL_TEMPERATURE,
     );
+    this.addShortcuts();
     window.addEventListener("hashchange", () => this.open(idInAddress(), false));
     window.addEventListener("storage", (event) => this.onOtherTab(event.key));
     window.addEventListener("pagehide", () => this.requests.saveAll());
@@ -100,31 +114,39 @@ class ChatPage {
     this.painter.all();
   }
 
-  private send(text: string): boolean {
+  private send(draft: Draft): boolean {
+    const text = withAttachments(draft.typed, draft.attachments);
     if (this.refuses(text)) return false;
-    const question: Message = { id: newId(), role: "user", content: text, state: "finished", created_ms: Date.now() };
+    const question = questionOf(text);
     if (!this.active) {
       const conversation: Conversation = {
         id: newId(),
-        title: titleFrom(text),
+        title: titleFrom(draft.typed || (draft.attachments[0]?.name ?? "")),
         model: this.model,
         system: "",
         updated_ms: Date.now(),
         messages: [],
       };
       this.conversations.create(conversation);
-      this.drafts.set(undefined, "");
+      this.drafts.set(undefined, NOTHING);
       this.open(conversation.id, true);
     }
     const sent = this.ask((messages) => [...messages, question]);
-    if (sent) this.drafts.set(this.activeId, "");
+    if (sent) this.drafts.set(this.activeId, NOTHING);
     return sent;
   }
 
+  /** The last question is asked anew in its place. An earlier one begins a conversation: what followed it stays. */
   private edit(message: Message, text: string): boolean {
-    if (this.refuses(text)) return false;
-    const question: Message = { id: newId(), role: "user", content: text, state: "finished", created_ms: Date.now() };
-    return this.ask((messages) => [...until(messages, message.id), question]);
+    const conversation = this.active;
+    if (!conversation || !this.model || this.refuses(text)) return false;
+    const question = questionOf(text);
+    if (conversation.messages.findLast(({ role }) => role === "user")?.id === message.id)
+      return this.ask((messages) => [...until(messages, message.id), question]);
+    const branch = branchBefore(message.id, conversation, newId);
+    this.conversations.create(branch);
+    this.open(branch.id, true);
+    return this.ask((messages) => [...messages, question]);
   }
 
   /** Says so when the server would not take a message of this size. */
@@ -168,6 +190,22 @@ class ChatPage {
 
   private openReasoning(id: string, open: boolean): void {
     if (this.activeId) this.conversations.changeMessage(this.activeId, id, (message) => (message.reasoningOpen = open));
+  }
+
+  private addShortcuts(): void {
+    const { transcript, composer } = this;
+    const copy = (what: "answer" | "code") => {
+      this.say(transcript.copyLast(what) ? `Copied the last ${what}` : `There is no ${what} to copy`);
+    };
+    new Shortcuts(
+      [
+        { key: "n", does: "New chat", run: () => this.open(undefined, true) },
+        { key: "m", does: "Write in the message box", run: () => composer.focus() },
+        { key: "c", does: "Copy the last answer", run: () => copy("answer") },
+        { key: "k", does: "Copy the last block of code", run: () => copy("code") },
+      ],
+      () => composer.stop() || composer.leave(),
+    );
   }
 
   private stop(): void {
@@ -320,9 +358,13 @@ function modelInAddress(): string | undefined {
   return name;
 }
 
+function questionOf(content: string): Message {
+  return { id: newId(), role: "user", content, state: "finished", created_ms: Date.now() };
+}
+
 /** How much the server takes in one message, as it wrote it into the page. */
-function limitsOf({ maxCharacters, maxBytes }: DOMStringMap): Limits {
-  return { characters: Number(maxCharacters), bytes: Number(maxBytes) };
+function limitsOf({ maxCharacters, maxBytes, maxMessages }: DOMStringMap): Limits {
+  return { characters: Number(maxCharacters), bytes: Number(maxBytes), messages: Number(maxMessages) };
 }
 
 function idInAddress(): string | undefined {

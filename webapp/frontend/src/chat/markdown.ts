@@ -6,10 +6,12 @@
  * passes the result through DOMPurify before it reaches the DOM.
  */
 
-import { Marked, type Tokens } from "marked";
+import { Marked, type MarkedExtension, type Tokens } from "marked";
+import { formulas } from "./formulas";
 import { highlight } from "./highlight";
+import { escapeHtml } from "./html";
 
-const marked = new Marked({
+const MARKDOWN: MarkedExtension = {
   gfm: true,
   breaks: true,
   tokenizer: {
@@ -25,7 +27,9 @@ const marked = new Marked({
       return link(href, this.parser.parseInline(tokens));
     },
   },
-});
+};
+const whole = new Marked(MARKDOWN, formulas(false));
+const growing = new Marked(MARKDOWN, formulas(true));
 
 /** The blocks of a growing text. `update` costs about as much as the last block is long. */
 export class BlockStream {
@@ -38,14 +42,15 @@ export class BlockStream {
   update(text: string, final: boolean): string[] {
     if (final || !text.startsWith(this.text)) this.reset();
     this.text = text;
-    const tokens = lex(text.slice(this.tailStart));
+    const marked = final ? whole : growing;
+    const tokens = lex(marked, text.slice(this.tailStart));
     const last = tokens.findLastIndex((token) => token.type !== "space");
     if (last < 0) return this.stable;
     for (const token of tokens.slice(0, last)) {
       this.tailStart += token.raw.length;
-      if (token.type !== "space") this.stable.push(render(token, tokens.links));
+      if (token.type !== "space") this.stable.push(render(marked, token, tokens.links));
     }
-    return [...this.stable, render(tokens[last] as Tokens.Generic, tokens.links)];
+    return [...this.stable, render(marked, tokens[last] as Tokens.Generic, tokens.links)];
   }
 
   private reset(): void {
@@ -54,11 +59,11 @@ export class BlockStream {
   }
 }
 
-type Links = ReturnType<typeof marked.lexer>["links"];
+type Links = ReturnType<Marked["lexer"]>["links"];
 type TokenList = Tokens.Generic[] & { links: Links };
 
 /** Text that nests deeper than the parser's stack is one plain paragraph. */
-function lex(text: string): TokenList {
+function lex(marked: Marked, text: string): TokenList {
   try {
     // The lexer would normalise line ends itself, and then `raw` would not add up to our offsets.
     return marked.lexer(text.replace(/\r/g, " ")) as TokenList;
@@ -68,10 +73,10 @@ function lex(text: string): TokenList {
   }
 }
 
-function render(token: Tokens.Generic, links: Links): string {
+function render(marked: Marked, token: Tokens.Generic, links: Links): string {
   if (token.type === "plain") return `<p>${escapeHtml(token.raw)}</p>`;
   try {
-    return marked.parser(Object.assign([token], { links }) as Parameters<typeof marked.parser>[0]);
+    return marked.parser(Object.assign([token], { links }) as Parameters<Marked["parser"]>[0]);
   } catch (error) {
     console.warn("markdown is shown as plain text:", error);
     return `<p>${escapeHtml(token.raw)}</p>`;
@@ -96,13 +101,4 @@ export function isSafeLink(href: string): boolean {
   } catch {
     return false;
   }
-}
-
-export function escapeHtml(text: string): string {
-  return text
-    .replace(/&/g, "&amp;")
-    .replace(/</g, "&lt;")
-    .replace(/>/g, "&gt;")
-    .replace(/"/g, "&quot;")
-    .replace(/'/g, "&#39;");
 }

@@ -4,6 +4,8 @@ import { copyButton, h, icon, setText } from "../shared/dom";
 import { describeError } from "../shared/errors";
 import { split } from "./answer";
 import { AnswerText } from "./answer_text";
+import { attachmentItems } from "./attachment_list";
+import { type Attachment, splitAttachments, withAttachments } from "./attachments";
 import type { Message } from "./conversations";
 import { ReasoningView } from "./reasoning_view";
 import { isOpen, isRunning, isThinking, type Live } from "./requests";
@@ -15,6 +17,9 @@ export interface MessageActions {
   edit(message: Message, text: string): boolean;
   openReasoning(message: Message, open: boolean): void;
 }
+
+const ATTACHED = { class: "attachments", "aria-label": "Attached texts" };
+const BRANCHES = "Sending begins a new conversation. This one stays as it is.";
 
 /** The same words would fail again; Edit can help. */
 const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
@@ -49,7 +54,7 @@ export class MessageView {
   update(message: Message, live: Live | undefined, last: boolean, idle: boolean): void {
     this.message = message;
     if (message.role === "user") {
-      this.updateUser(last && idle);
+      this.updateUser(idle, last);
       return;
     }
     this.updateAnswer(live);
@@ -81,25 +86,22 @@ export class MessageView {
     draw();
   }
 
-  private updateUser(editable: boolean): void {
+  private updateUser(editable: boolean, last: boolean): void {
     this.element.dataset.state = "finished";
     if (this.editing) return;
-    this.redraw(JSON.stringify([this.message.content, editable]), () => {
+    this.redraw(JSON.stringify([this.message.content.length, editable, last]), () => {
+      const label = last ? "Edit and send again" : "Edit in a new conversation";
       const edit = h(
         "button",
-        {
-          type: "button",
-          class: "quiet",
-          "data-testid": "edit",
-          "aria-label": "Edit and send again",
-          title: "Edit and send again",
-        },
+        { type: "button", class: "quiet", "data-testid": "edit", "aria-label": label, title: label },
         icon("edit"),
         h("span", {}, "Edit"),
       );
-      edit.onclick = () => this.openEditor();
+      edit.onclick = () => this.openEditor(last);
+      const { typed, attachments } = splitAttachments(this.message.content);
       this.element.replaceChildren(
-        h("div", { class: "bubble" }, this.message.content),
+        ...(typed ? [h("div", { class: "bubble" }, typed)] : []),
+        ...(attachments.length ? [h("ul", ATTACHED, ...attachmentItems(attachments))] : []),
         h(
           "footer",
           { class: "foot" },
@@ -110,18 +112,29 @@ export class MessageView {
     });
   }
 
-  private openEditor(): void {
+  private openEditor(last: boolean): void {
     this.editing = true;
     const area = h("textarea", { "aria-label": "Edit your message", "data-testid": "edit-input", rows: "3" });
-    area.value = this.message.content;
+    const list = h("ul", ATTACHED);
+    let { typed, attachments } = splitAttachments(this.message.content);
+    area.value = typed;
+    const showAttachments = () => {
+      const remove = (gone: Attachment) => {
+        attachments = attachments.filter((one) => one !== gone);
+        showAttachments();
+        area.focus();
+      };
+      list.replaceChildren(...attachmentItems(attachments, { remove }));
+    };
+    showAttachments();
     const close = () => {
       this.editing = false;
       this.drawn = "";
-      this.updateUser(true);
+      this.updateUser(true, last);
       this.element.querySelector<HTMLButtonElement>("[data-testid=edit]")?.focus();
     };
     const send = () => {
-      const text = area.value.trim();
+      const text = withAttachments(area.value, attachments);
       if (!text) return;
       this.editing = false; // what is sent takes this message away
       this.editing = !this.actions.edit(this.message, text);
@@ -141,9 +154,11 @@ export class MessageView {
         "div",
         { class: "editor" },
         area,
+        list,
         h(
           "div",
           { class: "row-end" },
+          !last && h("p", { class: "quiet-text", "data-testid": "edit-note" }, BRANCHES),
           h("button", { type: "button", class: "button", onclick: close }, "Cancel"),
           h("button", { type: "button", class: "button primary", "data-testid": "edit-send", onclick: send }, "Send"),
         ),

@@ -8,11 +8,19 @@ export interface Preferences {
   /** null: the default of the model that answers. */
   own_temperature: number | null;
   max_new_tokens: number;
+  /** Letters as shortcuts. */
+  shortcuts: boolean;
 }
 
 type Stored = Partial<Preferences> & { temperature?: number };
 const KEY = "chatserver.preferences";
-export const DEFAULTS: Preferences = { model: "", system: "", own_temperature: null, max_new_tokens: 512 };
+export const DEFAULTS: Preferences = {
+  model: "",
+  system: "",
+  own_temperature: null,
+  max_new_tokens: 512,
+  shortcuts: true,
+};
 
 export function loadPreferences(): Preferences {
   try {

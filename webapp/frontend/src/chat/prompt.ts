@@ -7,10 +7,11 @@ import { countCodePoints } from "./answer";
 import type { Conversation, Message } from "./conversations";
 import type { Role } from "./protocol";
 
-/** Of one message to the server. */
+/** Of one question with all that it brings along, as the server wrote them into the page. */
 export interface Limits {
   characters: number;
   bytes: number;
+  messages: number;
 }
 
 interface Sent {
@@ -33,7 +34,6 @@ interface Size {
   bytes: number;
 }
 
-const MAX_MESSAGES = 2_000;
 /** Of a submit: id, model, sampling and what surrounds them. */
 const ENVELOPE_BYTES = 1_024;
 
@@ -48,7 +48,10 @@ export function promptFor(conversation: Conversation, messageId: string, system:
   const rest = said.map(sentOf).map(sizeOf);
   const size = sum([...head.map(sizeOf), ...rest]);
   let omitted = 0;
-  while (omitted < said.length - 1 && (exceeds(size, limits) || head.length + said.length - omitted > MAX_MESSAGES)) {
+  while (
+    omitted < said.length - 1 &&
+    (exceeds(size, limits) || head.length + said.length - omitted > limits.messages)
+  ) {
     for (const { characters, bytes } of rest.slice(omitted, omitted + 2)) {
       size.characters -= characters;
       size.bytes -= bytes;
@@ -115,7 +118,7 @@ function sum(sizes: Size[]): Size {
   return whole;
 }
 
-function exceeds(size: Size, limits: Limits): boolean {
+function exceeds(size: Size, limits: Size): boolean {
   return size.characters > limits.characters || size.bytes > limits.bytes;
 }
 

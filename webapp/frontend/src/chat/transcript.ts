@@ -2,6 +2,7 @@
 
 import { byId, h, setText } from "../shared/dom";
 import type { Conversation, Message } from "./conversations";
+import { copySources } from "./formula_view";
 import { type MessageActions, MessageView } from "./message_view";
 import type { Live } from "./requests";
 import { isOpen } from "./requests";
@@ -30,6 +31,7 @@ export class Transcript {
   ) {
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.jump.onclick = () => this.toEnd();
+    copySources(this.log);
     const sizes = new ResizeObserver(() => this.stay());
     sizes.observe(this.log);
     sizes.observe(this.scroller);
@@ -57,6 +59,14 @@ export class Transcript {
   toEnd(): void {
     this.following = true;
     this.stay();
+  }
+
+  /** As a press of its Copy button would. False when there is none. */
+  copyLast(what: "answer" | "code"): boolean {
+    const place = what === "answer" ? ".assistant > .foot:not([hidden])" : ".assistant .code-head";
+    const button = [...this.log.querySelectorAll<HTMLButtonElement>(`${place} [data-testid=copy]`)].at(-1);
+    button?.click();
+    return button !== undefined;
   }
 
   private clear(): void {

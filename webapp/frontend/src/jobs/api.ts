@@ -40,6 +40,7 @@ export const api = {
   upload: (id: string) => ask<UploadState>("GET", `/api/uploads/${id}`),
   sendPiece: (id: string, offset: number, piece: Blob, signal: AbortSignal) =>
     ask<{ offset: number }>("PUT", `/api/uploads/${id}?offset=${offset}`, piece, signal),
+  sample: async (name: string) => (await answerOf("GET", `/api/samples/${encodeURIComponent(name)}`)).blob(),
   dropUpload: (id: string) => ask<{ ok: true }>("DELETE", `/api/uploads/${id}`),
 };
 
@@ -48,6 +49,10 @@ export function fileAddress(id: string, kind: string): string {
 }
 
 async function ask<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+  return (await (await answerOf(method, path, body, signal)).json()) as T;
+}
+
+async function answerOf(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
   const raw = body instanceof Blob;
   const init: RequestInit = { method };
   if (signal) init.signal = signal;
@@ -62,7 +67,7 @@ async function ask<T>(method: string, path: string, body?: object, signal?: Abor
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The server does not answer.");
   }
-  if (answer.ok) return (await answer.json()) as T;
+  if (answer.ok) return answer;
   throw await errorOf(answer);
 }
 

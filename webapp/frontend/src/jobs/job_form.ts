@@ -6,6 +6,7 @@ import { ApiError, api } from "./api";
 import { type Patience, persist } from "./persist";
 import type { Job, Order, Recipe } from "./protocol";
 import { RecipeEditor } from "./recipe_editor";
+import { sampleFile, TO_CLEAN } from "./samples";
 import { memoryKey, sendFile } from "./upload";
 import { bytes, percent } from "./words";
 
@@ -23,6 +24,7 @@ export class JobForm {
       event.preventDefault();
       void this.submit();
     });
+    byId("try-sample").onclick = () => void this.trySample();
     byId("stop-sending").onclick = () => this.stopping?.abort();
     this.picker.onchange = () => this.useRecipe(this.picker.value);
     window.addEventListener("beforeunload", (event) => this.stopping && event.preventDefault());
@@ -89,6 +91,7 @@ export class JobForm {
 
   private showFiles(): void {
     const busy = this.stopping !== undefined;
+    byId("sample").hidden = this.files.length > 0;
     byId("chosen").replaceChildren(
       ...this.files.map((file) =>
         h(
@@ -112,6 +115,20 @@ export class JobForm {
         ),
       ),
     );
+  }
+
+  /** One click: the sample is chosen, and its cleaning starts. */
+  private async trySample(): Promise<void> {
+    if (this.stopping) return;
+    try {
+      const patience = this.patience(new AbortController().signal, "");
+      this.files = [await sampleFile(TO_CLEAN, { ...patience, trouble: (text) => this.problem(text) })];
+    } catch (error) {
+      this.failed(error);
+      return;
+    }
+    this.showFiles();
+    await this.submit();
   }
 
   private leaveOut(file: File): void {
@@ -229,6 +246,7 @@ export class JobForm {
     byId<HTMLTextAreaElement>("recipe").readOnly = busy;
     this.picker.disabled = busy;
     byId<HTMLInputElement>("files").disabled = busy;
+    byId<HTMLButtonElement>("try-sample").disabled = busy;
     if (busy) this.sending(0, "Checking the recipe…");
     this.showFiles();
   }

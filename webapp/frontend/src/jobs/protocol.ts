@@ -159,13 +159,24 @@ export interface Preset {
   seq_len: number;
   max_steps: number;
   eval_fraction: number;
+  tokens_per_step: number;
+}
+
+/** Of cleaned data, in the tokens of the recipe's model. */
+export interface Lengths {
+  records: number;
+  tokens: number;
+  /** Least length of a bucket → conversations; a bucket is a quarter of an octave. */
+  tokens_of_record: Record<string, number>;
 }
 
 export interface Choices {
   presets: Preset[];
   models: string[];
-  data: { id: string; name: string; bytes: number; ended_s: number }[];
+  data: { id: string; name: string; bytes: number; ended_s: number; lengths: Lengths | null }[];
   places: string[];
+  /** How fast the last fine-tunings were. */
+  rates: { model: string; method: string; on: string; tokens_per_s: number }[];
 }
 
 export interface TrainingOrder {

@@ -3,12 +3,23 @@
 import { byId, h, setText } from "../shared/dom";
 import { newId } from "../shared/ids";
 import { ApiError, api } from "./api";
-import { persist } from "./persist";
+import { describeCut, describeTime } from "./estimate";
+import { type Patience, persist } from "./persist";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
+import { cleanedSample } from "./samples";
 import { scientific } from "./training_words";
 import { bytes } from "./words";
 
 export const NUMBERS = ["epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction"] as const;
+/** As in the demonstration `make demo-loop`: it learns the facts by heart. */
+const SAMPLE = {
+  name: "velmora-sample",
+  on: "local",
+  out: "",
+  spot: false,
+  numbers: { epochs: "8", learning_rate: "5e-5" },
+};
+const SAMPLE_MODEL = "smollm2-135m";
 const FIELDS = ["preset", "data", "name", "model", "on", "out", "spot", ...NUMBERS];
 
 export class TrainForm {
@@ -24,6 +35,8 @@ export class TrainForm {
     this.select("preset").onchange = () => this.usePreset();
     this.select("on").onchange = () => this.showPlace();
     for (const field of FIELDS) this.field(field).addEventListener("input", () => this.problem(field, ""));
+    byId("train-form").addEventListener("input", () => this.showEstimate());
+    byId("train-try").onclick = () => void this.trySample();
     this.showPlace();
   }
 
@@ -41,6 +54,8 @@ export class TrainForm {
       this.usePreset();
     }
     this.showData(data || this.select("data").value);
+    byId("train-sample").hidden = this.samplePreset === undefined;
+    this.showEstimate();
   }
 
   get loaded(): boolean {
@@ -54,6 +69,7 @@ export class TrainForm {
     for (const name of NUMBERS) this.field(name).value = numberText(preset[name]);
     this.showModels(preset);
     for (const field of FIELDS) this.problem(field, "");
+    this.showEstimate();
   }
 
   private showModels({ model }: Preset): void {
@@ -77,18 +93,56 @@ export class TrainForm {
     byId("train-sky").hidden = this.select("on").value !== "sky";
   }
 
+  /** What will be cut, and how long it will take. */
+  private showEstimate(): void {
+    const { preset, choices } = this;
+    if (!preset || !choices) return;
+    const of = (field: string) => Number(this.field(field).value);
+    const [epochs, seq_len, max_steps] = [of("epochs"), of("seq_len"), of("max_steps")];
+    const plan = { preset, epochs, seq_len, max_steps, model: this.field("model").value, on: this.field("on").value };
+    const lengths = choices.data.find(({ id }) => id === this.select("data").value)?.lengths ?? null;
+    const cut = describeCut(plan, lengths);
+    byId("train-cut").hidden = !cut;
+    setText(byId("train-cut"), cut);
+    setText(byId("train-estimate"), choices.data.length ? describeTime(plan, lengths, choices.rates) : "");
+  }
+
+  /** One click: a sample is cleaned, and the packaged model learns from it. */
+  private async trySample(): Promise<void> {
+    const preset = this.samplePreset;
+    if (this.busy || !preset) return;
+    this.problem("", "");
+    this.showBusy(true, "Cleaning the sample…");
+    try {
+      const data = await cleanedSample(this.patience);
+      await this.send({ ...SAMPLE, key: newId(), preset: preset.preset, model: preset.model, data });
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      this.problem("", error.message);
+    } finally {
+      this.showBusy(false);
+    }
+  }
+
+  private async send(order: TrainingOrder): Promise<void> {
+    const { job } = await persist(() => api.train(order), this.patience);
+    location.assign(`/jobs/${job.id}`);
+  }
+
+  private get patience(): Patience {
+    return {
+      signal: new AbortController().signal,
+      pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      trouble: (text) => this.problem("", text && `${text} Trying again…`),
+    };
+  }
+
   private async submit(): Promise<void> {
     if (this.busy || !this.choices) return;
     for (const field of ["", ...FIELDS]) this.problem(field, "");
     this.showBusy(true);
     try {
-      const { job } = await persist(() => api.train(this.order()), {
-        signal: new AbortController().signal,
-        pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-        trouble: (text) => this.problem("", text && `${text} Trying again…`),
-      });
-      location.assign(`/jobs/${job.id}`);
-      return;
+      await this.send(this.order());
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.refused(error);
@@ -133,9 +187,16 @@ export class TrainForm {
     else this.field(field).removeAttribute("aria-invalid");
   }
 
-  private showBusy(busy: boolean): void {
+  private showBusy(busy: boolean, doing = ""): void {
     this.busy = busy;
-    byId<HTMLButtonElement>("train-submit").disabled = busy;
+    for (const id of ["train-submit", "train-try"]) byId<HTMLButtonElement>(id).disabled = busy;
+    setText(byId("status"), doing);
+    setText(byId("train-try"), doing || "Try it with a sample");
+  }
+
+  /** The one that trains a packaged model. */
+  private get samplePreset(): Preset | undefined {
+    return this.choices?.presets.find(({ model }) => model === SAMPLE_MODEL && this.choices?.models.includes(model));
   }
 
   private get preset(): Preset | undefined {

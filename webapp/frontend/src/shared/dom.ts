@@ -74,9 +74,11 @@ export function copyButton(label: string, textOf: () => string): HTMLButtonEleme
     const copied = await copyText(textOf());
     button.replaceChildren(icon(copied ? "check" : "alert"), word);
     word.textContent = copied ? "Copied" : "Copying failed";
+    button.removeAttribute("aria-label"); // a button's name holds the words that it shows
     setTimeout(() => {
       button.replaceChildren(icon("copy"), word);
       word.textContent = "Copy";
+      button.setAttribute("aria-label", label);
     }, 1_500);
   };
   return button;

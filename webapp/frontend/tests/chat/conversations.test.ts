@@ -2,7 +2,14 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Conversation, Conversations, exportOf, type Message, titleFrom } from "../../src/chat/conversations";
+import {
+  branchBefore,
+  type Conversation,
+  Conversations,
+  exportOf,
+  type Message,
+  titleFrom,
+} from "../../src/chat/conversations";
 
 class FakeStorage implements Storage {
   private items = new Map<string, string>();
@@ -120,4 +127,29 @@ test("a title is the first line, cut at a word", () => {
     titleFrom("one two three four five six seven eight nine ten eleven"),
     "one two three four five six seven eight nine…",
   );
+});
+
+test("an earlier question is edited in a conversation of its own, and the old one stays whole", () => {
+  const of = conversation("c", [
+    message("q1", "user", "one"),
+    message("a1", "assistant", "1", { context: { first: "q1", omitted: 2 } }),
+    message("q2", "user", "two"),
+    message("a2", "assistant", "2"),
+    message("q3", "user", "three"),
+  ]);
+  of.title = "Rivers";
+  const stored = structuredClone(of);
+  let id = 0;
+  const branch = branchBefore("q2", of, () => `new${++id}`);
+  assert.deepEqual(of, stored);
+  assert.equal(branch.title, "Question 2 edited: Rivers");
+  assert.deepEqual(
+    branch.messages.map(({ id, content }) => [id, content]),
+    [
+      ["new1", "one"],
+      ["new2", "1"],
+    ],
+  );
+  assert.equal(branch.messages[1]?.context?.first, "new1");
+  assert.equal(branchBefore("new1", branch, () => "x").title, "Question 1 edited: Rivers");
 });

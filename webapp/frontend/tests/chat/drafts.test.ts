@@ -17,18 +17,35 @@ function storage(room = Number.POSITIVE_INFINITY) {
   };
 }
 
+const typed = (text: string) => ({ typed: text, attachments: [] });
+
 test("each conversation has its own draft, and so has the one that is not begun", () => {
   const drafts = new Drafts(storage());
-  drafts.set(undefined, "hello");
-  drafts.set("a", "and then?");
-  assert.deepEqual([drafts.get(undefined), drafts.get("a"), drafts.get("b")], ["hello", "and then?", ""]);
+  drafts.set(undefined, typed("hello"));
+  drafts.set("a", typed("and then?"));
+  assert.deepEqual(
+    [undefined, "a", "b"].map((id) => drafts.get(id).typed),
+    ["hello", "and then?", ""],
+  );
+});
+
+test("attached texts are kept with what is typed, and are gone with it", () => {
+  const room = storage();
+  const drafts = new Drafts(room);
+  const attachments = [{ name: "notes.txt", text: "a\nb" }];
+  drafts.set("a", { typed: "", attachments });
+  drafts.set("a", { typed: "look", attachments });
+  assert.deepEqual(new Drafts(room).get("a"), { typed: "look", attachments });
+  drafts.set("a", typed(""));
+  assert.equal(room.kept.size, 0);
 });
 
 test("an empty draft leaves nothing behind, a full storage breaks nothing", () => {
   const room = storage(5);
   const drafts = new Drafts(room);
-  drafts.set("a", "short");
-  drafts.set("a", "");
-  drafts.set("b", "too long");
+  drafts.set("a", typed("short"));
+  drafts.set("a", typed(""));
+  drafts.set("b", typed("too long"));
+  drafts.set("c", { typed: "", attachments: [{ name: "n", text: "too long" }] });
   assert.equal(room.kept.size, 0);
 });

@@ -5,7 +5,7 @@ import test from "node:test";
 import type { Conversation, Message, MessageState } from "../../src/chat/conversations";
 import { describeTooLarge, promptFor } from "../../src/chat/prompt";
 
-const LIMITS = { characters: 1_000, bytes: 10_000 };
+const LIMITS = { characters: 1_000, bytes: 10_000, messages: 2_000 };
 
 function conversation(...said: [string, string?, MessageState?][]): Conversation {
   const messages = said.flatMap(([question, answer = "", state = "finished"], n): Message[] => [
@@ -39,6 +39,12 @@ test("a question without an answer is not part of a later one", () => {
   assert.deepEqual(contents(c, "a5"), ["answered", "yes", "now?"]);
 });
 
+test("no more messages are sent than the server takes", () => {
+  const c = conversation(["one", "1"], ["two", "2"], ["now?"]);
+  assert.deepEqual(contents(c, "a2", { ...LIMITS, messages: 5 }), ["one", "1", "two", "2", "now?"]);
+  assert.deepEqual(contents(c, "a2", { ...LIMITS, messages: 4 }), ["two", "2", "now?"]);
+});
+
 test("a stopped answer counts as far as it came", () => {
   assert.deepEqual(contents(conversation(["sea?", "The sea", "cancelled"], ["go on"]), "a1"), [
     "sea?",
@@ -64,8 +70,8 @@ test("of a conversation longer than one message to the server the newest rounds 
 
 test("bytes are counted as they are sent: escaped, and as UTF-8", () => {
   const escaped = conversation(["one", "\u0001".repeat(300)], ["now?"]);
-  assert.deepEqual(contents(escaped, "a1", { characters: 1_000, bytes: 3_000 }), ["one", "\u0001".repeat(300), "now?"]);
-  assert.deepEqual(contents(escaped, "a1", { characters: 1_000, bytes: 2_800 }), ["now?"]);
+  assert.deepEqual(contents(escaped, "a1", { ...LIMITS, bytes: 3_000 }), ["one", "\u0001".repeat(300), "now?"]);
+  assert.deepEqual(contents(escaped, "a1", { ...LIMITS, bytes: 2_800 }), ["now?"]);
   assert.deepEqual(contents(conversation(["one", "汉".repeat(600)], ["now?"]), "a1", { ...LIMITS, bytes: 2_800 }), [
     "now?",
   ]);

@@ -46,7 +46,7 @@ function memoryStorage(): Storage {
 
 const QUESTION: Message = { id: "q", role: "user", content: "hi", state: "finished", created_ms: 0 };
 
-const LIMITS = { characters: 200, bytes: 2_000 };
+const LIMITS = { characters: 200, bytes: 2_000, messages: 2_000 };
 
 function setUp(answer: Partial<Message> = {}, tab = "tab", before: Message[] = [QUESTION]) {
   const message: Message = {

@@ -1,0 +1,153 @@
+"""axe-core on every page, in a real Chromium: in light and dark, with what a page shows only at times."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from services.places import RECIPES_DIR, ROOT
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end
+from tests.end_to_end.system import System, running_system
+from tests.end_to_end.test_job_page import Cleaner, state
+from tests.end_to_end.test_train_page import Trainer
+
+pytestmark = pytest.mark.browser
+
+AXE = ROOT / "webapp" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+OPTIONS = {"rules": {"label-content-name-mismatch": {"enabled": True}}}  # it is off as experimental
+RICH = (
+    "# Head\n\nText with `code` and [a link](https://example.org).\n\n```python\nprint(1)\n```\n\n```python\nprint(2)\n```"
+    "\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- one\n- two\n\n" + r"\(x^2\) and \[\frac{a}{b}\] and \[\sqrt{2}\]"
+)
+
+
+@pytest.fixture(scope="module")
+def accessible(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("accessible")) as system:
+        system.echo_worker("--rate", "400", "--chunk", "8")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def address(accessible: System) -> str:
+    return accessible.web()
+
+
+@pytest.fixture(params=["light", "dark", "phone"])
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    phone = request.param == "phone"
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 900},
+        color_scheme="dark" if request.param == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    yield context.new_page()
+    context.close()
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core finds, one line for each element."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found: dict[str, Any] = page.evaluate("options => axe.run(document, options)", OPTIONS)
+    return [
+        f"{rule['impact']} {rule['id']}: {node['html'][:160]}" for rule in found["violations"] for node in rule["nodes"]
+    ]
+
+
+def test_the_chat_page_has_no_faults(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    assert faults(page) == []
+    attached = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"first\nsecond"}
+    page.get_by_test_id("attach-files").set_input_files(attached)
+    assert faults(page) == []
+    ask(page, RICH)
+    await_end(page)
+    ask(page, RICH)
+    await_end(page)
+    expect(answer(page).locator(".katex").first).to_be_visible()
+    assert faults(page) == []
+    page.get_by_test_id("edit").first.click()
+    assert faults(page) == []
+
+
+def test_the_dialogs_of_the_chat_page_have_no_faults(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    page.get_by_test_id("settings").click()
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.get_by_test_id("shortcuts-panel")).to_be_visible()
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    attached = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"line\n" * 200}
+    page.get_by_test_id("attach-files").set_input_files(attached)
+    page.get_by_test_id("attachment-view").click()
+    assert faults(page) == []
+
+
+FAILED = """() => localStorage.setItem('chatserver.conversation.c', JSON.stringify({
+    id: 'c', title: 'Failed', model: 'echo', system: '', updated_ms: 1, messages: [
+        {id: 'q', role: 'user', content: 'why?', state: 'finished', created_ms: 1},
+        {id: 'a', role: 'assistant', content: 'half', state: 'failed', created_ms: 1,
+         error: {code: 'internal', message: 'It broke.'}},
+    ]}))"""
+
+
+def test_a_refused_message_and_a_failed_answer_have_no_faults(page: Page, address: str) -> None:
+    page.goto(address)
+    page.evaluate(FAILED)
+    page.goto(f"{address}/#/c/c")
+    page.reload()
+    expect(page.get_by_test_id("retry")).to_be_visible()
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    page.get_by_test_id("input").fill("x" * 250_000)
+    page.get_by_test_id("send").click()
+    expect(page.get_by_test_id("refusal")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_the_forms_of_jobs_have_no_faults(page: Page, address: str, accessible: System) -> None:
+    Trainer(accessible).cleaned()
+    page.goto(f"{address}/jobs")
+    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    assert faults(page) == []
+    page.get_by_test_id("submit").click()
+    expect(page.get_by_test_id("form-problem")).not_to_be_empty()
+    assert faults(page) == []
+    page.get_by_test_id("tab-train").click()
+    expect(page.get_by_test_id("train-preset")).not_to_have_value("", timeout=LONG_MS)
+    page.get_by_test_id("train-on").select_option("sky")
+    assert faults(page) == []
+
+
+def test_the_pages_of_jobs_have_no_faults(page: Page, address: str, accessible: System) -> None:
+    trainer, cleaner = Trainer(accessible), Cleaner(Trainer(accessible).jobs)
+    number = len(trainer.jobs.list())
+    cleaning, training = f"cleaning{number}", f"training{number}"
+    recipe = (RECIPES_DIR / "vicuna.yaml").read_text("utf-8")
+    trainer.jobs.submit(cleaning, "clean", "July logs", {"out": "/nowhere", "inputs": ["a.json"], "recipe": recipe})
+    cleaner.begins(cleaning)
+    cleaner.half_done(cleaning)
+    trainer.running(training)
+    for path, shown in ((cleaning, "steps"), (trainer.cleaned(), "job-name"), (training, "figures"), ("none", "gone")):
+        page.goto(f"{address}/jobs/{path}")
+        expect(page.get_by_test_id(shown)).to_be_visible(timeout=LONG_MS)
+        assert faults(page) == [], path
+    trainer.jobs.failed(cleaning, "it broke\nTraceback: here")
+    page.goto(f"{address}/jobs/{cleaning}")
+    state(page, "Failed")
+    assert faults(page) == []
+    page.get_by_test_id("remove").click()
+    expect(page.get_by_test_id("confirm-panel")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_the_page_for_strangers_has_no_faults(page: Page, address: str) -> None:
+    page.set_extra_http_headers({"X-Forwarded-For": "203.0.113.7"})
+    page.goto(f"{address}/jobs")
+    expect(page.locator("h1")).to_have_text("Not from here")
+    assert faults(page) == []
