@@ -29,6 +29,7 @@ log = logging.getLogger("chatserver.web")
 IDLE_S = 30.0  # until the first line of a request, on a new or a kept connection
 REQUEST_S = 30.0  # from there to the end of its body
 SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.IO's time instead
+SEND_BUFFER_BYTES = 131_072  # of the kernel, for one connection; Linux takes twice as much
 MAX_HEADER_BYTES = 65_536
 READ_BYTES = 4096  # of a body at once; it is counted once it is read
 CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
@@ -110,6 +111,8 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         sock.settimeout(SEND_S)
+        # The kernel's buffer grows with a client that reads nothing, and counts as this process's memory.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._turns = Turns()
         super().__init__(sock, address, server, io.BufferedReader(_FairReader(sock, self._turns)))
         self._body = b""

@@ -29,7 +29,6 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _READ_BYTES = 4096
 _GOODBYE_S = 1.0
-SEND_BUFFER_BYTES = 131_072  # of the kernel, for one socket; Linux takes twice as much
 _NO_OP = "6"  # of Engine.IO
 PART_BYTES = 64  # what a part of a message costs at least, an empty one too
 _READABLE = 16  # times the limit: so much of a message is read, to tell its sender that it is too large
@@ -77,8 +76,6 @@ class WebSocket:
         self._sock: Any = self._input.raw._sock  # Engine.IO sets its timeout by this name
         # Without it a token waits for the client's acknowledgement of the one before: up to 40 ms.
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The kernel's buffer grows with a client that reads nothing, and counts as this process's memory.
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._session.queue.give_up = self.abort
         accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
         self._sock.sendall(
