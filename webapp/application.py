@@ -184,7 +184,7 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
             redis,
             jobs,
             page_jobs,
-            JobFolders(settings.state_dir),
+            JobFolders(settings.state_dir, jobs.signed),
             uploads,
             wake_pipelines,
             answers,

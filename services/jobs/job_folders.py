@@ -9,7 +9,7 @@ finished model: it may be served, or be the base of another one. Functions that 
 
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from services.errors import Conflict
@@ -19,19 +19,20 @@ MODEL = "model"  # in the folder of a fine-tuning
 
 
 class JobFolders:
-    """Of one state folder."""
+    """Of one state folder. `signed`: whether a job is ours (`Jobs.signed`); a stranger's may name another's folder."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, signed: Callable[[Job], bool]) -> None:
+        self._signed = signed
         self.jobs_dir = state_dir.resolve() / "jobs"
         self.trained_dir = state_dir.resolve() / "trained"
 
     def own(self, job: Job) -> Path | None:
-        """The job's folder, if we made it. Ask for signed jobs only: a stranger's may name the folder of another."""
+        """The job's folder, if we made it. That of a cleaning has the job's id, also in a job of an older build."""
         out = Path(str(job.spec.get("out", "")))
         if job.kind == "clean":
             return out if out == self.jobs_dir / job.id else None
-        is_ours = job.kind == "train" and job.spec.get("on") == "local" and out == self.trained_dir / out.name
-        return out if is_ours and out.name not in ("", "..") and not out.is_symlink() else None
+        is_there = job.spec.get("on") == "local" and out == self.trained_dir / out.name and not out.is_symlink()
+        return out if job.kind == "train" and is_there and out.name not in ("", "..") and self._signed(job) else None
 
     def check_unused(self, job: Job, unfinished: Iterable[Job]) -> None:
         """Raises Conflict while a fine-tuning reads from the job's folder."""

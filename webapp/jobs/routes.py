@@ -125,7 +125,7 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, folders: JobFolders
             of_kind = trainings.of(job, int(point)) if job.kind == "train" else _of_cleaning(jobs, job, now_s)
         return jsonify(
             job=row(job),
-            removes_files=jobs.signed(job) and folders.own(job) is not None,
+            removes_files=folders.own(job) is not None,
             log=[{"id": entry, "time_s": time_s, "line": line} for entry, time_s, line in lines],
             now_s=round(now_s),
             **of_kind,
@@ -182,9 +182,8 @@ def _add_changing(
     def api_remove(jid: str) -> Response:
         with translated():
             job = jobs.get(jid)
-            if jobs.signed(job):
-                folders.check_unused(job, jobs.unfinished())
-                in_thread(folders.remove, job)
+            folders.check_unused(job, jobs.unfinished())
+            in_thread(folders.remove, job)
             jobs.remove(jid)
         return jsonify(ok=True)
 

@@ -127,11 +127,10 @@ def remove(jid: Jid) -> None:
     from services.command.access import command_settings
     from services.jobs.job_folders import JobFolders
 
-    folders = JobFolders(command_settings().state_dir)
     with opened_jobs(with_key=True) as (jobs, _):
-        job = jobs.get(jid)
+        folders, job = JobFolders(command_settings().state_dir, jobs.signed), jobs.get(jid)
         kept: object = job.spec.get("out", "its folder")
-        if job.ended and jobs.signed(job) and folders.own(job) is not None:
+        if job.ended and folders.own(job) is not None:
             folders.check_unused(job, jobs.unfinished())
             kept = folders.remove(job)
         jobs.remove(jid)

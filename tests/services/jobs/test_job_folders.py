@@ -1,5 +1,6 @@
 """What is deleted with a job: what the installation made for it, and nothing that is a person's or still in use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from services.jobs.jobs import Job
 
 @pytest.fixture
 def folders(tmp_path: Path) -> JobFolders:
-    return JobFolders(tmp_path)
+    return JobFolders(tmp_path, lambda job: job.signature == "ours")
 
 
 def ended(kind: str, out: Path | str, jid: str = "j1", state: str = "cancelled", **spec: Any) -> Job:
-    return Job(jid, kind, jid, state, {"out": str(out), "on": "local", **spec}, 1.0)
+    return Job(jid, kind, jid, state, {"out": str(out), "on": "local", **spec}, 1.0, signature="ours")
 
 
 def written(folder: Path, *names: str) -> Path:
@@ -56,6 +57,9 @@ def test_what_others_own_is_left(folders: JobFolders, tmp_path: Path) -> None:
     ):
         assert folders.own(ended(kind, out)) is None and folders.remove(ended(kind, out)) is None, out
     assert (mine / "data.jsonl").exists() and link.exists()
+    theirs = written(folders.trained_dir / "theirs", "checkpoints/checkpoint-2/w")
+    forged = replace(ended("train", theirs), signature="")
+    assert folders.own(forged) is None and folders.remove(forged) is None and theirs.exists()
 
 
 def test_a_job_that_runs_or_is_read_by_a_fine_tuning_keeps_its_files(folders: JobFolders) -> None:
