@@ -122,7 +122,7 @@ REMEDIES: dict[str, tuple[bool, str]] = {
     "ApiServerAuthenticationError": (False, "run `sky api login`"),
     "APIVersionMismatchError": (False, "install the SkyPilot of requirements.txt on both sides, then `sky api stop`"),
     "APINotSupportedError": (False, "install the SkyPilot of requirements.txt on the API server"),
-    "ImportError": (False, "install that cloud's part, such as `pip install 'skypilot[aws]'`, then run `sky check`"),
+    "ImportError": (False, "install that cloud's part, such as `.venv-sky/bin/pip install 'skypilot[aws]'`"),
     "ApiServerConnectionError": (True, "start it with `sky api start`, or check SKYPILOT_API_SERVER_ENDPOINT"),
 }
 MAX_ERROR_CHARS = 1_500

@@ -1,17 +1,17 @@
 """Checks the clouds on which SkyPilot could start machines. Only with `--cloud`: `sky check` asks each of them."""
 
-import importlib.util
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from services.doctor.findings import Finding, note, ok, warning, wrong
+from services.errors import Unavailable
+from services.machine.environments import Environment
 
+INSTALL_TIMEOUT_S = 600.0  # of SkyPilot's environment, once
 CHECK_TIMEOUT_S = 150.0
-LIMIT_S = CHECK_TIMEOUT_S + 10.0
+LIMIT_S = INSTALL_TIMEOUT_S + CHECK_TIMEOUT_S
 SET_UP = (
     "set up an account, such as with `aws configure` or `gcloud auth application-default login`, then run `sky check`"
 )
@@ -19,27 +19,26 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ENABLED = re.compile(r"^ *(\S[^:\n]*): enabled \[([^\]\n]*)\]", re.MULTILINE)  # of each cloud: what it can be used for
 
 
-def check_cloud(*, ask: bool) -> Iterator[Finding]:
-    """`ask`: run `sky check`, which starts SkyPilot's API server where none runs."""
-    if importlib.util.find_spec("sky") is None:
-        yield note(
-            "SkyPilot is not installed: fine-tunings run on this machine only", "pip install -r requirements.txt"
-        )
-    elif not ask:
+def check_cloud(*, ask: bool, environment: Environment | None = None) -> Iterator[Finding]:
+    """`ask`: run `sky check`, which starts SkyPilot's API server where none runs. SkyPilot is installed for that."""
+    environment = environment or Environment("sky")
+    if ask:
+        try:
+            program = environment.python().with_name("sky")
+        except Unavailable as error:
+            yield warning(error.message, error.remedy)
+            return
+        yield from _asked(program)
+    elif environment.complete():
         yield note("cloud accounts are not checked; `chatserver doctor --cloud` checks them")
     else:
-        yield from _asked()
+        yield note("SkyPilot is not installed yet; the first command with `--on sky` or `--cloud` installs it")
 
 
-def _asked() -> Iterator[Finding]:
-    beside = Path(sys.executable).with_name("sky")
-    program = str(beside) if beside.exists() else shutil.which("sky")
-    if program is None:
-        yield wrong("SkyPilot is installed, but its command `sky` is missing", "pip install --force-reinstall skypilot")
-        return
+def _asked(program: Path) -> Iterator[Finding]:
     try:
         answer = subprocess.run(
-            [program, "check"], capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+            [str(program), "check"], capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
         yield wrong(

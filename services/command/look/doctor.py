@@ -17,7 +17,10 @@ COLOURS = {"ok": "32", "note": "2", "warning": "33", "wrong": "31;1"}
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     cloud: Annotated[
-        bool, typer.Option("--cloud", help="Also ask the clouds: `sky check`, which may start SkyPilot's API server.")
+        bool,
+        typer.Option(
+            "--cloud", help="Also ask the clouds: `sky check`, which may install SkyPilot and start its server."
+        ),
     ] = False,
     host: Annotated[str | None, typer.Option(help="Address of the web app.")] = None,
     port: Annotated[

@@ -1,13 +1,12 @@
 """What `sky check` says, in our words. (`tests/sky` runs the real one.)"""
 
-import importlib.util
 import stat
-import sys
 from pathlib import Path
 
 import pytest
 
 from services.doctor import cloud
+from services.machine.environments import Environment
 from tests.services.doctor.told import only
 
 # As SkyPilot 0.14.1 prints it, without its colours.
@@ -33,15 +32,32 @@ def test_no_cloud_is_a_warning_and_a_failure_is_in_its_own_words() -> None:
     assert level == "warning" and message == "`sky check` ends with 2: Error: no API server"
 
 
+class Installed(Environment):
+    """An environment whose only program is ours."""
+
+    def complete(self) -> bool:
+        return self._python.with_name("sky").exists()
+
+    def _make(self) -> None:
+        self._run(["sh", "-c", "echo ERROR: no network; exit 1"])
+
+
 def test_clouds_are_asked_only_when_that_was_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if importlib.util.find_spec("sky") is None:
-        pytest.skip("SkyPilot is not installed")
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    program = tmp_path / "sky"
+    environment = Installed("sky", tmp_path / "env")
+    program = tmp_path / "env-sky/bin/sky"
+    program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\necho '  GCP: enabled [compute, storage]'\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    assert only(cloud.check_cloud(ask=False))[0] == "note"
-    assert only(cloud.check_cloud(ask=True)) == ("ok", "SkyPilot can use: GCP")
+    level, message = only(cloud.check_cloud(ask=False, environment=environment))
+    assert level == "note" and "--cloud" in message
+    assert only(cloud.check_cloud(ask=True, environment=environment)) == ("ok", "SkyPilot can use: GCP")
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(cloud, "CHECK_TIMEOUT_S", 0.3)
-    assert "did not end within 0.3 s" in only(cloud.check_cloud(ask=True))[1]
+    assert "did not end within 0.3 s" in only(cloud.check_cloud(ask=True, environment=environment))[1]
+
+
+def test_a_skypilot_that_cannot_be_installed_is_a_warning_in_pips_words(tmp_path: Path) -> None:
+    environment = Installed("sky", tmp_path / "env")
+    assert "not installed yet" in only(cloud.check_cloud(ask=False, environment=environment))[1]
+    level, message = only(cloud.check_cloud(ask=True, environment=environment))
+    assert level == "warning" and message.endswith("cannot be made: ERROR: no network")
