@@ -14,6 +14,7 @@ import typer
 
 from pipelines.training.data import Counts, Stretch, check_counts, inspect, lines_of
 from pipelines.training.fitting import check_fits, limits_of
+from pipelines.training.preferences import check_pairs, inspect_pairs, lines_of_pairs
 from pipelines.training.reporting import Aborted
 from services.command import run_command
 from services.errors import ConfigurationError
@@ -43,8 +44,13 @@ def preview(
     tokenizer = load()
     print(tokenizer.template_reason)
     paths = [Path(name) for name in found["data"]]
-    counts, shown = inspect(paths, tokenizer, config, examples, load, vocabulary=limits.vocabulary)
-    for line in (*lines_of(counts, config), *_estimate(counts, config, found["num_devices"] * found["num_nodes"])):
+    if config.objective == "dpo":
+        counts, shown = inspect_pairs(paths, tokenizer, config, examples)
+        told = lines_of_pairs(counts, config)
+    else:
+        counts, shown = inspect(paths, tokenizer, config, examples, load, vocabulary=limits.vocabulary)
+        told = lines_of(counts, config)
+    for line in (*told, *_estimate(counts, config, found["num_devices"] * found["num_nodes"])):
         print(line)
     for where, stretches in shown:
         print(f"\n{where}\n{_coloured(stretches, colours=sys.stdout.isatty())}")
@@ -54,7 +60,8 @@ def preview(
 def _check(counts: Counts, config: TrainingConfig) -> None:
     """Where the training would end, the preview ends with an error too."""
     try:
-        check_counts(counts, config)
+        check = check_pairs if config.objective == "dpo" else check_counts
+        check(counts, config)
     except Aborted as error:
         raise ConfigurationError(str(error)) from None
 
@@ -63,7 +70,9 @@ def _estimate(counts: Counts, config: TrainingConfig, num_devices: int) -> list[
     """Packed sequences are nearly full; unpacked, each sample is one."""
     trained = max(counts.samples - counts.unsupervised - counts.unwanted - counts.evaluated, 0)
     share = trained / max(trained + counts.evaluated, 1)
-    rows = math.ceil(counts.tokens * share / config.seq_len) if config.packing else trained
+    rows = (
+        math.ceil(counts.tokens * share / config.seq_len) if config.packing and config.objective != "dpo" else trained
+    )
     batch = plan_batch(config, num_devices)
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / batch.sequences))
     tokens = int(counts.tokens * share * config.epochs)

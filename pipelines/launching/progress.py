@@ -6,7 +6,8 @@ from typing import Any
 
 from services.jobs.training_progress import TrainingProgress
 
-POINT_FIELDS = ("step", "loss", "lr", "grad_norm", "epoch", "tokens_per_s", "eta_s")
+POINT_FIELDS = ("step", "loss", "lr", "grad_norm", "epoch", "tokens_per_s", "eta_s", "margin", "accuracy")
+EVAL_FIELDS = ("step", "loss", "margin", "accuracy")
 STEPPED = frozenset({"resumed", "step", "eval", "checkpoint"})
 
 
@@ -32,7 +33,8 @@ def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) ->
             now: dict[str, Any] = {name: told.get(name) for name in ("loss", "lr", "tokens_per_s", "eta_s", "epoch")}
             return replace(progress, records=told["step"], of=told.get("of", progress.of), **now)
         case "eval":
-            return replace(progress, evals=_with(progress.evals, {"step": told["step"], "loss": told.get("loss")}))
+            found = {"loss": None, **{name: told[name] for name in EVAL_FIELDS if name in told}}
+            return replace(progress, evals=_with(progress.evals, found))
         case "checkpoint":
             made = {"step": told["step"], "time_s": now_s, "bytes": told.get("bytes"), "seconds": told.get("seconds")}
             return replace(progress, checkpoints=_with(progress.checkpoints, made))

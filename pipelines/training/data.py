@@ -88,10 +88,10 @@ class Prepared:
 
     folder: Path
     counts: Counts
-    num_sequences: int  # of one epoch, a multiple of those of a step
+    num_sequences: int  # of one epoch: a multiple of those of a step, or the number of pairs
 
     def steps(self, config: TrainingConfig, sequences_per_step: int) -> int:
-        return config.max_steps or math.ceil(config.epochs * (self.num_sequences // sequences_per_step))
+        return config.max_steps or math.ceil(config.epochs * math.ceil(self.num_sequences / sequences_per_step))
 
 
 def prepare(
@@ -113,11 +113,11 @@ def prepare(
     counts = Counts()
     rows = _written(_rows(paths, tokenizer, config, counts, vocabulary, load), folder / "rows.arrow")
     check_counts(counts, config)
-    train = _arranged(_part(rows, evaluated=False), config)
+    train = _arranged(part_of(rows, evaluated=False), config)
     train = _filled(train, sequences_per_step, tokenizer.stop_token_ids[0])
     train.save_to_disk(str(folder / "train"))
     if counts.evaluated:
-        evaluated = _arranged(_part(rows, evaluated=True), config)
+        evaluated = _arranged(part_of(rows, evaluated=True), config)
         _filled(evaluated, sequences_per_step, tokenizer.stop_token_ids[0]).save_to_disk(str(folder / "eval"))
     return Prepared(folder, counts, len(train))
 
@@ -212,7 +212,7 @@ def _samples(
         for found in _sampled(read_records(path, unused), path, tokenizer, config, load):
             counts.records += 1
             if isinstance(found, Refusal):
-                _refuse(counts, found)
+                refuse(counts, found)
                 continue
             counts.examples += 1
             for sample in found.samples:
@@ -235,7 +235,8 @@ def _sampled(
     return sampled_here(found, tokenizer, config)
 
 
-def _refuse(counts: Counts, found: Refusal) -> None:
+def refuse(counts: Counts, found: Refusal) -> None:
+    """Count a record that cannot be trained on; the first ones are told."""
     counts.unreadable |= not counts.num_refused and not found.readable
     counts.refused[found.reason] = counts.refused.get(found.reason, 0) + 1
     if len(counts.told) < NUM_TOLD:
@@ -293,7 +294,7 @@ def check_counts(counts: Counts, config: TrainingConfig) -> None:
     """Raises ConfigurationError for data that is none, Aborted for data that would do harm."""
     if not counts.records:
         raise ConfigurationError("the data holds no conversation; give the JSONL files that cleaning wrote")
-    _check_refused(counts, config)
+    check_refused(counts, config)
     fraction = counts.unsupervised / max(counts.samples, 1)
     if fraction > config.max_unsupervised:
         raise Aborted(
@@ -307,7 +308,8 @@ def check_counts(counts: Counts, config: TrainingConfig) -> None:
         )
 
 
-def _check_refused(counts: Counts, config: TrainingConfig) -> None:
+def check_refused(counts: Counts, config: TrainingConfig) -> None:
+    """Raises ConfigurationError or Aborted if more records cannot be trained on than the configuration allows."""
     fraction = counts.num_refused / counts.records
     if fraction <= config.max_refused:
         return
@@ -358,9 +360,10 @@ def _arrow(batch: Sequence[tuple[Sample, bool]], schema: Any) -> Any:
     return pyarrow.RecordBatch.from_arrays([*lists, pyarrow.array([flag for _, flag in batch])], schema=schema)
 
 
-def _part(rows: Any, *, evaluated: bool) -> Any:
+def part_of(rows: Any, *, evaluated: bool) -> Any:
+    """The rows that are evaluated, or the others."""
     kept = rows.filter(lambda flags: [flag == evaluated for flag in flags], input_columns="evaluated", batched=True)
-    return kept.select_columns(["input_ids", "labels"])
+    return kept.remove_columns("evaluated")
 
 
 def _arranged(rows: Any, config: TrainingConfig) -> Any:

@@ -99,12 +99,20 @@ def save_model(
 def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
     """Token ids and labels of a few short rows of prepared data, to compare the trained model with the saved one."""
     found = []
-    for row in (rows[index] for index in range(min(len(rows), 8 * _PROVED_ROWS))):
+    for row in map(_as_answer, (rows[index] for index in range(min(len(rows), 8 * _PROVED_ROWS)))):
         length = min((row.get("seq_lengths") or [len(row["input_ids"])])[0], _PROVED_TOKENS)
         ids, labels = row["input_ids"][:length], row["labels"][:length]
         if any(label >= 0 for label in labels[1:]):
             found.append((ids, labels))
     return found[:_PROVED_ROWS]
+
+
+def _as_answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pair of answers as the one that is preferred."""
+    if "chosen_ids" not in row:
+        return row
+    prompt, chosen = row["prompt_ids"], row["chosen_ids"]
+    return {"input_ids": [*prompt, *chosen], "labels": [*([-100] * len(prompt)), *chosen]}
 
 
 def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any) -> float:

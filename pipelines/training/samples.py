@@ -91,7 +91,7 @@ class Sampler:
 
 def samples_of(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[SupervisedSequence]:
     """The sequences that a conversation is trained as."""
-    return [tokenizer.supervised(messages)]
+    return tokenizer.samples(messages)
 
 
 def _restricted(sequences: Sequence[SupervisedSequence], learnt: Sequence[bool]) -> list[SupervisedSequence]:

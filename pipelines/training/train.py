@@ -35,6 +35,7 @@ from pipelines.training.models import (
     trained_tokenizer,
 )
 from pipelines.training.packing import sees_across
+from pipelines.training.preferences import describe_pairs, prepare_pairs
 from pipelines.training.prepared_cache import PreparedCache, key_of
 from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
@@ -68,7 +69,10 @@ class Training:
         self._processes = Processes(self._arithmetic.cuda)
         self._model: Any = None
         self._packing_reason = "not asked for"
-        if config.packing:
+        if config.objective == "dpo":
+            self._config = config.model_copy(update={"packing": False})
+            self._packing_reason = "a pair of answers is not packed"
+        elif config.packing:
             self._decide_packing()
         identity = Identity.of(config, list(data.values()), base_digest(self._source))
         self._identity = identity.packed(bool(self._config.packing))
@@ -135,16 +139,12 @@ class Training:
 
     def _prepared_in(self, folder: Path) -> Prepared:
         paths = [Path(name) for name in self._data]
-        load = partial(load_tokenizer, self._source, template=self._config.template)
-        found = prepare(
-            paths,
-            self._tokenizer,
-            self._config,
-            self._batch.sequences,
-            folder,
-            vocabulary=self._limits.vocabulary,
-            load=load,
-        )
+        if self._config.objective == "dpo":
+            found = prepare_pairs(paths, self._tokenizer, self._config, folder)
+        else:
+            load = partial(load_tokenizer, self._source, template=self._config.template)
+            vocabulary, num = self._limits.vocabulary, self._batch.sequences
+            found = prepare(paths, self._tokenizer, self._config, num, folder, vocabulary=vocabulary, load=load)
         if digests_of(paths) != self._data:
             raise ConfigurationError("the data changed while it was read; start the training again")
         return found
@@ -155,7 +155,8 @@ class Training:
         self._report.say(f"Numbers: {numbers.dtype} ({numbers.dtype_reason}).")
         self._report.say(f"{self._tokenizer.template_reason}")
         self._report.say(f"Packing: {'on' if self._config.packing else 'off'} ({self._packing_reason}).")
-        describe(counts, self._config, self._report)
+        tell = describe_pairs if self._config.objective == "dpo" else describe
+        tell(counts, self._config, self._report)
         self._report.event(
             "plan",
             **counts.as_event(),
@@ -225,12 +226,13 @@ class Training:
         from datasets import load_from_disk
         from transformers import PrinterCallback
 
-        from pipelines.training.trainer import BestCheckpoint, Trainer
+        from pipelines.training.trainer import BestCheckpoint, PreferenceTrainer, Trainer
 
         evaluated = prepared.folder / "eval"
         arguments = self._arguments(self._steps(prepared), evaluated.exists())
         model = self._model or load_model(self._source, self._config, self._arithmetic)
-        trainer = Trainer(
+        kind = PreferenceTrainer if self._config.objective == "dpo" else Trainer
+        trainer = kind(
             checkpoints=checkpoints,
             adapter_only=self._config.method != "full",
             args=arguments,
@@ -247,19 +249,15 @@ class Training:
         return trainer
 
     def _arguments(self, steps: int, evaluates: bool) -> Any:
-        from trl.trainer.sft_config import SFTConfig
-
         config = self._config
         if config.wandb:
             os.environ.setdefault("WANDB_DIR", str(self._out))
-        return SFTConfig(
+        return self._kind_of_arguments()(
             output_dir=str(self._out / "checkpoints"),
             run_name=config.name,
             report_to="wandb" if config.wandb else "none",
             disable_tqdm=True,
-            dataset_kwargs={"skip_prepare_dataset": True},  # it is tokenized and packed
             max_length=config.seq_len,
-            packing=bool(config.packing),
             per_device_train_batch_size=self._batch.per_device,
             per_device_eval_batch_size=self._batch.per_device,
             gradient_accumulation_steps=self._batch.accumulation,
@@ -287,6 +285,16 @@ class Training:
             ddp_find_unused_parameters=False,
             **self._sharding(),
         )
+
+    def _kind_of_arguments(self) -> Callable[..., Any]:
+        """TRL's class of options, with what this objective alone needs."""
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.sft_config import SFTConfig
+
+        if self._config.objective == "dpo":
+            return partial(DPOConfig, beta=self._config.dpo_beta, precompute_ref_log_probs=True)
+        whole = {"skip_prepare_dataset": True}  # it is tokenized and packed
+        return partial(SFTConfig, dataset_kwargs=whole, packing=bool(self._config.packing))
 
     def _sharding(self) -> dict[str, Any]:
         """FSDP2 spreads all weights that are trained; an adapter is small enough to be on every device."""

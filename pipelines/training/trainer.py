@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with our checkpoints, and the callbacks of its steps. `train` makes it; importing it loads torch.
+"""TRL's trainers with our checkpoints, and the callbacks of their steps. `train` makes one; importing this loads torch.
 
 `torch.distributed.checkpoint` writes a checkpoint in one format, whatever the number of processes and however the
 weights are spread over them. So any other number of processes can continue from it. The library's own formats need the
@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerState
+from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipelines.training.checkpoints import Checkpoints
@@ -33,13 +34,23 @@ _SCHEDULER = "scheduler.pt"
 _STATE = "trainer_state.json"
 
 
-class Trainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, which saves and loads its state through `Checkpoints`."""
+class _Checkpointed:
+    """What a trainer of TRL does otherwise: it saves and loads its state through `Checkpoints`."""
+
+    state: Any
+    args: Any
+    accelerator: Any
+    model_wrapped: Any
+    optimizer: Any
+    lr_scheduler: Any
+    is_world_process_zero: Any
+    _save_rng_state: Any
+    _prepare_for_training: Any
+    get_train_dataloader: Any
 
     def __init__(self, *, checkpoints: Checkpoints, adapter_only: bool, **options: Any) -> None:
         super().__init__(**options)
         self._checkpoints = checkpoints
-        self._evaluated = [0.0, 0.0]  # the summed loss of an evaluation, and its number of learnt tokens
         self._options = StateDictOptions(ignore_frozen_params=adapter_only, strict=not adapter_only)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -94,21 +105,6 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """The weights of an earlier checkpoint of this run, after `train` or `restore`."""
         self._load_optimizer_and_scheduler(str(checkpoint))
 
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        num_learnt = float((inputs["labels"][..., 1:] != -100).sum())
-        self._evaluated[0] += float(loss) * num_learnt
-        self._evaluated[1] += num_learnt
-        return loss, logits, labels
-
-    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
-        """With the loss per learnt token. The library's is a mean of the batches' means: it changes with their size."""
-        self._evaluated = [0.0, 0.0]
-        output = super().evaluation_loop(*given, **options)
-        sums = self.accelerator.reduce(torch.tensor(self._evaluated, device=self.args.device), reduction="sum")
-        output.metrics["eval_loss"] = float(sums[0] / sums[1].clamp(min=1.0))
-        return output
-
     def gathered_weights(self) -> dict[str, Any]:
         """All trained weights on the CPU of the first process; called by all."""
         options = StateDictOptions(
@@ -124,6 +120,60 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         optimizer: Any = self.optimizer
         found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
         return found
+
+
+class Trainer(_Checkpointed, SFTTrainer):  # type: ignore[misc]
+    """Learns answers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._evaluated = [0.0, 0.0]  # the summed loss of an evaluation, and its number of learnt tokens
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        num_learnt = float((inputs["labels"][..., 1:] != -100).sum())
+        self._evaluated[0] += float(loss) * num_learnt
+        self._evaluated[1] += num_learnt
+        return loss, logits, labels
+
+    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
+        """With the loss per learnt token. The library's is a mean of the batches' means: it changes with their size."""
+        self._evaluated = [0.0, 0.0]
+        output = super().evaluation_loop(*given, **options)
+        sums = self.accelerator.reduce(torch.tensor(self._evaluated, device=self.args.device), reduction="sum")
+        output.metrics["eval_loss"] = float(sums[0] / sums[1].clamp(min=1.0))
+        return output
+
+
+class PreferenceTrainer(_Checkpointed, DPOTrainer):  # type: ignore[misc]
+    """Learns to prefer one answer to another (DPO: Rafailov et al. 2023, arXiv 2305.18290).
+
+    The rows hold token ids already. What the model without training thinks of them is computed before the first step,
+    from the model in memory, and kept beside the rows: a second model, or one read anew from the disk, is not needed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._num_pairs: dict[str, list[int]] = {"train": [], "eval": []}  # of each batch since the last log
+        super().__init__(**options)
+
+    def _prepare_dataset(self, dataset: Any, *others: Any) -> Any:
+        return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        self._num_pairs[self._mode].append(len(inputs["input_ids"]) // 2)
+        return super()._compute_loss(model, inputs, return_outputs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The library takes the mean over batches; a last batch of one pair would count as much as a full one."""
+        weights, self._num_pairs[self._mode] = self._num_pairs[self._mode], []
+        for values in self._metrics[self._mode].values():
+            if len(values) == len(weights):
+                values[:] = [sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)]
+        super().log(logs, start_time)
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
 
 class StopSignal:
@@ -201,7 +251,7 @@ class Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         logs = others["logs"]
         if "eval_loss" in logs:
-            self.evaluation = {"step": state.global_step, "loss": logs["eval_loss"]}
+            self.evaluation = {"step": state.global_step, "loss": logs["eval_loss"], **_rewards(logs, "eval_")}
             self._report.event("eval", **self.evaluation)
         elif "loss" in logs:
             self._check(state.global_step, logs)
@@ -232,4 +282,11 @@ class Progress(TrainerCallback):
             epoch=state.epoch,
             tokens_per_s=round((self._tokens[0] - tokens) / max(now - then, 1e-9), 1),
             eta_s=round((now - begun) / max(done, 1) * (state.max_steps - state.global_step), 1),
+            **_rewards(logs),
         )
+
+
+def _rewards(logs: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """How clearly the preferred answer is preferred, and how often; nothing for a training on answers alone."""
+    names = {"margin": f"{prefix}rewards/margins", "accuracy": f"{prefix}rewards/accuracies"}
+    return {name: round(logs[key], 4) for name, key in names.items() if key in logs}

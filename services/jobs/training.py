@@ -32,7 +32,17 @@ from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
 
 _LATER = frozenset(
-    {"packing", "learn", "lora_targets", "eval_files", "keep_best", "early_stopping", "max_refused"}
+    {
+        "objective",
+        "dpo_beta",
+        "packing",
+        "learn",
+        "lora_targets",
+        "eval_files",
+        "keep_best",
+        "early_stopping",
+        "max_refused",
+    }
 )  # fields, or their defaults, that builds before 2026-12 do not know
 _OTHER_NAMES = {  # what other programs call a field
     "lr": "learning_rate",
@@ -120,6 +130,14 @@ class TrainingConfig(BaseModel):
         "full", description="full: train all weights. lora, qlora: train a low-rank adapter."
     )
 
+    objective: Literal["answers", "dpo"] = Field(
+        "answers",
+        description="answers: learn the answers of conversations. dpo: learn to prefer the chosen answer of each pair.",
+    )
+    dpo_beta: float = Field(
+        0.1, gt=0, le=10, description="How closely a training of objective=dpo stays at the model it began with."
+    )
+
     seq_len: int = Field(
         2048, ge=16, le=1_048_576, description="Tokens of one training sequence. A longer conversation is cut."
     )
@@ -201,6 +219,11 @@ class TrainingConfig(BaseModel):
             if name not in _LATER or getattr(self, name) != TrainingConfig.model_fields[name].default
         }
 
+    @property
+    def row_tokens(self) -> int:
+        """The most tokens of what one step counts: a sequence, or the two of a pair of answers."""
+        return self.seq_len * (2 if self.objective == "dpo" else 1)
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
@@ -262,9 +285,10 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
-    if config.tokens_per_step < config.seq_len:
+    if config.tokens_per_step < config.row_tokens:
+        what = "one pair of answers, twice" if config.objective == "dpo" else "one sequence of"
         raise ConfigurationError(
-            f"tokens_per_step={config.tokens_per_step} is less than one sequence of seq_len={config.seq_len}",
+            f"tokens_per_step={config.tokens_per_step} is less than {what} seq_len={config.seq_len}",
             source=where,
             field="seq_len",
         )
@@ -318,19 +342,19 @@ def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
     Raises ConfigurationError when no such batch exists: the devices are more than the sequences, or each possible batch
     has more than `MOST_ABOVE` tokens too many.
     """
-    wanted = math.ceil(config.tokens_per_step / config.seq_len)
-    most = max(config.per_device_tokens // config.seq_len, 1)
+    wanted = math.ceil(config.tokens_per_step / config.row_tokens)
+    most = max(config.per_device_tokens // config.row_tokens, 1)
     if num_devices < 1:
         raise ConfigurationError(f"a training needs at least one device, not {num_devices}")
     batches = [
-        Batch(per_device, math.ceil(wanted / (per_device * num_devices)), num_devices, config.seq_len)
+        Batch(per_device, math.ceil(wanted / (per_device * num_devices)), num_devices, config.row_tokens)
         for per_device in range(1, most + 1)
     ]
     best = min(batches, key=lambda batch: (batch.sequences, -batch.per_device))
     if best.sequences > wanted * (1 + MOST_ABOVE):
         raise ConfigurationError(
             f"{num_devices} devices cannot share {config.tokens_per_step:,} tokens a step, that is {wanted} sequences "
-            f"of {config.seq_len}: the least would be {best.tokens:,}. Take {_nearest(config, num_devices)} devices, "
+            f"of {config.row_tokens}: the least would be {best.tokens:,}. Take {_nearest(config, num_devices)} devices, "
             f"or set tokens_per_step={best.tokens} and the learning rate that goes with it"
         )
     return best
@@ -339,7 +363,7 @@ def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
 def _nearest(config: TrainingConfig, num_devices: int) -> int:
     """The next smaller number of devices for which a batch exists; for 1 device one always does."""
     for fewer in range(num_devices - 1, 0, -1):
-        wanted = math.ceil(config.tokens_per_step / config.seq_len)
+        wanted = math.ceil(config.tokens_per_step / config.row_tokens)
         if math.ceil(wanted / fewer) * fewer <= wanted * (1 + MOST_ABOVE):
             return fewer
     return 1

@@ -69,6 +69,9 @@ export interface TrainingPoint {
   lr?: number | null;
   tokens_per_s?: number | null;
   epoch?: number | null;
+  /** Of a training on pairs of answers: how clearly the chosen one is preferred, and in what share of the pairs. */
+  margin?: number | null;
+  accuracy?: number | null;
 }
 
 export interface Plan {
@@ -124,7 +127,7 @@ export interface Training {
   eta_s: number | null;
   epoch: number | null;
   plan: Plan;
-  evals: { step: number; loss: number | null }[];
+  evals: { step: number; loss: number | null; margin?: number; accuracy?: number }[];
   checkpoints: { step: number; time_s?: number; bytes?: number }[];
   resumes: { step: number; time_s?: number }[];
   /** What happens between a cancel and the end; empty otherwise. */
@@ -134,6 +137,7 @@ export interface Training {
     name?: string;
     model?: string;
     method?: string;
+    objective?: string;
     template?: string;
     epochs?: number;
     max_steps?: number;

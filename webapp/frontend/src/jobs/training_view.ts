@@ -5,7 +5,7 @@ import { Chart } from "./chart";
 import type { Mark, Point } from "./chart_data";
 import type { Job, Training, TrainingPoint } from "./protocol";
 import { ServingCard } from "./serving_card";
-import { checkpointText, figures, lossText, planRows, rateText, scientific } from "./training_words";
+import { checkpointText, figures, lossText, planRows, rateText, scientific, shareText } from "./training_words";
 import { age } from "./words";
 
 export class TrainingView {
@@ -26,6 +26,25 @@ export class TrainingView {
     value: scientific,
     fromZero: true,
   });
+  private margin = new Chart({
+    label: "Reward margin by step",
+    height: 130,
+    curves: [
+      { name: "training", kind: "smooth" },
+      { name: "evaluation", kind: "dots" },
+    ],
+    value: lossText,
+  });
+  private accuracy = new Chart({
+    label: "Share of the pairs whose chosen answer is preferred, by step",
+    height: 130,
+    curves: [
+      { name: "training", kind: "smooth" },
+      { name: "evaluation", kind: "dots" },
+    ],
+    value: shareText,
+    fromZero: true,
+  });
   private speed = new Chart({
     label: "Tokens per second by step",
     height: 130,
@@ -41,6 +60,8 @@ export class TrainingView {
     byId("loss-chart").replaceChildren(this.loss.element);
     byId("rate-chart").replaceChildren(this.rate.element);
     byId("speed-chart").replaceChildren(this.speed.element);
+    byId("margin-chart").replaceChildren(this.margin.element);
+    byId("accuracy-chart").replaceChildren(this.accuracy.element);
   }
 
   /** After which step points are not known yet. */
@@ -73,7 +94,7 @@ export class TrainingView {
       text: `resumed from step ${step.toLocaleString("en")}`,
     }));
     const training = this.points.curve("loss");
-    const evaluated = evals.flatMap(({ step, loss }) => (loss === null ? [] : [{ x: step, y: loss }]));
+    const evaluated = evaluations(evals, "loss");
     byId("curves").hidden = training.length === 0;
     byId("evaluation-key").hidden = evaluated.length === 0;
     byId("resumed-key").hidden = marks.length === 0;
@@ -81,6 +102,9 @@ export class TrainingView {
     this.loss.show({ ...shown, points: [training, evaluated] });
     this.rate.show({ ...shown, points: [this.points.curve("lr")] });
     this.speed.show({ ...shown, points: [this.points.curve("tokens_per_s")] });
+    byId("preference-curves").hidden = this.points.curve("margin").length === 0;
+    this.margin.show({ ...shown, points: [this.points.curve("margin"), evaluations(evals, "margin")] });
+    this.accuracy.show({ ...shown, points: [this.points.curve("accuracy"), evaluations(evals, "accuracy")] });
   }
 
   /** Why it waits, starts or recovers. */
@@ -125,6 +149,13 @@ export class TrainingView {
   }
 }
 
+function evaluations(evals: Training["evals"], of: "loss" | "margin" | "accuracy"): Point[] {
+  return evals.flatMap((one) => {
+    const y = one[of];
+    return typeof y === "number" ? [{ x: one.step, y }] : [];
+  });
+}
+
 /** The points of a run by step. A resumed run tells steps again; what it says last counts. */
 export class Points {
   private bySteps = new Map<number, TrainingPoint>();
@@ -144,7 +175,7 @@ export class Points {
     return this.done > 0 ? Math.min(this.last, this.done) : this.last;
   }
 
-  curve(of: "loss" | "lr" | "tokens_per_s"): Point[] {
+  curve(of: "loss" | "lr" | "tokens_per_s" | "margin" | "accuracy"): Point[] {
     return this.sorted.flatMap((point) => {
       const y = point[of];
       return typeof y === "number" && Number.isFinite(y) ? [{ x: point.step, y }] : [];

@@ -12,6 +12,11 @@ export function rateText(tokens_per_s: number): string {
   return tokens_per_s >= 100 ? Math.round(tokens_per_s).toLocaleString("en") : tokens_per_s.toFixed(1);
 }
 
+/** `97 %` of the pairs. */
+export function shareText(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
+
 /** `2e-5`, as people write learning rates. */
 export function scientific(value: number): string {
   if (value === 0) return "0";
@@ -33,6 +38,8 @@ export function figures(job: Job, training: Training, now_s: number): [what: str
   const evaluated = training.evals.at(-1);
   if (evaluated && evaluated.loss !== null)
     rows.push(["Evaluation loss", lossText(evaluated.loss), `at ${evaluated.step.toLocaleString("en")}`]);
+  if (evaluated?.accuracy !== undefined)
+    rows.push(["Preferred rightly", shareText(evaluated.accuracy), `at ${evaluated.step.toLocaleString("en")}`]);
   if (epoch !== null) rows.push(["Epoch", epoch.toFixed(2), config.max_steps ? "" : `of ${config.epochs}`]);
   if (tokens_per_s !== null) rows.push(["Tokens/s", rateText(tokens_per_s), ""]);
   if (seconds > 0) rows.push(["Time so far", duration(seconds), ""]);
@@ -81,6 +88,7 @@ export function trainingFacts(training: Training, ago: string): string {
   const parts = [
     `fine-tuning of ${config.model ?? "a model"}`,
     config.method === "full" ? "" : config.method,
+    config.objective === "dpo" ? "on preferences" : "",
     `on ${placeText(remote)}`,
     `submitted ${ago}`,
   ];
@@ -92,7 +100,8 @@ export function trainingFacts(training: Training, ago: string): string {
 export function planRows({ plan, config, data, out, model }: Training): [string, string][] {
   const number = (value: number) => value.toLocaleString("en");
   const rows: [string, string][] = [];
-  if (plan.examples !== undefined) rows.push(["Conversations", number(plan.examples)]);
+  if (plan.examples !== undefined)
+    rows.push([config.objective === "dpo" ? "Pairs of answers" : "Conversations", number(plan.examples)]);
   if (plan.supervised_tokens !== undefined) {
     const share = plan.tokens
       ? `, ${Math.round((100 * plan.supervised_tokens) / plan.tokens)} % of ${number(plan.tokens)}`

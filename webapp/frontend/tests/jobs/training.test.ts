@@ -123,6 +123,18 @@ test("the figures are those that are known", () => {
   );
 });
 
+test("a training on preferences says in what share of the pairs the chosen answer is preferred", () => {
+  const preferring = training({
+    evals: [{ step: 20, loss: 0.5, margin: 0.4, accuracy: 0.974 }],
+    config: { ...training().config, objective: "dpo" },
+    plan: { examples: 40 },
+  });
+  const rows = figures(job({ started_s: 0 }), preferring, 1000).map((row) => row.join(" "));
+  assert.deepEqual(rows, ["Evaluation loss 0.500 at 20", "Preferred rightly 97 % at 20"]);
+  assert.match(trainingFacts(preferring, "now"), /on preferences/);
+  assert.deepEqual(planRows(preferring)[0], ["Pairs of answers", "40"]);
+});
+
 test("a loss that is no number is not a figure", () => {
   assert.deepEqual(figures(job({ started_s: 0 }), training({ evals: [{ step: 5, loss: null }] }), 1000), []);
 });
