@@ -354,7 +354,8 @@ def plan_batch(config: TrainingConfig, num_devices: int) -> Batch:
     if best.sequences > wanted * (1 + MOST_ABOVE):
         raise ConfigurationError(
             f"{num_devices} devices cannot share {config.tokens_per_step:,} tokens a step, that is {wanted} sequences "
-            f"of {config.row_tokens}: the least would be {best.tokens:,}. Take {_nearest(config, num_devices)} devices, "
+            f"of {config.row_tokens}: the least would be {best.tokens:,}. "
+            f"Take {_nearest(config, num_devices)} devices, "
             f"or set tokens_per_step={best.tokens} and the learning rate that goes with it"
         )
     return best

@@ -1,4 +1,4 @@
-"""Training on pairs of answers: which records are pairs, what is learnt of them, and what the program does with them."""
+"""Training on pairs of answers: which records are pairs, what is learnt of them, and what the program does."""
 
 import json
 import math
@@ -115,7 +115,7 @@ def test_too_many_records_that_are_no_pairs_abort_with_their_places(tmp_path: Pa
 def test_data_of_conversations_is_refused_with_the_shape_that_is_wanted(
     tmp_path: Path, tokenizer: ChatTokenizer
 ) -> None:
-    with pytest.raises(ConfigurationError, match="holds no pair of answers.*give records with chosen and rejected"):
+    with pytest.raises(ConfigurationError, match=r"holds no pair of answers.*give records with chosen and rejected"):
         prepared(tmp_path, tokenizer, [{"messages": [ASK, GOOD]}])
 
 
