@@ -533,7 +533,7 @@ def impatient(web: Web) -> tuple[str, subprocess.Popen[bytes]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = web.system.start("tests.webapp.server.impatient_web", port=port)
-    wait_until(lambda: answers(f"{url}/healthz"), "the impatient web process")
+    wait_until(lambda: answers(f"{url}/healthz"), "the impatient web process", 60)
     return url, process
 
 
