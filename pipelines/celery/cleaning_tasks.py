@@ -165,7 +165,8 @@ class CleaningTasks:
         except ConfigurationError as error:
             self._fail(job, str(error))
             return
-        with cleaning.lock(unit) as ours:
+        # The guard is forked before the lock is taken: it must not hold the lock of a process that died.
+        with guarded(lambda: self._shall_end(jid)), cleaning.lock(unit) as ours:
             if ours and not cleaning.done(unit):
                 self._do(job, cleaning, unit)
         if (job := self._unfinished(jid)) is not None:
@@ -196,8 +197,7 @@ class CleaningTasks:
         if not 0 < starts <= MAX_STARTS:
             return
         try:
-            with guarded(lambda: self._shall_end(job.id)):
-                cleaning.do(unit, _Watch(self._jobs, job.id, unit.name))
+            cleaning.do(unit, _Watch(self._jobs, job.id, unit.name))
         except (Cancelled, SystemExit) as error:  # the job shall end, or this process shall
             with self._noting(job):
                 self._jobs.note(job.id, unit.name, {"state": "waiting"})
