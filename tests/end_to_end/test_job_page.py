@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from services.jobs.jobs import Job, Jobs
+from services.places import SAMPLES_DIR
 from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.server.attacker import exchange
@@ -118,6 +119,14 @@ def submit(page: Page, cleaner: Cleaner, *names: str, size: int = 40) -> str:
 
 def state(page: Page, word: str) -> None:
     expect(page.get_by_test_id("job-state")).to_have_text(word, timeout=LONG_MS)
+
+
+def test_one_click_cleans_a_sample(page: Page, cleaner: Cleaner) -> None:
+    page.get_by_test_id("try-sample").click()
+    page.wait_for_url("**/jobs/*", timeout=LONG_MS)
+    job = cleaner.jobs.get(page.url.rsplit("/", 1)[1])
+    assert job.spec["labels"] == ["sharegpt_html.json"] and job.spec["recipe_name"] == "vicuna.yaml"
+    assert Path(job.spec["inputs"][0]).read_bytes() == (SAMPLES_DIR / "sharegpt_html.json").read_bytes()
 
 
 def test_a_job_from_its_files_to_its_data(page: Page, cleaner: Cleaner) -> None:

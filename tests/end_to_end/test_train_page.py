@@ -4,6 +4,7 @@
 Build the page first: `npm ci && npm run build` in webapp/frontend.
 """
 
+import json
 import math
 import re
 import time
@@ -440,3 +441,33 @@ def test_everything_that_is_used_has_a_name(page: Page, trainer: Trainer, addres
     open_form(page, address)
     page.get_by_test_id("train-on").select_option("sky")
     assert page.evaluate(nameless) == []
+
+
+def test_one_click_cleans_a_sample_and_trains_on_it(page: Page, trainer: Trainer, address: str) -> None:
+    open_form(page, address)
+    page.get_by_test_id("train-try").click()
+    cleaning = wait_until(
+        lambda: next((job for job in trainer.jobs.list() if job.name == "Sample: Velmora"), None), "it"
+    )
+    assert cleaning.spec["labels"] == ["velmora_html.json"]
+    assert trainer.jobs.started(cleaning.id)
+    (Path(cleaning.spec["out"]) / "data.jsonl").write_text('{"id": "a", "conversations": []}\n')
+    assert trainer.jobs.finished(cleaning.id)
+    page.wait_for_url("**/jobs/*", timeout=LONG_MS)
+    job = trainer.jobs.get(page.url.rsplit("/", 1)[1])
+    assert (job.kind, job.name, job.spec["config"]["model"]) == ("train", "velmora-sample", "smollm2-135m")
+
+
+def test_what_is_cut_and_how_long_it_takes_is_told_before_the_start(page: Page, trainer: Trainer, address: str) -> None:
+    counted = {"records": 137, "tokens": 120_000, "tokens_of_record": {"256": 38, "1024": 99}}
+    report = trainer.system.folder / trainer.cleaned("counted", "Counted") / "report.json"
+    report.write_text(json.dumps({"after": {"train": counted}}))
+    open_form(page, address)
+    page.get_by_test_id("train-data").select_option("counted")
+    cut, estimate = page.get_by_test_id("train-cut"), page.get_by_test_id("train-estimate")
+    expect(cut).to_contain_text("About 99 of 137 conversations are longer than 512 tokens")
+    expect(estimate).to_have_text(re.compile(r"^About \d.* tokens to learn from"))
+    before = estimate.inner_text()
+    page.get_by_test_id("train-seq_len").fill("2048")
+    expect(cut).to_be_hidden()
+    expect(estimate).not_to_have_text(before)
