@@ -26,7 +26,7 @@ def wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "tiny_package-1.2-py3-none-any.whl", "w") as archive:
         for name, text in {**FILES, f"{ABOUT}/RECORD": record}.items():
             info = zipfile.ZipInfo(name)
-            info.external_attr = 0o755 << 16  # as of a script
+            info.external_attr = 0o100755 << 16  # as of a script
             archive.writestr(info, text)
 
 
