@@ -1,7 +1,7 @@
 """Renders a conversation with a chat template, as `apply_chat_template` of `transformers` does.
 
-`tokenization.py` calls it. The template gets the variables that `transformers` gives it: no tools, no documents, and the tokens that the tokenizer
-names (bos_token, eos_token).
+`tokenization.py` calls it. The template gets the variables that `transformers` gives it: no tools, no documents, and
+the tokens that the tokenizer names (bos_token, eos_token).
 """
 
 from collections.abc import Mapping

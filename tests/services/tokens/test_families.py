@@ -34,7 +34,18 @@ MISTRAL_V3 = (  # the system text stands in the last question, which an answer m
     "{% elif m.role == 'assistant' %}{{ ' ' + m.content + '</s>' }}{% endif %}{% endfor %}"
 )
 TOOLS = "{% for tool in tools %}{{ tool.name }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}"
-EXTRA = "<|return|> <|channel|> <|message|> <|start|> <|end|> <|user|> <|assistant|> [INST] [/INST] </s>".split()
+EXTRA = (
+    "<|return|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "[INST]",
+    "[/INST]",
+    "</s>",
+)
 
 
 def reference(own: Any, *, rstrip: bool = False) -> Any:
@@ -131,13 +142,13 @@ def test_of_several_templates_the_default_is_used_and_others_by_name() -> None:
     several = {"default": CHATML, "tool_use": "tools"}
     assert ChatTokenizer(reference(several)).chat_template == CHATML
     assert ChatTokenizer(reference(several), template="tool_use").chat_template == "tools"
-    with pytest.raises(ConfigurationError, match="no default chat template; .* by name: rag, tool_use"):
+    with pytest.raises(ConfigurationError, match=r"no default chat template; .* by name: rag, tool_use"):
         ChatTokenizer(reference({"rag": CHATML, "tool_use": "tools"}))
 
 
 def test_a_template_for_tools_only_says_so() -> None:
     """It said `'NoneType' object is not iterable`."""
-    with pytest.raises(TemplateError, match="for calling tools only.*choose the model's template for chats"):
+    with pytest.raises(TemplateError, match=r"for calling tools only.*choose the model's template for chats"):
         ChatTokenizer(reference(TOOLS)).render([ASK])
 
 
