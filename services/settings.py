@@ -42,7 +42,7 @@ class Settings(BaseModel):
     engine: str = Field("auto", pattern=f"^({'|'.join(NAMES)})$", description="Engine of a worker.")
     dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Number type of the transformers engine.")
     repeatable: bool = Field(False, description="Greedy answers do not depend on other requests; slower.")
-    chat_template: str = Field("", description="Chat template for a model without one: vicuna-v1.1, alpaca, plain.")
+    chat_template: str = Field("", description="Chat template by name (docs/models.md): vicuna-v1.1, chatml, …")
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
     context_tokens: int = Field(0, ge=0, description="Most tokens of prompt + answer; 0: what the model allows.")
     cache_gib: float = Field(1.0, gt=0, description="Size of a CPU engine's key/value cache, GiB.")

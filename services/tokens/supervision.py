@@ -18,7 +18,7 @@ from services.wire.messages import Message
 
 _QUESTION, _PROBE = "Uniformwort", "Antwortwort"  # no template writes such words by itself
 _HEADER = 40  # characters: the end of a prompt in which a mark of reasoning is looked for
-_HALF_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*$")  # where two texts part in the middle of a mark
+_HALF_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*\Z")  # where two texts part in the middle of a mark
 
 Stretches = list[tuple[str, bool]]
 """A text in stretches: (text, whether it is supervised)."""

@@ -9,13 +9,15 @@ The formats are those of the forerunners: Vicuna v1.1, Stanford Alpaca, and `pla
 from dataclasses import dataclass
 
 from services.errors import ConfigurationError
+from services.tokens.family_templates import FAMILY_TEMPLATES
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
     """A Jinja chat template, and the strings at which an answer ends besides the end-of-text token.
 
-    A base model goes on and writes the next message itself. The stop strings are the beginnings of such a message.
+    A base model goes on and writes the next message itself. The stop strings are the beginnings of such a message,
+    with their line end: an answer may quote `USER:`.
     """
 
     name: str
@@ -90,16 +92,16 @@ _PLAIN = """\
 TEMPLATES = {
     template.name: template
     for template in (
-        ChatTemplate("vicuna-v1.1", _VICUNA, ("USER:",)),
-        ChatTemplate("alpaca", _ALPACA, ("### Instruction:",)),
-        ChatTemplate("plain", _PLAIN, ("\nUser:",)),
+        ChatTemplate("vicuna-v1.1", _VICUNA, ("\nUSER: ",)),
+        ChatTemplate("alpaca", _ALPACA, ("\n\n### Instruction:\n",)),
+        ChatTemplate("plain", _PLAIN, ("\nUser: ",)),
     )
 }
 
 
 def all_templates() -> dict[str, ChatTemplate]:
     """Every named template: those for base models, then those of the families."""
-    return {**TEMPLATES}
+    return {**TEMPLATES, **{name: ChatTemplate(name, text, ()) for name, text in FAMILY_TEMPLATES.items()}}
 
 
 def named_template(name: str) -> ChatTemplate:

@@ -58,7 +58,7 @@ class TextEncoder:
         return ids
 
     def _following(self, text: str, before: str) -> list[int]:
-        """Ids of a text behind another. White space that an added token takes along behind it is lost to both."""
+        """Ids of a text behind another. An added token may take along the white space behind it."""
         stripped = before.rstrip()
         token = next((token for token in self._taking if stripped.endswith(token)), None)
         start = stripped if token else before

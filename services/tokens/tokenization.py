@@ -218,7 +218,7 @@ def _from_checkpoint(location: str) -> tuple[Any, set[int]]:
 
 
 def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tuple[str, ...], str]:
-    """The Jinja text, the stop strings, and the reason as a sentence. `own` is the tokenizer's: none, one, a dict."""
+    """Jinja text, stop strings, and the reason as a sentence. `own` is the tokenizer's: none, one, or several."""
     templates: dict[str, str] = own if isinstance(own, dict) else {"default": own} if own else {}
     if explicit in templates and explicit not in all_templates():
         return templates[explicit], (), f"Chat template {explicit}: the tokenizer's own of that name."

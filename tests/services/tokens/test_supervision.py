@@ -302,7 +302,8 @@ def test_a_conversation_without_turns_is_refused(messages: list[Message]) -> Non
         CHATML.supervised(messages)
 
 
-def test_a_template_that_strips_the_thinking_of_earlier_turns_is_refused() -> None:
+def test_a_template_that_strips_the_thinking_of_earlier_turns_gives_a_sample_for_each_answer() -> None:
+    """Such models (Qwen3) could not be trained on more than one round."""
     strips = (
         "{% for m in messages %}{{ m['role'] + ': ' }}{% if m['role'] == 'assistant' and not loop.last %}"
         "{{ m['content'].split('</think>')[-1] }}{% else %}{{ m['content'] }}{% endif %}{{ eos_token }}{% endfor %}"
@@ -310,16 +311,24 @@ def test_a_template_that_strips_the_thinking_of_earlier_turns_is_refused() -> No
     )
     tokenizer = own(strips)
     assert learnt(tokenizer, turns("Hi", "<think>hm</think>so")) == ["<think>hm</think>so</s>"]
+    messages = turns("Hi", "<think>hm</think>so", "and?", "no")
     with pytest.raises(
-        TemplateError, match=r"messages\[3\]: .* differently .*; choose a chat template by name \(vicuna"
+        TemplateError, match=r"messages\[3\]: .* differently .*; train each answer as a sample of its own"
     ):
-        tokenizer.supervised(turns("Hi", "<think>hm</think>so", "and?", "no"))
+        tokenizer.supervised(messages)
+    first, second = tokenizer.samples(messages)
+    assert first.ids[: spans(first)[0][0]] == tokenizer.render(messages[:1])
+    assert second.ids[: spans(second)[0][0]] == tokenizer.render(messages[:3])
+    assert [decoded(tokenizer, s.ids).endswith(e) for s, e in ((first, "hm</think>so</s>"), (second, "no</s>"))] == [
+        True,
+        True,
+    ]
 
 
 def test_a_template_whose_prompt_is_not_what_it_trains_is_refused() -> None:
     asks_differently = "{% for m in messages %}{{ m['role'] + m['content'] + eos_token }}{% endfor %}"
     tokenizer = own(asks_differently + "{% if add_generation_prompt %}### Assistant:{% endif %}")
-    with pytest.raises(TemplateError, match=r"messages\[1\]: the chat template writes"):
+    with pytest.raises(TemplateError, match=r"messages\[1\]: the prompt that asks .* add_generation_prompt"):
         tokenizer.supervised(turns("Hi", "Hello"))
 
 
@@ -328,7 +337,7 @@ def test_a_template_that_ends_no_answer_is_refused() -> None:
     endless = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     tokenizer = own(endless + "{% if add_generation_prompt %}assistant: {% endif %}")
     with pytest.raises(
-        TemplateError, match=r"messages\[1\]: .* ends this answer with no token; choose a chat template"
+        TemplateError, match=r"messages\[1\]: .* ends this answer with no token .*; let the template write"
     ):
         tokenizer.supervised(turns("Hi", "Hello </s>"))
 

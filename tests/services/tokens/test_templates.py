@@ -80,8 +80,15 @@ def test_a_tokenizer_without_special_tokens_can_be_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_stop_strings_are_where_a_next_turn_would_begin(name: str) -> None:
-    text, _ = render(name, CHAT)
+    text, _ = render(name, CHAT, eos_token=None)
+    assert TEMPLATES[name].stop
     assert all(stop in text for stop in TEMPLATES[name].stop)
+
+
+def test_an_answer_that_quotes_a_speaker_is_not_cut_there() -> None:
+    """`USER:` in the middle of a line ended Vicuna's answers."""
+    quotes = "The prompt says USER: and then ### Instruction: and User: too."
+    assert not any(stop in quotes for template in TEMPLATES.values() for stop in template.stop)
 
 
 @pytest.mark.parametrize(
