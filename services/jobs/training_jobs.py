@@ -14,7 +14,7 @@ import yaml
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training, plan_batch
 from services.machine.files import sha256_of
-from services.models.catalogue import resolve
+from services.models.catalogue import packaged_models, resolve
 from services.places import SKY_DIR
 
 BUCKETS = ("s3://", "gs://", "r2://", "oci://", "nebius://", "cos://", "coreweave://")
@@ -93,10 +93,15 @@ def difference_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _check_model(model: str, on: str, *, shares_folders: bool) -> None:
-    """Raises ConfigurationError for a model that the run would not find: before any machine is rented."""
-    source = resolve(model)
-    if on == "sky" and source.kind != "hub" and not shares_folders:
-        what = "a packaged model" if source.kind == "packaged" else "on this machine's disk"
+    """Raises ConfigurationError for a model that rented machines would not find: before any is rented.
+
+    For a run on this machine the program looks itself: who orders may be a container without the model's package.
+    """
+    if on != "sky" or shares_folders:
+        return
+    packaged = model in (each.name for each in packaged_models())
+    if packaged or resolve(model).kind != "hub":
+        what = "a packaged model" if packaged else "on this machine's disk"
         raise ConfigurationError(
             f"model={model!r} is {what}, and SkyPilot machines cannot read it; give a hub id, such as "
             "HuggingFaceTB/SmolLM2-135M-Instruct",

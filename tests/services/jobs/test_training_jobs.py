@@ -108,6 +108,15 @@ def test_a_model_that_rented_machines_cannot_read_is_refused(data: str, tmp_path
     assert training_spec(config, [data], "/shared/run", place)["on"] == "sky"
 
 
-def test_a_model_that_is_nowhere_is_refused_at_once(data: str) -> None:
+def test_a_model_that_is_nowhere_is_refused_before_a_machine_is_rented(data: str) -> None:
+    nowhere = CONFIG.model_copy(update={"model": "/nowhere/model"})
     with pytest.raises(ConfigurationError, match="is not a file, a folder or a hub id"):
-        training_spec(CONFIG.model_copy(update={"model": "/nowhere/model"}), [data], "out", Place())
+        training_spec(nowhere, [data], "s3://bucket/run", Place(on="sky", num_devices=1))
+
+
+def test_who_orders_a_run_on_this_machine_needs_no_package_of_its_model(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In containers the web app orders, and the trainer has the model."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert training_spec(CONFIG, [data], "out", Place())["config"]["model"] == "smollm2-135m"
