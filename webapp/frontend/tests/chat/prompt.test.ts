@@ -98,5 +98,5 @@ test("the reasoning goes along beside its answer, and counts", () => {
     content: "1",
     reasoning: "x".repeat(50),
   });
-  assert.equal(promptFor(said, "a1", "", { characters: 40, bytes: 10_000 }).omitted, 2);
+  assert.equal(promptFor(said, "a1", "", { ...LIMITS, characters: 40 }).omitted, 2);
 });
