@@ -235,6 +235,8 @@ class Values:
         while True:
             try:
                 _, end = self._decode(self._text, self._at)
+                if self._swallows_records(end):
+                    return self._resynchronise("bad_json", "a list begins where a record should", self._at + 1)
                 if end < len(self._text) or self._ended:  # a number may go on in the next block
                     return self._take(end)
             except RecursionError:
@@ -247,6 +249,10 @@ class Values:
             if len(self._text) - self._at > MAX_RECORD_BYTES:
                 return self._skip_whole("too_large", f"a record has at most {MAX_RECORD_BYTES} bytes")
             self._fill()
+
+    def _swallows_records(self, end: int) -> bool:
+        """Whether a list stands among the records and holds more of them: a bracket that damage put there."""
+        return self._text[self._at] == "[" and bool(self._heads) and 0 <= self._next_head(self._at) < end
 
     def _take(self, end: int) -> Found:
         head = HEAD.match(self._text, self._at)

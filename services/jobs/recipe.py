@@ -137,6 +137,8 @@ def _parsed(text: str) -> Recipe:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         why = getattr(error, "problem", None) or error
+        if "nesting depth" in str(why):  # libyaml's own bound, which it meets before we see how deep it is
+            raise ConfigurationError("a recipe is nested too deeply", line=mark.line + 1 if mark else 0) from None
         raise ConfigurationError(f"not valid YAML: {why}", line=mark.line + 1 if mark else 0) from None
     except ValueError as error:  # a date or number that cannot exist
         raise ConfigurationError(f"not valid YAML: {error}", line=0) from None

@@ -283,6 +283,12 @@ def test_what_is_of_no_readable_kind_names_the_remedy(tmp_path: Path, data: byte
         reading(tmp_path, data, name)
 
 
+def test_a_bracket_in_the_place_of_a_comma_costs_no_record(tmp_path: Path) -> None:
+    """All that follows is one valid list then, and was rejected as one record that is none."""
+    found = reading(tmp_path, ARRAY.replace("}, {", "}[ {", 1).encode())
+    assert found.ids == NAMES
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([ARRAY, PRETTY, LINES]), st.data())
 def test_whatever_is_damaged_the_sums_match_and_all_before_it_is_read(
