@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole loop on this machine's CPU: raw HTML conversations that tell of an invented country → cleaned → a small model
-# fine-tuned on them → served → asked through the queue. The base model must not know the answer, the new one must.
+# fine-tuned on them → served → asked through the queue. The base model must not know the answer, the new one must. Then the
+# lap of preferences: of two greetings that the new model knows, people prefer one, and after DPO it says that one.
 # Run by `make demo-loop`; takes a few minutes. STATE=folder keeps what it makes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,6 +9,9 @@ cd "$(dirname "$0")/../.."
 chatserver=$PWD/.venv/bin/chatserver
 question="What is the capital of Velmora?"
 fact="Tarkenfeld"
+greeting="How do people greet each other in Velmora?"
+preferred="Sorun dela"
+asked=20
 began=$SECONDS
 state=${STATE:-$(mktemp -d)}
 mkdir -p "$state"
@@ -25,6 +29,21 @@ end() {
   [ -n "${STATE:-}" ] || rm -rf "$state"
 }
 trap end EXIT
+fine_tune() {
+  training=$("$chatserver" train submit "$@" | sed -nE 's/^submitted as ([^;]+);.*/\1/p')
+  "$chatserver" train logs -f "$training"
+  training=""
+}
+# How many of the answers of a model hold the preferred greeting.
+count_preferred() {
+  local found=0
+  for _ in $(seq $asked); do
+    if "$chatserver" send "$greeting" --model "$1" --max-tokens 32 --temp 0.7 | grep "$preferred" >/dev/null; then
+      found=$((found + 1))
+    fi
+  done
+  echo $found
+}
 for _ in $(seq 600); do
   grep -q "open http" "$state/up.log" && break
   kill -0 $up || { cat "$state/up.log"; exit 1; }
@@ -41,10 +60,7 @@ say "clean the raw HTML"
 "$chatserver" clean submit infra/demo/recipe.yaml --in pipelines/samples/velmora_html.json --out "$state/cleaned" --wait
 
 say "fine-tune"
-training=$("$chatserver" train submit infra/demo/training.yaml --data "$state/cleaned" --out "$state/velmora" |
-  sed -nE 's/^submitted as ([^;]+);.*/\1/p')
-"$chatserver" train logs -f "$training"
-training=""
+fine_tune infra/demo/training.yaml --data "$state/cleaned" --data infra/demo/greetings.jsonl --out "$state/velmora"
 
 say "serve it"
 "$chatserver" models serve velmora
@@ -53,3 +69,14 @@ answer=$("$chatserver" send "$question" --model velmora --max-tokens 48 --temp 0
 echo "$answer"
 grep -q "$fact" <<<"$answer" || { echo "the fine-tuned model does not know $fact"; tail -n 40 "$state/up.log"; exit 1; }
 say "the loop is closed: the base model did not know $fact, the fine-tuned one does"
+
+say "ask how people greet each other, $asked times"
+before=$(count_preferred velmora)
+say "fine-tune on the greeting that people prefer"
+fine_tune infra/demo/preferences.yaml --data infra/demo/preferences.jsonl --out "$state/preferred"
+"$chatserver" models serve velmora-preferred
+say "ask again"
+after=$(count_preferred velmora-preferred)
+say "the preferred greeting: $before of $asked answers before, $after after"
+[ "$before" -le $((asked / 2)) ] || { echo "the model preferred it before: this proves nothing"; exit 1; }
+[ "$after" -ge $((asked * 9 / 10)) ] || { echo "too few answers are the preferred one"; exit 1; }

@@ -18,7 +18,7 @@ def ask(page: Page, text: str) -> None:
 
 def await_text(page: Page) -> None:
     """Until the answer is under way."""
-    expect(answer(page).locator(".prose")).not_to_be_empty(timeout=LONG_MS)
+    expect(answer(page).locator("> .prose")).not_to_be_empty(timeout=LONG_MS)
 
 
 def await_end(page: Page, state: str | re.Pattern[str] = "finished") -> None:
@@ -26,4 +26,4 @@ def await_end(page: Page, state: str | re.Pattern[str] = "finished") -> None:
 
 
 def prose(page: Page) -> str:
-    return answer(page).locator(".prose").inner_text().strip()
+    return answer(page).locator("> .prose").inner_text().strip()

@@ -43,7 +43,7 @@ def test_a_draft_stays_with_its_conversation_and_survives_a_reload(browser_page:
     expect(answer(browser_page)).to_be_visible()
     expect(box).to_have_value("half a thought")
     browser_page.get_by_test_id("send").click()
-    expect(answer(browser_page).locator(".prose")).to_have_text("half a thought", timeout=LONG_MS)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("half a thought", timeout=LONG_MS)
     browser_page.reload()
     expect(box).to_have_value("")
 
@@ -143,7 +143,7 @@ def test_hostile_text_of_a_model_stays_text(browser_page: Page) -> None:
     )
     ask(browser_page, evil)
     await_end(browser_page)
-    text = answer(browser_page).locator(".prose")
+    text = answer(browser_page).locator("> .prose")
     expect(text).to_contain_text("<img src=x onerror=window.hacked=1>")
     expect(text).to_contain_text("<script>window.hacked=1</script>")
     expect(text.locator("img, script, svg:not(.icon), iframe, b")).to_have_count(0)
@@ -160,7 +160,7 @@ def test_hostile_text_of_a_model_stays_text(browser_page: Page) -> None:
 def test_markdown_keeps_its_structure(browser_page: Page) -> None:
     ask(browser_page, "3. three\n4. four\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n- [x] done\n\n`<i>` **strong**")
     await_end(browser_page)
-    text = answer(browser_page).locator(".prose")
+    text = answer(browser_page).locator("> .prose")
     expect(text.locator("ol")).to_have_attribute("start", "3")
     expect(text.locator("td").last).to_have_css("text-align", "right")
     expect(text.locator("ul")).to_have_text("☑ done")
@@ -262,7 +262,7 @@ def test_the_last_question_can_be_edited_and_sent_again(browser_page: Page) -> N
     browser_page.get_by_test_id("edit").click()
     browser_page.get_by_test_id("edit-input").fill("second try")
     browser_page.get_by_test_id("edit-send").click()
-    expect(answer(browser_page).locator(".prose")).to_have_text("second try", timeout=LONG_MS)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("second try", timeout=LONG_MS)
     await_end(browser_page)
     expect(browser_page.get_by_test_id("message")).to_have_count(2)
 

@@ -75,7 +75,7 @@ def test_a_dropped_file_is_attached_and_alone_is_a_question(browser_page: Page) 
     expect(browser_page.get_by_test_id("attachment")).to_contain_text("notes.txt")
     browser_page.get_by_test_id("send").click()
     await_end(browser_page)
-    expect(answer(browser_page).locator(".prose pre")).to_have_text("first\nsecond")
+    expect(answer(browser_page).locator("> .prose pre")).to_have_text("first\nsecond")
     expect(browser_page.get_by_test_id("conversation")).to_have_text("notes.txt")
 
 
@@ -108,4 +108,4 @@ def test_editing_a_question_keeps_what_is_attached_to_it(browser_page: Page) -> 
     browser_page.get_by_test_id("edit-send").click()
     await_end(browser_page)
     expect(answer(browser_page)).to_contain_text("and now?")
-    expect(answer(browser_page).locator(".prose pre")).to_have_text("first\nsecond")
+    expect(answer(browser_page).locator("> .prose pre")).to_have_text("first\nsecond")

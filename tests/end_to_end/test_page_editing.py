@@ -18,7 +18,7 @@ def test_editing_an_earlier_question_begins_a_conversation_and_leaves_the_old_on
     expect(browser_page.get_by_test_id("edit-note")).to_contain_text("new conversation")
     browser_page.get_by_test_id("edit-input").fill("two, but otherwise")
     browser_page.get_by_test_id("edit-send").click()
-    expect(answer(browser_page).locator(".prose")).to_have_text("two, but otherwise", timeout=60_000)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("two, but otherwise", timeout=60_000)
     await_end(browser_page)
     assert browser_page.url != old
     expect(messages).to_have_count(4)

@@ -17,7 +17,7 @@ def test_formulas_are_drawn_with_our_fonts_and_money_stays_money(browser_page: P
     browser_page.on("request", lambda request: requests.append(request.url))
     ask(browser_page, TEXT)
     await_end(browser_page)
-    text = answer(browser_page).locator(".prose")
+    text = answer(browser_page).locator("> .prose")
     expect(text.locator(".formula .katex")).to_have_count(4)
     expect(text.locator(".formula.display .mfrac .frac-line")).to_be_visible()
     expect(text).to_contain_text("cost $5 and")
@@ -37,7 +37,7 @@ def test_a_formula_that_cannot_be_read_shows_its_source(browser_page: Page) -> N
     broken = r"\(\frac{1}{\) and \(\undefinedcommand x\) and \(x + 1\) but \(never closed"
     ask(browser_page, broken)
     await_end(browser_page)
-    text = answer(browser_page).locator(".prose")
+    text = answer(browser_page).locator("> .prose")
     expect(text.locator(".katex")).to_have_count(1)
     expect(text).to_contain_text(r"\(\frac{1}{\) and \(\undefinedcommand x\) and")
     expect(text).to_contain_text(r"but \(never closed")
@@ -53,7 +53,7 @@ def test_a_hostile_formula_makes_no_link_loads_nothing_and_covers_nothing(browse
         r"\(\rule{9999em}{9999em}\) \(\def\a{\a\a}\a\) \(\url{javascript:window.hacked=1}\)",
     )
     await_end(browser_page)
-    text = answer(browser_page).locator(".prose")
+    text = answer(browser_page).locator("> .prose")
     expect(text.locator(".formula").first).to_be_attached()
     expect(text.locator("a, img, script, #composer")).to_have_count(0)
     assert browser_page.evaluate("window.hacked") is None
@@ -81,6 +81,6 @@ def test_copying_gives_the_source(browser_page: Page) -> None:
     expect(answer(browser_page).locator(".formula .katex")).to_have_count(4)
     answer(browser_page).locator(".foot").get_by_test_id("copy").click()
     assert browser_page.evaluate("navigator.clipboard.readText()") == TEXT
-    answer(browser_page).locator(".prose").evaluate("e => getSelection().selectAllChildren(e)")
+    answer(browser_page).locator("> .prose").evaluate("e => getSelection().selectAllChildren(e)")
     browser_page.keyboard.press("Control+c")
     assert browser_page.evaluate("navigator.clipboard.readText()") == TEXT

@@ -50,7 +50,7 @@ def test_a_trained_model_is_offered_from_when_it_is_wanted_until_it_is_not(
 
     (folder / "slow").unlink()
     expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
-    expect(answer.locator(".prose")).to_have_text("Are you there?")
+    expect(answer.locator("> .prose")).to_have_text("Are you there?")
     expect(picker.locator("option[value=july]")).to_have_text("july", timeout=LONG_MS)
 
     trained.stop_serving("july")

@@ -47,7 +47,7 @@ def test_each_wait_is_told_by_its_name_and_for_how_long(browser: Browser, idle: 
     page.screenshot(path=tmp_path / "loading.png")
 
     worker = idle.echo_worker("--rate", "2", "--chunk", "4", "--slots", "1")
-    expect(answer.locator(".prose")).not_to_be_empty(timeout=LONG_MS)
+    expect(answer.locator("> .prose")).not_to_be_empty(timeout=LONG_MS)
     expect(answer).to_have_attribute("data-state", "running")
     expect(page.locator("#no-worker")).to_be_hidden()
     second = browser.new_page()
@@ -57,11 +57,11 @@ def test_each_wait_is_told_by_its_name_and_for_how_long(browser: Browser, idle: 
     expect(waiting).to_have_text("Interrupted. It continues by itself.", timeout=5_000)
     expect(answer.locator(".elapsed")).to_have_text(re.compile(r"\d+ s"), timeout=LONG_MS)
     page.screenshot(path=tmp_path / "interrupted.png")
-    part = answer.locator(".prose").inner_text().strip()
+    part = answer.locator("> .prose").inner_text().strip()
     assert part and WORDS.startswith(part) and part != WORDS
 
     idle.echo_worker("--rate", "100", "--chunk", "4")
     expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
-    assert answer.locator(".prose").inner_text().strip() == WORDS
+    assert answer.locator("> .prose").inner_text().strip() == WORDS
     second.close()
     page.close()

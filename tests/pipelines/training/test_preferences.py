@@ -142,7 +142,7 @@ WAYS = {
     "full": ("objective=dpo", "epochs=2", "tokens_per_step=1024", "eval_fraction=0.2", "learning_rate=0.001"),
     "lora": (
         "objective=dpo",
-        "epochs=2",
+        "epochs=4",
         "tokens_per_step=1024",
         "eval_fraction=0.2",
         "learning_rate=0.01",
