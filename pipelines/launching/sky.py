@@ -331,7 +331,7 @@ def translated_error(error: SkyError) -> ChatServerError:
 
 def _said(error: SkyError) -> str:
     """The message in one line, without colours; the end of a long one, where the reason stands."""
-    text = " ".join(plain(error.message).split()).rstrip(".")
+    text = " ".join(plain(error.words).split()).rstrip(".")
     return ("…" + text[-MAX_ERROR_CHARS:]) if len(text) > MAX_ERROR_CHARS else (text or error.kinds[0])
 
 

@@ -23,12 +23,12 @@ PROGRAM = Path(__file__).with_name("sky_process.py")
 
 
 class SkyError(Exception):
-    """What SkyPilot raised. `kinds` are the names of its class and of the bases of that."""
+    """What SkyPilot raised, in its own words. `kinds` are the names of its class and of the bases of that."""
 
     def __init__(self, kinds: list[str], message: str) -> None:
         super().__init__(message)
         self.kinds = kinds
-        self.message = message
+        self.words = message
 
 
 class SkyPipe:

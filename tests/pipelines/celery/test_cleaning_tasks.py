@@ -196,7 +196,7 @@ def test_the_command_submits_follows_and_shows(pipelines: Pipelines, worker: sub
     assert pipelines.output("by command") == pipelines.expected
     jid = done.stdout.split("submitted as ")[1].split(";")[0]
     assert "is finished" in chatserver(pipelines, *submit).stdout, "the same folder is the same job"
-    assert f"{jid}: finished: 100%" in chatserver(pipelines, "jobs", "show", jid).stdout
+    assert f"{jid}: finished: 600 records read, 180 rejected" in chatserver(pipelines, "jobs", "show", jid).stdout
     assert jid in chatserver(pipelines, "jobs", "list").stdout
     assert '"state": "finished"' in chatserver(pipelines, "jobs", "show", jid, "--json").stdout
     assert "started: recipe shards" in chatserver(pipelines, "jobs", "logs", "-f", jid).stdout

@@ -28,7 +28,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "biogpt": {},
     "lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},
 }
-APART = ("llama", "qwen3", "gemma", "phi3", "gpt2")
+APART = ("llama", "qwen3", "gemma", "phi3", "gpt2", "falcon")  # Falcon since transformers 5.24
 
 
 def tiny(family: str) -> Any:
