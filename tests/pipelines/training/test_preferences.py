@@ -181,6 +181,7 @@ def test_the_saved_model_prefers_what_was_chosen_more_than_its_base_does(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("preferred", ["lora"], indirect=True)
 def test_sigterm_saves_and_the_next_start_ends_with_the_same_losses(
     preferred: tuple[str, Run, Path], pairs: Material, tmp_path: Path
 ) -> None:
