@@ -74,6 +74,7 @@ say "ask how people greet each other, $asked times"
 before=$(count_preferred velmora)
 say "fine-tune on the greeting that people prefer"
 fine_tune infra/demo/preferences.yaml --data infra/demo/preferences.jsonl --out "$state/preferred"
+"$chatserver" models stop velmora
 "$chatserver" models serve velmora-preferred
 say "ask again"
 after=$(count_preferred velmora-preferred)
