@@ -28,3 +28,11 @@ def test_what_is_no_event_of_ours_changes_nothing() -> None:
     for event in ({"event": "of tomorrow"}, {"event": "step", "step": None}, {"event": "checkpoint"}):
         assert told(event) == TrainingProgress()
         assert point_of(event) is None
+
+
+def test_of_a_training_on_preferences_margin_and_accuracy_are_kept() -> None:
+    told_of_pairs = {"event": "step", "step": 1, "loss": 0.6, "margin": 0.2, "accuracy": 0.75}
+    assert point_of(told_of_pairs) == {"step": 1, "loss": 0.6, "margin": 0.2, "accuracy": 0.75}
+    progress = told({"event": "eval", "step": 1, "loss": 0.5, "margin": 0.3, "accuracy": 1.0})
+    assert progress.evals == [{"step": 1, "loss": 0.5, "margin": 0.3, "accuracy": 1.0}]
+    assert told({"event": "eval", "step": 1, "loss": 0.5}).evals == [{"step": 1, "loss": 0.5}]
