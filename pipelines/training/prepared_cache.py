@@ -5,7 +5,9 @@ it. The folder is this user's alone; a few entries are kept.
 """
 
 import contextlib
+import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -15,6 +17,7 @@ from typing import Any
 import orjson
 
 from pipelines.training.data import Counts, Prepared
+from services.errors import ConfigurationError
 from services.machine.files import draft, private, publish, write_json
 from services.places import ROOT
 from services.tokens.tokenization import ChatTokenizer
@@ -35,6 +38,11 @@ class PreparedCache:
         """The entry, made in a folder of its own if there is none yet."""
         folder = self._root / key
         private(self._root)
+        if not _is_ours(self._root):  # a name that everybody knows, in a folder where everybody may write
+            raise ConfigurationError(
+                f"{self._root} is another user's, or a link: whoever made it could change what is trained; "
+                "remove it, or set TMPDIR to a folder of your own"
+            )
         if not (folder / _COUNTS).is_file():
             self._forget_old()
             with draft(self._root, "making-") as made:
@@ -51,6 +59,11 @@ class PreparedCache:
         for entry in entries[KEPT - 1 :]:
             if _used_s(entry) < time.time() - SPARED_S:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _is_ours(root: Path) -> bool:
+    found = root.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def key_of(tokenizer: ChatTokenizer, facts: Mapping[str, Any]) -> str:

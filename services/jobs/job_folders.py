@@ -30,7 +30,8 @@ class JobFolders:
         """The job's folder, if we made it. That of a cleaning has the job's id, also in a job of an older build."""
         out = Path(str(job.spec.get("out", "")))
         if job.kind == "clean":
-            return out if out == self.jobs_dir / job.id else None
+            is_name = job.id not in ("", ".", "..") and out.name == job.id  # anybody who reaches Redis chooses an id
+            return out if is_name and out == self.jobs_dir / job.id and not out.is_symlink() else None
         is_there = job.spec.get("on") == "local" and out == self.trained_dir / out.name and not out.is_symlink()
         return out if job.kind == "train" and is_there and out.name not in ("", "..") and self._signed(job) else None
 

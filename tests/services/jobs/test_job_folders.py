@@ -62,6 +62,17 @@ def test_what_others_own_is_left(folders: JobFolders, tmp_path: Path) -> None:
     assert folders.own(forged) is None and folders.remove(forged) is None and theirs.exists()
 
 
+@pytest.mark.parametrize("jid", [".", "..", "../../victim", ""])
+def test_a_job_whose_id_is_a_path_deletes_nothing(folders: JobFolders, jid: str) -> None:
+    """Ids are chosen by whoever reaches Redis, and no signature is asked of a cleaning."""
+    folders.jobs_dir.mkdir(parents=True, exist_ok=True)
+    other = written(folders.jobs_dir / "j2", "data.jsonl")
+    victim = written(folders.jobs_dir.parent.parent / "victim", "letter")
+    assert folders.own(ended("clean", folders.jobs_dir / jid, jid)) is None
+    assert folders.remove(ended("clean", folders.jobs_dir / jid, jid)) is None
+    assert (other / "data.jsonl").exists() and (victim / "letter").exists()
+
+
 def test_a_job_that_runs_or_is_read_by_a_fine_tuning_keeps_its_files(folders: JobFolders) -> None:
     out = written(folders.jobs_dir / "j1", "data.jsonl")
     with pytest.raises(Conflict, match="is running; cancel it first"):

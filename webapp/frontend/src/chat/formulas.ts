@@ -138,3 +138,10 @@ function paragraphOf(text: string): string {
   const end = text.indexOf("\n\n");
   return end < 0 ? text : text.slice(0, end);
 }
+
+const DEFINES = /\\(?:[egx]?def|let|futurelet|global|long|(?:re)?newcommand|providecommand)(?![a-zA-Z])/;
+
+/** KaTeX bounds how often macros are expanded, not what they expand to: a short formula could take minutes. */
+export function definesMacros(source: string): boolean {
+  return DEFINES.test(source);
+}
