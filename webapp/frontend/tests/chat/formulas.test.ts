@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { definesMacros } from "../../src/chat/formulas";
 import { BlockStream } from "../../src/chat/markdown";
 
 const render = (text: string) => new BlockStream().update(text, true).join("");
@@ -102,4 +103,11 @@ test("many unclosed delimiters cost no more than many words", () => {
     render(piece.repeat(4_000));
     assert.ok(performance.now() - started_ms < 4_000, piece);
   }
+});
+
+test("a formula that defines a macro stays its source", () => {
+  for (const source of ["\\(\\def\\a{x}\\a\\)", "$$\\newcommand{\\a}{x}$$", "\\[\\global\\let\\a=b\\]"])
+    assert.ok(definesMacros(source), source);
+  for (const source of ["\\(\\definite\\)", "\\(a \\leq b\\)", "\\(\\text{a def}\\)"])
+    assert.ok(!definesMacros(source), source);
 });
