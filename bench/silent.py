@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load_client import Client, Fleet
-from bench.system import BenchSystem
+from bench.system import BenchSystem, ended
 
 MODEL = "echo"
 SETTLE_S = 4.0  # for a round of watches to be served
@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             fleet.run(lambda: False, SETTLE_S)
             rss.append(web.memory_info().rss / 2**20)
             kernel.append(tcp_mib())
-        closed = sum(ended(client) for client in silent)
+        closed = sum(ended(client.sock) for client in silent)
         fleet.close()
         time.sleep(CLOSE_WAIT_S)
         return {
@@ -85,18 +85,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def only(fleet: Fleet, reader: Client) -> None:
     """From now on the fleet reads for this client alone."""
     fleet.ignore(client for client in fleet.clients if client is not reader)
-
-
-def ended(client: Client) -> bool:
-    """Whether the server has closed this socket: then the kernel says so once all that it holds was read."""
-    try:
-        while client.sock.recv(1 << 20):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def main() -> None:

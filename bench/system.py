@@ -6,6 +6,7 @@ Everything started here ends with the `with` block, and with the bench itself ho
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -141,6 +142,19 @@ def percentile(values: list[float], percent: float) -> float:
     """Nearest rank; nan of nothing."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else float("nan")
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the server has closed this connection, once all that it said is read."""
+    sock.setblocking(False)
+    try:
+        while sock.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _answers(url: str) -> bool:

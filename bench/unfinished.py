@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.system import BenchSystem
+from bench.system import BenchSystem, ended
 
 HOLD_S = 3.0
 CLOSE_WAIT_S = 4.0
@@ -57,19 +57,6 @@ def sent(sock: socket.socket, data: bytes) -> socket.socket:
     with contextlib.suppress(OSError):  # the server may close it in the middle
         sock.sendall(data)
     return sock
-
-
-def ended(sock: socket.socket) -> bool:
-    """Whether the server has closed this connection, once all that it said is read."""
-    sock.setblocking(False)
-    try:
-        while sock.recv(1 << 16):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def honest_ms(url: str) -> float:

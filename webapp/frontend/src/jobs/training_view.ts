@@ -1,22 +1,24 @@
 /** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
 
 import { byId, h, icon, setText } from "../shared/dom";
-import { Chart } from "./chart";
+import { Chart, type Curve } from "./chart";
 import type { Mark, Point } from "./chart_data";
 import type { Job, Training, TrainingPoint } from "./protocol";
 import { ServingCard } from "./serving_card";
 import { checkpointText, figures, lossText, planRows, rateText, scientific, shareText } from "./training_words";
 import { age } from "./words";
 
+const TRAINED_AND_EVALUATED: Curve[] = [
+  { name: "training", kind: "smooth" },
+  { name: "evaluation", kind: "dots" },
+];
+
 export class TrainingView {
   private points = new Points();
   private loss = new Chart({
     label: "Training loss by step",
     height: 280,
-    curves: [
-      { name: "training", kind: "smooth" },
-      { name: "evaluation", kind: "dots" },
-    ],
+    curves: TRAINED_AND_EVALUATED,
     value: lossText,
   });
   private rate = new Chart({
@@ -29,19 +31,13 @@ export class TrainingView {
   private margin = new Chart({
     label: "Reward margin by step",
     height: 130,
-    curves: [
-      { name: "training", kind: "smooth" },
-      { name: "evaluation", kind: "dots" },
-    ],
+    curves: TRAINED_AND_EVALUATED,
     value: lossText,
   });
   private accuracy = new Chart({
     label: "Share of the pairs whose chosen answer is preferred, by step",
     height: 130,
-    curves: [
-      { name: "training", kind: "smooth" },
-      { name: "evaluation", kind: "dots" },
-    ],
+    curves: TRAINED_AND_EVALUATED,
     value: shareText,
     fromZero: true,
   });
