@@ -327,7 +327,7 @@ def test_bodies_without_an_end_have_the_same_bound_and_are_told(web: Web, small:
             sock.sendall((length, chunk)[number % 2] + b"x" * 799_998)
         told = everything(socks[0])
         assert told.startswith(b"HTTP/1.1 429 ") and b'"busy"' in told and b"Retry-After: 5\r\n" in told
-        assert rss_mib(web) - before < 16
+        wait_until(lambda: rss_mib(web) - before < 16, "the memory of the refused, which is given back a second later")
         assert request(small, "POST", "/api/session", b"x" * 800_000)[0] == 405, "a whole one is read and answered"
 
 
@@ -714,9 +714,9 @@ def test_what_http_refuses_has_the_shape_of_our_errors(
         "",
         "chatserver=",
         "chatserver=eyJ1c2VyIjoiYW5vbi0xIn0.aaaaaa.AAAA",
-        "chatserver=" + "A" * 50_000,
+        "chatserver=" + "A" * 30_000,
         ';;=;"\\777',
-        "a=b;" * 9000,
+        "a=b;" * 7500,
     ],
 )
 def test_a_cookie_that_we_did_not_sign_is_nobody(web: Web, cookie: str) -> None:
