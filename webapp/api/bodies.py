@@ -1,0 +1,194 @@
+"""The bodies that clients send, as pydantic models: what is served, within which bounds, and what is refused.
+
+A field that OpenAI does not know is ignored. A field that OpenAI knows and this server cannot honour is refused with
+its name, unless its value asks for nothing.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from flask import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.errors import InvalidRequest, Unsupported, shown
+from services.field_errors import in_words
+
+MAX_CHOICES = 64  # of one body: its prompts, times `n`
+MAX_TOKENS = 131_072
+JSON = "application/json"
+
+Body = TypeVar("Body", bound=BaseModel)
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = Field(None, description="Whether a last chunk has the usage.")
+
+
+class TextPart(BaseModel):
+    """A part of a message. Only text is served."""
+
+    type: str
+    text: str = ""
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[TextPart] | None = None
+    reasoning_content: str | None = Field(None, description="What an assistant thought before it answered.")
+    reasoning: str | None = Field(None, description="The same under its other name.")
+    tool_calls: Any = Field(None, description="Refused unless empty.")
+
+
+class ChatTemplateOptions(BaseModel):
+    """`chat_template_kwargs`: the switch for thinking, under the names that templates have for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
+class SamplingFields(BaseModel):
+    """What both kinds of completions have in common."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    model: str = Field(description="Name of a served model, as `/v1/models` lists it.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="Answers; each is a request of its own.")
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    temperature: float | None = Field(None, ge=0, le=5)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=1_000_000, description="-1 and 0: all tokens.")
+    min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, ge=0.1, le=10)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    ignore_eos: bool | None = None
+    user: str | None = Field(None, description="Accepted and not used.")
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> "SamplingFields":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only allowed when stream is true")
+        return self
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self, max_tokens: int | None) -> dict[str, Any]:
+        """The options under the wire's names; what is open is left out."""
+        values: dict[str, Any] = {
+            "max_new_tokens": max_tokens,
+            "temperature": self.temperature,
+            "top_p": max(self.top_p, 0.001) if self.top_p is not None else None,
+            "top_k": max(self.top_k, 0) if self.top_k is not None else None,
+            "min_p": self.min_p,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "repetition_penalty": self.repetition_penalty,
+            "logit_bias": self.logit_bias or None,
+            "seed": self.seed % 2**31 if self.seed is not None else None,
+            "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
+            "ignore_eos": self.ignore_eos or None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class ChatCompletionBody(SamplingFields):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same as max_tokens.")
+    reasoning_effort: str | None = Field(None, description="`none` switches thinking off, where the model can.")
+    chat_template_kwargs: ChatTemplateOptions | None = None
+    continue_final_message: bool | None = Field(
+        None, description="Whether an assistant's last message is continued. It is, unless this is false."
+    )
+    add_generation_prompt: bool | None = Field(None, description="The opposite of continue_final_message.")
+    metadata: dict[str, Any] | None = Field(None, description="Accepted and not used.")
+
+    @model_validator(mode="after")
+    def _one_way_to_go_on(self) -> "ChatCompletionBody":
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError("continue_final_message and add_generation_prompt cannot both be true")
+        return self
+
+    @property
+    def thinking(self) -> bool | None:
+        """The switch for thinking, however it was said; None: as the model does by itself."""
+        options = self.chat_template_kwargs or ChatTemplateOptions()
+        told = options.enable_thinking if options.enable_thinking is not None else options.thinking
+        return False if told is None and self.reasoning_effort == "none" else told
+
+
+class CompletionBody(SamplingFields):
+    """The body of `POST /v1/completions`."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+    echo: bool | None = Field(None, description="Whether the text begins with the prompt.")
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+# Known to OpenAI, not honoured here: field → the values that ask for nothing.
+_UNSERVED: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "best_of": (1,),
+    "function_call": ("none",),
+    "functions": ([],),
+    "logprobs": (False, 0) if False else (False,),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
+    "suffix": ("",),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "web_search_options": (),
+}
+
+
+def parsed(request: Request, kind: type[Body]) -> Body:
+    """The body of a request. Raises InvalidRequest or Unsupported, which name the field."""
+    if request.mimetype != JSON:
+        raise InvalidRequest(f"send the header `Content-Type: {JSON}`, not {shown(request.mimetype or 'none')}")
+    try:
+        raw = orjson.loads(request.get_data(cache=False))
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {type(raw).__name__}")
+    _refuse_unserved(raw, kind)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise _in_words(error) from None
+
+
+def _refuse_unserved(raw: dict[str, Any], kind: type[BaseModel]) -> None:
+    if raw.get("tool_choice") == "none":
+        raw = {**raw, "tools": None}
+    for field, harmless in _UNSERVED.items():
+        value = raw.get(field)
+        if value is not None and not any(value is each or value == each for each in harmless):
+            raise Unsupported(f"{field} is not served by this server; leave it out", field=field)
+
+
+def _in_words(error: ValidationError) -> InvalidRequest:
+    problem = error.errors(include_url=False)[0]
+    # Of a union pydantic names each branch: that is no part of what the client sent.
+    place = [str(part) for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    words = in_words(problem)
+    if not place:
+        return InvalidRequest(words)
+    field = ".".join(place)
+    told = "" if problem["type"] == "missing" else f"={shown(problem['input'])}"
+    return InvalidRequest(f"{field}{told} {words}", field=field)
