@@ -3,6 +3,7 @@
 A reader's cursor is (text offset in Unicode code points, nonce), never a stream id.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -41,9 +42,16 @@ class Message:
         return {name: value for name, value in asdict(self).items() if value or name != "reasoning"}
 
 
+_ALWAYS_WRITTEN = ("max_new_tokens", "seed", "stop")  # the first builds wrote them, set or not
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
-    """The options of generation that a client may set. None: the model's default. No answer is unbounded."""
+    """The options of generation that a client may set. None: the model's default. No answer is unbounded.
+
+    `presence_penalty` and `frequency_penalty` count the tokens of the answer, `repetition_penalty` those of the prompt
+    too. `logit_bias`: token id → what is added to its logit. `ignore_eos`: no token ends the answer.
+    """
 
     max_new_tokens: int = 512
     temperature: float | None = None
@@ -52,15 +60,27 @@ class SamplingOptions:
     repetition_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
 
     def over(self, defaults: "SamplingDefaults") -> "SamplingDefaults":
         """What applies with this model's defaults."""
         return replace(defaults, **{name: value for name, value in self._drawn().items() if value is not None})
 
     def encoded(self) -> dict[str, Any]:
-        """For JSON. An open option is left out, which every build reads."""
-        open_options = [name for name, value in self._drawn().items() if value is None]
-        return {name: value for name, value in asdict(self).items() if name not in open_options}
+        """For JSON. An option that is not set is left out, which every build reads."""
+        biases = {str(token_id): bias for token_id, bias in self.logit_bias.items()}
+        raw = {**asdict(self), "logit_bias": biases or None, "ignore_eos": self.ignore_eos or None}
+        return {name: value for name, value in raw.items() if name in _ALWAYS_WRITTEN or value is not None}
+
+    @classmethod
+    def decode(cls, raw: Mapping[str, Any]) -> "SamplingOptions":
+        """The options that `encoded` gave. Raises KeyError, TypeError or ValueError for others."""
+        biases = {int(token_id): bias for token_id, bias in raw.get("logit_bias", {}).items()}
+        return cls(**{**raw, "stop": tuple(raw["stop"]), "logit_bias": biases})
 
     def _drawn(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in SamplingDefaults.__dataclass_fields__}
@@ -76,12 +96,19 @@ class SamplingDefaults:
     repetition_penalty: float = 1.0
 
 
+_USUAL = {"truncation": "auto", "thinking": None, "continue_final": False, "prompt": ""}
+_EXACT_VERSION = VERSION + 0.1  # of a request that the first builds would answer wrongly: they refuse its version
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """One question. A front end stores it with the request; a worker reads it.
 
     `truncation`: of a conversation longer than the model's context, the worker leaves out the oldest rounds, or
-    (`disabled`) refuses it. Workers of the first builds always refuse it.
+    (`disabled`) refuses it. Workers of the first builds always refuse it. `thinking`: whether the model thinks before
+    its answer (None: as its template has it); a model that has no choice ignores it. `continue_final`: the last message
+    is the beginning of the answer, and the model goes on at its end. `prompt`: a bare text that the model continues,
+    without a chat template; `messages` is then empty.
     """
 
     rid: str
@@ -91,28 +118,29 @@ class ChatRequest:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     priority: Priority = "interactive"
     truncation: Truncation = "auto"
+    thinking: bool | None = None
+    continue_final: bool = False
+    prompt: str = ""
 
     def encode(self) -> bytes:
-        raw = {"v": VERSION, **asdict(self), "sampling": self.sampling.encoded()}
+        version = _EXACT_VERSION if self.continue_final or self.prompt else VERSION
+        raw = {"v": version, **asdict(self), "sampling": self.sampling.encoded()}
         raw["messages"] = [message.encoded() for message in self.messages]
-        if self.truncation == "auto":
-            del raw["truncation"]
-        return orjson.dumps(raw)
+        return orjson.dumps({name: value for name, value in raw.items() if name not in _USUAL or value != _USUAL[name]})
 
     @classmethod
     def decode(cls, data: bytes) -> "ChatRequest":
         """Raises ProtocolError unless `encode` of this version wrote the data."""
         try:
             raw = orjson.loads(data)
-            if raw["v"] != VERSION:
+            if raw["v"] not in (VERSION, _EXACT_VERSION):
                 raise ProtocolError(f"request of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
-            sampling = SamplingOptions(**{**raw["sampling"], "stop": tuple(raw["sampling"]["stop"])})
+            sampling = SamplingOptions.decode(raw["sampling"])
             messages = tuple(Message(**message) for message in raw["messages"])
-            for name in ("rid", "user", "model"):
-                check_name(raw[name], name)
-            names = (raw["rid"], raw["user"], raw["model"])
-            return cls(*names, messages, sampling, raw["priority"], raw.get("truncation", "auto"))
-        except (KeyError, TypeError, ValueError, InvalidRequest) as error:
+            rid, user, model = (check_name(raw[name], name) for name in ("rid", "user", "model"))
+            rest: Any = {name: raw.get(name, usual) for name, usual in _USUAL.items()}
+            return cls(rid, user, model, messages, sampling, raw["priority"], **rest)
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request of {len(data)} bytes: {error}") from None
 
 

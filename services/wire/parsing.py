@@ -1,6 +1,7 @@
 """Parses untrusted JSON into a request. Every front end uses it, so all refuse the same values with the same words."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from services.errors import InvalidRequest, shown
@@ -16,25 +17,44 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "top_k": (int, 0, 1_000_000),
     "repetition_penalty": (float, 0.1, 10),
     "seed": (int, 0, 2**31 - 1),
+    "min_p": (float, 0, 1),
+    "presence_penalty": (float, -2, 2),
+    "frequency_penalty": (float, -2, 2),
 }
+_MAY_BE_NULL = ("seed", "min_p", "presence_penalty", "frequency_penalty", "logit_bias", "ignore_eos")
+_OTHERS = ("stop", "logit_bias", "ignore_eos")
+_FIELDS = {field.name for field in fields(ChatRequest)} - {"rid", "user"} | {"id"}
+MAX_BIASES = 1_024
+_MAX_BIAS = 100
+_MAX_TOKEN_ID = 2**31 - 1
 
 
 def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
-    """A request from untrusted JSON `{id, model, messages, sampling?, priority?, truncation?}`.
+    """A request from untrusted JSON `{id, model, messages, sampling?, priority?, truncation?, thinking?, …}`.
 
-    Raises InvalidRequest naming what is wrong.
+    `{id, model, prompt, …}` has a text to continue instead of messages. Raises InvalidRequest naming what is wrong.
     """
     if not isinstance(raw, Mapping):
         raise InvalidRequest(f"a request must be an object, not {type(raw).__name__}")
-    unknown = set(raw) - {"id", "model", "messages", "sampling", "priority", "truncation"}
-    if unknown:
+    if unknown := set(raw) - _FIELDS:
         raise InvalidRequest(f"unknown request field {sorted(map(str, unknown))[0]!r:.80}")
     rid = check_name(raw.get("id"), "id")
     model = check_name(raw.get("model"), "model")
-    messages = parse_messages(raw.get("messages"), max_chars=max_chars)
-    sampling = parse_sampling(raw.get("sampling") or {})
-    priority, truncation = _parse_priority(raw.get("priority")), _parse_truncation(raw.get("truncation"))
-    return ChatRequest(rid, check_name(user, "user"), model, messages, sampling, priority, truncation)
+    prompt = _parse_prompt(raw, max_chars)
+    continues = _parse_switch(raw.get("continue_final"), "continue_final") is True
+    messages = () if prompt else parse_messages(raw.get("messages"), max_chars=max_chars, continue_final=continues)
+    return ChatRequest(
+        rid,
+        check_name(user, "user"),
+        model,
+        messages,
+        parse_sampling(raw.get("sampling") or {}),
+        _parse_priority(raw.get("priority")),
+        _parse_truncation(raw.get("truncation")),
+        _parse_switch(raw.get("thinking"), "thinking"),
+        continues,
+        prompt,
+    )
 
 
 def parse_sampling(raw: object) -> SamplingOptions:
@@ -43,31 +63,54 @@ def parse_sampling(raw: object) -> SamplingOptions:
         raise InvalidRequest(f"sampling must be an object, not {type(raw).__name__}")
     values: dict[str, Any] = {}
     for name, value in raw.items():
-        if name == "stop":
-            values["stop"] = _parse_stop(value)
-        elif name in _RANGES:
-            if value is None and name == "seed":
-                continue
-            values[name] = _parse_number(name, value)
-        else:
-            known = ", ".join([*_RANGES, "stop"])
+        if name not in _RANGES and name not in _OTHERS:
+            known = ", ".join([*_RANGES, *_OTHERS])
             raise InvalidRequest(f"unknown sampling option {shown(name)}; known: {known}")
+        if value is not None or name not in _MAY_BE_NULL:
+            values[name] = _parse_option(name, value)
     return SamplingOptions(**values)
 
 
-def parse_messages(raw: object, *, max_chars: int) -> tuple[Message, ...]:
-    """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's."""
+def parse_messages(raw: object, *, max_chars: int, continue_final: bool = False) -> tuple[Message, ...]:
+    """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's.
+
+    With `continue_final` the last is the assistant's: the beginning of the answer, perhaps empty.
+    """
     if not isinstance(raw, list) or not raw or len(raw) > MAX_MESSAGES:
         raise InvalidRequest(f"messages must be a list of 1 to {MAX_MESSAGES} messages")
     messages = []
     for index, message in enumerate(raw):
         messages.append(_parse_message(message, f"messages[{index}]"))
-    if messages[-1].role != "user" or not messages[-1].content.strip():
-        raise InvalidRequest("the last message must be the user's and not empty")
-    chars = sum(len(message.text) for message in messages)
-    if chars > max_chars:
-        raise InvalidRequest(f"the messages hold {chars} characters; the limit is {max_chars}")
+    _check_last(messages[-1], continue_final)
+    _check_chars("messages hold", sum(len(message.text) for message in messages), max_chars)
     return tuple(messages)
+
+
+def _check_last(message: Message, continue_final: bool) -> None:
+    if continue_final and message.role != "assistant":
+        raise InvalidRequest("continue_final: the last message must be the assistant's, which the model continues")
+    if not continue_final and (message.role != "user" or not message.content.strip()):
+        raise InvalidRequest("the last message must be the user's and not empty")
+
+
+def _parse_prompt(raw: Mapping[str, Any], max_chars: int) -> str:
+    """The bare prompt of a request; empty for one with messages."""
+    prompt = raw.get("prompt")
+    if prompt is None or prompt == "":
+        return ""
+    if not isinstance(prompt, str):
+        raise InvalidRequest(f"prompt must be text, not {type(prompt).__name__}")
+    for name in ("messages", "thinking", "continue_final"):
+        if raw.get(name):
+            raise InvalidRequest(f"{name} has no meaning beside a prompt; leave one of the two out")
+    _check_text(prompt, "prompt")
+    _check_chars("prompt holds", len(prompt), max_chars)
+    return prompt
+
+
+def _check_chars(what: str, chars: int, max_chars: int) -> None:
+    if chars > max_chars:
+        raise InvalidRequest(f"the {what} {chars} characters; the limit is {max_chars}")
 
 
 def _parse_message(raw: object, where: str) -> Message:
@@ -82,6 +125,37 @@ def _parse_message(raw: object, where: str) -> Message:
             raise InvalidRequest(f"{where}.{name} must be text, not {type(raw[name]).__name__}")
         _check_text(raw.get(name, ""), f"{where}.{name}")
     return Message(raw["role"], raw["content"], raw.get("reasoning", ""))
+
+
+def _parse_option(name: str, value: object) -> Any:
+    if name == "stop":
+        return _parse_stop(value)
+    if name == "logit_bias":
+        return _parse_bias(value)
+    if name == "ignore_eos":
+        return _parse_switch(value, f"sampling.{name}")
+    return _parse_number(name, value)
+
+
+def _parse_bias(raw: object) -> dict[int, float]:
+    """Token id → bias. JSON has the ids as text."""
+    if not isinstance(raw, Mapping) or len(raw) > MAX_BIASES:
+        raise InvalidRequest(f"sampling.logit_bias must be an object of at most {MAX_BIASES} token ids and their bias")
+    return {_parse_token_id(token_id): _parse_one_bias(token_id, bias) for token_id, bias in raw.items()}
+
+
+def _parse_token_id(raw: object) -> int:
+    text = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_TOKEN_ID)) and int(text) <= _MAX_TOKEN_ID):
+        raise InvalidRequest(f"sampling.logit_bias names {shown(raw)}, which is no token id")
+    return int(text)
+
+
+def _parse_one_bias(token_id: object, bias: object) -> float:
+    if isinstance(bias, bool) or not isinstance(bias, int | float) or not -_MAX_BIAS <= bias <= _MAX_BIAS:
+        place = f"sampling.logit_bias[{shown(token_id)}]"
+        raise InvalidRequest(f"{place}={shown(bias)} is not a number from {-_MAX_BIAS} to {_MAX_BIAS}")
+    return float(bias)
 
 
 def _parse_number(name: str, value: Any) -> float:
@@ -117,6 +191,12 @@ def _parse_truncation(raw: object) -> Truncation:
     if raw == "disabled":
         return "disabled"
     raise InvalidRequest(f"truncation {shown(raw)} is not auto or disabled")
+
+
+def _parse_switch(raw: object, name: str) -> bool | None:
+    if raw is None or isinstance(raw, bool):
+        return raw
+    raise InvalidRequest(f"{name}={shown(raw)} is not true or false")
 
 
 def _check_text(text: str, what: str) -> None:

@@ -100,6 +100,21 @@ def test_a_worker_of_the_older_build_can_read_a_question_of_the_present_one(
     assert as_the_older_build_reads(after) == as_the_older_build_reads(before)
 
 
+@pytest.mark.parametrize(
+    "more", [{"continue_final": True, "messages": [{"role": "assistant", "content": "It is"}]}, {"prompt": "It is"}]
+)
+def test_an_older_worker_refuses_a_question_that_it_would_misread(
+    system: System, browser: Browser, more: dict[str, Any]
+) -> None:
+    """It compares the payload's version with 1, and would answer the messages alone."""
+    rid = f"new-{next(iter(more))}"
+    assert browser.call("submit", {"id": rid, "model": "echo", **more})["ok"]
+    (entry,) = [entry for _, entry in system.redis.xrange(REQUESTS) if entry[b"rid"] == rid.encode()]
+    assert json.loads(entry[b"payload"])["v"] != 1
+    assert entry[b"v"] == b"1", "workers of the present build take it"
+    browser.call("cancel", {"id": rid})
+
+
 def as_the_older_build_reads(entry: dict[bytes, bytes]) -> dict[bytes, Any]:
     payload = json.loads(entry[b"payload"])
     options = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}

@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from services.errors import InvalidRequest
-from services.wire.messages import ChatRequest, Event, Message
+from services.errors import InvalidRequest, ProtocolError
+from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
 from services.wire.parsing import parse_request
 
 ASKED = {"id": "r1", "model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -93,3 +93,107 @@ def test_a_message_has_reasoning_on_the_wire_only_if_there_is_some() -> None:
 def test_a_wrong_message_is_refused_by_its_name(message: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         parsed(messages=[message, {"role": "user", "content": "hi"}])
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_whether_the_model_shall_think_is_on_the_wire_only_if_somebody_chose(thinking: bool) -> None:
+    request = parsed(thinking=thinking)
+    assert request.thinking is thinking
+    assert orjson.loads(request.encode())["thinking"] is thinking
+    assert ChatRequest.decode(request.encode()) == request
+    assert parsed(thinking=None).encode() == parsed().encode()
+
+
+BEGUN = [*ASKED["messages"], {"role": "assistant", "content": "It is "}]
+
+
+@pytest.mark.parametrize(
+    "exact",
+    [{"messages": BEGUN, "continue_final": True}, {"messages": [], "prompt": "Once upon"}],
+    ids=["a begun answer", "a bare prompt"],
+)
+def test_a_request_that_an_older_worker_would_answer_wrongly_has_a_version_that_it_refuses(exact: dict) -> None:  # type: ignore[type-arg]
+    request = parsed(**exact)
+    assert ChatRequest.decode(request.encode()) == request
+    assert orjson.loads(request.encode())["v"] == 1.1 != orjson.loads(parsed().encode())["v"]
+
+
+def test_a_request_of_a_later_version_is_refused() -> None:
+    with pytest.raises(ProtocolError, match=r"version 1\.2"):
+        ChatRequest.decode(parsed().encode().replace(b'"v":1,', b'"v":1.2,'))
+
+
+def test_a_begun_answer_may_be_empty_or_only_reasoning() -> None:
+    for last in ({"content": ""}, {"content": "", "reasoning": "hm"}):
+        messages = [*ASKED["messages"], {"role": "assistant", **last}]
+        assert parsed(messages=messages, continue_final=True).messages[-1].content == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"messages": BEGUN}, "the last message must be the user's and not empty"),
+        ({"continue_final": True}, "continue_final: the last message must be the assistant's"),
+        ({"continue_final": "yes"}, "continue_final='yes' is not true or false"),
+        ({"thinking": 1}, "thinking=1 is not true or false"),
+        ({"prompt": "x"}, "messages has no meaning beside a prompt"),
+        ({"messages": [], "prompt": "x", "continue_final": True}, "continue_final has no meaning beside a prompt"),
+        ({"messages": [], "prompt": "x", "thinking": True}, "thinking has no meaning beside a prompt"),
+        ({"messages": [], "prompt": ["x"]}, "prompt must be text, not list"),
+        ({"messages": [], "prompt": ""}, "messages must be a list of 1 to"),
+        ({"messages": [], "prompt": "x" * 101}, "the prompt holds 101 characters; the limit is 100"),
+        ({"messages": [], "prompt": "\ud800"}, "prompt holds half of a surrogate pair"),
+    ],
+)
+def test_what_a_request_cannot_carry_is_refused_by_its_name(wrong: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        parsed(**wrong)
+
+
+RICH = SamplingOptions(
+    min_p=0.1, presence_penalty=-2.0, frequency_penalty=1.5, logit_bias={7: -100.0, 0: 1.5}, ignore_eos=True
+)
+
+
+def test_options_of_later_builds_are_on_the_wire_only_where_they_are_set() -> None:
+    named = {
+        "min_p": 0.1,
+        "presence_penalty": -2,
+        "frequency_penalty": 1.5,
+        "logit_bias": {"7": -100, "0": 1.5},
+        "ignore_eos": True,
+    }
+    request = parsed(sampling=named)
+    assert request.sampling == RICH
+    assert orjson.loads(request.encode())["sampling"].keys() - {"max_new_tokens", "seed", "stop"} == named.keys()
+    assert ChatRequest.decode(request.encode()) == request
+    unset = {**dict.fromkeys(named), "min_p": None, "logit_bias": {}, "ignore_eos": False}
+    assert parsed(sampling=unset).encode() == parsed().encode()
+
+
+@pytest.mark.parametrize("option", ["min_p", "presence_penalty", "frequency_penalty"])
+def test_an_option_of_zero_is_not_one_that_is_left_open(option: str) -> None:
+    request = parsed(sampling={option: 0})
+    assert getattr(ChatRequest.decode(request.encode()).sampling, option) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "why"),
+    [
+        ({"min_p": 1.1}, r"sampling.min_p=1.1 is not a number from 0 to 1"),
+        ({"presence_penalty": -2.1}, r"sampling.presence_penalty=-2.1 is not a number from -2 to 2"),
+        ({"frequency_penalty": float("nan")}, r"sampling.frequency_penalty=nan is not a number"),
+        ({"logit_bias": [7]}, r"sampling.logit_bias must be an object of at most 1024"),
+        ({"logit_bias": {str(n): 1 for n in range(1025)}}, r"sampling.logit_bias must be an object of at most 1024"),
+        ({"logit_bias": {"-1": 1}}, r"sampling.logit_bias names '-1', which is no token id"),
+        ({"logit_bias": {"\u00b2": 1}}, r"sampling.logit_bias names '\u00b2', which is no token id"),
+        ({"logit_bias": {"9" * 5000: 1}}, r"which is no token id"),
+        ({"logit_bias": {"7": 101}}, r"sampling.logit_bias\['7'\]=101 is not a number from -100 to 100"),
+        ({"logit_bias": {"7": True}}, r"sampling.logit_bias\['7'\]=True is not a number from -100 to 100"),
+        ({"ignore_eos": 1}, r"sampling.ignore_eos=1 is not true or false"),
+        ({"presence": 1}, r"unknown sampling option 'presence'; known: .*min_p.*ignore_eos"),
+    ],
+)
+def test_an_option_out_of_its_bounds_is_refused_by_its_name(sampling: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        parsed(sampling=sampling)
