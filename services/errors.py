@@ -9,6 +9,7 @@
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
+    ├── Unauthorized                  401  unauthorized         the API key is missing or not valid
     ├── Forbidden                     403  forbidden            the request belongs to another user
     ├── Conflict                      409  conflict             the id is in use by another user or model
     ├── Gone                          410  gone                 the answer has expired or never existed
@@ -119,6 +120,11 @@ class UnknownModel(ChatServerError):
     http_status = 404
 
 
+class Unauthorized(ChatServerError):
+    code = "unauthorized"
+    http_status = 401
+
+
 class Forbidden(ChatServerError):
     code = "forbidden"
     http_status = 403
@@ -159,3 +165,11 @@ class StorageFull(ChatServerError):
 class Unavailable(ChatServerError):
     code = "unavailable"
     http_status = 503
+
+
+def all_errors() -> list[type[ChatServerError]]:
+    """Every class of the tree."""
+    found: list[type[ChatServerError]] = [ChatServerError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return found

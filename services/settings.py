@@ -77,7 +77,8 @@ class Settings(BaseModel):
         "", description="Address on which this deployment's own proxy publishes the web app; empty: no proxy."
     )
     secret_key: str = Field("", description="Key that signs cookies; empty: the state folder keeps one.")
-    allowed_origins: str = Field("", description="Other origins whose pages may open a socket; commas between.")
+    allowed_origins: str = Field("", description="Other origins whose pages may come here; commas between.")
+    api_keys_required: bool = Field(False, description="Whether programs of this machine need a key for /v1, too.")
     window_chars: int = Field(16_384, ge=256, description="Text that a client may leave unacknowledged before a pause.")
     max_user_sockets: int = Field(64, ge=1, description="Most sockets of one user to one web process.")
     max_unsent_mib: int = Field(

@@ -19,14 +19,14 @@ SERVICES = (
     ("engines", "errors", "field_errors", "logs", "places"),
     ("settings", "machine", "wire"),
     ("connection",),
-    ("program", "chat", "models"),
+    ("program", "chat", "models", "accounts"),
     ("tokens",),
     ("serving",),
     ("jobs",),
     ("doctor",),
     ("command",),
 )
-WEBAPP = (("server", "access"), ("chat", "jobs"), ("application",), ("__main__",))
+WEBAPP = (("server", "access"), ("chat", "jobs", "api"), ("errors",), ("application",), ("__main__",))
 PIPELINES = (
     ("records", "html"),
     ("text", "formats"),

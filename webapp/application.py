@@ -14,6 +14,7 @@ from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
+from services.accounts.api_keys import ApiKeys
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
@@ -30,11 +31,16 @@ from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
 from webapp.access.address import address_of
+from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
+from webapp.api import blueprints, completions, models
+from webapp.api.completions import Completer
+from webapp.api.document import Document
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
+from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
 from webapp.jobs import training_routes as training_pages
 from webapp.jobs.cleaning_orders import PageJobs
@@ -42,6 +48,7 @@ from webapp.jobs.training_details import TrainingAnswers
 from webapp.jobs.training_orders import PageTraining
 from webapp.jobs.uploads import Uploads
 from webapp.server import transport
+from webapp.server.http_server import CLIENT_LEFT
 from webapp.server.inbox import Inbox
 from webapp.server.websocket import WebSocket
 
@@ -136,6 +143,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         )
     )
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
+    _add_api(app, settings, redis, keys, feed, requests, submit_rate)
+    answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
     return app, feed, relay, inbox
@@ -195,6 +204,31 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
     app.register_blueprint(
         training_pages.make_blueprint(redis, jobs, page_jobs, page_training, trained, answers, wake_pipelines)
     )
+
+
+def _add_api(
+    app: Flask,
+    settings: Settings,
+    redis: Redis,
+    keys: Keys,
+    feed: AnswerFeed,
+    requests: Requests,
+    submit_rate: SubmitRate,
+) -> None:
+    """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
+    callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
+    completer = Completer(
+        feed,
+        requests,
+        submit_rate,
+        settings.relay_interval_s,
+        lambda asked: bool(asked.environ.get(CLIENT_LEFT, bool)()),
+    )
+    parts = [
+        models.make_blueprint(redis, keys, callers, document),
+        completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
+    ]
+    blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
 
 
 def waker(settings: Settings) -> Callable[[str], None]:

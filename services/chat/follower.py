@@ -4,10 +4,11 @@ Sockets, HTTP streams and the command line differ in how they frame events and i
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 from services.chat.answer import Answer, Outage
-from services.chat.reader import ReaderEvent, Rewind, Status, Text, part_at
+from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text, part_at
 from services.wire.messages import ANSWER
 
 
@@ -100,6 +101,16 @@ class Follower:
             return self.next(until)
         self.offset = keep
         return Rewind(keep, reader.nonce)
+
+    def account(self, done: Done) -> dict[str, str | int | float]:
+        """What the log says of an answer that was told to its end. `seconds`: since it was accepted."""
+        return {
+            "status": done.status,
+            "code": done.code,
+            "tokens": done.usage.get("completion_tokens", 0),
+            "chars": done.offset,
+            "seconds": round(time.monotonic() - self.submitted_at, 3),
+        }
 
     def close(self) -> None:
         """Nothing more is told."""

@@ -6,6 +6,7 @@
     chatserver worker        one GPU process                   chatserver web        one web process
     chatserver clean …       conversations to training data    chatserver jobs …     cleaning on Celery: show, cancel
     chatserver pipelines …   worker and beat of Celery         chatserver doctor     what is wrong with an installation
+    chatserver train …       fine-tuning                       chatserver keys …     keys of the API under /v1
 
 The command talks to Redis directly. It starts the other programs as processes: nothing here imports them. Functions
 import slow libraries inside themselves, so that `--help` is quick.

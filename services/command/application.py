@@ -2,6 +2,7 @@
 
 import typer
 
+from services.command import keys
 from services.command.look import dead, doctor, models, status
 from services.command.order import clean, jobs, train
 from services.command.run import pipelines, up, web, worker
@@ -22,6 +23,7 @@ application.add_typer(models.application, name="models")
 application.command()(status.status)
 application.add_typer(dead.application, name="dead")
 application.command()(doctor.doctor)
+application.add_typer(keys.application, name="keys")
 application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
 application.add_typer(jobs.application, name="jobs")

@@ -51,6 +51,7 @@ class ModelInfo:
     tokens_per_s: float
     context_tokens: int
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    started: float = 0.0  # of the worker that serves it the longest, by that worker's clock
 
 
 class Registry:
@@ -119,6 +120,7 @@ class Registry:
             sum(worker.tokens_per_s for worker in workers),
             max((worker.context_tokens for worker in workers), default=0),
             _sampling_of(workers),
+            min((worker.started for worker in workers), default=0.0),
         )
 
 

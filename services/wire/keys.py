@@ -19,6 +19,7 @@ all keys of one request share another, and a script touches one slot only.
                                        broadcasts it
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
+    ns:api-keys               hash     digest of an API key → JSON: its name, user, when it was made
     ns:models                 set      every model that a worker ever announced
     ns:loading:{model}        string   a worker is loading the model; expires when it stops renewing
     ns:catalogue              hash     name → JSON: a model that was trained here, where it is and what it comes from
@@ -131,6 +132,10 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.namespace}:models"
+
+    @property
+    def api_keys(self) -> str:
+        return f"{self.namespace}:api-keys"
 
     def loading(self, model: str) -> str:
         return f"{self.namespace}:loading:{{{model}}}"

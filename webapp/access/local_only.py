@@ -47,7 +47,7 @@ def foreign_reader(request: Request) -> str:
         return f"the request came by {protocol}, which only proxies speak; {TUNNEL}"
     if not OUR_HOST.fullmatch(request.headers.get("Host", "")):
         return f"open the job pages as http://127.0.0.1 or http://localhost, with the port; {TUNNEL}"
-    if request.path.startswith("/api/") and not _from_our_page(request):
+    if request.path.startswith(("/api/", "/v1/")) and not _from_our_page(request):
         return "this API answers to its own page and to programs of this machine, not to pages of other origins"
     return ""
 

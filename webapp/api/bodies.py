@@ -86,7 +86,7 @@ class SamplingFields(BaseModel):
     def sampling(self, max_tokens: int | None) -> dict[str, Any]:
         """The options under the wire's names; what is open is left out."""
         values: dict[str, Any] = {
-            "max_new_tokens": max_tokens,
+            "max_new_tokens": max_tokens or MAX_TOKENS,  # of which the worker takes what the context has room for
             "temperature": self.temperature,
             "top_p": max(self.top_p, 0.001) if self.top_p is not None else None,
             "top_k": max(self.top_k, 0) if self.top_k is not None else None,
@@ -146,7 +146,7 @@ _UNSERVED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "function_call": ("none",),
     "functions": ([],),
-    "logprobs": (False, 0) if False else (False,),
+    "logprobs": (False,),
     "modalities": (["text"],),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
@@ -178,7 +178,7 @@ def _refuse_unserved(raw: dict[str, Any], kind: type[BaseModel]) -> None:
         raw = {**raw, "tools": None}
     for field, harmless in _UNSERVED.items():
         value = raw.get(field)
-        if value is not None and not any(value is each or value == each for each in harmless):
+        if value is not None and (type(value), value) not in [(type(each), each) for each in harmless]:
             raise Unsupported(f"{field} is not served by this server; leave it out", field=field)
 
 

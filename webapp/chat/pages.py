@@ -1,17 +1,14 @@
 """The chat page, its session cookie and the small HTTP API beside the sockets."""
 
-import math
 import secrets
-from typing import Any
 
-from flask import Blueprint, Response, json, jsonify, render_template, request, session
+from flask import Blueprint, Response, jsonify, render_template, request, session
 from redis import Redis
-from werkzeug.exceptions import HTTPException
 
 from services.connection.connect import translated
 from services.connection.memory import FULL_PERCENT, full_memory, memory_percent
 from services.connection.redis_disk import RedisDisk
-from services.errors import ChatServerError, ConfigurationError, Unavailable
+from services.errors import ConfigurationError, Unavailable
 from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
 from services.wire.keys import Keys
@@ -76,29 +73,7 @@ def make_blueprint(
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         return response
 
-    _answer_errors(pages, disk)
     return pages
-
-
-def _answer_errors(pages: Blueprint, disk: RedisDisk) -> None:
-    """The answers to errors of all routes of the app."""
-
-    @pages.app_errorhandler(ChatServerError)
-    def failed(error: ChatServerError) -> tuple[Any, int, dict[str, str]]:
-        error = disk.explained(error)
-        wait = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s else {}
-        return jsonify(error=error.as_dict()), error.http_status, wait
-
-    @pages.app_errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Any:
-        """Answer errors of HTTP itself. Under /api they have the form of all other errors."""
-        if not request.path.startswith("/api/"):
-            return error
-        code = ChatServerError.code if error.code == 500 else error.name.lower().replace(" ", "_")
-        response: Any = error.get_response()
-        response.data = json.dumps({"error": {"code": code, "message": error.description}})
-        response.content_type = "application/json"
-        return response
 
 
 def _user(newcomers: Newcomers) -> str:

@@ -168,12 +168,5 @@ class Relay:
         return self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": rid, **known})
 
     def _delivered(self, sid: str, view: View, done: Done) -> None:
-        told = {
-            "status": done.status,
-            "code": done.code,
-            "tokens": done.usage.get("completion_tokens", 0),
-            "chars": done.offset,
-            "seconds": round(time.monotonic() - view.follower.submitted_at, 3),  # since it was accepted
-        }
-        log.info("delivered", extra={"rid": view.follower.rid, "sid": sid, **told})
+        log.info("delivered", extra={"rid": view.follower.rid, "sid": sid, **view.follower.account(done)})
         self.unwatch(sid, view.follower.rid)

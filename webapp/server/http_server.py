@@ -34,6 +34,7 @@ MAX_HEADER_BYTES = 32_768  # of each connection, as long as its request lasts
 READ_BYTES = 4096  # of a body at once; it is counted once it is read
 CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
 MAX_CONNECTIONS = 10_000
+CLIENT_LEFT = "webapp.client_left"  # in the WSGI environment: a function, whether the client has closed its side
 RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
 
 _REASONS = {
@@ -151,6 +152,15 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self._intake.release()  # the number of connections bounds them from here on
         return headers
 
+    def _client_left(self) -> bool:
+        """Whether the client has closed its side. gevent's own `recv` would wait for bytes in any case."""
+        try:
+            return not self.socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def _stop_reading(self) -> None:
         """Another greenlet gives this request up: whatever reads it now fails. The answer can still be sent."""
         with contextlib.suppress(OSError):
@@ -198,6 +208,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             environ["wsgi.input"] = io.BytesIO(self._body)
             environ["CONTENT_LENGTH"] = str(len(self._body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
+            environ[CLIENT_LEFT] = self._client_left
         self.wsgi_input = Input(io.BytesIO(), 0)  # of which nothing is left to be discarded
         self._body = b""
         return environ

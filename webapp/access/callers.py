@@ -1,0 +1,44 @@
+"""Tells who asks the API of `/v1`: the user of a key, or a program on this machine, which needs none.
+
+Whoever could be a stranger needs a key: another machine, what a proxy forwarded, a page of another origin. Programs
+send some key in any case, since their libraries ask for one; here it only keeps their users apart.
+"""
+
+import hashlib
+
+from flask import Request
+
+from services.accounts.api_keys import ApiKeys
+from services.errors import Unauthorized
+from webapp.access.local_only import foreign_reader
+
+SCHEME = "bearer"
+HOW = "send `Authorization: Bearer KEY`; `chatserver keys create NAME` makes a key"
+
+
+class Callers:
+    """`keys_required`: programs on this machine need a key, too."""
+
+    def __init__(self, keys: ApiKeys, *, keys_required: bool) -> None:
+        self._keys = keys
+        self._keys_required = keys_required
+
+    def user(self, request: Request) -> str:
+        """The user who asks. Raises Unauthorized."""
+        secret = _secret(request)
+        if secret and (user := self._keys.user_of(secret)):
+            return user
+        if self._keys_required or _may_be_a_stranger(request):
+            raise Unauthorized(f"this key is not valid; {HOW}" if secret else f"a key is needed; {HOW}")
+        return f"api-{hashlib.sha256(secret.encode()).hexdigest()[:16]}" if secret else "api"
+
+
+def _secret(request: Request) -> str:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == SCHEME else ""
+
+
+def _may_be_a_stranger(request: Request) -> bool:
+    origin = request.headers.get("Origin")
+    foreign_page = origin is not None and origin != f"{request.scheme}://{request.headers.get('Host', '')}"
+    return foreign_page or bool(foreign_reader(request))

@@ -1,0 +1,131 @@
+"""What OpenAI's clients read: the chunks of a stream and the whole answer, for chats and for texts.
+
+Every chunk of one stream has the same `id`, `created` and `model`. Source: what api.openai.com sends.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from services.chat.reader import Done, Text
+from services.chat.said import Said
+from services.wire.messages import ANSWER
+
+Frame = dict[str, Any]
+
+
+class Frames(Protocol):
+    """How one kind of answer is framed."""
+
+    def first(self, choice: int) -> Frame:
+        """What a stream says of a choice before its text."""
+
+    def text(self, choice: int, text: Text) -> Frame:
+        """A part of a choice's text."""
+
+    def end(self, choice: int, done: Done) -> Frame:
+        """Why a choice ended."""
+
+    def usage(self, usage: Frame) -> Frame:
+        """The last chunk of a stream whose client asked for it."""
+
+    def whole(self, said: Sequence[tuple[Said, Done]], usage: Frame) -> Frame:
+        """The whole answer at once."""
+
+
+class ChatFrames:
+    """`chat.completion`. Reasoning is sent under both names that clients look for."""
+
+    def __init__(self, base: str, model: str, *, includes_usage: bool) -> None:
+        self.id = f"chatcmpl-{base}"
+        self._head = {"id": self.id, "object": "chat.completion", "created": int(time.time()), "model": model}
+        self._chunk = {**self._head, "object": "chat.completion.chunk", "system_fingerprint": None}
+        self._tail = {"usage": None} if includes_usage else {}
+
+    def first(self, choice: int) -> Frame:
+        return self._of(choice, {"role": "assistant", "content": "", "refusal": None})
+
+    def text(self, choice: int, text: Text) -> Frame:
+        if text.part == ANSWER:
+            return self._of(choice, {"content": text.text})
+        return self._of(choice, _reasoning(text.text))
+
+    def end(self, choice: int, done: Done) -> Frame:
+        return self._of(choice, {}, done.code)
+
+    def usage(self, usage: Frame) -> Frame:
+        return {**self._chunk, "choices": [], "usage": usage}
+
+    def whole(self, said: Sequence[tuple[Said, Done]], usage: Frame) -> Frame:
+        choices = [
+            {
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": each.answer,
+                    "refusal": None,
+                    **(_reasoning(each.reasoning) if each.reasoning else {}),
+                },
+                "logprobs": None,
+                "finish_reason": done.code,
+            }
+            for index, (each, done) in enumerate(said)
+        ]
+        return {**self._head, "choices": choices, "usage": usage, "system_fingerprint": None}
+
+    def _of(self, choice: int, delta: Frame, finish_reason: str | None = None) -> Frame:
+        about = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._chunk, "choices": [about], **self._tail}
+
+
+class TextFrames:
+    """`text_completion`. `echoes` has the prompt of each choice, where the client wants it back."""
+
+    def __init__(self, base: str, model: str, *, includes_usage: bool, echoes: Sequence[str]) -> None:
+        self.id = f"cmpl-{base}"
+        self._head = {"id": self.id, "object": "text_completion", "created": int(time.time()), "model": model}
+        self._tail = {"usage": None} if includes_usage else {}
+        self._echoes = echoes
+
+    def first(self, choice: int) -> Frame:
+        return self._of(choice, self._echoes[choice])
+
+    def text(self, choice: int, text: Text) -> Frame:
+        return self._of(choice, text.text)
+
+    def end(self, choice: int, done: Done) -> Frame:
+        return self._of(choice, "", done.code)
+
+    def usage(self, usage: Frame) -> Frame:
+        return {**self._head, "choices": [], "usage": usage}
+
+    def whole(self, said: Sequence[tuple[Said, Done]], usage: Frame) -> Frame:
+        choices = [
+            _text_choice(index, self._echoes[index] + each.answer, done.code) for index, (each, done) in enumerate(said)
+        ]
+        return {**self._head, "choices": choices, "usage": usage}
+
+    def _of(self, choice: int, text: str, finish_reason: str | None = None) -> Frame:
+        return {**self._head, "choices": [_text_choice(choice, text, finish_reason)], **self._tail}
+
+
+def _text_choice(index: int, text: str, finish_reason: str | None) -> Frame:
+    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _reasoning(text: str) -> Frame:
+    return {"reasoning_content": text, "reasoning": text}
+
+
+def usage_of(ends: Iterable[Done], n: int) -> Frame:
+    """The sum of all choices: `n` of them answer one prompt, which counts once."""
+    used = [end.usage for end in ends]
+    prompt = sum(usage.get("prompt_tokens", 0) for usage in used[::n])
+    completion = sum(usage.get("completion_tokens", 0) for usage in used)
+    reasoning = sum(usage.get("reasoning_tokens", 0) for usage in used)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
