@@ -6,6 +6,7 @@ text must have the length that it asked for, or the bench fails.
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def closed_loop(
             submit(client)
 
     roles = {role: system.process(role) for role in ("valkey", "worker", "web")}
-    roles |= {"engine": child for child in children(roles["worker"])}
+    roles |= {f"engine {child.pid}": child for child in children(roles["worker"])}
     meter, begun = CpuMeter(roles), time.monotonic()
     for client in fleet.clients[:clients]:
         client.on_done = ended
@@ -68,16 +69,20 @@ def closed_loop(
     )
 
 
-def compare(name: str, rounds: int, ways: dict[str, tuple[Any, dict[str, object]]], run: Any, prompts_of: Any) -> None:
+def compare(name: str, rounds: int, ways: dict[str, tuple[Any, str]], run: Any) -> None:
     """Both ways in turns; the median of each, and the ratio of the second to the first with its spread.
 
-    `prompts_of(seed)`: no two runs ask the same, so that no cache answers for the engine.
+    `run(fleet, name of the limit, seed)`: no two runs ask the same, so that no cache answers for the engine.
     """
     found: dict[str, list[Run]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        for way in list(ways)[:: 1 if turn % 2 == 0 else -1]:
-            fleet, fields = ways[way]
-            found[way].append(run(fleet, prompts_of(2 * turn + list(ways).index(way)), fields))
+    for turn in range(rounds + 1):
+        for number, way in list(enumerate(ways))[:: 1 if turn % 2 == 0 else -1]:
+            dial, limit = ways[way]
+            with contextlib.closing(dial()) as fleet:
+                fleet.connect(64)
+                done = run(fleet, limit, 2 * turn + number)
+            if turn:  # the first warms up
+                found[way].append(done)
     print(f"\n{name}")
     for way, runs in found.items():
         cpu = {role: statistics.median(each.cpu_ms[role] for each in runs) for role in runs[0].cpu_ms}
@@ -120,39 +125,26 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         url = system.start_web()
         print(f"a reader that waits: {idle_reader_kib(system, url, options.idle):.1f} KiB of the web process")
         stuck.terminate()
-        sockets, http = Fleet(url), HttpFleet(url)
-        sockets.connect(64)
-        http.connect(64)
-        try:
-            system.start_worker(synthetic, "--model", ECHO, "--rate", "200", "--chunk", "1000", "--slots", "256")
-            text = "sixteen letters."
-            compare(
-                f"{options.requests} answers of 16 tokens, 64 clients",
-                options.rounds,
-                {"sockets": (sockets, {"max_new_tokens": 16}), "http": (http, {"max_tokens": 16})},
-                lambda fleet, prompts, fields: closed_loop(system, fleet, ECHO, 64, prompts, fields),
-                lambda seed: [text] * options.requests,
-            )
-            system.end("worker")
-            http.close()
-            http = HttpFleet(url)
-            system.start_worker("workers")
-            closed_loop(system, sockets, PACKAGED, 16, make_prompts(16, 0), {"max_new_tokens": 8})  # warm
-            http.connect(64)
-            tokens = options.tokens
-            compare(
-                f"answers of {tokens} tokens of {PACKAGED}, 16 clients",
-                options.rounds,
-                {
-                    "sockets": (sockets, {"max_new_tokens": tokens, "temperature": 0}),
-                    "http": (http, {"max_tokens": tokens, "temperature": 0}),
-                },
-                lambda fleet, prompts, fields: closed_loop(system, fleet, PACKAGED, 16, prompts, fields),
-                lambda seed: make_prompts(48, 1 + seed),
-            )
-        finally:
-            sockets.close()
-            http.close()
+        system.start_worker(synthetic, "--model", ECHO, "--rate", "200", "--chunk", "1000", "--slots", "256")
+        ways = {"sockets": (lambda: Fleet(url), "max_new_tokens"), "http": (lambda: HttpFleet(url), "max_tokens")}
+        compare(
+            f"{options.requests} answers of 16 tokens, 64 clients",
+            options.rounds,
+            ways,
+            lambda fleet, limit, seed: closed_loop(
+                system, fleet, ECHO, 64, ["sixteen letters."] * options.requests, {limit: 16}
+            ),
+        )
+        system.end("worker")
+        system.start_worker("workers")
+        compare(
+            f"answers of {options.tokens} tokens of {PACKAGED}, 16 clients",
+            options.rounds,
+            ways,
+            lambda fleet, limit, seed: closed_loop(
+                system, fleet, PACKAGED, 16, make_prompts(48, seed), {limit: options.tokens, "temperature": 0}
+            ),
+        )
 
 
 def main() -> None:
