@@ -40,6 +40,7 @@ def closed_loop(
     system: BenchSystem, fleet: Any, model: str, clients: int, prompts: Sequence[str], fields: dict[str, object]
 ) -> Run:
     """Each client asks its next question when its last one is answered."""
+    fleet.connect(clients)
     waiting = list(prompts)[::-1]
     answers: list[Answer] = []
 
@@ -53,7 +54,7 @@ def closed_loop(
     roles = {role: system.process(role) for role in ("valkey", "worker", "web")}
     roles |= {f"engine {child.pid}": child for child in children(roles["worker"])}
     meter, begun = CpuMeter(roles), time.monotonic()
-    for client in fleet.clients[:clients]:
+    for client in fleet.clients:
         client.on_done = ended
         submit(client)
     fleet.run(lambda: len(answers) == len(prompts) and all(answer.done for answer in answers), TIMEOUT_S)
@@ -79,7 +80,6 @@ def compare(name: str, rounds: int, ways: dict[str, tuple[Any, str]], run: Any) 
         for number, way in list(enumerate(ways))[:: 1 if turn % 2 == 0 else -1]:
             dial, limit = ways[way]
             with contextlib.closing(dial()) as fleet:
-                fleet.connect(64)
                 done = run(fleet, limit, 2 * turn + number)
             if turn:  # the first warms up
                 found[way].append(done)
