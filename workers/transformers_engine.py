@@ -24,7 +24,18 @@ from workers.validation import check_submission
 
 logger = logging.getLogger(__name__)
 
-_SUPPORTS = frozenset({"temperature", "top_p", "top_k"})
+_SUPPORTS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "num_answered",
+    }
+)
 _CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
 _CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
 _POLL_S = 0.1
@@ -153,7 +164,10 @@ class TransformersEngine:
         return manager.background_thread_status.fatal_error is None and bool(manager.is_running())
 
     def _add(self, key: str, prompt: Sequence[int], sampling: Sampling) -> bool:
+        from workers.logits_processors import Adjustment
+
         greedy = sampling.temperature == 0
+        adjustment = Adjustment.of(sampling, len(prompt))
         added = self._manager.add_request(
             list(prompt),
             request_id=key,
@@ -163,6 +177,8 @@ class TransformersEngine:
             temperature=1.0 if greedy else sampling.temperature,
             top_k=1 if greedy else sampling.top_k or self.limits.vocab_size,
             top_p=1.0 if greedy else sampling.top_p,
+            min_p=0.0 if greedy else sampling.min_p,
+            **({"adjustment": adjustment} if adjustment else {}),
         )
         return added is not None
 
@@ -258,7 +274,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-        from workers.logits_processors import TopK, TopP
+        from workers.logits_processors import Adjustments, MinP, RequestProcessors, TopK, TopP
 
         _use_our_log()
         # Processors exist per request only if the default is not neutral; every request sets its own values.
@@ -271,8 +287,10 @@ class TransformersEngine:
         )
         manager = self._model.init_continuous_batching(defaults, config)
         temperature, top_k, top_p = manager.logit_processor.logits_processor
-        manager.logit_processor.logits_processor[1:] = [TopK(top_k), TopP(top_p)]
         assert temperature.supported_kwargs.keys() == {"temperature"}
+        vocab_size = self._model.config.get_text_config().vocab_size
+        adjustments = Adjustments(self._slots, vocab_size, self._model.device)
+        manager.logit_processor = RequestProcessors([adjustments, temperature, MinP(), TopK(top_k), TopP(top_p)])
         return manager
 
     def _cache_options(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ the tokenizer of a GGUF. Nothing here needs torch. To make a tokenizer loads the
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a toke
     from tokenizers import Tokenizer
 
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
+_REWRITTEN_TOKENS = 64  # more that differ in a prompt are no end of it: the template writes earlier turns differently
+_CONTEXT_TOKENS = 32  # of a bare prompt, which decide how the text behind it begins
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids for a model, of which the last ones, from `begun` on, are the beginning of the text that it goes on."""
+
+    ids: list[int]
+    begun: int
 
 
 class ChatTokenizer:
@@ -54,6 +65,8 @@ class ChatTokenizer:
         self._text = TextEncoder(self._backend, self._marks)
         self._counter = TokenCounter(self._backend, self._text.encode)
         self._marked = self._answer_marks()
+        self._first_ids = _first_ids(self._backend)
+        self.has_thinking_switch = self._has_thinking_switch()
 
     def decoder(self) -> "Tokenizer":
         """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
@@ -81,9 +94,27 @@ class ChatTokenizer:
         """
         return self._text.encode(self._pieces(messages, ask=True, thinking=thinking))
 
-    def count(self, messages: Sequence[Message], thinking: bool | None = None) -> int:
-        """`len(render(messages, thinking))`, faster. Raises TemplateError."""
-        return self._counter.count(self._pieces(messages, ask=True, thinking=thinking))
+    def count(self, messages: Sequence[Message], thinking: bool | None = None, *, continue_final: bool = False) -> int:
+        """`len(render(messages, thinking))` or that of `render_begun`, faster. Raises TemplateError."""
+        continued = _continued_field(messages) if continue_final else ""
+        return self._counter.count(
+            self._pieces(messages, ask=not continue_final, thinking=thinking, continued=continued)
+        )
+
+    def render_begun(self, messages: Sequence[Message], thinking: bool | None = None) -> Prompt:
+        """The prompt that ends where the text of the last message ends, the assistant's. Raises TemplateError.
+
+        The ids are those of `transformers` with `continue_final_message`.
+        """
+        ids = self._begun(messages, thinking)
+        return Prompt(ids, self._beginning(ids, messages, thinking))
+
+    def encode_bare(self, text: str) -> Prompt:
+        """A text without a chat template, behind the tokens that the tokenizer puts in front of every text."""
+        mark = _unused_character(text) if self._text.spells_control(text, own=False) else ""
+        pieces = self._text.defused(text, mark).split(mark) if mark else [text]
+        ids = [*self._first_ids, *self._text.encode(pieces)]
+        return Prompt(ids, max(len(self._first_ids), len(ids) - _CONTEXT_TOKENS))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
         """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
@@ -128,10 +159,30 @@ class ChatTokenizer:
             before = text
         return SupervisedSequence(ids, mask)
 
-    def _pieces(self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None) -> list[str]:
+    def _begun(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
+        pieces = self._pieces(messages, ask=False, thinking=thinking, continued=_continued_field(messages))
+        return self._text.encode(pieces)
+
+    def _beginning(self, ids: list[int], messages: Sequence[Message], thinking: bool | None) -> int:
+        """Where the model's own text begins in these ids: behind what they share with the prompt that asks for it.
+
+        A template may write the question differently once an answer follows (Mistral 3 moves its system text). Then it
+        begins behind what the ids share with those of an answer that is empty.
+        """
+        earlier = messages[:-1]
+        asked = _unless_refused(lambda: self.render(earlier, thinking)) if earlier else []
+        shared = _num_shared(ids, asked)
+        if asked and len(asked) - shared <= _REWRITTEN_TOKENS:
+            return shared
+        return _num_shared(ids, _unless_refused(lambda: self._begun([*earlier, Message("assistant", "")], thinking)))
+
+    def _pieces(
+        self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None, continued: str = ""
+    ) -> list[str]:
         """The rendered text in pieces, cut inside every control token that a message spells."""
         conversation, mark = self._conversation(messages)
-        text = self._template(conversation, ask, thinking)
+        turns = self._system_turns.with_system_text(conversation)
+        text = self._rendered(turns, ask, thinking, continued)
         return text.split(mark) if mark else [text]
 
     def _conversation(self, messages: Sequence[Message]) -> tuple[list[Turn], str]:
@@ -141,7 +192,7 @@ class ChatTokenizer:
         """
         mark = ""
         if any(self._text.spells_control(m.content + m.reasoning, own=m.role == "assistant") for m in messages):
-            mark = _unused_character(messages)
+            mark = _unused_character("".join(message.text for message in messages))
         return [self._turn(message, mark) for message in messages], mark
 
     def _turn(self, message: Message, mark: str) -> Turn:
@@ -155,20 +206,31 @@ class ChatTokenizer:
     def _defused(self, text: str, mark: str, *, own: bool) -> str:
         return self._text.defused(text, mark, own=own) if mark else text
 
-    def _template(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
-        return self._rendered(self._system_turns.with_system_text(conversation), ask, thinking)
+    def _template(self, conversation: list[Turn], ask: bool) -> str:
+        return self._rendered(self._system_turns.with_system_text(conversation), ask)
 
     def _written(self, conversation: list[Turn]) -> str:
         return self._rendered(conversation, ask=False)
 
-    def _rendered(self, conversation: Sequence[Turn], ask: bool, thinking: bool | None = None) -> str:
+    def _rendered(
+        self, conversation: Sequence[Turn], ask: bool, thinking: bool | None = None, continued: str = ""
+    ) -> str:
         return render_template(
             self.chat_template,
             conversation,
             ask=ask,
             thinking=thinking,
             named_tokens=self._tokenizer.special_tokens_map,
+            continued=continued,
         )
+
+    def _has_thinking_switch(self) -> bool:
+        """Whether a prompt differs by what the switch for reasoning is set to."""
+        question: list[Turn] = [{"role": "user", "content": "word"}]
+        try:
+            return self._rendered(question, True, True) != self._rendered(question, True, False)
+        except TemplateError:
+            return False
 
     def _answer_marks(self) -> MarkedTokens | None:
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
@@ -232,8 +294,35 @@ def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tup
     return templates["default"], (), reason
 
 
-def _unused_character(messages: Sequence[Message]) -> str:
-    text = "".join(message.text for message in messages)
+def _continued_field(messages: Sequence[Message]) -> str:
+    """The field of the last turn in which its text ends."""
+    last = messages[-1]
+    return "reasoning_content" if last.reasoning and not last.content else "content"
+
+
+def _unless_refused(render: Callable[[], list[int]]) -> list[int]:
+    """The ids; none where the template refuses the conversation."""
+    try:
+        return render()
+    except TemplateError:
+        return []
+
+
+def _num_shared(ids: Sequence[int], others: Sequence[int]) -> int:
+    """How many ids the two begin with alike."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(ids), len(others)))
+
+
+def _first_ids(backend: "Tokenizer") -> list[int]:
+    """The tokens that a tokenizer puts in front of every text: a BOS, or nothing. What it puts behind is no prompt."""
+    word = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a", add_special_tokens=True).ids
+    starts = [at for at in range(len(whole) - len(word) + 1) if whole[at : at + len(word)] == word]
+    return list(whole[: starts[0]]) if starts else []
+
+
+def _unused_character(text: str) -> str:
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)

@@ -24,7 +24,7 @@ def ask(**fields: object) -> openai.types.chat.ChatCompletion:
 
 
 def models() -> None:
-    assert {model.id for model in client.models.list()} == {"thinker", "slow"}
+    assert {model.id for model in client.models.list()} == {"thinker", "slow", "smollm2-135m"}
     assert client.models.retrieve("thinker").owned_by == "chatserver"
 
 
