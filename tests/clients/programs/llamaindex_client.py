@@ -24,5 +24,5 @@ assert (answer.message.content, answer.message.role.value) == ("four, five", "as
 assert answer.raw.usage.completion_tokens == 10
 parts = list(model.stream_chat(messages))
 assert "".join(part.delta or "" for part in parts) == parts[-1].message.content == "four, five"
-assert model.complete("abc", use_chat_completions=False).text == "abc"
+assert model.complete("abc").text == "abc"
 print("llama-index is right")
