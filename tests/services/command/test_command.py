@@ -138,7 +138,7 @@ def test_models_and_status_show_workers_queues_and_requests(
     models = json.loads(run("models", "--json", folder=tmp_path, **variables).stdout)
     load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
     sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
-    expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling}
+    expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling, "supports": []}
     assert models == [{**expected, "state": "served", "trouble": "", "trained": None}]
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 
