@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.records import Record, Refusal, read_records
-from pipelines.training.reporting import Aborted, Reporter
+from pipelines.training.reporting import Aborted
 from pipelines.training.samples import (
     IGNORED,
     LoadTokenizer,
@@ -147,15 +147,8 @@ def read_samples(paths: Sequence[Path], tokenizer: ChatTokenizer, config: Traini
         yield sample
 
 
-def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
-    """Lines for people: what is learnt, with examples, and what is not."""
-    for line in lines_of(counts, config):
-        report.say(line)
-    for shown in counts.shown:
-        report.say(f"What is learnt of {shown}")
-
-
 def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    """Lines for people: what is learnt, and what is not."""
     apart = f" in {counts.samples:,} samples" if counts.samples != counts.examples else ""
     yield (
         f"{counts.examples:,} conversations{apart}, {counts.tokens:,} tokens, "

@@ -18,7 +18,6 @@ from pipelines.formats.read import values
 from pipelines.formats.records import Unreadable
 from pipelines.training.data import NUM_SHOWN, Counts, Prepared, Stretch, check_refused, is_evaluated, part_of, refuse
 from pipelines.training.records import Refusal
-from pipelines.training.reporting import Reporter
 from services.errors import ConfigurationError, TemplateError
 from services.jobs.training import TrainingConfig
 from services.tokens.supervision import SupervisedSequence
@@ -98,15 +97,8 @@ def check_pairs(counts: Counts, config: TrainingConfig) -> None:
         raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")
 
 
-def describe_pairs(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
-    """Lines for people: what is compared, with examples, and what is not."""
-    for line in lines_of_pairs(counts, config):
-        report.say(line)
-    for shown in counts.shown:
-        report.say(f"What is preferred in {shown}")
-
-
 def lines_of_pairs(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    """Lines for people: what is compared, and what is not."""
     yield (
         f"{counts.examples:,} pairs of answers, {counts.tokens:,} tokens, of which {counts.supervised_tokens:,} are "
         f"compared; {counts.evaluated:,} pairs are only evaluated."

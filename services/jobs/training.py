@@ -111,6 +111,20 @@ REFUSED_EXIT = 2  # the configuration or the data is wrong
 ABORTED_EXIT = 3  # training would have produced a broken model
 
 
+@dataclass(frozen=True)
+class RowSize:
+    """What a device holds at once for one row of a training's data, in sequences of `seq_len` tokens."""
+
+    sequences: int
+    words: str
+
+
+ROW_SIZES = {
+    "answers": RowSize(1, "one sequence of"),
+    "dpo": RowSize(2, "one pair of answers, twice"),
+}  # objective → size
+
+
 class TrainingConfig(BaseModel):
     """The configuration of one fine-tuning. The defaults are those of Vicuna; a preset gives what differs."""
 
@@ -222,7 +236,7 @@ class TrainingConfig(BaseModel):
     @property
     def row_tokens(self) -> int:
         """The most tokens of what one step counts: a sequence, or the two of a pair of answers."""
-        return self.seq_len * (2 if self.objective == "dpo" else 1)
+        return self.seq_len * ROW_SIZES[self.objective].sequences
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -286,9 +300,9 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
     _check_template(config.template, where)
     _check_evaluation(config, where)
     if config.tokens_per_step < config.row_tokens:
-        what = "one pair of answers, twice" if config.objective == "dpo" else "one sequence of"
         raise ConfigurationError(
-            f"tokens_per_step={config.tokens_per_step} is less than {what} seq_len={config.seq_len}",
+            f"tokens_per_step={config.tokens_per_step} is less than {ROW_SIZES[config.objective].words} "
+            f"seq_len={config.seq_len}",
             source=where,
             field="seq_len",
         )
