@@ -66,6 +66,10 @@ class Counts:
     cut_tokens: int = 0
     unsupervised: int = 0
     unwanted: int = 0  # conversations of which no answer shall be learnt
+    prompts: int = 0  # different ones of judged answers that are trained on
+    evaluated_prompts: int = 0
+    good: int = 0  # rated answers that are trained on, by their label
+    bad: int = 0
     unused: dict[str, int] = field(default_factory=dict)  # field that changes nothing → records that have it
     shown: list[str] = field(default_factory=list)
 
@@ -76,7 +80,8 @@ class Counts:
     def as_event(self) -> dict[str, Any]:
         """The numbers for the event `plan`, which the job's page shows."""
         told = asdict(self)
-        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused}
+        rated = {"good": self.good, "bad": self.bad} if self.good or self.bad else {}
+        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused} | rated
 
 
 _TOLD = ("examples", "samples", "evaluated", "tokens", "supervised_tokens", "truncated", "unsupervised", "unused")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pipelines.training.data import Counts, Prepared, Stretch, check_counts, inspect, lines_of, prepare
 from pipelines.training.preferences import check_pairs, inspect_pairs, lines_of_pairs, prepare_pairs
+from pipelines.training.ratings import check_ratings, inspect_ratings, lines_of_ratings, prepare_ratings
 from pipelines.training.reporting import Reporter
 from pipelines.training.samples import LoadTokenizer
 from services.jobs.training import TrainingConfig
@@ -112,8 +113,41 @@ class Pairs:
         return partial(DPOConfig, beta=config.dpo_beta, precompute_ref_log_probs=True)
 
 
+class Ratings:
+    """Single answers, each rated good or bad (KTO)."""
+
+    unpacked = "a rated answer is not packed"
+    shown = "What is rated in"
+    lines = staticmethod(lines_of_ratings)
+    check = staticmethod(check_ratings)
+
+    def prepare(self, source: DataSource, config: TrainingConfig, sequences_per_step: int, folder: Path) -> Prepared:
+        return prepare_ratings(source.paths, source.tokenizer, config, folder)
+
+    def inspect(
+        self, source: DataSource, config: TrainingConfig, num_examples: int
+    ) -> tuple[Counts, list[tuple[str, list[Stretch]]]]:
+        return inspect_ratings(source.paths, source.tokenizer, config, num_examples)
+
+    def trainer(self) -> Any:
+        from pipelines.training.trainer import RatingTrainer
+
+        return RatingTrainer
+
+    def arguments(self, config: TrainingConfig) -> Callable[..., Any]:
+        from trl.trainer.kto_config import KTOConfig
+
+        return partial(
+            KTOConfig,
+            beta=config.kto_beta,
+            desirable_weight=config.desirable_weight,
+            undesirable_weight=config.undesirable_weight,
+            precompute_ref_log_probs=True,
+        )
+
+
 def objective_of(config: TrainingConfig) -> Objective:
-    objectives: dict[str, type[Objective]] = {"answers": Answers, "dpo": Pairs}
+    objectives: dict[str, type[Objective]] = {"answers": Answers, "dpo": Pairs, "kto": Ratings}
     return objectives[config.objective]()
 
 
