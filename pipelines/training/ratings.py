@@ -13,6 +13,7 @@ answers to a single prompt, would measure the answers themselves.
 `objectives` calls it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ from services.wire.messages import Message
 SHAPE = "no rated answer"
 LABEL = "a label that is not true or false"
 LOST_LABEL = "labels of turns that were cut"
+FEW = 16  # answers of a step
 MOST_IMBALANCE = 4 / 3  # of good to bad answers, with their weights; the least is 1 (KTO, equation 8)
 
 
@@ -136,6 +138,12 @@ def lines_of_ratings(counts: Counts, config: TrainingConfig) -> Iterator[str]:
     yield f"To train on: {counts.good:,} good and {counts.bad:,} bad answers to {counts.prompts:,} prompts."
     if counts.good and counts.bad:
         yield _balance(counts, config)
+    num = math.ceil(config.tokens_per_step / config.row_tokens)
+    if num < FEW:
+        yield (
+            f"A step has {num} answers, over which the KL term is a mean; TRL's authors advise {FEW} to 128: "
+            f"raise tokens_per_step to {FEW * config.row_tokens:,} or more."
+        )
     if counts.truncated:
         yield f"{counts.truncated:,} answers are longer than seq_len={config.seq_len} and were cut there."
     yield from lines_of_refusals(counts)
@@ -162,7 +170,7 @@ def read_ratings(value: Any) -> list[Rated]:
     if holds_pair(value):
         pair = read_pair(value)
         return [Rated(pair.prompt, pair.chosen, good=True), Rated(pair.prompt, pair.rejected, good=False)]
-    if "completion" in value:
+    if value.get("completion") is not None:
         prompt, answer = conversation_of(value.get("prompt"), value["completion"], SHAPE)
         return [_rated(prompt, answer, value.get("label"))]
     return _of_conversation(value)
@@ -173,7 +181,7 @@ def _of_conversation(value: dict[str, Any]) -> list[Rated]:
         found = conversation(value, "auto", Source("", 0), 0)
     except BadRecord as error:
         raise Unusable(error.reason, str(error)) from None
-    messages = tuple(Message(turn.role, turn.text) for turn in found.turns)  # type: ignore[arg-type]  # as above
+    messages = tuple(Message(turn.role, turn.text) for turn in found.turns)  # type: ignore[arg-type]  # checked where it counts
     labels = _labels(found)
     for number in labels:
         if messages[number].role != "assistant":

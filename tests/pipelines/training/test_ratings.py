@@ -41,6 +41,12 @@ SHAPES: dict[str, dict[str, Any]] = {
             {"from": "gpt", "value": "This one.", "label": True},
         ]
     },
+    "what a cleaning wrote of it": {
+        "id": "a",
+        "conversations": [{"from": "human", "value": "Which is better?"}, {"from": "gpt", "value": "This one."}],
+        "source": {"file": "a.jsonl", "line": 1},
+        "extra": {"turn_keys": [{}, {"label": True}]},
+    },
 }
 
 
@@ -173,6 +179,13 @@ def test_how_the_two_kinds_weigh_is_said_with_the_weight_that_would_balance_them
 ) -> None:
     text = " ".join(lines_of_ratings(Counts(examples=good + bad, good=good, bad=bad), configured(**fields)))
     assert re.search(said, text)
+
+
+def test_a_step_of_few_answers_is_told_with_the_tokens_that_it_needs() -> None:
+    few, enough = (" ".join(lines_of_ratings(Counts(), configured(tokens_per_step=num))) for num in (512, 2048))
+    assert "A step has 4 answers" in few
+    assert "raise tokens_per_step to 2,048" in few
+    assert "A step has" not in enough
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=30).filter(lambda prompts: len(set(prompts)) > 1))
