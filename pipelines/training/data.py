@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.records import Record, Refusal, read_records
-from pipelines.training.reporting import Aborted, Reporter
+from pipelines.training.reporting import Aborted
 from pipelines.training.samples import (
     IGNORED,
     LoadTokenizer,
@@ -66,6 +66,10 @@ class Counts:
     cut_tokens: int = 0
     unsupervised: int = 0
     unwanted: int = 0  # conversations of which no answer shall be learnt
+    prompts: int = 0  # different ones of judged answers that are trained on
+    evaluated_prompts: int = 0
+    good: int = 0  # rated answers that are trained on, by their label
+    bad: int = 0
     unused: dict[str, int] = field(default_factory=dict)  # field that changes nothing → records that have it
     shown: list[str] = field(default_factory=list)
 
@@ -76,7 +80,8 @@ class Counts:
     def as_event(self) -> dict[str, Any]:
         """The numbers for the event `plan`, which the job's page shows."""
         told = asdict(self)
-        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused}
+        rated = {"good": self.good, "bad": self.bad} if self.good or self.bad else {}
+        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused} | rated
 
 
 _TOLD = ("examples", "samples", "evaluated", "tokens", "supervised_tokens", "truncated", "unsupervised", "unused")
@@ -147,15 +152,8 @@ def read_samples(paths: Sequence[Path], tokenizer: ChatTokenizer, config: Traini
         yield sample
 
 
-def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
-    """Lines for people: what is learnt, with examples, and what is not."""
-    for line in lines_of(counts, config):
-        report.say(line)
-    for shown in counts.shown:
-        report.say(f"What is learnt of {shown}")
-
-
 def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    """Lines for people: what is learnt, and what is not."""
     apart = f" in {counts.samples:,} samples" if counts.samples != counts.examples else ""
     yield (
         f"{counts.examples:,} conversations{apart}, {counts.tokens:,} tokens, "

@@ -108,11 +108,11 @@ def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
 
 
 def _as_answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A pair of answers as the one that is preferred."""
-    if "chosen_ids" not in row:
+    """A judged answer, or of a pair the one that is preferred, as an answer to learn."""
+    if "prompt_ids" not in row:
         return row
-    prompt, chosen = row["prompt_ids"], row["chosen_ids"]
-    return {"input_ids": [*prompt, *chosen], "labels": [*([-100] * len(prompt)), *chosen]}
+    prompt, answer = row["prompt_ids"], row["chosen_ids"] if "chosen_ids" in row else row["completion_ids"]
+    return {"input_ids": [*prompt, *answer], "labels": [*([-100] * len(prompt)), *answer]}
 
 
 def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any) -> float:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import orjson
 
 from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.data import Prepared, describe, prepare
+from pipelines.training.data import Prepared
 from pipelines.training.fitting import Limits, check_fits, limits_of
 from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import finished_manifest, write_manifest
@@ -34,8 +34,8 @@ from pipelines.training.models import (
     save_model,
     trained_tokenizer,
 )
+from pipelines.training.objectives import DataSource, Objective, describe, objective_of
 from pipelines.training.packing import sees_across
-from pipelines.training.preferences import describe_pairs, prepare_pairs
 from pipelines.training.prepared_cache import PreparedCache, key_of
 from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
@@ -68,10 +68,10 @@ class Training:
         self._tokenizer: ChatTokenizer = load_tokenizer(self._source, template=config.template)
         self._processes = Processes(self._arithmetic.cuda)
         self._model: Any = None
-        self._packing_reason = "not asked for"
-        if config.objective == "dpo":
+        self._objective: Objective = objective_of(config)
+        self._packing_reason = self._objective.unpacked or "not asked for"
+        if self._objective.unpacked:
             self._config = config.model_copy(update={"packing": False})
-            self._packing_reason = "a pair of answers is not packed"
         elif config.packing:
             self._decide_packing()
         identity = Identity.of(config, list(data.values()), base_digest(self._source))
@@ -139,12 +139,9 @@ class Training:
 
     def _prepared_in(self, folder: Path) -> Prepared:
         paths = [Path(name) for name in self._data]
-        if self._config.objective == "dpo":
-            found = prepare_pairs(paths, self._tokenizer, self._config, folder)
-        else:
-            load = partial(load_tokenizer, self._source, template=self._config.template)
-            vocabulary, num = self._limits.vocabulary, self._batch.sequences
-            found = prepare(paths, self._tokenizer, self._config, num, folder, vocabulary=vocabulary, load=load)
+        load = partial(load_tokenizer, self._source, template=self._config.template)
+        source = DataSource(paths, self._tokenizer, self._limits.vocabulary, load)
+        found = self._objective.prepare(source, self._config, self._batch.sequences, folder)
         if digests_of(paths) != self._data:
             raise ConfigurationError("the data changed while it was read; start the training again")
         return found
@@ -155,8 +152,7 @@ class Training:
         self._report.say(f"Numbers: {numbers.dtype} ({numbers.dtype_reason}).")
         self._report.say(f"{self._tokenizer.template_reason}")
         self._report.say(f"Packing: {'on' if self._config.packing else 'off'} ({self._packing_reason}).")
-        tell = describe_pairs if self._config.objective == "dpo" else describe
-        tell(counts, self._config, self._report)
+        describe(self._objective, counts, self._config, self._report)
         self._report.event(
             "plan",
             **counts.as_event(),
@@ -226,13 +222,12 @@ class Training:
         from datasets import load_from_disk
         from transformers import PrinterCallback
 
-        from pipelines.training.trainer import BestCheckpoint, PreferenceTrainer, Trainer
+        from pipelines.training.trainer import BestCheckpoint
 
         evaluated = prepared.folder / "eval"
         arguments = self._arguments(self._steps(prepared), evaluated.exists())
         model = self._model or load_model(self._source, self._config, self._arithmetic)
-        kind = PreferenceTrainer if self._config.objective == "dpo" else Trainer
-        trainer = kind(
+        trainer = self._objective.trainer()(
             checkpoints=checkpoints,
             adapter_only=self._config.method != "full",
             args=arguments,
@@ -252,7 +247,7 @@ class Training:
         config = self._config
         if config.wandb:
             os.environ.setdefault("WANDB_DIR", str(self._out))
-        return self._kind_of_arguments()(
+        return self._objective.arguments(config)(
             output_dir=str(self._out / "checkpoints"),
             run_name=config.name,
             report_to="wandb" if config.wandb else "none",
@@ -285,16 +280,6 @@ class Training:
             ddp_find_unused_parameters=False,
             **self._sharding(),
         )
-
-    def _kind_of_arguments(self) -> Callable[..., Any]:
-        """TRL's class of options, with what this objective alone needs."""
-        from trl.trainer.dpo_config import DPOConfig
-        from trl.trainer.sft_config import SFTConfig
-
-        if self._config.objective == "dpo":
-            return partial(DPOConfig, beta=self._config.dpo_beta, precompute_ref_log_probs=True)
-        whole = {"skip_prepare_dataset": True}  # it is tokenized and packed
-        return partial(SFTConfig, dataset_kwargs=whole, packing=bool(self._config.packing))
 
     def _sharding(self) -> dict[str, Any]:
         """FSDP2 spreads all weights that are trained; an adapter is small enough to be on every device."""

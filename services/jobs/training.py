@@ -35,6 +35,9 @@ _LATER = frozenset(
     {
         "objective",
         "dpo_beta",
+        "kto_beta",
+        "desirable_weight",
+        "undesirable_weight",
         "packing",
         "learn",
         "lora_targets",
@@ -94,6 +97,8 @@ _OTHER_NAMES = {  # what other programs call a field
     "chat_template": "template",
     "val_set_size": "eval_fraction",
     "eval_split": "eval_fraction",
+    "kto_chosen_weight": "desirable_weight",
+    "kto_rejected_weight": "undesirable_weight",
     "patience": "early_stopping",
     "early_stopping_patience": "early_stopping",
     "load_best_model_at_end": "keep_best",
@@ -109,6 +114,25 @@ MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the
 STOPPED_EXIT = 33  # SIGTERM stopped the program, which saved everything: started again, it continues
 REFUSED_EXIT = 2  # the configuration or the data is wrong
 ABORTED_EXIT = 3  # training would have produced a broken model
+
+
+@dataclass(frozen=True)
+class RowSize:
+    """What a device holds at once for one row of a training's data, in sequences of `seq_len` tokens.
+
+    A step holds `least` rows at least, which `words` name before `seq_len`.
+    """
+
+    sequences: int
+    least: int
+    words: str
+
+
+ROW_SIZES = {
+    "answers": RowSize(1, 1, "one sequence of"),
+    "dpo": RowSize(2, 1, "one pair of answers, twice"),
+    "kto": RowSize(1, 2, "the two rated answers that its KL term needs, twice"),
+}  # objective → size. An answer to another prompt, which kto reads beside each, is read before it and without gradients
 
 
 class TrainingConfig(BaseModel):
@@ -130,12 +154,22 @@ class TrainingConfig(BaseModel):
         "full", description="full: train all weights. lora, qlora: train a low-rank adapter."
     )
 
-    objective: Literal["answers", "dpo"] = Field(
+    objective: Literal["answers", "dpo", "kto"] = Field(
         "answers",
-        description="answers: learn the answers of conversations. dpo: learn to prefer the chosen answer of each pair.",
+        description="answers: learn the answers of conversations. dpo: learn to prefer the chosen answer of each pair. "
+        "kto: learn from single answers that are rated good or bad.",
     )
     dpo_beta: float = Field(
         0.1, gt=0, le=10, description="How closely a training of objective=dpo stays at the model it began with."
+    )
+    kto_beta: float = Field(
+        0.1, gt=0, le=10, description="How closely a training of objective=kto stays at the model it began with."
+    )
+    desirable_weight: float = Field(
+        1.0, gt=0, le=1000, description="How much each good answer counts in a training of objective=kto."
+    )
+    undesirable_weight: float = Field(
+        1.0, gt=0, le=1000, description="How much each bad answer counts in a training of objective=kto."
     )
 
     seq_len: int = Field(
@@ -222,7 +256,7 @@ class TrainingConfig(BaseModel):
     @property
     def row_tokens(self) -> int:
         """The most tokens of what one step counts: a sequence, or the two of a pair of answers."""
-        return self.seq_len * (2 if self.objective == "dpo" else 1)
+        return self.seq_len * ROW_SIZES[self.objective].sequences
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -285,10 +319,10 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
-    if config.tokens_per_step < config.row_tokens:
-        what = "one pair of answers, twice" if config.objective == "dpo" else "one sequence of"
+    if config.tokens_per_step < config.row_tokens * ROW_SIZES[config.objective].least:
         raise ConfigurationError(
-            f"tokens_per_step={config.tokens_per_step} is less than {what} seq_len={config.seq_len}",
+            f"tokens_per_step={config.tokens_per_step} is less than {ROW_SIZES[config.objective].words} "
+            f"seq_len={config.seq_len}",
             source=where,
             field="seq_len",
         )

@@ -135,6 +135,15 @@ test("a training on preferences says in what share of the pairs the chosen answe
   assert.deepEqual(planRows(preferring)[0], ["Pairs of answers", "40"]);
 });
 
+test("a training on rated answers says how many of them are good and bad", () => {
+  const rating = training({
+    config: { ...training().config, objective: "kto" },
+    plan: { examples: 1_500, good: 1_000, bad: 400 },
+  });
+  assert.match(trainingFacts(rating, "now"), /on rated answers/);
+  assert.deepEqual(planRows(rating)[0], ["Rated answers", "1,500, to train on 1,000 good and 400 bad"]);
+});
+
 test("a loss that is no number is not a figure", () => {
   assert.deepEqual(figures(job({ started_s: 0 }), training({ evals: [{ step: 5, loss: null }] }), 1000), []);
 });
