@@ -24,7 +24,10 @@ def merged(base: Any, adapter: ModelSource) -> Any:
     _check_targets(config.target_modules, base, adapter)
     config.inference_mode = True
     adapted = PeftModelForCausalLM(base, config)
-    found = adapted.load_adapter(str(adapter.path), "default", torch_device="cpu")
+    try:
+        found = adapted.load_adapter(str(adapter.path), "default", torch_device="cpu")
+    except RuntimeError as error:  # sizes that differ, one on each line
+        raise _foreign(str(error).splitlines()[-1].strip(), adapter) from None
     _check_complete(found, adapter)
     return adapted.merge_and_unload()
 

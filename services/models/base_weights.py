@@ -34,12 +34,20 @@ def check_base(adapter: ModelSource) -> None:
 def weights_digest(base: ModelSource) -> str:
     """Of the weights that a training or an engine has loaded from here; empty where there are none of a known kind."""
     place = base.path or _snapshot(base.hub_id)
-    if (place / MANIFEST).is_file():  # of a model that was trained here: it has the checksum of every file
-        return sha256((place / MANIFEST).read_bytes()).hexdigest()
     digest, files = sha256(), _weights(place)
     for file in files:
-        _add_samples(digest, file)
+        if checksum := _checksums(place).get(file.name):
+            digest.update(checksum.encode())
+        else:
+            _add_samples(digest, file)
     return digest.hexdigest() if files else ""
+
+
+def _checksums(place: Path) -> dict[str, str]:
+    """Of the files of a model that was trained here."""
+    if not (place / MANIFEST).is_file():
+        return {}
+    return {name: str(file.get("sha256", "")) for name, file in read_marker(place / MANIFEST)["files"].items()}
 
 
 def _snapshot(hub_id: str) -> Path:
