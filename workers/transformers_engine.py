@@ -242,8 +242,16 @@ class TransformersEngine:
         return model.to(device).eval()
 
     def _adapted(self, options: dict[str, Any]) -> Any:
-        assert self._source.base is not None
-        return merged(self._plain(self._source.base, options), self._source)
+        base = self._source.base
+        assert base is not None, "the caller has looked"
+        try:
+            model = self._plain(base, options)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(
+                f"transformers cannot load {base.reference!r}, the base of the adapter {self._source.name!r}: {error}; "
+                "bring that model back, or serve the merged model"
+            ) from None
+        return merged(model, self._source)
 
     def _plain(self, source: ModelSource, options: dict[str, Any]) -> Any:
         return self._from_gguf(source.gguf, options) if source.gguf else _from_pretrained(source.location, options)

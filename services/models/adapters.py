@@ -8,11 +8,13 @@ import orjson
 from services.errors import ConfigurationError
 
 ADAPTER_CONFIG = "adapter_config.json"
+_WHOLE_MODELS = ("model*.safetensors", "pytorch_model*.bin", "openvino_model.xml")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model; who merges an adapter may leave its configuration behind."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+    """Whether a folder holds an adapter and no model. Some programs keep the base's config.json beside an adapter."""
+    models = (path for pattern in _WHOLE_MODELS for path in folder.glob(pattern))
+    return (folder / ADAPTER_CONFIG).is_file() and next(models, None) is None
 
 
 def base_name(folder: Path) -> str:

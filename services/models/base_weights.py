@@ -34,9 +34,9 @@ def check_base(adapter: ModelSource) -> None:
 def weights_digest(base: ModelSource) -> str:
     """Of the weights that a training or an engine has loaded from here; empty where there are none of a known kind."""
     place = base.path or _snapshot(base.hub_id)
-    digest, files = sha256(), _weights(place)
+    digest, files, checksums = sha256(), _weights(place), _checksums(place)
     for file in files:
-        if checksum := _checksums(place).get(file.name):
+        if checksum := checksums.get(file.name):
             digest.update(checksum.encode())
         else:
             _add_samples(digest, file)

@@ -113,6 +113,14 @@ def test_an_adapter_without_its_weights_is_refused_by_the_engine(changed: Callab
         engine.start()
 
 
+def test_a_base_that_cannot_be_loaded_is_named(changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    source = resolve(str(changed(base_model_name_or_path="nobody/nothing")))
+    engine, _ = create_engine(source, EngineOptions(), engine="transformers")
+    with pytest.raises(ConfigurationError, match=r"cannot load 'nobody/nothing', the base of the adapter 'changed'"):
+        engine.start()
+
+
 def test_openvino_puts_no_adapter_on_a_model_and_says_what_does(changed: Callable[..., Path]) -> None:
     """Over a GGUF the library answers as the bare model would, and prints a warning."""
     pytest.importorskip("openvino_genai")

@@ -44,6 +44,8 @@ def test_an_adapter_is_a_model_with_a_base(tmp_path: Path) -> None:
 def test_a_merged_model_that_keeps_its_adapters_configuration_is_a_plain_model(tmp_path: Path) -> None:
     folder = written_adapter(tmp_path / "merged", "facebook/opt-350m")
     (folder / "config.json").write_text("{}")
+    assert resolve(str(folder)).kind == "adapter", "the configuration of its base lies beside it"
+    (folder / "model-00001-of-00002.safetensors").touch()
     assert resolve(str(folder)).kind == "folder"
 
 
