@@ -98,6 +98,8 @@ class OpenVinoEngine:
 
     @staticmethod
     def can_read(source: ModelSource) -> tuple[bool, str]:
+        if source.base is not None:  # over a GGUF the library answers as the bare model would, and only warns
+            return False, f"an adapter on {source.base.name}, and openvino does not put adapters on models"
         if source.gguf is not None:
             architecture = read_gguf_metadata(source.gguf)["general.architecture"]
             readable = architecture in GGUF_ARCHITECTURES

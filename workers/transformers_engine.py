@@ -18,6 +18,7 @@ from typing import Any
 from services.errors import ConfigurationError, EngineError, OutOfMemory
 from services.machine import files
 from services.models.catalogue import ModelSource
+from workers.adapters import merged
 from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
@@ -251,16 +252,28 @@ class TransformersEngine:
         device = "cuda" if cuda else "cpu"
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        model = self._from_gguf(options) if self._source.gguf else _from_pretrained(self._source.location, options)
-        self.description = (
-            f"transformers on {device}, {self._source.name}, {dtype} ({why_dtype}), {attention} ({why_attention})"
-        )
+        model = self._adapted(options) if self._source.base else self._plain(self._source, options)
+        served = self._source.name + (f" merged into {self._source.base.name}" if self._source.base else "")
+        self.description = f"transformers on {device}, {served}, {dtype} ({why_dtype}), {attention} ({why_attention})"
         return model.to(device).eval()
 
-    def _from_gguf(self, options: dict[str, Any]) -> Any:
+    def _adapted(self, options: dict[str, Any]) -> Any:
+        base = self._source.base
+        assert base is not None, "the caller has looked"
+        try:
+            model = self._plain(base, options)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(
+                f"transformers cannot load {base.reference!r}, the base of the adapter {self._source.name!r}: {error}; "
+                "bring that model back, or serve the merged model"
+            ) from None
+        return merged(model, self._source)
+
+    def _plain(self, source: ModelSource, options: dict[str, Any]) -> Any:
+        return self._from_gguf(source.gguf, options) if source.gguf else _from_pretrained(source.location, options)
+
+    def _from_gguf(self, file: Path, options: dict[str, Any]) -> Any:
         """The dequantized model of a GGUF, from the copy that an earlier start kept, if there is one."""
-        file = self._source.gguf
-        assert file is not None
         if self._state_dir is None:
             return _from_pretrained(str(file.parent), {**options, "gguf_file": file.name})
         stat = file.stat()

@@ -1,11 +1,11 @@
-"""Loads the model to train, chooses its number format and attention, and writes the trained model.
+"""Loads the model to train, chooses its number format and attention, and writes the trained model and its adapter.
 
 `train` calls it. Importing this module loads no torch; its functions do.
 """
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pipelines.training.adapters import adapter_targets, has_transposed_layers
 from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
+from services.models.adapters import is_adapter
 from services.models.catalogue import ModelSource
 from services.models.sampling_defaults import named_sampling
 from services.tokens.tokenization import ChatTokenizer
@@ -96,6 +97,19 @@ def save_model(
     plain.save_pretrained(folder, max_shard_size="5GB")
 
 
+def save_adapter(folder: Path, state: Mapping[str, Any], model: Any, source: ModelSource) -> None:
+    """Write what was trained as PEFT does. The base is named as every machine with the same files finds it."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    weights = get_peft_model_state_dict(model, state_dict=dict(state), save_embedding_layers=False)
+    plain = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(plain, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy(model.peft_config["default"])
+    config.base_model_name_or_path, config.inference_mode = source.reference, True
+    config.save_pretrained(folder)
+
+
 def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
     """Token ids and labels of a few short rows of prepared data, to compare the trained model with the saved one."""
     found = []
@@ -131,21 +145,36 @@ def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any
 
 
 def check_saved(
-    folder: Path, rows: Sequence[tuple[list[int], list[int]]], trained: float, config: TrainingConfig
+    folder: Path,
+    rows: Sequence[tuple[list[int], list[int]]],
+    trained: float,
+    config: TrainingConfig,
+    source: ModelSource,
+    dtype: str,
 ) -> float:
-    """The loss of the saved model on these rows. Raises Aborted when it is not that of the trained one."""
-    from transformers import AutoModelForCausalLM
+    """The loss of the saved model, or of its adapter on the base, on these rows.
 
-    saved = loss_on(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), rows, "cpu")
-    dtype = json.loads((folder / "config.json").read_text("utf-8")).get("dtype")
+    Raises Aborted when it is not that of the trained one.
+    """
+    saved = loss_on(_saved(folder, source, dtype), rows, "cpu")
     allowed = _ROUNDING[config.method == "qlora"][dtype == "float32"] * max(1.0, trained)
     if not abs(saved - trained) <= allowed:
         raise Aborted(
-            f"the saved model has the loss {saved:.4f} on {len(rows)} rows of the data, and the trained one "
-            f"{trained:.4f}: what was trained is not what was saved. The checkpoints are whole; the model has no "
+            f"the saved {folder.name} has the loss {saved:.4f} on {len(rows)} rows of the data, and the trained one "
+            f"{trained:.4f}: what was trained is not what was saved. The checkpoints are whole; {folder} has no "
             "manifest, so nothing serves it"
         )
     return saved
+
+
+def _saved(folder: Path, source: ModelSource, dtype: str) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    if is_adapter(folder):
+        return PeftModel.from_pretrained(_plain_base(source, {"dtype": getattr(torch, dtype)}), str(folder))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
 
 
 def save_generation_config(folder: Path, tokenizer: ChatTokenizer, source: ModelSource) -> None:

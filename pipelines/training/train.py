@@ -1,7 +1,7 @@
 """One fine-tuning from its configuration to its model, as `python -m pipelines.training` runs it in every process.
 
 out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
-out/model/                      whole once manifest.json is there
+out/adapter/, out/model/        whole once manifest.json is there; `save` says which of them are written
 """
 
 import importlib.util
@@ -9,7 +9,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from pipelines.training.models import (
     load_model,
     loss_on,
     rows_to_prove,
+    save_adapter,
     save_generation_config,
     save_model,
     trained_tokenizer,
@@ -40,8 +42,9 @@ from pipelines.training.prepared_cache import PreparedCache, key_of
 from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
 from services.jobs.training import Batch, TrainingConfig, plan_batch
+from services.models import base_weights
 from services.models.catalogue import ModelSource, resolve
-from services.models.model_folder import MANIFEST
+from services.models.model_folder import ADAPTER, MANIFEST
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 
 _MOST_STEP_EVENTS = 2000
@@ -299,30 +302,52 @@ class Training:
         }
         if self._keeps_best:
             metrics["best_step"] = trainer.state.best_global_step
-        self._processes.from_first(lambda: self._write(weights, trainer.model, rows, trained, metrics, prepared))
-        tell_finished(self._out / "model", self._report)
+        outcome = Outcome(weights, trainer.model, rows, trained, metrics, prepared.counts.as_event())
+        self._processes.from_first(lambda: self._write(outcome))
+        tell_finished(self._out / self._config.results[-1], self._report)
 
-    def _write(
-        self, weights: Any, model: Any, rows: Any, trained: float, metrics: dict[str, Any], prepared: Prepared
-    ) -> None:
-        folder = self._out / "model"
+    def _write(self, outcome: "Outcome") -> None:
+        for name in self._config.results:
+            self._write_result(self._out / name, outcome)
+
+    def _write_result(self, folder: Path, outcome: "Outcome") -> None:
+        """The model or the adapter, as the folder is called."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_model(folder, weights, model, self._source, self._config, self._arithmetic.dtype)
+        dtype, about_base = self._arithmetic.dtype, {}
+        if folder.name == ADAPTER:
+            save_adapter(folder, outcome.weights, outcome.model, self._source)
+            about_base = {base_weights.FIELD: base_weights.weights_digest(self._source)}
+        else:
+            save_model(folder, outcome.weights, outcome.model, self._source, self._config, dtype)
         trained_tokenizer(self._tokenizer).save_pretrained(folder)
         save_generation_config(folder, self._tokenizer, self._source)
-        saved = check_saved(folder, rows, trained, self._config)
+        saved = check_saved(folder, outcome.rows, outcome.loss, self._config, self._source, dtype)
+        rows = len(outcome.rows)
         self._report.say(
-            f"The saved model has the loss {saved:.4f} on {len(rows)} rows, the trained one {trained:.4f}."
+            f"The saved {folder.name} has the loss {saved:.4f} on {rows} rows, the trained one {outcome.loss:.4f}."
         )
         facts = {
+            **about_base,
             "run": self._identity.note(),
             "packing": {"on": bool(self._config.packing), "reason": self._packing_reason},
-            "counts": prepared.counts.as_event(),
-            "proof": {"rows": len(rows), "trained_loss": trained, "saved_loss": saved},
+            "counts": outcome.counts,
+            "proof": {"rows": rows, "trained_loss": outcome.loss, "saved_loss": saved},
         }
         stops = list(self._tokenizer.stop_token_ids)
-        write_manifest(folder, self._config, self._data, metrics, stops, facts)
+        write_manifest(folder, self._config, self._data, outcome.metrics, stops, facts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has made. `loss`: of the trained `model` on `rows`, which the saved one must have too."""
+
+    weights: Mapping[str, Any]  # those that were trained, on the CPU
+    model: Any
+    rows: Sequence[tuple[list[int], list[int]]]
+    loss: float
+    metrics: Mapping[str, Any]
+    counts: Mapping[str, Any]
 
 
 class Processes:
@@ -381,5 +406,5 @@ def tell_finished(folder: Path, report: Reporter) -> None:
     manifest = finished_manifest(folder)
     assert manifest is not None, f"{folder / MANIFEST} was written just now"
     metrics = manifest["metrics"]
-    report.say(f"The model is in {folder}.")
+    report.say(f"The {folder.name} is in {folder}.")
     report.event("finished", step=metrics["steps"], of=metrics["steps"], model=str(folder), loss=metrics["loss"])

@@ -28,6 +28,7 @@ from pydantic import (
 
 from services.errors import ConfigurationError
 from services.field_errors import in_words
+from services.models.model_folder import ADAPTER, MODEL
 from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
 
@@ -45,6 +46,7 @@ _LATER = frozenset(
         "keep_best",
         "early_stopping",
         "max_refused",
+        "save",
     }
 )  # fields, or their defaults, that builds before 2026-12 do not know
 _OTHER_NAMES = {  # what other programs call a field
@@ -103,6 +105,8 @@ _OTHER_NAMES = {  # what other programs call a field
     "early_stopping_patience": "early_stopping",
     "load_best_model_at_end": "keep_best",
     "save_total_limit": "keep_checkpoints",
+    "merge_lora": "save",
+    "merge_adapter": "save",
     "train_on_input": "learn",
     "mask_history": "learn",
     "report_to": "wandb",
@@ -213,6 +217,11 @@ class TrainingConfig(BaseModel):
         "architecture names.",
     )
 
+    save: Literal["both", "merged", "adapter"] = Field(
+        "both",
+        description="What a lora or qlora training leaves. merged: a model as large as the base. adapter: some "
+        "megabytes that are served on the base. both: the two.",
+    )
     save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(3, ge=1, description="How many complete checkpoints are kept.")
     eval_fraction: float = Field(
@@ -257,6 +266,13 @@ class TrainingConfig(BaseModel):
     def row_tokens(self) -> int:
         """The most tokens of what one step counts: a sequence, or the two of a pair of answers."""
         return self.seq_len * ROW_SIZES[self.objective].sequences
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The folders that the training leaves in its `--out`; the last one is written last."""
+        if self.method == "full" or self.save == "merged":
+            return (MODEL,)
+        return (ADAPTER,) if self.save == "adapter" else (ADAPTER, MODEL)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -319,6 +335,7 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
+    _check_save(config, where)
     if config.tokens_per_step < config.row_tokens * ROW_SIZES[config.objective].least:
         raise ConfigurationError(
             f"tokens_per_step={config.tokens_per_step} is less than {ROW_SIZES[config.objective].words} "
@@ -361,6 +378,15 @@ def _check_template(name: str, where: str) -> None:
     except ConfigurationError as error:
         error.source, error.field = where, "template"
         raise
+
+
+def _check_save(config: TrainingConfig, where: str) -> None:
+    if config.method == "full" and config.save == "adapter":
+        raise ConfigurationError(
+            "save='adapter': method=full trains all weights and makes no adapter; set method=lora, or leave save out",
+            source=where,
+            field="save",
+        )
 
 
 def _value(name: str, value: Any) -> Any:

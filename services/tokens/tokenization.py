@@ -258,6 +258,8 @@ class ChatTokenizer:
 
 def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
     """The tokenizer of a model. Raises ConfigurationError when the model has no readable tokenizer."""
+    if source.base is not None and not (Path(source.location) / "tokenizer_config.json").is_file():
+        return load_tokenizer(source.base, template=template)  # an adapter from elsewhere may bring none
     if source.gguf is not None:
         tokenizer, eos_token_ids = read_gguf_tokenizer(source.gguf)
     else:

@@ -53,8 +53,8 @@ def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, mon
     monkeypatch.setattr(transformers_engine, "_from_pretrained", counted)
     engine = TransformersEngine(packaged_source(), EngineOptions(state_dir=tmp_path, dtype="bf16"))
     options = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    first = engine._from_gguf(options)
-    second = engine._from_gguf(options)
+    first = engine._plain(packaged_source(), options)
+    second = engine._plain(packaged_source(), options)
     assert ["gguf_file" in used for used in loads] == [True, False, False]
     assert torch.equal(first.model.embed_tokens.weight, second.model.embed_tokens.weight)
     (copy,) = (tmp_path / "converted").iterdir()

@@ -117,6 +117,9 @@ export interface Remote {
 export interface Serving {
   name: string;
   path: string;
+  kind: "model" | "adapter";
+  /** The adapter that the same fine-tuning left unmerged, or "". */
+  adapter: string;
   lineage: string[];
   wanted: boolean;
   loading: boolean;

@@ -55,6 +55,8 @@ const training = (more: Partial<Training> = {}): Training => ({
 const serving = (more: Partial<Serving> = {}): Serving => ({
   name: "mine",
   path: "/t",
+  kind: "model",
+  adapter: "",
   lineage: [],
   wanted: false,
   loading: false,
@@ -209,6 +211,10 @@ test("a model is ready, wanted, loaded or served", () => {
   assert.match(servingText(serving({ wanted: true })), /waits for a standby worker/);
   assert.match(servingText(serving({ wanted: true, loading: true })), /is loading/);
   assert.equal(servingText(serving({ wanted: true, workers: 2 })), "mine is served by 2 workers.");
+  const both = serving({ wanted: true, workers: 1, adapter: "mine-adapter" });
+  assert.equal(servingText(both), "mine is served by 1 worker. Its adapter alone is mine-adapter.");
+  const alone = serving({ wanted: true, workers: 1, kind: "adapter", lineage: ["opt", "july"] });
+  assert.equal(servingText(alone), "mine is served by 1 worker. It is an adapter, served on july.");
 });
 
 test("the form of the address is shown", () => {
