@@ -1,7 +1,7 @@
 """Renders a conversation with a chat template, as `apply_chat_template` of `transformers` does.
 
-`tokenization.py` calls it. The template gets the variables that `transformers` gives it: no tools, no documents, and
-the tokens that the tokenizer names (bos_token, eos_token).
+`tokenization.py` calls it. The template gets the variables that `transformers` gives it: tools where there are some, no
+documents, and the tokens that the tokenizer names (bos_token, eos_token).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,14 @@ def render_template(
     ask: bool,
     thinking: bool | None,
     named_tokens: Mapping[str, str],
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The text of a conversation. Raises TemplateError if the template refuses it.
 
     `thinking` becomes the variables that templates read as their switch: enable_thinking, or thinking (DeepSeek).
     """
     switch = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
-    variables = {**named_tokens, **switch, "add_generation_prompt": ask}
+    variables = {**named_tokens, **switch, "add_generation_prompt": ask, "tools": list(tools) or None}
     try:
         return _text(chat_template, conversation, variables)
     except (jinja2.TemplateError, TypeError, LookupError, ValueError, AttributeError) as error:
