@@ -42,6 +42,7 @@ _LATER = frozenset(
         "keep_best",
         "early_stopping",
         "max_refused",
+        "thinking",
     }
 )  # fields, or their defaults, that builds before 2026-12 do not know
 _OTHER_NAMES = {  # what other programs call a field
@@ -100,6 +101,7 @@ _OTHER_NAMES = {  # what other programs call a field
     "save_total_limit": "keep_checkpoints",
     "train_on_input": "learn",
     "mask_history": "learn",
+    "enable_thinking": "thinking",
     "report_to": "wandb",
 }
 
@@ -150,6 +152,12 @@ class TrainingConfig(BaseModel):
     )
     learn: Literal["all", "last"] = Field(
         "all", description="all: learn each answer of a conversation. last: learn the last one only."
+    )
+
+    thinking: bool | None = Field(
+        None,
+        description="How the chat template's switch for reasoning is set, as serving sets it. Empty: as the template "
+        "has it. false: reasoning in the data is left out.",
     )
 
     epochs: float = Field(3.0, gt=0, le=1000, description="How often the model sees the data.")
@@ -285,6 +293,10 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
+    if config.thinking is not None and config.objective != "answers":
+        raise ConfigurationError(
+            f"thinking={config.thinking} is for objective=answers; leave it out", source=where, field="thinking"
+        )
     if config.tokens_per_step < config.row_tokens:
         what = "one pair of answers, twice" if config.objective == "dpo" else "one sequence of"
         raise ConfigurationError(
