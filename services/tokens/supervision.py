@@ -170,6 +170,8 @@ def _behind_opening(asked: str, start: str, answer: str, turn: Turn, number: int
     thought, closed, _ = (turn["content"] or "").partition(closing)
     written = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
     reasoning = turn.get("reasoning_content", "").strip("\n") or written
+    if reasoning and answer.lstrip().startswith(reasoning):
+        return answer.lstrip("\n")
     return f"{reasoning}\n{closing}\n\n{answer}" if reasoning or asked.endswith("\n") else f"{closing}{answer}"
 
 
