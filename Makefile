@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-faults test-compose test-sky test-clients demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: .venv/.dev sky page browser ## everything that needs no GPU and no cloud
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 3 --dist loadfile tests/faults $(KILLED_PROGRAM)
+
+test-families: .venv/.dev ## six families fine-tuned and served: what a reader gets is what was learnt, token by token
+	FAMILIES=all $(BIN)/python -m pytest tests/end_to_end/test_family_loop.py
 
 test-compose: .venv/.dev ## docker compose up for real, on an engine of its own; as root on Debian, a quarter of an hour the first time
 	tests/compose/run.sh

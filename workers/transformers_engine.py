@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
 from services.machine import files
+from services.models.attention import plain_attention
 from services.models.catalogue import ModelSource
 from workers.adapters import merged
 from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
@@ -249,12 +251,17 @@ class TransformersEngine:
         cuda = torch.cuda.is_available()
         dtype, why_dtype = _choose_dtype(self._dtype, cuda)
         attention, why_attention = _choose_attention(cuda, dtype)
+        if attention == "sdpa":
+            attention, lacks = plain_attention(self._source)
+            why_attention = lacks or why_attention
         device = "cuda" if cuda else "cpu"
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
         model = self._adapted(options) if self._source.base else self._plain(self._source, options)
         served = self._source.name + (f" merged into {self._source.base.name}" if self._source.base else "")
         self.description = f"transformers on {device}, {served}, {dtype} ({why_dtype}), {attention} ({why_attention})"
+        if getattr(model.config, "output_router_logits", False):  # for training; a served prompt has no mask for them
+            model.config.output_router_logits = False
         return model.to(device).eval()
 
     def _adapted(self, options: dict[str, Any]) -> Any:
@@ -290,6 +297,7 @@ class TransformersEngine:
         from workers.logits_processors import Adjustments, MinP, RequestProcessors, TopK, TopP
 
         _use_our_log()
+        _tell_length_of_cache(self._model)
         # Processors exist per request only if the default is not neutral; every request sets its own values.
         defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
         config = ContinuousBatchingConfig(
@@ -377,6 +385,19 @@ def _choose_attention(cuda: bool, dtype: str) -> tuple[str, str]:
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
     return "sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+
+
+def _tell_length_of_cache(model: Any) -> None:
+    """OPT and others ask for it even where they get every position, as here, and then need it for nothing.
+
+    A model that gets no positions, or biases by distance, would count from a wrong length: it fails, as it did.
+    """
+    from transformers.generation.continuous_batching.cache import PagedAttentionCache
+
+    positioned = "position_ids" in signature(model.forward).parameters and not getattr(model.config, "alibi", False)
+    if positioned and not hasattr(PagedAttentionCache, "get_seq_length"):
+        cache: Any = PagedAttentionCache
+        cache.get_seq_length = lambda self, layer_idx=0: 0
 
 
 def _use_our_log() -> None:

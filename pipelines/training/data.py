@@ -71,6 +71,7 @@ class Counts:
     good: int = 0  # rated answers that are trained on, by their label
     bad: int = 0
     unused: dict[str, int] = field(default_factory=dict)  # field that changes nothing → records that have it
+    left_out: dict[str, int] = field(default_factory=dict)  # what the template does not write → records that have it
     shown: list[str] = field(default_factory=list)
 
     @property
@@ -84,7 +85,17 @@ class Counts:
         return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused} | rated
 
 
-_TOLD = ("examples", "samples", "evaluated", "tokens", "supervised_tokens", "truncated", "unsupervised", "unused")
+_TOLD = (
+    "examples",
+    "samples",
+    "evaluated",
+    "tokens",
+    "supervised_tokens",
+    "truncated",
+    "unsupervised",
+    "unused",
+    "left_out",
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,12 @@ def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
     if counts.unwanted:
         yield f"{counts.unwanted:,} conversations say of each answer that it shall not be learnt, and were dropped."
     for name, number in counts.unused.items():
-        yield f"{number:,} records have {name}, which changes nothing here: the template gets role and content alone."
+        yield f"{number:,} records have {name}, which changes nothing here."
+    for name, number in counts.left_out.items():
+        yield (
+            f"{number:,} records have {name} for which the chat template has no place (thinking={config.thinking}): "
+            "it is left out, and not learnt."
+        )
     for reason, number in counts.refused.items():
         yield f"{number:,} of {counts.records:,} records were refused: {reason}."
     for told in counts.told:
@@ -213,6 +229,8 @@ def _samples(
                 refuse(counts, found)
                 continue
             counts.examples += 1
+            for name in sorted(found.left_out):
+                counts.left_out[name] = counts.left_out.get(name, 0) + 1
             for sample in found.samples:
                 if _counted(counts, found, sample, config):
                     _check_ids(tokenizer, sample, found.where, vocabulary)

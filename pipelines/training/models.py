@@ -15,7 +15,8 @@ from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
 from services.models.adapters import is_adapter
-from services.models.catalogue import ModelSource
+from services.models.attention import plain_attention
+from services.models.catalogue import ModelSource, resolve
 from services.models.sampling_defaults import named_sampling
 from services.tokens.tokenization import ChatTokenizer
 
@@ -49,7 +50,7 @@ def choose_arithmetic(config: TrainingConfig) -> Arithmetic:
     if config.method == "qlora":
         _check_qlora(cuda)
     dtype, dtype_reason = _choose_dtype(config.precision, cuda)
-    attention, attention_reason = _choose_attention(config.attention, cuda, dtype)
+    attention, attention_reason = _choose_attention(config, cuda, dtype)
     return Arithmetic(cuda, dtype, dtype_reason, attention, attention_reason)
 
 
@@ -272,13 +273,16 @@ def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
     return ("bfloat16", "this GPU computes it") if fast else ("float32", "this GPU lacks bfloat16")
 
 
-def _choose_attention(asked: str, cuda: bool, dtype: str) -> tuple[str, str]:
-    if asked == "sdpa":
-        return "sdpa", "asked for"
-    flash, reason = _flash(cuda, dtype)
-    if asked == "flash" and not flash:
+def _choose_attention(config: TrainingConfig, cuda: bool, dtype: str) -> tuple[str, str]:
+    flash, reason = _flash(cuda, dtype) if config.attention != "sdpa" else ("", "asked for")
+    if flash:
+        return flash, reason
+    if config.attention == "flash":
         raise ConfigurationError(f"attention=flash: {reason}; use attention=auto")
-    return flash or "sdpa", reason
+    plain, lacks = plain_attention(resolve(config.model))
+    if lacks and config.attention == "sdpa":
+        raise ConfigurationError(f"attention=sdpa: {lacks}; use attention=auto", field="attention")
+    return plain, f"{reason}; {lacks}" if lacks else reason
 
 
 def _flash(cuda: bool, dtype: str) -> tuple[str, str]:

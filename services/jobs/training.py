@@ -47,6 +47,7 @@ _LATER = frozenset(
         "early_stopping",
         "max_refused",
         "save",
+        "thinking",
     }
 )  # fields, or their defaults, that builds before 2026-12 do not know
 _OTHER_NAMES = {  # what other programs call a field
@@ -109,6 +110,7 @@ _OTHER_NAMES = {  # what other programs call a field
     "merge_adapter": "save",
     "train_on_input": "learn",
     "mask_history": "learn",
+    "enable_thinking": "thinking",
     "report_to": "wandb",
 }
 
@@ -188,6 +190,12 @@ class TrainingConfig(BaseModel):
     )
     learn: Literal["all", "last"] = Field(
         "all", description="all: learn each answer of a conversation. last: learn the last one only."
+    )
+
+    thinking: bool | None = Field(
+        None,
+        description="How the chat template's switch for reasoning is set, as serving sets it. Empty: as the template "
+        "has it. false: reasoning in the data is left out.",
     )
 
     epochs: float = Field(3.0, gt=0, le=1000, description="How often the model sees the data.")
@@ -335,6 +343,10 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
+    if config.thinking is not None and config.objective != "answers":
+        raise ConfigurationError(
+            f"thinking={config.thinking} is for objective=answers; leave it out", source=where, field="thinking"
+        )
     _check_save(config, where)
     if config.tokens_per_step < config.row_tokens * ROW_SIZES[config.objective].least:
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """Renders a conversation with a chat template, as `apply_chat_template` of `transformers` does.
 
-`tokenization.py` calls it. The template gets the variables that `transformers` gives it: no tools, no documents, and
-the tokens that the tokenizer names (bos_token, eos_token).
+`tokenization.py` calls it. The template gets the variables that `transformers` gives it: tools where there are some, no
+documents, and the tokens that the tokenizer names (bos_token, eos_token).
 """
 
 import re
@@ -25,13 +25,14 @@ def render_template(
     thinking: bool | None,
     named_tokens: Mapping[str, str],
     continued: str = "",
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The text of a conversation. Raises TemplateError if the template refuses it.
 
     `continued` names the field of the last turn at whose end the text ends, so that the model goes on there.
     """
     switch = {} if thinking is None else _switch(chat_template, thinking)
-    variables = {**named_tokens, **switch, "add_generation_prompt": ask}
+    variables = {**named_tokens, **switch, "add_generation_prompt": ask, "tools": list(tools) or None}
     try:
         return _text(chat_template, conversation, {**variables, "continue_final_message": continued or False})
     except (jinja2.TemplateError, TypeError, LookupError, ValueError, AttributeError) as error:

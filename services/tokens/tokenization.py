@@ -9,7 +9,8 @@ the tokenizer of a GGUF. Nothing here needs torch. To make a tokenizer loads the
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,22 @@ from services.tokens.answer_format import find_format, with_reasoning
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.rendering import render_template
-from services.tokens.supervision import EarlierTurnsDiffer, Stretches, SupervisedSequence, Supervision, check_turns
+from services.tokens.supervision import (
+    REASONING,
+    EarlierTurnsDiffer,
+    PromptDiffers,
+    Stretches,
+    SupervisedSequence,
+    Supervision,
+    check_turns,
+    left_out,
+)
 from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import all_templates, choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import TokenCounter
+from services.tokens.tool_turns import CallMessage, ResultMessage, Tool, ToolPlaces, mapped, texts_of_tools
+from services.tokens.tool_turns import probe as probe_tools
 from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
 from services.wire.messages import Message
 
@@ -131,25 +143,57 @@ class ChatTokenizer:
         from one to the other. Raises TemplateError for roles, templates and tokenizers that do not allow this.
         """
         conversation, mark, supervision = self._supervision(messages)
-        return self._sequence(supervision.whole(conversation), mark)
+        return self._sequence(supervision.whole(conversation), mark, conversation)
 
-    def samples(self, messages: Sequence[Message]) -> list[SupervisedSequence]:
+    def samples(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), thinking: bool | None = None
+    ) -> list[SupervisedSequence]:
         """A conversation for training: `supervised(messages)` alone, or one sequence for each answer.
 
-        There is one for each answer where the template writes earlier turns differently later. Raises TemplateError.
+        There is one for each answer where the template writes earlier turns differently later. With `thinking` false,
+        or where no prompt of this `thinking` leads to reasoning, reasoning is left out. Raises TemplateError.
         """
-        conversation, mark, supervision = self._supervision(messages)
+        thought = any(message.reasoning for message in messages)
+        if not (thought and thinking is False):
+            try:
+                return self._samples(messages, tools, thinking)
+            except PromptDiffers:
+                if not thought:
+                    raise
+        silent = [replace(message, reasoning="") for message in messages]
+        found = self._samples(silent, tools, thinking)
+        return [replace(sequence, left_out=sequence.left_out | {REASONING}) for sequence in found]
+
+    def _samples(
+        self, messages: Sequence[Message], tools: Sequence[Tool], thinking: bool | None
+    ) -> list[SupervisedSequence]:
+        conversation, mark, supervision = self._supervision(messages, tools, thinking)
         try:
-            return [self._sequence(supervision.whole(conversation), mark)]
+            return [self._sequence(supervision.whole(conversation), mark, conversation)]
         except EarlierTurnsDiffer:
-            return [self._sequence(stretches, mark) for stretches in supervision.each(conversation)]
+            answered = [turn for turn in conversation if turn["role"] == "assistant"]
+            each = zip(supervision.each(conversation), answered, strict=True)
+            return [self._sequence(stretches, mark, [turn]) for stretches, turn in each]
 
-    def _supervision(self, messages: Sequence[Message]) -> tuple[list[Turn], str, Supervision]:
+    def _supervision(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), thinking: bool | None = None
+    ) -> tuple[list[Turn], str, Supervision]:
         check_turns(messages)
-        conversation, mark = self._conversation(messages)
-        return conversation, mark, Supervision(self._template, self._turn_end(), self._turn_ends.unwritten)
+        if tools or any(isinstance(message, CallMessage | ResultMessage) for message in messages):
+            self._tool_places.check(messages, tools)
+        conversation, mark = self._conversation(messages, tools)
+        given = mapped(tools, lambda text: self._defused(text, mark, own=False))
 
-    def _sequence(self, stretches: Stretches, mark: str) -> SupervisedSequence:
+        def rendered(conversation: list[Turn], ask: bool) -> str:
+            return self._template(conversation, ask, thinking, given)
+
+        return conversation, mark, Supervision(rendered, self._turn_end(), self._turn_ends.unwritten)
+
+    @cached_property
+    def _tool_places(self) -> ToolPlaces:
+        return probe_tools(lambda conversation, tools: self._rendered(conversation, ask=False, tools=tools))
+
+    def _sequence(self, stretches: Stretches, mark: str, conversation: Sequence[Turn]) -> SupervisedSequence:
         ids: list[int] = []
         mask: list[int] = []
         before = ""
@@ -157,7 +201,7 @@ class ChatTokenizer:
             ids += self._text.encode(text.split(mark) if mark else [text], after=before)
             mask += [int(learnt)] * (len(ids) - len(mask))
             before = text
-        return SupervisedSequence(ids, mask)
+        return SupervisedSequence(ids, mask, left_out(stretches, conversation))
 
     def _begun(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
         pieces = self._pieces(messages, ask=False, thinking=thinking, continued=_continued_field(messages))
@@ -185,20 +229,24 @@ class ChatTokenizer:
         text = self._rendered(turns, ask, thinking, continued)
         return text.split(mark) if mark else [text]
 
-    def _conversation(self, messages: Sequence[Message]) -> tuple[list[Turn], str]:
+    def _conversation(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[list[Turn], str]:
         """The turns as the template gets them, and the mark inside the control tokens that they spell.
 
         Where no message spells one, the template sees the text as it was written, and the mark is empty.
         """
+        texts = [(m.content + m.reasoning, m.role == "assistant") for m in messages]
+        texts += texts_of_tools(messages, tools)
         mark = ""
-        if any(self._text.spells_control(m.content + m.reasoning, own=m.role == "assistant") for m in messages):
-            mark = _unused_character("".join(message.text for message in messages))
+        if any(self._text.spells_control(text, own=own) for text, own in texts):
+            mark = _unused_character(text for text, _ in texts)
         return [self._turn(message, mark) for message in messages], mark
 
     def _turn(self, message: Message, mark: str) -> Turn:
         """For the template: which of the earlier reasoning the model reads again is the template's to say."""
         own = message.role == "assistant"
-        turn = {"role": message.role, "content": self._defused(message.content, mark, own=own)}
+        turn: Turn = {"role": message.role, "content": self._defused(message.content, mark, own=own)}
+        if isinstance(message, CallMessage | ResultMessage):
+            turn |= self._tool_places.fields(message, lambda text: self._defused(text, mark, own=own))
         if not message.reasoning:
             return turn
         return turn | with_reasoning(self._defused(message.reasoning, mark, own=own))
@@ -206,14 +254,22 @@ class ChatTokenizer:
     def _defused(self, text: str, mark: str, *, own: bool) -> str:
         return self._text.defused(text, mark, own=own) if mark else text
 
-    def _template(self, conversation: list[Turn], ask: bool) -> str:
-        return self._rendered(self._system_turns.with_system_text(conversation), ask)
+    def _template(
+        self, conversation: list[Turn], ask: bool, thinking: bool | None = None, tools: Sequence[Tool] = ()
+    ) -> str:
+        turns = self._system_turns.with_system_text(conversation)
+        return self._rendered(turns, ask, thinking, tools=tools)
 
     def _written(self, conversation: list[Turn]) -> str:
         return self._rendered(conversation, ask=False)
 
     def _rendered(
-        self, conversation: Sequence[Turn], ask: bool, thinking: bool | None = None, continued: str = ""
+        self,
+        conversation: Sequence[Turn],
+        ask: bool,
+        thinking: bool | None = None,
+        continued: str = "",
+        tools: Sequence[Tool] = (),
     ) -> str:
         return render_template(
             self.chat_template,
@@ -222,6 +278,7 @@ class ChatTokenizer:
             thinking=thinking,
             named_tokens=self._tokenizer.special_tokens_map,
             continued=continued,
+            tools=tools,
         )
 
     def _has_thinking_switch(self) -> bool:
@@ -324,7 +381,8 @@ def _first_ids(backend: "Tokenizer") -> list[int]:
     return list(whole[: starts[0]]) if starts else []
 
 
-def _unused_character(text: str) -> str:
+def _unused_character(texts: Iterable[str]) -> str:
+    text = "".join(texts)
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)
