@@ -13,18 +13,23 @@ class Custodian:
 
     def __init__(self, feed: AnswerFeed) -> None:
         self._feed = feed
-        self._followers: dict[str, Follower] = {}
+        self._followers: dict[str, Follower | None] = {}  # None while `follow` has not returned
 
     def watch(self, rid: str, user: str, request: ChatRequest | None = None, note: bytes = b"") -> None:
         """Look after an answer until its end. `request` is the caller's own, just accepted with its note."""
-        if rid not in self._followers:
-            self._followers[rid] = self._feed.follow(
-                rid, user, lambda: self._leave_ended(rid), request=request, note=note
-            )
-            self._leave_ended(rid)
+        if rid in self._followers:
+            return
+        self._followers[rid] = None
+        try:
+            follower = self._feed.follow(rid, user, lambda: self._leave_ended(rid), request=request, note=note)
+        except BaseException:
+            del self._followers[rid]
+            raise
+        self._followers[rid] = follower
+        self._leave_ended(rid)
 
     def _leave_ended(self, rid: str) -> None:
-        follower = self._followers.get(rid)  # None while `follow` has not returned
+        follower = self._followers.get(rid)
         if follower is not None and follower.has_end:
             del self._followers[rid]
             self._feed.leave(follower)

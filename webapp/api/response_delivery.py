@@ -107,8 +107,7 @@ class ResponseDelivery:
     def _ended(self, done: Done) -> Response:
         if done.status == "failed":
             return failed(done)
-        whole = self._frames.whole(self._answer.text, done.parts or (), done, running=True)
-        return Response(orjson.dumps(whole), mimetype="application/json")
+        return as_json(self._frames.whole(self._answer.text, done.parts or (), done, running=True))
 
     def _events(self, told: Iterator[tuple[int, ReaderEvent] | Tick], events: ResponseEvents) -> Iterator[bytes]:
         try:
@@ -136,7 +135,7 @@ class ResponseDelivery:
                 continue
             event = each[1]
             if isinstance(event, Rewind):
-                yield _event(events.error("interrupted", "Redis lost a part of the answer that was sent; ask again"))
+                yield _event(events.rewound(event.offset))
                 return
             for frame in _frames_of(event, events):
                 sent_at = time.monotonic()
@@ -163,5 +162,10 @@ def _opening(told: Iterator[tuple[int, ReaderEvent] | Tick]) -> list[tuple[int, 
     return opening
 
 
+def as_json(frame: Frame) -> Response:
+    """An object as a whole response of HTTP."""
+    return Response(orjson.dumps(frame), mimetype="application/json")
+
+
 def _event(frame: Frame) -> bytes:
-    return b"event: " + frame["type"].encode() + b"\ndata: " + orjson.dumps(frame) + b"\n\n"
+    return b"event: %b\ndata: %b\n\n" % (frame["type"].encode(), orjson.dumps(frame))

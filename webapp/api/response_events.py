@@ -76,18 +76,21 @@ class ResponseEvents:
         number = self._base + NUM_AROUND_ITEM * len(self._output.items) + (last.end if last else 0) + 1
         yield from self._response(number, _END_EVENTS[status], self._frames.ended(self._output, done))
 
+    def rewound(self, offset: int) -> Frame:
+        """The stream breaks off: Redis lost text that was told, from this code point on."""
+        kept = [item for item in self._output.items if item.start < offset]
+        self.last = self._base + (NUM_AROUND_ITEM * kept[-1].index + NUM_BEFORE_TEXT + offset if kept else 0)
+        lost = f"Redis lost a part of the answer; forget what came after the event {self.last}, and ask again from there"
+        return self.error("interrupted", lost)
+
     def error(self, code: str, message: str) -> Frame:
-        """The stream breaks off here; the response may go on. Whoever comes back after this number misses nothing.
+        """The stream breaks off here; the response may go on. Whoever asks from this number on misses nothing.
 
         The specification's clients read the fields, the official one raises for an event with an `error`.
         """
         about = {"code": code, "message": message, "param": None}
-        return {
-            "type": "error",
-            "sequence_number": max(self.last, 0),
-            **about,
-            "error": {"type": "server_error", **about},
-        }
+        error = {"type": "server_error", **about}
+        return {"type": "error", "sequence_number": max(self.last, 0), **about, "error": error}
 
     def _number(self, item: OutputItem) -> int:
         """The number of a delta that ends where the item's text ends now."""

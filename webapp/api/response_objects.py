@@ -10,7 +10,7 @@ from typing import Any, Literal
 from services.chat.reader import Done, Text, in_parts
 from services.responses.record import ResponseRecord
 from services.responses.responses import KeptResponse
-from services.wire.messages import ANSWER, Message
+from services.wire.messages import ANSWER, Message, Part
 from webapp.api.frames import Frame
 
 PREFIX = "resp_"
@@ -117,10 +117,10 @@ class ResponseFrames:
             usage=_usage(done.usage),
         )
 
-    def whole(self, text: str, parts: Iterable[Any], done: Done | None, *, running: bool) -> Frame:
+    def whole(self, text: str, parts: tuple[Part, ...], done: Done | None, *, running: bool) -> Frame:
         """The response with all text there is."""
         output = Output(self.base)
-        for each in in_parts(text, tuple(parts)):
+        for each in in_parts(text, parts):
             output.take(each)
         if done is None:
             return self.begun("in_progress" if running else "queued", output.frames("in_progress"))
@@ -131,7 +131,7 @@ class ResponseFrames:
     def _of(self, status: str, output: Sequence[Frame], **end: Any) -> Frame:
         open_end = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))
         about = {"id": self.rid, "object": "response", "created_at": self.record.created_s, "status": status}
-        return {**about, **self._ordered, **open_end, **end, "output": list(output)}
+        return {**about, **self._ordered, "output": list(output), **open_end, **end}
 
 
 def whole_response(kept: KeptResponse) -> Frame:

@@ -49,11 +49,13 @@ class Responder:
         order = _order(body, self._messages(record, user), rid, user, self.max_chars)
         self.submit_rate.admit(user, address_of(request))
         note = record.encode() if record.store else b""
+        is_repeatable = IDEMPOTENCY_KEY in request.headers
         if body.background and not body.stream:
             self.requests.submit(order, address_of(request), note)
             self.custodian.watch(rid, user, order, note)
-            return as_json(whole_response(self.responses.find(rid, user)))
-        is_repeatable = IDEMPOTENCY_KEY in request.headers
+            if is_repeatable:
+                return as_json(whole_response(self.responses.find(rid, user)))
+            return as_json(ResponseFrames(rid, record).begun("queued"))
         answer = self._answer(rid, user, order, note, outlives_reader=record.background or is_repeatable)
         if body.background:
             self.custodian.watch(rid, user, order, note)
@@ -177,8 +179,7 @@ def _record(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> 
 def _order(body: ResponseBody, messages: list[Message], rid: str, user: str, max_chars: int) -> ChatRequest:
     """The request of a response. Raises InvalidRequest."""
     sampling = {
-        "max_new_tokens": body.max_output_tokens
-        or MAX_TOKENS,  # of which the worker takes what the context has room for
+        "max_new_tokens": body.max_output_tokens or MAX_TOKENS,  # of which the worker takes what fits
         "temperature": body.temperature,
         "top_p": max(body.top_p, 0.001) if body.top_p is not None else None,
     }
