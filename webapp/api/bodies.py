@@ -190,10 +190,14 @@ def _refuse_unserved(raw: dict[str, Any], unserved: Mapping[str, tuple[Any, ...]
             raise Unsupported(f"{field} is not served by this server; leave it out", field=field)
 
 
+def _is_field(part: str) -> bool:
+    return part.isidentifier() and part != "str"
+
+
 def _in_words(error: ValidationError) -> InvalidRequest:
     problem = error.errors(include_url=False)[0]
     # Of a union pydantic names each branch: that is no part of what the client sent.
-    place = [str(part) for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    place = [str(part) for part in problem["loc"] if isinstance(part, int) or _is_field(part)]
     words = in_words(problem)
     if not place:
         return InvalidRequest(words)

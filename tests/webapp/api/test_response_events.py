@@ -114,7 +114,9 @@ def test_whoever_comes_back_after_a_number_gets_exactly_the_rest(
 def test_after_a_rewind_the_number_leads_to_what_was_kept(parts: Pieces, one: set[int], data: st.DataObject) -> None:
     """Redis lost the end of the text; another worker may write another one."""
     events = ResponseEvents(frames_of(background=True))
-    seen = [*events.opening(), *(frame for text in told(parts, one) for frame in events.text(text))]
+    assert list(events.opening())
+    for text in told(parts, one):
+        assert list(events.text(text))
     length = sum(len(text) for _, text in parts)
     offset = data.draw(st.integers(0, length))
     error = events.rewound(offset)
@@ -124,7 +126,6 @@ def test_after_a_rewind_the_number_leads_to_what_was_kept(parts: Pieces, one: se
     deltas = "".join(frame["delta"] for frame in rest if is_delta(frame))
     assert kept + deltas == "".join(text for _, text in parts)
     assert str(cursor) in error["message"] and error["code"] == error["error"]["code"] == "interrupted"
-    assert not [frame for frame in seen if frame["sequence_number"] == cursor and frame["type"].endswith("done")]
 
 
 def test_the_numbers_are_those_of_the_table() -> None:
@@ -143,7 +144,8 @@ def test_the_numbers_are_those_of_the_table() -> None:
 
 def test_an_end_without_text_has_the_same_events_for_all() -> None:
     assert [frame["type"].removeprefix("response.") for frame in stream([], (), ("finished", "stop"))][3:] == [
-        "output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done", "completed",
+        "output_item.added", "content_part.added",
+        "output_text.done", "content_part.done", "output_item.done", "completed",
     ]  # fmt: skip
     for end, kind, status in ((ENDS[2], "failed", "failed"), (ENDS[3], "incomplete", "cancelled")):
         frames = stream([], (), end, background=False)
