@@ -413,7 +413,7 @@ def test_a_submitter_waits_for_workers_to_come_back_before_its_lost_request_fail
     answer.submitted(request)
     submitted: list[float] = []
 
-    def submit(given: ChatRequest) -> None:
+    def submit(given: ChatRequest, note: bytes) -> None:
         submitted.append(now)
         if now < 3:
             raise UnknownModel("no worker has announced m")
