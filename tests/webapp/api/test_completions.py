@@ -5,7 +5,6 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +57,9 @@ def test_a_stream_has_the_bytes_of_openai(url: str) -> None:
     head = f'"id":"chatcmpl-{base}","object":"chat.completion.chunk","created":0,"model":"echo",'
     head += '"system_fingerprint":null,"choices":'
     choice = '[{{"index":0,"delta":{},"logprobs":null,"finish_reason":{}}}],"usage":null'
-    usage = '{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"completion_tokens_details":{"reasoning_tokens":0}}'
+    usage = (
+        '{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"completion_tokens_details":{"reasoning_tokens":0}}'
+    )
     bodies = [
         choice.format('{"role":"assistant","content":"","refusal":null}', "null"),
         choice.format('{"content":"hi"}', "null"),
@@ -127,6 +128,9 @@ def test_each_choice_is_a_request_and_the_usage_counts_all(system: System, url: 
     assert frames[-1]["choices"] == [] and frames[-1]["usage"]["completion_tokens"] == 10
 
 
+WITH_PICTURE = {"model": "echo", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
@@ -138,7 +142,7 @@ def test_each_choice_is_a_request_and_the_usage_counts_all(system: System, url: 
         ({"model": "echo", "messages": []}, 400, None),
         ({"model": "echo", "messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
         ({"model": "echo", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0"),
-        ({"model": "echo", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content.0.type"),
+        (WITH_PICTURE, 400, "messages.0.content.0.type"),
         (ask("x", temperature=9), 400, "temperature"),
         (ask("x", max_tokens=0), 400, "max_tokens"),
         (ask("x", n=0), 400, "n"),
@@ -168,7 +172,8 @@ def test_what_is_wrong_is_named(url: str, body: Any, status: int, param: str | N
 def test_fields_that_ask_for_nothing_and_unknown_ones_are_ignored(url: str) -> None:
     extra = {
         "tools": [], "tool_choice": "none", "logprobs": False, "top_logprobs": 0, "response_format": {"type": "text"},
-        "modalities": ["text"], "functions": [], "user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto",
+        "modalities": ["text"], "functions": [], "user": "u", "metadata": {"a": "b"}, "store": True,
+        "service_tier": "auto",
         "parallel_tool_calls": True, "prediction": None, "stop": None, "seed": 2**40, "top_k": -1, "top_p": 0,
         "never_heard_of": {"a": 1}, "reasoning_effort": "low", "verbosity": "low",
     }  # fmt: skip
@@ -289,13 +294,14 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(
+FIELDS = (
     "model messages stream stream_options n max_tokens temperature top_p top_k seed stop logit_bias user metadata"
-    " reasoning_effort chat_template_kwargs continue_final_message tools response_format prompt echo".split()
+    " reasoning_effort chat_template_kwargs continue_final_message tools response_format prompt echo"
 )
+CHANGES = st.dictionaries(st.sampled_from(FIELDS.split()), JSON_VALUES, min_size=1, max_size=3)
 
 
-@given(changes=st.dictionaries(FIELDS, JSON_VALUES, min_size=1, max_size=3), path=st.sampled_from([CHAT, TEXT]))
+@given(changes=CHANGES, path=st.sampled_from([CHAT, TEXT]))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_is_a_failure_of_the_server(url: str, changes: dict[str, Any], path: str) -> None:
     response = post(url, path, {**ask("hi", max_tokens=2), "prompt": "hi", **changes})
