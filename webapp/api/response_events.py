@@ -80,7 +80,7 @@ class ResponseEvents:
         """The stream breaks off: Redis lost text that was told, from this code point on."""
         kept = [item for item in self._output.items if item.start < offset]
         self.last = self._base + (NUM_AROUND_ITEM * kept[-1].index + NUM_BEFORE_TEXT + offset if kept else 0)
-        lost = f"Redis lost a part of the answer; forget what came after the event {self.last}, and ask again from there"
+        lost = f"Redis lost a part of the answer; forget what came after the event {self.last}, and ask again after it"
         return self.error("interrupted", lost)
 
     def error(self, code: str, message: str) -> Frame:

@@ -9,8 +9,9 @@ import pytest
 import requests
 
 from services.chat.journal import Journal
+from services.wire.messages import ChatRequest, Event, EventKind
 from tests.end_to_end.system import System, running_system, wait_until
-from tests.webapp.api.client import post
+from tests.webapp.api.client import open_request, post
 from tests.webapp.api.test_responses import PATH, ask, cancel, events, read
 
 THOUGHT, SAID = "One 𝄞 thing after the other. " * 6 + "Yes.", "It is four, and no other number. " * 6 + "Yes."
@@ -30,11 +31,11 @@ class Reader:
     def __init__(self, response: requests.Response) -> None:
         assert response.status_code == 200, response.text
         self.frames: list[Any] = []
-        self._lines = response.iter_lines(chunk_size=1)
+        self.lines = response.iter_lines(chunk_size=1)
 
     def read_until(self, kind: str, number: int = 0) -> None:
         """Until the first event of a kind with at least this number."""
-        for line in self._lines:
+        for line in self.lines:
             if line.startswith(b"data: {"):
                 self.frames.append(json.loads(line.removeprefix(b"data: ")))
                 last = self.frames[-1]
@@ -117,3 +118,76 @@ def test_a_process_that_is_asked_for_it_looks_after_a_response_that_its_queue_lo
     wait_until(lambda: system.redis.hexists(system.keys.ids("m"), rid), "the second queueing", 30)
     assert cancel(url, rid).json()["status"] == "cancelled"
     wait_until(lambda: not followed(system, rid), "the end of the watch")
+
+
+class Worker:
+    """A worker that writes what a test says."""
+
+    def __init__(self, system: System, rid: str) -> None:
+        self.redis, self.rid = system.redis, rid
+        self.journal = Journal(system.redis, system.keys)
+        self.journal.load_append()
+        head = self.journal.head(rid)
+        assert head is not None
+        self.request, self.payload = ChatRequest.decode(head.payload), head.payload
+
+    def write(self, epoch: int, text: str) -> None:
+        """Become the owner, and write the whole text."""
+        rules = {"max_tries": 9, "max_begins": 9, "deadline_ms": 60_000}
+        nonce = f"n{epoch}"
+        self.journal.begin(self.request, self.payload, epoch=epoch, nonce=nonce, wid="w", **rules)
+        event = Event("tokens", nonce, 0, 0, tuple(map(ord, text)), text)
+        reply = self.redis.execute_command(*self.journal.append_command(self.rid, epoch, event))
+        assert self.journal.appended(reply) == len(text)
+
+    def end(self, epoch: int, kind: EventKind, length: int, code: str) -> None:
+        event = Event(kind, f"n{epoch}", length, length, code=code, usage={"prompt_tokens": 1})
+        assert self.journal.finish(self.rid, epoch, event) is None
+
+
+def test_text_that_redis_lost_is_taken_back_with_the_number_to_ask_after(system: System) -> None:
+    url = system.web()
+    system.redis.sadd(system.keys.models, "m")
+    rid, reader = start(url)
+    worker = Worker(system, rid)
+    worker.write(1, "abcdef")
+    reader.read_until("output_text.delta", 10)
+    system.redis.delete(system.keys.journal(rid))
+    system.redis.hset(system.keys.state(rid), mapping={"n": 0, "toff": 0})
+    worker.write(2, "abXY")
+    rest = [json.loads(line[6:]) for line in reader.lines if line.startswith(b"data: ")]
+    assert [(frame["type"], frame["sequence_number"], frame["code"]) for frame in rest] == [("error", 6, "interrupted")]
+    worker.end(2, "finished", 4, "stop")
+    last = events(url, rid, 6)
+    assert [frame["delta"] for frame in last if frame["type"].endswith("delta")] == ["XY"]
+    assert last[-1]["response"]["output"][0]["content"][0]["text"] == "abXY"
+
+
+def test_an_answer_that_fails_ends_as_a_failed_response(system: System) -> None:
+    url = system.web()
+    system.redis.sadd(system.keys.models, "m")
+    for code, shown in (("prompt_too_long", "invalid_prompt"), ("engine_error", "server_error")):
+        rid, reader = start(url)
+        worker = Worker(system, rid)
+        worker.write(1, "abc")
+        reader.read_until("output_text.delta")
+        worker.end(1, "failed", 3, code)
+        reader.read_until("failed")
+        failed = reader.frames[-1]["response"]
+        assert (failed["status"], failed["error"]["code"]) == ("failed", shown)
+        assert failed["output"][0]["status"] == "incomplete" and failed["usage"]["input_tokens"] == 1
+        assert requests.get(f"{url}{PATH}/{rid}", timeout=30).json() == failed
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_a_worker_refuses_at_once_has_its_status_in_the_foreground(system: System, streamed: bool) -> None:
+    url = system.web()
+    system.redis.sadd(system.keys.models, "m")
+    with open_request(url, PATH, ask("x", "m", stream=streamed)) as connection:
+        state = wait_until(lambda: next(system.redis.scan_iter("*{resp_*}:state"), None), "the request")
+        rid = state.decode().split("{")[1].split("}")[0]
+        Journal(system.redis, system.keys).give_up(rid, "api", "prompt_too_long", "too long")
+        answer = b""
+        while b"}}" not in answer:
+            answer += connection.recv(65_536) or b"}} and the connection ended"
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"context_length_exceeded"' in answer
