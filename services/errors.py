@@ -9,6 +9,7 @@
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
+    ├── UnknownResponse               404  unknown_response     no response of this user has the id
     ├── Unauthorized                  401  unauthorized         the API key is missing or not valid
     ├── Forbidden                     403  forbidden            the request belongs to another user
     ├── Conflict                      409  conflict             the id is in use by another user or model
@@ -117,6 +118,11 @@ class Unsupported(InvalidRequest):
 
 class UnknownModel(ChatServerError):
     code = "unknown_model"
+    http_status = 404
+
+
+class UnknownResponse(ChatServerError):
+    code = "unknown_response"
     http_status = 404
 
 

@@ -20,7 +20,7 @@ SERVICES = (
     ("settings", "machine", "wire"),
     ("connection",),
     ("program", "chat", "models", "accounts"),
-    ("tokens",),
+    ("tokens", "responses"),
     ("serving",),
     ("jobs",),
     ("doctor",),

@@ -25,6 +25,7 @@ from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
 from services.machine.files import kept_key
+from services.responses.responses import Responses
 from services.serving.overview import waiting_for
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
@@ -35,9 +36,11 @@ from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
-from webapp.api import blueprints, completions, models
+from webapp.api import blueprints, completions, models, responses
 from webapp.api.completions import Completer
+from webapp.api.custodian import Custodian
 from webapp.api.document import Document
+from webapp.api.responses import Responder
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
 from webapp.errors import answer_errors
@@ -217,18 +220,28 @@ def _add_api(
 ) -> None:
     """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
     callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
-    completer = Completer(
+    completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, _has_left)
+    responder = Responder(
         feed,
         requests,
         submit_rate,
         settings.relay_interval_s,
-        lambda asked: bool(asked.environ.get(CLIENT_LEFT, bool)()),
+        _has_left,
+        Responses(requests),
+        Custodian(feed),
+        Registry(redis, keys).sampling,
+        settings.max_message_chars,
     )
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
+        responses.make_blueprint(callers, responder, document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
+
+
+def _has_left(asked: Request) -> bool:
+    return bool(asked.environ.get(CLIENT_LEFT, bool)())
 
 
 def waker(settings: Settings) -> Callable[[str], None]:

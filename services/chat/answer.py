@@ -43,12 +43,13 @@ class Answer:
         self._requests = requests
         self._writing = threading.Lock()  # whoever changes the reader's text; a follower only looks
         self._request: ChatRequest | None = None
+        self._note = b""  # kept with it
         self._missing_since: float | None = None
         self._absent = 0  # audits in a row that found no queue entry
 
-    def submitted(self, request: ChatRequest) -> None:
+    def submitted(self, request: ChatRequest, note: bytes = b"") -> None:
         """The submitter is here: its first copy, which Redis keeps, can be submitted again if it is lost there."""
-        self._request, self.model = self._request or request, request.model
+        self._request, self.model, self._note = self._request or request, request.model, self._note or note
 
     def live(self, event: Event, now: float) -> None:
         with self._writing:
@@ -156,7 +157,7 @@ class Answer:
             self._missing_since = now
         if self._request is not None:
             try:
-                self._requests.submit(self._request)
+                self._requests.submit(self._request, note=self._note)
             except (Busy, UnknownModel):  # an emptied server: workers announce themselves again, queues drain
                 if now - self._missing_since >= GONE_GRACE_S:
                     raise

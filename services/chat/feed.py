@@ -91,8 +91,9 @@ class AnswerFeed:
         offset: int = 0,
         nonce: str = "",
         request: ChatRequest | None = None,
+        note: bytes = b"",
     ) -> Follower:
-        """Follow an answer from a cursor on, until `leave`. `request` is the caller's own, which was just accepted.
+        """Follow an answer from a cursor on, until `leave`. `request` is the caller's own, just accepted with its note.
 
         Raises Forbidden for another user's request; redis errors pass through.
         """
@@ -101,7 +102,7 @@ class AnswerFeed:
         with self._table:
             channel, stranger = self._channel(rid, user, ours=ours)
             if request is not None:
-                channel.answer.submitted(request)
+                channel.answer.submitted(request, note)
             follower = Follower(channel.answer, changed, offset, nonce)
             is_new = not channel.followers
             channel.followers.add(follower)

@@ -17,6 +17,7 @@ from services.wire.messages import TERMINAL, ChatRequest, Event
 
 _CREATE, _BEGIN, _APPEND, _FINISH = script("create"), script("begin"), script("append"), script("finish")
 _BEAT, _CANCEL, _HANDBACK, _DISCARD = script("beat"), script("cancel"), script("handback"), script("discard")
+_KEEP, _FORGET = script("keep"), script("forget")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ def _head(now_ms: bytes, values: list[bytes | None]) -> Head:
     return Head(**{name: _decoded(kind, value or b"") for (name, kind), value in found}, now_ms=int(now_ms))
 
 
+def _gone(rid: str) -> Gone:
+    return Gone(f"request {rid} is unknown or has expired")
+
+
 def _decoded(kind: object, value: bytes) -> Any:
     if kind is int:
         return int(value or 0)
@@ -123,8 +128,11 @@ class Journal:
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
-    def create(self, request: ChatRequest, *, redrive_of: str = "") -> Created:
-        """Make the state of a request, once. Raises Conflict for another user's id, and Busy."""
+    def create(self, request: ChatRequest, *, redrive_of: str = "", note: bytes = b"") -> Created:
+        """Make the state of a request, once. Raises Conflict for another user's id, and Busy.
+
+        `note` is what a front end wants to know of the request as long as its answer is kept.
+        """
         reply = _CREATE(
             self._redis,
             self._slot(request.rid),
@@ -136,6 +144,7 @@ class Journal:
             self._ttl_s,
             redrive_of,
             FULL_PERCENT,
+            note,
         )
         if reply[0] == b"MEMORY":
             raise full_memory(int(reply[1]))
@@ -169,7 +178,7 @@ class Journal:
         arguments = (user, self._ttl_s, status, code, message, deadline_ms)
         reply = _CANCEL(self._redis, self._slot(rid), self._keys.events(rid), *arguments)
         if reply[0] == b"GONE":
-            raise Gone(f"request {rid} is unknown or has expired")
+            raise _gone(rid)
         if reply[0] == b"FORBIDDEN":
             raise Forbidden(f"request {rid} belongs to another user")
         if reply[0] == b"EARLY":
@@ -185,6 +194,24 @@ class Journal:
         """The head and the whole journal at one moment; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 1)
         return (_head(*reply[:2]), tuple(map(Event.decode, reply[2]))) if reply else None
+
+    def note(self, rid: str, user: str) -> bytes:
+        """What the front end noted of a user's request; empty if there is no such request, or no note."""
+        owner, note = self._redis.hmget(self._keys.state(rid), "user", "note")
+        return note if note and owner == user.encode() else b""
+
+    def keep(self, rid: str) -> None:
+        """Keep an ended answer as long as one that ends now."""
+        _KEEP(self._redis, self._slot(rid), self._keys.events(rid), self._ttl_s)
+
+    def forget(self, rid: str, user: str) -> bool:
+        """Take text and note of an ended answer away; False while it has not ended. Raises Gone or Forbidden."""
+        reply = _FORGET(self._redis, self._slot(rid), self._keys.events(rid), user)
+        if reply[0] == b"GONE":
+            raise _gone(rid)
+        if reply[0] == b"FORBIDDEN":
+            raise Forbidden(f"request {rid} belongs to another user")
+        return bool(reply[0] == b"OK")
 
     # -- workers -------------------------------------------------------------------------------------------------
 

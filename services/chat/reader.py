@@ -10,7 +10,7 @@ rewound. While silent, compare the head; without progress, audit the queue.
 """
 
 import os.path
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -104,6 +104,14 @@ class JournalView:
                 terminal = event
         return cls(text, nonce, ends, terminal, context, parts)
 
+    @property
+    def end(self) -> Done | None:
+        """The end, if the journal has it."""
+        if self.terminal is None:
+            return None
+        about = self.terminal
+        return Done(about.kind, len(self.text), about.code, about.message, about.usage, self.parts or None)
+
 
 def part_at(parts: tuple[Part, ...], offset: int) -> tuple[str, int | None]:
     """The kind of the part at an offset, and where the next one begins, if it is known."""
@@ -113,6 +121,15 @@ def part_at(parts: tuple[Part, ...], offset: int) -> tuple[str, int | None]:
             return kind, start
         kind = its_kind
     return kind, None
+
+
+def in_parts(text: str, parts: tuple[Part, ...]) -> Iterator[Text]:
+    """A whole text as a follower tells it: what belongs to one part at a time."""
+    offset: int | None = 0
+    while offset is not None and offset < len(text):
+        kind, following = part_at(parts, offset)
+        yield Text(offset, "", text[offset:following], kind)
+        offset = following
 
 
 class JournalReader:

@@ -53,16 +53,16 @@ class Requests:
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
-    def submit(self, request: ChatRequest, address: str = "") -> None:
+    def submit(self, request: ChatRequest, address: str = "", note: bytes = b"") -> None:
         """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, UserLimit or Unavailable.
 
-        `address` is the internet address where it comes from, if it came from there.
+        `address` is the internet address where it comes from, if it came from there. `note` is kept with the answer.
         """
         self._check_disk(request.rid)
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
-        self._accept(request, self.journal.create(request), self._limits, address)
+        self._accept(request, self.journal.create(request, note=note), self._limits, address)
 
     def _check_disk(self, rid: str) -> None:
         """Refuse what would be new to a full disk; a repeat of what was accepted is not."""

@@ -116,6 +116,10 @@ class Registry:
             serving.setdefault(worker.model, []).append(worker)
         return [self._model(name, workers) for name, workers in sorted(serving.items(), key=_turn_of_default)]
 
+    def sampling(self, model: str) -> SamplingDefaults:
+        """What applies in this model where a request leaves an option open."""
+        return _sampling_of([worker for worker in self.workers() if worker.model == model])
+
     def _model(self, name: str, workers: list[WorkerInfo]) -> ModelInfo:
         return ModelInfo(
             name,

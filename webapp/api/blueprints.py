@@ -8,7 +8,7 @@ from webapp.api.document import Document
 from webapp.api.errors import PREFIX
 
 _ALLOWED = {
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key",
     "Access-Control-Expose-Headers": "x-request-id, Retry-After",
     "Access-Control-Max-Age": "600",

@@ -4,6 +4,7 @@ A field that OpenAI does not know is ignored. A field that OpenAI knows and this
 its name, unless its value asks for nothing.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
@@ -156,7 +157,7 @@ _UNSERVED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def parsed(request: Request, kind: type[Body]) -> Body:
+def parsed(request: Request, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = _UNSERVED) -> Body:
     """The body of a request. Raises InvalidRequest or Unsupported, which name the field."""
     if request.mimetype != JSON:
         raise InvalidRequest(f"send the header `Content-Type: {JSON}`, not {shown(request.mimetype or 'none')}")
@@ -166,26 +167,37 @@ def parsed(request: Request, kind: type[Body]) -> Body:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(raw, dict):
         raise InvalidRequest(f"the body must be a JSON object, not {type(raw).__name__}")
-    _refuse_unserved(raw, kind)
+    _refuse_unserved(raw, unserved)
+    return checked(raw, kind)
+
+
+def checked(raw: Mapping[str, Any], kind: type[Body]) -> Body:
+    """A body or a query. Raises InvalidRequest, which names the field."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
         raise _in_words(error) from None
 
 
-def _refuse_unserved(raw: dict[str, Any], kind: type[BaseModel]) -> None:
+def _refuse_unserved(raw: dict[str, Any], unserved: Mapping[str, tuple[Any, ...]]) -> None:
     if raw.get("tool_choice") == "none":
         raw = {**raw, "tools": None}
-    for field, harmless in _UNSERVED.items():
-        value = raw.get(field)
+    for field, harmless in unserved.items():
+        value: Any = raw
+        for name in field.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
         if value is not None and (type(value), value) not in [(type(each), each) for each in harmless]:
             raise Unsupported(f"{field} is not served by this server; leave it out", field=field)
+
+
+def _is_field(part: str) -> bool:
+    return part.isidentifier() and part != "str"
 
 
 def _in_words(error: ValidationError) -> InvalidRequest:
     problem = error.errors(include_url=False)[0]
     # Of a union pydantic names each branch: that is no part of what the client sent.
-    place = [str(part) for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    place = [str(part) for part in problem["loc"] if isinstance(part, int) or _is_field(part)]
     words = in_words(problem)
     if not place:
         return InvalidRequest(words)

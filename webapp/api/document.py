@@ -32,8 +32,10 @@ class Document:
             backend=_OnlyDescribes, mode=ModeEnum.strict, title="ChatServer", version="1", annotations=False
         )
 
-    def describes(self, *, tag: str, json: type[BaseModel] | None = None) -> Callable[[View], View]:
-        decorate: Callable[[View], View] = self._spec.validate(json=json, tags=[tag])
+    def describes(
+        self, *, tag: str, json: type[BaseModel] | None = None, query: type[BaseModel] | None = None
+    ) -> Callable[[View], View]:
+        decorate: Callable[[View], View] = self._spec.validate(json=json, query=query, tags=[tag])
         return decorate
 
     def make_blueprint(self, app: Flask) -> Blueprint:

@@ -413,7 +413,7 @@ def test_a_submitter_waits_for_workers_to_come_back_before_its_lost_request_fail
     answer.submitted(request)
     submitted: list[float] = []
 
-    def submit(given: ChatRequest) -> None:
+    def submit(given: ChatRequest, note: bytes) -> None:
         submitted.append(now)
         if now < 3:
             raise UnknownModel("no worker has announced m")
@@ -429,7 +429,7 @@ def test_a_submitter_waits_for_workers_to_come_back_before_its_lost_request_fail
     now = 4.0
     answer.poll(now)
     assert submitted == [0.0, 2.0, 4.0] and reader.wants(now) == "journal", "accepted: the journal is read anew"
-    monkeypatch.setattr(answer._requests, "submit", lambda given: (_ for _ in ()).throw(UnknownModel("none")))
+    monkeypatch.setattr(answer._requests, "submit", lambda given, note: (_ for _ in ()).throw(UnknownModel("none")))
     with pytest.raises(UnknownModel):
         answer.poll(10.0)
 

@@ -1,0 +1,171 @@
+"""Delivers one response over HTTP: as a stream of its events, or whole at its end. `responses.py` calls it.
+
+A stream that somebody may leave and take up again begins at once; another one as those of `delivery.py` do.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import orjson
+from flask import Response
+
+from services.chat.feed import AnswerFeed
+from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text
+from services.chat.requests import Requests
+from services.errors import ChatServerError
+from services.wire.messages import ChatRequest
+from webapp.api.answers import Answers, Tick
+from webapp.api.delivery import COMMENT_S, END, OPENING_S, comment
+from webapp.api.errors import failed
+from webapp.api.frames import Frame
+from webapp.api.response_events import ResponseEvents
+from webapp.api.response_objects import ResponseFrames
+
+log = logging.getLogger("chatserver.web")
+
+
+class ResponseAnswer(Answers):
+    """The answer of one response: of a new one with its order and note, else of one that was ordered before."""
+
+    def __init__(
+        self,
+        feed: AnswerFeed,
+        requests: Requests,
+        rid: str,
+        user: str,
+        *,
+        interval_s: float,
+        order: ChatRequest | None = None,
+        note: bytes = b"",
+        address: str = "",
+        outlives_reader: bool = True,
+    ) -> None:
+        self._rid = rid
+        self._user = user
+        self._note = note
+        orders = [order] if order else []
+        super().__init__(
+            feed, requests, orders, address=address, interval_s=interval_s, outlives_reader=outlives_reader
+        )
+
+    @property
+    def text(self) -> str:
+        """All text, as far as this process knows it."""
+        return self._followers[0].text
+
+    def _submit(self, address: str) -> None:
+        order = self._orders[0] if self._orders else None
+        if order:
+            self._submitted.append(order)  # before it is known: a lost reply may be that of one that was accepted
+            self._requests.submit(order, address, self._note)
+            log.info("submitted", extra={"rid": order.rid, "model": order.model, "user": order.user})
+        follower = self._feed.follow(self._rid, self._user, self._changed.set, request=order, note=self._note)
+        self._followers.append(follower)
+
+
+class ResponseDelivery:
+    """One HTTP request's response to its client. Each method returns and leaves the answer in the end."""
+
+    def __init__(self, answer: ResponseAnswer, frames: ResponseFrames, client_left: Callable[[], bool]) -> None:
+        self._answer = answer
+        self._frames = frames
+        self._client_left = client_left
+
+    def whole(self) -> Response:
+        """The response when it has ended. One that failed is an HTTP error."""
+        try:
+            for told in self._answer.events():
+                if told == "tick" and self._client_left():
+                    return Response(status=499)  # nobody reads it
+                if told != "tick" and isinstance(told[1], Done):
+                    return self._ended(told[1])
+        finally:
+            self._answer.close()
+        raise AssertionError("an answer ends with its end")
+
+    def stream(self, *, after: int = -1, at_once: bool) -> Response:
+        """The events after a number, as they come."""
+        told = self._answer.events()
+        try:
+            opening = [] if at_once else _opening(told)
+        except BaseException:
+            self._answer.close()
+            raise
+        last = opening[-1] if opening else "tick"
+        if last != "tick" and isinstance(last[1], Done) and last[1].status == "failed":
+            self._answer.close()
+            return failed(last[1])
+        events = self._events(itertools.chain(opening, told), ResponseEvents(self._frames, after))
+        response = Response(events, mimetype="text/event-stream")
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would hold the stream back
+        response.call_on_close(self._answer.close)  # the generator may never have begun
+        return response
+
+    def _ended(self, done: Done) -> Response:
+        if done.status == "failed":
+            return failed(done)
+        return as_json(self._frames.whole(self._answer.text, done.parts or (), done, running=True))
+
+    def _events(self, told: Iterator[tuple[int, ReaderEvent] | Tick], events: ResponseEvents) -> Iterator[bytes]:
+        try:
+            for frame in events.opening():
+                yield _event(frame)
+            yield from self._middle(told, events)
+        except ChatServerError as error:
+            yield _event(events.error(error.code, error.message))
+        except Exception:  # the status is sent: what is left is an event
+            log.exception("a stream failed")
+            yield _event(events.error(ChatServerError.code, "the server failed on this stream; its log says why"))
+        finally:
+            self._answer.close()
+
+    def _middle(self, told: Iterator[tuple[int, ReaderEvent] | Tick], events: ResponseEvents) -> Iterator[bytes]:
+        """All from the beginning of the answer to its end."""
+        sent_at = time.monotonic()
+        for each in told:
+            if each == "tick":
+                if self._client_left():
+                    return
+                if time.monotonic() - sent_at > COMMENT_S:
+                    sent_at = time.monotonic()
+                    yield comment(self._answer.waiting)
+                continue
+            event = each[1]
+            if isinstance(event, Rewind):
+                yield _event(events.rewound(event.offset))
+                return
+            for frame in _frames_of(event, events):
+                sent_at = time.monotonic()
+                yield _event(frame)
+            if isinstance(event, Done):
+                yield END
+
+
+def _frames_of(event: Text | Done | Status, events: ResponseEvents) -> Iterator[Frame]:
+    if isinstance(event, Text):
+        return events.text(event)
+    if isinstance(event, Done):
+        return events.end(event)
+    return events.begun() if event.state in ("running", "interrupted") else iter(())
+
+
+def _opening(told: Iterator[tuple[int, ReaderEvent] | Tick]) -> list[tuple[int, ReaderEvent] | Tick]:
+    """What comes until the first text or end, but not for long."""
+    begun, opening = time.monotonic(), list[tuple[int, ReaderEvent] | Tick]()
+    for each in told:
+        opening.append(each)
+        if time.monotonic() - begun > OPENING_S or (each != "tick" and isinstance(each[1], Text | Done)):
+            break
+    return opening
+
+
+def as_json(frame: Frame) -> Response:
+    """An object as a whole response of HTTP."""
+    return Response(orjson.dumps(frame), mimetype="application/json")
+
+
+def _event(frame: Frame) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (frame["type"].encode(), orjson.dumps(frame))

@@ -1,0 +1,204 @@
+"""The routes `/v1/responses…`. docs/api.md has their fields, events and numbers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Request, Response, request
+
+from services.chat.feed import AnswerFeed
+from services.chat.requests import Requests
+from services.connection.connect import translated
+from services.errors import InvalidRequest
+from services.responses.record import ResponseRecord
+from services.responses.responses import Responses
+from services.wire.messages import ChatRequest, Message, SamplingDefaults
+from services.wire.parsing import parse_request
+from webapp.access.address import address_of
+from webapp.access.callers import Callers
+from webapp.access.submit_rate import SubmitRate
+from webapp.api.bodies import MAX_TOKENS, checked, parsed
+from webapp.api.custodian import Custodian
+from webapp.api.document import Document
+from webapp.api.orders import IDEMPOTENCY_KEY, base_id
+from webapp.api.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery, messages_of
+from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
+from webapp.api.response_objects import PREFIX, ResponseFrames, input_items, whole_response
+
+
+@dataclass(frozen=True)
+class Responder:
+    """Takes orders of responses, and shows those that were ordered. `defaults`: of a model's sampling."""
+
+    feed: AnswerFeed
+    requests: Requests
+    submit_rate: SubmitRate
+    interval_s: float
+    client_left: Callable[[Request], bool]
+    responses: Responses
+    custodian: Custodian
+    defaults: Callable[[str], SamplingDefaults]
+    max_chars: int
+
+    def create(self, body: ResponseBody, rid: str, user: str) -> Response:
+        """Submit a new response, and deliver it as its body says."""
+        if body.background and not body.is_stored:
+            raise InvalidRequest("store=False has no meaning in the background: nobody could ask for it", field="store")
+        record = _record(body, self.defaults)
+        order = _order(body, self._messages(record, user), rid, user, self.max_chars)
+        self.submit_rate.admit(user, address_of(request))
+        note = record.encode() if record.store else b""
+        is_repeatable = IDEMPOTENCY_KEY in request.headers
+        if body.background and not body.stream:
+            self.requests.submit(order, address_of(request), note)
+            self.custodian.watch(rid, user, order, note)
+            if is_repeatable:
+                return as_json(whole_response(self.responses.find(rid, user)))
+            return as_json(ResponseFrames(rid, record).begun("queued"))
+        answer = self._answer(rid, user, order, note, outlives_reader=record.background or is_repeatable)
+        if body.background:
+            self.custodian.watch(rid, user, order, note)
+        if is_repeatable and record.store:
+            record = self.responses.record(rid, user)  # of the first of those that sent it
+        delivery = self._delivery(answer, ResponseFrames(rid, record))
+        return delivery.stream(at_once=record.background) if body.stream else delivery.whole()
+
+    def show(self, query: ResponseQuery, rid: str, user: str) -> Response:
+        """A response that was ordered before: as it is now, or its events."""
+        if query.starting_after is not None and not query.stream:
+            raise InvalidRequest("starting_after has a meaning with stream=true only", field="starting_after")
+        kept = self.responses.find(rid, user)
+        if not query.stream:
+            if kept.end is None and kept.record.background:
+                self.custodian.watch(rid, user)
+            return as_json(whole_response(kept))
+        after = -1 if query.starting_after is None else query.starting_after
+        delivery = self._delivery(self._answer(rid, user), ResponseFrames(rid, kept.record))
+        return delivery.stream(after=after, at_once=True)
+
+    def _messages(self, record: ResponseRecord, user: str) -> list[Message]:
+        instructions = [Message("system", record.instructions)] if record.instructions else []
+        before = self.responses.conversation(record.previous, user, self.max_chars) if record.previous else []
+        return [*instructions, *before, *record.messages]
+
+    def _answer(
+        self,
+        rid: str,
+        user: str,
+        order: ChatRequest | None = None,
+        note: bytes = b"",
+        *,
+        outlives_reader: bool = True,
+    ) -> ResponseAnswer:
+        about: dict[str, Any] = {"order": order, "note": note, "address": address_of(request) if order else ""}
+        times: dict[str, Any] = {"interval_s": self.interval_s, "outlives_reader": outlives_reader}
+        return ResponseAnswer(self.feed, self.requests, rid, user, **about, **times)
+
+    def _delivery(self, answer: ResponseAnswer, frames: ResponseFrames) -> ResponseDelivery:
+        asked = request._get_current_object()  # type: ignore[attr-defined]
+        return ResponseDelivery(answer, frames, lambda: self.client_left(asked))
+
+
+def make_blueprint(callers: Callers, responder: Responder, document: Document) -> Blueprint:
+    """All routes of responses."""
+    routes = Blueprint("responses", __name__, url_prefix="/v1/responses")
+    _add_asking(routes, callers, responder, document)
+    _add_changing(routes, callers, responder, document)
+    return routes
+
+
+def _add_asking(routes: Blueprint, callers: Callers, responder: Responder, document: Document) -> None:
+    @routes.post("")
+    @document.describes(json=ResponseBody, tag="Responses")
+    def create_response() -> Response:
+        """Answer, with a response that can be asked for again.
+
+        With `stream` its events come as server-sent events; with `background` it goes on without its reader.
+        """
+        with translated():
+            user = callers.user(request)
+            base = base_id(request, user)
+            response = responder.create(parsed(request, ResponseBody, UNSERVED), PREFIX + base, user)
+        response.headers["x-request-id"] = base
+        return response
+
+    @routes.get("/<rid>")
+    @document.describes(query=ResponseQuery, tag="Responses")
+    def retrieve_response(rid: str) -> Response:
+        """A response as it is now, or with `stream` its events after the number `starting_after`."""
+        with translated():
+            return responder.show(checked(request.args, ResponseQuery), rid, callers.user(request))
+
+    @routes.get("/<rid>/input_items")
+    @document.describes(query=ItemsQuery, tag="Responses")
+    def list_input_items(rid: str) -> Response:
+        """The items of a response's own input; those of the responses before it are theirs."""
+        query = checked(request.args, ItemsQuery)
+        with translated():
+            record = responder.responses.record(rid, callers.user(request))
+        return as_json(_page(input_items(rid, record.messages), query))
+
+
+def _add_changing(routes: Blueprint, callers: Callers, responder: Responder, document: Document) -> None:
+    @routes.post("/<rid>/cancel")
+    @document.describes(tag="Responses")
+    def cancel_response(rid: str) -> Response:
+        """End a response; one that has ended stays as it is."""
+        with translated():
+            return as_json(whole_response(responder.responses.cancel(rid, callers.user(request))))
+
+    @routes.delete("/<rid>")
+    @document.describes(tag="Responses")
+    def delete_response(rid: str) -> Response:
+        """Forget a response and its answer. One that runs is cancelled."""
+        with translated():
+            responder.responses.delete(rid, callers.user(request))
+        return as_json({"id": rid, "object": "response", "deleted": True})
+
+
+def _record(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> ResponseRecord:
+    usual = defaults(body.model) if body.temperature is None or body.top_p is None else SamplingDefaults()
+    return ResponseRecord(
+        created_s=int(time.time()),
+        model=body.model,
+        messages=tuple(messages_of(body)),
+        temperature=usual.temperature if body.temperature is None else body.temperature,
+        top_p=usual.top_p if body.top_p is None else body.top_p,
+        instructions=body.instructions,
+        previous=body.previous_response_id or "",
+        background=bool(body.background),
+        store=body.is_stored,
+        max_output_tokens=body.max_output_tokens,
+        truncation=body.truncation or "disabled",
+        effort=body.effort,
+        metadata=body.metadata or {},
+    )
+
+
+def _order(body: ResponseBody, messages: list[Message], rid: str, user: str, max_chars: int) -> ChatRequest:
+    """The request of a response. Raises InvalidRequest."""
+    sampling = {
+        "max_new_tokens": body.max_output_tokens or MAX_TOKENS,  # of which the worker takes what fits
+        "temperature": body.temperature,
+        "top_p": max(body.top_p, 0.001) if body.top_p is not None else None,
+    }
+    raw = {
+        "id": rid,
+        "model": body.model,
+        "messages": [message.encoded() for message in messages],
+        "sampling": {name: value for name, value in sampling.items() if value is not None},
+        "truncation": body.truncation or "disabled",
+        "thinking": False if body.effort == "none" else None,
+    }
+    return parse_request(raw, user=user, max_chars=max_chars)
+
+
+def _page(items: list[dict[str, Any]], query: ItemsQuery) -> dict[str, Any]:
+    """One page of a list, as OpenAI's lists have them."""
+    ordered = items if query.order == "asc" else items[::-1]
+    ids = [item["id"] for item in ordered]
+    first = ids.index(query.after) + 1 if query.after in ids else 0
+    page = ordered[first : first + query.limit]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return {"object": "list", "data": page, **ends, "has_more": first + query.limit < len(ordered)}
