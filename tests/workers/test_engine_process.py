@@ -5,13 +5,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
+import orjson
 import pytest
 
 from services.errors import EngineError, InvalidRequest
 from services.models.catalogue import resolve
 from workers.engine import ENGINE_LOST, EngineEvent, EngineOptions, Sampling
-from workers.engine_process import EngineProcess
+from workers.engine_process import EngineProcess, _sampling
 
 pytestmark = pytest.mark.model
 PROMPT = [1, 40, 41, 42, 43]
@@ -31,6 +33,11 @@ def engine() -> Iterator[EngineProcess]:
     made.start()
     yield made
     made.stop()
+
+
+def test_the_options_of_a_request_reach_the_other_process_as_they_are() -> None:
+    given = Sampling(8, 0.5, stop_token_ids=(1, 2), min_p=0.1, logit_bias=((7, -100.0), (8, 1.5)), num_answered=3)
+    assert _sampling(orjson.loads(orjson.dumps(asdict(given)))) == given
 
 
 def test_tokens_and_the_end_come_through_and_stop_leaves_nothing(engine: EngineProcess) -> None:
