@@ -44,7 +44,10 @@ def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
     """But for those that a deployment must change."""
     changed = {"CHATSERVER_LOG_FORMAT", "CHATSERVER_HOST", "CHATSERVER_PUBLISHED_ON", "CHATSERVER_CLEAN_PROCESSES"}
     changed |= {"CHATSERVER_INPUT_ROOTS", "CHATSERVER_INPUT_SCHEMES", "CHATSERVER_STATE_DIR"}
-    known = {variable_of(field): str(info.default) for field, info in Settings.model_fields.items()}
+    known = {
+        variable_of(field): str(info.default).lower() if info.annotation is bool else str(info.default)
+        for field, info in Settings.model_fields.items()
+    }
     for service in ("web", "worker", "cleaner", "beat"):
         for variable, value in SERVICES[service]["environment"].items():
             if variable in known.keys() - changed:
