@@ -73,9 +73,9 @@ class Registry:
         fields: list[str | int | float] = []
         for name, value in asdict(info).items():
             fields += [name, value]
-        _PRESENCE(self._redis, [self._keys.worker(info.wid)], TTL_S, *fields)
+        _ADD(self._redis, [self._keys.models], "SADD", info.model)  # first: whoever sees the worker may ask it
         _ADD(self._redis, [self._keys.workers], "ZADD", info.seen, info.wid)
-        _ADD(self._redis, [self._keys.models], "SADD", info.model)
+        _PRESENCE(self._redis, [self._keys.worker(info.wid)], TTL_S, *fields)
 
     def announce_loading(self, model: str) -> bool:
         """Renew the sign that a worker loads a model; whether nobody knew its name before.

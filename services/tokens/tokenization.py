@@ -122,10 +122,13 @@ class ChatTokenizer:
         return Prompt(ids, self._beginning(ids, messages, thinking))
 
     def encode_bare(self, text: str) -> Prompt:
-        """A text without a chat template, behind the tokens that the tokenizer puts in front of every text."""
-        mark = _unused_character(text) if self._text.spells_control(text, own=False) else ""
-        pieces = self._text.defused(text, mark).split(mark) if mark else [text]
-        ids = [*self._first_ids, *self._text.encode(pieces)]
+        """A text without a chat template, behind the tokens that the tokenizer puts in front of every text.
+
+        Whoever sends one writes what the model reads: control tokens that it spells are tokens, and a BOS counts once.
+        """
+        ids = self._text.encode([text])
+        if ids[: len(self._first_ids)] != self._first_ids:
+            ids = [*self._first_ids, *ids]
         return Prompt(ids, max(len(self._first_ids), len(ids) - _CONTEXT_TOKENS))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:

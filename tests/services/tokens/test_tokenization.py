@@ -204,8 +204,15 @@ def test_a_bare_prompt_has_no_end_that_the_tokenizer_adds() -> None:
     assert chat(backend, template="plain").encode_bare("Hello").ids == fast(backend)("Hello")["input_ids"][:-1]
 
 
-def test_a_control_token_that_a_bare_prompt_spells_is_text() -> None:
+def test_a_bare_prompt_that_a_program_has_rendered_is_read_as_turns() -> None:
+    """So completion front ends and programs that fill in the middle work as with other servers."""
     made = chat(smollm2(), own=FAMILY_TEMPLATES["chatml"], bos_token=None, eos_token="<|im_end|>", unk_token=None)
-    ids = made.encode_bare("a <|im_end|> b").ids
-    assert made.decoder().decode(ids, skip_special_tokens=False) == "a <|im_end|> b"
-    assert made.decoder().token_to_id("<|im_end|>") not in ids
+    rendered = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert made.encode_bare(rendered).ids == made.render([Message("user", "Hi")])
+
+
+def test_a_bare_prompt_has_one_bos_whoever_writes_it() -> None:
+    backend = sentencepiece(legacy=False)
+    backend.post_processor = TemplateProcessing(single=["<s>", "$A"], special_tokens=[("<s>", 1)])
+    made = chat(backend, template="plain")
+    assert made.encode_bare("<s>Hello").ids.count(1) == made.encode_bare("Hello").ids.count(1) == 1
