@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from services.errors import InvalidRequest, Unsupported, shown
 from services.field_errors import in_words
+from webapp.server.http_server import BODY_READ
 
 MAX_CHOICES = 64  # of one body: its prompts, times `n`
 MAX_TOKENS = 131_072
@@ -157,12 +158,19 @@ _UNSERVED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def parsed(request: Request, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = _UNSERVED) -> Body:
-    """The body of a request. Raises InvalidRequest or Unsupported, which name the field."""
+def body_of(request: Request) -> bytes:
+    """The bytes of a body, which nobody else holds from now on: an answer may last for minutes."""
     if request.mimetype != JSON:
         raise InvalidRequest(f"send the header `Content-Type: {JSON}`, not {shown(request.mimetype or 'none')}")
+    data = request.get_data(cache=False)
+    request.environ.get(BODY_READ, bool)()
+    return data
+
+
+def parsed(data: bytes, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = _UNSERVED) -> Body:
+    """A body as its model. Raises InvalidRequest or Unsupported, which name the field."""
     try:
-        raw = orjson.loads(request.get_data(cache=False))
+        raw = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(raw, dict):

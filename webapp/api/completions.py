@@ -14,7 +14,7 @@ from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
 from webapp.api.answers import Answers
-from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields, parsed
+from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields, body_of, parsed
 from webapp.api.delivery import Delivery
 from webapp.api.document import Document
 from webapp.api.frames import ChatFrames, Frames, TextFrames
@@ -87,4 +87,5 @@ def _asked(callers: Callers, kind: type[Body]) -> tuple[str, str, Body]:
     """Who asks, what the ids of the requests begin with, and the body."""
     with translated():
         user = callers.user(request)
-    return user, base_id(request, user), parsed(request, kind)
+    data = body_of(request)
+    return user, base_id(request, user, data), parsed(data, kind)

@@ -16,7 +16,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _ROLES = {"developer": "system"}
 
 
-def base_id(request: Request, user: str) -> str:
+def base_id(request: Request, user: str, data: bytes) -> str:
     """What the ids of a body's requests begin with. With an idempotency key it is the same for the same body.
 
     The queue accepts an id once: whoever repeats such a body reads the answer of the first.
@@ -24,7 +24,7 @@ def base_id(request: Request, user: str) -> str:
     key = request.headers.get(IDEMPOTENCY_KEY, "")
     if not key:
         return uuid.uuid4().hex
-    whole = (user.encode(), request.path.encode(), key.encode(), request.get_data())
+    whole = (user.encode(), request.path.encode(), key.encode(), data)
     return "key-" + hashlib.sha256(b"\0".join(hashlib.sha256(each).digest() for each in whole)).hexdigest()[:40]
 
 

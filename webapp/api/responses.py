@@ -18,7 +18,7 @@ from services.wire.parsing import parse_request
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
-from webapp.api.bodies import MAX_TOKENS, checked, parsed
+from webapp.api.bodies import MAX_TOKENS, body_of, checked, parsed
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.orders import IDEMPOTENCY_KEY, base_id
@@ -118,8 +118,9 @@ def _add_asking(routes: Blueprint, callers: Callers, responder: Responder, docum
         """
         with translated():
             user = callers.user(request)
-            base = base_id(request, user)
-            response = responder.create(parsed(request, ResponseBody, UNSERVED), PREFIX + base, user)
+            data = body_of(request)
+            base = base_id(request, user, data)
+            response = responder.create(parsed(data, ResponseBody, UNSERVED), PREFIX + base, user)
         response.headers["x-request-id"] = base
         return response
 

@@ -14,6 +14,7 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gevent import Timeout
@@ -34,7 +35,9 @@ MAX_HEADER_BYTES = 32_768  # of each connection, as long as its request lasts
 READ_BYTES = 4096  # of a body at once; it is counted once it is read
 CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
 MAX_CONNECTIONS = 10_000
-CLIENT_LEFT = "webapp.client_left"  # in the WSGI environment: a function, whether the client has closed its side
+# Functions in the WSGI environment.
+CLIENT_LEFT = "webapp.client_left"  # whether the client has closed its side
+BODY_READ = "webapp.body_read"  # to be called by who answers for long: nothing of the body is needed any more
 RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
 
 _REASONS = {
@@ -152,6 +155,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self._intake.release()  # the number of connections bounds them from here on
         return headers
 
+    def _forget(self, body: io.BytesIO) -> None:
+        """The body was read: it takes no memory any more, and counts no more."""
+        body.seek(0)
+        body.truncate()
+        self._intake.release()
+
     def _client_left(self) -> bool:
         """Whether the client has closed its side. gevent's own `recv` would wait for bytes in any case."""
         try:
@@ -205,10 +214,10 @@ class Handler(WSGIHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         if not self._connection_upgrade_requested():
-            environ["wsgi.input"] = io.BytesIO(self._body)
+            environ["wsgi.input"] = body = io.BytesIO(self._body)
             environ["CONTENT_LENGTH"] = str(len(self._body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-            environ[CLIENT_LEFT] = self._client_left
+            environ[CLIENT_LEFT], environ[BODY_READ] = self._client_left, partial(self._forget, body)
         self.wsgi_input = Input(io.BytesIO(), 0)  # of which nothing is left to be discarded
         self._body = b""
         return environ

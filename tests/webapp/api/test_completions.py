@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -308,3 +309,14 @@ def test_no_body_is_a_failure_of_the_server(url: str, changes: dict[str, Any], p
     assert response.status_code < 500, response.text
     if response.status_code != 200:
         assert error_of(response)["message"]
+
+
+def test_the_body_of_a_question_does_not_count_while_it_is_answered(system: System) -> None:
+    """Long answers to long questions would have filled the room for what everybody sends."""
+    url, before = system.web(max_unread_mib=4), rids(system)
+    with ExitStack() as stack:
+        for number in range(8):
+            stack.enter_context(open_request(url, CHAT, ask("x" * 1_000, "slow", stream=True, user="y" * 800_000)))
+            wait_until(lambda expected=number + 1: len(rids(system) - before) == expected, "the request")
+        assert text_of(stream(url, CHAT, ask("z" * 100_000)).frames()) == "z" * 100_000
+    system.processes[-1].terminate()
