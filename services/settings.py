@@ -43,6 +43,9 @@ class Settings(BaseModel):
     dtype: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="Number type of the transformers engine.")
     repeatable: bool = Field(False, description="Greedy answers do not depend on other requests; slower.")
     chat_template: str = Field("", description="Chat template by name (docs/models.md): vicuna-v1.1, chatml, …")
+    thinking: bool | None = Field(
+        None, description="Whether models with a switch for thinking think, unless a request says it; empty: their way."
+    )
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
     context_tokens: int = Field(0, ge=0, description="Most tokens of prompt + answer; 0: what the model allows.")
     cache_gib: float = Field(1.0, gt=0, description="Size of a CPU engine's key/value cache, GiB.")

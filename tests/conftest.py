@@ -39,12 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-topology", choices=("single", "cluster"), default="single", help="one server or a cluster"
     )
     parser.addoption("--sky", action="store_true", help="also tests/sky, which starts daemons as root: make test-sky")
+    parser.addoption("--clients", action="store_true", help="also tests/clients: make test-clients")
     parser.addoption("--compose", action="store_true", help="also tests/compose, in its engine: make test-compose")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Whether a folder is left out."""
-    own = {HERE / "sky": "--sky", HERE / "compose": "--compose"}
+    own = {HERE / "sky": "--sky", HERE / "compose": "--compose", HERE / "clients": "--clients"}
     return True if collection_path in own and not config.getoption(own[collection_path]) else None
 
 

@@ -18,7 +18,14 @@ from workers.stop_strings import StopMatcher
 class Answer:
     """Turns token ids into text. It holds text back while a character, a mark or a stop string may be incomplete."""
 
-    def __init__(self, decoder: TextDecoder, stop: Sequence[str] = (), parser: AnswerParser | None = None) -> None:
+    def __init__(
+        self,
+        decoder: TextDecoder,
+        stop: Sequence[str] = (),
+        parser: AnswerParser | None = None,
+        begun: Iterable[int] = (),
+    ) -> None:
+        """`begun`: the end of the prompt that is the beginning of this text. The answer is what follows it."""
         self._detokenizer = decoder.stream()
         self._parser = parser
         self._matcher = StopMatcher(stop)
@@ -28,6 +35,7 @@ class Answer:
         self.token_ids: list[int] = []
         self.parts: list[Part] = []
         self.reasoning_tokens = 0
+        self._read(begun)
 
     @property
     def text(self) -> str:
@@ -82,6 +90,16 @@ class Answer:
         if not self.matched_stop:
             self._append("answer", self._matcher.flush())
         return self._text[before:]
+
+    def _read(self, begun: Iterable[int]) -> None:
+        """Bring the detokenizer and the parser to the end of a text that is shown nowhere."""
+        for token_id in begun:
+            if self._parser is None:
+                self._detokenizer.push(token_id)
+            else:
+                self._parsed(self._parser, token_id)
+        if self._parser is not None:
+            self._parser.go_on()
 
     def _parsed(self, parser: AnswerParser, token_id: int) -> list[Piece]:
         if parser.expects(token_id):

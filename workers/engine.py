@@ -36,7 +36,11 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw the next token. Temperature 0 means greedy, whatever the other options are."""
+    """How to draw the next token. Temperature 0 means greedy, whatever the options of drawing are.
+
+    The penalties count the tokens of the answer: the last `num_answered` tokens of the prompt belong to it, since
+    another worker generated them. An engine that counts them supports `num_answered`.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -44,7 +48,12 @@ class Sampling:
     top_k: int = 0  # 0 = all of the vocabulary
     repetition_penalty: float = 1.0
     seed: int | None = None
-    stop_token_ids: tuple[int, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()  # none: nothing but its length ends the answer
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
+    num_answered: int = 0
 
 
 @dataclass(frozen=True)

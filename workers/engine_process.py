@@ -234,10 +234,15 @@ def _obey(engine: Engine, command: list[Any], report: OnEvent) -> bool:
     if kind == "submit":
         rid, prompt_ids, sampling = arguments
         try:
-            options = Sampling(**{**sampling, "stop_token_ids": tuple(sampling["stop_token_ids"])})
-            engine.submit(rid, prompt_ids, options, report)
+            engine.submit(rid, prompt_ids, _sampling(sampling), report)
         except ChatServerError as error:
             report(EngineEvent(rid, (), "failed", error.code, error.message))
     elif kind == "cancel":
         engine.cancel(*arguments)
     return bool(kind != "stop")
+
+
+def _sampling(raw: dict[str, Any]) -> Sampling:
+    """JSON has lists for tuples."""
+    biases = tuple((token_id, bias) for token_id, bias in raw["logit_bias"])
+    return Sampling(**{**raw, "stop_token_ids": tuple(raw["stop_token_ids"]), "logit_bias": biases})

@@ -87,7 +87,8 @@ class Generation:
         assert self.plan is not None
         done = self.plan.answer.token_ids
         left = self.plan.sampling.max_new_tokens - len(done)
-        return [*self.plan.prompt_ids, *done], replace(self.plan.sampling, max_new_tokens=left)
+        sampling = replace(self.plan.sampling, max_new_tokens=left, num_answered=len(done))
+        return [*self.plan.prompt_ids, *done], sampling
 
     def extends(self, journalled: list[int]) -> bool:
         """Whether what was generated here continues these tokens."""

@@ -28,7 +28,10 @@ from workers.validation import check_submission
 logger = logging.getLogger(__name__)
 
 GGUF_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
-_SUPPORTS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
+_SUPPORTS = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"}
+)
+_MAX_MIN_P = 0.99999  # it refuses 1, which leaves the likeliest token
 _STOP_TIMEOUT_S = 30.0
 # Any of the three left out, and a greedy answer depends on what else runs: activations are rounded by the batch (on
 # processors with VNNI) or to bfloat16 (with AMX), and a key that is read back from a cache of 8 bits is not the one
@@ -95,6 +98,8 @@ class OpenVinoEngine:
 
     @staticmethod
     def can_read(source: ModelSource) -> tuple[bool, str]:
+        if source.base is not None:  # over a GGUF the library answers as the bare model would, and only warns
+            return False, f"an adapter on {source.base.name}, and openvino does not put adapters on models"
         if source.gguf is not None:
             architecture = read_gguf_metadata(source.gguf)["general.architecture"]
             readable = architecture in GGUF_ARCHITECTURES
@@ -193,6 +198,8 @@ class OpenVinoEngine:
         if request_id not in self._running:
             return
         self._serial += 1
+        if sampling.num_answered and (sampling.presence_penalty or sampling.frequency_penalty):
+            logger.info("request %s: openvino counts its penalties from here on, not the answer before", request_id)
         try:
             tensor = ov.Tensor(np.array([prompt], dtype=np.int64))
             handle = self._pipeline.add_request(self._serial, tensor, self._generation_config(sampling))
@@ -287,10 +294,13 @@ class OpenVinoEngine:
         config.stop_token_ids = set(sampling.stop_token_ids)
         config.ignore_eos = not sampling.stop_token_ids
         config.repetition_penalty = sampling.repetition_penalty
+        config.presence_penalty = sampling.presence_penalty
+        config.frequency_penalty = sampling.frequency_penalty
         config.do_sample = sampling.temperature > 0
         if config.do_sample:
             config.temperature = sampling.temperature
             config.top_p = sampling.top_p
+            config.min_p = min(sampling.min_p, _MAX_MIN_P)
             config.rng_seed = random.getrandbits(32) if sampling.seed is None else sampling.seed
             if sampling.top_k:
                 config.top_k = sampling.top_k

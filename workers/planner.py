@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.errors import TemplateError
 from services.tokens.context import newest_rounds, prompt_room
-from services.tokens.tokenization import ChatTokenizer
+from services.tokens.tokenization import ChatTokenizer, Prompt
 from services.wire.messages import ChatRequest, Message, SamplingDefaults
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
@@ -16,43 +16,64 @@ from workers.validation import validate
 class ChatPlanner:
     """Plans requests for one model. Raises ChatServerError for what cannot be served; the worker lives on."""
 
-    def __init__(self, tokenizer: ChatTokenizer, engine: Engine, defaults: SamplingDefaults) -> None:
+    def __init__(
+        self, tokenizer: ChatTokenizer, engine: Engine, defaults: SamplingDefaults, *, thinking: bool | None = None
+    ) -> None:
+        """`thinking`: for requests that leave it open; None: as the template has it."""
         self._tokenizer = tokenizer
         self._engine = engine
         self._defaults = defaults
+        self._thinking = thinking
         self._decoder = TextDecoder(tokenizer.decoder())
 
     def __call__(self, request: ChatRequest) -> Plan:
-        messages, prompt_ids = self._prompt(request)
+        messages, prompt = self._prompt(request)
         sampling = validate(
-            prompt_ids,
+            prompt.ids,
             request.sampling,
             self._engine.limits,
             engine=self._engine.name,
             defaults=self._defaults,
             stop_token_ids=self._tokenizer.stop_token_ids,
         )
-        stop = (*request.sampling.stop, *self._tokenizer.stop_strings)
         return Plan(
-            prompt_ids,
+            prompt.ids,
             sampling,
-            Answer(self._decoder, stop, self._tokenizer.answer_parser(prompt_ids)),
+            self._answer(request, prompt),
             context_tokens=self._engine.limits.context_tokens,
             omitted_messages=len(request.messages) - len(messages),
         )
 
-    def _prompt(self, request: ChatRequest) -> tuple[Sequence[Message], list[int]]:
-        """The messages that the model reads, and their tokens: of a long conversation the newest rounds."""
-        room = prompt_room(self._engine.limits.context_tokens, request.sampling.max_new_tokens)
-        prompt_ids = self._tokenizer.render(request.messages)
-        if len(prompt_ids) <= room or request.truncation == "disabled":
-            return request.messages, prompt_ids
-        messages = newest_rounds(request.messages, lambda kept: self._fits(kept, room))
-        return messages, self._tokenizer.render(messages)
+    def _answer(self, request: ChatRequest, prompt: Prompt) -> Answer:
+        """The text to come. The strings that end a turn of a template end nothing that has no turns or ignores ends."""
+        ends = () if request.prompt or request.sampling.ignore_eos else self._tokenizer.stop_strings
+        parser = None if request.prompt else self._tokenizer.answer_parser(prompt.ids[: prompt.begun])
+        return Answer(self._decoder, (*request.sampling.stop, *ends), parser, prompt.ids[prompt.begun :])
 
-    def _fits(self, kept: Sequence[Message], room: int) -> bool:
+    def _prompt(self, request: ChatRequest) -> tuple[Sequence[Message], Prompt]:
+        """The messages that the model reads, and the prompt: of a long conversation the newest rounds."""
+        if request.prompt:
+            return (), self._tokenizer.encode_bare(request.prompt)
+        room = prompt_room(self._engine.limits.context_tokens, request.sampling.max_new_tokens)
+        prompt = self._rendered(request, request.messages)
+        if len(prompt.ids) <= room or request.truncation == "disabled":
+            return request.messages, prompt
+        messages = newest_rounds(request.messages, lambda kept: self._fits(request, kept, room))
+        return messages, self._rendered(request, messages)
+
+    def _rendered(self, request: ChatRequest, messages: Sequence[Message]) -> Prompt:
+        if request.continue_final:
+            return self._tokenizer.render_begun(messages, self._switch(request))
+        ids = self._tokenizer.render(messages, self._switch(request))
+        return Prompt(ids, len(ids))
+
+    def _switch(self, request: ChatRequest) -> bool | None:
+        return self._thinking if request.thinking is None else request.thinking
+
+    def _fits(self, request: ChatRequest, kept: Sequence[Message], room: int) -> bool:
         """A template may refuse a conversation that begins in the middle, such as with a system message."""
         try:
-            return self._tokenizer.count(kept) <= room
+            count = self._tokenizer.count(kept, self._switch(request), continue_final=request.continue_final)
         except TemplateError:
             return False
+        return count <= room

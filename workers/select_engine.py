@@ -31,7 +31,8 @@ def choose_engine(source: ModelSource, asked: str = AUTO) -> tuple[str, str]:
         return _choose(source)
     readable, what = adapter_of(asked).can_read(source)
     if not readable:
-        raise ConfigurationError(f"engine {asked} cannot serve {source.name}: it is {what}; use transformers")
+        other = ", or serve the merged model" if source.base else ""
+        raise ConfigurationError(f"engine {asked} cannot serve {source.name}: it is {what}; use transformers{other}")
     return asked, "it was asked for"
 
 

@@ -20,7 +20,7 @@ from services.models.catalogue import ModelSource
 from services.models.sampling_defaults import sampling_defaults
 from services.serving.registry import Registry
 from services.settings import Settings
-from services.tokens.tokenization import load_tokenizer
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import SamplingDefaults
 from workers.engine import Engine, EngineOptions
 from workers.engine_process import EngineProcess
@@ -90,11 +90,13 @@ def loading(registry: Registry, model: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A started engine, its planner, and how answers are sampled where a request leaves an option open."""
+    """A started engine, its planner, how answers are sampled where a request leaves an option open, and what a request
+    may carry: names of `services.serving.registry.ModelInfo.supports`."""
 
     engine: Engine
     planner: Planner
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    supports: frozenset[str] = frozenset()
 
 
 def load(settings: Settings, source: ModelSource) -> LoadedModel:
@@ -112,7 +114,14 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
     sampling = sampling_defaults(source, engine.limits.supports, engine.limits.vocab_size)
     chosen = ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
     log.info("Sampling where a request leaves it open: %s.", chosen)
-    return LoadedModel(engine, ChatPlanner(tokenizer, engine, sampling), sampling)
+    planner = ChatPlanner(tokenizer, engine, sampling, thinking=settings.thinking)
+    return LoadedModel(engine, planner, sampling, _supported(engine, tokenizer))
+
+
+def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
+    """What a request may carry. The names of what the loop alone tells the engine are not among them."""
+    switch = {"thinking"} if tokenizer.has_thinking_switch else set()
+    return engine.limits.supports - {"num_answered"} | {"ignore_eos", "continue_final", "prompt"} | switch
 
 
 def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded: LoadedModel) -> None:
@@ -120,7 +129,9 @@ def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded
     engine = loaded.engine
     try:
         if wait_for_redis(redis, log.warning, stop.asked):
-            worker = Worker.from_settings(settings, redis, model, engine, loaded.planner, sampling=loaded.sampling)
+            worker = Worker.from_settings(
+                settings, redis, model, engine, loaded.planner, sampling=loaded.sampling, supports=loaded.supports
+            )
             stop.pass_on(worker)
             if not stop.asked.is_set():
                 log.info("serving %s with %d slots", model, engine.limits.max_running)

@@ -12,19 +12,33 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
 from services.machine import files
+from services.models.attention import plain_attention
 from services.models.catalogue import ModelSource
+from workers.adapters import merged
 from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
 logger = logging.getLogger(__name__)
 
-_SUPPORTS = frozenset({"temperature", "top_p", "top_k"})
+_SUPPORTS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "num_answered",
+    }
+)
 _CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
 _CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
 _POLL_S = 0.1
@@ -153,7 +167,10 @@ class TransformersEngine:
         return manager.background_thread_status.fatal_error is None and bool(manager.is_running())
 
     def _add(self, key: str, prompt: Sequence[int], sampling: Sampling) -> bool:
+        from workers.logits_processors import Adjustment
+
         greedy = sampling.temperature == 0
+        adjustment = Adjustment.of(sampling, len(prompt))
         added = self._manager.add_request(
             list(prompt),
             request_id=key,
@@ -163,6 +180,8 @@ class TransformersEngine:
             temperature=1.0 if greedy else sampling.temperature,
             top_k=1 if greedy else sampling.top_k or self.limits.vocab_size,
             top_p=1.0 if greedy else sampling.top_p,
+            min_p=0.0 if greedy else sampling.min_p,
+            **({"adjustment": adjustment} if adjustment else {}),
         )
         return added is not None
 
@@ -232,19 +251,36 @@ class TransformersEngine:
         cuda = torch.cuda.is_available()
         dtype, why_dtype = _choose_dtype(self._dtype, cuda)
         attention, why_attention = _choose_attention(cuda, dtype)
+        if attention == "sdpa":
+            attention, lacks = plain_attention(self._source)
+            why_attention = lacks or why_attention
         device = "cuda" if cuda else "cpu"
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        model = self._from_gguf(options) if self._source.gguf else _from_pretrained(self._source.location, options)
-        self.description = (
-            f"transformers on {device}, {self._source.name}, {dtype} ({why_dtype}), {attention} ({why_attention})"
-        )
+        model = self._adapted(options) if self._source.base else self._plain(self._source, options)
+        served = self._source.name + (f" merged into {self._source.base.name}" if self._source.base else "")
+        self.description = f"transformers on {device}, {served}, {dtype} ({why_dtype}), {attention} ({why_attention})"
+        if getattr(model.config, "output_router_logits", False):  # for training; a served prompt has no mask for them
+            model.config.output_router_logits = False
         return model.to(device).eval()
 
-    def _from_gguf(self, options: dict[str, Any]) -> Any:
+    def _adapted(self, options: dict[str, Any]) -> Any:
+        base = self._source.base
+        assert base is not None, "the caller has looked"
+        try:
+            model = self._plain(base, options)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(
+                f"transformers cannot load {base.reference!r}, the base of the adapter {self._source.name!r}: {error}; "
+                "bring that model back, or serve the merged model"
+            ) from None
+        return merged(model, self._source)
+
+    def _plain(self, source: ModelSource, options: dict[str, Any]) -> Any:
+        return self._from_gguf(source.gguf, options) if source.gguf else _from_pretrained(source.location, options)
+
+    def _from_gguf(self, file: Path, options: dict[str, Any]) -> Any:
         """The dequantized model of a GGUF, from the copy that an earlier start kept, if there is one."""
-        file = self._source.gguf
-        assert file is not None
         if self._state_dir is None:
             return _from_pretrained(str(file.parent), {**options, "gguf_file": file.name})
         stat = file.stat()
@@ -258,9 +294,10 @@ class TransformersEngine:
         from transformers import GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-        from workers.logits_processors import TopK, TopP
+        from workers.logits_processors import Adjustments, MinP, RequestProcessors, TopK, TopP
 
         _use_our_log()
+        _tell_length_of_cache(self._model)
         # Processors exist per request only if the default is not neutral; every request sets its own values.
         defaults = GenerationConfig(do_sample=True, temperature=0.7, top_k=50, top_p=0.9, eos_token_id=-1)  # type: ignore[no-untyped-call]
         config = ContinuousBatchingConfig(
@@ -271,8 +308,10 @@ class TransformersEngine:
         )
         manager = self._model.init_continuous_batching(defaults, config)
         temperature, top_k, top_p = manager.logit_processor.logits_processor
-        manager.logit_processor.logits_processor[1:] = [TopK(top_k), TopP(top_p)]
         assert temperature.supported_kwargs.keys() == {"temperature"}
+        vocab_size = self._model.config.get_text_config().vocab_size
+        adjustments = Adjustments(self._slots, vocab_size, self._model.device)
+        manager.logit_processor = RequestProcessors([adjustments, temperature, MinP(), TopK(top_k), TopP(top_p)])
         return manager
 
     def _cache_options(self) -> dict[str, Any]:
@@ -346,6 +385,19 @@ def _choose_attention(cuda: bool, dtype: str) -> tuple[str, str]:
     if is_flash_attn_2_available():
         return "flash_attention_2", "flash-attn 2 is installed"
     return "sdpa", "flash-attn is not installed: pip install chatserver[gpu] for speed"
+
+
+def _tell_length_of_cache(model: Any) -> None:
+    """OPT and others ask for it even where they get every position, as here, and then need it for nothing.
+
+    A model that gets no positions, or biases by distance, would count from a wrong length: it fails, as it did.
+    """
+    from transformers.generation.continuous_batching.cache import PagedAttentionCache
+
+    positioned = "position_ids" in signature(model.forward).parameters and not getattr(model.config, "alibi", False)
+    if positioned and not hasattr(PagedAttentionCache, "get_seq_length"):
+        cache: Any = PagedAttentionCache
+        cache.get_seq_length = lambda self, layer_idx=0: 0
 
 
 def _use_our_log() -> None:

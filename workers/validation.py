@@ -14,7 +14,7 @@ from services.wire.messages import SamplingDefaults, SamplingOptions
 from workers.engine import ModelLimits, Sampling
 
 # At its default an option changes nothing, so that an engine without it can still serve the request.
-_ALL_ENGINES = ("max_new_tokens", "stop_token_ids")
+_ALL_ENGINES = ("max_new_tokens", "stop_token_ids", "num_answered")
 _NEUTRAL = {field.name: field.default for field in fields(Sampling) if field.name not in _ALL_ENGINES}
 
 _NO_OTHERS = SamplingDefaults()
@@ -44,7 +44,11 @@ def validate(
         top_k=0 if greedy else drawn.top_k,
         repetition_penalty=float(drawn.repetition_penalty),
         seed=None if greedy else options.seed,
-        stop_token_ids=tuple(stop_token_ids),
+        stop_token_ids=() if options.ignore_eos else tuple(stop_token_ids),
+        min_p=0.0 if greedy else float(options.min_p or 0),
+        presence_penalty=float(options.presence_penalty or 0),
+        frequency_penalty=float(options.frequency_penalty or 0),
+        logit_bias=tuple(options.logit_bias.items()),
     )
     check_submission(prompt_ids, sampling, limits, engine=engine)
     return sampling
@@ -58,6 +62,13 @@ def check_submission(prompt_ids: Sequence[int], sampling: Sampling, limits: Mode
     _check_number("temperature", sampling.temperature, 0, 100)
     _check_number("top_p", sampling.top_p, 1e-6, 1)
     _check_number("repetition_penalty", sampling.repetition_penalty, 1e-3, 100)
+    _check_number("min_p", sampling.min_p, 0, 1)
+    _check_number("presence_penalty", sampling.presence_penalty, -2, 2)
+    _check_number("frequency_penalty", sampling.frequency_penalty, -2, 2)
+    for token_id, bias in sampling.logit_bias:
+        _check_whole("logit_bias token id", token_id, 0, limits.vocab_size - 1)
+        _check_number("logit_bias", bias, -100, 100)
+    _check_whole("num_answered", sampling.num_answered, 0, len(prompt_ids))
     _check_whole("top_k", sampling.top_k, 0, limits.vocab_size)
     if sampling.seed is not None:
         _check_whole("seed", sampling.seed, 0, 2**63 - 1)

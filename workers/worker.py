@@ -62,6 +62,7 @@ class Worker:
         plan: Planner,
         *,
         sampling: SamplingDefaults = _USUAL_SAMPLING,
+        supports: frozenset[str] = frozenset(),
         lease_s: float,
         stall_s: float,
         flush_s: float,
@@ -79,6 +80,7 @@ class Worker:
         self._drain_s = drain_s
         self._model = model
         self._sampling = sampling
+        self._supports = supports
         self._identity = WorkerIdentity(self.wid, max_tries, int(queue_deadline_s * 1000))
         self._queue = RequestQueue(redis, keys, model)
         self._journal = Journal(redis, keys, ttl_s=answer_ttl_s)
@@ -114,6 +116,7 @@ class Worker:
         plan: Planner,
         *,
         sampling: SamplingDefaults = _USUAL_SAMPLING,
+        supports: frozenset[str] = frozenset(),
     ) -> Self:
         return cls(
             redis,
@@ -122,6 +125,7 @@ class Worker:
             engine,
             plan,
             sampling=sampling,
+            supports=supports,
             lease_s=settings.lease_s,
             stall_s=settings.stall_s,
             flush_s=settings.flush_s,
@@ -321,4 +325,5 @@ class Worker:
             pid=os.getpid(),
             started=self._started,
             sampling=orjson.dumps(self._sampling).decode(),
+            supports=" ".join(sorted(self._supports)),
         )

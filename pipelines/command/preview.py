@@ -12,9 +12,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from pipelines.training.data import Counts, Stretch, check_counts, inspect, lines_of
+from pipelines.training.data import Counts, Stretch
 from pipelines.training.fitting import check_fits, limits_of
-from pipelines.training.preferences import check_pairs, inspect_pairs, lines_of_pairs
+from pipelines.training.objectives import DataSource, Objective, objective_of
 from pipelines.training.reporting import Aborted
 from services.command import run_command
 from services.errors import ConfigurationError
@@ -43,36 +43,30 @@ def preview(
     load = partial(load_tokenizer, source, template=config.template)
     tokenizer = load()
     print(tokenizer.template_reason)
-    paths = [Path(name) for name in found["data"]]
-    if config.objective == "dpo":
-        counts, shown = inspect_pairs(paths, tokenizer, config, examples)
-        told = lines_of_pairs(counts, config)
-    else:
-        counts, shown = inspect(paths, tokenizer, config, examples, load, vocabulary=limits.vocabulary)
-        told = lines_of(counts, config)
-    for line in (*told, *_estimate(counts, config, found["num_devices"] * found["num_nodes"])):
+    data = DataSource([Path(name) for name in found["data"]], tokenizer, limits.vocabulary, load)
+    objective = objective_of(config)
+    counts, shown = objective.inspect(data, config, examples)
+    estimate = _estimate(counts, config, found["num_devices"] * found["num_nodes"], packs=not objective.unpacked)
+    for line in (*objective.lines(counts, config), *estimate):
         print(line)
     for where, stretches in shown:
         print(f"\n{where}\n{_coloured(stretches, colours=sys.stdout.isatty())}")
-    _check(counts, config)
+    _check(objective, counts, config)
 
 
-def _check(counts: Counts, config: TrainingConfig) -> None:
+def _check(objective: Objective, counts: Counts, config: TrainingConfig) -> None:
     """Where the training would end, the preview ends with an error too."""
     try:
-        check = check_pairs if config.objective == "dpo" else check_counts
-        check(counts, config)
+        objective.check(counts, config)
     except Aborted as error:
         raise ConfigurationError(str(error)) from None
 
 
-def _estimate(counts: Counts, config: TrainingConfig, num_devices: int) -> list[str]:
+def _estimate(counts: Counts, config: TrainingConfig, num_devices: int, *, packs: bool) -> list[str]:
     """Packed sequences are nearly full; unpacked, each sample is one."""
     trained = max(counts.samples - counts.unsupervised - counts.unwanted - counts.evaluated, 0)
     share = trained / max(trained + counts.evaluated, 1)
-    rows = (
-        math.ceil(counts.tokens * share / config.seq_len) if config.packing and config.objective != "dpo" else trained
-    )
+    rows = math.ceil(counts.tokens * share / config.seq_len) if config.packing and packs else trained
     batch = plan_batch(config, num_devices)
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / batch.sequences))
     tokens = int(counts.tokens * share * config.epochs)

@@ -6,8 +6,9 @@ from typing import Any
 
 from services.jobs.training_progress import TrainingProgress
 
-POINT_FIELDS = ("step", "loss", "lr", "grad_norm", "epoch", "tokens_per_s", "eta_s", "margin", "accuracy")
-EVAL_FIELDS = ("step", "loss", "margin", "accuracy")
+REWARD_FIELDS = ("margin", "accuracy", "chosen_reward", "rejected_reward", "kl")  # of judged answers
+POINT_FIELDS = ("step", "loss", "lr", "grad_norm", "epoch", "tokens_per_s", "eta_s", *REWARD_FIELDS)
+EVAL_FIELDS = ("step", "loss", *REWARD_FIELDS)
 STEPPED = frozenset({"resumed", "step", "eval", "checkpoint"})
 
 

@@ -3,8 +3,8 @@
     python -m pipelines.training --config FILE --data FILE [--data FILE …] --out DIR
     python -m pipelines.training.torchrun --nproc-per-node 8 -m pipelines.training --config FILE --data FILE --out DIR
 
-Exit codes: 0 finished (also if DIR/model existed before); 33 SIGTERM stopped the program, which saved everything: start
-it again to continue; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. Our
+Exit codes: 0 finished (also if what it makes was there before); 33 SIGTERM stopped the program, which saved everything:
+start it again to continue; 2 the configuration or the data is wrong; 3 aborted, since the model would be broken. Our
 `torchrun` passes these codes on; the original one ends with 1 instead of any code but 0.
 """
 
@@ -36,7 +36,7 @@ def run(given: argparse.Namespace, report: Reporter) -> None:
     for path in given.data:
         if not path.is_file():
             raise ConfigurationError(f"--data {path}: there is no such file")
-    data, folder = digests_of(given.data), given.out / "model"
+    data, folder = digests_of(given.data), given.out / config.results[-1]
     if manifest := finished_manifest(folder):
         check_same_run(manifest, Identity.of(config, list(data.values()), _base_digest(config)), folder)
         report.say("This training is finished already.")

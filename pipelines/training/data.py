@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.records import Record, Refusal, read_records
-from pipelines.training.reporting import Aborted, Reporter
+from pipelines.training.reporting import Aborted
 from pipelines.training.samples import (
     IGNORED,
     LoadTokenizer,
@@ -66,7 +66,12 @@ class Counts:
     cut_tokens: int = 0
     unsupervised: int = 0
     unwanted: int = 0  # conversations of which no answer shall be learnt
+    prompts: int = 0  # different ones of judged answers that are trained on
+    evaluated_prompts: int = 0
+    good: int = 0  # rated answers that are trained on, by their label
+    bad: int = 0
     unused: dict[str, int] = field(default_factory=dict)  # field that changes nothing → records that have it
+    left_out: dict[str, int] = field(default_factory=dict)  # what the template does not write → records that have it
     shown: list[str] = field(default_factory=list)
 
     @property
@@ -76,10 +81,21 @@ class Counts:
     def as_event(self) -> dict[str, Any]:
         """The numbers for the event `plan`, which the job's page shows."""
         told = asdict(self)
-        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused}
+        rated = {"good": self.good, "bad": self.bad} if self.good or self.bad else {}
+        return {name: told[name] for name in _TOLD} | {"refused": self.num_refused, "refusals": self.refused} | rated
 
 
-_TOLD = ("examples", "samples", "evaluated", "tokens", "supervised_tokens", "truncated", "unsupervised", "unused")
+_TOLD = (
+    "examples",
+    "samples",
+    "evaluated",
+    "tokens",
+    "supervised_tokens",
+    "truncated",
+    "unsupervised",
+    "unused",
+    "left_out",
+)
 
 
 @dataclass(frozen=True)
@@ -147,15 +163,8 @@ def read_samples(paths: Sequence[Path], tokenizer: ChatTokenizer, config: Traini
         yield sample
 
 
-def describe(counts: Counts, config: TrainingConfig, report: Reporter) -> None:
-    """Lines for people: what is learnt, with examples, and what is not."""
-    for line in lines_of(counts, config):
-        report.say(line)
-    for shown in counts.shown:
-        report.say(f"What is learnt of {shown}")
-
-
 def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    """Lines for people: what is learnt, and what is not."""
     apart = f" in {counts.samples:,} samples" if counts.samples != counts.examples else ""
     yield (
         f"{counts.examples:,} conversations{apart}, {counts.tokens:,} tokens, "
@@ -172,7 +181,12 @@ def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
     if counts.unwanted:
         yield f"{counts.unwanted:,} conversations say of each answer that it shall not be learnt, and were dropped."
     for name, number in counts.unused.items():
-        yield f"{number:,} records have {name}, which changes nothing here: the template gets role and content alone."
+        yield f"{number:,} records have {name}, which changes nothing here."
+    for name, number in counts.left_out.items():
+        yield (
+            f"{number:,} records have {name} for which the chat template has no place (thinking={config.thinking}): "
+            "it is left out, and not learnt."
+        )
     for reason, number in counts.refused.items():
         yield f"{number:,} of {counts.records:,} records were refused: {reason}."
     for told in counts.told:
@@ -215,6 +229,8 @@ def _samples(
                 refuse(counts, found)
                 continue
             counts.examples += 1
+            for name in sorted(found.left_out):
+                counts.left_out[name] = counts.left_out.get(name, 0) + 1
             for sample in found.samples:
                 if _counted(counts, found, sample, config):
                     _check_ids(tokenizer, sample, found.where, vocabulary)

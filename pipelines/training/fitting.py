@@ -23,6 +23,12 @@ class Limits:
 
 def limits_of(source: ModelSource) -> Limits:
     """Raises ConfigurationError for a model that is not there or is none."""
+    if source.base is not None:
+        raise ConfigurationError(
+            f"model={source.reference!r} is an adapter on {source.base.reference!r}; train on that model, or on the "
+            "merged model of the adapter's own training",
+            field="model",
+        )
     if source.gguf:
         return Limits(_positions_of_gguf(source))  # its tokenizer and its weights are one file
     found = model_config(source)

@@ -1,11 +1,11 @@
-"""Loads the model to train, chooses its number format and attention, and writes the trained model.
+"""Loads the model to train, chooses its number format and attention, and writes the trained model and its adapter.
 
 `train` calls it. Importing this module loads no torch; its functions do.
 """
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from pipelines.training.adapters import adapter_targets, has_transposed_layers
 from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
-from services.models.catalogue import ModelSource
+from services.models.adapters import is_adapter
+from services.models.attention import plain_attention
+from services.models.catalogue import ModelSource, resolve
 from services.models.sampling_defaults import named_sampling
 from services.tokens.tokenization import ChatTokenizer
 
@@ -48,7 +50,7 @@ def choose_arithmetic(config: TrainingConfig) -> Arithmetic:
     if config.method == "qlora":
         _check_qlora(cuda)
     dtype, dtype_reason = _choose_dtype(config.precision, cuda)
-    attention, attention_reason = _choose_attention(config.attention, cuda, dtype)
+    attention, attention_reason = _choose_attention(config, cuda, dtype)
     return Arithmetic(cuda, dtype, dtype_reason, attention, attention_reason)
 
 
@@ -96,6 +98,19 @@ def save_model(
     plain.save_pretrained(folder, max_shard_size="5GB")
 
 
+def save_adapter(folder: Path, state: Mapping[str, Any], model: Any, source: ModelSource) -> None:
+    """Write what was trained as PEFT does. The base is named as every machine with the same files finds it."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    weights = get_peft_model_state_dict(model, state_dict=dict(state), save_embedding_layers=False)
+    plain = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(plain, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy(model.peft_config["default"])
+    config.base_model_name_or_path, config.inference_mode = source.reference, True
+    config.save_pretrained(folder)
+
+
 def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
     """Token ids and labels of a few short rows of prepared data, to compare the trained model with the saved one."""
     found = []
@@ -108,11 +123,11 @@ def rows_to_prove(rows: Any) -> list[tuple[list[int], list[int]]]:
 
 
 def _as_answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A pair of answers as the one that is preferred."""
-    if "chosen_ids" not in row:
+    """A judged answer, or of a pair the one that is preferred, as an answer to learn."""
+    if "prompt_ids" not in row:
         return row
-    prompt, chosen = row["prompt_ids"], row["chosen_ids"]
-    return {"input_ids": [*prompt, *chosen], "labels": [*([-100] * len(prompt)), *chosen]}
+    prompt, answer = row["prompt_ids"], row["chosen_ids"] if "chosen_ids" in row else row["completion_ids"]
+    return {"input_ids": [*prompt, *answer], "labels": [*([-100] * len(prompt)), *answer]}
 
 
 def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any) -> float:
@@ -131,21 +146,36 @@ def loss_on(model: Any, rows: Sequence[tuple[list[int], list[int]]], device: Any
 
 
 def check_saved(
-    folder: Path, rows: Sequence[tuple[list[int], list[int]]], trained: float, config: TrainingConfig
+    folder: Path,
+    rows: Sequence[tuple[list[int], list[int]]],
+    trained: float,
+    config: TrainingConfig,
+    source: ModelSource,
+    dtype: str,
 ) -> float:
-    """The loss of the saved model on these rows. Raises Aborted when it is not that of the trained one."""
-    from transformers import AutoModelForCausalLM
+    """The loss of the saved model, or of its adapter on the base, on these rows.
 
-    saved = loss_on(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), rows, "cpu")
-    dtype = json.loads((folder / "config.json").read_text("utf-8")).get("dtype")
+    Raises Aborted when it is not that of the trained one.
+    """
+    saved = loss_on(_saved(folder, source, dtype), rows, "cpu")
     allowed = _ROUNDING[config.method == "qlora"][dtype == "float32"] * max(1.0, trained)
     if not abs(saved - trained) <= allowed:
         raise Aborted(
-            f"the saved model has the loss {saved:.4f} on {len(rows)} rows of the data, and the trained one "
-            f"{trained:.4f}: what was trained is not what was saved. The checkpoints are whole; the model has no "
+            f"the saved {folder.name} has the loss {saved:.4f} on {len(rows)} rows of the data, and the trained one "
+            f"{trained:.4f}: what was trained is not what was saved. The checkpoints are whole; {folder} has no "
             "manifest, so nothing serves it"
         )
     return saved
+
+
+def _saved(folder: Path, source: ModelSource, dtype: str) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    if is_adapter(folder):
+        return PeftModel.from_pretrained(_plain_base(source, {"dtype": getattr(torch, dtype)}), str(folder))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
 
 
 def save_generation_config(folder: Path, tokenizer: ChatTokenizer, source: ModelSource) -> None:
@@ -243,13 +273,16 @@ def _choose_dtype(asked: str, cuda: bool) -> tuple[str, str]:
     return ("bfloat16", "this GPU computes it") if fast else ("float32", "this GPU lacks bfloat16")
 
 
-def _choose_attention(asked: str, cuda: bool, dtype: str) -> tuple[str, str]:
-    if asked == "sdpa":
-        return "sdpa", "asked for"
-    flash, reason = _flash(cuda, dtype)
-    if asked == "flash" and not flash:
+def _choose_attention(config: TrainingConfig, cuda: bool, dtype: str) -> tuple[str, str]:
+    flash, reason = _flash(cuda, dtype) if config.attention != "sdpa" else ("", "asked for")
+    if flash:
+        return flash, reason
+    if config.attention == "flash":
         raise ConfigurationError(f"attention=flash: {reason}; use attention=auto")
-    return flash or "sdpa", reason
+    plain, lacks = plain_attention(resolve(config.model))
+    if lacks and config.attention == "sdpa":
+        raise ConfigurationError(f"attention=sdpa: {lacks}; use attention=auto", field="attention")
+    return plain, f"{reason}; {lacks}" if lacks else reason
 
 
 def _flash(cuda: bool, dtype: str) -> tuple[str, str]:

@@ -6,26 +6,31 @@ It reads every shape and format that cleaning reads and writes, and three that o
     {"text"}                         plain text, which is learnt whole
     {"instruction", …, "history"}    an alpaca record with earlier rounds
 
-`weight`, `train` or `loss` of an assistant's message says whether this answer is learnt: 0 or false means no. A record
-that says what this program cannot do (a fractional weight, a pair of a chosen and a rejected answer) is refused with
-the field's name. `UNUSED` are fields that change nothing; the reader counts them, so that nobody trusts in them.
+`weight`, `train` or `loss` of an assistant's message says whether this answer is learnt: 0 or false means no.
+`reasoning_content`, `thinking` or `reasoning` of it is what the assistant thought before it answered. `tool_records.py`
+reads calls of tools. A record that says what this program cannot do (a fractional weight, a pair of a chosen and a
+rejected answer) is refused with the field's name. `UNUSED` are fields that change nothing; the reader counts them, so
+that nobody trusts in them.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipelines.formats.read import values
 from pipelines.formats.records import Parsed
-from pipelines.formats.shapes import ROLE_NAMES, TURN_KEYS, TURN_LISTS, BadRecord, conversation
+from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, BadRecord, conversation
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
+from pipelines.training.tool_records import CALL_KEYS, message_of, tools_of
 from services.errors import shown
 from services.wire.messages import Message
 
 WEIGHTS = ("weight", "train", "loss")  # of a message: whether its text is learnt
-UNUSED = ("reasoning_content", "reasoning", "thinking", "tools", "functions", "images", "videos", "audios")
+REASONING = ("reasoning_content", "reasoning", "thinking")  # of a message: the first that says something counts
+UNUSED = ("functions", "images", "videos", "audios")
+_TAKEN = (*WEIGHTS, *REASONING, *CALL_KEYS)
 PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
 
 
@@ -38,6 +43,7 @@ class Record:
     messages: tuple[Message, ...] = ()
     learnt: tuple[bool, ...] = ()
     text: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +79,17 @@ def _record(value: Any, where: str, source: Source, position: int, unused: "Coun
         if _is_text(fields):
             return _text_record(fields, where)
         fields = _as_messages(fields)
-    weights = _taken_weights(fields)
+    own = _taken_keys(fields)
     history = fields.pop("history", None) if isinstance(fields, dict) and "instruction" in fields else None
     found = conversation(fields, "auto", source, position)
     turns = _with_history(found.turns, history)
-    _count_unused(found, fields, unused)
-    learnt = _learnt(turns, _aligned(found, weights, len(turns)))
-    messages = tuple(Message(cast(Any, turn.role), turn.text) for turn in turns)  # the template judges roles
-    return Record(where, found.origin_id, messages, learnt)
+    keys = _aligned(found, own, len(turns))
+    _count_unused(found, fields, turns, keys, unused)
+    messages = tuple(
+        message_of(turn, given, _reasoning(turn, given, number), number)
+        for number, (turn, given) in enumerate(zip(turns, keys, strict=True))
+    )
+    return Record(where, found.origin_id, messages, _learnt(turns, keys), tools=tools_of(found.extra.get("tools")))
 
 
 def _check_purpose(fields: Mapping[str, Any]) -> None:
@@ -146,41 +155,57 @@ def _are_texts(pair: Sequence[Any]) -> bool:
 # -- which answers are learnt ----------------------------------------------------------------------------------------
 
 
-def _taken_weights(fields: Any) -> list[dict[str, Any]]:
-    """What each turn says of its own weight, taken out of the record: cleaning's reader would refuse a weight of 0."""
+def _taken_keys(fields: Any) -> list[dict[str, Any]]:
+    """What each turn has under `_TAKEN`, taken out of the record: cleaning's reader would refuse some of it."""
     if not isinstance(fields, dict):
         return []
     for name in (name for names in TURN_LISTS.values() for name in names):
         turns = fields.get(name)
         if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
-            fields[name] = [{key: turn[key] for key in turn if key not in WEIGHTS} for turn in turns]
-            return [{key: turn[key] for key in WEIGHTS if turn.get(key) is not None} for turn in turns]
+            fields[name] = [_without_keys(turn) for turn in turns]
+            return [{key: turn[key] for key in _TAKEN if turn.get(key) is not None} for turn in turns]
     return []
 
 
+def _without_keys(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn that only calls may say nothing."""
+    text = {"content": ""} if turn.get("tool_calls") and turn.get("content", turn.get("value")) is None else {}
+    return {**{key: turn[key] for key in turn if key not in _TAKEN}, **text}
+
+
 def _aligned(found: Conversation, own: list[dict[str, Any]], num_turns: int) -> list[dict[str, Any]]:
-    """The weights, one for each turn. A system text or a history that stands beside the turns has none."""
-    weights = own if any(own) else _kept_weights(found)
-    return [{}] * (num_turns - len(weights)) + weights
+    """The keys, one object for each turn. A system text or a history that stands beside the turns has none."""
+    keys = own if any(own) else _kept_keys(found)
+    return [{}] * (num_turns - len(keys)) + keys
 
 
-def _kept_weights(found: Conversation) -> list[dict[str, Any]]:
-    """Those that a cleaning kept in `extra`."""
+def _kept_keys(found: Conversation) -> list[dict[str, Any]]:
+    """Those that a cleaning kept in `extra`. Of turns that were cut since, nobody can tell whose these are."""
     kept = found.extra.get(TURN_KEYS)
     if not isinstance(kept, list) or not all(isinstance(keys, dict) for keys in kept):
         return []
-    weights = [{key: keys[key] for key in WEIGHTS if key in keys} for keys in kept]
-    if not any(weights):
-        return []
-    if len(weights) != len(found.turns):
+    keys = [{key: turn[key] for key in _TAKEN if key in turn} for turn in kept]
+    if len(keys) == len(found.turns):
+        return keys
+    if any(name in turn for turn in keys for name in WEIGHTS):
         raise BadRecord("lost_weight", f"{TURN_KEYS}: the cleaning cut turns; nobody can tell whose these weights are")
-    return weights
+    return []
+
+
+def _reasoning(turn: Turn, given: Mapping[str, Any], number: int) -> str:
+    for name in REASONING:
+        if given.get(name) in NOTHING or turn.role != "assistant":
+            continue
+        if not isinstance(given[name], str):
+            raise BadRecord("bad_shape", f"{name} of turn {number} is {shown(given[name])}; a string is needed")
+        return str(given[name])
+    return ""
 
 
 def _learnt(turns: Sequence[Turn], weights: Sequence[Mapping[str, Any]]) -> tuple[bool, ...]:
     flags = []
     for number, (turn, given) in enumerate(zip(turns, weights, strict=True)):
-        wanted = [_flag(name, value, number) for name, value in given.items()]
+        wanted = [_flag(name, given[name], number) for name in WEIGHTS if name in given]
         if turn.role == "assistant":
             flags.append(all(wanted))
         elif any(_flag(name, given[name], number) for name in ("train", "loss") if name in given):
@@ -195,8 +220,15 @@ def _flag(name: str, value: Any, number: int) -> bool:
     raise BadRecord(kind, f"{name} of turn {number} is {shown(value)}: an answer is learnt (1, true) or not (0, false)")
 
 
-def _count_unused(found: Conversation, fields: Any, unused: "Counter[str]") -> None:
+def _count_unused(
+    found: Conversation, fields: Any, turns: Sequence[Turn], read: Sequence[Mapping[str, Any]], unused: "Counter[str]"
+) -> None:
+    """`read`: what was read of each turn. Reasoning is used on answers alone."""
     kept = found.extra.get(TURN_KEYS, [])
     names = {name for keys in kept if isinstance(keys, dict) for name in keys} if isinstance(kept, list) else set()
     names |= {name for name in fields if fields[name]} if isinstance(fields, dict) else set()
-    unused.update(names & set(UNUSED))
+    answers = [keys for turn, keys in zip(turns, read, strict=True) if turn.role == "assistant"]
+    others = [keys for turn, keys in zip(turns, read, strict=True) if turn.role != "assistant"]
+    names -= {name for keys in answers for name in keys}
+    names |= {name for keys in others for name in REASONING if keys.get(name) not in NOTHING}
+    unused.update(names & {*UNUSED, *REASONING})

@@ -18,7 +18,7 @@ from services.errors import ConfigurationError, TemplateError
 from services.jobs.training import TrainingConfig
 from services.tokens.supervision import SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import Message
+from services.tokens.tool_turns import NoPlaceForTools
 
 IGNORED = -100  # the label of a token that is read and not learnt
 _CHUNK = 64  # records that a process gets at once
@@ -38,12 +38,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A record without its texts, and its samples. `wanted`: some of its answers are to be learnt."""
+    """A record without its texts, and its samples. `wanted`: some of its answers are to be learnt. `left_out`: what the
+    template does not write of what the assistant said."""
 
     where: str
     identity: str
     samples: tuple[Sample, ...]
     wanted: bool
+    left_out: frozenset[str] = frozenset()
 
 
 class Sampler:
@@ -53,6 +55,7 @@ class Sampler:
         self._tokenizer = tokenizer
         self._seq_len = config.seq_len
         self._last_only = config.learn == "last"
+        self._thinking = config.thinking
 
     def sampled(self, found: Record | Refusal) -> Sampled | Refusal:
         """The samples of a record; a refusal if the model's template refuses it."""
@@ -61,12 +64,14 @@ class Sampler:
         try:
             sequences = [self._plain(found.text)] if found.text else self._of_messages(found)
         except (TemplateError, ConfigurationError) as error:
-            return Refusal(found.where, "template", str(error), readable=True)
+            reason = "no_place_for_tools" if isinstance(error, NoPlaceForTools) else "template"
+            return Refusal(found.where, reason, str(error), readable=True)
         wanted = any(found.learnt) if found.messages else True
-        return Sampled(found.where, found.identity, tuple(map(self._cut, sequences)), wanted)
+        left_out = frozenset(name for sequence in sequences for name in sequence.left_out)
+        return Sampled(found.where, found.identity, tuple(map(self._cut, sequences)), wanted, left_out)
 
     def _of_messages(self, record: Record) -> list[SupervisedSequence]:
-        sequences = samples_of(self._tokenizer, record.messages)
+        sequences = self._tokenizer.samples(record.messages, tools=record.tools, thinking=self._thinking)
         learnt = list(record.learnt)
         if self._last_only:
             learnt = [False] * (len(learnt) - 1) + learnt[-1:]
@@ -87,11 +92,6 @@ class Sampler:
         ids = np.asarray(sequence.ids[: self._seq_len], dtype=np.int32)
         mask = np.asarray(sequence.mask[: self._seq_len], dtype=bool)
         return Sample(ids, np.where(mask, ids, np.int32(IGNORED)), len(sequence.ids))
-
-
-def samples_of(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[SupervisedSequence]:
-    """The sequences that a conversation is trained as."""
-    return tokenizer.samples(messages)
 
 
 def _restricted(sequences: Sequence[SupervisedSequence], learnt: Sequence[bool]) -> list[SupervisedSequence]:

@@ -1,7 +1,7 @@
 """One fine-tuning from its configuration to its model, as `python -m pipelines.training` runs it in every process.
 
 out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
-out/model/                      whole once manifest.json is there
+out/adapter/, out/model/        whole once manifest.json is there; `save` says which of them are written
 """
 
 import importlib.util
@@ -9,7 +9,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import orjson
 
 from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.data import Prepared, describe, prepare
+from pipelines.training.data import Prepared
 from pipelines.training.fitting import Limits, check_fits, limits_of
 from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import finished_manifest, write_manifest
@@ -30,18 +31,20 @@ from pipelines.training.models import (
     load_model,
     loss_on,
     rows_to_prove,
+    save_adapter,
     save_generation_config,
     save_model,
     trained_tokenizer,
 )
+from pipelines.training.objectives import DataSource, Objective, describe, objective_of
 from pipelines.training.packing import sees_across
-from pipelines.training.preferences import describe_pairs, prepare_pairs
 from pipelines.training.prepared_cache import PreparedCache, key_of
 from pipelines.training.reporting import Reporter, Stopped
 from services.errors import ConfigurationError
 from services.jobs.training import Batch, TrainingConfig, plan_batch
+from services.models import base_weights
 from services.models.catalogue import ModelSource, resolve
-from services.models.model_folder import MANIFEST
+from services.models.model_folder import ADAPTER, MANIFEST
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 
 _MOST_STEP_EVENTS = 2000
@@ -68,10 +71,10 @@ class Training:
         self._tokenizer: ChatTokenizer = load_tokenizer(self._source, template=config.template)
         self._processes = Processes(self._arithmetic.cuda)
         self._model: Any = None
-        self._packing_reason = "not asked for"
-        if config.objective == "dpo":
+        self._objective: Objective = objective_of(config)
+        self._packing_reason = self._objective.unpacked or "not asked for"
+        if self._objective.unpacked:
             self._config = config.model_copy(update={"packing": False})
-            self._packing_reason = "a pair of answers is not packed"
         elif config.packing:
             self._decide_packing()
         identity = Identity.of(config, list(data.values()), base_digest(self._source))
@@ -139,12 +142,9 @@ class Training:
 
     def _prepared_in(self, folder: Path) -> Prepared:
         paths = [Path(name) for name in self._data]
-        if self._config.objective == "dpo":
-            found = prepare_pairs(paths, self._tokenizer, self._config, folder)
-        else:
-            load = partial(load_tokenizer, self._source, template=self._config.template)
-            vocabulary, num = self._limits.vocabulary, self._batch.sequences
-            found = prepare(paths, self._tokenizer, self._config, num, folder, vocabulary=vocabulary, load=load)
+        load = partial(load_tokenizer, self._source, template=self._config.template)
+        source = DataSource(paths, self._tokenizer, self._limits.vocabulary, load)
+        found = self._objective.prepare(source, self._config, self._batch.sequences, folder)
         if digests_of(paths) != self._data:
             raise ConfigurationError("the data changed while it was read; start the training again")
         return found
@@ -155,8 +155,7 @@ class Training:
         self._report.say(f"Numbers: {numbers.dtype} ({numbers.dtype_reason}).")
         self._report.say(f"{self._tokenizer.template_reason}")
         self._report.say(f"Packing: {'on' if self._config.packing else 'off'} ({self._packing_reason}).")
-        tell = describe_pairs if self._config.objective == "dpo" else describe
-        tell(counts, self._config, self._report)
+        describe(self._objective, counts, self._config, self._report)
         self._report.event(
             "plan",
             **counts.as_event(),
@@ -226,13 +225,12 @@ class Training:
         from datasets import load_from_disk
         from transformers import PrinterCallback
 
-        from pipelines.training.trainer import BestCheckpoint, PreferenceTrainer, Trainer
+        from pipelines.training.trainer import BestCheckpoint
 
         evaluated = prepared.folder / "eval"
         arguments = self._arguments(self._steps(prepared), evaluated.exists())
         model = self._model or load_model(self._source, self._config, self._arithmetic)
-        kind = PreferenceTrainer if self._config.objective == "dpo" else Trainer
-        trainer = kind(
+        trainer = self._objective.trainer()(
             checkpoints=checkpoints,
             adapter_only=self._config.method != "full",
             args=arguments,
@@ -252,7 +250,7 @@ class Training:
         config = self._config
         if config.wandb:
             os.environ.setdefault("WANDB_DIR", str(self._out))
-        return self._kind_of_arguments()(
+        return self._objective.arguments(config)(
             output_dir=str(self._out / "checkpoints"),
             run_name=config.name,
             report_to="wandb" if config.wandb else "none",
@@ -286,16 +284,6 @@ class Training:
             **self._sharding(),
         )
 
-    def _kind_of_arguments(self) -> Callable[..., Any]:
-        """TRL's class of options, with what this objective alone needs."""
-        from trl.trainer.dpo_config import DPOConfig
-        from trl.trainer.sft_config import SFTConfig
-
-        if self._config.objective == "dpo":
-            return partial(DPOConfig, beta=self._config.dpo_beta, precompute_ref_log_probs=True)
-        whole = {"skip_prepare_dataset": True}  # it is tokenized and packed
-        return partial(SFTConfig, dataset_kwargs=whole, packing=bool(self._config.packing))
-
     def _sharding(self) -> dict[str, Any]:
         """FSDP2 spreads all weights that are trained; an adapter is small enough to be on every device."""
         if self._processes.num == 1 or self._config.method != "full":
@@ -314,30 +302,52 @@ class Training:
         }
         if self._keeps_best:
             metrics["best_step"] = trainer.state.best_global_step
-        self._processes.from_first(lambda: self._write(weights, trainer.model, rows, trained, metrics, prepared))
-        tell_finished(self._out / "model", self._report)
+        outcome = Outcome(weights, trainer.model, rows, trained, metrics, prepared.counts.as_event())
+        self._processes.from_first(lambda: self._write(outcome))
+        tell_finished(self._out / self._config.results[-1], self._report)
 
-    def _write(
-        self, weights: Any, model: Any, rows: Any, trained: float, metrics: dict[str, Any], prepared: Prepared
-    ) -> None:
-        folder = self._out / "model"
+    def _write(self, outcome: "Outcome") -> None:
+        for name in self._config.results:
+            self._write_result(self._out / name, outcome)
+
+    def _write_result(self, folder: Path, outcome: "Outcome") -> None:
+        """The model or the adapter, as the folder is called."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_model(folder, weights, model, self._source, self._config, self._arithmetic.dtype)
+        dtype, about_base = self._arithmetic.dtype, {}
+        if folder.name == ADAPTER:
+            save_adapter(folder, outcome.weights, outcome.model, self._source)
+            about_base = {base_weights.FIELD: base_weights.weights_digest(self._source)}
+        else:
+            save_model(folder, outcome.weights, outcome.model, self._source, self._config, dtype)
         trained_tokenizer(self._tokenizer).save_pretrained(folder)
         save_generation_config(folder, self._tokenizer, self._source)
-        saved = check_saved(folder, rows, trained, self._config)
+        saved = check_saved(folder, outcome.rows, outcome.loss, self._config, self._source, dtype)
+        rows = len(outcome.rows)
         self._report.say(
-            f"The saved model has the loss {saved:.4f} on {len(rows)} rows, the trained one {trained:.4f}."
+            f"The saved {folder.name} has the loss {saved:.4f} on {rows} rows, the trained one {outcome.loss:.4f}."
         )
         facts = {
+            **about_base,
             "run": self._identity.note(),
             "packing": {"on": bool(self._config.packing), "reason": self._packing_reason},
-            "counts": prepared.counts.as_event(),
-            "proof": {"rows": len(rows), "trained_loss": trained, "saved_loss": saved},
+            "counts": outcome.counts,
+            "proof": {"rows": rows, "trained_loss": outcome.loss, "saved_loss": saved},
         }
         stops = list(self._tokenizer.stop_token_ids)
-        write_manifest(folder, self._config, self._data, metrics, stops, facts)
+        write_manifest(folder, self._config, self._data, outcome.metrics, stops, facts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has made. `loss`: of the trained `model` on `rows`, which the saved one must have too."""
+
+    weights: Mapping[str, Any]  # those that were trained, on the CPU
+    model: Any
+    rows: Sequence[tuple[list[int], list[int]]]
+    loss: float
+    metrics: Mapping[str, Any]
+    counts: Mapping[str, Any]
 
 
 class Processes:
@@ -396,5 +406,5 @@ def tell_finished(folder: Path, report: Reporter) -> None:
     manifest = finished_manifest(folder)
     assert manifest is not None, f"{folder / MANIFEST} was written just now"
     metrics = manifest["metrics"]
-    report.say(f"The model is in {folder}.")
+    report.say(f"The {folder.name} is in {folder}.")
     report.event("finished", step=metrics["steps"], of=metrics["steps"], model=str(folder), loss=metrics["loss"])

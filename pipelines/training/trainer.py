@@ -8,6 +8,8 @@ same number of processes, and have no moment at which a checkpoint is known to b
 import math
 import signal
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerState
 from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipelines.training.checkpoints import Checkpoints
@@ -145,35 +148,116 @@ class Trainer(_Checkpointed, SFTTrainer):  # type: ignore[misc]
         return output
 
 
-class PreferenceTrainer(_Checkpointed, DPOTrainer):  # type: ignore[misc]
-    """Learns to prefer one answer to another (DPO: Rafailov et al. 2023, arXiv 2305.18290).
+class _Judging(_Checkpointed):
+    """What the trainers of judged answers share.
 
     The rows hold token ids already. What the model without training thinks of them is computed before the first step,
     from the model in memory, and kept beside the rows: a second model, or one read anew from the disk, is not needed.
     """
 
+    model: Any
+    _metrics: Any
+
     def __init__(self, **options: Any) -> None:
-        self._num_pairs: dict[str, list[int]] = {"train": [], "eval": []}  # of each batch since the last log
+        # What a metric is a mean over: of each batch since the last log, the number of such answers
+        self._numbers: dict[str, dict[str, list[int]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
         super().__init__(**options)
 
     def _prepare_dataset(self, dataset: Any, *others: Any) -> Any:
         return dataset
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        self._num_pairs[self._mode].append(len(inputs["input_ids"]) // 2)
-        return super()._compute_loss(model, inputs, return_outputs)
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The library takes the mean over batches; a last batch of one pair would count as much as a full one."""
-        weights, self._num_pairs[self._mode] = self._num_pairs[self._mode], []
-        for values in self._metrics[self._mode].values():
-            if len(values) == len(weights):
+        self._weigh(self._metrics[self._mode])
+        self._numbers[self._mode].clear()
+        super().log(logs, start_time)  # type: ignore[misc]  # of TRL's trainer, which stands behind this class
+
+    def _weigh(self, metrics: dict[str, list[float]]) -> None:
+        """The library takes the mean over batches; a last batch of one answer would count as much as a full one."""
+        for name, values in metrics.items():
+            weights = self._numbers[self._mode][self._counted(name)]
+            if values and len(values) == len(weights):
                 values[:] = [sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)]
-        super().log(logs, start_time)
+
+    def _counted(self, metric: str) -> str:
+        """The kind of answers that a metric is a mean over."""
+        return "all"
 
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
+
+
+class PreferenceTrainer(_Judging, DPOTrainer):  # type: ignore[misc]
+    """Learns to prefer one answer to another (DPO: Rafailov et al. 2023, arXiv 2305.18290)."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        self._numbers[self._mode]["all"].append(len(inputs["input_ids"]) // 2)
+        return super()._compute_loss(model, inputs, return_outputs)
+
+
+class RatingTrainer(_Judging, KTOTrainer):  # type: ignore[misc]
+    """Learns from single answers that are good or bad (KTO: Ethayarajh et al. 2024, arXiv 2402.01306).
+
+    KTO compares the reward of an answer with how far the model went from its beginning: the KL divergence, measured at
+    answers to other prompts, which the rows bring along. The library measures it in each device's batch, so the loss
+    changes with what a device takes at once. Here it is measured once over all answers of a step, and once over all of
+    an evaluation; and each answer of a step counts alike, also where an epoch ends with a smaller batch.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._divergence = 0.0
+        self._mean_size = 1.0  # answers of a batch of the present step
+        arguments, size = options["args"], options["args"].per_device_train_batch_size
+        # The library refuses a batch of one, whose KL term it could not measure. Ours is not measured in a batch.
+        arguments.per_device_train_batch_size = max(size, 2)
+        super().__init__(**options)
+        arguments.per_device_train_batch_size = self._train_batch_size = size
+
+    def get_batch_samples(self, *given: Any) -> Any:
+        """The batches of one step."""
+        batches, num_items = super().get_batch_samples(*given)
+        num = self._measure(batches)
+        self._mean_size = num / (max(len(batches), 1) * self.args.world_size)
+        return batches, num_items
+
+    def evaluation_loop(self, dataloader: Any, *given: Any, **options: Any) -> Any:
+        self.model.eval()
+        self._measure(dataloader)
+        return super().evaluation_loop(dataloader, *given, **options)
+
+    def _weigh(self, metrics: dict[str, list[float]]) -> None:
+        """The library's margin knows only batches that hold good and bad answers."""
+        super()._weigh(metrics)
+        means = {kind: metrics.get(f"rewards/{kind}") for kind in ("chosen", "rejected")}
+        if means["chosen"] and means["rejected"]:
+            metrics["rewards/margins"] = [means["chosen"][0] - means["rejected"][0]]
+
+    def _measure(self, batches: Iterable[dict[str, Any]]) -> float:
+        """Set the KL divergence to that over these batches of all processes. Returns the number of their answers."""
+        sums = torch.zeros(2, device=self.args.device)
+        for batch in map(self._prepare_inputs, batches):
+            with torch.no_grad(), self.compute_loss_context_manager():
+                ratios = super()._compute_kl_logps(self.model_wrapped, batch) - batch["ref_KL_logps"]
+            sums += torch.stack([ratios.sum(), torch.tensor(float(len(ratios)), device=ratios.device)])
+        total, num = self.accelerator.reduce(sums, reduction="sum").tolist()
+        self._divergence = total / max(num, 1.0)
+        return float(num)
+
+    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> Any:
+        """What the library takes the mean of, once it subtracted the reference's: the divergence, for each answer."""
+        return batch["ref_KL_logps"].double() + self._divergence
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        labels = inputs["label"]
+        numbers = self.accelerator.reduce(torch.stack([labels.sum(), (~labels).sum()]), reduction="sum")
+        for name, number in zip(("chosen", "rejected"), numbers.tolist(), strict=True):
+            if number:  # else the library notes no value
+                self._numbers[self._mode][name].append(number)
+        loss = super()._compute_loss(model, inputs, return_outputs)
+        return loss * len(labels) / self._mean_size if self.model.training else loss
+
+    def _counted(self, metric: str) -> str:
+        return metric.rpartition("/")[2]
 
 
 class StopSignal:
@@ -286,7 +370,16 @@ class Progress(TrainerCallback):
         )
 
 
+_REWARDS = {
+    "margin": "rewards/margins",
+    "accuracy": "rewards/accuracies",
+    "chosen_reward": "rewards/chosen",
+    "rejected_reward": "rewards/rejected",
+    "kl": "kl",
+}  # name in our events → in TRL's logs
+
+
 def _rewards(logs: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """How clearly the preferred answer is preferred, and how often; nothing for a training on answers alone."""
-    names = {"margin": f"{prefix}rewards/margins", "accuracy": f"{prefix}rewards/accuracies"}
-    return {name: round(logs[key], 4) for name, key in names.items() if key in logs}
+    """How clearly good answers are preferred to bad ones, and how often; nothing for a training on answers alone."""
+    found = ((name, f"{prefix}{key}") for name, key in _REWARDS.items())
+    return {name: round(logs[key], 4) for name, key in found if key in logs}

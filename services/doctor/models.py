@@ -83,7 +83,15 @@ def _whole(source: ModelSource) -> str:
     if source.gguf:
         return _whole_gguf(source.gguf)
     assert source.path is not None
-    return _whole_folder(source.path)
+    return _whole_adapter(source) if source.base else _whole_folder(source.path)
+
+
+def _whole_adapter(source: ModelSource) -> str:
+    assert source.base is not None and source.path is not None
+    base = source.base.hub_id or _whole(source.base)
+    for file in source.path.glob("*.safetensors"):
+        _check_safetensors(file)
+    return f"{source.path}, an adapter on {base}"
 
 
 def _whole_gguf(path: Path) -> str:
@@ -191,6 +199,10 @@ def weights_here(settings: Settings, registered: Registered = lambda name: None)
         source = find_model(settings.model, registered)
     except ConfigurationError:
         return 0  # check_model says why
+    return _weights_of(source.base or source)  # an adapter is merged into its base
+
+
+def _weights_of(source: ModelSource) -> int:
     if source.gguf:
         return source.gguf.stat().st_size
     folder = source.path or (cached_folder(source.hub_id) if source.hub_id else None)

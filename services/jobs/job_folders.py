@@ -4,7 +4,7 @@
     state_dir/trained/<name>/   of a fine-tuning on this machine, unless its order names another folder
 
 The page and `chatserver jobs remove` call it. A folder that somebody chose (`--out`) is theirs and stays. So does a
-finished model: it may be served, or be the base of another one. Functions that touch the disk block.
+finished model or adapter: it may be served, or be the base of another one. Functions that touch the disk block.
 """
 
 import secrets
@@ -14,8 +14,7 @@ from pathlib import Path
 
 from services.errors import Conflict
 from services.jobs.jobs import Job
-
-MODEL = "model"  # in the folder of a fine-tuning
+from services.models.model_folder import RESULTS
 
 
 class JobFolders:
@@ -48,20 +47,20 @@ class JobFolders:
                 )
 
     def remove(self, job: Job) -> Path | None:
-        """Delete the folder of an ended job, but for a finished model. What stays of it, if anything."""
+        """Delete the folder of an ended job, but for what a fine-tuning made. What stays of it, if anything."""
         if not job.ended:
             raise Conflict(f"the job is {job.state}; cancel it first")
         folder = self.own(job)
         if folder is None or not folder.is_dir():
             return None
-        kept = folder / MODEL if job.kind == "train" and (folder / MODEL).exists() else None
-        if kept is None:
+        kept = [folder / name for name in RESULTS if job.kind == "train" and (folder / name).exists()]
+        if not kept:
             _delete(folder)
             return None
         for path in folder.iterdir():
-            if path != kept:
+            if path not in kept:
                 _delete(path)
-        return kept
+        return kept[0]
 
 
 def _delete(path: Path) -> None:

@@ -28,6 +28,7 @@ from pydantic import (
 
 from services.errors import ConfigurationError
 from services.field_errors import in_words
+from services.models.model_folder import ADAPTER, MODEL
 from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
 
@@ -35,6 +36,9 @@ _LATER = frozenset(
     {
         "objective",
         "dpo_beta",
+        "kto_beta",
+        "desirable_weight",
+        "undesirable_weight",
         "packing",
         "learn",
         "lora_targets",
@@ -42,6 +46,8 @@ _LATER = frozenset(
         "keep_best",
         "early_stopping",
         "max_refused",
+        "save",
+        "thinking",
     }
 )  # fields, or their defaults, that builds before 2026-12 do not know
 _OTHER_NAMES = {  # what other programs call a field
@@ -94,12 +100,17 @@ _OTHER_NAMES = {  # what other programs call a field
     "chat_template": "template",
     "val_set_size": "eval_fraction",
     "eval_split": "eval_fraction",
+    "kto_chosen_weight": "desirable_weight",
+    "kto_rejected_weight": "undesirable_weight",
     "patience": "early_stopping",
     "early_stopping_patience": "early_stopping",
     "load_best_model_at_end": "keep_best",
     "save_total_limit": "keep_checkpoints",
+    "merge_lora": "save",
+    "merge_adapter": "save",
     "train_on_input": "learn",
     "mask_history": "learn",
+    "enable_thinking": "thinking",
     "report_to": "wandb",
 }
 
@@ -109,6 +120,25 @@ MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the
 STOPPED_EXIT = 33  # SIGTERM stopped the program, which saved everything: started again, it continues
 REFUSED_EXIT = 2  # the configuration or the data is wrong
 ABORTED_EXIT = 3  # training would have produced a broken model
+
+
+@dataclass(frozen=True)
+class RowSize:
+    """What a device holds at once for one row of a training's data, in sequences of `seq_len` tokens.
+
+    A step holds `least` rows at least, which `words` name before `seq_len`.
+    """
+
+    sequences: int
+    least: int
+    words: str
+
+
+ROW_SIZES = {
+    "answers": RowSize(1, 1, "one sequence of"),
+    "dpo": RowSize(2, 1, "one pair of answers, twice"),
+    "kto": RowSize(1, 2, "the two rated answers that its KL term needs, twice"),
+}  # objective → size. An answer to another prompt, which kto reads beside each, is read before it and without gradients
 
 
 class TrainingConfig(BaseModel):
@@ -130,12 +160,22 @@ class TrainingConfig(BaseModel):
         "full", description="full: train all weights. lora, qlora: train a low-rank adapter."
     )
 
-    objective: Literal["answers", "dpo"] = Field(
+    objective: Literal["answers", "dpo", "kto"] = Field(
         "answers",
-        description="answers: learn the answers of conversations. dpo: learn to prefer the chosen answer of each pair.",
+        description="answers: learn the answers of conversations. dpo: learn to prefer the chosen answer of each pair. "
+        "kto: learn from single answers that are rated good or bad.",
     )
     dpo_beta: float = Field(
         0.1, gt=0, le=10, description="How closely a training of objective=dpo stays at the model it began with."
+    )
+    kto_beta: float = Field(
+        0.1, gt=0, le=10, description="How closely a training of objective=kto stays at the model it began with."
+    )
+    desirable_weight: float = Field(
+        1.0, gt=0, le=1000, description="How much each good answer counts in a training of objective=kto."
+    )
+    undesirable_weight: float = Field(
+        1.0, gt=0, le=1000, description="How much each bad answer counts in a training of objective=kto."
     )
 
     seq_len: int = Field(
@@ -150,6 +190,12 @@ class TrainingConfig(BaseModel):
     )
     learn: Literal["all", "last"] = Field(
         "all", description="all: learn each answer of a conversation. last: learn the last one only."
+    )
+
+    thinking: bool | None = Field(
+        None,
+        description="How the chat template's switch for reasoning is set, as serving sets it. Empty: as the template "
+        "has it. false: reasoning in the data is left out.",
     )
 
     epochs: float = Field(3.0, gt=0, le=1000, description="How often the model sees the data.")
@@ -179,6 +225,11 @@ class TrainingConfig(BaseModel):
         "architecture names.",
     )
 
+    save: Literal["both", "merged", "adapter"] = Field(
+        "both",
+        description="What a lora or qlora training leaves. merged: a model as large as the base. adapter: some "
+        "megabytes that are served on the base. both: the two.",
+    )
     save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(3, ge=1, description="How many complete checkpoints are kept.")
     eval_fraction: float = Field(
@@ -222,7 +273,14 @@ class TrainingConfig(BaseModel):
     @property
     def row_tokens(self) -> int:
         """The most tokens of what one step counts: a sequence, or the two of a pair of answers."""
-        return self.seq_len * (2 if self.objective == "dpo" else 1)
+        return self.seq_len * ROW_SIZES[self.objective].sequences
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The folders that the training leaves in its `--out`; the last one is written last."""
+        if self.method == "full" or self.save == "merged":
+            return (MODEL,)
+        return (ADAPTER,) if self.save == "adapter" else (ADAPTER, MODEL)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -285,10 +343,15 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
-    if config.tokens_per_step < config.row_tokens:
-        what = "one pair of answers, twice" if config.objective == "dpo" else "one sequence of"
+    if config.thinking is not None and config.objective != "answers":
         raise ConfigurationError(
-            f"tokens_per_step={config.tokens_per_step} is less than {what} seq_len={config.seq_len}",
+            f"thinking={config.thinking} is for objective=answers; leave it out", source=where, field="thinking"
+        )
+    _check_save(config, where)
+    if config.tokens_per_step < config.row_tokens * ROW_SIZES[config.objective].least:
+        raise ConfigurationError(
+            f"tokens_per_step={config.tokens_per_step} is less than {ROW_SIZES[config.objective].words} "
+            f"seq_len={config.seq_len}",
             source=where,
             field="seq_len",
         )
@@ -327,6 +390,15 @@ def _check_template(name: str, where: str) -> None:
     except ConfigurationError as error:
         error.source, error.field = where, "template"
         raise
+
+
+def _check_save(config: TrainingConfig, where: str) -> None:
+    if config.method == "full" and config.save == "adapter":
+        raise ConfigurationError(
+            "save='adapter': method=full trains all weights and makes no adapter; set method=lora, or leave save out",
+            source=where,
+            field="save",
+        )
 
 
 def _value(name: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ class TrainingProgress:
     eta_s: float | None = None
     epoch: float | None = None
     plan: dict[str, Any] = field(default_factory=dict)  # the fields of the event `plan`
-    evals: list[dict[str, Any]] = field(default_factory=list)  # {step, loss}, of pairs also margin and accuracy
+    evals: list[dict[str, Any]] = field(default_factory=list)  # {step, loss}, of judged answers also rewards
     checkpoints: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s, bytes, seconds to save}
     resumes: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s}: where it went on after an end
     outcome: dict[str, Any] = field(default_factory=dict)  # of its target, as a mapping

@@ -1,8 +1,8 @@
 """Finds the weights of a model by its name. Workers, the training dispatch and `chatserver models` call it.
 
 A name is one of four things, tried in this order: a packaged name (`smollm2-135m`), a GGUF file, a folder (Hugging Face
-checkpoint or OpenVINO IR), a Hugging Face hub id (`facebook/opt-350m`). Nothing here downloads or imports a model, or
-needs torch.
+checkpoint, OpenVINO IR, or an adapter on another model), a Hugging Face hub id (`facebook/opt-350m`). Nothing here
+downloads or imports a model, or needs torch.
 """
 
 import importlib.util
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from services.errors import ConfigurationError
+from services.models.adapters import base_name, is_adapter
 from services.models.model_folder import check_complete
 from services.wire.keys import NAME
 
-Kind = Literal["packaged", "folder", "gguf", "hub"]
+Kind = Literal["packaged", "folder", "gguf", "hub", "adapter"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _UNNAMABLE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -35,12 +36,16 @@ class PackagedModel:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The place of one model's weights. `path` is a GGUF file or a folder; only kind `hub` has a `hub_id`."""
+    """The place of one model's weights. `path` is a GGUF file or a folder; only kind `hub` has a `hub_id`.
+
+    An adapter has a `base`, the model that it changes.
+    """
 
     name: str  # under which it is served unless told otherwise
     kind: Kind
     path: Path | None = None
     hub_id: str = ""
+    base: "ModelSource | None" = None
 
     @property
     def gguf(self) -> Path | None:
@@ -53,6 +58,11 @@ class ModelSource:
         if self.path is None:
             return self.hub_id
         return str(self.path.parent if self.gguf else self.path)
+
+    @property
+    def reference(self) -> str:
+        """The name by which `resolve` finds this model again, from any folder."""
+        return self.name if self.kind == "packaged" else self.hub_id or str(self.path)
 
 
 _PACKAGED = (
@@ -120,6 +130,8 @@ def _in_folder(folder: Path) -> ModelSource:
     """A checkpoint folder, or the only GGUF in a folder without config.json. A folder that we trained must be whole."""
     name = served_name(folder.name)
     check_complete(folder)
+    if is_adapter(folder):
+        return ModelSource(name, "adapter", folder, base=_base_of(folder))
     if (folder / "config.json").exists():
         return ModelSource(name, "folder", folder)
     files = sorted(folder.glob("*.gguf"))
@@ -128,3 +140,20 @@ def _in_folder(folder: Path) -> ModelSource:
     if files:
         raise ConfigurationError(f"folder {str(folder)!r} holds {len(files)} GGUF files; name one of them")
     raise ConfigurationError(f"folder {str(folder)!r} holds neither config.json nor a .gguf file: not a model")
+
+
+def _base_of(folder: Path) -> ModelSource:
+    """The model that an adapter changes. Raises ConfigurationError if it is not here, or is an adapter itself."""
+    name = base_name(folder)
+    try:
+        base = resolve(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"adapter {str(folder)!r} changes the model {name!r}, which is not here: {error}; bring that model back "
+            f"to where it was, or serve the merged model of that training"
+        ) from None
+    if base.base is not None:
+        raise ConfigurationError(
+            f"adapter {str(folder)!r} changes {name!r}, which is an adapter itself; merge that first"
+        )
+    return base

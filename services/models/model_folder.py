@@ -16,6 +16,7 @@ from services.errors import ConfigurationError
 from services.machine.files import fault_of_sizes, read_marker, sha256_of
 
 MANIFEST = "manifest.json"
+MODEL, ADAPTER = RESULTS = ("model", "adapter")  # the folders in which a training leaves what it made
 CHECKPOINT_MARKER = "COMPLETE.json"
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -47,7 +48,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def check_complete(folder: Path) -> None:
     """Refuse a folder that a training has not finished. Accept any folder from elsewhere."""
-    is_result = folder.name == "model" and (folder.parent / "checkpoints").is_dir()
+    is_result = folder.name in RESULTS and (folder.parent / "checkpoints").is_dir()
     is_checkpoint = _CHECKPOINT.fullmatch(folder.name) and folder.parent.name == "checkpoints"
     if is_result or (folder / MANIFEST).exists():
         read_manifest(folder)

@@ -7,10 +7,12 @@ A packaged model has them in the catalogue. What the model does not say is as in
 import logging
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from services.errors import InvalidRequest
 from services.models.catalogue import ModelSource, packaged_models
+from services.models.generation_config import NAME as GENERATION_CONFIG
 from services.models.generation_config import read_generation_config
 from services.models.gguf_metadata import read_gguf_metadata
 from services.wire.messages import SamplingDefaults
@@ -25,6 +27,8 @@ _GGUF_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "repeti
 def named_sampling(source: ModelSource) -> dict[str, float]:
     """The options that the model names. A value that no request may have is left out, and the log says so."""
     found: Mapping[str, Any]
+    if source.base is not None and not (Path(source.location) / GENERATION_CONFIG).is_file():
+        return named_sampling(source.base)  # an adapter from elsewhere may bring none
     if source.kind == "packaged":
         found = next(model.sampling for model in packaged_models() if model.name == source.name)
     elif source.gguf is not None:

@@ -37,11 +37,16 @@ class WorkerInfo:
     seen: float = 0.0
     protocol: int = VERSION
     sampling: str = ""  # JSON of SamplingDefaults; empty from a worker that samples every model alike
+    supports: str = ""  # what a request may carry, with spaces between; empty from workers that announce nothing
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The sum over all workers of one model. `queued` counts the requests that no worker has."""
+    """The sum over all workers of one model. `queued` counts the requests that no worker has.
+
+    `supports`: the sampling options that all its workers can set, and of `thinking` (the model's template has a
+    switch), `continue_final` and `prompt` those that all of them understand.
+    """
 
     name: str
     workers: int
@@ -51,6 +56,7 @@ class ModelInfo:
     tokens_per_s: float
     context_tokens: int
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    supports: tuple[str, ...] = ()
     started: float = 0.0  # of the worker that serves it the longest, by that worker's clock
 
 
@@ -124,6 +130,7 @@ class Registry:
             sum(worker.tokens_per_s for worker in workers),
             max((worker.context_tokens for worker in workers), default=0),
             _sampling_of(workers),
+            _supported_by(workers),
             min((worker.started for worker in workers), default=0.0),
         )
 
@@ -143,6 +150,12 @@ def _sampling_of(workers: list[WorkerInfo]) -> SamplingDefaults:
         return SamplingDefaults(**{name: said[name] for name in SamplingDefaults.__dataclass_fields__ if name in said})
     except (TypeError, ValueError):
         return SamplingDefaults()
+
+
+def _supported_by(workers: list[WorkerInfo]) -> tuple[str, ...]:
+    """What all workers support: any of them may take a request."""
+    announced = [set(worker.supports.split()) for worker in workers]
+    return tuple(sorted(set.intersection(*announced))) if announced else ()
 
 
 def _worker(fields: dict[str, str]) -> WorkerInfo | None:

@@ -23,8 +23,9 @@ from services.chat.queue import RequestQueue
 from services.connection.connect import server_time
 from services.connection.scripts import Script
 from services.errors import ConfigurationError, InvalidRequest, UnknownModel
+from services.models.adapters import is_adapter
 from services.models.catalogue import ModelSource, packaged_models, resolve
-from services.models.model_folder import read_manifest
+from services.models.model_folder import ADAPTER, MODEL, read_manifest
 from services.serving.registry import Registry
 from services.wire.keys import Keys, check_name
 
@@ -36,7 +37,10 @@ _CLAIM = Script("serving/claim")
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One registered model. `path` is its folder or the URL of its bucket; `lineage` is its ancestors, oldest first."""
+    """One registered model. `path` is its folder or the URL of its bucket; `lineage` is its ancestors, oldest first.
+
+    An adapter is served on its base, the last of its ancestors.
+    """
 
     name: str
     path: str
@@ -48,6 +52,7 @@ class TrainedModel:
     data: tuple[str, ...] = ()  # SHA-256 of each file it learned from
     lineage: tuple[str, ...] = ()
     manifest: str = ""  # SHA-256 of the manifest; empty: it could not be read where it was registered
+    kind: str = MODEL  # or ADAPTER
 
     @classmethod
     def from_manifest(cls, folder: Path, *, name: str, job: str, created_s: float, path: str = "") -> Self:
@@ -69,7 +74,12 @@ class TrainedModel:
             loss=None if loss is None else float(loss),
             data=tuple(str(each["sha256"]) for each in fields.get("data") or ()),
             manifest=manifest.digest,
+            kind=ADAPTER if is_adapter(folder) else MODEL,
         )
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.kind == ADAPTER
 
     @property
     def remote(self) -> bool:

@@ -92,6 +92,15 @@ class AnswerParser:
             return [] if self._head else self._released_head()
         return self._rest()
 
+    def go_on(self) -> None:
+        """What came so far was somebody else's beginning of the answer: hold nothing of its text back."""
+        if self._state == "head":
+            return
+        if self._held.strip() and self._fresh:
+            self._begin()
+        self._held, self._spoken = "", None
+        self._separate.clear()
+
     # -- states --------------------------------------------------------------------------------------------------
 
     def _marks(self, where: Mapping[State, Marks]) -> Marks:

@@ -20,6 +20,8 @@ _QWEN3 = """\
 {%- set text = message['content'] -%}
 {%- if message['role'] == 'assistant' and '</think>' in text and loop.index0 < ns.last -%}
 {%- set text = text.split('</think>')[-1].lstrip('\\n') -%}
+{%- elif message['reasoning_content'] and loop.index0 > ns.last -%}
+{%- set text = '<think>\\n' + message['reasoning_content'].strip('\\n') + '\\n</think>\\n\\n' + text.lstrip('\\n') -%}
 {%- endif -%}
 {{- '<|im_start|>' + message['role'] + '\\n' + text + '<|im_end|>\\n' -}}
 {%- endfor -%}

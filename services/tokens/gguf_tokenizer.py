@@ -25,6 +25,7 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # tokenizer.ggml.token_type
 _SPACE = "▁"
 _ESCAPED_SPACES = frozenset({"gemma4", "sarvam-moe", "granite-embed-multi-311m"})  # BPE over characters, not bytes
 _NOT_STRIPPED = frozenset({"<unk>", "<s>", "<|endoftext|>"})  # Phi-3: every other special token takes white space along
+_PRE_WITH_BOS = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken")
 _DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2, "unknown": 0}, "t5": {"eos": 1, "unknown": 2}}
 
 
@@ -52,6 +53,8 @@ def read_gguf_tokenizer(path: Path) -> tuple[GgufTokenizer, set[int]]:
     named = {f"{kind}_token": vocabulary.token(kind) for kind in ("bos", "eos")}
     special = {name: token for name, token in named.items() if token is not None}
     backend.add_special_tokens(list(special.values()))
+    if vocabulary.begins_with_bos and "bos_token" in special:
+        _put_in_front(backend, special["bos_token"])
     tokenizer = GgufTokenizer(backend, metadata.get("tokenizer.chat_template"), special)
     ends = (vocabulary.token_id(kind) for kind in ("eos", "eot", "eom"))
     return tokenizer, {end for end in ends if end is not None}
@@ -79,6 +82,12 @@ class _Vocabulary:
     def token(self, kind: str) -> str | None:
         index = self.token_id(kind)
         return None if index is None else self.tokens[index]
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether every text begins with the BOS token: as the file says, else as llama.cpp takes it."""
+        usual = self.model == "llama" or self.pre in _PRE_WITH_BOS
+        return bool(self.field("add_bos_token", usual))
 
     def scores(self) -> list[float]:
         """The score of each token, highest first to be merged. Converters without scores write one for all: then
@@ -122,6 +131,15 @@ class _Vocabulary:
             for token, kind in zip(self.tokens, self.field("token_type", ()), strict=False)
             if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
         ]
+
+
+def _put_in_front(backend: "Tokenizer", token: str) -> None:
+    """Only for texts that are encoded with special tokens: a chat template writes the token itself."""
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    first = TemplateProcessing(single=[token, "$A"], special_tokens=[(token, backend.token_to_id(token))])
+    before = [backend.post_processor] if backend.post_processor else []
+    backend.post_processor = Sequence([*before, first])
 
 
 def _halves(merge: str) -> tuple[str, str]:

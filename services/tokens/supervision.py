@@ -3,22 +3,27 @@
 The supervised text of an assistant message begins after the prompt that serving renders for it, and ends with the last
 end token of its turn. So training and serving draw the same line, whatever the template. Some templates write an answer
 differently when another message follows (Qwen3 removes the reasoning): then no text of the whole conversation has all
-the prompts in it, and each answer becomes a sample of its own, behind its own prompt.
+the prompts in it, and each answer becomes a sample of its own, behind its own prompt. A call of a tool is an answer
+like any other; what the tool returned is read, not learnt.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
+from typing import Any
 
 from services.errors import TemplateError, shown
 from services.tokens.reasoning_marks import is_open, pair
 from services.tokens.system_turns import Turn
+from services.tokens.tool_turns import CallMessage, ResultMessage
 from services.wire.messages import Message
 
 _QUESTION, _PROBE = "Uniformwort", "Antwortwort"  # no template writes such words by itself
 _HEADER = 40  # characters: the end of a prompt in which a mark of reasoning is looked for
 _HALF_MARK = re.compile(r"[<\[\]][^<>\[\]\s]*\Z")  # where two texts part in the middle of a mark
+
+REASONING, BESIDE_CALL = "reasoning", "text beside a call"  # what `left_out` names
 
 Stretches = list[tuple[str, bool]]
 """A text in stretches: (text, whether it is supervised)."""
@@ -26,17 +31,23 @@ Stretches = list[tuple[str, bool]]
 
 @dataclass(frozen=True)
 class SupervisedSequence:
-    """A conversation for training. `mask` is as long as `ids`: 1 for a supervised token, else 0."""
+    """A conversation for training. `mask` is as long as `ids`: 1 for a supervised token, else 0.
+
+    `left_out`: what the template does not write of what the assistant said, and the model so does not learn.
+    """
 
     ids: list[int]
     mask: list[int]
+    left_out: frozenset[str] = frozenset()
 
 
 def check_turns(messages: Sequence[Message]) -> None:
     """Raises TemplateError for a conversation that serving would never answer."""
+    behind_call = False
     for number, message in enumerate(messages):
-        if message.role not in ("system", "user", "assistant"):
-            remedy = "train on system, user and assistant messages only"
+        behind_call = isinstance(message, CallMessage) or (behind_call and isinstance(message, ResultMessage))
+        if message.role not in ("system", "user", "assistant") and not behind_call:
+            remedy = "train on system, user and assistant messages, and on a tool's results right behind its call"
             raise TemplateError(f"messages[{number}].role={shown(message.role)}: {remedy}")
     first = next((message.role for message in messages if message.role != "system"), "")
     if first != "user":
@@ -84,19 +95,19 @@ class Supervision:
         prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
         if whole.startswith(prompt):
             return prompt, self._ended(whole[len(prompt) :], number)
-        if not turn["content"].strip():
+        if not (turn["content"] or "").strip() and not turn.get("tool_calls"):
             raise TemplateError(f"messages[{number}] is an empty answer, which the chat template leaves out; drop it")
         asked, start = self._opening(before, turn, number)
         if not prompt.endswith(asked) or not whole.startswith(start):
             raise _differs(number)
         answer = self._ended(whole[len(start) :], number)
-        return prompt, _behind_opening(asked, start, answer, turn["content"], number)
+        return prompt, _behind_opening(asked, start, answer, turn, number)
 
     def _opening(self, before: list[Turn], turn: Turn, number: int) -> tuple[str, str]:
         """What the prompt alone writes behind the beginning that it shares with the answered conversation; and the
         answered conversation's text up to there. What stands before the question, a template may write differently."""
         probed = [*before[:-1], {**before[-1], "content": _QUESTION}]
-        reply = {**turn, "content": _PROBE}
+        reply = {**{name: turn[name] for name in turn if name != "tool_calls"}, "content": _PROBE}
         _, asking, prompt = self._rendered(probed, True).rpartition(_QUESTION)
         _, _, behind = self._rendered([*probed, reply], False).rpartition(_QUESTION)
         answered = self._rendered([*before, reply], False)
@@ -120,6 +131,10 @@ class Supervision:
         )
 
 
+class PromptDiffers(TemplateError):
+    """The prompt that serving renders leads to no such answer."""
+
+
 class EarlierTurnsDiffer(TemplateError):
     """The template writes earlier messages differently once others follow."""
 
@@ -137,7 +152,7 @@ def _shared(prompt: str, lead: str) -> str:
     return shared[: half.start()] if half and prompt != shared else shared
 
 
-def _behind_opening(asked: str, start: str, answer: str, content: str, number: int) -> str:
+def _behind_opening(asked: str, start: str, answer: str, turn: Turn, number: int) -> str:
     """What the model generates behind `asked`, the end of the prompt, so that the reader gets this answer."""
     if not asked:
         return answer
@@ -152,14 +167,45 @@ def _behind_opening(asked: str, start: str, answer: str, content: str, number: i
         return answer.lstrip().removeprefix(opening.strip()).lstrip("\n")
     if answer.lstrip().startswith(closing):
         return answer
-    thought, closed, _ = content.partition(closing)
-    reasoning = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
+    thought, closed, _ = (turn["content"] or "").partition(closing)
+    written = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
+    reasoning = turn.get("reasoning_content", "").strip("\n") or written
+    if reasoning and answer.lstrip().startswith(reasoning):
+        return answer.lstrip("\n")
     return f"{reasoning}\n{closing}\n\n{answer}" if reasoning or asked.endswith("\n") else f"{closing}{answer}"
 
 
-def _differs(number: int) -> TemplateError:
-    return TemplateError(
+def _differs(number: int) -> "PromptDiffers":
+    return PromptDiffers(
         f"messages[{number}]: the prompt that asks for this answer does not stand before it in the chat template's "
         "text of the conversation, so training and serving would differ; correct what the template writes for "
         "add_generation_prompt"
     )
+
+
+def left_out(stretches: Stretches, conversation: Sequence[Turn]) -> frozenset[str]:
+    """What the supervised text lacks of what the assistant said: the reasoning, or the text beside a call.
+
+    Raises TemplateError if it lacks a call: a model that does not learn it would learn not to call.
+    """
+    found = set()
+    learnt = (text for text, supervised in stretches if supervised)
+    answers = (turn for turn in conversation if turn["role"] == "assistant")
+    for text, turn in zip(learnt, answers, strict=True):
+        if turn.get("reasoning_content", "").strip() not in text:
+            found.add(REASONING)
+        calls = turn.get("tool_calls", [])
+        if calls and (turn["content"] or "").strip() not in text:
+            found.add(BESIDE_CALL)
+        _check_calls(calls, text)
+    return frozenset(found)
+
+
+def _check_calls(calls: Sequence[Any], text: str) -> None:
+    names = [call["function"]["name"] for call in calls]
+    for name in names:
+        if text.count(name) < names.count(name):
+            raise TemplateError(
+                f"the chat template leaves out a call of {name!r}, since it takes fewer calls at once; write each call "
+                "as a message of its own, with its result behind it"
+            )

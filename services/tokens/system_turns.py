@@ -6,10 +6,11 @@ probes once, and every conversation through `with_system_text`: so serving, coun
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.errors import TemplateError
 
-Turn = dict[str, str]  # role, content
+Turn = dict[str, Any]  # role, content, and what a template reads beside them
 Render = Callable[[list[Turn]], str]
 """The text of a conversation. Raises TemplateError if the template refuses it."""
 

@@ -8,7 +8,9 @@ the tokenizer of a GGUF. Nothing here needs torch. To make a tokenizer loads the
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,22 @@ from services.tokens.answer_format import find_format, with_reasoning
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.rendering import render_template
-from services.tokens.supervision import EarlierTurnsDiffer, Stretches, SupervisedSequence, Supervision, check_turns
+from services.tokens.supervision import (
+    REASONING,
+    EarlierTurnsDiffer,
+    PromptDiffers,
+    Stretches,
+    SupervisedSequence,
+    Supervision,
+    check_turns,
+    left_out,
+)
 from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import all_templates, choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import TokenCounter
+from services.tokens.tool_turns import CallMessage, ResultMessage, Tool, ToolPlaces, mapped, texts_of_tools
+from services.tokens.tool_turns import probe as probe_tools
 from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
 from services.wire.messages import Message
 
@@ -31,6 +44,16 @@ if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a toke
     from tokenizers import Tokenizer
 
 _PRIVATE_USE = range(0xE000, 0xF8FF)  # where a mark that no message contains is looked for
+_REWRITTEN_TOKENS = 64  # more that differ in a prompt are no end of it: the template writes earlier turns differently
+_CONTEXT_TOKENS = 32  # of a bare prompt, which decide how the text behind it begins
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids for a model, of which the last ones, from `begun` on, are the beginning of the text that it goes on."""
+
+    ids: list[int]
+    begun: int
 
 
 class ChatTokenizer:
@@ -54,6 +77,8 @@ class ChatTokenizer:
         self._text = TextEncoder(self._backend, self._marks)
         self._counter = TokenCounter(self._backend, self._text.encode)
         self._marked = self._answer_marks()
+        self._first_ids = _first_ids(self._backend)
+        self.has_thinking_switch = self._has_thinking_switch()
 
     def decoder(self) -> "Tokenizer":
         """The object of the library `tokenizers`; `workers.detokenizer.TextDecoder` reads it."""
@@ -81,9 +106,27 @@ class ChatTokenizer:
         """
         return self._text.encode(self._pieces(messages, ask=True, thinking=thinking))
 
-    def count(self, messages: Sequence[Message], thinking: bool | None = None) -> int:
-        """`len(render(messages, thinking))`, faster. Raises TemplateError."""
-        return self._counter.count(self._pieces(messages, ask=True, thinking=thinking))
+    def count(self, messages: Sequence[Message], thinking: bool | None = None, *, continue_final: bool = False) -> int:
+        """`len(render(messages, thinking))` or that of `render_begun`, faster. Raises TemplateError."""
+        continued = _continued_field(messages) if continue_final else ""
+        return self._counter.count(
+            self._pieces(messages, ask=not continue_final, thinking=thinking, continued=continued)
+        )
+
+    def render_begun(self, messages: Sequence[Message], thinking: bool | None = None) -> Prompt:
+        """The prompt that ends where the text of the last message ends, the assistant's. Raises TemplateError.
+
+        The ids are those of `transformers` with `continue_final_message`.
+        """
+        ids = self._begun(messages, thinking)
+        return Prompt(ids, self._beginning(ids, messages, thinking))
+
+    def encode_bare(self, text: str) -> Prompt:
+        """A text without a chat template, behind the tokens that the tokenizer puts in front of every text."""
+        mark = _unused_character(text) if self._text.spells_control(text, own=False) else ""
+        pieces = self._text.defused(text, mark).split(mark) if mark else [text]
+        ids = [*self._first_ids, *self._text.encode(pieces)]
+        return Prompt(ids, max(len(self._first_ids), len(ids) - _CONTEXT_TOKENS))
 
     def render_whole(self, messages: Sequence[Message]) -> list[int]:
         """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
@@ -100,25 +143,57 @@ class ChatTokenizer:
         from one to the other. Raises TemplateError for roles, templates and tokenizers that do not allow this.
         """
         conversation, mark, supervision = self._supervision(messages)
-        return self._sequence(supervision.whole(conversation), mark)
+        return self._sequence(supervision.whole(conversation), mark, conversation)
 
-    def samples(self, messages: Sequence[Message]) -> list[SupervisedSequence]:
+    def samples(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), thinking: bool | None = None
+    ) -> list[SupervisedSequence]:
         """A conversation for training: `supervised(messages)` alone, or one sequence for each answer.
 
-        There is one for each answer where the template writes earlier turns differently later. Raises TemplateError.
+        There is one for each answer where the template writes earlier turns differently later. With `thinking` false,
+        or where no prompt of this `thinking` leads to reasoning, reasoning is left out. Raises TemplateError.
         """
-        conversation, mark, supervision = self._supervision(messages)
+        thought = any(message.reasoning for message in messages)
+        if not (thought and thinking is False):
+            try:
+                return self._samples(messages, tools, thinking)
+            except PromptDiffers:
+                if not thought:
+                    raise
+        silent = [replace(message, reasoning="") for message in messages]
+        found = self._samples(silent, tools, thinking)
+        return [replace(sequence, left_out=sequence.left_out | {REASONING}) for sequence in found]
+
+    def _samples(
+        self, messages: Sequence[Message], tools: Sequence[Tool], thinking: bool | None
+    ) -> list[SupervisedSequence]:
+        conversation, mark, supervision = self._supervision(messages, tools, thinking)
         try:
-            return [self._sequence(supervision.whole(conversation), mark)]
+            return [self._sequence(supervision.whole(conversation), mark, conversation)]
         except EarlierTurnsDiffer:
-            return [self._sequence(stretches, mark) for stretches in supervision.each(conversation)]
+            answered = [turn for turn in conversation if turn["role"] == "assistant"]
+            each = zip(supervision.each(conversation), answered, strict=True)
+            return [self._sequence(stretches, mark, [turn]) for stretches, turn in each]
 
-    def _supervision(self, messages: Sequence[Message]) -> tuple[list[Turn], str, Supervision]:
+    def _supervision(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), thinking: bool | None = None
+    ) -> tuple[list[Turn], str, Supervision]:
         check_turns(messages)
-        conversation, mark = self._conversation(messages)
-        return conversation, mark, Supervision(self._template, self._turn_end(), self._turn_ends.unwritten)
+        if tools or any(isinstance(message, CallMessage | ResultMessage) for message in messages):
+            self._tool_places.check(messages, tools)
+        conversation, mark = self._conversation(messages, tools)
+        given = mapped(tools, lambda text: self._defused(text, mark, own=False))
 
-    def _sequence(self, stretches: Stretches, mark: str) -> SupervisedSequence:
+        def rendered(conversation: list[Turn], ask: bool) -> str:
+            return self._template(conversation, ask, thinking, given)
+
+        return conversation, mark, Supervision(rendered, self._turn_end(), self._turn_ends.unwritten)
+
+    @cached_property
+    def _tool_places(self) -> ToolPlaces:
+        return probe_tools(lambda conversation, tools: self._rendered(conversation, ask=False, tools=tools))
+
+    def _sequence(self, stretches: Stretches, mark: str, conversation: Sequence[Turn]) -> SupervisedSequence:
         ids: list[int] = []
         mask: list[int] = []
         before = ""
@@ -126,28 +201,52 @@ class ChatTokenizer:
             ids += self._text.encode(text.split(mark) if mark else [text], after=before)
             mask += [int(learnt)] * (len(ids) - len(mask))
             before = text
-        return SupervisedSequence(ids, mask)
+        return SupervisedSequence(ids, mask, left_out(stretches, conversation))
 
-    def _pieces(self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None) -> list[str]:
+    def _begun(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
+        pieces = self._pieces(messages, ask=False, thinking=thinking, continued=_continued_field(messages))
+        return self._text.encode(pieces)
+
+    def _beginning(self, ids: list[int], messages: Sequence[Message], thinking: bool | None) -> int:
+        """Where the model's own text begins in these ids: behind what they share with the prompt that asks for it.
+
+        A template may write the question differently once an answer follows (Mistral 3 moves its system text). Then it
+        begins behind what the ids share with those of an answer that is empty.
+        """
+        earlier = messages[:-1]
+        asked = _unless_refused(lambda: self.render(earlier, thinking)) if earlier else []
+        shared = _num_shared(ids, asked)
+        if asked and len(asked) - shared <= _REWRITTEN_TOKENS:
+            return shared
+        return _num_shared(ids, _unless_refused(lambda: self._begun([*earlier, Message("assistant", "")], thinking)))
+
+    def _pieces(
+        self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None, continued: str = ""
+    ) -> list[str]:
         """The rendered text in pieces, cut inside every control token that a message spells."""
         conversation, mark = self._conversation(messages)
-        text = self._template(conversation, ask, thinking)
+        turns = self._system_turns.with_system_text(conversation)
+        text = self._rendered(turns, ask, thinking, continued)
         return text.split(mark) if mark else [text]
 
-    def _conversation(self, messages: Sequence[Message]) -> tuple[list[Turn], str]:
+    def _conversation(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[list[Turn], str]:
         """The turns as the template gets them, and the mark inside the control tokens that they spell.
 
         Where no message spells one, the template sees the text as it was written, and the mark is empty.
         """
+        texts = [(m.content + m.reasoning, m.role == "assistant") for m in messages]
+        texts += texts_of_tools(messages, tools)
         mark = ""
-        if any(self._text.spells_control(m.content + m.reasoning, own=m.role == "assistant") for m in messages):
-            mark = _unused_character(messages)
+        if any(self._text.spells_control(text, own=own) for text, own in texts):
+            mark = _unused_character(text for text, _ in texts)
         return [self._turn(message, mark) for message in messages], mark
 
     def _turn(self, message: Message, mark: str) -> Turn:
         """For the template: which of the earlier reasoning the model reads again is the template's to say."""
         own = message.role == "assistant"
-        turn = {"role": message.role, "content": self._defused(message.content, mark, own=own)}
+        turn: Turn = {"role": message.role, "content": self._defused(message.content, mark, own=own)}
+        if isinstance(message, CallMessage | ResultMessage):
+            turn |= self._tool_places.fields(message, lambda text: self._defused(text, mark, own=own))
         if not message.reasoning:
             return turn
         return turn | with_reasoning(self._defused(message.reasoning, mark, own=own))
@@ -155,20 +254,40 @@ class ChatTokenizer:
     def _defused(self, text: str, mark: str, *, own: bool) -> str:
         return self._text.defused(text, mark, own=own) if mark else text
 
-    def _template(self, conversation: list[Turn], ask: bool, thinking: bool | None = None) -> str:
-        return self._rendered(self._system_turns.with_system_text(conversation), ask, thinking)
+    def _template(
+        self, conversation: list[Turn], ask: bool, thinking: bool | None = None, tools: Sequence[Tool] = ()
+    ) -> str:
+        turns = self._system_turns.with_system_text(conversation)
+        return self._rendered(turns, ask, thinking, tools=tools)
 
     def _written(self, conversation: list[Turn]) -> str:
         return self._rendered(conversation, ask=False)
 
-    def _rendered(self, conversation: Sequence[Turn], ask: bool, thinking: bool | None = None) -> str:
+    def _rendered(
+        self,
+        conversation: Sequence[Turn],
+        ask: bool,
+        thinking: bool | None = None,
+        continued: str = "",
+        tools: Sequence[Tool] = (),
+    ) -> str:
         return render_template(
             self.chat_template,
             conversation,
             ask=ask,
             thinking=thinking,
             named_tokens=self._tokenizer.special_tokens_map,
+            continued=continued,
+            tools=tools,
         )
+
+    def _has_thinking_switch(self) -> bool:
+        """Whether a prompt differs by what the switch for reasoning is set to."""
+        question: list[Turn] = [{"role": "user", "content": "word"}]
+        try:
+            return self._rendered(question, True, True) != self._rendered(question, True, False)
+        except TemplateError:
+            return False
 
     def _answer_marks(self) -> MarkedTokens | None:
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
@@ -196,6 +315,8 @@ class ChatTokenizer:
 
 def load_tokenizer(source: ModelSource, *, template: str = "") -> ChatTokenizer:
     """The tokenizer of a model. Raises ConfigurationError when the model has no readable tokenizer."""
+    if source.base is not None and not (Path(source.location) / "tokenizer_config.json").is_file():
+        return load_tokenizer(source.base, template=template)  # an adapter from elsewhere may bring none
     if source.gguf is not None:
         tokenizer, eos_token_ids = read_gguf_tokenizer(source.gguf)
     else:
@@ -232,8 +353,36 @@ def _chosen_template(explicit: str, model_name: str, own: Any) -> tuple[str, tup
     return templates["default"], (), reason
 
 
-def _unused_character(messages: Sequence[Message]) -> str:
-    text = "".join(message.text for message in messages)
+def _continued_field(messages: Sequence[Message]) -> str:
+    """The field of the last turn in which its text ends."""
+    last = messages[-1]
+    return "reasoning_content" if last.reasoning and not last.content else "content"
+
+
+def _unless_refused(render: Callable[[], list[int]]) -> list[int]:
+    """The ids; none where the template refuses the conversation."""
+    try:
+        return render()
+    except TemplateError:
+        return []
+
+
+def _num_shared(ids: Sequence[int], others: Sequence[int]) -> int:
+    """How many ids the two begin with alike."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(ids), len(others)))
+
+
+def _first_ids(backend: "Tokenizer") -> list[int]:
+    """The tokens that a tokenizer puts in front of every text: a BOS, or nothing. What it puts behind is no prompt."""
+    word = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a", add_special_tokens=True).ids
+    starts = [at for at in range(len(whole) - len(word) + 1) if whole[at : at + len(word)] == word]
+    return list(whole[: starts[0]]) if starts else []
+
+
+def _unused_character(texts: Iterable[str]) -> str:
+    text = "".join(texts)
     for code in _PRIVATE_USE:
         if chr(code) not in text:
             return chr(code)

@@ -24,6 +24,7 @@ from workers.select_engine import adapter_of
 from workers.transformers_engine import TransformersEngine
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
+LOOPING = [1, 40, 40, 40, 40, 40]  # greedy answers to it repeat themselves
 CONTEXT = 128
 SLOTS = 4
 DEADLINE_S = 120.0
@@ -258,11 +259,11 @@ def test_a_greedy_answer_is_the_same_while_its_neighbour_is_cancelled(repeatable
     assert repeatable.recorder.tokens("neighbour") == alone
 
 
-def answers_at_once(rig: Rig) -> list[list[int]]:
+def answers_at_once(rig: Rig, **options: Any) -> list[list[int]]:
     """What SLOTS requests get that begin together and need 8 blocks of a cache in the end."""
     names = [f"r{n}" for n in range(SLOTS)]
     for n, name in enumerate(names):
-        rig.submit(name, [1, *range(40 + n, 48 + n)], max_new_tokens=40)
+        rig.submit(name, [1, *range(40 + n, 48 + n)], max_new_tokens=40, **options)
     assert {rig.recorder.end(name).outcome for name in names} == {"finished"}
     return [rig.recorder.tokens(name) for name in names]
 
@@ -288,11 +289,11 @@ def test_greedy_answers_of_transformers_that_were_preempted_are_the_same(
     given = request.getfixturevalue
     unhurried = transformers_rig(given, repeatable=True)
     for _ in running(unhurried):
-        expected = answers_at_once(unhurried)
+        expected = answers_at_once(unhurried, frequency_penalty=0.5)
     hurried = transformers_rig(given, cache_gib=6 * 32 * 512 / 2**30, repeatable=True)  # 6 blocks of 32 tokens
     for _ in running(hurried):
         with caplog.at_level(logging.INFO, "ContinuousBatchingLogger"):
-            assert answers_at_once(hurried) == expected
+            assert answers_at_once(hurried, frequency_penalty=0.5) == expected
     assert "Offloaded" in caplog.text, "nothing was preempted"
 
 
@@ -404,6 +405,10 @@ BAD: dict[str, tuple[type[Exception], list[int] | None, dict[str, Any]]] = {
     "temperature that is no number": (InvalidRequest, None, {"temperature": float("nan")}),
     "whole number as temperature": (InvalidRequest, None, {"temperature": 1}),
     "top_p of zero": (InvalidRequest, None, {"top_p": 0.0, "temperature": 1.0}),
+    "min_p above one": (InvalidRequest, None, {"min_p": 1.5, "temperature": 1.0}),
+    "penalty out of its bounds": (InvalidRequest, None, {"presence_penalty": 2.5}),
+    "bias of a token beyond the vocabulary": (InvalidRequest, None, {"logit_bias": ((10**6, 1.0),)}),
+    "bias out of its bounds": (InvalidRequest, None, {"logit_bias": ((1, 101.0),)}),
     "stop token beyond the vocabulary": (InvalidRequest, None, {"stop_token_ids": (10**6,)}),
 }
 
@@ -424,6 +429,32 @@ def test_bad_requests_are_refused_and_a_healthy_neighbour_finishes(rig: Rig) -> 
 
 def test_temperature_zero_is_served_as_greedy(repeatable: Rig) -> None:
     assert repeatable.answer("zero", temperature=0.0, top_p=0.5, top_k=3) == repeatable.answer("greedy")
+
+
+def test_min_p_leaves_out_what_is_less_likely_than_this_part_of_the_likeliest_token(repeatable: Rig) -> None:
+    assert repeatable.answer("drawn", temperature=1.0, min_p=1.0) == repeatable.answer("greedy")
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+def test_a_penalty_counts_the_tokens_of_the_answer_and_leaves_the_neighbours_alone(repeatable: Rig, name: str) -> None:
+    plain = repeatable.answer("plain", LOOPING, max_new_tokens=24)
+    repeatable.submit("penalised", LOOPING, max_new_tokens=24, **{name: 2.0})
+    repeatable.submit("neighbour", LOOPING, max_new_tokens=24)
+    assert {repeatable.recorder.end(each).outcome for each in ("penalised", "neighbour")} == {"finished"}
+    assert repeatable.recorder.tokens("neighbour") == plain
+    assert len(set(repeatable.recorder.tokens("penalised"))) > len(set(plain))
+    if "num_answered" in repeatable.engine.limits.supports:
+        whole = repeatable.recorder.tokens("penalised")
+        rest = repeatable.answer("rest", LOOPING + whole[:11], max_new_tokens=13, num_answered=11, **{name: 2.0})
+        assert rest == whole[11:], "a worker that takes an answer over counts its beginning"
+
+
+def test_a_bias_is_added_to_the_logit_of_its_token_or_refused_by_its_name(rig: Rig) -> None:
+    if "logit_bias" in rig.engine.limits.supports:
+        assert rig.answer("biased", logit_bias=((7, 100.0),)) == [7] * 8
+    else:
+        with pytest.raises(Unsupported, match=r"sampling.logit_bias=.*engine"):
+            rig.submit("biased", logit_bias=((7, 100.0),))
 
 
 def test_stopping_cancels_what_runs_and_leaves_no_thread(rig: Rig) -> None:

@@ -99,3 +99,28 @@ def test_the_page_folds_the_reasoning_and_shows_the_answer(
     expect(answer.locator("details.reasoning")).not_to_have_attribute("open", "")
     page.screenshot(path=tmp_path / "folded.png")
     context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.usefixtures("thinkers")
+def test_who_wants_an_answer_at_once_chooses_so_where_the_model_has_the_choice(
+    chat_url: str, browser: Chromium, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{chat_url}/?model=thinker")
+    expect(page.get_by_test_id("model")).to_have_value("thinker", timeout=LONG_MS)
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("setting-thinking").select_option("off")
+    page.screenshot(path=tmp_path / "choice.png")
+    page.get_by_test_id("settings-save").click()
+    page.get_by_test_id("input").fill("<think>hm</think>It is 4.")
+    page.get_by_test_id("send").click()
+    answer = page.locator("[data-testid=message][data-role=assistant]").last
+    expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
+    expect(answer.locator("> .prose")).to_have_text("It is 4.")
+    expect(answer.get_by_test_id("thinking")).to_be_hidden()
+    page.get_by_test_id("model").select_option("echo")
+    page.get_by_test_id("settings").click()
+    expect(page.get_by_test_id("setting-system")).to_be_visible()
+    expect(page.get_by_test_id("setting-thinking")).to_be_hidden()
+    page.close()

@@ -4,14 +4,16 @@
 
 For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
 code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
-goes on exactly where its journal ends. With `--reasoning` what the message has between `<think>` and `</think>` is its
-reasoning. With `--phases 4` a quarter of the requests steps at a time, as with four
+goes on exactly where its journal ends; so does one that a request begins. A bare prompt is repeated as well. With
+`--reasoning` what the message has between `<think>` and `</think>` is its reasoning, which it leaves out if asked not
+to think. With `--phases 4` a quarter of the requests steps at a time, as with four
 engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time (`time.monotonic()`) of each
 of its steps.
 """
 
 import argparse
 import json
+import re
 import signal
 import threading
 import time
@@ -31,6 +33,8 @@ from workers.answer import Answer
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan, Planner
 from workers.worker import Worker
+
+SUPPORTS = frozenset({"temperature", "top_p", "top_k", "seed", "continue_final", "prompt"})
 
 
 class EchoText:
@@ -60,10 +64,20 @@ class EchoText:
 
 
 def plan(request: ChatRequest) -> Plan:
-    """The prompt is the message's length, then its code points: enough to know where a continued answer stands."""
-    text = [ord(character) for character in request.messages[-1].content]
+    """The prompt is the text's length, then its code points: enough to know where a continued answer stands."""
+    text = [ord(character) for character in said(request)]
     sampling = Sampling(max_new_tokens=min(request.sampling.max_new_tokens, len(text)))
     return Plan([len(text), *text], sampling, EchoText())
+
+
+def said(request: ChatRequest) -> str:
+    """The last question, or the bare prompt; of an answer that the request begins with its own text the rest."""
+    if request.prompt:
+        return request.prompt
+    question = next(message.content for message in reversed(request.messages) if message.role == "user")
+    if request.thinking is False:
+        question = re.sub(r"<think>.*?</think>\s*", "", question, flags=re.DOTALL)
+    return question.removeprefix(request.messages[-1].content) if request.continue_final else question
 
 
 class CodePoints:
@@ -194,15 +208,20 @@ def main() -> None:
         phases=options.phases,
         emitted=options.emitted,
     )
-    serve(settings, options.model, engine, thinking_plan if options.reasoning else plan)
+    if options.reasoning:
+        serve(settings, options.model, engine, thinking_plan, SUPPORTS | {"thinking"})
+    else:
+        serve(settings, options.model, engine, plan, SUPPORTS)
 
 
-def serve(settings: Settings, model: str, engine: Engine, planner: Planner) -> None:
+def serve(
+    settings: Settings, model: str, engine: Engine, planner: Planner, supports: frozenset[str] = frozenset()
+) -> None:
     """A worker over an engine of ours, until SIGTERM."""
     engine.start()
     redis = connect(settings.redis_url, role="worker")
     wait_for_redis(redis, print)
-    worker = Worker.from_settings(settings, redis, model, engine, planner)
+    worker = Worker.from_settings(settings, redis, model, engine, planner, supports=supports)
     with hearing((signal.SIGTERM, signal.SIGINT), lambda number: worker.stop()):
         worker.run()
     engine.stop()

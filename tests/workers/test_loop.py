@@ -214,6 +214,32 @@ def test_a_part_that_begins_in_the_held_back_tail_is_told_with_the_end(bench: Be
     assert (read[1][-1].text, read[1][-1].parts) == ("</th", ((0, "reasoning"),))
 
 
+def test_a_begun_answer_goes_on_after_a_takeover_where_the_journal_ends(bench: Bench) -> None:
+    begun = (Message("user", "hello"), Message("assistant", "he"))
+    bench.requests.submit(ChatRequest("r1", "ann", "m", begun, continue_final=True))
+    bench.accept()
+    bench.engine.emit("l")
+    bench.settle()
+    bench.release()
+    other = bench.new_loop("w2", 0.0)
+    assert bench.take(other, "w2")
+    ((prompt, sampling, _),) = [job for name, job in bench.engine.jobs.items() if name in other._by_engine_id]
+    assert (prompt, sampling.max_new_tokens) == ([3, *map(ord, "llo"), ord("l")], 2)
+    bench.engine.emit("lo", "finished", "stop")
+    for event in bench.events:
+        other.engine_event(event)
+    other.flush(0.0)
+    assert bench.text("r1") == "llo"
+
+
+def test_a_bare_prompt_is_planned_and_answered(bench: Bench) -> None:
+    bench.requests.submit(ChatRequest("r1", "ann", "m", (), prompt="Once"))
+    bench.accept()
+    bench.engine.emit("Once", "finished", "stop")
+    bench.settle()
+    assert (bench.text("r1"), bench.head("r1").status) == ("Once", "finished")
+
+
 def test_a_bug_in_planning_ends_one_request_and_not_the_worker(bench: Bench) -> None:
     bench.plan = lambda request: 1 // 0  # type: ignore[assignment,return-value]
     bench.ask("r1")
@@ -250,6 +276,7 @@ def test_a_lost_engine_is_no_end_the_answer_goes_on_in_the_next_one(bench: Bench
     bench.settle()
     ((prompt, sampling, _),) = bench.engine.jobs.values()
     assert prompt == [5, *map(ord, "hello"), *map(ord, "hel")] and sampling.max_new_tokens == 2
+    assert sampling.num_answered == 3, "penalties count the whole answer"
     bench.engine.emit("lo", "finished", "stop")
     bench.settle()
     assert bench.text("r1") == "hello" and bench.head("r1").begins == 2

@@ -7,7 +7,7 @@ import pytest
 from services.errors import PromptTooLong, TemplateError
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
-from tests.services.tokens.chat_tokenizers import chat, smollm2
+from tests.services.tokens.chat_tokenizers import chat, sentencepiece, smollm2
 from tests.services.tokens.reasoning_templates import MANNERS, tokenizer_of
 from tests.workers.text_decoders import packaged_source
 from workers.engine import ModelLimits
@@ -118,3 +118,86 @@ def test_the_answer_of_a_model_that_reasons_is_split_as_its_prompt_began_it() ->
     answer: Any = ChatPlanner(tokenizer, Limited(), SamplingDefaults())(request).answer  # type: ignore[arg-type]
     answer.extend(tokenizer.decoder().encode("hm\n</think>\n\nHigh.").ids)
     assert (answer.text, answer.parts) == ("hmHigh.", [(0, "reasoning"), (2, "answer")])
+
+
+def planned_by(tokenizer: Any, *messages: Message, **fields: Any) -> Any:
+    request = ChatRequest("r1", "ann", "m", messages, **fields)
+    return ChatPlanner(tokenizer, Limited(), SamplingDefaults())(request)  # type: ignore[arg-type]
+
+
+def continued(manner: str, begun: Message, text: str) -> tuple[str, list[Any]]:
+    """What readers see of a model that goes on with `text` behind a begun answer."""
+    tokenizer = tokenizer_of(MANNERS[manner])
+    answer = planned_by(tokenizer, QUESTION, begun, continue_final=True).answer
+    answer.extend(tokenizer.decoder().encode(text).ids)
+    answer.finish()
+    return answer.text, list(answer.parts)
+
+
+@pytest.mark.parametrize("manner", sorted(MANNERS.keys() - {"muse", "functionary", "kimi-k3"}))
+def test_of_a_begun_answer_readers_get_what_follows_it(manner: str) -> None:
+    assert continued(manner, Message("assistant", "It is"), " 4.\n  Yes.") == (" 4.\n  Yes.", [])
+
+
+@pytest.mark.parametrize("manner", ["qwen3", "its own tag", "harmony", "solar", "cohere", "gemma-4"])
+def test_a_begun_reasoning_goes_on_as_reasoning_and_the_answer_begins_behind_it(manner: str) -> None:
+    model = MANNERS[manner]
+    rest = model.thinks.partition("⟨r⟩")[2].replace("⟨a⟩", "It is 4.")
+    text, parts = continued(manner, Message("assistant", "", "2 and"), f" 2{rest}")
+    assert (text.partition("It is 4.")[:2], parts) == ((" 2", "It is 4."), [(0, "reasoning"), (2, "answer")])
+
+
+def test_a_begun_answer_may_open_the_reasoning_itself_or_have_closed_it() -> None:
+    opens, closed = Message("assistant", "<think>\n2 and"), Message("assistant", "<think>2 and 2</think>\n\nIt is")
+    dropping = "a template that drops it"
+    assert continued(dropping, opens, " 2</think>4") == (" 24", [(0, "reasoning"), (2, "answer")])
+    assert continued(dropping, closed, " 4, not <think>.") == (" 4, not <think>.", [])
+
+
+def test_white_space_at_the_end_of_a_begun_answer_is_not_said_again() -> None:
+    assert continued("qwen3", Message("assistant", "", "2 and\n"), "2") == ("2", [(0, "reasoning")])
+
+
+def test_a_begun_answer_and_the_question_before_it_are_never_cut() -> None:
+    messages = [SYSTEM, *rounds(20), QUESTION, Message("assistant", "They are ")]
+    planned = planned_by(TOKENIZER, *messages, continue_final=True)
+    kept = [SYSTEM, *messages[1 + planned.context["omitted_messages"] :]]
+    assert planned.prompt_ids == TOKENIZER.render_begun(kept).ids and kept[-2] == QUESTION
+    assert TOKENIZER.decoder().decode(planned.prompt_ids).endswith("They are ")
+
+
+def test_the_space_between_a_begun_text_and_the_first_token_behind_it_is_said() -> None:
+    """A SentencePiece decoder drops the space with which a text begins."""
+    tokenizer = chat(sentencepiece(legacy=False), template="plain")
+    for fields in ({"prompt": "Hello the"}, {"continue_final": True}):
+        messages = () if "prompt" in fields else (QUESTION, Message("assistant", "Hello the"))
+        answer = planned_by(tokenizer, *messages, **fields).answer
+        answer.extend(tokenizer.decoder().encode("the cat").ids)
+        assert answer.text == " the cat"
+
+
+def test_a_bare_prompt_has_no_template_no_reasoning_and_no_end_of_a_turn() -> None:
+    planned = planned_by(tokenizer_of(MANNERS["opened by the prompt"]), prompt="Once <think>upon")
+    tokens = tokenizer_of(MANNERS["opened by the prompt"]).decoder()
+    assert tokens.decode(planned.prompt_ids) == "Once <think>upon"
+    planned.answer.extend(tokens.encode(" a </think>time").ids)
+    assert (planned.answer.text, planned.answer.parts) == (" a </think>time", [])
+    vicuna = chat(smollm2(), template="vicuna-v1.1", bos_token=None, eos_token="<|im_end|>", unk_token=None)
+    answer = planned_by(vicuna, prompt="x", sampling=SamplingOptions(stop=("END",))).answer
+    answer.extend(vicuna.decoder().encode("a\nUSER: bEND").ids)
+    assert answer.text == "a\nUSER: b" and answer.matched_stop
+
+
+def test_a_bare_prompt_is_not_cut() -> None:
+    with pytest.raises(PromptTooLong):
+        planned_by(TOKENIZER, prompt="word " * 2_000)
+
+
+def test_who_wants_no_thinking_gets_the_prompt_without_it_and_a_worker_may_have_a_default() -> None:
+    tokenizer = chat(smollm2(), template="qwen3", bos_token=None, eos_token="<|im_end|>", unk_token=None)
+    off, usual = tokenizer.render([QUESTION], False), tokenizer.render([QUESTION])
+    assert planned_by(tokenizer, QUESTION, thinking=False).prompt_ids == off != usual
+    assert planned_by(tokenizer, QUESTION).prompt_ids == usual
+    planner = ChatPlanner(tokenizer, Limited(), SamplingDefaults(), thinking=False)  # type: ignore[arg-type]
+    assert planner(ChatRequest("r1", "ann", "m", (QUESTION,))).prompt_ids == off
+    assert planner(ChatRequest("r1", "ann", "m", (QUESTION,), thinking=True)).prompt_ids == usual

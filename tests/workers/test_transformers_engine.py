@@ -1,3 +1,4 @@
+import queue
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from services.errors import ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
 from tests.workers.text_decoders import packaged_source
 from workers import transformers_engine
-from workers.engine import EngineOptions
+from workers.engine import EngineEvent, EngineOptions, Sampling
 from workers.transformers_engine import TransformersEngine
 
 torch = pytest.importorskip("torch")
@@ -41,6 +42,55 @@ def test_a_gpu_that_computes_in_float32_uses_sdpa_whatever_is_installed() -> Non
     assert transformers_engine._choose_attention(True, "float32")[0] == "sdpa"
 
 
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "output_router_logits": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "attention"),
+    [
+        ("OPT", {"ffn_dim": 64, "word_embed_proj_dim": 32}, "sdpa"),
+        ("Gemma2", {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8}, "eager"),
+        ("GptOss", {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 32, **_EXPERTS}, "eager"),
+    ],
+)
+def test_a_model_of_this_kind_is_loaded_and_says_what_the_library_generates(
+    tmp_path: Path, kind: str, sizes: dict[str, Any], attention: str
+) -> None:
+    """None of them was served: two have no sdpa, OPT asks its cache for a length, and a training leaves the logits of
+    routers on, for which a served prompt has no mask."""
+    model = random_model(kind, sizes)
+    model.save_pretrained(tmp_path)
+    model.config.output_router_logits = False
+    prompt = [5, 17, 3, 90, 44, 8]
+    wanted = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None)[0].tolist()
+    engine = TransformersEngine(ModelSource("tiny", "folder", tmp_path), EngineOptions(slots=2, cache_gib=0.01))
+    engine.start()
+    assert f", {attention} (" in engine.description
+    heard: queue.Queue[EngineEvent] = queue.Queue()
+    try:
+        for _ in range(2):  # the second one finds its prompt in the cache
+            engine.submit("r", prompt, Sampling(max_new_tokens=12, temperature=0.0), heard.put)
+            said: list[int] = []
+            while (event := heard.get(timeout=60)).outcome is None:
+                said += event.token_ids
+            assert event.outcome == "finished"
+            assert [*prompt, *said, *event.token_ids] == wanted
+    finally:
+        engine.stop()
+
+
+def random_model(kind: str, sizes: dict[str, Any]) -> Any:
+    import transformers
+
+    plain = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128}
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=128, **plain, **sizes, **({} if kind == "OPT" else {"intermediate_size": 64}), pad_token_id=1
+    )
+    config.initializer_range = 0.5
+    torch.manual_seed(3)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
 @pytest.mark.model
 def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[dict[str, Any]] = []
@@ -53,8 +103,8 @@ def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, mon
     monkeypatch.setattr(transformers_engine, "_from_pretrained", counted)
     engine = TransformersEngine(packaged_source(), EngineOptions(state_dir=tmp_path, dtype="bf16"))
     options = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    first = engine._from_gguf(options)
-    second = engine._from_gguf(options)
+    first = engine._plain(packaged_source(), options)
+    second = engine._plain(packaged_source(), options)
     assert ["gguf_file" in used for used in loads] == [True, False, False]
     assert torch.equal(first.model.embed_tokens.weight, second.model.embed_tokens.weight)
     (copy,) = (tmp_path / "converted").iterdir()

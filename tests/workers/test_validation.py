@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
 from services.wire.messages import SamplingDefaults, SamplingOptions
-from workers.engine import ModelLimits
+from workers.engine import ModelLimits, Sampling
 from workers.validation import check_submission, validate
 
 LIMITS = ModelLimits(100, 50, 4, frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"}))
@@ -64,6 +64,27 @@ def test_an_option_that_the_engine_lacks_is_named_with_the_engine(name: str) -> 
         validate([1], ALL, limits, engine="fake")
     neutral = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": None}[name]
     validate([1], replace(ALL, **{name: neutral}), limits, engine="fake")
+
+
+def test_what_a_request_adds_to_logits_arrives_and_an_ignored_end_is_none() -> None:
+    options = replace(
+        ALL, min_p=0.2, presence_penalty=1, frequency_penalty=-1.5, logit_bias={7: -100.0}, ignore_eos=True
+    )
+    limits = replace(LIMITS, supports=frozenset(Sampling.__dataclass_fields__))
+    sampling = validate([1], options, limits, engine="fake", stop_token_ids=[7])
+    assert (sampling.min_p, sampling.presence_penalty, sampling.frequency_penalty) == (0.2, 1.0, -1.5)
+    assert (sampling.logit_bias, sampling.stop_token_ids) == (((7, -100.0),), ())
+    with pytest.raises(InvalidRequest, match=r"logit_bias token id=100 is not a whole number from 0 to 99"):
+        validate([1], replace(options, logit_bias={100: 1.0}), limits, engine="fake")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_p", 0.1), ("presence_penalty", 1.0), ("frequency_penalty", 1.0), ("logit_bias", {7: 1.0})],
+)
+def test_a_newer_option_that_the_engine_lacks_is_named_too(name: str, value: object) -> None:
+    with pytest.raises(Unsupported, match=f"{name}=.*engine fake"):
+        validate([1], replace(ALL, **{name: value}), LIMITS, engine="fake")
 
 
 @given(

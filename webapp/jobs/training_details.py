@@ -58,20 +58,28 @@ class TrainingAnswers:
         return {**config, "model": names.get(str(config.get("model")), config.get("model"))}
 
     def model_of(self, job: Job) -> TrainedModel | None:
-        """The model that this job registered last."""
-        return next((model for model in reversed(self._trained.list()) if model.job == job.id), None)
+        """The model that this job registered last; its adapter, if it registered nothing else."""
+        made = [model for model in reversed(self._trained.list()) if model.job == job.id]
+        return next((model for model in made if not model.is_adapter), next(iter(made), None))
 
     def serving(self, model: TrainedModel) -> dict[str, Any]:
         """Whether the model is wanted, which worker loads or serves it, and why loading failed."""
         return {
             "name": model.name,
             "path": model.path,
+            "kind": model.kind,
+            "adapter": self._adapter_beside(model),
             "lineage": list(model.lineage),
             "wanted": self._trained.is_wanted(model.name),
             "loading": bool(self._trained.loader(model.name)),
             "workers": sum(worker.model == model.name for worker in self._registry.workers()),
             "trouble": self._trained.trouble(model.name),
         }
+
+    def _adapter_beside(self, model: TrainedModel) -> str:
+        """The name of the adapter that the same fine-tuning left unmerged; empty if there is none."""
+        others = (each for each in self._trained.list() if each.is_adapter and each.name != model.name)
+        return next((each.name for each in others if each.job == model.job), "")
 
 
 def _place(job: Job) -> dict[str, Any]:

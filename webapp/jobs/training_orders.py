@@ -139,8 +139,8 @@ class PageTraining:
 
 
 def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
-    """Name → folder of each registered model that is on this machine's disks."""
-    return {model.name: model.path for model in trained if not model.remote}
+    """Name → folder of each registered model that is on this machine's disks and can be trained: no adapter can."""
+    return {model.name: model.path for model in trained if not (model.remote or model.is_adapter)}
 
 
 def data_of(cleaning: Job) -> Path:

@@ -42,7 +42,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     print_table(rows, "name workers slots running queued tokens_per_s context_tokens state")
     if trained := [row for row in rows if row["trained"]]:
         print()
-        print_table([_trained_row(row) for row in trained], "trained from job steps loss path")
+        print_table([_trained_row(row) for row in trained], "trained kind from job steps loss path")
     for row in rows:
         if row["trouble"]:
             print(without_controls(f"{row['name']}: {row['trouble']}"))
@@ -52,6 +52,7 @@ def _trained_row(row: dict[str, Any]) -> dict[str, Any]:
     about = row["trained"]
     return {
         "trained": row["name"],
+        "kind": about["kind"],
         "from": " → ".join(about["lineage"]),
         "job": about["job"],
         "steps": about["step"],

@@ -191,7 +191,7 @@ def _say_what(job: "Job") -> None:
     told = {
         "submitted": f"submitted as {job.id}; {follow}",
         "running": f"job {job.id} is already running; {follow}",
-        "finished": f"job {job.id} is finished: its model is in {job.spec['out']}/model",
+        "finished": f"job {job.id} is finished: its result is in {job.spec['out']}",
     }
     print(told.get(job.state, f"job {job.id} is {job.state}"))
 

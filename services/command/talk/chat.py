@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.command.talk.send import MaxTokens, Model, System, Temperature, read_stdin, run_once
+from services.command.talk.send import MaxTokens, Model, System, Temperature, Thinking, read_stdin, run_once
 
 
 def chat(
@@ -13,13 +13,14 @@ def chat(
     system: System = "",
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    thinking: Thinking = None,
     reasoning: Annotated[
         bool, typer.Option("--reasoning/--no-reasoning", help="Show what a model thinks before it answers, dimmed.")
     ] = True,
 ) -> None:
     """Chat in the terminal. With a pipe as stdin, its text is one message, and the answer goes to stdout."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return run_once(read_stdin(), model, system, temperature, max_tokens)
+        return run_once(read_stdin(), model, system, temperature, max_tokens, thinking=thinking)
 
     from services.chat.client import ChatClient
     from services.command.access import choose_model, command_settings, user_id
@@ -34,7 +35,9 @@ def chat(
         registry = Registry(redis, Keys(settings.namespace))
         with translated():
             name = choose_model(registry, model)
-        conversation = Conversation(name, system=system, temperature=temperature, max_tokens=max_tokens)
+        conversation = Conversation(
+            name, system=system, temperature=temperature, max_tokens=max_tokens, thinking=thinking
+        )
         client = ChatClient.from_settings(redis, settings)
         terminal = Terminal(
             client,

@@ -22,12 +22,14 @@ class Conversation:
         temperature: float | None = None,
         max_tokens: int | None = None,
         priority: Priority = "interactive",
+        thinking: bool | None = None,
     ) -> None:
         self.model = model
         self.system = system
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.priority = priority
+        self.thinking = thinking
         self.messages: list[Message] = []
         self._question = ""
         self._num_unsent = 0  # messages that did not fit into the last request
@@ -49,6 +51,7 @@ class Conversation:
                 "model": self.model,
                 "messages": [message.encoded() for message in messages],
                 "priority": self.priority,
+                "thinking": self.thinking,
                 "sampling": {name: value for name, value in sampling.items() if value is not None},
             },
             user=user,

@@ -17,6 +17,10 @@ System = Annotated[str, typer.Option("--system", "-s", help="System message.")]
 Temperature = Annotated[
     float | None, typer.Option("--temp", "-t", help="Temperature; 0 is greedy. Default: the model's own.")
 ]
+Thinking = Annotated[
+    bool | None,
+    typer.Option("--thinking/--no-thinking", help="Whether a model that has the choice thinks before it answers."),
+]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
 
 
@@ -26,11 +30,13 @@ def send(
     system: System = "",
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    thinking: Thinking = None,
     batch: Annotated[bool, typer.Option("--batch", help="Let interactive requests go first.")] = False,
 ) -> None:
     """Send one message and stream the answer to stdout."""
     text = read_stdin() if text == "-" else text
-    run_once(text, model, system, temperature, max_tokens, priority="batch" if batch else "interactive")
+    priority: Priority = "batch" if batch else "interactive"
+    run_once(text, model, system, temperature, max_tokens, priority=priority, thinking=thinking)
 
 
 def read_stdin() -> str:
@@ -49,6 +55,7 @@ def run_once(
     max_tokens: int | None,
     *,
     priority: "Priority" = "interactive",
+    thinking: bool | None = None,
 ) -> None:
     """Ask one question: text to stdout, errors to stderr. Exits with the answer's exit code unless it finished."""
     from services.chat.client import ChatClient
@@ -66,7 +73,7 @@ def run_once(
         with translated():
             name = choose_model(Registry(redis, Keys(settings.namespace)), model)
         conversation = Conversation(
-            name, system=system, temperature=temperature, max_tokens=max_tokens, priority=priority
+            name, system=system, temperature=temperature, max_tokens=max_tokens, priority=priority, thinking=thinking
         )
         request = conversation.question(text, user=user_id(), max_chars=settings.max_message_chars)
         try:

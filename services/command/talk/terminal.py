@@ -32,6 +32,7 @@ HELP = """\
 /model [NAME]    show the models, or talk to another one
 /system [TEXT]   show or set the system message; - removes it
 /temp [NUMBER]   show or set the temperature; 0 is greedy, - the model's default
+/thinking [on]   show or set whether the model thinks first: on, off, - its own way
 /regen           ask the last question again
 /clear           forget the conversation
 /save FILE       write it to a new file: Markdown for .md, else JSON
@@ -79,6 +80,7 @@ class Terminal:
             "/model": self._model,
             "/system": self._system,
             "/temp": self._temperature,
+            "/thinking": self._thinking,
             "/regen": self._again,
             "/clear": self._clear,
             "/save": self._save,
@@ -163,6 +165,19 @@ class Terminal:
             self._conversation.temperature = None if text == "-" else _number(text)
         chosen = self._conversation.temperature
         self._print(f"temperature: {self._default_temperature() if chosen is None else chosen}")
+
+    def _thinking(self, text: str) -> None:
+        choices = {"on": True, "off": False, "-": None}
+        if text and text not in choices:
+            raise InvalidRequest(f"/thinking {text!r} is not on, off or -")
+        if text:
+            self._conversation.thinking = choices[text]
+        chosen = next(word for word, value in choices.items() if value is self._conversation.thinking)
+        self._print(f"thinking: {'as the model does by itself' if chosen == '-' else chosen}{self._no_switch()}")
+
+    def _no_switch(self) -> str:
+        model = next((found for found in self._registry.models() if found.name == self._conversation.model), None)
+        return "" if model is None or "thinking" in model.supports else " (this model has no such choice)"
 
     def _default_temperature(self) -> str:
         served = {model.name: model for model in self._registry.models()}

@@ -35,10 +35,25 @@ def test_it_counts_estimates_and_shows_what_is_learnt(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_rated_answers_are_counted_by_their_label_and_shown_as_what_they_are(tmp_path: Path) -> None:
+    rated = [
+        {"prompt": f"Question {index}", "completion": f"Answer {index}", "label": index % 3 > 0} for index in range(6)
+    ]
+    answer = preview(tmp_path, [json.dumps(record) for record in rated], objective="kto")
+    assert answer.returncode == 0, answer.stderr
+    assert "6 rated answers" in answer.stdout
+    assert "4 good and 2 bad answers to 6 prompts" in answer.stdout
+    assert "set undesirable_weight between 1.5 and 2." in answer.stdout
+    assert "About 9 steps of 1,024 tokens" in answer.stdout
+    assert "not: Answer 0<|im_end|>" in answer.stdout
+    assert "⟦Answer 1<|im_end|>⟧" in answer.stdout
+
+
 @pytest.mark.parametrize(
     ("lines", "fields", "said"),
     [
         (["{"], {}, "1 of 1 records (100.0%) cannot be trained on"),
+        ([json.dumps({**GOOD, "label": True})], {"objective": "kto"}, "all 1 answers to train on are good"),
         ([json.dumps(GOOD)], {"seq_len": 9000, "tokens_per_step": 9000}, "more than the 8192 positions"),
         ([json.dumps({**GOOD, "messages": GOOD["messages"][1:]})], {}, "the first message is assistant"),
     ],

@@ -30,6 +30,12 @@ def test_what_is_no_event_of_ours_changes_nothing() -> None:
         assert point_of(event) is None
 
 
+def test_of_a_training_on_ratings_rewards_and_divergence_are_kept() -> None:
+    rewards = {"margin": 0.5, "chosen_reward": 0.2, "rejected_reward": -0.3, "kl": 0.1}
+    assert point_of({"event": "step", "step": 1, "loss": 0.4, **rewards}) == {"step": 1, "loss": 0.4, **rewards}
+    assert told({"event": "eval", "step": 1, "loss": 0.4, **rewards}).evals == [{"step": 1, "loss": 0.4, **rewards}]
+
+
 def test_of_a_training_on_preferences_margin_and_accuracy_are_kept() -> None:
     told_of_pairs = {"event": "step", "step": 1, "loss": 0.6, "margin": 0.2, "accuracy": 0.75}
     assert point_of(told_of_pairs) == {"step": 1, "loss": 0.6, "margin": 0.2, "accuracy": 0.75}

@@ -34,6 +34,7 @@ def sealed(folder: Path, of: Identity | None) -> None:
         (identity(data="cc"), "content of data file 1 has changed"),
         (identity(learning_rate=0.5), "learning_rate was 2e-05 and is 0.5"),
         (identity(learn="last"), "learn was 'all' and is 'last'"),
+        (identity(undesirable_weight=2), "undesirable_weight was 1.0 and is 2.0"),
         (identity(base="b2"), "base model's files have changed"),
         (Identity.of(TrainingConfig(name="tiny", model="m"), ["aa", "bb"], "b1"), "was 1 data files and is 2"),
     ],

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.training import preferences
 from pipelines.training.data import Prepared
-from pipelines.training.preferences import Unusable, prepare_pairs, read_pair
+from pipelines.training.judged import EMPTY, LONG_PROMPT, Unusable
+from pipelines.training.preferences import prepare_pairs, read_pair
 from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training
@@ -67,8 +68,8 @@ def test_the_rounds_before_the_last_question_are_part_of_the_prompt() -> None:
     ("reason", "record"),
     [
         (preferences.EQUAL, {"prompt": "Hello", "chosen": "Hi.", "rejected": "Hi."}),
-        (preferences.EMPTY, {"prompt": "Hello", "chosen": "Hi.", "rejected": []}),
-        (preferences.EMPTY, {"prompt": "Hello", "chosen": " ", "rejected": "Hi."}),
+        (EMPTY, {"prompt": "Hello", "chosen": "Hi.", "rejected": []}),
+        (EMPTY, {"prompt": "Hello", "chosen": " ", "rejected": "Hi."}),
         (preferences.SHAPE, {"prompt": "Hello", "completion": "Hi.", "label": True, "chosen": 1, "rejected": 2}),
         (preferences.SHAPE, {"chosen": [ASK, GOOD], "rejected": [{"role": "user", "content": "Else?"}, BAD]}),
         (preferences.SHAPE, {"prompt": [ASK], "chosen": [GOOD], "rejected": [ASK]}),
@@ -103,7 +104,7 @@ def test_a_pair_that_the_cut_makes_equal_or_leaves_no_room_for_is_counted_and_dr
         {"prompt": "word " * 200, "chosen": "a", "rejected": "b"},
     ]
     found = prepared(tmp_path, tokenizer, records, max_refused=1)
-    assert found.counts.refused == {preferences.EQUAL_WHEN_CUT: 1, preferences.LONG_PROMPT: 1}
+    assert found.counts.refused == {preferences.EQUAL_WHEN_CUT: 1, LONG_PROMPT: 1}
     assert len(rows_of(found)) == found.num_sequences == 1
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from pipelines.training.records import Record, Refusal, read_records
+from services.tokens.tool_turns import CallMessage, ResultMessage, ToolCall
+from services.wire.messages import Message
 
 QUESTION, ANSWER = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}
 
@@ -96,7 +98,89 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path, value: Any, 
 
 
 def test_fields_that_change_nothing_are_counted(tmp_path: Path) -> None:
-    thought = {"messages": [QUESTION, {**ANSWER, "reasoning_content": "Hm."}], "tools": [{"name": "clock"}]}
+    given = {"messages": [{**QUESTION, "reasoning": "Hm."}, ANSWER], "functions": [{"name": "clock"}]}
     unused: Counter[str] = Counter()
-    list(read_records(written(tmp_path, thought, {"messages": [QUESTION, ANSWER]}), unused))
-    assert unused == {"reasoning_content": 1, "tools": 1}
+    list(read_records(written(tmp_path, given, {"messages": [QUESTION, ANSWER]}), unused))
+    assert unused == {"reasoning": 1, "functions": 1}
+
+
+# ---- reasoning
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_what_an_assistant_thought_is_read_and_not_counted_as_unused(tmp_path: Path, name: str) -> None:
+    unused: Counter[str] = Counter()
+    value = {"messages": [QUESTION, {**ANSWER, name: "Hm.", "other": 1}]}
+    (found,) = read_records(written(tmp_path, value), unused)
+    assert isinstance(found, Record)
+    assert found.messages == (Message("user", "Hello"), Message("assistant", "Hi.", "Hm."))
+    assert not unused
+
+
+def test_reasoning_that_a_cleaning_kept_is_read_unless_it_cut_turns(tmp_path: Path) -> None:
+    about = {"source": {"file": "a", "line": 1}, "extra": {"turn_keys": [{}, {"reasoning_content": "Hm."}]}}
+    assert only(tmp_path, {"messages": [QUESTION, ANSWER], **about}).messages[1].reasoning == "Hm."
+    unused: Counter[str] = Counter()
+    value = {"messages": [QUESTION, ANSWER, QUESTION, ANSWER], **about}
+    (found,) = read_records(written(tmp_path, value), unused)
+    assert isinstance(found, Record)
+    assert not any(message.reasoning for message in found.messages)
+    assert unused == {"reasoning_content": 1}
+
+
+# ---- tools
+
+ABOUT = {"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
+CLOCK = {"type": "function", "function": ABOUT}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
+
+
+def calling(arguments: Any, **fields: Any) -> dict[str, Any]:
+    call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call], **fields}
+
+
+@pytest.mark.parametrize("arguments", ['{"zone": "UTC"}', {"zone": "UTC"}])
+@pytest.mark.parametrize("tools", [[CLOCK], [ABOUT], json.dumps([CLOCK])])
+def test_calls_results_and_tools_are_read(tmp_path: Path, arguments: Any, tools: Any) -> None:
+    found = only(tmp_path, {"messages": [QUESTION, calling(arguments), RESULT, ANSWER], "tools": tools})
+    assert found.tools == (CLOCK,)
+    call = CallMessage("assistant", "", calls=(ToolCall("clock", {"zone": "UTC"}, "c1"),))
+    assert found.messages[1:3] == (call, ResultMessage("tool", "noon", call="c1"))  # type: ignore[arg-type]
+    assert found.learnt == (True, True)
+
+
+def test_a_call_may_have_words_reasoning_a_weight_and_no_arguments(tmp_path: Path) -> None:
+    said = calling("", content="I look.", reasoning_content="Hm.", weight=0)
+    found = only(tmp_path, {"messages": [QUESTION, said, RESULT, ANSWER]})
+    assert found.messages[1] == CallMessage("assistant", "I look.", "Hm.", (ToolCall("clock", {}, "c1"),))
+    assert found.learnt == (False, True)
+
+
+def test_keys_of_tools_that_a_table_fills_with_nothing_are_nothing(tmp_path: Path) -> None:
+    empty = {"tool_calls": None, "tool_call_id": None, "name": None}
+    found = only(tmp_path, {"messages": [{**QUESTION, **empty}, {**ANSWER, **empty, "tool_calls": []}], "tools": None})
+    assert found.messages == (Message("user", "Hello"), Message("assistant", "Hi."))
+    assert found.tools == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (
+            {"messages": [QUESTION, calling("{zone")]},
+            "arguments of tool_calls of turn 1[0] is '{zone', which is no JSON",
+        ),
+        ({"messages": [QUESTION, calling("7")]}, "arguments of tool_calls of turn 1[0] is '7'; an object"),
+        ({"messages": [{**QUESTION, **calling({}), "role": "user"}]}, "turn 0 is 'user' and has tool_calls"),
+        ({"messages": [QUESTION, {**ANSWER, "tool_calls": "clock()"}]}, "tool_calls of turn 1 is 'clock()'"),
+        ({"messages": [QUESTION, {**ANSWER, "tool_calls": [{"id": "a"}]}]}, "tool_calls of turn 1[0] is"),
+        ({"messages": [QUESTION, ANSWER], "tools": [{"type": "function"}]}, "tools[0] is"),
+        ({"messages": [QUESTION, ANSWER], "tools": "clock"}, "tools is 'clock', which is no JSON"),
+        ({"messages": [QUESTION, {**ANSWER, "thinking": ["Hm."]}]}, "thinking of turn 1 is"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_refused_by_name(tmp_path: Path, value: Any, named: str) -> None:
+    found = refused(tmp_path, value)
+    assert found.reason == "bad_shape"
+    assert named in found.detail

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -138,7 +139,7 @@ def test_models_and_status_show_workers_queues_and_requests(
     models = json.loads(run("models", "--json", folder=tmp_path, **variables).stdout)
     load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
     sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
-    expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling}
+    expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling, "supports": []}
     assert models == [{**expected, "state": "served", "trouble": "", "trained": None}]
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 
@@ -222,12 +223,16 @@ def test_trained_models_are_listed_with_their_lineage_served_stopped_and_forgott
     trained = TrainedModels(redis_client, Keys(namespace))
     trained.register(TrainedModel("july", "/runs/july/model", "opt", "j1", 0.0, step=7, loss=0.25))
     trained.register(TrainedModel("august", "/runs/august/model", "july", "j2", 1.0))
+    trained.register(TrainedModel("august-adapter", "/runs/august/adapter", "july", "j2", 1.0, kind="adapter"))
     variables = {"REDIS_URL": redis_server.url, "CHATSERVER_NAMESPACE": namespace}
 
     def models(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run("models", *arguments, folder=tmp_path, **variables)
 
-    assert "opt → july" in models().stdout and "0.2500" in models().stdout
+    shown = models().stdout
+    assert "opt → july" in shown and "0.2500" in shown
+    assert re.search(r"^august-adapter +adapter +opt → july ", shown, re.MULTILINE)
+    assert models("forget", "august-adapter").returncode == 0
     assert "july is wanted" in models("serve", "july").stdout
     trained.complain("july", "no room")
     listed = {row["name"]: row for row in json.loads(models("--json").stdout)}

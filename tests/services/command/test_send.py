@@ -56,6 +56,13 @@ def test_stdin_is_one_message_and_the_answer_is_all_of_stdout(variables: dict[st
 
 
 @pytest.mark.usefixtures("echo_worker")
+def test_a_model_is_asked_not_to_think(variables: dict[str, str]) -> None:
+    with start("send", "<think>hm</think>4", "--no-thinking", variables=variables) as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, b"4\n", b"")
+
+
+@pytest.mark.usefixtures("echo_worker")
 def test_max_tokens_bounds_the_answer(variables: dict[str, str]) -> None:
     with start("send", "abcdefgh", "--max-tokens", "5", variables=variables) as process:
         out, _ = process.communicate(timeout=30)

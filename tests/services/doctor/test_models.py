@@ -134,6 +134,17 @@ def test_a_trained_model_is_found_by_its_name(folder: Path) -> None:
     assert told(models.check_trained([trained], {"july"}))[0][0] == "warning"
 
 
+def test_an_adapter_is_as_whole_as_its_base(tmp_path: Path, folder: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    level, message = checked(str(adapter))
+    assert level == "ok" and f"{adapter}, an adapter on {folder}, " in message
+    assert models.weights_here(Settings(model=str(adapter))) == models.weights_here(Settings(model=str(folder))) > 0
+    (folder / "model-1.safetensors").unlink()
+    assert "lacks model-1.safetensors" in checked(str(adapter))[1]
+
+
 def test_a_machine_without_an_engine_is_told_the_same_as_notes() -> None:
     """An image of the web app alone."""
     none = Settings(model="/nowhere/x.gguf")

@@ -37,6 +37,11 @@ def test_a_fine_tuning_goes_with_its_checkpoints_and_its_model_stays(folders: Jo
     out = written(folders.trained_dir / "july", "checkpoints/checkpoint-2/w", ".run/train.log", "model/weights")
     assert folders.remove(ended("train", out)) == out / "model"
     assert [path.name for path in out.iterdir()] == ["model"] and (out / "model" / "weights").exists()
+    out = written(folders.trained_dir / "may", "checkpoints/checkpoint-2/w", "model/weights", "adapter/weights")
+    assert folders.remove(ended("train", out)) == out / "model"
+    assert sorted(path.name for path in out.iterdir()) == ["adapter", "model"]
+    out = written(folders.trained_dir / "april", "checkpoints/checkpoint-2/w", "adapter/weights")
+    assert folders.remove(ended("train", out)) == out / "adapter"
     without = written(folders.trained_dir / "june", "checkpoints/checkpoint-2/w")
     assert folders.remove(ended("train", without)) is None and not without.exists()
 

@@ -108,6 +108,7 @@ def test_a_wrong_value_is_named(field: str, value: str, said: str) -> None:
         ("max_seq_length", "seq_len"),
         ("num_train_epochs", "epochs"),
         ("lora_rank", "lora_r"),
+        ("merge_lora", "save"),
         ("target_modules", "lora_targets"),
         ("model_name_or_path", "model"),
         ("learning-rate", "learning_rate"),
@@ -126,9 +127,19 @@ def test_a_field_that_is_near_to_none_names_all() -> None:
 
 
 def test_a_configuration_without_later_fields_is_one_that_older_builds_read() -> None:
-    assert not {"packing", "learn", "eval_files", "max_refused"} & set(read_training("vicuna-7b").model_dump())
+    later = {"packing", "learn", "eval_files", "max_refused", "objective", "kto_beta", "desirable_weight"}
+    assert not (later | {"undesirable_weight", "save"}) & set(read_training("vicuna-7b").model_dump())
     chosen = read_training("vicuna-7b", {"learn": "last", "packing": "true"})
     assert (chosen.model_dump()["learn"], chosen.packing) == ("last", True)
+
+
+def test_a_training_of_an_adapter_leaves_it_beside_the_merged_model_unless_told_otherwise() -> None:
+    assert read_training("vicuna-7b").results == ("model",)
+    assert read_training("vicuna-7b", {"method": "lora"}).results == ("adapter", "model")
+    assert read_training("vicuna-7b", {"method": "lora", "save": "merged"}).results == ("model",)
+    assert read_training("vicuna-7b", {"method": "qlora", "save": "adapter"}).results == ("adapter",)
+    with pytest.raises(ConfigurationError, match="save='adapter': method=full trains all weights and makes no adapter"):
+        read_training("vicuna-7b", {"save": "adapter"})
 
 
 @pytest.mark.parametrize("field", ["keep_best", "early_stopping"])

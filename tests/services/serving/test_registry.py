@@ -44,6 +44,18 @@ def test_the_packaged_demonstration_answers_only_where_no_other_model_is_served(
     assert choose_model(registry, None) == names(redis_client, keys)[0] == "smollm2-135m"
 
 
+def test_a_model_supports_what_all_its_workers_support(redis_client: Redis, namespace: str) -> None:
+    keys = Keys(namespace)
+    registry = Registry(redis_client, keys)
+    for name, supports in (("one", "min_p thinking"), ("two", "prompt thinking"), ("mixed", "thinking"), ("mixed", "")):
+        started = float(len(registry.workers()))
+        registry.announce(
+            WorkerInfo(f"w-{name}-{started}", name, "none", 4, 0, 0.0, 9, "h", 1, started, supports=supports)
+        )
+    found = {row["name"]: row["supports"] for row in offered_rows(redis_client, keys)}
+    assert found == {"one": ("min_p", "thinking"), "two": ("prompt", "thinking"), "mixed": ()}
+
+
 def test_front_ends_learn_how_a_model_is_sampled(redis_client: Redis, namespace: str) -> None:
     keys = Keys(namespace)
     registry = Registry(redis_client, keys)

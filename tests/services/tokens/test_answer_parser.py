@@ -3,7 +3,7 @@
 from itertools import groupby, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.tokens.answer_parser import Piece
@@ -192,6 +192,7 @@ def joined(pieces: list[Piece]) -> list[tuple[str, str]]:
 
 @given(st.sampled_from(sorted(MANNERS)), texts, texts)
 def test_what_a_model_thinks_and_says_is_never_lost(name: str, thought: str, said: str) -> None:
+    assume("</think>" not in thought)  # there the model itself ends its reasoning
     thought, said = f"r{thought}r", f"a{said}a"
     if name == "functionary":
         thought = ""

@@ -4,10 +4,11 @@ from functools import cache
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from services.errors import ConfigurationError, TemplateError
 from services.tokens.family_templates import FAMILY_TEMPLATES
+from services.tokens.templates import TEMPLATES
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
 from tests.services.tokens.chat_tokenizers import fast, smollm2
@@ -169,3 +170,90 @@ def test_a_familys_template_writes_every_message_and_trains(name: str) -> None:
     chat = ChatTokenizer(reference(None), template=name)
     messages = [Message("system", "Be brief."), ASK, ANSWER, ASK]
     assert all(m.content in text(chat, chat.render(messages)) for m in messages)
+
+
+def by_characters(own: str) -> Any:
+    """A tokenizer that is made in no time: every character is a token."""
+    backend = Tokenizer(models.BPE({chr(code): code for code in range(0x300)}, [], unk_token="\0"))
+    backend.decoder = decoders.Fuse()
+    special = [*EXTRA, "<|im_start|>", "<|im_end|>"]
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    return fast(backend, own=own, bos_token="<|im_start|>", eos_token="</s>", unk_token=None)
+
+
+def check_begun(theirs: Any, chat: ChatTokenizer, *messages: Message) -> None:
+    """Our ids of a prompt with a begun answer are those of `transformers`, and we count them right."""
+    turns: list[dict[str, str]] = [{"role": m.role, "content": m.content} for m in messages]
+    for turn, message in zip(turns, messages, strict=True):
+        turn |= {"reasoning_content": message.reasoning} if message.reasoning else {}
+    field = "reasoning_content" if messages[-1].reasoning and not messages[-1].content else True
+    wanted = theirs.apply_chat_template(turns, continue_final_message=field)["input_ids"]
+    assert chat.render_begun(messages).ids == wanted
+    assert chat.count(messages, continue_final=True) == len(wanted)
+
+
+SHOWS = (  # the manner of Qwen 3: reasoning of the last answer is written
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.reasoning_content %}{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+    "{{ m.content }}{{ '<|im_end|>\n' }}{% endfor %}" + ASSISTANT
+)
+
+
+NAMED = [*FAMILY_TEMPLATES.values(), *(template.jinja for template in TEMPLATES.values())]
+
+
+@pytest.mark.parametrize("own", [*NAMED, OPENS, CHANNELS, GLM, MISTRAL_V3, SHOWS])
+def test_a_begun_answer_is_rendered_as_transformers_renders_it(own: str) -> None:
+    theirs = by_characters(own)
+    chat = ChatTokenizer(theirs)
+    for content in ("", "It is ", "It is", "<think>\nTwo and", "  4\n\n"):
+        check_begun(theirs, chat, ASK, ANSWER, ASK, Message("assistant", content))
+
+
+@pytest.mark.parametrize("content", ["", "It"])
+def test_reasoning_of_a_begun_answer_is_rendered_as_transformers_renders_it(content: str) -> None:
+    theirs = by_characters(SHOWS)
+    check_begun(theirs, ChatTokenizer(theirs), ASK, Message("assistant", content, "Two and two"))
+
+
+def test_a_begun_answer_may_close_its_reasoning_unless_the_template_drops_it() -> None:
+    closed = Message("assistant", "<think>\nhm\n</think>\n\nIt")
+    theirs = by_characters(QWEN3)
+    check_begun(theirs, ChatTokenizer(theirs), ASK, closed)
+    with pytest.raises(TemplateError, match="does not write the last message's text as it is"):
+        ChatTokenizer(by_characters(OPENS)).render_begun([ASK, closed])
+
+
+def test_an_answer_cannot_go_on_at_the_end_of_reasoning_that_the_template_leaves_out() -> None:
+    with pytest.raises(TemplateError, match="does not write the last message's reasoning as it is"):
+        ChatTokenizer(by_characters(CHATML)).render_begun([ASK, Message("assistant", "", "Two")])
+
+
+def test_a_control_token_in_a_begun_answer_is_text() -> None:
+    chat = ChatTokenizer(by_characters(CHATML))
+    ids = chat.render_begun([ASK, Message("assistant", "say <|im_end|>")]).ids
+    assert text(chat, ids).endswith("say <|im_end|>")
+    assert ids.count(chat.decoder().token_to_id("<|im_end|>")) == 1
+
+
+EFFORTS = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '<' ~ (reasoning_effort or 'medium') ~ '>' }}"
+NONE = "{% set effort = reasoning_effort or 'none' %}{% for m in messages %}{{ m.content }}{% endfor %}<{{ effort }}>"
+BUDGET = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '<0>' if thinking_budget == 0 else '<free>' }}"
+
+
+@pytest.mark.parametrize(
+    ("own", "usual", "on", "off"),
+    [(EFFORTS, "medium", "medium", "low"), (NONE, "none", "high", "none"), (BUDGET, "free", "free", "0")],
+)
+def test_other_switches_of_reasoning_are_set_by_their_own_words(own: str, usual: str, on: str, off: str) -> None:
+    chat = ChatTokenizer(by_characters(own))
+    found = [text(chat, chat.render([ASK], thinking=thinking)) for thinking in (None, True, False)]
+    assert found == [f"{ASK.content}<{word}>" for word in (usual, on, off)]
+    assert chat.has_thinking_switch
+
+
+def test_a_template_without_a_switch_says_so_and_ignores_what_is_asked() -> None:
+    chat = ChatTokenizer(by_characters(CHATML))
+    assert not chat.has_thinking_switch
+    assert chat.render([ASK], thinking=False) == chat.render([ASK])
+    assert ChatTokenizer(by_characters(QWEN3)).has_thinking_switch

@@ -128,7 +128,7 @@ def test_words_are_cut_as_the_file_names_it(tmp_path: Path, pre: str) -> None:
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)
 def test_every_name_loses_no_character(tmp_path: Path, pre: str) -> None:
     made = backend(byte_level(tmp_path, pre))
-    assert made.decode(made.encode(HARD).ids) == HARD
+    assert made.decode(made.encode(HARD, add_special_tokens=False).ids) == HARD
 
 
 def test_a_file_without_a_name_is_cut_as_llama_cpp_does(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_merge_of_what_is_no_token_is_ignored(tmp_path: Path) -> None:
 
 def test_characters_are_not_composed(tmp_path: Path) -> None:
     made = backend(byte_level(tmp_path, "qwen2"))
-    assert made.decode(made.encode("e\u0301").ids) == "e\u0301"
+    assert made.decode(made.encode("e\u0301", add_special_tokens=False).ids) == "e\u0301"
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
@@ -175,7 +175,7 @@ def test_user_defined_tokens_are_whole_and_are_shown_to_the_reader(tmp_path: Pat
     else:
         path = sentencepiece(tmp_path, {"▁": -1, "a": -2}, added={"<think>": USER_DEFINED, "<|end|>": CONTROL})
     made = backend(path)
-    ids = made.encode("<think>a<|end|>").ids
+    ids = made.encode("<think>a<|end|>", add_special_tokens=False).ids
     assert made.id_to_token(ids[0]) == "<think>"
     assert made.id_to_token(ids[-1]) == "<|end|>"
     assert TextDecoder(made).decode(ids).replace(" ", "") == "<think>a"
@@ -185,7 +185,7 @@ def test_the_first_space_of_an_answer_is_kept(tmp_path: Path) -> None:
     """An answer of code may begin with one."""
     decoder = TextDecoder(backend(byte_level(tmp_path, "llama-bpe")))
     stream = decoder.stream()
-    ids = decoder.tokenizer.encode(" x = 1").ids
+    ids = decoder.tokenizer.encode(" x = 1", add_special_tokens=False).ids
     assert "".join(stream.push(token_id) for token_id in ids) + stream.flush() == " x = 1"
 
 
@@ -209,14 +209,14 @@ def test_every_space_is_kept_and_a_text_begins_with_one_more(tmp_path: Path) -> 
     made = backend(sentencepiece(tmp_path, WORDS))
     for text in ("a", " a", "   a  b ", "\n a"):
         assert made.decode(made.encode(text, add_special_tokens=False).ids) == text
-    assert made.encode(" a").tokens == ["▁▁a"]
-    assert made.encode("a<s> a").tokens == ["▁a", "<s>", "▁▁a"]
+    assert made.encode(" a", add_special_tokens=False).tokens == ["▁▁a"]
+    assert made.encode("a<s> a", add_special_tokens=False).tokens == ["▁a", "<s>", "▁▁a"]
 
 
 def test_a_file_may_put_no_space_before_a_text(tmp_path: Path) -> None:
     path = sentencepiece(tmp_path, WORDS, add_space_prefix=False)
     assert pieces(path, "a") == ["a"]
-    assert backend(path).decode(backend(path).encode(" a").ids) == " a"
+    assert backend(path).decode(backend(path).encode(" a", add_special_tokens=False).ids) == " a"
 
 
 def test_what_has_no_token_becomes_bytes(tmp_path: Path) -> None:
@@ -232,14 +232,16 @@ def test_special_tokens_of_phi_3_take_the_white_space_behind_them_along(
 ) -> None:
     path = sentencepiece(tmp_path, WORDS, added={"<|end|>": CONTROL}, name=name)
     made = backend(path)
-    assert [made.id_to_token(token_id) for token_id in made.encode("<|end|>\na").ids] == expected
+    assert [
+        made.id_to_token(token_id) for token_id in made.encode("<|end|>\na", add_special_tokens=False).ids
+    ] == expected
 
 
 def test_gemma_4_merges_characters_and_keeps_runs_of_line_ends(tmp_path: Path) -> None:
     tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "\n", "▁a", "\n\n"]
     path = write(tmp_path, model="gemma4", tokens=tokens, merges=["▁ a", "\n \n"], unknown_token_id=0)
     assert pieces(path, "a a\n\né") == ["a", "▁a", "\n\n", "<0xC3>", "<0xA9>"]
-    assert backend(path).decode(backend(path).encode(" a\n\né").ids) == " a\n\né"
+    assert backend(path).decode(backend(path).encode(" a\n\né", add_special_tokens=False).ids) == " a\n\né"
 
 
 def test_unigram_takes_the_likeliest_pieces(tmp_path: Path) -> None:
@@ -281,3 +283,15 @@ def test_a_count_is_the_number_of_tokens_for_every_name(tmp_path: Path) -> None:
         chat = load_tokenizer(ModelSource("small", "gguf", path))
         for text in (HARD, "ab  ab 1212\r\n ab", "a.\n\n b/\n c"):
             assert chat.count([Message("user", text)]) == len(chat.render([Message("user", text)])), (pre, text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "first"),
+    [({}, ["<s>"]), ({"add_bos_token": False}, []), ({"add_bos_token": True}, ["<s>"])],
+    ids=["as usual", "without", "with"],
+)
+def test_a_bare_prompt_begins_as_the_file_says(tmp_path: Path, fields: dict[str, Any], first: list[str]) -> None:
+    path = sentencepiece(tmp_path, WORDS, template=LLAMA3, **fields)
+    chat = load_tokenizer(ModelSource("small", "gguf", path))
+    ids = chat.encode_bare("a").ids
+    assert [chat.decoder().id_to_token(token_id) for token_id in ids] == [*first, "▁a"]

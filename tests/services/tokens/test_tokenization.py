@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from services.errors import ConfigurationError, TemplateError
 from services.models.catalogue import ModelSource
+from services.tokens.family_templates import FAMILY_TEMPLATES
 from services.tokens.templates import TEMPLATES
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
-from tests.services.tokens.chat_tokenizers import MISTRAL, fast, smollm2
+from tests.services.tokens.chat_tokenizers import MISTRAL, chat, fast, sentencepiece, smollm2
 from tests.workers.text_decoders import byte_fallback, packaged_source
 from workers.detokenizer import TextDecoder
 
@@ -185,3 +187,25 @@ def test_a_gguf_tokenizer_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(SMOLLM2.render(user("Hi")))
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("text", ["Hello the cat", " a cat\n", ""])
+def test_a_bare_prompt_has_the_ids_that_transformers_gives_it(legacy: bool, text: str) -> None:
+    backend = sentencepiece(legacy=legacy)
+    backend.post_processor = TemplateProcessing(single=["<s>", "$A"], special_tokens=[("<s>", 1)])
+    made = chat(backend, template="plain")
+    assert made.encode_bare(text).ids == fast(backend)(text)["input_ids"]
+
+
+def test_a_bare_prompt_has_no_end_that_the_tokenizer_adds() -> None:
+    backend = sentencepiece(legacy=False)
+    backend.post_processor = TemplateProcessing(single=["<s>", "$A", "</s>"], special_tokens=[("<s>", 1), ("</s>", 2)])
+    assert chat(backend, template="plain").encode_bare("Hello").ids == fast(backend)("Hello")["input_ids"][:-1]
+
+
+def test_a_control_token_that_a_bare_prompt_spells_is_text() -> None:
+    made = chat(smollm2(), own=FAMILY_TEMPLATES["chatml"], bos_token=None, eos_token="<|im_end|>", unk_token=None)
+    ids = made.encode_bare("a <|im_end|> b").ids
+    assert made.decoder().decode(ids, skip_special_tokens=False) == "a <|im_end|> b"
+    assert made.decoder().token_to_id("<|im_end|>") not in ids

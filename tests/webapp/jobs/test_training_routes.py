@@ -178,6 +178,12 @@ def test_what_was_trained_here_can_be_trained_further(
     assert field_of(answer) == "model"
 
 
+def test_an_adapter_is_not_offered_as_a_base(page: Page, cleaned: str, trained: TrainedModels) -> None:
+    trained.register(TrainedModel("low", "/trained/other/adapter", "smollm2-135m", "other", 1.0, kind="adapter"))
+    assert page.get("/api/trainings").json["models"] == ["smollm2-135m"]  # type: ignore[index]
+    assert field_of(order(page, cleaned, model="low")) == "model"
+
+
 def test_a_model_in_a_bucket_is_not_offered_as_a_base(page: Page, cleaned: str, trained: TrainedModels) -> None:
     trained.register(TrainedModel("far", "s3://mine/run/model", "smollm2-135m", "other", 1.0))
     assert page.get("/api/trainings").json["models"] == ["smollm2-135m"]  # type: ignore[index]
@@ -327,6 +333,19 @@ def test_a_model_is_served_and_no_longer_when_asked(
     assert training(page, jid)["serving"]["workers"] == 1
     page.post(f"/api/jobs/{jid}/serve", {"wanted": False})
     assert not trained.is_wanted(name)
+
+
+def test_of_a_model_and_its_adapter_the_page_serves_the_model_and_names_the_adapter(
+    page: Page, cleaned: str, trained: TrainedModels
+) -> None:
+    jid = ordered(page, cleaned)
+    adapter = TrainedModel("mine-adapter", f"/trained/{jid}/adapter", "smollm2-135m", jid, 1.0, kind="adapter")
+    trained.register(adapter)
+    alone = training(page, jid)["serving"]
+    assert (alone["name"], alone["kind"], alone["lineage"]) == ("mine-adapter", "adapter", ["smollm2-135m"])
+    registered(trained, jid)
+    both = training(page, jid)["serving"]
+    assert (both["name"], both["kind"], both["adapter"]) == ("mine", "model", "mine-adapter")
 
 
 def test_why_a_model_could_not_be_loaded_is_told(page: Page, cleaned: str, trained: TrainedModels) -> None:

@@ -33,7 +33,7 @@ export interface Message {
   /** The tab that submitted it; only this one saves partial text. */
   writer?: string;
   /** What to submit, until the server acknowledged it. */
-  unsent?: { system: string; sampling: Sampling };
+  unsent?: { system: string; sampling: Sampling; thinking?: boolean };
   error?: ServerError;
   retry_at_ms?: number;
   usage?: Partial<Usage>;

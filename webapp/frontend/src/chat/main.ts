@@ -19,7 +19,7 @@ import {
 import { type Draft, Drafts } from "./drafts";
 import { ModelPicker } from "./model_picker";
 import { Models } from "./models";
-import { loadPreferences, samplingOf, savePreferences } from "./preferences";
+import { loadPreferences, samplingOf, savePreferences, thinkingOf } from "./preferences";
 import { describeTooLarge, type Limits } from "./prompt";
 import { isOpen, isThinking, type Live, Requests } from "./requests";
 import { Settings } from "./settings";
@@ -30,7 +30,6 @@ import { describeContext, describeEnd, describeWaiting } from "./words";
 
 const BANNER_AFTER_MS = 800;
 const NOTHING: Draft = { typed: "", attachments: [] };
-const USUAL_TEMPERATURE = 0.7; // of a model that names none; its worker may have gone
 
 class ChatPage {
   private activeId: string | undefined;
@@ -83,7 +82,7 @@ class ChatPage {
   start(): void {
     new Settings(
       () => this.showStorageFull(true),
-      () => this.models.find(this.model)?.sampling?.temperature ?? USUAL_TEMPERATURE,
+      () => this.models.find(this.model),
     );
     this.addShortcuts();
     window.addEventListener("hashchange", () => this.open(idInAddress(), false));
@@ -173,7 +172,11 @@ class ChatPage {
       created_ms: Date.now(),
       model: this.model,
       writer: this.tab,
-      unsent: { system: preferences.system, sampling: samplingOf(preferences) },
+      unsent: {
+        system: preferences.system,
+        sampling: samplingOf(preferences),
+        ...thinkingOf(preferences, this.models.find(this.model)),
+      },
     };
     this.conversations.change(id, (conversation) => {
       conversation.messages = [...edit(conversation.messages), answer];

@@ -1,6 +1,6 @@
 /** What the user chose, kept in the browser: model, system prompt, sampling. Theme has its own key, see shared/theme.ts. */
 
-import type { Sampling } from "./protocol";
+import type { Model, Sampling } from "./protocol";
 
 export interface Preferences {
   model: string;
@@ -8,6 +8,8 @@ export interface Preferences {
   /** null: the default of the model that answers. */
   own_temperature: number | null;
   max_new_tokens: number;
+  /** Whether a model thinks that has the choice; null: as it does by itself. */
+  thinking: boolean | null;
   /** Letters as shortcuts. */
   shortcuts: boolean;
 }
@@ -19,6 +21,7 @@ export const DEFAULTS: Preferences = {
   system: "",
   own_temperature: null,
   max_new_tokens: 512,
+  thinking: null,
   shortcuts: true,
 };
 
@@ -44,6 +47,15 @@ export function savePreferences(change: Partial<Preferences>): boolean {
   } catch {
     return false;
   }
+}
+
+/** What a request says of thinking: nothing to a model without the choice. */
+export function thinkingOf({ thinking }: Preferences, model: Model | undefined): { thinking?: boolean } {
+  return thinking === null || !hasThinkingSwitch(model) ? {} : { thinking };
+}
+
+export function hasThinkingSwitch(model: Model | undefined): boolean {
+  return model?.supports?.includes("thinking") ?? false;
 }
 
 export function samplingOf({ own_temperature, max_new_tokens }: Preferences): Sampling {

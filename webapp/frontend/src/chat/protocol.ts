@@ -27,6 +27,8 @@ export interface Submit {
   model: string;
   messages: { role: Role; content: string; reasoning?: string }[];
   sampling?: Sampling;
+  /** Whether the model thinks first; none: as it does by itself. */
+  thinking?: boolean;
 }
 export interface Watch {
   id: string;
@@ -80,6 +82,8 @@ export interface Model {
   context_tokens: number | null;
   /** What applies where a request leaves an option open. */
   sampling?: { temperature: number };
+  /** What a request may carry; `thinking`: the model's template has a switch for it. */
+  supports?: string[];
   /** A small packaged model, often wrong. */
   demonstration?: boolean;
   /** Nobody serves it: a worker is loading it, none is loading it yet though it is wanted, its workers have gone. */

@@ -269,9 +269,9 @@ export class Requests {
     const conversation = this.conversations.get(live.conversationId);
     const message = conversation?.messages.find((m) => m.id === live.id);
     if (!conversation || !message?.unsent) return undefined;
-    const { system, sampling } = message.unsent;
+    const { system, ...options } = message.unsent;
     const { messages, said } = promptFor(conversation, live.id, system, this.limits);
-    const payload = { id: live.id, model: message.model ?? conversation.model, messages, sampling };
+    const payload = { id: live.id, model: message.model ?? conversation.model, messages, ...options };
     return { payload, system, question: said.at(-1)?.content ?? "" };
   }
 

@@ -63,15 +63,18 @@ export interface JobAnswer {
   files?: Record<string, { name: string; size: number }>;
 }
 
-export interface TrainingPoint {
+/**
+ * Of a training on judged answers: how clearly good ones are preferred to bad ones, and of pairs, in what share of them;
+ * how far the model moved towards the good and towards the bad ones; how far it went from its beginning.
+ */
+export type JudgedValue = "margin" | "accuracy" | "chosen_reward" | "rejected_reward" | "kl";
+
+export interface TrainingPoint extends Partial<Record<JudgedValue, number | null>> {
   step: number;
   loss?: number | null;
   lr?: number | null;
   tokens_per_s?: number | null;
   epoch?: number | null;
-  /** Of a training on pairs of answers: how clearly the chosen one is preferred, and in what share of the pairs. */
-  margin?: number | null;
-  accuracy?: number | null;
 }
 
 export interface Plan {
@@ -82,6 +85,9 @@ export interface Plan {
   unsupervised?: number;
   refused?: number;
   refusals?: Record<string, number>;
+  /** Rated answers that are trained on. */
+  good?: number;
+  bad?: number;
   packing?: boolean;
   packing_reason?: string;
   steps?: number;
@@ -111,6 +117,9 @@ export interface Remote {
 export interface Serving {
   name: string;
   path: string;
+  kind: "model" | "adapter";
+  /** The adapter that the same fine-tuning left unmerged, or "". */
+  adapter: string;
   lineage: string[];
   wanted: boolean;
   loading: boolean;
@@ -127,7 +136,7 @@ export interface Training {
   eta_s: number | null;
   epoch: number | null;
   plan: Plan;
-  evals: { step: number; loss: number | null; margin?: number; accuracy?: number }[];
+  evals: ({ step: number; loss: number | null } & Partial<Record<JudgedValue, number>>)[];
   checkpoints: { step: number; time_s?: number; bytes?: number }[];
   resumes: { step: number; time_s?: number }[];
   /** What happens between a cancel and the end; empty otherwise. */

@@ -62,7 +62,14 @@ export class ServingCard {
   }
 }
 
-export function servingText({ name, wanted, loading, workers }: Serving): string {
+export function servingText(serving: Serving): string {
+  const { kind, lineage, adapter } = serving;
+  const base = lineage[lineage.length - 1];
+  if (kind === "adapter" && base) return `${stateText(serving)} It is an adapter, served on ${base}.`;
+  return adapter ? `${stateText(serving)} Its adapter alone is ${adapter}.` : stateText(serving);
+}
+
+function stateText({ name, wanted, loading, workers }: Serving): string {
   if (workers > 0) return `${name} is served by ${count(workers, "worker")}.`;
   if (!wanted) return `${name} is ready. Serve the model, and a standby worker loads it.`;
   if (loading) return `A worker is loading ${name}.`;

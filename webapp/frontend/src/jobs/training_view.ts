@@ -3,7 +3,7 @@
 import { byId, h, icon, setText } from "../shared/dom";
 import { Chart, type Curve } from "./chart";
 import type { Mark, Point } from "./chart_data";
-import type { Job, Training, TrainingPoint } from "./protocol";
+import type { Job, JudgedValue, Training, TrainingPoint } from "./protocol";
 import { ServingCard } from "./serving_card";
 import { checkpointText, figures, lossText, planRows, rateText, scientific, shareText } from "./training_words";
 import { age } from "./words";
@@ -11,6 +11,33 @@ import { age } from "./words";
 const TRAINED_AND_EVALUATED: Curve[] = [
   { name: "training", kind: "smooth" },
   { name: "evaluation", kind: "dots" },
+];
+
+/** The curves of a training on judged answers; a training has those of which it tells values. */
+const JUDGED_CURVES: {
+  of: JudgedValue;
+  title: string;
+  label: string;
+  value: (y: number) => string;
+  fromZero?: true;
+}[] = [
+  { of: "margin", title: "Reward margin", label: "Reward margin by step", value: lossText },
+  {
+    of: "accuracy",
+    title: "Chosen answer preferred",
+    label: "Share of the pairs whose chosen answer is preferred, by step",
+    value: shareText,
+    fromZero: true,
+  },
+  { of: "chosen_reward", title: "Reward of good answers", label: "Reward of good answers by step", value: lossText },
+  { of: "rejected_reward", title: "Reward of bad answers", label: "Reward of bad answers by step", value: lossText },
+  {
+    of: "kl",
+    title: "KL divergence",
+    label: "KL divergence from the model before the training, by step",
+    value: lossText,
+    fromZero: true,
+  },
 ];
 
 export class TrainingView {
@@ -28,25 +55,18 @@ export class TrainingView {
     value: scientific,
     fromZero: true,
   });
-  private margin = new Chart({
-    label: "Reward margin by step",
-    height: 130,
-    curves: TRAINED_AND_EVALUATED,
-    value: lossText,
-  });
-  private accuracy = new Chart({
-    label: "Share of the pairs whose chosen answer is preferred, by step",
-    height: 130,
-    curves: TRAINED_AND_EVALUATED,
-    value: shareText,
-    fromZero: true,
-  });
   private speed = new Chart({
     label: "Tokens per second by step",
     height: 130,
     curves: [{ name: "tokens/s", kind: "smooth" }],
     value: rateText,
     fromZero: true,
+  });
+  private judged = JUDGED_CURVES.map(({ of, title, label, ...options }) => {
+    const chart = new Chart({ label, height: 130, curves: TRAINED_AND_EVALUATED, ...options });
+    const testid = `${of.replace("_", "-")}-chart`;
+    const part = h("div", {}, h("h3", {}, title), h("div", { "data-testid": testid }, chart.element));
+    return { of, chart, part };
   });
   private serving: ServingCard;
   private drawn = new Map<string, string>();
@@ -56,8 +76,7 @@ export class TrainingView {
     byId("loss-chart").replaceChildren(this.loss.element);
     byId("rate-chart").replaceChildren(this.rate.element);
     byId("speed-chart").replaceChildren(this.speed.element);
-    byId("margin-chart").replaceChildren(this.margin.element);
-    byId("accuracy-chart").replaceChildren(this.accuracy.element);
+    byId("judged-curves").replaceChildren(...this.judged.map(({ part }) => part));
   }
 
   /** After which step points are not known yet. */
@@ -98,9 +117,12 @@ export class TrainingView {
     this.loss.show({ ...shown, points: [training, evaluated] });
     this.rate.show({ ...shown, points: [this.points.curve("lr")] });
     this.speed.show({ ...shown, points: [this.points.curve("tokens_per_s")] });
-    byId("preference-curves").hidden = this.points.curve("margin").length === 0;
-    this.margin.show({ ...shown, points: [this.points.curve("margin"), evaluations(evals, "margin")] });
-    this.accuracy.show({ ...shown, points: [this.points.curve("accuracy"), evaluations(evals, "accuracy")] });
+    for (const { of, chart, part } of this.judged) {
+      const points = this.points.curve(of);
+      part.hidden = points.length === 0;
+      chart.show({ ...shown, points: [points, evaluations(evals, of)] });
+    }
+    byId("judged-curves").hidden = this.judged.every(({ part }) => part.hidden);
   }
 
   /** Why it waits, starts or recovers. */
@@ -145,7 +167,7 @@ export class TrainingView {
   }
 }
 
-function evaluations(evals: Training["evals"], of: "loss" | "margin" | "accuracy"): Point[] {
+function evaluations(evals: Training["evals"], of: "loss" | JudgedValue): Point[] {
   return evals.flatMap((one) => {
     const y = one[of];
     return typeof y === "number" ? [{ x: one.step, y }] : [];
@@ -171,7 +193,7 @@ export class Points {
     return this.done > 0 ? Math.min(this.last, this.done) : this.last;
   }
 
-  curve(of: "loss" | "lr" | "tokens_per_s" | "margin" | "accuracy"): Point[] {
+  curve(of: Exclude<keyof TrainingPoint, "step">): Point[] {
     return this.sorted.flatMap((point) => {
       const y = point[of];
       return typeof y === "number" && Number.isFinite(y) ? [{ x: point.step, y }] : [];

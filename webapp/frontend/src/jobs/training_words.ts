@@ -82,13 +82,19 @@ export function placeText({ on, spot, infra, num_devices, num_nodes }: Training[
   return ["SkyPilot", infra, spot && "spot", machines].filter(Boolean).join(", ");
 }
 
+/** What a training of an objective learns from, and how the plan calls it. */
+const OBJECTIVES: Record<string, { from: string; records: string }> = {
+  dpo: { from: "on preferences", records: "Pairs of answers" },
+  kto: { from: "on rated answers", records: "Rated answers" },
+};
+
 /** The line under the name. */
 export function trainingFacts(training: Training, ago: string): string {
   const { config, remote } = training;
   const parts = [
     `fine-tuning of ${config.model ?? "a model"}`,
     config.method === "full" ? "" : config.method,
-    config.objective === "dpo" ? "on preferences" : "",
+    OBJECTIVES[config.objective ?? ""]?.from ?? "",
     `on ${placeText(remote)}`,
     `submitted ${ago}`,
   ];
@@ -100,8 +106,12 @@ export function trainingFacts(training: Training, ago: string): string {
 export function planRows({ plan, config, data, out, model }: Training): [string, string][] {
   const number = (value: number) => value.toLocaleString("en");
   const rows: [string, string][] = [];
-  if (plan.examples !== undefined)
-    rows.push([config.objective === "dpo" ? "Pairs of answers" : "Conversations", number(plan.examples)]);
+  if (plan.examples !== undefined) {
+    const kinds =
+      plan.good !== undefined ? `, to train on ${number(plan.good)} good and ${number(plan.bad ?? 0)} bad` : "";
+    const records = OBJECTIVES[config.objective ?? ""]?.records ?? "Conversations";
+    rows.push([records, `${number(plan.examples)}${kinds}`]);
+  }
   if (plan.supervised_tokens !== undefined) {
     const share = plan.tokens
       ? `, ${Math.round((100 * plan.supervised_tokens) / plan.tokens)} % of ${number(plan.tokens)}`

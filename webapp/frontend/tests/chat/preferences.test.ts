@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import test, { beforeEach } from "node:test";
-import { loadPreferences, samplingOf, savePreferences } from "../../src/chat/preferences";
+import { loadPreferences, samplingOf, savePreferences, thinkingOf } from "../../src/chat/preferences";
+import type { Model } from "../../src/chat/protocol";
 
 const stored = new Map<string, string>();
 
@@ -34,4 +35,13 @@ test("a temperature that the page stored by itself before does not count as chos
   assert.equal(loadPreferences().own_temperature, 1.2);
   savePreferences({ own_temperature: null });
   assert.equal(loadPreferences().own_temperature, null);
+});
+
+test("whether to think is told only to a model that has the choice, and only if somebody chose", () => {
+  const model = { name: "m", supports: ["thinking"] } as unknown as Model;
+  assert.deepEqual(thinkingOf(loadPreferences(), model), {});
+  savePreferences({ thinking: false });
+  assert.deepEqual(thinkingOf(loadPreferences(), model), { thinking: false });
+  assert.deepEqual(thinkingOf(loadPreferences(), { ...model, supports: [] }), {});
+  assert.deepEqual(thinkingOf(loadPreferences(), undefined), {});
 });

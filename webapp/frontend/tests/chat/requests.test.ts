@@ -8,7 +8,7 @@ import { Requests } from "../../src/chat/requests";
 
 interface Sent {
   event: string;
-  payload: { id: string; offset?: number; nonce?: string; messages?: { content: string }[] };
+  payload: { id: string; offset?: number; nonce?: string; messages?: { content: string }[]; thinking?: boolean };
 }
 
 class FakeConnection {
@@ -96,6 +96,14 @@ test("a question is submitted, its answer applied and the end stored without lef
   assert.equal(stored().state, "finished");
   assert.equal("nonce" in stored() || "writer" in stored(), false);
   assert.equal(requests.get("a"), undefined);
+});
+
+test("a question says whether to think if it was asked so", async () => {
+  const { requests, connection, message } = setUp({ unsent: { system: "", sampling: {}, thinking: false } });
+  requests.begin("c", message);
+  await settled();
+  assert.equal(connection.sent[0]?.payload.thinking, false);
+  assert.equal("system" in (connection.sent[0]?.payload ?? {}), false);
 });
 
 test("a lost acknowledgement submits the same id again", async () => {

@@ -55,6 +55,8 @@ const training = (more: Partial<Training> = {}): Training => ({
 const serving = (more: Partial<Serving> = {}): Serving => ({
   name: "mine",
   path: "/t",
+  kind: "model",
+  adapter: "",
   lineage: [],
   wanted: false,
   loading: false,
@@ -135,6 +137,15 @@ test("a training on preferences says in what share of the pairs the chosen answe
   assert.deepEqual(planRows(preferring)[0], ["Pairs of answers", "40"]);
 });
 
+test("a training on rated answers says how many of them are good and bad", () => {
+  const rating = training({
+    config: { ...training().config, objective: "kto" },
+    plan: { examples: 1_500, good: 1_000, bad: 400 },
+  });
+  assert.match(trainingFacts(rating, "now"), /on rated answers/);
+  assert.deepEqual(planRows(rating)[0], ["Rated answers", "1,500, to train on 1,000 good and 400 bad"]);
+});
+
 test("a loss that is no number is not a figure", () => {
   assert.deepEqual(figures(job({ started_s: 0 }), training({ evals: [{ step: 5, loss: null }] }), 1000), []);
 });
@@ -200,6 +211,10 @@ test("a model is ready, wanted, loaded or served", () => {
   assert.match(servingText(serving({ wanted: true })), /waits for a standby worker/);
   assert.match(servingText(serving({ wanted: true, loading: true })), /is loading/);
   assert.equal(servingText(serving({ wanted: true, workers: 2 })), "mine is served by 2 workers.");
+  const both = serving({ wanted: true, workers: 1, adapter: "mine-adapter" });
+  assert.equal(servingText(both), "mine is served by 1 worker. Its adapter alone is mine-adapter.");
+  const alone = serving({ wanted: true, workers: 1, kind: "adapter", lineage: ["opt", "july"] });
+  assert.equal(servingText(alone), "mine is served by 1 worker. It is an adapter, served on july.");
 });
 
 test("the form of the address is shown", () => {

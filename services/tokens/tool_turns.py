@@ -1,0 +1,150 @@
+"""Turns that call tools and turns that bring results, as chat templates get them. `tokenization.py` calls it.
+
+Training data alone have such turns: a request on the wire has none. Templates disagree on two things, which `probe`
+finds by rendering: whether a call's arguments are an object or JSON as text, and what the text beside a call is where
+nothing was said (an empty text, or none).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from services.errors import TemplateError
+from services.tokens.system_turns import Turn
+from services.wire.messages import Message
+
+Tool = Mapping[str, Any]
+"""One tool as OpenAI's API describes it: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+Render = Callable[[Sequence[Turn], Sequence[Tool]], str]
+"""The text of a conversation with these tools. Raises TemplateError if the template refuses it."""
+
+DEFINITIONS, CALLS, RESULTS = "the tools' definitions", "an assistant's calls", "a tool's results"
+_NAME, _KEY, _VALUE, _RESULT = "tangowort", "quebecwort", "romeowort", "kilowort"  # no template writes such words
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool. `identity` is the id by which a result refers to it; empty where the data name none."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class CallMessage(Message):
+    """An assistant's turn that calls tools. The content is what the assistant says beside the calls."""
+
+    calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResultMessage(Message):
+    """What a tool returned; its role is `tool`. `call`: the id of the call that it answers; `name`: of the tool."""
+
+    call: str = ""
+    name: str = ""
+
+
+class NoPlaceForTools(TemplateError):
+    """The chat template does not write what a conversation holds of tools."""
+
+
+@dataclass(frozen=True)
+class ToolPlaces:
+    """What of tools a template has no place for, and how it wants the rest."""
+
+    missing: frozenset[str]
+    arguments_as_text: bool = False
+    silence: str | None = field(default="")  # the text of a turn that only calls
+
+    def check(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        """Raises NoPlaceForTools for a conversation of which the template would lose something."""
+        lost = sorted(self.missing & _needs(messages, tools))
+        if lost:
+            raise NoPlaceForTools(
+                f"the model's chat template has no place for {' and '.join(lost)}; train a model whose template writes "
+                "them (or choose such a template of this model by name), or leave out the records with tools"
+            )
+
+    def fields(self, message: Message, changed: Callable[[str], str]) -> Turn:
+        """What a turn has beside role, content and reasoning. `changed` maps every text in it."""
+        if isinstance(message, ResultMessage):
+            given = {"tool_call_id": message.call, "name": message.name}
+            return {name: changed(value) for name, value in given.items() if value}
+        if not isinstance(message, CallMessage):
+            return {}
+        silent = {} if message.content.strip() else {"content": self.silence}
+        return {**silent, "tool_calls": [self._call(call, changed) for call in message.calls]}
+
+    def _call(self, call: ToolCall, changed: Callable[[str], str]) -> dict[str, Any]:
+        arguments = mapped(call.arguments, changed)
+        given = json.dumps(arguments, ensure_ascii=False) if self.arguments_as_text else arguments
+        about = {"type": "function", "function": {"name": changed(call.name), "arguments": given}}
+        return {"id": changed(call.identity), **about} if call.identity else about
+
+
+def probe(render: Render) -> ToolPlaces:
+    """What a template does with tools: of the four ways to give it a call, the first that loses least."""
+    ways = [ToolPlaces(frozenset(), *way) for way in product((False, True), ("", None))]
+    found = [(_lost(render, way), way) for way in ways]
+    (missing, _), way = min(found, key=lambda one: (len(one[0][0]), one[0][1]))
+    return ToolPlaces(missing, way.arguments_as_text, way.silence)
+
+
+def mapped(value: Any, changed: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it changed, keys too."""
+    if isinstance(value, str):
+        return changed(value)
+    if isinstance(value, Mapping):
+        return {changed(name): mapped(one, changed) for name, one in value.items()}
+    return [mapped(one, changed) for one in value] if isinstance(value, list | tuple) else value
+
+
+def texts_of_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[tuple[str, bool]]:
+    """Every text of calls, results and tools that is no message's content, and whether the model itself said it."""
+    yield json.dumps(list(tools), ensure_ascii=False), False
+    for message in messages:
+        if isinstance(message, ResultMessage):
+            yield f"{message.call} {message.name}", False
+        if isinstance(message, CallMessage):
+            for call in message.calls:
+                yield f"{call.name} {json.dumps(call.arguments, ensure_ascii=False)} {call.identity}", True
+
+
+def _needs(messages: Sequence[Message], tools: Sequence[Tool]) -> set[str]:
+    calls = any(isinstance(message, CallMessage) for message in messages)
+    results = any(isinstance(message, ResultMessage) for message in messages)
+    return {part for part, needed in ((DEFINITIONS, tools), (CALLS, calls), (RESULTS, results)) if needed}
+
+
+# -- probes ----------------------------------------------------------------------------------------------------------
+
+_PARAMETERS = {"type": "object", "properties": {_KEY: {"type": "string", "description": "word"}}, "required": [_KEY]}
+_TOOL = {"type": "function", "function": {"name": _NAME, "description": "word", "parameters": _PARAMETERS}}
+_ASK: Turn = {"role": "user", "content": "word"}
+_CALL = CallMessage("assistant", "", calls=(ToolCall(_NAME, {_KEY: _VALUE}, "callid001"),))
+_ANSWERED: Turn = {"role": "tool", "content": _RESULT, "tool_call_id": "callid001", "name": _NAME}
+
+
+def _lost(render: Render, way: ToolPlaces) -> tuple[frozenset[str], int]:
+    """What the template loses if it gets calls this way, and how many signs there are that it wants them otherwise."""
+    called: Turn = {"role": "assistant", "content": "", **way.fields(_CALL, lambda text: text)}
+    told = _text(render, [_ASK])
+    text = _text(render, [_ASK, called])
+    returned = _text(render, [_ASK, called, _ANSWERED])
+    written = {DEFINITIONS: _NAME in told, CALLS: _VALUE in text and _NAME in text, RESULTS: _RESULT in returned}
+    if f"'{_KEY}'" in text.removeprefix(told):  # Python's way to write an object
+        written[CALLS] = False
+    signs = (f'\\"{_KEY}' in text) + ("None" in text.removeprefix(told))
+    return frozenset(part for part, is_written in written.items() if not is_written), signs
+
+
+def _text(render: Render, conversation: list[Turn]) -> str:
+    try:
+        return render(conversation, [_TOOL])
+    except TemplateError:
+        return ""

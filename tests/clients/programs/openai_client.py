@@ -1,0 +1,98 @@
+"""What a user of the official client does, against the address in argv[1] and a key in argv[2]."""
+
+import sys
+from collections.abc import Callable
+
+import openai
+
+URL, KEY = sys.argv[1:3]
+client = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
+QUESTION = [{"role": "user", "content": "<think>let me see</think>four, five"}]
+
+
+def fails(kind: type[openai.APIStatusError], code: str, ask: Callable[[], object]) -> openai.APIStatusError:
+    try:
+        ask()
+    except kind as error:
+        assert error.code == code and error.request_id is not False, error
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def ask(**fields: object) -> openai.types.chat.ChatCompletion:
+    return client.chat.completions.create(**{"model": "thinker", "messages": QUESTION, **fields})
+
+
+def models() -> None:
+    assert {model.id for model in client.models.list()} == {"thinker", "slow", "smollm2-135m"}
+    assert client.models.retrieve("thinker").owned_by == "chatserver"
+
+
+def whole() -> None:
+    answer = ask()
+    (choice,) = answer.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", "four, five", "stop")
+    assert choice.message.reasoning_content == "let me see"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.usage.completion_tokens_details.reasoning_tokens > 0
+    assert answer._request_id and answer._request_id in answer.id
+
+
+def streamed() -> None:
+    chunks = list(ask(stream=True, stream_options={"include_usage": True}))
+    deltas = [chunk.choices[0].delta for chunk in chunks[:-1]]
+    assert deltas[0].role == "assistant" and {delta.role for delta in deltas[1:]} == {None}
+    assert "".join(delta.content or "" for delta in deltas) == "four, five"
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "let me see"
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]][-2:] == [None, "stop"]
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 0
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
+    with client.chat.completions.stream(model="thinker", messages=QUESTION) as stream:
+        stream.until_done()
+        assert stream.get_final_completion().choices[0].message.content == "four, five"
+
+
+def several() -> None:
+    answer = ask(n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert answer.usage.completion_tokens == 2 * ask().usage.completion_tokens
+
+
+def cut() -> None:
+    assert ask(max_completion_tokens=2).choices[0].finish_reason == "length"
+
+
+def texts() -> None:
+    answer = client.completions.create(model="slow", prompt="abc", echo=True)
+    assert (answer.choices[0].text, answer.object) == ("abcabc", "text_completion")
+    parts = client.completions.create(model="slow", prompt="abc", stream=True)
+    assert "".join(part.choices[0].text for part in parts) == "abc"
+
+
+def errors() -> None:
+    assert fails(openai.BadRequestError, "invalid_request", lambda: ask(temperature=9)).param == "temperature"
+    fails(openai.BadRequestError, "unsupported", lambda: ask(logprobs=True))
+    fails(openai.NotFoundError, "model_not_found", lambda: ask(model="nobody"))
+    stranger = openai.OpenAI(base_url=f"{URL}/v1", api_key="wrong", max_retries=0)
+    fails(openai.AuthenticationError, "invalid_api_key", stranger.models.list)
+
+
+def crowds() -> None:
+    """One of the questions is too many until others have ended; the client waits by itself."""
+    fails(openai.RateLimitError, "rate_limit_exceeded", lambda: ask(n=5))
+    patient = client.with_options(max_retries=5)
+    first = ask(model="slow", stream=True, n=4)
+    next(iter(first))
+    again = patient.chat.completions.create(model="slow", messages=[{"role": "user", "content": "hi"}])
+    assert again.choices[0].message.content == "hi"
+
+
+def retries() -> None:
+    """A key makes a question that is asked twice one question."""
+    twice = [ask(extra_headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    assert twice[0].id == twice[1].id != ask().id
+
+
+for case in (models, whole, streamed, several, cut, texts, errors, crowds, retries):
+    case()
+    print(case.__name__, "is right")

@@ -1,0 +1,84 @@
+"""The API as real clients use it: the official one, LangChain, LlamaIndex, and the examples of docs/api.md.
+
+Each client runs in an environment of its own, which `make test-clients` makes, against real processes.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.accounts.api_keys import ApiKeys
+from services.places import ROOT
+from tests.end_to_end.system import System, running_system
+
+HERE = Path(__file__).parent
+PYTHONS = {"openai": ".venv-openai", "frameworks": ".venv-frameworks"}
+EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("clients")) as system:
+        synthetic = "tests.stand_ins.synthetic_worker"
+        workers = [
+            system.start(synthetic, "--model", "thinker", "--rate", "50", "--chunk", "3", "--reasoning"),
+            system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
+            system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000"),
+        ]
+        for worker in workers:
+            system.wait_for_worker(worker)
+        yield system
+
+
+@pytest.fixture(scope="module")
+def url(system: System) -> str:
+    return system.web(max_user_requests=4, api_keys_required=True)
+
+
+@pytest.fixture(scope="module")
+def key(system: System) -> str:
+    return ApiKeys(system.redis, system.keys).create("clients", "clients")
+
+
+def run(command: list[str], stdin: str = "", **variables: str) -> str:
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=120, env={**os.environ, **variables}, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def python_of(environment: str) -> str:
+    return str(ROOT / PYTHONS[environment] / "bin/python")
+
+
+@pytest.mark.parametrize(
+    ("environment", "program"),
+    [("openai", "openai_client"), ("frameworks", "langchain_client"), ("frameworks", "llamaindex_client")],
+)
+def test_a_client_is_served(url: str, key: str, environment: str, program: str) -> None:
+    said = run([python_of(environment), str(HERE / "programs" / f"{program}.py"), url, key])
+    assert said.splitlines()[-1].endswith("right")
+
+
+@pytest.mark.parametrize("example", range(len(EXAMPLES)))
+def test_an_example_of_the_documentation_runs(url: str, key: str, example: int, tmp_path: Path) -> None:
+    kind, text = EXAMPLES[example]
+    text = text.replace("http://127.0.0.1:8000", url).replace('"local"', f'"{key}"')
+    if kind == "sh":
+        said = run(["sh", "-e"], text.replace("curl ", f"curl -fsSN -H 'Authorization: Bearer {key}' "))
+    elif kind == "js":
+        (tmp_path / "node_modules").symlink_to(ROOT / PYTHONS["openai"] / "node_modules")
+        (tmp_path / "example.mjs").write_text(text)
+        said = run(["node", str(tmp_path / "example.mjs")])
+    else:
+        said = run([python_of("frameworks" if "langchain" in text else "openai"), "-"], text)
+    assert "Hello" in said
+
+
+def test_there_are_examples_for_each_language() -> None:
+    assert {kind for kind, _ in EXAMPLES} == {"python", "sh", "js"}
