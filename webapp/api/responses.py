@@ -21,6 +21,7 @@ from webapp.access.submit_rate import SubmitRate
 from webapp.api.bodies import MAX_TOKENS, body_of, checked, parsed
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
+from webapp.api.frames import Frame
 from webapp.api.orders import IDEMPOTENCY_KEY, base_id
 from webapp.api.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery, messages_of
 from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
@@ -46,21 +47,23 @@ class Responder:
         if body.background and not body.is_stored:
             raise InvalidRequest("store=False has no meaning in the background: nobody could ask for it", field="store")
         record = _record(body, self.defaults)
-        order = _order(body, self._messages(record, user), rid, user, self.max_chars)
         self.submit_rate.admit(user, address_of(request))
+        order = _order(body, self._messages(record, user), rid, user, self.max_chars)
         note = record.encode() if record.store else b""
         is_repeatable = IDEMPOTENCY_KEY in request.headers
         if body.background and not body.stream:
             self.requests.submit(order, address_of(request), note)
             self.custodian.watch(rid, user, order, note)
-            if is_repeatable:
-                return as_json(whole_response(self.responses.find(rid, user)))
-            return as_json(ResponseFrames(rid, record).begun("queued"))
+            return as_json(self._accepted(rid, user, None if is_repeatable else record))
         answer = self._answer(rid, user, order, note, outlives_reader=record.background or is_repeatable)
-        if body.background:
-            self.custodian.watch(rid, user, order, note)
-        if is_repeatable and record.store:
-            record = self.responses.record(rid, user)  # of the first of those that sent it
+        try:
+            if body.background:
+                self.custodian.watch(rid, user, order, note)
+            if is_repeatable and record.store:
+                record = self.responses.record(rid, user)  # of the first of those that sent it
+        except BaseException:
+            answer.close()
+            raise
         delivery = self._delivery(answer, ResponseFrames(rid, record))
         return delivery.stream(at_once=record.background) if body.stream else delivery.whole()
 
@@ -76,6 +79,10 @@ class Responder:
         after = -1 if query.starting_after is None else query.starting_after
         delivery = self._delivery(self._answer(rid, user), ResponseFrames(rid, kept.record))
         return delivery.stream(after=after, at_once=True)
+
+    def _accepted(self, rid: str, user: str, record: ResponseRecord | None) -> Frame:
+        """A response in the background just now. Without its record it may be older."""
+        return ResponseFrames(rid, record).begun("queued") if record else whole_response(self.responses.find(rid, user))
 
     def _messages(self, record: ResponseRecord, user: str) -> list[Message]:
         instructions = [Message("system", record.instructions)] if record.instructions else []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.chat.reader import Done, Text
 from services.responses.record import ResponseRecord
 from services.wire.messages import Message, Part
+from tests.webapp.api.responses_client import is_delta, read
 from webapp.api.response_events import ResponseEvents
 from webapp.api.response_objects import ResponseFrames
 
@@ -59,18 +60,6 @@ def stream(
     for text in told(parts, cut_at):
         frames += events.text(text)
     return [*frames, *events.end(done_of(parts, *end))]
-
-
-def is_delta(frame: dict[str, Any]) -> bool:
-    return bool(frame["type"].endswith(".delta"))
-
-
-def read(frames: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """What a client has in the end: all events but deltas, and the text of each item from its deltas."""
-    texts: dict[str, str] = {}
-    for frame in filter(is_delta, frames):
-        texts[frame["item_id"]] = texts.get(frame["item_id"], "") + frame["delta"]
-    return [frame for frame in frames if not is_delta(frame)], texts
 
 
 @given(pieces, cuts, cuts, st.sampled_from(ENDS), st.booleans())

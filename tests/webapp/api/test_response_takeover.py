@@ -12,7 +12,7 @@ from services.chat.journal import Journal
 from services.wire.messages import ChatRequest, Event, EventKind
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.api.client import open_request, post
-from tests.webapp.api.test_responses import PATH, ask, cancel, events, read
+from tests.webapp.api.responses_client import PATH, ask, cancel, events, read
 
 THOUGHT, SAID = "One 𝄞 thing after the other. " * 6 + "Yes.", "It is four, and no other number. " * 6 + "Yes."
 ASKED = f"<think>{THOUGHT}</think>{SAID}"

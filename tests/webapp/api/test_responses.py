@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from services.chat.journal import Journal
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.api.client import error_of, open_request, post, stream
+from tests.webapp.api.responses_client import PATH, ask, cancel, ended, events, frames_of, get, read, shown
 
-PATH = "/v1/responses"
 THOUGHT, SAID = "let me see 𝄞", "It is four."
 IMAGE = {"role": "user", "content": [{"type": "input_image"}]}
 ASKED = f"<think>{THOUGHT}</think>{SAID}"
@@ -43,63 +43,6 @@ def url(system: System) -> str:
 def other_url(system: System) -> str:
     """Another web process, which tells more text at once."""
     return system.web(relay_interval_s=0.4)
-
-
-def ask(question: str, model: str = "echo", **fields: Any) -> dict[str, Any]:
-    return {"model": model, "input": question, **fields}
-
-
-def get(url: str, rid: str, rest: str = "", key: str = "", **query: object) -> requests.Response:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return requests.get(f"{url}{PATH}/{rid}{rest}", params=query, headers=headers, timeout=30)  # type: ignore[arg-type]
-
-
-def cancel(url: str, rid: str) -> requests.Response:
-    return requests.post(f"{url}{PATH}/{rid}/cancel", timeout=30)
-
-
-def events(url: str, rid: str, after: int | None = None) -> list[Any]:
-    """The stream of a response that was ordered before, whose `event:` lines are checked."""
-    response = get(url, rid, stream="true", **({} if after is None else {"starting_after": after}))
-    assert response.status_code == 200, response.text
-    return frames_of(response.text)
-
-
-def frames_of(body: str) -> list[Any]:
-    """The events of a whole stream, whose framing is checked."""
-    *blocks, done, rest = body.split("\n\n")
-    assert (done, rest) == ("data: [DONE]", "")
-    frames = []
-    for block in (each for each in blocks if not each.startswith(":")):
-        name, data = block.split("\n")
-        frames.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {frames[-1]['type']}"
-    return frames
-
-
-def read(frames: list[Any]) -> tuple[list[Any], dict[str, str]]:
-    """What a client has in the end: all events but deltas, and the text of each item from its deltas."""
-    texts: dict[str, str] = {}
-    for frame in frames:
-        if frame["type"].endswith(".delta"):
-            texts[frame["item_id"]] = texts.get(frame["item_id"], "") + frame["delta"]
-    return [frame for frame in frames if not frame["type"].endswith(".delta")], texts
-
-
-def ended(url: str, rid: str) -> Any:
-    """The response, once it has ended."""
-
-    def look() -> Any:
-        body = get(url, rid).json()
-        return body if body["status"] not in ("queued", "in_progress") else None
-
-    return wait_until(look, "the end of the response")
-
-
-def shown(response: Any) -> str:
-    """Its text."""
-    parts = [part for item in response["output"] if item["type"] == "message" for part in item["content"]]
-    return "".join(part["text"] for part in parts)
 
 
 def test_a_whole_response_has_all_fields_of_openai(url: str) -> None:
@@ -217,8 +160,10 @@ def test_a_reader_may_begin_between_the_numbers_of_two_deltas(url: str) -> None:
 def test_a_background_response_goes_on_without_its_reader(system: System, url: str, other_url: str) -> None:
     body = ask(ASKED, "slow", background=True, stream=True)
     with open_request(url, PATH, body) as connection:
-        head = connection.recv(65_536).decode()
-    rid = re.findall(r"resp_\w+", head)[0]
+        head = b""
+        while not (found := re.search(rb"resp_\w+", head)):
+            head += connection.recv(65_536)
+    rid = found[0].decode()
     response = ended(other_url, rid)
     assert (response["status"], shown(response)) == ("completed", SAID)
     assert [frame["type"] for frame in events(other_url, rid)][:3] == [
@@ -462,6 +407,17 @@ def test_with_an_idempotency_key_a_retry_reads_the_first_response(system: System
     assert again["id"] == first["id"] and streamed[-1]["response"]["status"] == "completed"
     assert {**again, "status": "", "output": []} == {**first, "status": "", "output": []}
     assert len(rids(system) - before) == 2
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_retry_after_the_delete_does_not_ask_again(system: System, url: str, streamed: bool) -> None:
+    before, question = rids(system), ask("hello", stream=streamed)
+    post(url, PATH, question, Idempotency_Key="k3").raise_for_status()
+    (rid,) = rids(system) - before
+    requests.delete(f"{url}{PATH}/{rid}", timeout=30).raise_for_status()
+    again = post(url, PATH, question, Idempotency_Key="k3")
+    assert (again.status_code, error_of(again)["code"]) == (404, "unknown_response")
+    assert rids(system) - before == {rid}
 
 
 NAMES = [
