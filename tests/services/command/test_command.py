@@ -130,7 +130,8 @@ def test_a_message_that_is_empty_or_no_text_is_refused(
 def test_models_and_status_show_workers_queues_and_requests(
     tmp_path: Path, redis_server: EmbeddedServer, redis_client: redis.Redis, namespace: str
 ) -> None:
-    Registry(redis_client, Keys(namespace)).announce(worker_info("m"))
+    worker = worker_info("m")
+    Registry(redis_client, Keys(namespace)).announce(worker)
     redis_client.expire(Keys(namespace).worker("w-m"), 60)  # five seconds are short for three programs
     request = ChatRequest("r1", "cli-me", "m", (Message("user", "hi"),))
     Requests(redis_client, Keys(namespace)).submit(request)
@@ -140,6 +141,7 @@ def test_models_and_status_show_workers_queues_and_requests(
     load = {"workers": 1, "slots": 4, "running": 1, "queued": 1, "tokens_per_s": 12.3}
     sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     expected = {"name": "m", **load, "context_tokens": 2048, "sampling": sampling, "supports": []}
+    expected["started"] = worker.started
     assert models == [{**expected, "state": "served", "trouble": "", "trained": None}]
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 

@@ -235,7 +235,8 @@ def test_a_client_that_never_reads_and_watches_again_and_again_costs_little(web:
             for rid in answers:
                 silent.post("watch", {"id": rid, "offset": 0, "nonce": ""})
             assert owner.call("unwatch", {"id": rid})["ok"], "by now the server has sent what it would"
-        assert silent.waiting_bytes() < len(answers) * 20_000 + 2**20
+        # The kernel keeps up to a megabyte; what of its events the server had not served yet brings some more.
+        assert silent.waiting_bytes() < len(answers) * 20_000 + 2 * 2**20, "30 times as much was asked for"
         assert silent.call("watch", {"id": answers[0], "offset": 0, "nonce": ""}) == {"ok": True}
         assert len(silent.answer(answers[0])) == 20_000
 
