@@ -206,6 +206,6 @@ def _check_calls(calls: Sequence[Any], text: str) -> None:
     for name in names:
         if text.count(name) < names.count(name):
             raise TemplateError(
-                f"the chat template leaves out a call of {name!r}, since it takes fewer calls at once; write each call "
-                "as a message of its own, with its result behind it"
+                f"the chat template does not write a call of {name!r}; if it takes one call at a time, write each as a "
+                "message of its own, with its result behind it"
             )

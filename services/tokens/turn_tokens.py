@@ -14,7 +14,7 @@ from services.tokens.reasoning_marks import REASONING_NAME
 from services.tokens.system_turns import Render, Turn
 
 # A model writes one of these only where its text, its message or its call of a tool ends, whatever the template.
-TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|call|>")
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|call|>", "<|tool_response>")
 # Names of tokens that end turns in the templates in use. gpt-oss ends a mere part of an answer with `<|end|>`: a name
 # counts only where the template ends an assistant's turn with it.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>")
