@@ -275,9 +275,9 @@ class Family:
             wanted = answer.content.strip()
             if "</think>" in self._chat.chat_template:  # else it is text like any other
                 wanted = wanted.split("</think>")[-1].strip()
-            if "<think>" in parts["answer"]:
-                return "shows the `<think>` of the data's text"
             if parts["answer"].strip() != wanted:
+                if parts["answer"].lstrip().startswith("<think>"):
+                    return "shows the `<think>` of the data's text"
                 return f"FAULT: shows {parts['answer']!r} for {wanted!r}"
             if parts["reasoning"] and parts["reasoning"].strip() not in answer.text:
                 return f"FAULT: shows the reasoning {parts['reasoning']!r}"
@@ -296,7 +296,7 @@ class Family:
         try:
             samples = self._chat.samples(messages, tools=TOOLS)
         except NoPlaceForTools as error:
-            return "refused: " + _short(str(error)).removeprefix("the model's chat template has ")
+            return "refused: " + re.split("; train| \\(", str(error))[0].removeprefix("the model's chat template has ")
         except TemplateError as error:
             return f"refused: {_short(str(error))}"
         numbers = [n for n, m in enumerate(messages) if m.role == "assistant"]
