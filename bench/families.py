@@ -127,6 +127,7 @@ class Row:
     tools: dict[str, str] = field(default_factory=dict)
     first_learnt: str = ""
     separate: bool = False  # each answer is a sample of its own
+    by_switch: bool = False  # reasoning is learnt where the template's switch is on
     without_reasoning: bool = False  # the template leaves reasoning out, or its prompt asks for none
 
     def line(self) -> str:
@@ -136,7 +137,8 @@ class Row:
     def remark(self) -> str:
         first = f"learns `{self.first_learnt}` first".replace("|", "¦").replace("\n", "⏎") if self.first_learnt else ""
         separate = "each answer a sample of its own" if self.separate else ""
-        without = "reasoning is not learnt" if self.without_reasoning else ""
+        switched = "reasoning is learnt with thinking=true" if self.by_switch else "reasoning is not learnt"
+        without = switched if self.without_reasoning else ""
         return "; ".join(part for part in (separate, first, without) if part)
 
 
@@ -160,7 +162,7 @@ class Family:
         self._decoder = TextDecoder(self._chat.decoder())
         self._special = self._chat.special_tokens()
         added = self._chat.decoder().get_added_tokens_decoder()
-        self._added = {token_id: token.content for token_id, token in added.items()}
+        self._added = {token_id: token.content for token_id, token in added.items() if token.content.strip(" ▁")}
 
     def row(self) -> Row:
         row = Row(self.name)
@@ -171,6 +173,7 @@ class Family:
             row.trained[label] = self._trained(messages, row)
             if label in _READERS and row.trained[label] == "right":
                 row.read[label] = self._read(messages)
+        row.by_switch = row.without_reasoning and self._learns_by_switch()
         for label, messages in tool_conversations().items():
             row.tools[label] = self._called(messages)
         return row
@@ -256,6 +259,13 @@ class Family:
             row.without_reasoning = True
         return ""
 
+    def _learns_by_switch(self) -> bool:
+        try:
+            samples = self._chat.samples(conversations("")["reasoned"], thinking=True)
+        except TemplateError:
+            return False
+        return not any(sample.left_out for sample in samples)
+
     def _read(self, messages: list[Message]) -> str:
         """What a reader would get of each answer that is learnt."""
         answers = [m for m in messages if m.role == "assistant"]
@@ -266,6 +276,8 @@ class Family:
             if "</think>" in self._chat.chat_template:  # else it is text like any other
                 wanted = wanted.split("</think>")[-1].strip()
             if parts["answer"].strip() != wanted:
+                if parts["answer"].lstrip().startswith("<think>"):
+                    return "shows the `<think>` of the data's text"
                 return f"FAULT: shows {parts['answer']!r} for {wanted!r}"
             if parts["reasoning"] and parts["reasoning"].strip() not in answer.text:
                 return f"FAULT: shows the reasoning {parts['reasoning']!r}"
@@ -284,7 +296,7 @@ class Family:
         try:
             samples = self._chat.samples(messages, tools=TOOLS)
         except NoPlaceForTools as error:
-            return "refused: " + _short(str(error)).removeprefix("the model's chat template has ")
+            return "refused: " + re.split("; train| \\(", str(error))[0].removeprefix("the model's chat template has ")
         except TemplateError as error:
             return f"refused: {_short(str(error))}"
         numbers = [n for n, m in enumerate(messages) if m.role == "assistant"]
@@ -307,7 +319,7 @@ class Family:
         if sample.ids[end - 1] not in self._chat.stop_token_ids:
             return f"FAULT: learns no stop token but {self._decoded(sample.ids[end - 1 : end])!r} last"
         wanted = [c.arguments["city"] for c in message.calls] if isinstance(message, CallMessage) else [message.content]
-        lost = [word for word in wanted if word not in text]
+        lost = [word for word in wanted if word not in text and json.dumps(word)[1:-1] not in text]
         return f"FAULT: {lost[0]!r} is not learnt" if lost else "FAULT: a result is learnt" if "degrees" in text else ""
 
     def _with_tools(self, messages: list[Message], as_text: bool, silence: str | None) -> list[int] | None:
@@ -340,6 +352,9 @@ class Family:
     def _as_rendered(self, messages: list[Message], samples: list[SupervisedSequence]) -> str:
         """Where the template's text of all begins with its last prompt, it must be the text of the one sample."""
         prompt, whole = self._theirs(messages[:-1], ask=True), self._theirs(messages, ask=False)
+        parser = self._chat.answer_parser(prompt or [])
+        if parser is not None and parser.reasoning:
+            return "right"  # the answer closes the reasoning that the prompt opened, though the template does not
         if len(samples) == 1 and prompt and whole and self._loses_nothing(messages, whole):
             ours, asked, text = (self._decoded(ids) for ids in (samples[0].ids, prompt, whole))
             if text.startswith(asked) and not (ours.startswith(text) or text.startswith(ours)):

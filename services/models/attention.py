@@ -13,20 +13,20 @@ def plain_attention(source: ModelSource) -> tuple[str, str]:
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(_kind_of_configuration(source), None)
+    configuration = _kind_of_configuration(source)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(configuration, None) if configuration else None
     if kind is None or kind._supports_sdpa:
         return "sdpa", ""
     return "eager", f"{kind.__name__} has no sdpa"
 
 
 def _kind_of_configuration(source: ModelSource) -> Any:
-    """The class. A GGUF's metadata name it; to have the library read them takes seconds."""
+    """The class; None if nothing names it. A GGUF's metadata do: to have the library read the file takes seconds."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    if source.gguf is not None:
-        name = str(read_gguf_metadata(source.gguf).get("general.architecture", "")).replace("-", "_")
-        return CONFIG_MAPPING.get(name, None)
     try:
-        return type(AutoConfig.from_pretrained(source.location))
+        if source.gguf is None:
+            return type(AutoConfig.from_pretrained(source.location))
+        return CONFIG_MAPPING[str(read_gguf_metadata(source.gguf)["general.architecture"]).replace("-", "_")]
     except (OSError, ValueError, KeyError, ImportError):
         return None

@@ -94,7 +94,7 @@ class Supervision:
         before, turn = conversation[:number], conversation[number]
         prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
         if whole.startswith(prompt):
-            return prompt, self._ended(whole[len(prompt) :], number)
+            return prompt, _closed(prompt, self._ended(whole[len(prompt) :], number), turn)
         if not (turn["content"] or "").strip() and not turn.get("tool_calls"):
             raise TemplateError(f"messages[{number}] is an empty answer, which the chat template leaves out; drop it")
         asked, start = self._opening(before, turn, number)
@@ -161,18 +161,38 @@ def _behind_opening(asked: str, start: str, answer: str, turn: Turn, number: int
         raise _differs(number)
     opening, closing = marks
     reopened = answer.lstrip().startswith(opening.strip())
+    reasoning = _reasoning_of(turn, opening, closing)
     if not is_open(start[-_HEADER:] + asked):
-        return answer.partition(closing)[2].lstrip("\n") if reopened and closing in answer else answer
+        before, closed, rest = answer.partition(closing)
+        thought = reopened or before.strip() in ("", reasoning.strip())
+        return rest.lstrip("\n") if closed and thought else answer
     if reopened:
         return answer.lstrip().removeprefix(opening.strip()).lstrip("\n")
     if answer.lstrip().startswith(closing):
         return answer
-    thought, closed, _ = (turn["content"] or "").partition(closing)
-    written = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
-    reasoning = turn.get("reasoning_content", "").strip("\n") or written
     if reasoning and answer.lstrip().startswith(reasoning):
         return answer.lstrip("\n")
-    return f"{reasoning}\n{closing}\n\n{answer}" if reasoning or asked.endswith("\n") else f"{closing}{answer}"
+    return _with_closing(asked, reasoning, closing, answer)
+
+
+def _closed(prompt: str, answer: str, turn: Turn) -> str:
+    """An answer that follows a prompt as it is written. Where the prompt opens the reasoning, the answer closes it."""
+    opening, closing = pair(prompt[-_HEADER:]) or ("", "")
+    if not opening or not prompt.rstrip().endswith(opening.strip()) or closing in answer:
+        return answer
+    return _with_closing(prompt, _reasoning_of(turn, opening, closing), closing, answer)
+
+
+def _with_closing(prompt: str, reasoning: str, closing: str, answer: str) -> str:
+    written = f"{reasoning}\n{closing}\n\n{answer}"
+    return written if reasoning or prompt.endswith("\n") else f"{closing}{answer}"
+
+
+def _reasoning_of(turn: Turn, opening: str, closing: str) -> str:
+    """What the assistant thought: beside its text, or in it behind the marks of the template."""
+    thought, closed, _ = (turn["content"] or "").partition(closing)
+    written = thought.strip().removeprefix(opening.strip()).strip("\n") if closed else ""
+    return str(turn.get("reasoning_content", "")).strip("\n") or written
 
 
 def _differs(number: int) -> "PromptDiffers":
@@ -206,6 +226,6 @@ def _check_calls(calls: Sequence[Any], text: str) -> None:
     for name in names:
         if text.count(name) < names.count(name):
             raise TemplateError(
-                f"the chat template leaves out a call of {name!r}, since it takes fewer calls at once; write each call "
-                "as a message of its own, with its result behind it"
+                f"the chat template does not write a call of {name!r}; if it takes one call at a time, write each as a "
+                "message of its own, with its result behind it"
             )

@@ -7,7 +7,7 @@ nothing was said (an empty text, or none).
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -59,15 +59,16 @@ class ToolPlaces:
 
     missing: frozenset[str]
     arguments_as_text: bool = False
-    silence: str | None = field(default="")  # the text of a turn that only calls
+    silence: str | None = ""  # the text of a turn that only calls
+    refusal: str = ""  # what the template says of calls and results where it refuses them
 
     def check(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
         """Raises NoPlaceForTools for a conversation of which the template would lose something."""
         lost = sorted(self.missing & _needs(messages, tools))
         if lost:
             raise NoPlaceForTools(
-                f"the model's chat template has no place for {' and '.join(lost)}; train a model whose template writes "
-                "them (or choose such a template of this model by name), or leave out the records with tools"
+                f"the model's chat template has no place for {' and '.join(lost)}{self.refusal}; train a model whose "
+                "template writes them (or choose such a template of this model by name), or leave such records out"
             )
 
     def fields(self, message: Message, changed: Callable[[str], str]) -> Turn:
@@ -90,9 +91,8 @@ class ToolPlaces:
 def probe(render: Render) -> ToolPlaces:
     """What a template does with tools: of the four ways to give it a call, the first that loses least."""
     ways = [ToolPlaces(frozenset(), *way) for way in product((False, True), ("", None))]
-    found = [(_lost(render, way), way) for way in ways]
-    (missing, _), way = min(found, key=lambda one: (len(one[0][0]), one[0][1]))
-    return ToolPlaces(missing, way.arguments_as_text, way.silence)
+    found = [_probed(render, way) for way in ways]
+    return min(found, key=lambda one: (len(one[0].missing), one[1]))[0]
 
 
 def mapped(value: Any, changed: Callable[[str], str]) -> Any:
@@ -130,21 +130,28 @@ _CALL = CallMessage("assistant", "", calls=(ToolCall(_NAME, {_KEY: _VALUE}, "cal
 _ANSWERED: Turn = {"role": "tool", "content": _RESULT, "tool_call_id": "callid001", "name": _NAME}
 
 
-def _lost(render: Render, way: ToolPlaces) -> tuple[frozenset[str], int]:
-    """What the template loses if it gets calls this way, and how many signs there are that it wants them otherwise."""
+def _probed(render: Render, way: ToolPlaces) -> tuple[ToolPlaces, int]:
+    """The way with what the template loses by it, and how many signs there are that it wants calls otherwise."""
     called: Turn = {"role": "assistant", "content": "", **way.fields(_CALL, lambda text: text)}
-    told = _text(render, [_ASK])
-    text = _text(render, [_ASK, called])
-    returned = _text(render, [_ASK, called, _ANSWERED])
-    written = {DEFINITIONS: _NAME in told, CALLS: _VALUE in text and _NAME in text, RESULTS: _RESULT in returned}
-    if f"'{_KEY}'" in text.removeprefix(told):  # Python's way to write an object
-        written[CALLS] = False
-    signs = (f'\\"{_KEY}' in text) + ("None" in text.removeprefix(told))
-    return frozenset(part for part, is_written in written.items() if not is_written), signs
+    refusals: list[str] = []
+    told, text, returned = (
+        _text(render, conversation, refusals) for conversation in ([_ASK], [_ASK, called], [_ASK, called, _ANSWERED])
+    )
+    own = text.removeprefix(told)
+    as_python = f"'{_KEY}'" in own  # how Python writes an object
+    written = {
+        DEFINITIONS: _NAME in told,
+        CALLS: _VALUE in text and _NAME in text and not as_python,
+        RESULTS: _RESULT in returned,
+    }
+    missing = frozenset(part for part, is_written in written.items() if not is_written)
+    signs = (f'\\"{_KEY}' in text) + ("None" in own)
+    return replace(way, missing=missing, refusal=f" ({refusals[-1]})" if refusals else ""), signs
 
 
-def _text(render: Render, conversation: list[Turn]) -> str:
+def _text(render: Render, conversation: list[Turn], refusals: list[str]) -> str:
     try:
         return render(conversation, [_TOOL])
-    except TemplateError:
+    except TemplateError as error:
+        refusals.append(str(error))
         return ""

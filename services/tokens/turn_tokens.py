@@ -8,13 +8,14 @@ must not spell them either.
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from os.path import commonprefix
 
 from services.errors import TemplateError
 from services.tokens.reasoning_marks import REASONING_NAME
 from services.tokens.system_turns import Render, Turn
 
 # A model writes one of these only where its text, its message or its call of a tool ends, whatever the template.
-TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|call|>")
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|call|>", "<|calls|>", "<|tool_response>")
 # Names of tokens that end turns in the templates in use. gpt-oss ends a mere part of an answer with `<|end|>`: a name
 # counts only where the template ends an assistant's turn with it.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endofturn|>", "<|eot|>")
@@ -49,7 +50,7 @@ def turn_ends(render: Render, special: Collection[str]) -> TurnEnds:
         return TurnEnds(frozenset())
     pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
     lead, _, tail = turn.rpartition(_ANSWER)
-    found = pattern.findall(tail)
+    found = pattern.findall(_without_prompt(tail, lead, pattern))
     if not found:
         return _opening_of_next(render, pattern)
     named = {token for token in found if token in _TURN_ENDS}
@@ -57,6 +58,14 @@ def turn_ends(render: Render, special: Collection[str]) -> TurnEnds:
     begun = lead[len(asked) :] if lead.startswith(asked) else lead.rpartition(_QUESTION)[2]
     only_ends = found.count(found[-1]) == 1 and found[-1] not in begun and not REASONING_NAME.search(found[-1])
     return TurnEnds(frozenset(named | ({found[-1]} if only_ends else set())))
+
+
+def _without_prompt(tail: str, lead: str, pattern: "re.Pattern[str]") -> str:
+    """What stands behind an answer, without the prompt for the next one. Some templates (an early Llama 3) always write
+    that, and so end a turn with the words that stand before the answer too."""
+    shared = commonprefix([tail[::-1], lead[::-1]])[::-1]
+    first = pattern.search(tail)
+    return tail[: first.end()] if first and pattern.search(shared) else tail
 
 
 def _opening_of_next(render: Render, pattern: "re.Pattern[str]") -> TurnEnds:

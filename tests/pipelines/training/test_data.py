@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.training.data import Prepared, is_evaluated, prepare
+from pipelines.training.data import Prepared, is_evaluated, lines_of, prepare
 from pipelines.training.records import Record, Refusal, read_records
 from pipelines.training.reporting import Aborted
 from pipelines.training.samples import IGNORED, Sampled, sampled_by_many, sampled_here
@@ -121,6 +121,28 @@ def test_conversations_of_which_no_answer_is_wanted_are_no_reason_to_end(
     silent["messages"][1]["train"] = False
     found = prepared(tmp_path, tokenizer, [silent, talk("b", "Hello", "Hi.")])
     assert (found.counts.unwanted, found.counts.unsupervised) == (1, 0)
+
+
+def test_reasoning_for_which_the_template_has_no_place_is_counted_and_not_learnt(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    thought = talk("a", "Hello", "Hi.")
+    thought["messages"][1]["reasoning_content"] = "A greeting."
+    found = prepared(tmp_path, tokenizer, [thought, talk("b", "Hello", "Hi.")], packing=False)
+    assert found.counts.left_out == found.counts.as_event()["left_out"] == {"reasoning": 1}
+    assert learnt_text(found, tokenizer) == "Hi.<|im_end|>" * 2
+    told = list(lines_of(found.counts, configured()))
+    assert any(line.startswith("1 records have reasoning for which the chat template has no place") for line in told)
+
+
+def test_tools_for_which_the_template_has_no_place_are_refused_by_name_and_counted(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    tool = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+    conversations = [{**talk("a", "Hello", "Hi."), "tools": [tool]}, talk("b", "Hello", "Hi.")]
+    found = prepared(tmp_path, tokenizer, conversations, max_refused=0.5)
+    assert found.counts.refused == {"no_place_for_tools": 1}
+    assert "no place for the tools' definitions" in found.counts.told[0]
 
 
 def test_an_evaluation_file_is_evaluated_and_never_trained_on(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
