@@ -15,6 +15,7 @@ from itsdangerous import BadSignature
 from redis import Redis
 
 from services.accounts.api_keys import ApiKeys
+from services.chat.dead_letters import DeadLetters
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
@@ -227,7 +228,7 @@ def _add_api(
         submit_rate,
         settings.relay_interval_s,
         _has_left,
-        Responses(requests),
+        Responses(requests, DeadLetters(redis, requests)),
         Custodian(feed),
         Registry(redis, keys).sampling,
         settings.max_message_chars,

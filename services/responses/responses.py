@@ -3,8 +3,10 @@
 A response is a request whose id is the response's, with a `ResponseRecord` as its note. Another user's is unknown.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Head
 from services.chat.reader import Done, JournalView, in_parts
 from services.chat.requests import Requests
@@ -39,9 +41,10 @@ class KeptResponse:
 class Responses:
     """The responses of one installation."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, dead: DeadLetters) -> None:
         self._requests = requests
         self._journal = requests.journal
+        self._dead = dead
 
     def record(self, rid: str, user: str) -> ResponseRecord:
         """What was ordered. Raises UnknownResponse."""
@@ -87,8 +90,12 @@ class Responses:
 
     def delete(self, rid: str, user: str) -> None:
         """Forget the response and its answer; one that runs is cancelled. Raises UnknownResponse."""
-        self.cancel(rid, user)
+        kept = self.cancel(rid, user)
         self._journal.forget(rid, user)
+        if kept.end is not None and kept.end.status == "failed":
+            with suppress(InvalidRequest):  # it was not given up
+                for letter in self._dead.matching(rid):
+                    self._dead.drop(letter)
 
     def _ended(self, rid: str, user: str) -> KeptResponse:
         try:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from services.errors import InvalidRequest, Unsupported, shown
 from services.field_errors import in_words
+from services.wire.parsing import MAX_BIASES
 from webapp.server.http_server import BODY_READ
 
 MAX_CHOICES = 64  # of one body: its prompts, times `n`
@@ -20,6 +21,7 @@ MAX_TOKENS = 131_072
 JSON = "application/json"
 
 Body = TypeVar("Body", bound=BaseModel)
+FIRST_FAULT = Field(fail_fast=True)  # of a list: a body can have 400,000, and pydantic would describe each of them
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -36,7 +38,7 @@ class TextPart(BaseModel):
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], FIRST_FAULT] | None = None
     reasoning_content: str | None = Field(None, description="What an assistant thought before it answered.")
     reasoning: str | None = Field(None, description="The same under its other name.")
     tool_calls: Any = Field(None, description="Refused unless empty.")
@@ -68,9 +70,9 @@ class SamplingFields(BaseModel):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, ge=0.1, le=10)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=MAX_BIASES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
     user: str | None = Field(None, description="Accepted and not used.")
 
@@ -107,7 +109,7 @@ class SamplingFields(BaseModel):
 class ChatCompletionBody(SamplingFields):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: list[ChatMessage]
+    messages: Annotated[list[ChatMessage], FIRST_FAULT]
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The same as max_tokens.")
     reasoning_effort: str | None = Field(None, description="`none` switches thinking off, where the model can.")
     chat_template_kwargs: ChatTemplateOptions | None = None
@@ -134,7 +136,7 @@ class ChatCompletionBody(SamplingFields):
 class CompletionBody(SamplingFields):
     """The body of `POST /v1/completions`."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES, fail_fast=True)]
     echo: bool | None = Field(None, description="Whether the text begins with the prompt.")
 
     @property
@@ -143,7 +145,7 @@ class CompletionBody(SamplingFields):
 
 
 # Known to OpenAI, not honoured here: field → the values that ask for nothing.
-_UNSERVED: dict[str, tuple[Any, ...]] = {
+UNSERVED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "function_call": ("none",),
@@ -167,7 +169,7 @@ def body_of(request: Request) -> bytes:
     return data
 
 
-def parsed(data: bytes, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = _UNSERVED) -> Body:
+def parsed(data: bytes, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED) -> Body:
     """A body as its model. Raises InvalidRequest or Unsupported, which name the field."""
     try:
         raw = orjson.loads(data)
@@ -203,8 +205,10 @@ def _is_field(part: str) -> bool:
 
 
 def _in_words(error: ValidationError) -> InvalidRequest:
-    problem = error.errors(include_url=False)[0]
-    # Of a union pydantic names each branch: that is no part of what the client sent.
+    problems = error.errors(include_url=False)
+    # Of a union each branch has a problem: the one that fits by its type, if one does, says what is wrong.
+    problem = next((each for each in problems if not each["type"].endswith("_type")), problems[0])
+    # And each branch has a name, which is no part of what the client sent.
     place = [str(part) for part in problem["loc"] if isinstance(part, int) or _is_field(part)]
     words = in_words(problem)
     if not place:

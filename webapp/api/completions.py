@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Request, Response, g, request
 
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
@@ -14,11 +14,11 @@ from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
 from webapp.api.answers import Answers
-from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields, body_of, parsed
+from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields
 from webapp.api.delivery import Delivery
 from webapp.api.document import Document
 from webapp.api.frames import ChatFrames, Frames, TextFrames
-from webapp.api.orders import IDEMPOTENCY_KEY, base_id, chat_orders, completion_orders
+from webapp.api.orders import asked, chat_orders, completion_orders, idempotency_key
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Completer:
     interval_s: float
     client_left: Callable[[Request], bool]
 
-    def answer(self, body: SamplingFields, orders: list[ChatRequest], frames: Frames, base: str) -> Response:
+    def answer(self, body: SamplingFields, orders: list[ChatRequest], frames: Frames) -> Response:
         """The response for these requests, in whole or as a stream."""
-        address, asked = address_of(request), request._get_current_object()  # type: ignore[attr-defined]
+        address, current = address_of(request), request._get_current_object()  # type: ignore[attr-defined]
         for order in orders:
             self.submit_rate.admit(order.user, address)
         with translated():
@@ -43,13 +43,11 @@ class Completer:
                 orders,
                 address=address,
                 interval_s=self.interval_s,
-                outlives_reader=IDEMPOTENCY_KEY in request.headers,
+                outlives_reader=bool(idempotency_key(request)),
             )
-        delivery = Delivery(answers, frames, lambda: self.client_left(asked), n=body.n or 1)
+        delivery = Delivery(answers, frames, lambda: self.client_left(current), n=body.n or 1)
         with translated():
-            response = delivery.stream(includes_usage=body.includes_usage) if body.stream else delivery.whole()
-        response.headers["x-request-id"] = base
-        return response
+            return delivery.stream(includes_usage=body.includes_usage) if body.stream else delivery.whole()
 
 
 Body = TypeVar("Body", bound=SamplingFields)
@@ -68,7 +66,7 @@ def make_blueprint(callers: Callers, completer: Completer, document: Document, *
         """
         user, base, body = _asked(callers, ChatCompletionBody)
         frames = ChatFrames(base, body.model, includes_usage=body.includes_usage)
-        return completer.answer(body, chat_orders(body, base, user, max_chars), frames, base)
+        return completer.answer(body, chat_orders(body, base, user, max_chars), frames)
 
     @completions.post("/completions")
     @document.describes(json=CompletionBody, tag="Completions")
@@ -78,7 +76,7 @@ def make_blueprint(callers: Callers, completer: Completer, document: Document, *
         orders = completion_orders(body, base, user, max_chars)
         echoes = [order.prompt if body.echo else "" for order in orders]
         frames = TextFrames(base, body.model, includes_usage=body.includes_usage, echoes=echoes)
-        return completer.answer(body, orders, frames, base)
+        return completer.answer(body, orders, frames)
 
     return completions
 
@@ -87,5 +85,6 @@ def _asked(callers: Callers, kind: type[Body]) -> tuple[str, str, Body]:
     """Who asks, what the ids of the requests begin with, and the body."""
     with translated():
         user = callers.user(request)
-    data = body_of(request)
-    return user, base_id(request, user, data), parsed(data, kind)
+    base, body = asked(request, user, kind)
+    g.request_id = base
+    return user, base, body

@@ -3,14 +3,17 @@
 import math
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from services.chat.reader import Done
 from services.errors import ChatServerError, all_errors
+from webapp.api.orders import idempotency_key
 
 PREFIX = "/v1/"
 MAX_RETRY_AFTER_S = 120  # the official client does not wait longer
+
+_SHOULD_RETRY = "x-should-retry"  # the official clients obey it
 
 _CODES = {  # ours → what clients look for
     "unknown_model": "model_not_found",
@@ -43,7 +46,10 @@ def failure(done: Done) -> tuple[dict[str, Any], int]:
 def failed(done: Done) -> Response:
     """The response that tells of such an answer."""
     body, status = failure(done)
-    return _response(body, status)
+    response = _response(body, status)
+    if idempotency_key(request):
+        response.headers[_SHOULD_RETRY] = "false"  # the same key would bring the same end
+    return response
 
 
 def refused(error: ChatServerError) -> Response:
@@ -68,6 +74,8 @@ def refused_by_http(error: HTTPException) -> Response:
 def _response(body: dict[str, Any], status: int) -> Response:
     response = jsonify(body)
     response.status_code = status
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if body["error"]["code"] in _RETRIED_IN_VAIN:
-        response.headers["x-should-retry"] = "false"
+        response.headers[_SHOULD_RETRY] = "false"
     return response

@@ -3,25 +3,52 @@
 import dataclasses
 import hashlib
 import uuid
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from flask import Request
+from pydantic import BaseModel
 
 from services.errors import InvalidRequest, Unsupported
 from services.wire.messages import ChatRequest
 from services.wire.parsing import parse_request
-from webapp.api.bodies import MAX_CHOICES, ChatCompletionBody, ChatMessage, CompletionBody, SamplingFields
+from webapp.api.bodies import (
+    MAX_CHOICES,
+    UNSERVED,
+    ChatCompletionBody,
+    ChatMessage,
+    CompletionBody,
+    SamplingFields,
+    body_of,
+    parsed,
+)
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _ROLES = {"developer": "system"}
 
 
-def base_id(request: Request, user: str, data: bytes) -> str:
-    """What the ids of a body's requests begin with. With an idempotency key it is the same for the same body.
+Asked = TypeVar("Asked", bound=BaseModel)
 
-    The queue accepts an id once: whoever repeats such a body reads the answer of the first.
+
+def idempotency_key(request: Request) -> str:
+    """What the client calls its question; empty if it has no name for it."""
+    return request.headers.get(IDEMPOTENCY_KEY, "")
+
+
+def asked(
+    request: Request, user: str, kind: type[Asked], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED
+) -> tuple[str, Asked]:
+    """What the ids of a body's requests begin with, and the body. Nobody holds its bytes afterwards.
+
+    With an idempotency key the id is the same for the same body. The queue accepts an id once: whoever repeats such a
+    body reads the answer of the first.
     """
-    key = request.headers.get(IDEMPOTENCY_KEY, "")
+    data = body_of(request)
+    return _base_id(request, user, data), parsed(data, kind, unserved)
+
+
+def _base_id(request: Request, user: str, data: bytes) -> str:
+    key = idempotency_key(request)
     if not key:
         return uuid.uuid4().hex
     whole = (user.encode(), request.path.encode(), key.encode(), data)

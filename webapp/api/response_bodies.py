@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.errors import InvalidRequest, Unsupported
 from services.wire.messages import Message
 from services.wire.parsing import MAX_MESSAGES
-from webapp.api.bodies import MAX_TOKENS
+from webapp.api.bodies import FIRST_FAULT, MAX_TOKENS
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
 _PARTS = ("input_text", "output_text")
@@ -28,7 +28,7 @@ class InputItem(BaseModel):
 
     type: str = Field("message", description="`message` or `reasoning`.")
     role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[ItemPart] | None = None
+    content: str | Annotated[list[ItemPart], FIRST_FAULT] | None = None
 
 
 class TextFormat(BaseModel):
@@ -49,7 +49,7 @@ class ResponseBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field(description="Name of a served model, as `/v1/models` lists it.")
-    input: str | Annotated[list[InputItem], Field(max_length=MAX_MESSAGES)]
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_MESSAGES, fail_fast=True)]
     instructions: str | None = Field(None, description="A system message before all others. It is not carried over.")
     previous_response_id: str | None = Field(None, description="The response whose conversation goes on.")
     stream: bool | None = None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Request, Response, g, request
 
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
@@ -18,11 +18,11 @@ from services.wire.parsing import parse_request
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
-from webapp.api.bodies import MAX_TOKENS, body_of, checked, parsed
+from webapp.api.bodies import MAX_TOKENS, checked
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.frames import Frame
-from webapp.api.orders import IDEMPOTENCY_KEY, base_id
+from webapp.api.orders import asked, idempotency_key
 from webapp.api.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery, messages_of
 from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
 from webapp.api.response_objects import PREFIX, ResponseFrames, input_items, whole_response
@@ -50,7 +50,7 @@ class Responder:
         self.submit_rate.admit(user, address_of(request))
         order = _order(body, self._messages(record, user), rid, user, self.max_chars)
         note = record.encode() if record.store else b""
-        is_repeatable = IDEMPOTENCY_KEY in request.headers
+        is_repeatable = bool(idempotency_key(request))
         if body.background and not body.stream:
             self.requests.submit(order, address_of(request), note)
             self.custodian.watch(rid, user, order, note)
@@ -103,8 +103,8 @@ class Responder:
         return ResponseAnswer(self.feed, self.requests, rid, user, **about, **times)
 
     def _delivery(self, answer: ResponseAnswer, frames: ResponseFrames) -> ResponseDelivery:
-        asked = request._get_current_object()  # type: ignore[attr-defined]
-        return ResponseDelivery(answer, frames, lambda: self.client_left(asked))
+        current = request._get_current_object()  # type: ignore[attr-defined]
+        return ResponseDelivery(answer, frames, lambda: self.client_left(current))
 
 
 def make_blueprint(callers: Callers, responder: Responder, document: Document) -> Blueprint:
@@ -125,11 +125,9 @@ def _add_asking(routes: Blueprint, callers: Callers, responder: Responder, docum
         """
         with translated():
             user = callers.user(request)
-            data = body_of(request)
-            base = base_id(request, user, data)
-            response = responder.create(parsed(data, ResponseBody, UNSERVED), PREFIX + base, user)
-        response.headers["x-request-id"] = base
-        return response
+            base, body = asked(request, user, ResponseBody, UNSERVED)
+            g.request_id = PREFIX + base
+            return responder.create(body, g.request_id, user)
 
     @routes.get("/<rid>")
     @document.describes(query=ResponseQuery, tag="Responses")

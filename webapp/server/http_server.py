@@ -12,6 +12,7 @@ import json
 import logging
 import resource
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +40,8 @@ MAX_CONNECTIONS = 10_000
 CLIENT_LEFT = "webapp.client_left"  # whether the client has closed its side
 BODY_READ = "webapp.body_read"  # to be called by who answers for long: nothing of the body is needed any more
 RESERVED_FILES = 512  # descriptors that are no client's: Redis (64 a node for each of two clients), files, pipes
+
+_ESTABLISHED = 1  # Linux's name for a connection that neither side has closed
 
 _REASONS = {
     400: ("Bad Request", "bad_request"),
@@ -162,8 +165,11 @@ class Handler(WSGIHandler):  # type: ignore[misc]
         self._intake.release()
 
     def _client_left(self) -> bool:
-        """Whether the client has closed its side. gevent's own `recv` would wait for bytes in any case."""
+        """Whether the client has closed its side, also if bytes of a next request wait before its end."""
         try:
+            if sys.platform == "linux":
+                return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED)
+            # gevent's own `recv` would wait for bytes.
             return not self.socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False

@@ -3,7 +3,9 @@
 import pytest
 import redis
 
+from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Journal, Ownership, Refusal
+from services.chat.queue import Limits
 from services.chat.requests import Requests
 from services.errors import InvalidRequest, UnknownResponse
 from services.responses.record import ResponseRecord
@@ -23,7 +25,7 @@ class House:
         self.keys = keys
         client.sadd(keys.models, "m")
         self.requests = Requests(client, keys, answer_ttl_s=5_000)
-        self.responses = Responses(self.requests)
+        self.responses = Responses(self.requests, DeadLetters(client, self.requests))
 
     @property
     def journal(self) -> Journal:
@@ -180,3 +182,15 @@ def test_what_has_not_ended_is_not_forgotten(house: House) -> None:
     house.begin(request)
     assert house.journal.forget("r1", "ann") is False
     assert house.find("r1").record.messages == request.messages
+
+
+def test_deleting_takes_a_dead_letter_away_too(house: House) -> None:
+    """It held the input, and `chatserver dead retry` would have asked again."""
+    requests = Requests(house.redis, house.keys, limits=Limits(wait_s=0))
+    house.submit("r1", "secret")
+    head = house.journal.head("r1")
+    assert head is not None
+    while not DeadLetters(house.redis, requests).newest(1):  # the clock of Redis must have moved on
+        requests.expire("r1", head)
+    house.responses.delete("r1", "ann")
+    assert DeadLetters(house.redis, requests).newest(1) == []

@@ -62,10 +62,10 @@ def text_of(frames: list[Any], choice: int = 0, field: str = "content") -> str:
 
 
 @contextmanager
-def open_request(url: str, path: str, body: dict[str, Any]) -> Iterator[socket.socket]:
+def open_request(url: str, path: str, body: dict[str, Any], method: str = "POST") -> Iterator[socket.socket]:
     """A connection that has sent a request, to be read or left."""
     payload, at = json.dumps(body).encode(), urlsplit(url)
-    head = f"POST {path} HTTP/1.1\r\nHost: {at.netloc}\r\nContent-Type: application/json\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {at.netloc}\r\nContent-Type: application/json\r\n"
     with socket.create_connection((at.hostname or "", at.port or 0), timeout=30) as connection:
         connection.sendall(f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload)
         yield connection

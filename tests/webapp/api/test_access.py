@@ -52,6 +52,7 @@ def test_programs_of_this_machine_need_no_key(program: FlaskClient, headers: dic
 def test_who_may_be_a_stranger_needs_one(program: FlaskClient, secret: str, headers: dict[str, str]) -> None:
     refused = program.get("/v1/models", headers={**headers, **bearer("sk-chatserver-guess")})
     assert refused.status_code == 401 and refused.json is not None
+    assert refused.headers["WWW-Authenticate"] == "Bearer"
     assert (
         refused.json["error"]["code"] == "invalid_api_key"
         and "chatserver keys create" in refused.json["error"]["message"]
@@ -72,10 +73,13 @@ def test_keys_can_be_required_of_everybody(settings: Settings, secret: str) -> N
 
 
 def test_only_pages_of_named_origins_may_read(program: FlaskClient) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    asked = {"Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization,content-type,x-stainless-os"  # the official client's
     for origin, shared in ((PAGE, PAGE), ("https://evil.example", None)):
         preflight = program.options("/v1/chat/completions", headers={"Origin": origin, **asked})
         assert preflight.status_code == 200 and preflight.headers.get("Access-Control-Allow-Origin") == shared
+        wanted = asked["Access-Control-Request-Headers"] if shared else None
+        assert preflight.headers.get("Access-Control-Allow-Headers") == wanted
     assert "Access-Control-Allow-Origin" not in program.options("/api/models", headers={"Origin": PAGE}).headers
 
 

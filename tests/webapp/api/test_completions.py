@@ -12,10 +12,13 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from services.chat.journal import Head, Journal
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.api.client import CHAT, TEXT, ask, error_of, open_request, post, stream, text_of
+from webapp.api.bodies import ChatCompletionBody, CompletionBody
+from webapp.api.response_bodies import ResponseBody
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +196,34 @@ def test_messages_in_parts_and_of_developers(url: str) -> None:
     assert body["choices"][0]["message"]["content"] == "ab"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (ChatCompletionBody, {"model": "m", "messages": [1] * 10_000}),
+        (ChatCompletionBody, {"model": "m", "messages": [{"role": "user", "content": [1] * 10_000}]}),
+        (CompletionBody, {"model": "m", "prompt": [1] * 10_000}),
+        (ResponseBody, {"model": "m", "input": [1] * 10_000}),
+        (ResponseBody, {"model": "m", "input": [{"role": "user", "content": [1] * 10_000}]}),
+    ],
+)
+def test_of_many_faults_few_are_described(kind: type[BaseModel], body: dict[str, Any]) -> None:
+    """400,000 wrong messages in one body stopped the process for seconds and took hundreds of MiB."""
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(body)
+    assert caught.value.error_count() <= 3, "one for each kind that the field may have"
+
+
+def test_the_fault_is_named_that_the_value_has(url: str) -> None:
+    error = error_of(post(url, CHAT, ask("x", stop=["a"] * 17)))
+    assert (error["param"], "at most 16 items" in error["message"]) == ("stop", True)
+
+
+def test_every_response_has_an_id(url: str) -> None:
+    answers = [requests.get(f"{url}/v1/nothing", timeout=30), requests.get(f"{url}/v1/models", timeout=30)]
+    answers.append(post(url, CHAT, ask("x", "nobody")))
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+
+
 def test_a_body_of_another_type_is_refused(url: str) -> None:
     """Any page may send a form or plain text here without asking."""
     response = requests.post(url + CHAT, data=json.dumps(ask("x")), headers={"Content-Type": "text/plain"}, timeout=30)
@@ -220,12 +251,35 @@ def test_a_stream_that_waits_says_so(system: System, url: str) -> None:
         waiting.response.close()
 
 
+@pytest.mark.parametrize("sent_before", [b"", b"\r\n"])
 @pytest.mark.parametrize("streamed", [True, False])
-def test_who_leaves_cancels(system: System, url: str, streamed: bool) -> None:
+def test_who_leaves_cancels(system: System, url: str, streamed: bool, sent_before: bytes) -> None:
+    """Bytes behind the body hid that the connection was closed."""
     before = rids(system)
-    with open_request(url, CHAT, ask("x" * 2_000, "slow", stream=streamed)):
+    with open_request(url, CHAT, ask("x" * 2_000, "slow", stream=streamed)) as connection:
+        rid = wait_until(lambda: rids(system) - before, "the request").pop()
+        connection.sendall(sent_before)
+    wait_until(lambda: head_of(system, rid).status == "cancelled", "the cancel")
+
+
+def test_an_idempotency_key_without_a_value_is_none(system: System, url: str) -> None:
+    before, question = rids(system), ask("x" * 2_000, "slow", stream=True)
+    with requests.post(url + CHAT, json=question, headers={"Idempotency-Key": ""}, timeout=30, stream=True):
         rid = wait_until(lambda: rids(system) - before, "the request").pop()
     wait_until(lambda: head_of(system, rid).status == "cancelled", "the cancel")
+
+
+def test_a_failure_under_a_key_is_not_worth_a_retry(system: System, url: str) -> None:
+    """The key would bring the same failure for a day."""
+    before, answers = rids(system), list[requests.Response]()
+    asking = threading.Thread(
+        target=lambda: answers.append(post(url, CHAT, ask("x" * 2_000, "slow"), Idempotency_Key="k2"))
+    )
+    asking.start()
+    rid = wait_until(lambda: rids(system) - before, "the request").pop()
+    Journal(system.redis, system.keys).cancel(rid, head_of(system, rid).user)
+    asking.join()
+    assert (answers[0].status_code, answers[0].headers["x-should-retry"]) == (409, "false")
 
 
 def test_with_an_idempotency_key_a_retry_reads_the_first_answer(system: System, url: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def other_url(system: System) -> str:
 def test_a_whole_response_has_all_fields_of_openai(url: str) -> None:
     fields = {"instructions": "be short", "metadata": {"a": "b"}, "temperature": 0.5, "max_output_tokens": 200}
     response = post(url, PATH, ask(ASKED, truncation="auto", reasoning={"effort": "low"}, **fields))
-    body, base = response.json(), response.headers["x-request-id"]
+    body, base = response.json(), response.headers["x-request-id"].removeprefix("resp_")
     assert body["created_at"] > 1_700_000_000 and body["created_at"] <= body["completed_at"]
     assert body == {
         "id": f"resp_{base}", "object": "response", "created_at": body["created_at"], "status": "completed",
@@ -447,3 +448,16 @@ def test_the_document_has_the_routes(url: str) -> None:
     assert set(paths[PATH]) == {"post"} and set(paths[PATH + "/{rid}"]) == {"get", "delete"}
     parameters = {each["name"] for each in paths[PATH + "/{rid}"]["get"]["parameters"]}
     assert {"rid", "stream", "starting_after"} <= parameters
+
+
+def test_a_body_that_nobody_reads_takes_no_room(system: System) -> None:
+    """Readers of one's own waiting response could fill the room for what everybody sends."""
+    url = system.web(max_unread_mib=4)
+    rid = post(url, PATH, ask("x" * 2_000, "slow", background=True)).json()["id"]
+    with ExitStack() as stack:
+        for _ in range(8):
+            asking = open_request(url, f"{PATH}/{rid}?stream=true", {"unread": "x" * 800_000}, "GET")
+            assert b" 200 OK" in stack.enter_context(asking).recv(4_096)
+        assert post(url, PATH, ask("z" * 150_000)).status_code == 200
+    requests.post(f"{url}{PATH}/{rid}/cancel", timeout=30)
+    system.processes[-1].terminate()
