@@ -11,9 +11,9 @@ import statistics
 import time
 from collections import defaultdict
 
-from services.catalogue import resolve
-from services.protocol import Message
-from services.tokenization import load_tokenizer
+from services.models.catalogue import resolve
+from services.wire.messages import Message
+from services.tokens.tokenization import load_tokenizer
 
 from bench.chat import make_prompts
 from workers.engine import Engine, EngineEvent, EngineOptions, Sampling
