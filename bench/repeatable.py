@@ -11,11 +11,10 @@ import statistics
 import time
 from collections import defaultdict
 
-from services.models.catalogue import resolve
-from services.wire.messages import Message
-from services.tokens.tokenization import load_tokenizer
-
 from bench.chat import make_prompts
+from services.models.catalogue import resolve
+from services.tokens.tokenization import load_tokenizer
+from services.wire.messages import Message
 from workers.engine import Engine, EngineEvent, EngineOptions, Sampling
 from workers.select_engine import create_engine
 
