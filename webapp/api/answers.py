@@ -21,6 +21,9 @@ log = logging.getLogger("chatserver.web")
 OUTAGE_GRACE_S = 120.0
 TICK_S = 0.5  # between two looks of the caller at its client
 SLICE_CHARS = 16_384  # of one event
+# At once in this process: each holds a connection to Redis, and when a thousand readers leave together (a proxy
+# restarts), those that submit need some of the pool's too.
+_CANCELS = threading.Semaphore(8)
 
 Tick = Literal["tick"]
 
@@ -101,7 +104,8 @@ class Answers:
 
     def _cancel(self, orders: Iterable[ChatRequest]) -> None:
         for order in orders:
-            with suppress(ChatServerError, RedisError):  # nothing of it is there, or Redis is away: it just goes on
+            # Nothing of it may be there, or Redis is away: then it just goes on.
+            with _CANCELS, suppress(ChatServerError, RedisError):
                 self._requests.cancel(order.rid, order.user)
 
     def _check_outage(self) -> None:
