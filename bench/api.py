@@ -121,10 +121,9 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     with BenchSystem(folder, appendfsync="no", **limits) as system:
         synthetic = "tests.stand_ins.synthetic_worker"
         system.start_worker(synthetic, "--model", STUCK, "--rate", "0.5", "--chunk", "1", "--slots", "1")
-        stuck = system._children.pop("worker")  # the next one has its role
         url = system.start_web()
         print(f"a reader that waits: {idle_reader_kib(system, url, options.idle):.1f} KiB of the web process")
-        stuck.terminate()
+        system.end("worker")
         system.start_worker(synthetic, "--model", ECHO, "--rate", "200", "--chunk", "1000", "--slots", "256")
         ways = {"sockets": (lambda: Fleet(url), "max_new_tokens"), "http": (lambda: HttpFleet(url), "max_tokens")}
         compare(

@@ -70,29 +70,15 @@ class Delivery:
         """As it comes."""
         told = self._answers.events()
         try:
-            opening = self._opening(told)
+            begun = opening(told)
         except BaseException:
             self._answers.close()
             raise
-        last = opening[-1]
+        last = begun[-1]
         if last != "tick" and isinstance(last[1], Done) and last[1].status != "finished":
             self._answers.close()
             return failed(last[1])
-        events = self._events(itertools.chain(opening, told), includes_usage)
-        response = Response(events, mimetype="text/event-stream")
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would hold the stream back
-        response.call_on_close(self._answers.close)  # the generator may never have begun
-        return response
-
-    def _opening(self, told: Iterator[Told]) -> list[Told]:
-        """What comes until the first text or end, but not for long."""
-        begun, opening = time.monotonic(), list[Told]()
-        for each in told:
-            opening.append(each)
-            if time.monotonic() - begun > OPENING_S or (each != "tick" and isinstance(each[1], Text | Done)):
-                break
-        return opening
+        return event_stream(self._events(itertools.chain(begun, told), includes_usage), self._answers)
 
     def _events(self, told: Iterator[Told], includes_usage: bool) -> Iterator[bytes]:
         try:
@@ -113,18 +99,12 @@ class Delivery:
 
     def _middle(self, told: Iterator[Told]) -> Iterator[bytes]:
         """Text and ends of all choices; an error is the last."""
-        sent_at = time.monotonic()
-        for each in told:
-            if each == "tick":
-                if self._client_left():
-                    return
-                if time.monotonic() - sent_at > COMMENT_S:
-                    sent_at = time.monotonic()
-                    yield comment(self._answers.waiting)
+        for each in with_comments(told, self._answers, self._client_left):
+            if isinstance(each, bytes):
+                yield each
                 continue
             choice, event = each
             if isinstance(event, Text):
-                sent_at = time.monotonic()
                 yield _data(self._frames.text(choice, event))
             elif isinstance(event, Rewind):
                 lost = "Redis lost a part of the answer that is already sent; ask again"
@@ -139,6 +119,41 @@ class Delivery:
 
     def _usage(self) -> Frame:
         return usage_of((self._ends[choice] for choice in sorted(self._ends)), self._n)
+
+
+def opening(told: Iterator[Told]) -> list[Told]:
+    """What comes until the first text or end, but not for long."""
+    begun_at, begun = time.monotonic(), list[Told]()
+    for each in told:
+        begun.append(each)
+        if time.monotonic() - begun_at > OPENING_S or (each != "tick" and isinstance(each[1], Text | Done)):
+            break
+    return begun
+
+
+def event_stream(events: Iterator[bytes], answers: Answers) -> Response:
+    """Server-sent events as a response, at whose end the answers are left."""
+    response = Response(events, mimetype="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold the stream back
+    response.call_on_close(answers.close)  # the generator may never have begun
+    return response
+
+
+def with_comments(
+    told: Iterator[Told], answers: Answers, client_left: Callable[[], bool]
+) -> Iterator[tuple[int, ReaderEvent] | bytes]:
+    """What is told, until the client leaves; while no text comes, a comment now and then."""
+    told_at = time.monotonic()
+    for each in told:
+        if each != "tick":
+            told_at = time.monotonic() if isinstance(each[1], Text) else told_at
+            yield each
+        elif client_left():
+            return
+        elif time.monotonic() - told_at > COMMENT_S:
+            told_at = time.monotonic()
+            yield comment(answers.waiting)
 
 
 def comment(waiting: list[Follower]) -> bytes:

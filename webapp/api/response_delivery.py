@@ -5,19 +5,18 @@ A stream that somebody may leave and take up again begins at once; another one a
 
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterator
 
 import orjson
 from flask import Response
 
 from services.chat.feed import AnswerFeed
-from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text
+from services.chat.reader import Done, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.errors import ChatServerError
 from services.wire.messages import ChatRequest
-from webapp.api.answers import Answers, Tick
-from webapp.api.delivery import COMMENT_S, END, OPENING_S, comment
+from webapp.api.answers import Answers
+from webapp.api.delivery import END, Told, event_stream, opening, with_comments
 from webapp.api.errors import failed
 from webapp.api.frames import Frame
 from webapp.api.response_events import ResponseEvents
@@ -89,27 +88,23 @@ class ResponseDelivery:
         """The events after a number, as they come."""
         told = self._answer.events()
         try:
-            opening = [] if at_once else _opening(told)
+            begun = [] if at_once else opening(told)
         except BaseException:
             self._answer.close()
             raise
-        last = opening[-1] if opening else "tick"
+        last = begun[-1] if begun else "tick"
         if last != "tick" and isinstance(last[1], Done) and last[1].status == "failed":
             self._answer.close()
             return failed(last[1])
-        events = self._events(itertools.chain(opening, told), ResponseEvents(self._frames, after))
-        response = Response(events, mimetype="text/event-stream")
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would hold the stream back
-        response.call_on_close(self._answer.close)  # the generator may never have begun
-        return response
+        events = self._events(itertools.chain(begun, told), ResponseEvents(self._frames, after))
+        return event_stream(events, self._answer)
 
     def _ended(self, done: Done) -> Response:
         if done.status == "failed":
             return failed(done)
         return as_json(self._frames.whole(self._answer.text, done.parts or (), done, running=True))
 
-    def _events(self, told: Iterator[tuple[int, ReaderEvent] | Tick], events: ResponseEvents) -> Iterator[bytes]:
+    def _events(self, told: Iterator[Told], events: ResponseEvents) -> Iterator[bytes]:
         try:
             for frame in events.opening():
                 yield _event(frame)
@@ -122,23 +117,17 @@ class ResponseDelivery:
         finally:
             self._answer.close()
 
-    def _middle(self, told: Iterator[tuple[int, ReaderEvent] | Tick], events: ResponseEvents) -> Iterator[bytes]:
+    def _middle(self, told: Iterator[Told], events: ResponseEvents) -> Iterator[bytes]:
         """All from the beginning of the answer to its end."""
-        sent_at = time.monotonic()
-        for each in told:
-            if each == "tick":
-                if self._client_left():
-                    return
-                if time.monotonic() - sent_at > COMMENT_S:
-                    sent_at = time.monotonic()
-                    yield comment(self._answer.waiting)
+        for each in with_comments(told, self._answer, self._client_left):
+            if isinstance(each, bytes):
+                yield each
                 continue
             event = each[1]
             if isinstance(event, Rewind):
                 yield _event(events.rewound(event.offset))
                 return
             for frame in _frames_of(event, events):
-                sent_at = time.monotonic()
                 yield _event(frame)
             if isinstance(event, Done):
                 yield END
@@ -150,16 +139,6 @@ def _frames_of(event: Text | Done | Status, events: ResponseEvents) -> Iterator[
     if isinstance(event, Done):
         return events.end(event)
     return events.begun() if event.state in ("running", "interrupted") else iter(())
-
-
-def _opening(told: Iterator[tuple[int, ReaderEvent] | Tick]) -> list[tuple[int, ReaderEvent] | Tick]:
-    """What comes until the first text or end, but not for long."""
-    begun, opening = time.monotonic(), list[tuple[int, ReaderEvent] | Tick]()
-    for each in told:
-        opening.append(each)
-        if time.monotonic() - begun > OPENING_S or (each != "tick" and isinstance(each[1], Text | Done)):
-            break
-    return opening
 
 
 def as_json(frame: Frame) -> Response:
