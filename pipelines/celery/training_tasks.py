@@ -13,6 +13,7 @@ task stores the lines of a log in one step with the place up to which it has rea
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from redis import Redis
 from pipelines.celery.admission import Admission
 from pipelines.launching.following import Follower
 from pipelines.launching.targets import ENDED, Outcome, Target, run_name, run_of
+from services.connection.connect import translated
 from services.errors import ConfigurationError, Gone, Unavailable
 from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
@@ -40,6 +42,7 @@ TROUBLE_PAUSE_S = 10.0  # after a look that failed
 HUNG_AFTER_S = 300.0  # then a look is killed, and another one sent
 LOST_AFTER_S = 10.0  # a task that was sent, with nothing left in the queue, and that nobody began
 DEAD_AFTER_S = 1.0  # one whose process died
+AWAY_PAUSE_S = 0.5  # between two tries to reach a Redis that is away
 LAUNCHING = "launching"  # stands in `Job.remote` alone while a launch may have been made and is not known yet
 
 Registering = Callable[[Job, TrainingProgress], str]
@@ -106,9 +109,9 @@ class TrainingTasks:
         if job.kind != "train" or job.state != "running":
             return
         dispatch = Dispatch(self._redis, self._keys, jid)
-        dispatch.take(UNIT, f"{socket.gethostname()}:{os.getpid()}", though_ending=True)
         pause_s = TROUBLE_PAUSE_S
         try:
+            dispatch.take(UNIT, f"{socket.gethostname()}:{os.getpid()}", though_ending=True)
             self._look(job)
             pause_s = PAUSES_S[job.spec["on"]]
         except (Unavailable, Gone):
@@ -119,7 +122,7 @@ class TrainingTasks:
             log.warning("a fine-tuning cannot be looked at", exc_info=True)
             self._tell_trouble(job, error)
         finally:
-            dispatch.rest(UNIT, pause_s)
+            _rest(dispatch, pause_s)
 
     # -- one look ------------------------------------------------------------------------------------------------
 
@@ -201,6 +204,17 @@ class TrainingTasks:
 
     def _masked(self, outcome: Outcome) -> Outcome:
         return replace(outcome, message=self.masked(outcome.message), remedy=self.masked(outcome.remedy))
+
+
+def _rest(dispatch: Dispatch, pause_s: float) -> None:
+    """Until Redis answers: beside a note that stays, this process, idle and alive, would pass for one that hangs."""
+    while True:
+        try:
+            with translated():
+                dispatch.rest(UNIT, pause_s)
+            return
+        except Unavailable:
+            time.sleep(AWAY_PAUSE_S)
 
 
 def _is_dead(holder: str) -> bool:

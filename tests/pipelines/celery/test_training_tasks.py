@@ -1,6 +1,7 @@
 """Fine-tunings on real Celery processes: run, followed, cancelled in each state, failing, submitted again."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pipelines.launching.sky import Log, Request, SkyJob, SkyPilot
 from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Outcome, Run, Target, run_name, run_of
 from services.errors import ConfigurationError
-from services.jobs.dispatch import Dispatch
+from services.jobs.dispatch import Dispatch, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.trained_models import TrainedModels
@@ -50,6 +51,7 @@ class Scripted:
         self.calls: list[str] = []
         self.runs: list[Run] = []
         self.trouble: Exception | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def submit(self, run: Run) -> dict[str, Any]:
         self._called("submit")
@@ -72,6 +74,7 @@ class Scripted:
 
     def _called(self, what: str) -> None:
         self.calls.append(what)
+        self.meanwhile()
         if self.trouble is not None:
             raise self.trouble
 
@@ -132,6 +135,26 @@ def test_a_task_whose_process_died_is_sent_again_soon_and_one_at_work_is_not(
     dispatch.take(UNIT, f"{socket.gethostname()}:{2**22 + 1}")
     assert tasks._lost_after_s(dispatch.read()) < 2
     quiet.jobs.cancelled("dead")
+
+
+def test_a_look_during_which_redis_went_away_leaves_the_next_look_to_anybody(
+    tmp_path: Path, target: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    rest = Dispatch.rest
+    monkeypatch.setattr(Dispatch, "rest", lambda *arguments: (tries.append("rest"), rest(*arguments)))
+    with running_trainings(tmp_path, appendfsync="always") as system:
+        tasks = made(system, {"local": lambda: target}, {})
+        begin(system, tasks, "away")
+        target.meanwhile = system.server.kill
+        look = threading.Thread(target=calmly(tasks.advance), args=["away"])
+        look.start()
+        wait_until(lambda: tries, "the end of the look")
+        system.server.start()
+        look.join(20)
+        assert not look.is_alive()
+        assert not Dispatch(system.redis, system.keys, "away").read().held
+        assert target.calls == ["submit"]
 
 
 # -- what one look does ------------------------------------------------------------------------------------------
