@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +24,13 @@ sky: .venv/.installed ## SkyPilot in an environment of its own, .venv-sky; else 
 test: .venv/.dev sky page browser ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
 	@if command -v redis-server >/dev/null; then \
-		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -k "not test_without_this_rule"; \
+		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -m "not slow"; \
 	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/chat/test_relay.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=$(KILLED_PROGRAM)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=$(KILLED_PROGRAM)
+
+test-slow: .venv/.dev sky page browser ## the tests that `make test` leaves out: variants that take long, and long waits
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/faults
 
 test-faults: .venv/.dev ## kill, stop, cut and drop real processes; every rule switched off must be noticed (FAULT_SEEDS=1-5)
 	FAULT_SEEDS=$${FAULT_SEEDS:-1-5} $(BIN)/python -m pytest -n 3 --dist loadfile tests/faults $(KILLED_PROGRAM)

@@ -142,6 +142,7 @@ def a_cursor_is_judged_by_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(JournalReader, "knows", lambda self, offset, nonce: not offset or self._last_read > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # a rare violation needs a minute of CPU, and machines are shared
 @pytest.mark.parametrize(
     ("rule", "faults"),

@@ -152,7 +152,7 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="session", params=WAYS)
+@pytest.fixture(scope="session", params=[pytest.param("full", marks=pytest.mark.slow), "lora"])
 def preferred(
     request: pytest.FixtureRequest, pairs: Material, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Run, Path]:

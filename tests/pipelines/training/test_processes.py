@@ -23,6 +23,7 @@ def test_two_processes_train_as_one_does(uninterrupted: tuple[Run, Path], materi
         assert weight.allclose(theirs[name], atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_sigterm_stops_two_processes_after_the_same_step_and_one_goes_on(
     uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_run_whose_reader_is_gone_saves_too(material: Material, tmp_path: Path
     assert list(tmp_path.glob("checkpoints/checkpoint-*/COMPLETE.json"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_an_adapter_that_each_of_them_holds(material: Material, tmp_path: Path) -> None:
     settings = ("method=lora", "max_steps=4", "save_steps=2", "lora_dropout=0", "learning_rate=0.1")
     alone = finished(material, tmp_path / "alone", *settings)
@@ -51,6 +53,7 @@ def test_two_processes_train_an_adapter_that_each_of_them_holds(material: Materi
     assert together.losses() == pytest.approx(alone.losses(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_all_processes_are_told_when_the_first_refuses(material: Material, tmp_path: Path) -> None:
     run = start(material, tmp_path, "seq_len=16", launcher=torchrun(2))
     assert run.end() == 3, run.text

@@ -241,7 +241,7 @@ WAYS = {
 FIRST_LOSS = {"full": lambda good, bad: (good + 1.5 * bad) / (2 * (good + bad)), "lora": lambda good, bad: 0.5}
 
 
-@pytest.fixture(scope="session", params=WAYS)
+@pytest.fixture(scope="session", params=["full", pytest.param("lora", marks=pytest.mark.slow)])
 def learnt(
     request: pytest.FixtureRequest, rated: Material, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Run, Path]:

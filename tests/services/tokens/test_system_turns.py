@@ -1,5 +1,6 @@
 """What becomes of a system message whose template has no place for it: it is moved, and the program says so once."""
 
+import functools
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -37,6 +38,7 @@ WITHOUT = {"refuses": REFUSES, "drops": DROPS}
 SYSTEM, ASK, ANSWER = Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello")
 
 
+@functools.cache  # the vocabulary takes a second to read
 def tokenizer(own: str = "", template: str = "") -> ChatTokenizer:
     return chat(smollm2(), own=own, template=template, bos_token="<|im_start|>", eos_token="<|im_end|>")
 

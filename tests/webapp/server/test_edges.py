@@ -241,6 +241,7 @@ def test_a_client_that_never_reads_and_watches_again_and_again_costs_little(web:
         assert len(silent.answer(answers[0])) == 20_000
 
 
+@pytest.mark.slow  # waits for a client that answers no ping
 def test_the_slowest_are_given_up_and_go_on_from_their_cursors(web: Web, eventually: Eventually) -> None:
     """A process's memory was bounded for each client, and not for all of them."""
     url = web.system.web(max_unsent_mib=4, max_user_sockets=200)
