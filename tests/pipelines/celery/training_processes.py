@@ -85,8 +85,9 @@ class Trainings(System):
                 self.kill(process)
 
     def kill_runs(self) -> None:
-        """Supervisors and programs, as a power failure does."""
+        """Supervisors and programs at one moment, as a power failure does: a program saves when its supervisor ends."""
         for name in self.names:
+            signal_all(processes(name), signal.SIGSTOP)
             signal_all(processes(name), signal.SIGKILL)
             wait_until(lambda: not processes(name), "the death of the run", 10)  # noqa: B023
 
