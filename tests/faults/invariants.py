@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from services.chat.journal import Head
 from tests.end_to_end.system import Browser
 from tests.faults.answers import problems, text_in
+from tests.faults.programs import Program
 from tests.faults.system import FaultSystem
 from tests.faults.tabs import Reading, Tab, Terminal
 from tests.faults.worker import CODES, Order
 
+Client = Tab | Terminal | Program
 LATE_S = 30.0  # a socket timeout (5 s) on a dead connection, twice in the worst case, and a slow reader's pace
 
 
-def violations(system: FaultSystem, clients: Sequence[Tab | Terminal], *, lossy: bool) -> list[str]:
+def violations(system: FaultSystem, clients: Sequence[Client], *, lossy: bool) -> list[str]:
     """Everything that does not hold; empty when all does."""
     by_rid: dict[str, list[Reading]] = {}
     for reading in (reading for client in clients for reading in client.readings):

@@ -20,7 +20,8 @@ from services.chat.journal import Head
 from services.chat.queue import PendingEntry
 from services.chat.requests import Requests
 from tests.end_to_end.system import wait_until
-from tests.faults.invariants import violations
+from tests.faults.invariants import Client, violations
+from tests.faults.programs import KINDS, Program
 from tests.faults.system import FaultSystem, Part, fault_system
 from tests.faults.tabs import Behaviour, Question, Reading, Tab, Terminal
 
@@ -38,7 +39,7 @@ class Scenario:
 
     def __init__(self, system: FaultSystem) -> None:
         self.system = system
-        self._clients: list[Tab | Terminal] = []
+        self._clients: list[Client] = []
         self._threads = ThreadPoolExecutor(16)
 
     # -- clients -------------------------------------------------------------------------------------------------
@@ -50,6 +51,13 @@ class Scenario:
         self._clients.append(made)
         return made
 
+    def program(self, kind: str) -> Program:
+        """A program of OpenAI's API, of a kind of `programs.KINDS`."""
+        urls = [part.url for part in self.system.of_kind("web")]
+        made = KINDS[kind](f"{kind}-{len(self._clients)}-{time.monotonic_ns()}", urls)
+        self._clients.append(made)
+        return made
+
     def terminal(self, url: str = "") -> Terminal:
         """A terminal; directly to Redis unless it gets the address of a proxy."""
         name = f"terminal-{len(self._clients)}-{time.monotonic_ns()}"
@@ -57,7 +65,7 @@ class Scenario:
         self._clients.append(made)
         return made
 
-    def ask(self, client: Tab | Terminal, question: Question, behaviour: Behaviour = PLAIN) -> Future[Reading]:
+    def ask(self, client: Client, question: Question, behaviour: Behaviour = PLAIN) -> Future[Reading]:
         """Ask in a thread and read until the end; `reading` is there at once, the result when it ended."""
         asked = self._threads.submit(client.run, question, behaviour, soon())
         wait_until(lambda: client.readings or asked.done(), "the question")
