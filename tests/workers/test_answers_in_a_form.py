@@ -1,4 +1,4 @@
-"""Answers that obey a grammar, by the packaged model on each engine; a takeover in their middle; reasoning before them."""
+"""Answers that obey a grammar, by the packaged model on each engine, and takeovers in their middle."""
 
 import json
 from collections.abc import Iterator

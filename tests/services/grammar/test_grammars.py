@@ -30,11 +30,7 @@ def has(grammar: Grammar, value: object) -> bool:
 JSON_OBJECTS = st.dictionaries(
     st.text(max_size=4),
     st.recursive(
-        st.none()
-        | st.booleans()
-        | st.integers(-99, 99)
-        | st.floats(-9, 9).map(lambda x: round(x, 3))
-        | st.text(max_size=4),
+        st.none() | st.booleans() | st.integers(-99, 99) | st.sampled_from([0.5, -2.25]) | st.text(max_size=4),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
         max_leaves=4,
     ),
@@ -111,7 +107,7 @@ def test_a_pattern_may_match_anywhere_unless_it_is_anchored(pattern: str, good: 
 def test_white_space_and_numbers_have_an_end() -> None:
     grammar = json_object()
     assert grammar.after('{\n    "a": ') and grammar.after('{ "a":1')
-    for endless in ("{  ", "{\n\n", '{"a":\t', "{\n" + " " * 40, '{"a":1' + "0" * 20, '{"a":0.' + "1" * 20):
+    for endless in ("{   ", "{\n\n\n", '{"a":\t', "{\n" + " " * 40, '{"a":1' + "0" * 20, '{"a":0.' + "1" * 20):
         assert grammar.after(endless) is None
 
 
@@ -130,7 +126,7 @@ for _ in range(MAX_DEPTH + 1):
         ({"type": "string", "pattern": "a{3000}"}, "schema.pattern"),
         ({"type": "string", "format": "color"}, "schema.format"),
         ({"type": "string", "minLength": 3, "maxLength": 2}, "schema.minLength"),
-        ({"type": "number", "maximum": 3}, "schema"),
+        ({"type": "number", "maximum": 3}, "schema.maximum"),
         ({"type": "integer", "multipleOf": 3}, "schema.multipleOf"),
         ({"type": "array", "uniqueItems": True}, "schema.uniqueItems"),
         ({"type": "object", "properties": {"a": False}}, "schema.properties.a"),
