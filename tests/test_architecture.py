@@ -17,6 +17,7 @@ from services.wire.keys import Keys
 # A module at the top of its package is a room of its own.
 SERVICES = (
     ("engines", "errors", "field_errors", "logs", "places"),
+    ("grammar",),
     ("settings", "machine", "wire"),
     ("connection",),
     ("program", "chat", "models", "accounts"),

@@ -221,7 +221,8 @@ def _add_api(
 ) -> None:
     """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
     callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
-    completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, _has_left)
+    registry = Registry(redis, keys)
+    completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, registry.supports, _has_left)
     responder = Responder(
         feed,
         requests,
@@ -230,7 +231,8 @@ def _add_api(
         _has_left,
         Responses(requests, DeadLetters(redis, requests)),
         Custodian(feed),
-        Registry(redis, keys).sampling,
+        registry.sampling,
+        registry.supports,
         settings.max_message_chars,
     )
     parts = [

@@ -30,6 +30,7 @@ class Answer:
         self._parser = parser
         self._matcher = StopMatcher(stop)
         self._text = ""
+        self._spoken = ""
         self._ends: list[int] = []  # per token: code points of text shown once it was pushed
         self._finished = False
         self.token_ids: list[int] = []
@@ -43,6 +44,17 @@ class Answer:
         return self._text
 
     @property
+    def reasoning(self) -> bool:
+        """Whether what comes next belongs to the reasoning."""
+        return self._parser is not None and self._parser.reasoning
+
+    @property
+    def spoken(self) -> str:
+        """The answer without its reasoning, with what is held back of it but for an incomplete character."""
+        held = self._parser.held if self._parser is not None and not self._parser.reasoning else ""
+        return self._spoken + held
+
+    @property
     def matched_stop(self) -> bool:
         """A stop string completed: the answer is over, and the text ends before that string."""
         return bool(self._matcher.matched)
@@ -53,7 +65,9 @@ class Answer:
             return ""
         before = len(self._text)
         if self._parser is None:
-            self._text += self._matcher.push(self._detokenizer.push(token_id))
+            text = self._detokenizer.push(token_id)
+            self._spoken += text
+            self._text += self._matcher.push(text)
         else:
             self.reasoning_tokens += self._parser.reasoning
             self._show(self._parsed(self._parser, token_id))
@@ -112,6 +126,7 @@ class Answer:
             if self.matched_stop:
                 return
             if kind == "answer":
+                self._spoken += text
                 self._append(kind, self._matcher.push(text))
             else:
                 self._append("answer", self._matcher.flush())

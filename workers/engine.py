@@ -54,6 +54,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
     num_answered: int = 0
+    grammar: str = ""  # of what is still to come, in the engine's notation
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class ModelLimits:
     context_tokens: int  # prompt + answer
     max_running: int  # slots: requests that may run at once
     supports: frozenset[str]  # names of Sampling fields honoured per request
+    grammar_notation: str = ""  # of `services.grammar.notations`; empty: the engine obeys no grammar
 
 
 OnEvent = Callable[[EngineEvent], None]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from services.errors import EngineError, OutOfMemory
+from services.grammar.expressions import Grammar
+from services.grammar.notations import written
 from services.wire.messages import ChatRequest, Event
 from workers.assignment import Assignment, Ending, Transcript, parts_within
 from workers.engine import ENGINE_LOST, EngineEvent, Sampling
@@ -26,6 +28,14 @@ class AnswerText(Transcript, Protocol):
     reasoning_tokens: int  # of the tokens
 
     @property
+    def reasoning(self) -> bool:
+        """Whether what comes next belongs to the reasoning."""
+
+    @property
+    def spoken(self) -> str:
+        """The text behind the reasoning, with what is held back of it."""
+
+    @property
     def matched_stop(self) -> bool: ...
     def push(self, token_id: int) -> str: ...
     def replay(self, token_ids: Sequence[int]) -> None: ...
@@ -37,6 +47,7 @@ class Plan:
     """How to generate one answer: the rendered prompt, how to sample after it, and the text to come.
 
     `context_tokens`: what the model can read (0: unknown). `omitted_messages`: how many of the oldest it does not read.
+    `grammar`: what the answer obeys behind its reasoning, and the notation in which the engine reads it.
     """
 
     prompt_ids: list[int]
@@ -44,6 +55,8 @@ class Plan:
     answer: AnswerText
     context_tokens: int = 0
     omitted_messages: int = 0
+    grammar: Grammar | None = None
+    notation: str = ""
 
     @property
     def context(self) -> dict[str, int]:
@@ -66,6 +79,8 @@ class Generation:
         self.heard_at = now  # last token or beat that readers could see
         self.plan: Plan | None = None
         self.ending: Ending | None = None
+        self.resubmit = False  # the reasoning is over: the engine shall go on under the grammar
+        self._is_free = False  # the engine generates without the grammar
         self.restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
         self._began_at = now
         self._continued = held.journalled  # tokens that were in the journal then
@@ -87,8 +102,20 @@ class Generation:
         assert self.plan is not None
         done = self.plan.answer.token_ids
         left = self.plan.sampling.max_new_tokens - len(done)
-        sampling = replace(self.plan.sampling, max_new_tokens=left, num_answered=len(done))
+        sampling = replace(self.plan.sampling, max_new_tokens=left, num_answered=len(done), grammar=self._grammar())
         return [*self.plan.prompt_ids, *done], sampling
+
+    def _grammar(self) -> str:
+        """The grammar of the rest of the answer; empty while the model thinks. An engine cannot begin in its middle."""
+        assert self.plan is not None
+        plan, self.resubmit = self.plan, False
+        self._is_free = plan.grammar is not None and plan.answer.reasoning
+        if plan.grammar is None or self._is_free:
+            return ""
+        rest = plan.grammar.after(plan.answer.spoken)
+        if rest is None:
+            raise EngineError("the answer has left its response_format; ask again")
+        return written(rest, plan.notation)
 
     def extends(self, journalled: list[int]) -> bool:
         """Whether what was generated here continues these tokens."""
@@ -108,7 +135,7 @@ class Generation:
         try:
             for token_id in token_ids:
                 answer.push(token_id)
-                if answer.matched_stop:
+                if answer.matched_stop or self._leaves_reasoning(answer):
                     break
         except Exception:
             log.exception("decoding failed", extra={"rid": self.held.rid})
@@ -116,7 +143,14 @@ class Generation:
         else:
             if answer.matched_stop:
                 self.end("finished", "stop")
+            elif self.resubmit and len(answer.token_ids) >= self.plan.sampling.max_new_tokens:
+                self.end("finished", "length")
         return len(answer.token_ids) - before
+
+    def _leaves_reasoning(self, answer: AnswerText) -> bool:
+        """Whether the grammar begins here. What the engine has generated behind this token knew nothing of it."""
+        self.resubmit = self.resubmit or (self._is_free and not answer.reasoning)
+        return self.resubmit
 
     def leave_engine(self, event: EngineEvent) -> None:
         """Handle an outcome of the engine: the answer has ended, or the engine has lost it."""
@@ -144,7 +178,7 @@ class Generation:
     def unwritten(self) -> bool:
         """Whether the journal lacks tokens or the end of the answer."""
         behind = self.plan is not None and self.held.behind(self.plan.answer)
-        return behind or bool(self.ending or self.restart)
+        return behind or bool(self.ending or self.restart or self.resubmit)
 
     def unsent(self) -> Event | None:
         """The tokens that the journal lacks, as one event. The first one says what the prompt leaves out."""

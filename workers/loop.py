@@ -71,11 +71,11 @@ class WorkerLoop:
     def engine_event(self, event: EngineEvent) -> bool:
         """Handle new tokens or the end of a request in the engine; whether a reader waits for just this."""
         generation = self._by_engine_id.get(event.request_id)
-        if generation is None or not generation.generating:
+        if generation is None or not generation.generating or generation.resubmit:
             return False
         first = generation.held.journalled == 0
         self.tokens += generation.push(event.token_ids)
-        if generation.ending:
+        if generation.ending or generation.resubmit:
             self._engine.cancel(event.request_id)
         elif event.outcome:
             generation.leave_engine(event)
@@ -101,6 +101,8 @@ class WorkerLoop:
                     self._restart(generation, now)
             elif generation.ending and generation.unsent() is None:
                 self._finish(generation, now)
+            elif generation.resubmit and not generation.ending:
+                self._resubmit(generation, now)
 
     def _append(self, now: float) -> None:
         batch = [(generation, event) for generation in self.running.values() if (event := generation.unsent())]
@@ -154,10 +156,21 @@ class WorkerLoop:
         """Continue the answer from its journal: no token is generated twice or left out."""
         generation = Generation(held, now)
         self.running[held.rid] = generation
+        self._engage(generation, now)
+
+    def _resubmit(self, generation: Generation, now: float) -> None:
+        """Go on after the reasoning, under the grammar. The engine knows the rest of the answer by another name."""
+        self._by_engine_id.pop(generation.engine_id, None)
+        generation.engine_id += "+"
+        self._engage(generation, now)
+
+    def _engage(self, generation: Generation, now: float) -> None:
+        """Give the request to the engine; a request that the planner or the engine refuses ends here."""
         self._by_engine_id[generation.engine_id] = generation
-        with about(rid=held.rid):
+        with about(rid=generation.held.rid):
             try:
-                generation.resume(self._plan(held.request))
+                if generation.plan is None:
+                    generation.resume(self._plan(generation.held.request))
                 if generation.generating:
                     self._submit(generation, now)
             except ChatServerError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.grammar.notations import EBNF
 from services.machine import files
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 GGUF_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 _SUPPORTS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"}
+    | {"grammar"}
 )
 _MAX_MIN_P = 0.99999  # it refuses 1, which leaves the likeliest token
 _STOP_TIMEOUT_S = 30.0
@@ -296,6 +298,8 @@ class OpenVinoEngine:
         config.repetition_penalty = sampling.repetition_penalty
         config.presence_penalty = sampling.presence_penalty
         config.frequency_penalty = sampling.frequency_penalty
+        if sampling.grammar:
+            config.structured_output_config = openvino_genai.StructuredOutputConfig(grammar=sampling.grammar)
         config.do_sample = sampling.temperature > 0
         if config.do_sample:
             config.temperature = sampling.temperature
@@ -311,7 +315,7 @@ class OpenVinoEngine:
         shape = shape_of(self._source.path)
         in_cache = self._cache_gib * 2**30 // (shape.cache_values_per_token * self._bytes_per_value)
         context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
-        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS)
+        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS, EBNF)
 
 
 def shape_of(path: Path) -> ModelShape:

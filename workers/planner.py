@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from services.errors import TemplateError
+from services.errors import TemplateError, Unsupported
+from services.grammar.expressions import Grammar
+from services.grammar.response_format import grammar_of
 from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer, Prompt
 from services.wire.messages import ChatRequest, Message, SamplingDefaults
@@ -27,7 +29,10 @@ class ChatPlanner:
         self._decoder = TextDecoder(tokenizer.decoder())
 
     def __call__(self, request: ChatRequest) -> Plan:
+        grammar = self._grammar(request)
         messages, prompt = self._prompt(request)
+        if grammar is not None:
+            prompt = self._before_reasoning(request, prompt)
         sampling = validate(
             prompt.ids,
             request.sampling,
@@ -42,7 +47,29 @@ class ChatPlanner:
             self._answer(request, prompt),
             context_tokens=self._engine.limits.context_tokens,
             omitted_messages=len(request.messages) - len(messages),
+            grammar=grammar,
+            notation=self._engine.limits.grammar_notation,
         )
+
+    def _grammar(self, request: ChatRequest) -> Grammar | None:
+        """What the answer must obey."""
+        form = request.sampling.response_format
+        if form is None:
+            return None
+        if not self._engine.limits.grammar_notation:
+            raise Unsupported(f"response_format: engine {self._engine.name} obeys no grammar; leave it out")
+        return grammar_of(form)
+
+    def _before_reasoning(self, request: ChatRequest, prompt: Prompt) -> Prompt:
+        """The prompt, with the mark of the reasoning behind it where the model itself would write that mark.
+
+        Else the grammar would begin at once, and the model would never think.
+        """
+        parser = None if request.prompt else self._tokenizer.answer_parser(prompt.ids[: prompt.begun])
+        if parser is None or self._switch(request) is False or prompt.begun < len(prompt.ids):
+            return prompt
+        mark = parser.opening
+        return prompt if mark is None else Prompt([*prompt.ids, mark], len(prompt.ids) + 1)
 
     def _answer(self, request: ChatRequest, prompt: Prompt) -> Answer:
         """The text to come. The strings that end a turn of a template end nothing that has no turns or ignores ends."""

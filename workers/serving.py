@@ -121,7 +121,9 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
     switch = {"thinking"} if tokenizer.has_thinking_switch else set()
-    return engine.limits.supports - {"num_answered"} | {"ignore_eos", "continue_final", "prompt"} | switch
+    understood = {"ignore_eos", "continue_final", "prompt"}
+    formed = {"response_format"} if engine.limits.grammar_notation else set()
+    return engine.limits.supports - {"num_answered", "grammar"} | understood | formed | switch
 
 
 def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded: LoadedModel) -> None:

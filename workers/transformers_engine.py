@@ -16,10 +16,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, EngineError, OutOfMemory
+from services.errors import ChatServerError, ConfigurationError, EngineError, OutOfMemory
+from services.grammar.notations import LARK
 from services.machine import files
 from services.models.attention import plain_attention
 from services.models.catalogue import ModelSource
+from services.tokens.tokenization import load_tokenizer
 from workers.adapters import merged
 from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
@@ -87,6 +89,7 @@ class TransformersEngine:
         self._manager: Any = None
         self._reader: threading.Thread | None = None
         self._limits: ModelLimits | None = None
+        self._grammars: Any = None  # compiles grammars; None: the engine obeys none
         self._dead = False
         self._stopping = False
         self._steps = 0
@@ -112,6 +115,7 @@ class TransformersEngine:
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             self._model = self._manager = None
             raise ConfigurationError(f"transformers cannot load {self._source.location!r}: {error}") from None
+        self._grammars = self._make_grammars()
         self._limits = self._read_limits()
         self._stopping = self._dead = False
         self._progress = time.monotonic()
@@ -138,10 +142,11 @@ class TransformersEngine:
         if not self.alive():
             raise EngineError("the transformers engine is not running; start it first")
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
+        grammar = self._grammars.compile(sampling.grammar, len(prompt_token_ids)) if sampling.grammar else None
         self._running.add(request_id, on_event)
         key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
         self._runs[key] = _Run(request_id, frozenset(sampling.stop_token_ids))
-        if not self._add(key, prompt_token_ids, sampling):
+        if not self._add(key, prompt_token_ids, sampling, grammar):
             self._runs.pop(key, None)
             self._running.discard(request_id)
             raise EngineError("the transformers engine takes no more requests: it is stopping or has failed")
@@ -166,7 +171,7 @@ class TransformersEngine:
             return False
         return manager.background_thread_status.fatal_error is None and bool(manager.is_running())
 
-    def _add(self, key: str, prompt: Sequence[int], sampling: Sampling) -> bool:
+    def _add(self, key: str, prompt: Sequence[int], sampling: Sampling, grammar: Any) -> bool:
         from workers.logits_processors import Adjustment
 
         greedy = sampling.temperature == 0
@@ -182,6 +187,7 @@ class TransformersEngine:
             top_p=1.0 if greedy else sampling.top_p,
             min_p=0.0 if greedy else sampling.min_p,
             **({"adjustment": adjustment} if adjustment else {}),
+            **({"grammar": grammar} if grammar else {}),
         )
         return added is not None
 
@@ -294,6 +300,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+        from workers.grammar_processor import Grammars
         from workers.logits_processors import Adjustments, MinP, RequestProcessors, TopK, TopP
 
         _use_our_log()
@@ -311,8 +318,26 @@ class TransformersEngine:
         assert temperature.supported_kwargs.keys() == {"temperature"}
         vocab_size = self._model.config.get_text_config().vocab_size
         adjustments = Adjustments(self._slots, vocab_size, self._model.device)
-        manager.logit_processor = RequestProcessors([adjustments, temperature, MinP(), TopK(top_k), TopP(top_p)])
+        manager.logit_processor = RequestProcessors(
+            [adjustments, Grammars(), temperature, MinP(), TopK(top_k), TopP(top_p)]
+        )
         return manager
+
+    def _make_grammars(self) -> Any:
+        """The compiler of grammars, where the host knows each token before the next step, and the model's texts."""
+        if self._model.device.type != "cpu":
+            logger.info(
+                "No response_format on this device: its steps overlap, and a grammar must read each token first."
+            )
+            return None
+        from workers.grammar_processor import GrammarCompiler
+
+        try:
+            tokenizer = load_tokenizer(self._source)
+        except ChatServerError as error:
+            logger.info("No response_format: %s", error)
+            return None
+        return GrammarCompiler(tokenizer, self._model.config.get_text_config().vocab_size)
 
     def _cache_options(self) -> dict[str, Any]:
         """On a GPU the library sizes the cache by free memory; on a CPU it would take nearly all of it."""
@@ -338,7 +363,9 @@ class TransformersEngine:
         cache = self._manager.continuous_batching_config
         in_cache = (cache.num_blocks - 1) * cache.page_size
         vocab_size = self._model.config.get_text_config().vocab_size
-        return ModelLimits(vocab_size, min(self._context(), in_cache), self._slots, _SUPPORTS)
+        context = min(self._context(), in_cache)
+        supports = _SUPPORTS | {"grammar"} if self._grammars else _SUPPORTS
+        return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "")
 
 
 def _from_pretrained(location: str, options: dict[str, Any]) -> Any:

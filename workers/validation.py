@@ -72,6 +72,8 @@ def check_submission(prompt_ids: Sequence[int], sampling: Sampling, limits: Mode
     _check_whole("top_k", sampling.top_k, 0, limits.vocab_size)
     if sampling.seed is not None:
         _check_whole("seed", sampling.seed, 0, 2**63 - 1)
+    if sampling.grammar and not sampling.stop_token_ids:
+        raise InvalidRequest("a grammar needs a token that ends the answer, and this model names none")
     for token_id in sampling.stop_token_ids:
         _check_whole("stop_token_ids", token_id, 0, limits.vocab_size - 1)
     _check_supported(sampling, limits, engine)

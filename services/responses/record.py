@@ -31,6 +31,7 @@ class ResponseRecord:
     truncation: Truncation = "disabled"
     effort: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    text_format: dict[str, Any] | None = None
 
     def encode(self) -> bytes:
         return orjson.dumps({"v": VERSION, **asdict(self), "messages": [each.encoded() for each in self.messages]})

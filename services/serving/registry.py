@@ -120,6 +120,11 @@ class Registry:
         """What applies in this model where a request leaves an option open."""
         return _sampling_of([worker for worker in self.workers() if worker.model == model])
 
+    def supports(self, model: str) -> tuple[str, ...] | None:
+        """What a request for this model may carry; None while no worker serves it."""
+        workers = [worker for worker in self.workers() if worker.model == model]
+        return _supported_by(workers) if workers else None
+
     def _model(self, name: str, workers: list[WorkerInfo]) -> ModelInfo:
         return ModelInfo(
             name,

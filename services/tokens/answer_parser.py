@@ -63,6 +63,18 @@ class AnswerParser:
     def reasoning(self) -> bool:
         return self._state == "reasoning"
 
+    @property
+    def opening(self) -> int | None:
+        """The token that begins a reasoning here; None where the model reasons already, or has no such token."""
+        opened = self._format.opened_by
+        expected = [token_id for token_id, mark in self._mark_of.items() if mark in opened and self.expects(token_id)]
+        return expected[0] if expected and self._state == "begin" else None
+
+    @property
+    def held(self) -> str:
+        """The text that may belong to a mark."""
+        return self._held
+
     def expects(self, token_id: int) -> bool:
         """Whether this token is a mark here."""
         mark = self._mark_of.get(token_id)

@@ -50,7 +50,8 @@ class SamplingOptions:
     """The options of generation that a client may set. None: the model's default. No answer is unbounded.
 
     `presence_penalty` and `frequency_penalty` count the tokens of the answer, `repetition_penalty` those of the prompt
-    too. `logit_bias`: token id → what is added to its logit. `ignore_eos`: no token ends the answer.
+    too. `logit_bias`: token id → what is added to its logit. `ignore_eos`: no token ends the answer. `response_format`:
+    the form of the answer, as `services.grammar.response_format` has it.
     """
 
     max_new_tokens: int = 512
@@ -65,6 +66,7 @@ class SamplingOptions:
     frequency_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
+    response_format: Mapping[str, Any] | None = None
 
     def over(self, defaults: "SamplingDefaults") -> "SamplingDefaults":
         """What applies with this model's defaults."""

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from services.errors import InvalidRequest, shown
+from services.grammar.response_format import grammar_of
 from services.wire.keys import check_name
 from services.wire.messages import ChatRequest, Message, Priority, SamplingOptions, Truncation
 
@@ -21,8 +22,8 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "presence_penalty": (float, -2, 2),
     "frequency_penalty": (float, -2, 2),
 }
-_MAY_BE_NULL = ("seed", "min_p", "presence_penalty", "frequency_penalty", "logit_bias", "ignore_eos")
-_OTHERS = ("stop", "logit_bias", "ignore_eos")
+_MAY_BE_NULL = ("seed", "min_p", "presence_penalty", "frequency_penalty", "logit_bias", "ignore_eos", "response_format")
+_OTHERS = ("stop", "logit_bias", "ignore_eos", "response_format")
 _FIELDS = {field.name for field in fields(ChatRequest)} - {"rid", "user"} | {"id"}
 MAX_BIASES = 1_024
 _MAX_BIAS = 100
@@ -42,13 +43,16 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
     model = check_name(raw.get("model"), "model")
     prompt = _parse_prompt(raw, max_chars)
     continues = _parse_switch(raw.get("continue_final"), "continue_final") is True
+    sampling = parse_sampling(raw.get("sampling") or {})
+    if continues and sampling.response_format is not None:
+        raise InvalidRequest("response_format: the answer must not be begun by the request; leave its beginning out")
     messages = () if prompt else parse_messages(raw.get("messages"), max_chars=max_chars, continue_final=continues)
     return ChatRequest(
         rid,
         check_name(user, "user"),
         model,
         messages,
-        parse_sampling(raw.get("sampling") or {}),
+        sampling,
         _parse_priority(raw.get("priority")),
         _parse_truncation(raw.get("truncation")),
         _parse_switch(raw.get("thinking"), "thinking"),
@@ -68,6 +72,8 @@ def parse_sampling(raw: object) -> SamplingOptions:
             raise InvalidRequest(f"unknown sampling option {shown(name)}; known: {known}")
         if value is not None or name not in _MAY_BE_NULL:
             values[name] = _parse_option(name, value)
+    if values.get("response_format") and values.get("ignore_eos"):
+        raise InvalidRequest("sampling.ignore_eos has no meaning beside a response_format; leave one of the two out")
     return SamplingOptions(**values)
 
 
@@ -134,7 +140,17 @@ def _parse_option(name: str, value: object) -> Any:
         return _parse_bias(value)
     if name == "ignore_eos":
         return _parse_switch(value, f"sampling.{name}")
+    if name == "response_format":
+        return _parse_form(value)
     return _parse_number(name, value)
+
+
+def _parse_form(raw: object) -> Mapping[str, Any]:
+    """The form of an answer. What its grammar cannot promise is refused here, where the asker hears it at once."""
+    if not isinstance(raw, Mapping):
+        raise InvalidRequest(f"response_format must be an object, not {type(raw).__name__}")
+    grammar_of(raw)
+    return raw
 
 
 def _parse_bias(raw: object) -> dict[int, float]:

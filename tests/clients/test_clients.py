@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         workers = [
             system.start(synthetic, "--model", "thinker", "--rate", "50", "--chunk", "3", "--reasoning"),
             system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
-            system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000"),
+            system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms"),
         ]
         for worker in workers:
             system.wait_for_worker(worker)

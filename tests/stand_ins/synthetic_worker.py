@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20, help="engine steps per second")
     parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
     parser.add_argument("--reasoning", action="store_true", help="what stands in <think> tags is reasoning")
+    parser.add_argument("--forms", action="store_true", help="claim to keep forms; it repeats what is in one already")
     parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
     parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
     parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
@@ -208,10 +209,11 @@ def main() -> None:
         phases=options.phases,
         emitted=options.emitted,
     )
+    forms = {"response_format"} if options.forms else set()
     if options.reasoning:
-        serve(settings, options.model, engine, thinking_plan, SUPPORTS | {"thinking"})
+        serve(settings, options.model, engine, thinking_plan, SUPPORTS | forms | {"thinking"})
     else:
-        serve(settings, options.model, engine, plan, SUPPORTS)
+        serve(settings, options.model, engine, plan, SUPPORTS | forms)
 
 
 def serve(

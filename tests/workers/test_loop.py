@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -13,9 +14,14 @@ from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.embedded import free_port
 from services.errors import EngineError, PromptTooLong
+from services.grammar.json_schema import json_object
+from services.grammar.notations import EBNF, written
+from services.tokens.answer_format import pair
+from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
-from tests.stand_ins.synthetic_worker import EchoText, plan, thinking_plan
+from tests.stand_ins.synthetic_worker import CodePoints, EchoText, plan, thinking_plan
+from workers.answer import Answer
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan
@@ -615,3 +621,54 @@ def test_the_echo_text_of_the_synthetic_worker_keeps_the_transcripts_rules() -> 
     text.replay([97, 98])
     assert text.push(0x1D11E) == "𝄞"
     assert text.slice_from(1) == ((98, 0x1D11E), 1, "b𝄞") and text.slice_from(3) == ((), 3, "")
+
+
+def formed_plan(request: ChatRequest) -> Plan:
+    """The answer of a model whose template opens its reasoning, as an object of JSON."""
+    decoder: Any = CodePoints()
+    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), decoder), "reasoning")
+    return replace(plan(request), answer=Answer(decoder, parser=parser), grammar=json_object(), notation=EBNF)
+
+
+def only_job(bench: Bench) -> tuple[str, Sampling]:
+    ((prompt, sampling, _),) = bench.engine.jobs.values()
+    return "".join(map(chr, prompt)), sampling
+
+
+def test_a_grammar_begins_behind_the_reasoning_and_drops_what_the_engine_had_said_there(bench: Bench) -> None:
+    bench.plan = formed_plan
+    bench.ask("r1", "x" * 60)
+    bench.accept()
+    assert only_job(bench)[1].grammar == ""
+    bench.engine.emit("hm</think>Sure! Here")
+    bench.engine.emit(" it is")  # under way, before the loop could tell the engine
+    bench.settle()
+    prompt, sampling = only_job(bench)
+    assert prompt.endswith("hm</think>") and sampling.max_new_tokens == 60 - len("hm</think>")
+    assert sampling.grammar == written(json_object(), EBNF)
+    bench.engine.emit('{"a":1}', "finished", "stop")
+    bench.settle()
+    assert bench.text("r1") == 'hm{"a":1}' and bench.head("r1").status == "finished"
+
+
+def test_a_worker_that_takes_an_answer_over_obeys_the_rest_of_its_grammar(bench: Bench) -> None:
+    bench.plan = formed_plan
+    bench.ask("r1", "x" * 60)
+    bench.accept()
+    for text in ("hm</think>", '{"a":'):
+        bench.engine.emit(text)
+        bench.settle()
+    bench.engine.jobs.clear()
+    bench.release()
+    assert bench.take(bench.new_loop("w2", 0.0), "w2")
+    rest = json_object().after('{"a":')
+    assert rest is not None and only_job(bench)[1].grammar == written(rest, EBNF)
+
+
+def test_a_reasoning_that_fills_the_budget_leaves_no_room_for_a_form(bench: Bench) -> None:
+    bench.plan = formed_plan
+    bench.ask("r1", "x" * len("hm</think>"))
+    bench.accept()
+    bench.engine.emit("hm</think>")
+    bench.settle()
+    assert (bench.head("r1").status, bench.engine.jobs) == ("finished", {})

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.errors import InvalidRequest, Unsupported, shown
 from services.field_errors import in_words
 from services.wire.parsing import MAX_BIASES
+from webapp.api.answer_forms import Form, ResponseFormat, StructuredOutputs
 from webapp.server.http_server import BODY_READ
 
 MAX_CHOICES = 64  # of one body: its prompts, times `n`
@@ -74,6 +75,8 @@ class SamplingFields(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = Field(None, description="The same in vLLM's words.")
     user: str | None = Field(None, description="Accepted and not used.")
 
     @model_validator(mode="after")
@@ -86,6 +89,13 @@ class SamplingFields(BaseModel):
     def includes_usage(self) -> bool:
         """Whether a stream ends with its usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def form(self) -> Form | None:
+        """What the answer must look like. Raises InvalidRequest."""
+        if self.structured_outputs is not None:
+            return self.structured_outputs.form()
+        return self.response_format.form() if self.response_format else None
 
     def sampling(self, max_tokens: int | None) -> dict[str, Any]:
         """The options under the wire's names; what is open is left out."""
@@ -102,6 +112,7 @@ class SamplingFields(BaseModel):
             "seed": self.seed % 2**31 if self.seed is not None else None,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "ignore_eos": self.ignore_eos or None,
+            "response_format": self.form,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -152,7 +163,6 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "logprobs": (False,),
     "modalities": (["text"],),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
     "tools": ([],),
     "top_logprobs": (0,),

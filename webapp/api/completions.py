@@ -13,6 +13,7 @@ from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
+from webapp.api.answer_forms import Supports, check_served
 from webapp.api.answers import Answers
 from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields
 from webapp.api.delivery import Delivery
@@ -29,11 +30,14 @@ class Completer:
     requests: Requests
     submit_rate: SubmitRate
     interval_s: float
+    supports: Supports
     client_left: Callable[[Request], bool]
 
     def answer(self, body: SamplingFields, orders: list[ChatRequest], frames: Frames) -> Response:
         """The response for these requests, in whole or as a stream."""
         address, current = address_of(request), request._get_current_object()  # type: ignore[attr-defined]
+        with translated():
+            check_served(body.form, "response_format", body.model, self.supports)
         for order in orders:
             self.submit_rate.admit(order.user, address)
         with translated():

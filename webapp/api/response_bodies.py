@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.errors import InvalidRequest, Unsupported
 from services.wire.messages import Message
 from services.wire.parsing import MAX_MESSAGES
+from webapp.api.answer_forms import Form, TextFormat
 from webapp.api.bodies import FIRST_FAULT, MAX_TOKENS
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
@@ -29,10 +30,6 @@ class InputItem(BaseModel):
     type: str = Field("message", description="`message` or `reasoning`.")
     role: Literal["system", "developer", "user", "assistant"] | None = None
     content: str | Annotated[list[ItemPart], FIRST_FAULT] | None = None
-
-
-class TextFormat(BaseModel):
-    type: str = Field("text", description="Only `text` is served.")
 
 
 class TextOptions(BaseModel):
@@ -71,6 +68,11 @@ class ResponseBody(BaseModel):
         return self.reasoning.effort if self.reasoning else None
 
     @property
+    def form(self) -> Form | None:
+        """What the answer must look like. Raises InvalidRequest."""
+        return self.text.format.form() if self.text and self.text.format else None
+
+    @property
     def is_stored(self) -> bool:
         return self.store is not False
 
@@ -105,7 +107,6 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "reasoning.generate_summary": (),
     "reasoning.mode": ("standard",),
     "reasoning.summary": (),
-    "text.format.type": ("text",),
     "text.verbosity": ("medium",),
     "tool_choice": ("auto", "none"),
     "tools": ([],),

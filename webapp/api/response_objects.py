@@ -187,7 +187,7 @@ def _as_ordered(record: ResponseRecord) -> Frame:
         "service_tier": "default",
         "store": record.store,
         "temperature": record.temperature,
-        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "text": {"format": record.text_format or {"type": "text"}, "verbosity": "medium"},
         "tool_choice": "auto",
         "tools": [],
         "top_logprobs": 0,

@@ -18,6 +18,7 @@ from services.wire.parsing import parse_request
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
+from webapp.api.answer_forms import Supports, check_served
 from webapp.api.bodies import MAX_TOKENS, checked
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
@@ -40,12 +41,14 @@ class Responder:
     responses: Responses
     custodian: Custodian
     defaults: Callable[[str], SamplingDefaults]
+    supports: Supports
     max_chars: int
 
     def create(self, body: ResponseBody, rid: str, user: str) -> Response:
         """Submit a new response, and deliver it as its body says."""
         if body.background and not body.is_stored:
             raise InvalidRequest("store=False has no meaning in the background: nobody could ask for it", field="store")
+        check_served(body.form, "text.format", body.model, self.supports)
         record = _record(body, self.defaults)
         self.submit_rate.admit(user, address_of(request))
         order = _order(body, self._messages(record, user), rid, user, self.max_chars)
@@ -179,6 +182,7 @@ def _record(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> 
         truncation=body.truncation or "disabled",
         effort=body.effort,
         metadata=body.metadata or {},
+        text_format=body.text.format.shown() if body.text and body.text.format else None,
     )
 
 
@@ -188,6 +192,7 @@ def _order(body: ResponseBody, messages: list[Message], rid: str, user: str, max
         "max_new_tokens": body.max_output_tokens or MAX_TOKENS,  # of which the worker takes what fits
         "temperature": body.temperature,
         "top_p": max(body.top_p, 0.001) if body.top_p is not None else None,
+        "response_format": body.form,
     }
     raw = {
         "id": rid,

@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("api")) as system:
         options = {
             "echo": ("--rate", "50", "--chunk", "1000", "--slots", "64"),
-            "thinker": ("--rate", "50", "--chunk", "3", "--reasoning"),
+            "thinker": ("--rate", "50", "--chunk", "3", "--reasoning", "--forms"),
             "slow": ("--rate", "20", "--chunk", "1", "--slots", "1"),
         }
         workers = [system.start("tests.stand_ins.synthetic_worker", "--model", m, *o) for m, o in options.items()]
@@ -39,6 +39,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="module")
 def url(system: System) -> str:
     return system.web(max_user_requests=4)
+
+
+UNKEPT = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "array", "items": {"oneOf": []}}}}
 
 
 def head_of(system: System, rid: str) -> Head:
@@ -156,6 +159,8 @@ WITH_PICTURE = {"model": "echo", "messages": [{"role": "user", "content": [{"typ
         (ask("x", logprobs=True), 400, "logprobs"),
         (ask("x", top_logprobs=1), 400, "top_logprobs"),
         (ask("x", response_format={"type": "json_object"}), 400, "response_format"),
+        (ask("x", response_format=UNKEPT), 400, "response_format.json_schema.schema.items.oneOf"),
+        (ask("x", structured_outputs={"regex": "("}), 400, "structured_outputs.regex"),
         (ask("x", chat_template_kwargs={"bos": "x"}), 400, "chat_template_kwargs.bos"),
         (ask("x", continue_final_message=True), 400, "continue_final_message"),
         (ask("x", continue_final_message=True, add_generation_prompt=True), 400, None),
@@ -330,6 +335,11 @@ def test_an_answer_outlives_its_worker(system: System, url: str) -> None:
     next(w for w in workers if str(w.pid) in owner).send_signal(signal.SIGKILL)
     frames = running.frames()
     assert text_of(frames) == text and frames[-1]["usage"]["completion_tokens"] == 60
+
+
+def test_a_form_is_carried_to_a_worker_that_keeps_forms(url: str) -> None:
+    question = ask("<think>hm</think>{}", "thinker", response_format={"type": "json_object"})
+    assert post(url, CHAT, question).json()["choices"][0]["message"]["content"] == "{}"
 
 
 def test_texts_are_continued(url: str) -> None:

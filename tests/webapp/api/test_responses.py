@@ -353,7 +353,7 @@ def test_thinking_can_be_switched_off(system: System, url: str) -> None:
         ({"model": "echo", "input": [IMAGE]}, 400, "input.0.content.0.type"),
         (ask("x", tools=[{"type": "function", "name": "f"}]), 400, "tools"),
         (ask("x", tool_choice="required"), 400, "tool_choice"),
-        (ask("x", text={"format": {"type": "json_object"}}), 400, "text.format.type"),
+        (ask("x", text={"format": {"type": "json_object"}}), 400, "text.format"),
         (ask("x", reasoning={"summary": "auto"}), 400, "reasoning.summary"),
         (ask("x", include=["message.output_text.logprobs"]), 400, "include"),
         (ask("x", conversation="conv_1"), 400, "conversation"),

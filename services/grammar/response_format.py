@@ -1,0 +1,64 @@
+"""The grammar of what a request says of its answer's form. `services.wire.parsing` checks with it, workers serve by it.
+
+{"type": "json_object"}
+{"type": "json_schema", "schema": {…}}
+{"type": "regex", "regex": "…"}
+{"type": "choice", "choice": ["…", …]}
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from services.errors import InvalidRequest, shown
+from services.grammar.expressions import Grammar, Text, choice
+from services.grammar.json_schema import json_object, json_schema
+from services.grammar.patterns import whole_text
+
+MAX_CHOICES = 1_000
+_FIELDS = {"json_object": "", "json_schema": "schema", "regex": "regex", "choice": "choice"}
+
+
+def grammar_of(form: Mapping[str, Any]) -> Grammar:
+    """The grammar of a form. Raises InvalidRequest, which names the place."""
+    kind = form.get("type")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise InvalidRequest(f"response_format.type={shown(kind)} is not one of {', '.join(_FIELDS)}")
+    field = _FIELDS[kind]
+    if set(form) - {"type", field}:
+        raise InvalidRequest(f"response_format of type {kind} has {field or 'no field'} alone")
+    try:
+        return _grammar(kind, orjson.dumps(form.get(field)))
+    except (orjson.JSONEncodeError, RecursionError):
+        raise InvalidRequest(f"response_format.{field} is nested too deep", field=f"response_format.{field}") from None
+
+
+@lru_cache(maxsize=64)
+def _grammar(kind: str, written: bytes) -> Grammar:
+    """Asked for at the door and once more by a worker, often with the same schema."""
+    value = orjson.loads(written)
+    if kind == "json_object":
+        return json_object()
+    if kind == "json_schema":
+        return json_schema(value, "response_format.schema")
+    return Grammar(whole_text(_checked_text(value), "response_format.regex") if kind == "regex" else _choice(value))
+
+
+def _checked_text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest("response_format.regex must be text", field="response_format.regex")
+    return value
+
+
+def _choice(values: object) -> Any:
+    if (
+        not isinstance(values, list)
+        or not 0 < len(values) <= MAX_CHOICES
+        or not all(isinstance(each, str) and each for each in values)
+    ):
+        raise InvalidRequest(
+            f"response_format.choice must be a list of 1 to {MAX_CHOICES} texts", field="response_format.choice"
+        )
+    return choice(map(Text, values))
