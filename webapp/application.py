@@ -25,6 +25,7 @@ from services.jobs.celery_app import make_celery, wake
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
+from services.jobs.stored_files import StoredFiles
 from services.machine.files import kept_key
 from services.responses.responses import Responses
 from services.serving.overview import waiting_for
@@ -37,7 +38,7 @@ from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
-from webapp.api import blueprints, completions, models, responses
+from webapp.api import blueprints, completions, files, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
@@ -233,10 +234,12 @@ def _add_api(
         Registry(redis, keys).sampling,
         settings.max_message_chars,
     )
+    stored_files = StoredFiles(settings.state_dir / "files", max_bytes=settings.max_upload_mib * 1_048_576)
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
         responses.make_blueprint(callers, responder, document),
+        files.make_blueprint(callers, stored_files, document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
 
