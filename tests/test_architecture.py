@@ -21,7 +21,7 @@ SERVICES = (
     ("connection",),
     ("program", "chat", "models", "accounts"),
     ("tokens", "responses"),
-    ("serving",),
+    ("serving", "openai"),
     ("jobs",),
     ("doctor",),
     ("command",),

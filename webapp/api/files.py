@@ -16,8 +16,8 @@ from werkzeug.wsgi import wrap_file
 from services.connection.connect import translated
 from services.errors import InvalidRequest, shown
 from services.jobs.stored_files import FileDraft, StoredFile, StoredFiles
+from services.openai.bodies import checked
 from webapp.access.callers import Callers
-from webapp.api.bodies import checked
 from webapp.api.document import Document
 from webapp.api.pages import PageQuery, page_of
 from webapp.server.threads import in_thread

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.errors import InvalidRequest, Unsupported
+from services.openai.bodies import FIRST_FAULT, MAX_TOKENS
 from services.wire.messages import Message
 from services.wire.parsing import MAX_MESSAGES
-from webapp.api.bodies import FIRST_FAULT, MAX_TOKENS
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
 _PARTS = ("input_text", "output_text")
