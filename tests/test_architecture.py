@@ -31,7 +31,7 @@ PIPELINES = (
     ("records", "html"),
     ("text", "formats"),
     ("steps",),
-    ("cleaning", "training", "launching"),
+    ("cleaning", "training", "launching", "batches"),
     ("celery",),
     ("command", "__main__"),
 )
