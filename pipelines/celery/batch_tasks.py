@@ -20,6 +20,7 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis
+from redis.exceptions import RedisError
 
 from pipelines.batches.ledger import BatchLedger
 from pipelines.batches.lines import check_input
@@ -70,8 +71,12 @@ class BatchTasks:
         self._files = StoredFiles(settings.state_dir / "files", max_bytes=2**63)  # the input was bounded
 
     def register(self) -> None:
-        """Tell Celery of the task."""
-        self._app.task(name=BATCH_TASK, shared=False)(calmly(self.answer))
+        """Tell Celery of the task.
+
+        Its message is acknowledged at once: the sweep sees a turn whose process died. One that is not acknowledged
+        when Redis dies makes kombu restore it over a connection that is closed already, and that ends the process.
+        """
+        self._app.task(name=BATCH_TASK, shared=False, acks_late=False)(calmly(self.answer))
 
     # -- who works, and when -------------------------------------------------------------------------------------
 
@@ -120,7 +125,7 @@ class BatchTasks:
         """One turn; after how many seconds the next one is due."""
         try:
             self._turn(job, BatchLedger(folder))
-        except Unavailable:
+        except (Unavailable, RedisError):
             raise
         except Gone:
             log.warning("Redis has lost a job; it is submitted again")

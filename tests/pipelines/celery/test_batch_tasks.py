@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.celery.batch_tasks import MAX_WINDOW
+from services.jobs.batches import WINDOW_S
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.batch_processes import (
     BatchSystem,
@@ -131,3 +133,29 @@ def test_a_users_own_questions_have_room_beside_a_batch(system: BatchSystem) -> 
     assert system.redis.xlen(system.keys.requests("slow")) <= 32
     system.jobs.cancel(job.id)
     system.ended(job)
+
+
+def test_after_24_hours_it_ends_and_tells_of_each_line_without_an_answer(system: BatchSystem) -> None:
+    lines = [chat_line(f"q{index}", "12345678901234567890", model="slow") for index in range(100)]
+    job = system.submit(as_file(lines))
+    wait_until(lambda: system.progress(job).answered, "the first answer", 30)
+    system.redis.hset(system.keys.job(job.id).job, "created_s", job.created_s - WINDOW_S)
+    job = system.ended(job)
+    progress, output, errors = system.progress(job), system.output(job), system.errors(job)
+    assert job.state == "finished" and progress.expired
+    assert 0 < len(output) == progress.answered and len(errors) == progress.failed
+    assert {each["error"]["code"] for each in errors} == {"batch_expired"}
+    assert sorted(each["custom_id"] for each in [*output, *errors]) == sorted(each["custom_id"] for each in lines)
+
+
+def test_a_line_that_waited_too_long_in_the_queue_is_asked_again(tmp_path: Path) -> None:
+    with running_batches(tmp_path, queue_deadline_s=2) as system:
+        system.pipelines()
+        worker = system.echo_worker("--model", "echo", "--rate", "50", "--chunk", "1000", "--slots", "8")
+        system.kill(worker)
+        job = system.submit(as_file(chat_lines(5)))
+        wait_until(lambda: any(rid.endswith(".1-0") for rid in system.asked(job)), "the second attempt", 60)
+        system.echo_worker("--model", "echo", "--rate", "50", "--chunk", "1000", "--slots", "8")
+        job = system.ended(job)
+        assert [each["custom_id"] for each in system.output(job)] == [f"q{index}" for index in range(5)]
+        assert system.errors(job) == []
