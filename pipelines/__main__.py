@@ -1,8 +1,9 @@
 """The pipelines' processes: `python -m pipelines worker`, `… trainings`, `… beat`, `… flower`, set by the environment.
 
-`worker` cleans in child processes; `trainings` launches fine-tunings and follows them; `beat` wakes both every few
-seconds; `flower` shows Celery's workers on a page. Several of each may run. With `--check` each is its own health
-probe. On SIGTERM a worker gives its running units some seconds to end, then hands them back; fine-tunings go on.
+`worker` cleans in child processes; `trainings` looks after what other processes compute: it launches fine-tunings and
+follows them, and asks the questions of batches; `beat` wakes both every few seconds; `flower` shows Celery's workers on
+a page. Several of each may run. With `--check` each is its own health probe. On SIGTERM a worker gives its running
+units some seconds to end, then hands them back; fine-tunings go on.
 """
 
 import os
@@ -25,6 +26,7 @@ from celery.platforms import SecurityWarning
 from redis import Redis
 
 from pipelines.celery.admission import Admission, sign_older_jobs
+from pipelines.celery.batch_tasks import BatchTasks
 from pipelines.celery.cleaning_tasks import CleaningTasks
 from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
@@ -40,12 +42,12 @@ from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
-from services.wire.keys import SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
+from services.wire.keys import BATCHES_QUEUE, SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
 
 log = logging.getLogger("chatserver.pipelines")
 
 MOST_PROCESSES = 16
-TRAINING_PROCESSES = 2  # one may wait for a cloud
+TRAINING_PROCESSES = 4  # some may wait for a cloud, some for the answers of a batch
 SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowhere
 CLEAN, TRAIN = "clean", "train"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
@@ -63,8 +65,9 @@ def serve_worker(settings: Settings) -> None:
 
 
 def serve_trainings(settings: Settings) -> None:
-    """Launch and follow fine-tunings until SIGTERM or SIGINT."""
-    _work(settings, TRAIN, (TRAININGS_QUEUE,), TRAINING_PROCESSES, partial(log.info, "looking after fine-tunings"))
+    """Launch and follow fine-tunings and batches until SIGTERM or SIGINT."""
+    log_ready = partial(log.info, "looking after fine-tunings and batches")
+    _work(settings, TRAIN, (TRAININGS_QUEUE, BATCHES_QUEUE), TRAINING_PROCESSES, log_ready)
 
 
 def _work(
@@ -130,7 +133,9 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
     trainings.register()
     cleaning = CleaningTasks(app, redis, keys, jobs, admission)
     cleaning.register()
-    Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send}).register()
+    batches = BatchTasks(app, redis, keys, jobs, admission, settings)
+    batches.register()
+    Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send, "batch": batches.send}).register()
 
 
 def check_worker(settings: Settings) -> str:

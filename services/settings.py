@@ -108,7 +108,9 @@ class Settings(BaseModel):
     input_schemes: str = Field("", description="Schemes of URLs that jobs may read; commas between; empty: any.")
     clean_processes: int = Field(0, ge=0, le=256, description="Processes that clean; 0: one per CPU, 16 at most.")
     recipes_dir: Path = Field(RECIPES_DIR, description="Folder of the recipes that the job page offers.")
-    max_upload_mib: int = Field(2048, ge=1, description="Most MiB of files that the job page takes for a job.")
+    max_upload_mib: int = Field(
+        2048, ge=1, description="Most MiB of the files of one job, and of one file of /v1/files."
+    )
 
     log_format: str = Field("human", pattern="^(human|json)$", description="Format of log lines.")
     log_level: str = Field(

@@ -22,7 +22,7 @@ SERVICES = (
     ("connection",),
     ("program", "chat", "models", "accounts"),
     ("tokens", "responses"),
-    ("serving",),
+    ("serving", "openai"),
     ("jobs",),
     ("doctor",),
     ("command",),
@@ -32,7 +32,7 @@ PIPELINES = (
     ("records", "html"),
     ("text", "formats"),
     ("steps",),
-    ("cleaning", "training", "launching"),
+    ("cleaning", "training", "launching", "batches"),
     ("celery",),
     ("command", "__main__"),
 )

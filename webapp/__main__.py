@@ -25,6 +25,7 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from webapp.access.address import internet_address
+    from webapp.api.files import UPLOAD_PATH
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.server.http_server import Server
 
@@ -36,6 +37,7 @@ def serve(settings: Settings) -> None:
         max_body_bytes=app.config["MAX_CONTENT_LENGTH"],
         internet_address=internet_address,
         max_address_connections=2 * settings.max_address_sockets,  # a page has requests beside its socket
+        streamed_paths={UPLOAD_PATH},
     )
     stopping = threading.Event()
 

@@ -21,10 +21,12 @@ from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
 from services.errors import InvalidRequest, TooLarge
+from services.jobs.batches import Batches
 from services.jobs.celery_app import make_celery, wake
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
+from services.jobs.stored_files import StoredFiles
 from services.machine.files import kept_key
 from services.responses.responses import Responses
 from services.serving.overview import waiting_for
@@ -37,7 +39,7 @@ from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
-from webapp.api import blueprints, completions, models, responses
+from webapp.api import batches, blueprints, completions, files, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
@@ -48,6 +50,7 @@ from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
 from webapp.jobs import training_routes as training_pages
 from webapp.jobs.cleaning_orders import PageJobs
+from webapp.jobs.routes import wake_soon
 from webapp.jobs.training_details import TrainingAnswers
 from webapp.jobs.training_orders import PageTraining
 from webapp.jobs.uploads import Uploads
@@ -235,10 +238,15 @@ def _add_api(
         registry.supports,
         settings.max_message_chars,
     )
+    stored_files = StoredFiles(settings.state_dir / "files", max_bytes=settings.max_upload_mib * 1_048_576)
+    jobs = Jobs(redis, keys, job_key(settings))
+    ordered = Batches(jobs, stored_files, settings.state_dir / "jobs")
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
         responses.make_blueprint(callers, responder, document),
+        files.make_blueprint(callers, stored_files, document),
+        batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
 

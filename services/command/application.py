@@ -4,7 +4,7 @@ import typer
 
 from services.command import keys
 from services.command.look import dead, doctor, models, status
-from services.command.order import clean, jobs, train
+from services.command.order import batch, clean, jobs, train
 from services.command.run import pipelines, up, web, worker
 from services.command.talk import chat, send
 
@@ -26,6 +26,7 @@ application.command()(doctor.doctor)
 application.add_typer(keys.application, name="keys")
 application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
+application.add_typer(batch.application, name="batch")
 application.add_typer(jobs.application, name="jobs")
 application.command()(worker.worker)
 application.command()(web.web)

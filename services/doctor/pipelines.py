@@ -16,6 +16,7 @@ from services.wire.keys import Keys
 
 PING_S = 2.0  # workers that are busy answer all the same: the pings have a process of their own
 ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery worker's name → `chatserver pipelines …`
+DONE_BY = {**ROLES, "batch": "trainings"}  # kind of a job → who does it
 
 
 def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
@@ -43,7 +44,7 @@ def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def _said(answering: list[str], missing: list[str], unfinished: list[str]) -> Iterator[Finding]:
-    needed = {ROLES.get(kind, "worker") for kind in unfinished} | {"beat", "worker"} if unfinished else set()
+    needed = {DONE_BY.get(kind, "worker") for kind in unfinished} | {"beat", "worker"} if unfinished else set()
     lacking = [role for role in missing if role in needed]
     remedy = "start " + " and ".join(f"`chatserver pipelines {role}`" for role in lacking or missing)
     if lacking:

@@ -28,6 +28,8 @@ from services.errors import ConfigurationError
 from services.settings import Settings, variable_of
 from services.wire.keys import (
     ADVANCE_TASK,
+    BATCH_TASK,
+    BATCHES_QUEUE,
     SWEEP_TASK,
     SWEEPS_QUEUE,
     TRAIN_TASK,
@@ -70,7 +72,7 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,  # the job says how it went
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(UNITS_QUEUE), Queue(SWEEPS_QUEUE), Queue(TRAININGS_QUEUE)],
+        task_queues=[Queue(UNITS_QUEUE), Queue(SWEEPS_QUEUE), Queue(TRAININGS_QUEUE), Queue(BATCHES_QUEUE)],
         task_default_queue=UNITS_QUEUE,
         task_create_missing_queues=False,
         task_routes={
@@ -78,6 +80,7 @@ def make_celery(settings: Settings) -> Celery:
             ADVANCE_TASK: {"queue": SWEEPS_QUEUE},
             UNIT_TASK: {"queue": UNITS_QUEUE},
             TRAIN_TASK: {"queue": TRAININGS_QUEUE},
+            BATCH_TASK: {"queue": BATCHES_QUEUE},
         },
         task_acks_late=True,
         task_reject_on_worker_lost=True,  # a unit whose process is killed again and again is given up: see tasks.py

@@ -1,6 +1,6 @@
 """The folders that the installation itself made for jobs, and what is deleted of them with the job.
 
-    state_dir/jobs/<job>/       of a cleaning that the page ordered: its uploads and results
+    state_dir/jobs/<job>/       of a cleaning that the page ordered, or of a batch: its uploads and results
     state_dir/trained/<name>/   of a fine-tuning on this machine, unless its order names another folder
 
 The page and `chatserver jobs remove` call it. A folder that somebody chose (`--out`) is theirs and stays. So does a
@@ -26,9 +26,9 @@ class JobFolders:
         self.trained_dir = state_dir.resolve() / "trained"
 
     def own(self, job: Job) -> Path | None:
-        """The job's folder, if we made it. That of a cleaning has the job's id, also in a job of an older build."""
+        """The job's folder, if we made it. That of a cleaning or batch has the job's id, also in an older one."""
         out = Path(str(job.spec.get("out", "")))
-        if job.kind == "clean":
+        if job.kind in ("clean", "batch"):
             is_name = job.id not in ("", ".", "..") and out.name == job.id  # anybody who reaches Redis chooses an id
             return out if is_name and out == self.jobs_dir / job.id and not out.is_symlink() else None
         is_there = job.spec.get("on") == "local" and out == self.trained_dir / out.name and not out.is_symlink()

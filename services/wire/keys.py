@@ -51,10 +51,12 @@ NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 UNITS_QUEUE = "units"  # what takes long
 SWEEPS_QUEUE = "sweeps"  # what must not wait for it
 TRAININGS_QUEUE = "trainings"  # what may wait for a cloud
+BATCHES_QUEUE = "batches"  # what waits for answers
 ADVANCE_TASK = "chatserver.advance"
 UNIT_TASK = "chatserver.unit"
 SWEEP_TASK = "chatserver.sweep"
 TRAIN_TASK = "chatserver.train"
+BATCH_TASK = "chatserver.batch"
 
 
 def check_name(value: object, what: str) -> str:

@@ -29,6 +29,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
             system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms"),
         ]
+        for role in ("beat", "worker", "trainings"):  # the examples have a batch
+            system.start("pipelines", role)
         for worker in workers:
             system.wait_for_worker(worker)
         yield system

@@ -9,17 +9,18 @@ from flask import Blueprint, Request, Response, g, request
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import translated
+from services.openai.answer_forms import Supports, check_served
+from services.openai.bodies import ChatCompletionBody, CompletionBody, SamplingFields
+from services.openai.frames import ChatFrames, Frames, TextFrames
+from services.openai.orders import chat_orders, completion_orders
 from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
-from webapp.api.answer_forms import Supports, check_served
 from webapp.api.answers import Answers
-from webapp.api.bodies import ChatCompletionBody, CompletionBody, SamplingFields
 from webapp.api.delivery import Delivery
 from webapp.api.document import Document
-from webapp.api.frames import ChatFrames, Frames, TextFrames
-from webapp.api.orders import asked, chat_orders, completion_orders, idempotency_key
+from webapp.api.intake import asked, idempotency_key
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from services.chat.follower import Follower
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.chat.said import Said
 from services.errors import ChatServerError
+from services.openai.failures import error_body, failure
+from services.openai.frames import Frame, Frames, usage_of
 from webapp.api.answers import Answers, Tick
-from webapp.api.errors import error_body, failed, failure
-from webapp.api.frames import Frame, Frames, usage_of
+from webapp.api.errors import failed
 
 log = logging.getLogger("chatserver.web")
 

@@ -14,13 +14,13 @@ from services.chat.feed import AnswerFeed
 from services.chat.reader import Done, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.errors import ChatServerError
+from services.openai.frames import Frame
+from services.openai.response_objects import ResponseFrames
 from services.wire.messages import ChatRequest
 from webapp.api.answers import Answers
 from webapp.api.delivery import END, Told, event_stream, opening, with_comments
 from webapp.api.errors import failed
-from webapp.api.frames import Frame
 from webapp.api.response_events import ResponseEvents
-from webapp.api.response_objects import ResponseFrames
 
 log = logging.getLogger("chatserver.web")
 

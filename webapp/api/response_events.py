@@ -15,8 +15,15 @@ A number tells a delta's end. So whoever was told a number has all text up to it
 from collections.abc import Iterator
 
 from services.chat.reader import Done, Text
-from webapp.api.frames import Frame
-from webapp.api.response_objects import ItemStatus, Output, OutputItem, ResponseFrames, needs_empty_message, status_of
+from services.openai.frames import Frame
+from services.openai.response_objects import (
+    ItemStatus,
+    Output,
+    OutputItem,
+    ResponseFrames,
+    needs_empty_message,
+    status_of,
+)
 
 NUM_AROUND_ITEM = 5  # events of an item besides its deltas: two before them, three after
 NUM_BEFORE_TEXT = 2

@@ -1,6 +1,5 @@
 """The routes `/v1/responses…`. docs/api.md has their fields, events and numbers."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +10,22 @@ from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.errors import InvalidRequest
+from services.openai.answer_forms import Supports, check_served
+from services.openai.bodies import checked
+from services.openai.frames import Frame
+from services.openai.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery
+from services.openai.response_objects import PREFIX, ResponseFrames, input_items, whole_response
+from services.openai.response_orders import record_of, response_order, turns_of
 from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
-from services.wire.messages import ChatRequest, Message, SamplingDefaults
-from services.wire.parsing import parse_request
+from services.wire.messages import ChatRequest, SamplingDefaults
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
-from webapp.api.answer_forms import Supports, check_served
-from webapp.api.bodies import MAX_TOKENS, checked
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
-from webapp.api.frames import Frame
-from webapp.api.orders import asked, idempotency_key
-from webapp.api.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery, messages_of
+from webapp.api.intake import asked, idempotency_key
 from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
-from webapp.api.response_objects import PREFIX, ResponseFrames, input_items, whole_response
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,10 @@ class Responder:
         if body.background and not body.is_stored:
             raise InvalidRequest("store=False has no meaning in the background: nobody could ask for it", field="store")
         check_served(body.form, "text.format", body.model, self.supports)
-        record = _record(body, self.defaults)
+        record = record_of(body, self.defaults)
         self.submit_rate.admit(user, address_of(request))
-        order = _order(body, self._messages(record, user), rid, user, self.max_chars)
+        messages = turns_of(record, self.responses, user, self.max_chars)
+        order = response_order(body, messages, rid, user, self.max_chars)
         note = record.encode() if record.store else b""
         is_repeatable = bool(idempotency_key(request))
         if body.background and not body.stream:
@@ -86,11 +86,6 @@ class Responder:
     def _accepted(self, rid: str, user: str, record: ResponseRecord | None) -> Frame:
         """A response in the background just now. Without its record it may be older."""
         return ResponseFrames(rid, record).begun("queued") if record else whole_response(self.responses.find(rid, user))
-
-    def _messages(self, record: ResponseRecord, user: str) -> list[Message]:
-        instructions = [Message("system", record.instructions)] if record.instructions else []
-        before = self.responses.conversation(record.previous, user, self.max_chars) if record.previous else []
-        return [*instructions, *before, *record.messages]
 
     def _answer(
         self,
@@ -164,45 +159,6 @@ def _add_changing(routes: Blueprint, callers: Callers, responder: Responder, doc
         with translated():
             responder.responses.delete(rid, callers.user(request))
         return as_json({"id": rid, "object": "response", "deleted": True})
-
-
-def _record(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> ResponseRecord:
-    usual = defaults(body.model) if body.temperature is None or body.top_p is None else SamplingDefaults()
-    return ResponseRecord(
-        created_s=int(time.time()),
-        model=body.model,
-        messages=tuple(messages_of(body)),
-        temperature=usual.temperature if body.temperature is None else body.temperature,
-        top_p=usual.top_p if body.top_p is None else body.top_p,
-        instructions=body.instructions,
-        previous=body.previous_response_id or "",
-        background=bool(body.background),
-        store=body.is_stored,
-        max_output_tokens=body.max_output_tokens,
-        truncation=body.truncation or "disabled",
-        effort=body.effort,
-        metadata=body.metadata or {},
-        text_format=body.text.format.shown() if body.text and body.text.format else None,
-    )
-
-
-def _order(body: ResponseBody, messages: list[Message], rid: str, user: str, max_chars: int) -> ChatRequest:
-    """The request of a response. Raises InvalidRequest."""
-    sampling = {
-        "max_new_tokens": body.max_output_tokens or MAX_TOKENS,  # of which the worker takes what fits
-        "temperature": body.temperature,
-        "top_p": max(body.top_p, 0.001) if body.top_p is not None else None,
-        "response_format": body.form,
-    }
-    raw = {
-        "id": rid,
-        "model": body.model,
-        "messages": [message.encoded() for message in messages],
-        "sampling": {name: value for name, value in sampling.items() if value is not None},
-        "truncation": body.truncation or "disabled",
-        "thinking": False if body.effort == "none" else None,
-    }
-    return parse_request(raw, user=user, max_chars=max_chars)
 
 
 def _page(items: list[dict[str, Any]], query: ItemsQuery) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from werkzeug.wsgi import wrap_file
 
 from services.connection.connect import server_time, translated
 from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest, shown
+from services.jobs.batches import UNIT as BATCH_UNIT
+from services.jobs.batches import BatchProgress
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Job, Jobs, JobStep, progress_of
 from services.jobs.recipe import parse_recipe
@@ -122,7 +124,7 @@ def _add_looking(pages: Blueprint, redis: Redis, jobs: Jobs, folders: JobFolders
             job = jobs.get(jid)
             now_s = server_time(redis)
             lines = jobs.tail(jid, after, MAX_LOG_LINES)
-            of_kind = trainings.of(job, int(point)) if job.kind == "train" else _of_cleaning(jobs, job, now_s)
+            of_kind = trainings.of(job, int(point)) if job.kind == "train" else _KINDS[job.kind](jobs, job, now_s)
         return jsonify(
             job=row(job),
             removes_files=folders.own(job) is not None,
@@ -268,6 +270,21 @@ def _of_cleaning(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
         "spec": {name: job.spec.get(name) for name in ("recipe", "recipe_name", "inputs", "labels", "out")},
         "files": in_thread(job_files.available, Path(job.spec["out"])) if job.state == "finished" else {},
     }
+
+
+def _of_batch(jobs: Jobs, job: Job, now_s: float) -> dict[str, Any]:
+    """The same fields of a batch. Its files belong to who ordered it, and are at `/v1/files`."""
+    progress = progress_of(job, jobs.units(job.id), now_s)
+    told = BatchProgress.from_note(jobs.units(job.id).get(BATCH_UNIT, {}))
+    eta_s = None if progress.eta_s is None else round(progress.eta_s)
+    return {
+        "progress": {**asdict(progress), "totals": told.totals, "eta_s": eta_s, "steps": []},
+        "spec": {"recipe_name": job.spec["endpoint"], "inputs": [job.name], "out": job.spec["out"]},
+        "files": {},
+    }
+
+
+_KINDS = {"clean": _of_cleaning, "batch": _of_batch}
 
 
 def _all_steps(recipe: str, found: Sequence[JobStep]) -> list[JobStep]:

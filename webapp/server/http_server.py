@@ -1,8 +1,10 @@
 """The HTTP server of the web process: gevent's, with limits. `python -m webapp` runs it.
 
 gevent waits for ever for the end of a request and takes any number of connections. This server reads a whole request,
-within a time and a size, before the application sees it; else it closes the connection. It answers a wrong request with
-`{error: {code, message}}` and logs one line without a traceback. `inbox.py` bounds what all requests hold together.
+within a time and a size, before the application sees it; else it closes the connection. Only a body of one of the
+`streamed_paths` is read by the application itself, which first decides who may send it. The server answers a wrong
+request with `{error: {code, message}}` and logs one line without a traceback. `inbox.py` bounds what all requests hold
+together.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import resource
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -34,6 +36,7 @@ SEND_S = 60.0  # for one part of an answer to be taken; a WebSocket has Engine.I
 SEND_BUFFER_BYTES = 131_072  # of the kernel, for one connection; Linux takes twice as much
 MAX_HEADER_BYTES = 32_768  # of each connection, as long as its request lasts
 READ_BYTES = 4096  # of a body at once; it is counted once it is read
+STREAM_READ_BYTES = 65_536  # at most, of a body that the application reads
 CHUNKED_READ_BYTES = 1024  # gevent keeps an object for each chunk of one read, of one byte perhaps
 MAX_CONNECTIONS = 10_000
 # Functions in the WSGI environment.
@@ -64,6 +67,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
     """Serves `app` on (host, port). It refuses a body over `max_body_bytes`; a connection over the limit waits.
 
     `internet_address` tells which connections come from one address, of which it takes `max_address_connections`.
+    What is posted to one of the `streamed_paths` has no limit here, and ends its connection.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent is not typed
         max_body_bytes: int,
         internet_address: Callable[[str], str],
         max_address_connections: int,
+        streamed_paths: Collection[str] = (),
     ) -> None:
         super().__init__(address, app, log=None, handler_class=Handler, spawn=Pool(max_connections()))
         self.inbox = inbox
         self.heap = HeapTrim()
         self.max_body_bytes = max_body_bytes
+        self.streamed_paths = streamed_paths
         self._internet_address = internet_address
         self._max_address_connections = max_address_connections
         self._num_connections: Counter[str] = Counter()  # by internet address
@@ -195,17 +201,25 @@ class Handler(WSGIHandler):  # type: ignore[misc]
             return b""
         if self._connection_upgrade_requested():
             raise Refused(400, "an upgrade has no body")
+        if self._is_streamed():
+            return b""
         limit = self.server.max_body_bytes
         if self.content_length and self.content_length > limit:
             raise Refused(413, f"a body of {self.content_length} bytes; the limit is {limit}")
-        waits = self.headers.get("expect", "").lower() == "100-continue"
-        stream = Input(self.rfile, self.content_length, self.socket if waits else None, chunked)
+        stream = self._input(chunked=chunked)
         body = bytearray()
         while part := stream.read(CHUNKED_READ_BYTES if chunked else READ_BYTES):
             body += self._hold(part)
             if len(body) > limit:
                 raise Refused(413, f"a body of more than {limit} bytes")
         return bytes(body)
+
+    def _input(self, *, chunked: bool) -> Any:
+        waits = self.headers.get("expect", "").lower() == "100-continue"
+        return Input(self.rfile, self.content_length, self.socket if waits else None, chunked)
+
+    def _is_streamed(self) -> bool:
+        return self.command == "POST" and self.path.partition("?")[0] in self.server.streamed_paths
 
     def _framing(self) -> bool:
         """Whether the body is chunked. Refuses headers that two servers may read differently: they smuggle requests."""
@@ -219,7 +233,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
-        if not self._connection_upgrade_requested():
+        if self._is_streamed():
+            chunked = "HTTP_TRANSFER_ENCODING" in environ
+            environ["wsgi.input"], environ[CLIENT_LEFT] = _LiveBody(self._input(chunked=chunked)), self._client_left
+            environ["wsgi.input_terminated"] = chunked
+            self.close_connection = True  # a rest of it may be unread
+        elif not self._connection_upgrade_requested():
             environ["wsgi.input"] = body = io.BytesIO(self._body)
             environ["CONTENT_LENGTH"] = str(len(self._body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -257,6 +276,21 @@ class _FairReader(socket.SocketIO):
     def readinto(self, b: Any) -> int | None:
         self._turns.end()
         return super().readinto(b)
+
+
+class _LiveBody:
+    """A body that the application reads as it comes. It ends early when nothing comes for long."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int = STREAM_READ_BYTES) -> bytes:
+        try:
+            with Timeout(IDLE_S, OSError(errno.ETIMEDOUT, "the body does not go on")):
+                return bytes(self._stream.read(min(size, STREAM_READ_BYTES) if size > 0 else STREAM_READ_BYTES))
+        except OSError as error:
+            log.info("a body ended early: %s", error)
+            return b""
 
 
 class _Headers:

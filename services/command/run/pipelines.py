@@ -39,7 +39,10 @@ def trainings(
         bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
     ] = False,
 ) -> None:
-    """Launch and watch fine-tunings. They get the variables WANDB_API_KEY and HF_TOKEN of this process."""
+    """Launch and watch fine-tunings, and ask the questions of batches.
+
+    Fine-tunings get the variables WANDB_API_KEY and HF_TOKEN of this process.
+    """
     become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 

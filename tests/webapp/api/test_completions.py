@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from services.chat.journal import Head, Journal
+from services.openai.bodies import ChatCompletionBody, CompletionBody
+from services.openai.response_bodies import ResponseBody
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.api.client import CHAT, TEXT, ask, error_of, open_request, post, stream, text_of
-from webapp.api.bodies import ChatCompletionBody, CompletionBody
-from webapp.api.response_bodies import ResponseBody
 
 
 @pytest.fixture(scope="module")

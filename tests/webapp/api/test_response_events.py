@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chat.reader import Done, Text
+from services.openai.response_objects import ResponseFrames
 from services.responses.record import ResponseRecord
 from services.wire.messages import Message, Part
 from tests.webapp.api.responses_client import is_delta, read
 from webapp.api.response_events import ResponseEvents
-from webapp.api.response_objects import ResponseFrames
 
 ENDS = [("finished", "stop"), ("finished", "length"), ("failed", "engine_error"), ("cancelled", "cancelled")]
 Pieces = list[tuple[str, str]]  # kind and text of each part; neighbours are of different kinds

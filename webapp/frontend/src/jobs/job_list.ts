@@ -41,7 +41,7 @@ export class JobList {
 
 function meta(job: Job, now_s: number): string {
   const word = stateWord(job, job.phase);
-  const parts = job.kind === "train" && job.state !== "running" ? [kindWord(job.kind), word] : [word];
+  const parts = job.kind !== "clean" && job.state !== "running" ? [kindWord(job.kind), word] : [word];
   if (job.state === "running" && job.fraction) parts.push(percent(job.fraction));
   parts.push(age(now_s - (isUnfinished(job) ? job.created_s : job.ended_s)));
   return parts.join(" · ");

@@ -91,7 +91,7 @@ export class JobPage {
     this.out = spec.out ?? "";
     setText(byId("job-facts"), facts(job, now_s, spec.recipe_name ?? "", inputs.length));
     this.showBar(job, progress.num_units ? progress.fraction : undefined, overall(job, progress), progress.eta_s);
-    byId("recipe-card").hidden = false;
+    byId("recipe-card").hidden = !spec.recipe;
     byId("steps-card").hidden = progress.steps.length === 0;
     this.steps.show(progress.steps, !isUnfinished(job));
     this.showDownloads(job, files ?? {});

@@ -9,6 +9,7 @@ const STATES: Record<Job["state"], string> = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
+const RUNNING: Record<string, string> = { train: "is being trained", batch: "is being answered" };
 const PHASES: Partial<Record<Phase, string>> = {
   pending: "Waiting for a machine",
   starting: "Starting",
@@ -19,10 +20,12 @@ const PHASES: Partial<Record<Phase, string>> = {
 export function stateWord(job: Pick<Job, "kind" | "state" | "cancelling">, phase?: Phase | ""): string {
   if (job.cancelling && (job.state === "running" || job.state === "submitted")) return "Cancelling…";
   if (job.kind === "train" && job.state === "running") return (phase && PHASES[phase]) || "Training";
+  if (job.kind === "batch" && job.state === "running") return "Answering";
   return STATES[job.state];
 }
 
 export function kindWord(kind: string): string {
+  if (kind === "batch") return "Batch";
   return kind === "train" ? "Fine-tuning" : "Cleaning";
 }
 
@@ -82,6 +85,7 @@ export function facts(job: Job, now_s: number, recipe: string, num_files: number
 
 /** The line under the bar of a job. */
 export function overall(job: Job, progress: Progress): string {
+  if (job.kind === "batch") return progress.totals || "Waiting for the pipelines to take the batch";
   if (job.state === "submitted") return "Waiting for a cleaner to take the job";
   if (job.state === "finished") return progress.totals || "Finished";
   if (job.state === "cancelled") return "Cancelled; the finished parts are kept until the job is removed";
@@ -123,7 +127,7 @@ export function plain(name: string): string {
 export function announcement(job: Job): string {
   const what = {
     submitted: "waits",
-    running: job.kind === "train" ? "is being trained" : "is being cleaned",
+    running: RUNNING[job.kind] ?? "is being cleaned",
     finished: "is finished",
     failed: "failed",
     cancelled: "was cancelled",

@@ -108,6 +108,14 @@ test("a fine-tuning trains, and says when its machine is being replaced", () => 
   assert.equal(stateWord(job({ kind: "clean" })), "Cleaning");
 });
 
+test("a batch is answered, and its line counts lines", () => {
+  assert.equal(stateWord(job({ kind: "batch" })), "Answering");
+  assert.equal(stateWord(job({ kind: "batch", state: "failed" })), "Failed");
+  const totals = "3 of 9 lines answered, 1 failed";
+  assert.equal(overall(job({ kind: "batch" }), progress({ totals })), totals);
+  assert.equal(overall(job({ kind: "batch", state: "cancelled" }), progress({ totals })), totals);
+});
+
 test("the facts of a job are its recipe, files and times", () => {
   assert.equal(facts(job(), 1070, "vicuna.yaml", 2), "vicuna.yaml · 2 files · submitted 1 min ago · running for 1 min");
   assert.equal(

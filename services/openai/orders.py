@@ -1,61 +1,25 @@
 """From OpenAI's bodies to our requests: one for each choice of the answer."""
 
 import dataclasses
-import hashlib
-import uuid
-from collections.abc import Mapping
-from typing import Any, TypeVar
-
-from flask import Request
-from pydantic import BaseModel
+from typing import Any
 
 from services.errors import InvalidRequest, Unsupported
-from services.wire.messages import ChatRequest
-from services.wire.parsing import parse_request
-from webapp.api.bodies import (
+from services.openai.bodies import (
     MAX_CHOICES,
-    UNSERVED,
     ChatCompletionBody,
     ChatMessage,
     CompletionBody,
     SamplingFields,
-    body_of,
-    parsed,
 )
+from services.wire.messages import ChatRequest, Priority
+from services.wire.parsing import parse_request
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
 _ROLES = {"developer": "system"}
 
 
-Asked = TypeVar("Asked", bound=BaseModel)
-
-
-def idempotency_key(request: Request) -> str:
-    """What the client calls its question; empty if it has no name for it."""
-    return request.headers.get(IDEMPOTENCY_KEY, "")
-
-
-def asked(
-    request: Request, user: str, kind: type[Asked], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED
-) -> tuple[str, Asked]:
-    """What the ids of a body's requests begin with, and the body. Nobody holds its bytes afterwards.
-
-    With an idempotency key the id is the same for the same body. The queue accepts an id once: whoever repeats such a
-    body reads the answer of the first.
-    """
-    data = body_of(request)
-    return _base_id(request, user, data), parsed(data, kind, unserved)
-
-
-def _base_id(request: Request, user: str, data: bytes) -> str:
-    key = idempotency_key(request)
-    if not key:
-        return uuid.uuid4().hex
-    whole = (user.encode(), request.path.encode(), key.encode(), data)
-    return "key-" + hashlib.sha256(b"\0".join(hashlib.sha256(each).digest() for each in whole)).hexdigest()[:40]
-
-
-def chat_orders(body: ChatCompletionBody, rid: str, user: str, max_chars: int) -> list[ChatRequest]:
+def chat_orders(
+    body: ChatCompletionBody, rid: str, user: str, max_chars: int, priority: Priority = "interactive"
+) -> list[ChatRequest]:
     """One request for each choice. Raises InvalidRequest."""
     messages = [_message(message, f"messages.{index}") for index, message in enumerate(body.messages)]
     ends_with_assistant = bool(messages) and messages[-1]["role"] == "assistant"
@@ -66,14 +30,17 @@ def chat_orders(body: ChatCompletionBody, rid: str, user: str, max_chars: int) -
         )
     raw: dict[str, Any] = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-    return _choices(body, [raw], max_tokens, rid, user, max_chars)
+    return _choices(body, [{**raw, "priority": priority}], max_tokens, rid, user, max_chars)
 
 
-def completion_orders(body: CompletionBody, rid: str, user: str, max_chars: int) -> list[ChatRequest]:
+def completion_orders(
+    body: CompletionBody, rid: str, user: str, max_chars: int, priority: Priority = "interactive"
+) -> list[ChatRequest]:
     """One request for each prompt and choice, in that order. Raises InvalidRequest."""
     if not all(body.prompts):
         raise InvalidRequest("prompt must not be empty", field="prompt")
-    return _choices(body, [{"prompt": prompt} for prompt in body.prompts], body.max_tokens, rid, user, max_chars)
+    raws = [{"prompt": prompt, "priority": priority} for prompt in body.prompts]
+    return _choices(body, raws, body.max_tokens, rid, user, max_chars)
 
 
 def _choices(

@@ -8,18 +8,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.errors import InvalidRequest, Unsupported, shown
 from services.field_errors import in_words
+from services.openai.answer_forms import Form, ResponseFormat, StructuredOutputs
 from services.wire.parsing import MAX_BIASES
-from webapp.api.answer_forms import Form, ResponseFormat, StructuredOutputs
-from webapp.server.http_server import BODY_READ
 
 MAX_CHOICES = 64  # of one body: its prompts, times `n`
 MAX_TOKENS = 131_072
-JSON = "application/json"
 
 Body = TypeVar("Body", bound=BaseModel)
 FIRST_FAULT = Field(fail_fast=True)  # of a list: a body can have 400,000, and pydantic would describe each of them
@@ -170,21 +167,17 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def body_of(request: Request) -> bytes:
-    """The bytes of a body, which nobody else holds from now on: an answer may last for minutes."""
-    if request.mimetype != JSON:
-        raise InvalidRequest(f"send the header `Content-Type: {JSON}`, not {shown(request.mimetype or 'none')}")
-    data = request.get_data(cache=False)
-    request.environ.get(BODY_READ, bool)()
-    return data
-
-
 def parsed(data: bytes, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED) -> Body:
     """A body as its model. Raises InvalidRequest or Unsupported, which name the field."""
     try:
         raw = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
+    return served(raw, kind, unserved)
+
+
+def served(raw: object, kind: type[Body], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED) -> Body:
+    """The same of a body that was read from JSON."""
     if not isinstance(raw, dict):
         raise InvalidRequest(f"the body must be a JSON object, not {type(raw).__name__}")
     _refuse_unserved(raw, unserved)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from services.chat.reader import Done, Text, in_parts
+from services.openai.frames import Frame
 from services.responses.record import ResponseRecord
 from services.responses.responses import KeptResponse
 from services.wire.messages import ANSWER, Message, Part
-from webapp.api.frames import Frame
 
 PREFIX = "resp_"
 ItemStatus = Literal["in_progress", "completed", "incomplete"]

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.errors import InvalidRequest, Unsupported
+from services.openai.answer_forms import Form, TextFormat
+from services.openai.bodies import FIRST_FAULT, MAX_TOKENS
 from services.wire.messages import Message
 from services.wire.parsing import MAX_MESSAGES
-from webapp.api.answer_forms import Form, TextFormat
-from webapp.api.bodies import FIRST_FAULT, MAX_TOKENS
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
 _PARTS = ("input_text", "output_text")

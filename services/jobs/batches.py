@@ -1,0 +1,112 @@
+"""Batches of questions from a file: jobs of kind `batch`, their specs and how far they are.
+
+    job = Batches(jobs, files, settings.state_dir / "jobs").submit(user, file_id, "/v1/chat/completions")
+
+`webapp/api/batches.py` and `chatserver batch` submit and show them; `pipelines/celery/batch_tasks.py` does the work.
+The job's folder has its own link to the input, so the file may be deleted meanwhile.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from services.errors import Gone, InvalidRequest, NotFound, shown
+from services.jobs.jobs import Job, Jobs
+from services.jobs.stored_files import StoredFile, StoredFiles
+from services.machine.files import private
+
+KIND = "batch"
+UNIT = "batch"  # the name of its one unit
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+MAX_LINES = 50_000
+WINDOW_S = 86_400  # from the submit to the end, whatever is answered by then
+INPUT = "input.jsonl"
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """The note of a batch's unit. Times are seconds, 0 while they have not come."""
+
+    state: str = "running"  # of the unit, as `Jobs.note` has it
+    records: int = 0  # lines that are over
+    of: int = 0  # lines; 0 until the input was checked
+    answered: int = 0  # of `records`
+    failed: int = 0
+    checked_s: int = 0  # since then it asks
+    finalizing_s: int = 0
+    expired: bool = False
+    output_file: str = ""  # its id
+    error_file: str = ""
+    errors: list[dict[str, Any]] = field(default_factory=list)  # of the input: {code, line, message, param}
+
+    @property
+    def totals(self) -> str:
+        """For people; empty until the input was checked."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"{self.answered:,} of {self.of:,} lines answered{failed}" if self.of else ""
+
+    def as_note(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_note(cls, note: Mapping[str, Any]) -> "BatchProgress":
+        """The progress in a note; of another version's note, the known fields."""
+        return cls(**{each.name: note[each.name] for each in fields(cls) if note.get(each.name) is not None})
+
+
+class Batches:
+    """Submits and finds the batches of one installation. `folder`: where jobs have theirs."""
+
+    def __init__(self, jobs: Jobs, files: StoredFiles, folder: Path) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._folder = folder.resolve()
+
+    def submit(self, user: str, file_id: str, endpoint: str) -> Job:
+        """Make the job of a new batch. Raises InvalidRequest or NotFound."""
+        jid = f"batch_{secrets.token_hex(16)}"
+        return self._jobs.submit(jid, KIND, *self.prepare(jid, user, file_id, endpoint))
+
+    def prepare(
+        self, jid: str, user: str, file_id: str, endpoint: str, metadata: Mapping[str, str] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """The name and spec of a batch, whose folder has the input. It needs the disk and not Redis.
+
+        Raises InvalidRequest or NotFound.
+        """
+        if endpoint not in ENDPOINTS:
+            raise InvalidRequest(f"endpoint={shown(endpoint)} is not {', '.join(ENDPOINTS)}", field="endpoint")
+        stored = self._files.get(file_id, user)
+        if stored.purpose != "batch":
+            raise InvalidRequest(
+                f"the file {file_id} has the purpose {stored.purpose}; send it again with the purpose batch",
+                field="input_file_id",
+            )
+        return stored.filename, {
+            "user": user,
+            "file": file_id,
+            "endpoint": endpoint,
+            "metadata": dict(metadata or {}),
+            "out": str(self._link(stored, self._folder / jid)),
+        }
+
+    def get(self, batch_id: str, user: str) -> Job:
+        """Raises NotFound."""
+        with contextlib.suppress(Gone, InvalidRequest):
+            job = self._jobs.get(batch_id)
+            if job.kind == KIND and job.spec["user"] == user:
+                return job
+        raise NotFound(f"no batch has the id {shown(batch_id)}; it was removed, or has expired")
+
+    def progress(self, job: Job) -> BatchProgress:
+        return BatchProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))
+
+    def _link(self, stored: StoredFile, folder: Path) -> Path:
+        private(folder.parent)
+        private(folder)
+        with contextlib.suppress(FileExistsError):
+            (folder / INPUT).hardlink_to(self._files.content(stored))
+        return folder
