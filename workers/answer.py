@@ -9,7 +9,8 @@ each begins. Stop strings end the answer: a model may think of one.
 
 from collections.abc import Iterable, Sequence
 
-from services.tokens.answer_parser import AnswerParser, Piece
+from services.tokens.answer_parser import AnswerParser
+from services.tokens.pieces import Piece
 from services.wire.messages import Part, PartKind
 from workers.detokenizer import TextDecoder
 from workers.stop_strings import StopMatcher
