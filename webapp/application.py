@@ -41,6 +41,7 @@ from webapp.api import blueprints, completions, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
+from webapp.api.orders import check_tools
 from webapp.api.responses import Responder
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
@@ -221,7 +222,9 @@ def _add_api(
 ) -> None:
     """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
     callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
-    completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, _has_left)
+    registry = Registry(redis, keys)
+    checking = partial(check_tools, registry=registry)
+    completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, _has_left, checking)
     responder = Responder(
         feed,
         requests,
@@ -230,7 +233,8 @@ def _add_api(
         _has_left,
         Responses(requests, DeadLetters(redis, requests)),
         Custodian(feed),
-        Registry(redis, keys).sampling,
+        registry.sampling,
+        checking,
         settings.max_message_chars,
     )
     parts = [

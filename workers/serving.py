@@ -120,8 +120,9 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
 
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
-    switch = {"thinking"} if tokenizer.has_thinking_switch else set()
-    return engine.limits.supports - {"num_answered"} | {"ignore_eos", "continue_final", "prompt"} | switch
+    found = {"thinking": tokenizer.has_thinking_switch, "tools": tokenizer.call_format is not None}
+    known = {"ignore_eos", "continue_final", "prompt"} | {name for name, is_there in found.items() if is_there}
+    return engine.limits.supports - {"num_answered"} | known
 
 
 def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded: LoadedModel) -> None:

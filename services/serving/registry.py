@@ -45,7 +45,8 @@ class ModelInfo:
     """The sum over all workers of one model. `queued` counts the requests that no worker has.
 
     `supports`: the sampling options that all its workers can set, and of `thinking` (the model's template has a
-    switch), `continue_final` and `prompt` those that all of them understand.
+    switch), `tools` (it writes tools, and its calls are understood), `continue_final` and `prompt` those that all of
+    them understand.
     """
 
     name: str
@@ -115,6 +116,11 @@ class Registry:
         for worker in self.workers():
             serving.setdefault(worker.model, []).append(worker)
         return [self._model(name, workers) for name, workers in sorted(serving.items(), key=_turn_of_default)]
+
+    def lacks(self, model: str, what: str) -> bool:
+        """Whether a worker of this model announces no support of this, so that no request may need it."""
+        workers = [worker for worker in self.workers() if worker.model == model]
+        return bool(workers) and what not in _supported_by(workers)
 
     def sampling(self, model: str) -> SamplingDefaults:
         """What applies in this model where a request leaves an option open."""

@@ -125,7 +125,7 @@ def _check_chars(what: str, chars: int, max_chars: int) -> None:
 
 
 def _parse_message(raw: object, where: str, before: Sequence[Message]) -> Message:
-    if isinstance(raw, Mapping) and raw.get("role") == "tool" and set(raw) == {"role", "content", "call"}:
+    if isinstance(raw, Mapping) and raw.get("role") == "tool" and set(raw) - {"name"} == {"role", "content", "call"}:
         _check_texts(raw, where, ("content", "call"))
         return parse_result_message(raw, where, before)
     if not isinstance(raw, Mapping) or set(raw) - {"reasoning", "calls"} != {"role", "content"}:

@@ -46,7 +46,7 @@ def parse_tool_choice(raw: object, tools: Sequence[Tool]) -> str:
 def parse_call_message(raw: Mapping[str, Any], where: str) -> CallMessage:
     """An assistant's message that calls tools. Its texts are checked. Raises InvalidRequest."""
     calls = raw["calls"]
-    if raw["role"] != "assistant" or not isinstance(calls, list) or not 0 < len(calls) <= MAX_CALLS:
+    if raw["role"] != "assistant" or not isinstance(calls, list | tuple) or not 0 < len(calls) <= MAX_CALLS:
         raise InvalidRequest(f"{where}.calls must be a list of 1 to {MAX_CALLS} calls of an assistant")
     found = tuple(_call(call, f"{where}.calls.{index}") for index, call in enumerate(calls))
     return CallMessage("assistant", raw["content"], raw.get("reasoning", ""), found)
@@ -62,6 +62,17 @@ def parse_result_message(raw: Mapping[str, Any], where: str, before: Sequence[Me
             field=where,
         )
     return ResultMessage("tool", raw["content"], "", raw["call"], name)
+
+
+def parse_arguments(raw: str, where: str) -> dict[str, Any]:
+    """Arguments of a call, which clients send as JSON in a text; an empty text is none. Raises InvalidRequest."""
+    try:
+        arguments = orjson.loads(raw) if raw.strip() else {}
+    except (ValueError, TypeError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InvalidRequest(f"{where}={shown(raw)} is no JSON object; templates write one", field=where)
+    return arguments
 
 
 def _tool(raw: object, where: str) -> Tool:

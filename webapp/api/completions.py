@@ -30,6 +30,7 @@ class Completer:
     submit_rate: SubmitRate
     interval_s: float
     client_left: Callable[[Request], bool]
+    check_tools: Callable[[ChatRequest], None]
 
     def answer(self, body: SamplingFields, orders: list[ChatRequest], frames: Frames) -> Response:
         """The response for these requests, in whole or as a stream."""
@@ -37,6 +38,7 @@ class Completer:
         for order in orders:
             self.submit_rate.admit(order.user, address)
         with translated():
+            self.check_tools(orders[0])
             answers = Answers(
                 self.feed,
                 self.requests,

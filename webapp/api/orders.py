@@ -10,11 +10,14 @@ from flask import Request
 from pydantic import BaseModel
 
 from services.errors import InvalidRequest, Unsupported
+from services.serving.registry import Registry
 from services.wire.messages import ChatRequest
 from services.wire.parsing import parse_request
+from services.wire.tools import parse_arguments
 from webapp.api.bodies import (
     MAX_CHOICES,
     UNSERVED,
+    CallBody,
     ChatCompletionBody,
     ChatMessage,
     CompletionBody,
@@ -64,7 +67,8 @@ def chat_orders(body: ChatCompletionBody, rid: str, user: str, max_chars: int) -
         raise InvalidRequest(
             "continue_final_message: the last message must be the assistant's", field="continue_final_message"
         )
-    raw: dict[str, Any] = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
+    asked = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
+    raw: dict[str, Any] = {**asked, **body.tool_options}
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     return _choices(body, [raw], max_tokens, rid, user, max_chars)
 
@@ -96,6 +100,16 @@ def _choices(
     return orders
 
 
+def check_tools(order: ChatRequest, registry: Registry) -> None:
+    """No request with tools goes to a model of which a worker knows none. Raises Unsupported."""
+    if order.has_tools and registry.lacks(order.model, "tools"):
+        raise Unsupported(
+            f"{order.model} cannot call tools: its chat template writes none, or its calls are not understood; "
+            "leave tools and tool messages out, or choose another model",
+            field="tools",
+        )
+
+
 def _nth(first: ChatRequest, rid: str, index: int, choice: int) -> ChatRequest:
     """The same question once more: with a seed, each choice draws from its own."""
     seed = first.sampling.seed
@@ -103,14 +117,26 @@ def _nth(first: ChatRequest, rid: str, index: int, choice: int) -> ChatRequest:
     return dataclasses.replace(first, rid=f"{rid}-{index}", sampling=sampling)
 
 
-def _message(message: ChatMessage, where: str) -> dict[str, str]:
-    if message.role in ("tool", "function") or message.tool_calls:
-        raise Unsupported(f"{where}: tools are not served by this server", field=where)
-    raw = {"role": _ROLES.get(message.role, message.role), "content": _text(message, where)}
+def _message(message: ChatMessage, where: str) -> dict[str, Any]:
+    if message.role == "function":
+        raise Unsupported(f"{where}.role: functions are the older form of tools; use those", field=f"{where}.role")
+    raw: dict[str, Any] = {"role": _ROLES.get(message.role, message.role), "content": _text(message, where)}
+    if message.role == "tool":
+        if not message.tool_call_id:
+            place = f"{where}.tool_call_id"
+            raise InvalidRequest(f"{place} is missing: it names the call of which this is the result", field=place)
+        return {**raw, "call": message.tool_call_id}
+    if message.tool_calls:
+        raw["calls"] = [_call(call, f"{where}.tool_calls.{at}") for at, call in enumerate(message.tool_calls)]
     reasoning = message.reasoning_content or message.reasoning
     if reasoning and message.role == "assistant":
         raw["reasoning"] = reasoning
     return raw
+
+
+def _call(call: CallBody, where: str) -> dict[str, Any]:
+    arguments = parse_arguments(call.function.arguments, f"{where}.function.arguments")
+    return {"name": call.function.name, "arguments": arguments, "identity": call.id}
 
 
 def _text(message: ChatMessage, where: str) -> str:

@@ -15,6 +15,7 @@ from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
 from services.wire.messages import ChatRequest, Message, SamplingDefaults
 from services.wire.parsing import parse_request
+from services.wire.tools import parse_tools
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.submit_rate import SubmitRate
@@ -40,6 +41,7 @@ class Responder:
     responses: Responses
     custodian: Custodian
     defaults: Callable[[str], SamplingDefaults]
+    check_tools: Callable[[ChatRequest], None]
     max_chars: int
 
     def create(self, body: ResponseBody, rid: str, user: str) -> Response:
@@ -49,6 +51,7 @@ class Responder:
         record = _record(body, self.defaults)
         self.submit_rate.admit(user, address_of(request))
         order = _order(body, self._messages(record, user), rid, user, self.max_chars)
+        self.check_tools(order)
         note = record.encode() if record.store else b""
         is_repeatable = bool(idempotency_key(request))
         if body.background and not body.stream:
@@ -179,6 +182,9 @@ def _record(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> 
         truncation=body.truncation or "disabled",
         effort=body.effort,
         metadata=body.metadata or {},
+        tools=parse_tools(body.tools_of_request),
+        tool_choice=body.tool_choice_of_request,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
     )
 
 
@@ -196,8 +202,18 @@ def _order(body: ResponseBody, messages: list[Message], rid: str, user: str, max
         "sampling": {name: value for name, value in sampling.items() if value is not None},
         "truncation": body.truncation or "disabled",
         "thinking": False if body.effort == "none" else None,
+        **_tool_options(body),
     }
     return parse_request(raw, user=user, max_chars=max_chars)
+
+
+def _tool_options(body: ResponseBody) -> dict[str, Any]:
+    """What the request says of tools; nothing where the answer may call none."""
+    chosen = body.tool_choice_of_request
+    if chosen == "none":
+        return {}
+    called = body.parallel_tool_calls
+    return {"tools": body.tools_of_request, "tool_choice": chosen, "parallel_tool_calls": called}
 
 
 def _page(items: list[dict[str, Any]], query: ItemsQuery) -> dict[str, Any]:
