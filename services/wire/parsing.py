@@ -44,8 +44,8 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
     prompt = _parse_prompt(raw, max_chars)
     continues = _parse_switch(raw.get("continue_final"), "continue_final") is True
     tools = parse_tools(raw.get("tools"))
-    room = max_chars - len(str(tools)) if tools else max_chars
-    messages = () if prompt else parse_messages(raw.get("messages"), max_chars=room, continue_final=continues)
+    _check_chars("tools hold", len(str(tools)), max_chars)
+    messages = () if prompt else parse_messages(raw.get("messages"), max_chars=max_chars, continue_final=continues)
     return ChatRequest(
         rid,
         check_name(user, "user"),
