@@ -26,7 +26,7 @@ def weather(city: str) -> str:
 
 
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
-caller = ChatOpenAI(base_url=f"{URL}/v1", api_key=KEY, model="caller").bind_tools([weather])
+caller = ChatOpenAI(base_url=f"{URL}/v1", api_key=KEY, model="qwen3").bind_tools([weather])
 called = caller.invoke(CALL)
 assert [(call["name"], call["args"]) for call in called.tool_calls] == [("weather", {"city": "Paris"})]
 parts = list(caller.stream(CALL))

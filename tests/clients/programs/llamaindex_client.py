@@ -36,7 +36,7 @@ def weather(city: str) -> str:
 
 
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
-caller, known = Model(api_base=f"{URL}/v1", api_key=KEY, model="caller"), [FunctionTool.from_defaults(weather)]
+caller, known = Model(api_base=f"{URL}/v1", api_key=KEY, model="qwen3"), [FunctionTool.from_defaults(weather)]
 *_, last = caller.stream_chat_with_tools(known, user_msg=CALL)
 for answer in (caller.chat_with_tools(known, user_msg=CALL), last):
     (call,) = caller.get_tool_calls_from_response(answer)
