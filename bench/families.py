@@ -35,8 +35,8 @@ from services.models.catalogue import resolve
 from services.tokens.answer_format import with_reasoning
 from services.tokens.supervision import REASONING, SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
-from services.tokens.tool_turns import CallMessage, NoPlaceForTools, ResultMessage, ToolCall
-from services.wire.messages import Message
+from services.tokens.tool_turns import NoPlaceForTools
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from workers.answer import Answer
 from workers.detokenizer import TextDecoder
 

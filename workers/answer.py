@@ -3,16 +3,29 @@
 The journal continues by token offset, readers by text offset. `slice_from` gives both for any token, so the worker can
 write an entry again from the end of the journal. The same ids give the same text, offsets and parts on any worker.
 
-The text is the reasoning and the answer, one after the other and without the marks between them; `parts` says where
-each begins. Stop strings end the answer: a model may think of one.
+The text is the reasoning, the answer and the calls of tools, one after the other and without the marks between them;
+`parts` says where each begins. Stop strings end the answer: a model may think of one, and a call may hold one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from services.tokens.answer_parser import AnswerParser, Piece
+from services.tokens.answer_parser import AnswerParser
+from services.tokens.call_families import CallParser
+from services.tokens.pieces import Piece
 from services.wire.messages import Part, PartKind
 from workers.detokenizer import TextDecoder
 from workers.stop_strings import StopMatcher
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How an answer calls tools. `marks`: special tokens that the parser reads as text. `begun`: what the prompt has of
+    a call that the answer must make."""
+
+    parser: CallParser
+    marks: Mapping[int, str] = field(default_factory=dict)
+    begun: str = ""
 
 
 class Answer:
@@ -24,8 +37,12 @@ class Answer:
         stop: Sequence[str] = (),
         parser: AnswerParser | None = None,
         begun: Iterable[int] = (),
+        calls: Calls | None = None,
     ) -> None:
-        """`begun`: the end of the prompt that is the beginning of this text. The answer is what follows it."""
+        """`begun`: the end of the prompt that is the beginning of this text. The answer is what follows it.
+
+        Without `calls`, calls of tools are text.
+        """
         self._detokenizer = decoder.stream()
         self._parser = parser
         self._matcher = StopMatcher(stop)
@@ -36,7 +53,11 @@ class Answer:
         self.token_ids: list[int] = []
         self.parts: list[Part] = []
         self.reasoning_tokens = 0
+        self._calls = calls.parser if calls else None
+        self._call_marks = calls.marks if calls else {}
         self._read(begun)
+        if calls and calls.begun:
+            calls.parser.text(calls.begun)
 
     @property
     def text(self) -> str:
@@ -56,21 +77,21 @@ class Answer:
 
     @property
     def matched_stop(self) -> bool:
-        """A stop string completed: the answer is over, and the text ends before that string."""
-        return bool(self._matcher.matched)
+        """The answer is over: a stop string completed, and the text ends before it, or the only call is whole."""
+        return bool(self._matcher.matched) or (self._calls is not None and self._calls.is_over)
 
     def push(self, token_id: int) -> str:
         """Take one token; returns the text it adds. Refused, without effect, after a match or after `finish`."""
         if self.matched_stop or self._finished:
             return ""
         before = len(self._text)
-        if self._parser is None:
+        if self._parser is None and self._calls is None:
             text = self._detokenizer.push(token_id)
             self._spoken += text
             self._text += self._matcher.push(text)
         else:
-            self.reasoning_tokens += self._parser.reasoning
-            self._show(self._parsed(self._parser, token_id))
+            self.reasoning_tokens += self._parser is not None and self._parser.reasoning
+            self._show(self._with_calls(self._parsed(token_id)))
         self.token_ids.append(token_id)
         added = self._text[before:]
         self._ends.append(len(self._text))
@@ -100,30 +121,38 @@ class Answer:
             return ""
         self._finished = True
         before, text = len(self._text), self._detokenizer.flush()
-        self._show([*self._parser.text(text), *self._parser.finish()] if self._parser else [Piece("answer", text)])
-        if not self.matched_stop:
+        pieces = [*self._parser.text(text), *self._parser.finish()] if self._parser else [Piece("answer", text)]
+        self._show([*self._with_calls(pieces), *(self._calls.finish() if self._calls else ())])
+        if not self._matcher.matched:
             self._append("answer", self._matcher.flush())
         return self._text[before:]
 
     def _read(self, begun: Iterable[int]) -> None:
         """Bring the detokenizer and the parser to the end of a text that is shown nowhere."""
         for token_id in begun:
-            if self._parser is None:
-                self._detokenizer.push(token_id)
-            else:
-                self._parsed(self._parser, token_id)
+            self._parsed(token_id)
         if self._parser is not None:
             self._parser.go_on()
 
-    def _parsed(self, parser: AnswerParser, token_id: int) -> list[Piece]:
-        if parser.expects(token_id):
+    def _parsed(self, token_id: int) -> list[Piece]:
+        """What the token adds, reasoning and answer apart; marks of calls are text yet."""
+        parser, mark = self._parser, self._call_marks.get(token_id)
+        if parser is not None and parser.expects(token_id):
             return [*parser.text(self._detokenizer.flush()), *parser.mark(token_id)]
-        return parser.text(self._detokenizer.push(token_id))
+        text = self._detokenizer.push(token_id) if mark is None else self._detokenizer.flush() + mark
+        return [Piece("answer", text)] if parser is None else parser.text(text)
+
+    def _with_calls(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """The same, with calls apart from the answer."""
+        if self._calls is None:
+            return list(pieces)
+        told = [self._calls.text(piece.text) if piece.kind == "answer" else [piece] for piece in pieces]
+        return [piece for each in told for piece in each]
 
     def _show(self, pieces: Iterable[Piece]) -> None:
         """Append text to the parts that it belongs to, up to a stop string."""
         for kind, text in pieces:
-            if self.matched_stop:
+            if self._matcher.matched:
                 return
             if kind == "answer":
                 self._spoken += text

@@ -7,8 +7,8 @@ from services.grammar.expressions import Grammar
 from services.grammar.response_format import grammar_of
 from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer, Prompt
-from services.wire.messages import ChatRequest, Message, SamplingDefaults
-from workers.answer import Answer
+from services.wire.messages import ANY_TOOL, ChatRequest, Message, SamplingDefaults
+from workers.answer import Answer, Calls
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
 from workers.generation import Plan
@@ -27,8 +27,10 @@ class ChatPlanner:
         self._defaults = defaults
         self._thinking = thinking
         self._decoder = TextDecoder(tokenizer.decoder())
+        self._call_marks = self._special_marks()
 
     def __call__(self, request: ChatRequest) -> Plan:
+        self._check_tools(request)
         grammar = self._grammar(request)
         messages, prompt = self._prompt(request)
         if grammar is not None:
@@ -75,7 +77,40 @@ class ChatPlanner:
         """The text to come. The strings that end a turn of a template end nothing that has no turns or ignores ends."""
         ends = () if request.prompt or request.sampling.ignore_eos else self._tokenizer.stop_strings
         parser = None if request.prompt else self._tokenizer.answer_parser(prompt.ids[: prompt.begun])
-        return Answer(self._decoder, (*request.sampling.stop, *ends), parser, prompt.ids[prompt.begun :])
+        stop, begun = (*request.sampling.stop, *ends), prompt.ids[prompt.begun :]
+        return Answer(self._decoder, stop, parser, begun, self._calls(request))
+
+    def _calls(self, request: ChatRequest) -> Calls | None:
+        found = self._tokenizer.call_format
+        if not request.tools or found is None:
+            return None
+        return Calls(found.parser(parallel=request.parallel_tool_calls), self._call_marks, self._beginning(request))
+
+    def _special_marks(self) -> dict[int, str]:
+        """The marks of calls that are special tokens, which the decoder leaves out."""
+        found = self._tokenizer.call_format
+        ids = {self._decoder.tokenizer.token_to_id(mark): mark for mark in (found.family.marks if found else ())}
+        return {token_id: mark for token_id, mark in ids.items() if token_id in self._decoder.skipped}
+
+    def _check_tools(self, request: ChatRequest) -> None:
+        if request.tools and self._tokenizer.call_format is None:
+            raise Unsupported(
+                "the model's chat template writes no tools, or calls them in a format that is not understood here; "
+                "leave tools out, or choose another model",
+                field="tools",
+            )
+        if request.must_call and request.continue_final:
+            raise Unsupported("tool_choice: an answer that is begun cannot be made a call", field="tool_choice")
+
+    def _beginning(self, request: ChatRequest) -> str:
+        """What the answer begins with so that it calls a tool; the only one by its name."""
+        found = self._tokenizer.call_format
+        if not request.must_call or found is None:
+            return ""
+        name = request.tool_choice.removeprefix(":")
+        if name == ANY_TOOL:
+            name = request.tools[0]["function"]["name"] if len(request.tools) == 1 else ""
+        return found.beginning(name)
 
     def _prompt(self, request: ChatRequest) -> tuple[Sequence[Message], Prompt]:
         """The messages that the model reads, and the prompt: of a long conversation the newest rounds."""
@@ -90,17 +125,29 @@ class ChatPlanner:
 
     def _rendered(self, request: ChatRequest, messages: Sequence[Message]) -> Prompt:
         if request.continue_final:
-            return self._tokenizer.render_begun(messages, self._switch(request))
-        ids = self._tokenizer.render(messages, self._switch(request))
-        return Prompt(ids, len(ids))
+            return self._tokenizer.render_begun(messages, self._switch(request), tools=request.tools)
+        ids = self._tokenizer.render(messages, self._switch(request), tools=request.tools)
+        if not request.must_call:
+            return Prompt(ids, len(ids))
+        parser = self._tokenizer.answer_parser(ids)
+        if parser is not None and parser.reasoning:
+            raise Unsupported(
+                "tool_choice: this model always thinks first, so its answer cannot begin with a call; use auto",
+                field="tool_choice",
+            )
+        return Prompt([*ids, *self._tokenizer.encode_beginning(self._beginning(request))], len(ids))
 
     def _switch(self, request: ChatRequest) -> bool | None:
+        if request.must_call:
+            return False  # the answer begins with the call
         return self._thinking if request.thinking is None else request.thinking
 
     def _fits(self, request: ChatRequest, kept: Sequence[Message], room: int) -> bool:
         """A template may refuse a conversation that begins in the middle, such as with a system message."""
         try:
-            count = self._tokenizer.count(kept, self._switch(request), continue_final=request.continue_final)
+            count = self._tokenizer.count(
+                kept, self._switch(request), continue_final=request.continue_final, tools=request.tools
+            )
         except TemplateError:
             return False
         return count <= room

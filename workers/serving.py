@@ -120,10 +120,13 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
 
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
-    switch = {"thinking"} if tokenizer.has_thinking_switch else set()
-    understood = {"ignore_eos", "continue_final", "prompt"}
-    formed = {"response_format"} if engine.limits.grammar_notation else set()
-    return engine.limits.supports - {"num_answered", "grammar"} | understood | formed | switch
+    found = {
+        "thinking": tokenizer.has_thinking_switch,
+        "tools": tokenizer.call_format is not None,
+        "response_format": bool(engine.limits.grammar_notation),
+    }
+    known = {"ignore_eos", "continue_final", "prompt"} | {name for name, is_there in found.items() if is_there}
+    return engine.limits.supports - {"num_answered", "grammar"} | known
 
 
 def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded: LoadedModel) -> None:

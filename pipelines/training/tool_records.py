@@ -16,8 +16,7 @@ import orjson
 from pipelines.formats.shapes import NOTHING, BadRecord
 from pipelines.records.conversation import Turn
 from services.errors import shown
-from services.tokens.tool_turns import CallMessage, ResultMessage, ToolCall
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 
 CALL_KEYS = ("tool_calls", "tool_call_id", "name")  # of a message
 _SHAPE = "{type: function, function: {name, description, parameters}} is needed"

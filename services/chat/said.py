@@ -1,7 +1,22 @@
-"""What a reader was told of an answer, and which of it is reasoning. The command keeps answers so."""
+"""What a reader was told of an answer: its reasoning, its text and its calls of tools. The command keeps answers so."""
+
+import hashlib
+from typing import NamedTuple
 
 from services.chat.reader import Text
 from services.wire.messages import ANSWER
+
+
+class SaidCall(NamedTuple):
+    """A call of a tool. The arguments are a JSON object, unless the answer broke off or the model erred."""
+
+    name: str
+    arguments: str
+
+
+def call_id(rid: str, index: int) -> str:
+    """The id of an answer's call: the same for every reader, in every process, after every takeover."""
+    return "call_" + hashlib.sha256(f"{rid}/{index}".encode()).hexdigest()[:24]
 
 
 class Said:
@@ -25,6 +40,21 @@ class Said:
     @property
     def reasoning(self) -> str:
         return self._of("reasoning")
+
+    @property
+    def calls(self) -> list[SaidCall]:
+        """In their order."""
+        calls: list[SaidCall] = []
+        before: str = ANSWER
+        for _, part, text in self._texts:
+            if part == "call" and before != "call":
+                calls.append(SaidCall(text, ""))
+            elif part == "call":
+                calls[-1] = SaidCall(calls[-1].name + text, "")
+            elif part == "arguments" and calls:
+                calls[-1] = SaidCall(calls[-1].name, calls[-1].arguments + text)
+            before = part
+        return calls
 
     def _of(self, kind: str) -> str:
         return "".join(text for _, part, text in self._texts if part == kind)

@@ -3,17 +3,15 @@
 Each becomes the `response_format` of the wire (`services.grammar.response_format`).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.errors import InvalidRequest, Unsupported
+from services.errors import InvalidRequest
 from services.grammar.response_format import grammar_of
 
 Form = Mapping[str, Any]
-Supports = Callable[[str], Collection[str] | None]
-"""What all workers of a model can do; None while it has none."""
 
 
 class JsonSchema(BaseModel):
@@ -108,12 +106,3 @@ def _checked(form: Form, place: str, told: str) -> Form:
     except InvalidRequest as error:
         raise InvalidRequest(error.message.replace(place, told), field=error.field.replace(place, told)) from None
     return form
-
-
-def check_served(form: Form | None, field: str, model: str, supports: Supports) -> None:
-    """Refuse at the door what a worker would refuse. While a model has no workers, the first one decides."""
-    if form is None:
-        return
-    known = supports(model)
-    if known is not None and "response_format" not in known:
-        raise Unsupported(f"{field}: the workers of {model} obey no grammar; leave it out", field=field)

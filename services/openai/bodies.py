@@ -34,12 +34,51 @@ class TextPart(BaseModel):
     text: str = ""
 
 
+class FunctionCall(BaseModel):
+    name: str
+    arguments: str = Field("", description="A JSON object as text; empty: no arguments.")
+
+
+class CallBody(BaseModel):
+    """A call of a tool that an assistant made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class FunctionBody(BaseModel):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of the arguments.")
+    strict: bool | None = Field(None, description="Accepted and not enforced.")
+
+
+class ToolBody(BaseModel):
+    """A tool that the model may call."""
+
+    type: str = Field(description="Only `function` is served.")
+    function: FunctionBody | None = None
+
+
+class FunctionName(BaseModel):
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The tool that the model must call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], FIRST_FAULT] | None = None
     reasoning_content: str | None = Field(None, description="What an assistant thought before it answered.")
     reasoning: str | None = Field(None, description="The same under its other name.")
-    tool_calls: Any = Field(None, description="Refused unless empty.")
+    tool_calls: Annotated[list[CallBody], FIRST_FAULT] | None = Field(None, description="What an assistant called.")
+    tool_call_id: str | None = Field(None, description="The call whose result this message is.")
 
 
 class ChatTemplateOptions(BaseModel):
@@ -126,12 +165,27 @@ class ChatCompletionBody(SamplingFields):
     )
     add_generation_prompt: bool | None = Field(None, description="The opposite of continue_final_message.")
     metadata: dict[str, Any] | None = Field(None, description="Accepted and not used.")
+    tools: Annotated[list[ToolBody], FIRST_FAULT] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
 
     @model_validator(mode="after")
     def _one_way_to_go_on(self) -> "ChatCompletionBody":
         if self.continue_final_message and self.add_generation_prompt:
             raise ValueError("continue_final_message and add_generation_prompt cannot both be true")
         return self
+
+    @property
+    def tool_options(self) -> dict[str, Any]:
+        """What a request says of tools; nothing where the answer may call none."""
+        chosen = self.tool_choice
+        if chosen == "none":
+            return {}
+        return {
+            "tools": [tool.model_dump() for tool in self.tools or ()],
+            "tool_choice": f":{chosen.function.name}" if isinstance(chosen, NamedTool) else chosen,
+            "parallel_tool_calls": self.parallel_tool_calls,
+        }
 
     @property
     def thinking(self) -> bool | None:
@@ -161,7 +215,6 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "modalities": (["text"],),
     "suffix": ("",),
-    "tools": ([],),
     "top_logprobs": (0,),
     "web_search_options": (),
 }
@@ -193,8 +246,6 @@ def checked(raw: Mapping[str, Any], kind: type[Body]) -> Body:
 
 
 def _refuse_unserved(raw: dict[str, Any], unserved: Mapping[str, tuple[Any, ...]]) -> None:
-    if raw.get("tool_choice") == "none":
-        raw = {**raw, "tools": None}
     for field, harmless in unserved.items():
         value: Any = raw
         for name in field.split("."):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from services.chat.reader import Done, Text
 from services.chat.said import Said
+from services.openai.call_frames import CALL_PARTS, CallDeltas, whole_calls
 from services.wire.messages import ANSWER
 
 Frame = dict[str, Any]
@@ -20,11 +21,11 @@ class Frames(Protocol):
     def first(self, choice: int) -> Frame:
         """What a stream says of a choice before its text."""
 
-    def text(self, choice: int, text: Text) -> Frame:
+    def text(self, choice: int, text: Text) -> Iterable[Frame]:
         """A part of a choice's text."""
 
-    def end(self, choice: int, done: Done) -> Frame:
-        """Why a choice ended."""
+    def end(self, choice: int, done: Done) -> Iterable[Frame]:
+        """What is left of a choice, and why it ended."""
 
     def usage(self, usage: Frame) -> Frame:
         """The last chunk of a stream whose client asked for it."""
@@ -41,17 +42,24 @@ class ChatFrames:
         self._head = {"id": self.id, "object": "chat.completion", "created": int(time.time()), "model": model}
         self._chunk = {**self._head, "object": "chat.completion.chunk", "system_fingerprint": None}
         self._tail = {"usage": None} if includes_usage else {}
+        self._base = base
+        self._calls: dict[int, CallDeltas] = {}  # by choice
 
     def first(self, choice: int) -> Frame:
         return self._of(choice, {"role": "assistant", "content": "", "refusal": None})
 
-    def text(self, choice: int, text: Text) -> Frame:
+    def text(self, choice: int, text: Text) -> list[Frame]:
         if text.part == ANSWER:
-            return self._of(choice, {"content": text.text})
-        return self._of(choice, _reasoning(text.text))
+            return [self._of(choice, {"content": text.text})]
+        if text.part not in CALL_PARTS:
+            return [self._of(choice, _reasoning(text.text))]
+        deltas = self._calls.setdefault(choice, CallDeltas(self._rid(choice)))
+        return [self._of(choice, {"tool_calls": [delta]}) for delta in deltas.take(text)]
 
-    def end(self, choice: int, done: Done) -> Frame:
-        return self._of(choice, {}, done.code)
+    def end(self, choice: int, done: Done) -> list[Frame]:
+        deltas = self._calls.get(choice)
+        left = [self._of(choice, {"tool_calls": [delta]}) for delta in deltas.begun()] if deltas else []
+        return [*left, self._of(choice, {}, _finish_reason(done, has_called=deltas is not None))]
 
     def usage(self, usage: Frame) -> Frame:
         return {**self._chunk, "choices": [], "usage": usage}
@@ -60,18 +68,16 @@ class ChatFrames:
         choices = [
             {
                 "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": each.answer,
-                    "refusal": None,
-                    **(_reasoning(each.reasoning) if each.reasoning else {}),
-                },
+                "message": {**_message(each), **whole_calls(each, self._rid(index))},
                 "logprobs": None,
-                "finish_reason": done.code,
+                "finish_reason": _finish_reason(done, has_called=bool(each.calls)),
             }
             for index, (each, done) in enumerate(said)
         ]
         return {**self._head, "choices": choices, "usage": usage, "system_fingerprint": None}
+
+    def _rid(self, choice: int) -> str:
+        return f"{self._base}-{choice}"
 
     def _of(self, choice: int, delta: Frame, finish_reason: str | None = None) -> Frame:
         about = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -90,11 +96,11 @@ class TextFrames:
     def first(self, choice: int) -> Frame:
         return self._of(choice, self._echoes[choice])
 
-    def text(self, choice: int, text: Text) -> Frame:
-        return self._of(choice, text.text)
+    def text(self, choice: int, text: Text) -> list[Frame]:
+        return [self._of(choice, text.text)]
 
-    def end(self, choice: int, done: Done) -> Frame:
-        return self._of(choice, "", done.code)
+    def end(self, choice: int, done: Done) -> list[Frame]:
+        return [self._of(choice, "", done.code)]
 
     def usage(self, usage: Frame) -> Frame:
         return {**self._head, "choices": [], "usage": usage}
@@ -111,6 +117,17 @@ class TextFrames:
 
 def _text_choice(index: int, text: str, finish_reason: str | None) -> Frame:
     return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _message(said: Said) -> Frame:
+    """Of an answer that only calls tools, the content is null."""
+    content = said.answer or None if said.calls else said.answer
+    reasoning = _reasoning(said.reasoning) if said.reasoning else {}
+    return {"role": "assistant", "content": content, "refusal": None, **reasoning}
+
+
+def _finish_reason(done: Done, *, has_called: bool) -> str:
+    return "tool_calls" if has_called and done.code == "stop" else done.code
 
 
 def _reasoning(text: str) -> Frame:

@@ -1,11 +1,13 @@
 """From OpenAI's bodies to our requests: one for each choice of the answer."""
 
 import dataclasses
+from collections.abc import Callable, Collection
 from typing import Any
 
 from services.errors import InvalidRequest, Unsupported
 from services.openai.bodies import (
     MAX_CHOICES,
+    CallBody,
     ChatCompletionBody,
     ChatMessage,
     CompletionBody,
@@ -13,8 +15,12 @@ from services.openai.bodies import (
 )
 from services.wire.messages import ChatRequest, Priority
 from services.wire.parsing import parse_request
+from services.wire.tools import parse_arguments
 
 _ROLES = {"developer": "system"}
+
+Supports = Callable[[str], Collection[str] | None]
+"""What all workers of a model can do; None while it has none."""
 
 
 def chat_orders(
@@ -28,7 +34,8 @@ def chat_orders(
         raise InvalidRequest(
             "continue_final_message: the last message must be the assistant's", field="continue_final_message"
         )
-    raw: dict[str, Any] = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
+    asked = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
+    raw: dict[str, Any] = {**asked, **body.tool_options}
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     return _choices(body, [{**raw, "priority": priority}], max_tokens, rid, user, max_chars)
 
@@ -63,6 +70,21 @@ def _choices(
     return orders
 
 
+def check_served(order: ChatRequest, supports: Supports, form_field: str = "response_format") -> None:
+    """Refuse at the door what a worker would refuse. While a model has no worker, the first one decides."""
+    known = supports(order.model)
+    if known is None:
+        return
+    if order.sampling.response_format is not None and "response_format" not in known:
+        raise Unsupported(f"{form_field}: the workers of {order.model} obey no grammar; leave it out", field=form_field)
+    if order.has_tools and "tools" not in known:
+        raise Unsupported(
+            f"{order.model} cannot call tools: its chat template writes none, or its calls are not understood; "
+            "leave tools and tool messages out, or choose another model",
+            field="tools",
+        )
+
+
 def _nth(first: ChatRequest, rid: str, index: int, choice: int) -> ChatRequest:
     """The same question once more: with a seed, each choice draws from its own."""
     seed = first.sampling.seed
@@ -70,14 +92,26 @@ def _nth(first: ChatRequest, rid: str, index: int, choice: int) -> ChatRequest:
     return dataclasses.replace(first, rid=f"{rid}-{index}", sampling=sampling)
 
 
-def _message(message: ChatMessage, where: str) -> dict[str, str]:
-    if message.role in ("tool", "function") or message.tool_calls:
-        raise Unsupported(f"{where}: tools are not served by this server", field=where)
-    raw = {"role": _ROLES.get(message.role, message.role), "content": _text(message, where)}
+def _message(message: ChatMessage, where: str) -> dict[str, Any]:
+    if message.role == "function":
+        raise Unsupported(f"{where}.role: functions are the older form of tools; use those", field=f"{where}.role")
+    raw: dict[str, Any] = {"role": _ROLES.get(message.role, message.role), "content": _text(message, where)}
+    if message.role == "tool":
+        if not message.tool_call_id:
+            place = f"{where}.tool_call_id"
+            raise InvalidRequest(f"{place} is missing: it names the call of which this is the result", field=place)
+        return {**raw, "call": message.tool_call_id}
+    if message.tool_calls:
+        raw["calls"] = [_call(call, f"{where}.tool_calls.{at}") for at, call in enumerate(message.tool_calls)]
     reasoning = message.reasoning_content or message.reasoning
     if reasoning and message.role == "assistant":
         raw["reasoning"] = reasoning
     return raw
+
+
+def _call(call: CallBody, where: str) -> dict[str, Any]:
+    arguments = parse_arguments(call.function.arguments, f"{where}.function.arguments")
+    return {"name": call.function.name, "arguments": arguments, "identity": call.id}
 
 
 def _text(message: ChatMessage, where: str) -> str:

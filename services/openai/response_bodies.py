@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.errors import InvalidRequest, Unsupported
 from services.openai.answer_forms import Form, TextFormat
 from services.openai.bodies import FIRST_FAULT, MAX_TOKENS
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from services.wire.parsing import MAX_MESSAGES
+from services.wire.tools import parse_arguments
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
 _PARTS = ("input_text", "output_text")
@@ -25,11 +26,32 @@ class ItemPart(BaseModel):
 
 
 class InputItem(BaseModel):
-    """A message, or what an assistant thought before its message. An item of another type is refused."""
+    """A message, what an assistant thought before its message, a call of a tool, or its result."""
 
-    type: str = Field("message", description="`message` or `reasoning`.")
+    type: str = Field("message", description="`message`, `reasoning`, `function_call` or `function_call_output`.")
     role: Literal["system", "developer", "user", "assistant"] | None = None
     content: str | Annotated[list[ItemPart], FIRST_FAULT] | None = None
+    call_id: str | None = Field(None, description="Of a call, and of its result.")
+    name: str | None = Field(None, description="Of the function that is called.")
+    arguments: str = Field("", description="Of a call: a JSON object as text.")
+    output: str | Annotated[list[ItemPart], FIRST_FAULT] | None = Field(None, description="The result of a call.")
+
+
+class FunctionTool(BaseModel):
+    """A tool that the model may call."""
+
+    type: str = Field(description="Only `function` is served.")
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of the arguments.")
+    strict: bool | None = Field(None, description="Accepted and not enforced.")
+
+
+class NamedFunction(BaseModel):
+    """The tool that the model must call."""
+
+    type: Literal["function"]
+    name: str
 
 
 class TextOptions(BaseModel):
@@ -62,6 +84,20 @@ class ResponseBody(BaseModel):
     text: TextOptions | None = None
     metadata: Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)] | None = None
     user: str | None = Field(None, description="Accepted and not used.")
+    tools: Annotated[list[FunctionTool], FIRST_FAULT] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
+    parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
+
+    @property
+    def tool_choice_of_request(self) -> str:
+        """As in `ChatRequest`, or `none`."""
+        chosen = self.tool_choice
+        return f":{chosen.name}" if isinstance(chosen, NamedFunction) else chosen or "auto"
+
+    @property
+    def tools_of_request(self) -> list[dict[str, Any]]:
+        """As in `ChatRequest`."""
+        return [{"type": tool.type, "function": tool.model_dump(exclude={"type"})} for tool in self.tools or ()]
 
     @property
     def effort(self) -> str | None:
@@ -108,14 +144,15 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "reasoning.mode": ("standard",),
     "reasoning.summary": (),
     "text.verbosity": ("medium",),
-    "tool_choice": ("auto", "none"),
-    "tools": ([],),
     "top_logprobs": (0,),
 }
 
 
 def messages_of(body: ResponseBody) -> list[Message]:
-    """The input as messages; a reasoning goes with the assistant's message after it. Raises InvalidRequest."""
+    """The input as messages. Raises InvalidRequest.
+
+    A reasoning goes with the assistant's message or call after it, a call with the assistant's turn before it.
+    """
     if isinstance(body.input, str):
         return [Message("user", body.input)]
     messages: list[Message] = []
@@ -124,6 +161,11 @@ def messages_of(body: ResponseBody) -> list[Message]:
         place = f"input.{index}"
         if item.type == "reasoning":
             reasoning += _text(item, place, ("reasoning_text",))
+        elif item.type == "function_call":
+            _add_call(messages, item, reasoning, place)
+            reasoning = ""
+        elif item.type == "function_call_output":
+            messages.append(_result(item, place))
         elif item.type != "message":
             raise Unsupported(f"{place}.type={item.type!r:.40} is not served by this server", field=f"{place}.type")
         elif item.role is None:
@@ -136,15 +178,41 @@ def messages_of(body: ResponseBody) -> list[Message]:
     return messages
 
 
+def _add_call(messages: list[Message], item: InputItem, reasoning: str, place: str) -> None:
+    """Add a call to the turn of the assistant that goes on with it, or a turn."""
+    for name in ("name", "call_id"):
+        if not getattr(item, name):
+            raise InvalidRequest(f"{place}.{name} is missing", field=f"{place}.{name}")
+    call = ToolCall(str(item.name), parse_arguments(item.arguments, f"{place}.arguments"), str(item.call_id))
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant" or reasoning:
+        messages.append(CallMessage("assistant", "", reasoning, (call,)))
+    else:
+        calls = last.calls if isinstance(last, CallMessage) else ()
+        messages[-1] = CallMessage("assistant", last.content, last.reasoning, (*calls, call))
+
+
+def _result(item: InputItem, place: str) -> ResultMessage:
+    if not item.call_id:
+        raise InvalidRequest(f"{place}.call_id is missing", field=f"{place}.call_id")
+    if item.output is None:
+        raise InvalidRequest(f"{place}.output must be a text or a list of parts", field=f"{place}.output")
+    return ResultMessage("tool", _joined(item.output, f"{place}.output", _PARTS), "", item.call_id)
+
+
 def _text(item: InputItem, place: str, kinds: tuple[str, ...]) -> str:
     if item.content is None:
         if item.type == "reasoning":
             return ""  # it has a summary alone, or an encrypted form that only its maker can read
         raise InvalidRequest(f"{place}.content must be a text or a list of parts", field=f"{place}.content")
-    if isinstance(item.content, str):
-        return item.content
-    for index, part in enumerate(item.content):
+    return _joined(item.content, f"{place}.content", kinds)
+
+
+def _joined(content: str | list[ItemPart], place: str, kinds: tuple[str, ...]) -> str:
+    if isinstance(content, str):
+        return content
+    for index, part in enumerate(content):
         if part.type not in kinds:
-            where = f"{place}.content.{index}.type"
+            where = f"{place}.{index}.type"
             raise Unsupported(f"{where}={part.type!r:.40}: this server reads {' and '.join(kinds)} only", field=where)
-    return "".join(part.text for part in item.content)
+    return "".join(part.text for part in content)

@@ -7,14 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
 from services.chat.reader import Done, Text, in_parts
+from services.chat.said import call_id
+from services.openai.call_frames import CALL_PARTS
 from services.openai.frames import Frame
 from services.responses.record import ResponseRecord
 from services.responses.responses import KeptResponse
-from services.wire.messages import ANSWER, Message, Part
+from services.wire.messages import ANSWER, CallMessage, Message, Part, ResultMessage
 
 PREFIX = "resp_"
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ItemKind = Literal["message", "reasoning", "function_call"]
+_ID_PREFIXES: dict[ItemKind, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 # Why a worker cannot read a request; any other failure is the server's.
 _PROMPT_ERRORS = frozenset({"invalid_request", "prompt_too_long", "content_too_large", "template_error", "unsupported"})
@@ -22,12 +28,17 @@ _PROMPT_ERRORS = frozenset({"invalid_request", "prompt_too_long", "content_too_l
 
 @dataclass
 class OutputItem:
-    """A stretch of the answer's text that is all reasoning or all message. `start` and `end` are code points."""
+    """A stretch of the answer's text that is all reasoning, all message or one call of a tool.
+
+    `start` and `end` are code points. `texts` are a call's arguments. `call_id`: of a call.
+    """
 
     base: str
     index: int
-    is_message: bool
+    kind: ItemKind
     start: int
+    call_id: str = ""
+    name: str = ""
     texts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -35,11 +46,22 @@ class OutputItem:
 
     @property
     def id(self) -> str:
-        return f"{'msg' if self.is_message else 'rs'}_{self.base}-{self.index}"
+        return f"{_ID_PREFIXES[self.kind]}_{self.base}-{self.index}"
 
-    def take(self, text: str) -> None:
-        self.texts.append(text)
-        self.end += len(text)
+    @property
+    def is_message(self) -> bool:
+        return self.kind == "message"
+
+    def goes_on_with(self, part: str) -> bool:
+        """Whether text of this part belongs to the item."""
+        return self.kind == _kind(part) and not (part == "call" and self.texts)
+
+    def take(self, text: Text) -> None:
+        if text.part == "call":
+            self.name += text.text
+        else:
+            self.texts.append(text.text)
+        self.end += len(text.text)
 
     @property
     def text(self) -> str:
@@ -51,8 +73,15 @@ class OutputItem:
             return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
         return {"type": "reasoning_text", "text": text}
 
+    def added(self) -> Frame:
+        """The item before its text."""
+        return OutputItem(self.base, self.index, self.kind, self.start, self.call_id, self.name).frame("in_progress")
+
     def frame(self, status: ItemStatus) -> Frame:
         """The item as it is now, or before its text with the status `in_progress` and no text."""
+        if self.kind == "function_call":
+            about = {"id": self.id, "type": "function_call", "status": status}
+            return {**about, "call_id": self.call_id, "name": self.name, "arguments": self.text}
         content = [self.part(self.text)] if self.texts or status != "in_progress" else []
         if self.is_message:
             return {"id": self.id, "type": "message", "status": status, "role": "assistant", "content": content}
@@ -62,8 +91,9 @@ class OutputItem:
 class Output:
     """The items of an answer, from its text in the order of its offsets."""
 
-    def __init__(self, base: str) -> None:
-        self._base = base
+    def __init__(self, rid: str) -> None:
+        self._rid = rid
+        self._base = rid.removeprefix(PREFIX)
         self.items: list[OutputItem] = []
 
     @property
@@ -72,17 +102,20 @@ class Output:
 
     def continues(self, text: Text) -> bool:
         """Whether this text belongs to the last item. Text of a part that this build does not know is reasoning."""
-        return self.last is not None and self.last.is_message == (text.part == ANSWER)
+        return self.last is not None and self.last.goes_on_with(text.part)
 
     def begin(self, part: str = ANSWER) -> OutputItem:
         start = self.last.end if self.last else 0
-        self.items.append(OutputItem(self._base, len(self.items), part == ANSWER, start))
-        return self.items[-1]
+        item = OutputItem(self._base, len(self.items), _kind(part), start)
+        if item.kind == "function_call":
+            item.call_id = call_id(self._rid, sum(each.kind == "function_call" for each in self.items))
+        self.items.append(item)
+        return item
 
     def take(self, text: Text) -> None:
         item = self.last if self.continues(text) else self.begin(text.part)
         assert item is not None, "it continues an item, or begins one"
-        item.take(text.text)
+        item.take(text)
 
     def frames(self, last: ItemStatus) -> list[Frame]:
         """All items; those before the last are complete."""
@@ -119,7 +152,7 @@ class ResponseFrames:
 
     def whole(self, text: str, parts: tuple[Part, ...], done: Done | None, *, running: bool) -> Frame:
         """The response with all text there is."""
-        output = Output(self.base)
+        output = Output(self.rid)
         for each in in_parts(text, parts):
             output.take(each)
         if done is None:
@@ -138,6 +171,13 @@ def whole_response(kept: KeptResponse) -> Frame:
     """A kept response as it is now."""
     frames = ResponseFrames(kept.rid, kept.record)
     return frames.whole(kept.text, kept.parts, kept.end, running=kept.running)
+
+
+def _kind(part: str) -> ItemKind:
+    """Text of a part that this build does not know is reasoning."""
+    if part in CALL_PARTS:
+        return "function_call"
+    return "message" if part == ANSWER else "reasoning"
 
 
 def status_of(done: Done) -> Literal["completed", "incomplete", "failed", "cancelled"]:
@@ -160,12 +200,25 @@ def input_items(rid: str, messages: Iterable[Message]) -> list[Frame]:
             content = [{"type": "reasoning_text", "text": message.reasoning}]
             about = {"id": f"rs_{base}-in-{len(items)}", "type": "reasoning", "status": "completed"}
             items.append({**about, "summary": [], "content": content})
-        part: Frame = {"type": "input_text", "text": message.content}
-        if message.role == "assistant":
-            part = {"type": "output_text", "annotations": [], "logprobs": [], "text": message.content}
-        about = {"id": f"msg_{base}-in-{len(items)}", "type": "message", "status": "completed"}
-        items.append({**about, "role": message.role, "content": [part]})
+        if isinstance(message, ResultMessage):
+            about = {"id": f"fco_{base}-in-{len(items)}", "type": "function_call_output", "status": "completed"}
+            items.append({**about, "call_id": message.call, "output": message.content})
+            continue
+        calls = message.calls if isinstance(message, CallMessage) else ()
+        if message.content or not calls:
+            items.append(_input_message(message, f"msg_{base}-in-{len(items)}"))
+        for call in calls:
+            about = {"id": f"fc_{base}-in-{len(items)}", "type": "function_call", "status": "completed"}
+            arguments = orjson.dumps(call.arguments).decode()
+            items.append({**about, "call_id": call.identity, "name": call.name, "arguments": arguments})
     return items
+
+
+def _input_message(message: Message, item_id: str) -> Frame:
+    part: Frame = {"type": "input_text", "text": message.content}
+    if message.role == "assistant":
+        part = {"type": "output_text", "annotations": [], "logprobs": [], "text": message.content}
+    return {"id": item_id, "type": "message", "status": "completed", "role": message.role, "content": [part]}
 
 
 def _as_ordered(record: ResponseRecord) -> Frame:
@@ -178,7 +231,7 @@ def _as_ordered(record: ResponseRecord) -> Frame:
         "max_tool_calls": None,
         "metadata": record.metadata,
         "model": record.model,
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": record.parallel_tool_calls,
         "presence_penalty": 0,
         "previous_response_id": record.previous or None,
         "prompt_cache_key": None,
@@ -188,13 +241,17 @@ def _as_ordered(record: ResponseRecord) -> Frame:
         "store": record.store,
         "temperature": record.temperature,
         "text": {"format": record.text_format or {"type": "text"}, "verbosity": "medium"},
-        "tool_choice": "auto",
-        "tools": [],
+        "tool_choice": _tool_choice(record.tool_choice),
+        "tools": [{"type": "function", **tool["function"], "strict": False} for tool in record.tools],
         "top_logprobs": 0,
         "top_p": record.top_p,
         "truncation": record.truncation,
         "user": None,
     }
+
+
+def _tool_choice(chosen: str) -> str | Frame:
+    return {"type": "function", "name": chosen[1:]} if chosen.startswith(":") else chosen
 
 
 def _error(done: Done) -> Frame:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from services.openai.bodies import MAX_TOKENS
 from services.openai.response_bodies import ResponseBody, messages_of
@@ -9,6 +10,7 @@ from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
 from services.wire.messages import ChatRequest, Message, Priority, SamplingDefaults
 from services.wire.parsing import parse_request
+from services.wire.tools import parse_tools
 
 
 def turns_of(record: ResponseRecord, responses: Responses, user: str, max_chars: int) -> list[Message]:
@@ -35,6 +37,9 @@ def record_of(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -
         effort=body.effort,
         metadata=body.metadata or {},
         text_format=body.text.format.shown() if body.text and body.text.format else None,
+        tools=parse_tools(body.tools_of_request),
+        tool_choice=body.tool_choice_of_request,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
     )
 
 
@@ -61,5 +66,15 @@ def response_order(
         "priority": priority,
         "truncation": body.truncation or "disabled",
         "thinking": False if body.effort == "none" else None,
+        **_tool_options(body),
     }
     return parse_request(raw, user=user, max_chars=max_chars)
+
+
+def _tool_options(body: ResponseBody) -> dict[str, Any]:
+    """What the request says of tools; nothing where the answer may call none."""
+    chosen = body.tool_choice_of_request
+    if chosen == "none":
+        return {}
+    called = body.parallel_tool_calls
+    return {"tools": body.tools_of_request, "tool_choice": chosen, "parallel_tool_calls": called}

@@ -7,7 +7,7 @@ import orjson
 
 from services.errors import ProtocolError
 from services.wire.keys import VERSION
-from services.wire.messages import Message, Truncation
+from services.wire.messages import Message, Tool, Truncation
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class ResponseRecord:
     effort: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     text_format: dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"  # as in `ChatRequest`, or `none`
+    parallel_tool_calls: bool = True
 
     def encode(self) -> bytes:
         return orjson.dumps({"v": VERSION, **asdict(self), "messages": [each.encoded() for each in self.messages]})
@@ -44,6 +47,7 @@ class ResponseRecord:
             if raw["v"] != VERSION:
                 raise ProtocolError(f"response of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
-            return cls(**{**known, "messages": tuple(Message(**each) for each in raw["messages"])})
+            messages = tuple(Message.decode(each) for each in raw["messages"])
+            return cls(**{**known, "messages": messages, "tools": tuple(raw.get("tools", ()))})
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"undecodable response of {len(data)} bytes: {error}") from None

@@ -3,6 +3,7 @@
 A response is a request whose id is the response's, with a `ResponseRecord` as its note. Another user's is unknown.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,12 +11,13 @@ from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Head
 from services.chat.reader import Done, JournalView, in_parts
 from services.chat.requests import Requests
-from services.chat.said import Said
+from services.chat.said import Said, SaidCall, call_id
 from services.errors import InvalidRequest, UnknownResponse
 from services.responses.record import ResponseRecord
 from services.wire.keys import NAME
-from services.wire.messages import Message, Part
+from services.wire.messages import CallMessage, Message, Part, ToolCall
 from services.wire.parsing import MAX_MESSAGES
+from services.wire.tools import parse_arguments
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,16 @@ class KeptResponse:
     def answer(self) -> Message:
         """The assistant's turn."""
         said = Said()
-        for text in in_parts(self.text, self.parts):
-            said.take(text)
-        return Message("assistant", said.answer, said.reasoning)
+        for each in in_parts(self.text, self.parts):
+            said.take(each)
+        calls = said.calls
+        if not calls:
+            return Message("assistant", said.answer, said.reasoning)
+        whole, broken = _told_apart(self.rid, calls)
+        text = said.answer + broken
+        if not whole:
+            return Message("assistant", text, said.reasoning)
+        return CallMessage("assistant", text, said.reasoning, whole)
 
 
 class Responses:
@@ -107,6 +116,18 @@ class Responses:
         if kept.end.status == "failed":
             raise _not_continued(rid, "it failed; continue the response before it")
         return kept
+
+
+def _told_apart(rid: str, calls: Sequence[SaidCall]) -> tuple[tuple[ToolCall, ...], str]:
+    """The calls, and the text of those whose arguments are no JSON object: no template could write them as calls."""
+    whole: list[ToolCall] = []
+    broken = ""
+    for index, call in enumerate(calls):
+        try:
+            whole.append(ToolCall(call.name, parse_arguments(call.arguments, "arguments"), call_id(rid, index)))
+        except InvalidRequest:
+            broken += f"\n{call.name} {call.arguments}"
+    return tuple(whole), broken
 
 
 def _begun(head: Head) -> bool:

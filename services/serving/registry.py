@@ -45,7 +45,8 @@ class ModelInfo:
     """The sum over all workers of one model. `queued` counts the requests that no worker has.
 
     `supports`: the sampling options that all its workers can set, and of `thinking` (the model's template has a
-    switch), `continue_final` and `prompt` those that all of them understand.
+    switch), `tools` (it writes tools, and its calls are understood), `continue_final` and `prompt` those that all of
+    them understand.
     """
 
     name: str

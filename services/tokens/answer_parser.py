@@ -6,9 +6,10 @@ around marks belongs to the marks. A reasoning whose closing mark never comes is
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from services.tokens.answer_format import AnswerFormat, Marks, State
+from services.tokens.pieces import Piece
 from services.wire.messages import PartKind
 
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
@@ -19,13 +20,6 @@ PROMPT_END_TOKENS = 32  # of a prompt: enough for the marks that may end it
 _SEPARATOR = "\n\n"  # between two texts of one part, where marks stood
 
 _NONE: Marks = {}
-
-
-class Piece(NamedTuple):
-    """More text of a part."""
-
-    kind: PartKind
-    text: str
 
 
 class MarkedTokens:

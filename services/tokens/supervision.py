@@ -16,8 +16,7 @@ from typing import Any
 from services.errors import TemplateError, shown
 from services.tokens.reasoning_marks import is_open, pair
 from services.tokens.system_turns import Turn
-from services.tokens.tool_turns import CallMessage, ResultMessage
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage
 
 _QUESTION, _PROBE = "Uniformwort", "Antwortwort"  # no template writes such words by itself
 _HEADER = 40  # characters: the end of a prompt in which a mark of reasoning is looked for

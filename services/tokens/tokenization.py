@@ -19,6 +19,7 @@ from services.models.catalogue import ModelSource
 from services.models.generation_config import end_token_ids
 from services.tokens.answer_format import find_format, with_reasoning
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
+from services.tokens.call_families import CallFormat, find_call_format
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.rendering import render_template
 from services.tokens.supervision import (
@@ -35,10 +36,10 @@ from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import all_templates, choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
 from services.tokens.token_count import TokenCounter
-from services.tokens.tool_turns import CallMessage, ResultMessage, Tool, ToolPlaces, mapped, texts_of_tools
+from services.tokens.tool_turns import ToolPlaces, mapped, texts_of_tools, written_call
 from services.tokens.tool_turns import probe as probe_tools
 from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, Tool
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
@@ -99,27 +100,56 @@ class ChatTokenizer:
         """Splits what the model generates after this prompt into reasoning and answer. None: it is all answer."""
         return self._marked.parser(prompt_ids) if self._marked else None
 
-    def render(self, messages: Sequence[Message], thinking: bool | None = None) -> list[int]:
+    @cached_property
+    def call_format(self) -> CallFormat | None:
+        """How the model calls tools. None: its template does not write tools, or their calls would stay text."""
+        if self._tool_places.missing:
+            return None
+
+        def rendered(turns: Sequence[Turn], ask: bool, tools: Sequence[Tool]) -> str:
+            return self._rendered(turns, ask, tools=tools)
+
+        try:
+            return find_call_format(*written_call(rendered, self._tool_places))
+        except TemplateError:
+            return None
+
+    def encode_beginning(self, text: str) -> list[int]:
+        """The ids of what an answer begins with, behind its prompt. Marks that it spells are tokens."""
+        return self._text.encode(["", text])
+
+    def render(
+        self, messages: Sequence[Message], thinking: bool | None = None, *, tools: Sequence[Tool] = ()
+    ) -> list[int]:
         """The prompt that asks for the next assistant message. Raises TemplateError if the template refuses it.
 
         `thinking` is what the template's switch for reasoning is set to; None leaves it as the template has it.
         """
-        return self._text.encode(self._pieces(messages, ask=True, thinking=thinking))
+        return self._text.encode(self._pieces(messages, ask=True, thinking=thinking, tools=tools))
 
-    def count(self, messages: Sequence[Message], thinking: bool | None = None, *, continue_final: bool = False) -> int:
+    def count(
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None = None,
+        *,
+        continue_final: bool = False,
+        tools: Sequence[Tool] = (),
+    ) -> int:
         """`len(render(messages, thinking))` or that of `render_begun`, faster. Raises TemplateError."""
         continued = _continued_field(messages) if continue_final else ""
         return self._counter.count(
-            self._pieces(messages, ask=not continue_final, thinking=thinking, continued=continued)
+            self._pieces(messages, ask=not continue_final, thinking=thinking, continued=continued, tools=tools)
         )
 
-    def render_begun(self, messages: Sequence[Message], thinking: bool | None = None) -> Prompt:
+    def render_begun(
+        self, messages: Sequence[Message], thinking: bool | None = None, *, tools: Sequence[Tool] = ()
+    ) -> Prompt:
         """The prompt that ends where the text of the last message ends, the assistant's. Raises TemplateError.
 
         The ids are those of `transformers` with `continue_final_message`.
         """
-        ids = self._begun(messages, thinking)
-        return Prompt(ids, self._beginning(ids, messages, thinking))
+        ids = self._begun(messages, thinking, tools)
+        return Prompt(ids, self._beginning(ids, messages, thinking, tools))
 
     def encode_bare(self, text: str) -> Prompt:
         """A text without a chat template, behind the tokens that the tokenizer puts in front of every text.
@@ -182,15 +212,18 @@ class ChatTokenizer:
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), thinking: bool | None = None
     ) -> tuple[list[Turn], str, Supervision]:
         check_turns(messages)
-        if tools or any(isinstance(message, CallMessage | ResultMessage) for message in messages):
-            self._tool_places.check(messages, tools)
+        self._check_tools(messages, tools)
         conversation, mark = self._conversation(messages, tools)
-        given = mapped(tools, lambda text: self._defused(text, mark, own=False))
+        given = self._defused_tools(tools, mark)
 
         def rendered(conversation: list[Turn], ask: bool) -> str:
             return self._template(conversation, ask, thinking, given)
 
         return conversation, mark, Supervision(rendered, self._turn_end(), self._turn_ends.unwritten)
+
+    def _check_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        if tools or any(isinstance(message, CallMessage | ResultMessage) for message in messages):
+            self._tool_places.check(messages, tools)
 
     @cached_property
     def _tool_places(self) -> ToolPlaces:
@@ -206,30 +239,41 @@ class ChatTokenizer:
             before = text
         return SupervisedSequence(ids, mask, left_out(stretches, conversation))
 
-    def _begun(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
-        pieces = self._pieces(messages, ask=False, thinking=thinking, continued=_continued_field(messages))
+    def _begun(self, messages: Sequence[Message], thinking: bool | None, tools: Sequence[Tool]) -> list[int]:
+        field = _continued_field(messages)
+        pieces = self._pieces(messages, ask=False, thinking=thinking, continued=field, tools=tools)
         return self._text.encode(pieces)
 
-    def _beginning(self, ids: list[int], messages: Sequence[Message], thinking: bool | None) -> int:
+    def _beginning(
+        self, ids: list[int], messages: Sequence[Message], thinking: bool | None, tools: Sequence[Tool]
+    ) -> int:
         """Where the model's own text begins in these ids: behind what they share with the prompt that asks for it.
 
         A template may write the question differently once an answer follows (Mistral 3 moves its system text). Then it
         begins behind what the ids share with those of an answer that is empty.
         """
         earlier = messages[:-1]
-        asked = _unless_refused(lambda: self.render(earlier, thinking)) if earlier else []
+        asked = _unless_refused(lambda: self.render(earlier, thinking, tools=tools)) if earlier else []
         shared = _num_shared(ids, asked)
         if asked and len(asked) - shared <= _REWRITTEN_TOKENS:
             return shared
-        return _num_shared(ids, _unless_refused(lambda: self._begun([*earlier, Message("assistant", "")], thinking)))
+        empty = [*earlier, Message("assistant", "")]
+        return _num_shared(ids, _unless_refused(lambda: self._begun(empty, thinking, tools)))
 
     def _pieces(
-        self, messages: Sequence[Message], *, ask: bool, thinking: bool | None = None, continued: str = ""
+        self,
+        messages: Sequence[Message],
+        *,
+        ask: bool,
+        thinking: bool | None = None,
+        continued: str = "",
+        tools: Sequence[Tool] = (),
     ) -> list[str]:
         """The rendered text in pieces, cut inside every control token that a message spells."""
-        conversation, mark = self._conversation(messages)
+        self._check_tools(messages, tools)
+        conversation, mark = self._conversation(messages, tools)
         turns = self._system_turns.with_system_text(conversation)
-        text = self._rendered(turns, ask, thinking, continued)
+        text = self._rendered(turns, ask, thinking, continued, self._defused_tools(tools, mark))
         return text.split(mark) if mark else [text]
 
     def _conversation(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[list[Turn], str]:
@@ -253,6 +297,10 @@ class ChatTokenizer:
         if not message.reasoning:
             return turn
         return turn | with_reasoning(self._defused(message.reasoning, mark, own=own))
+
+    def _defused_tools(self, tools: Sequence[Tool], mark: str) -> Sequence[Tool]:
+        given: Sequence[Tool] = mapped(tools, lambda text: self._defused(text, mark, own=False))
+        return given
 
     def _defused(self, text: str, mark: str, *, own: bool) -> str:
         return self._text.defused(text, mark, own=own) if mark else text

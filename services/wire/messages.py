@@ -17,7 +17,8 @@ TERMINAL = frozenset({"finished", "failed", "cancelled"})
 EventKind = Literal["begin", "tokens", "beat", "finished", "failed", "cancelled"]
 Priority = Literal["interactive", "batch"]
 Truncation = Literal["auto", "disabled"]
-PartKind = Literal["reasoning", "answer"]
+PartKind = Literal["reasoning", "answer", "call", "arguments"]
+"""A call of a tool is two parts: its name (`call`), then its arguments, a JSON text that is never empty."""
 ANSWER: PartKind = "answer"
 Part = tuple[int, str]
 """Where a part of an answer's text begins, in code points, and its kind: a `PartKind`, or one of a later build.
@@ -28,7 +29,7 @@ Text before the first part is the answer's."""
 class Message:
     """One turn of a conversation. `reasoning`: what the assistant thought before its answer, which is the content."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     reasoning: str = ""
 
@@ -37,9 +38,49 @@ class Message:
         """All that was written in this turn."""
         return self.reasoning + self.content
 
-    def encoded(self) -> dict[str, str]:
-        """For JSON. Without reasoning, every build reads it."""
+    def encoded(self) -> dict[str, Any]:
+        """For JSON. Without reasoning and tools, every build reads it."""
         return {name: value for name, value in asdict(self).items() if value or name != "reasoning"}
+
+    @classmethod
+    def decode(cls, raw: Mapping[str, Any]) -> "Message":
+        """The message that `encoded` gave, also that of a subclass. Raises KeyError or TypeError for others."""
+        if "calls" in raw:
+            return CallMessage(**{**raw, "calls": tuple(ToolCall(**call) for call in raw["calls"])})
+        return ResultMessage(**raw) if raw["role"] == "tool" else Message(**raw)
+
+
+Tool = Mapping[str, Any]
+"""One tool as OpenAI's API describes it: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool. `identity` is the id by which a result refers to it; empty where the data name none."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class CallMessage(Message):
+    """An assistant's turn that calls tools. The content is what the assistant says beside the calls."""
+
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def text(self) -> str:
+        calls = [f"{call.name}{orjson.dumps(call.arguments).decode()}" for call in self.calls]
+        return "".join([self.reasoning, self.content, *calls])
+
+
+@dataclass(frozen=True)
+class ResultMessage(Message):
+    """What a tool returned; its role is `tool`. `call`: the id of the call that it answers; `name`: of the tool."""
+
+    call: str = ""
+    name: str = ""
 
 
 _ALWAYS_WRITTEN = ("max_new_tokens", "seed", "stop")  # the first builds wrote them, set or not
@@ -98,8 +139,19 @@ class SamplingDefaults:
     repetition_penalty: float = 1.0
 
 
-_USUAL = {"truncation": "auto", "thinking": None, "continue_final": False, "prompt": ""}
-_EXACT_VERSION = VERSION + 0.1  # of a request that the first builds would answer wrongly: they refuse its version
+_USUAL = {
+    "truncation": "auto",
+    "thinking": None,
+    "continue_final": False,
+    "prompt": "",
+    "tools": (),
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+}
+# Of requests that earlier builds would answer wrongly: those refuse the version.
+_EXACT_VERSION = VERSION + 0.1
+_TOOLS_VERSION = VERSION + 0.2
+ANY_TOOL = "required"
 
 
 @dataclass(frozen=True)
@@ -111,6 +163,9 @@ class ChatRequest:
     its answer (None: as its template has it); a model that has no choice ignores it. `continue_final`: the last message
     is the beginning of the answer, and the model goes on at its end. `prompt`: a bare text that the model continues,
     without a chat template; `messages` is then empty.
+
+    `tools`: what the model may call. `tool_choice`: `auto`, `required` (it calls one at least), or the name of the
+    tool that it calls, behind a colon. Without `parallel_tool_calls` the answer ends with its first call.
     """
 
     rid: str
@@ -123,24 +178,42 @@ class ChatRequest:
     thinking: bool | None = None
     continue_final: bool = False
     prompt: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer is a call of a tool."""
+        return self.tool_choice != "auto"
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether a worker must know tools to answer it."""
+        return bool(self.tools) or any(isinstance(each, CallMessage | ResultMessage) for each in self.messages)
 
     def encode(self) -> bytes:
-        version = _EXACT_VERSION if self.continue_final or self.prompt else VERSION
-        raw = {"v": version, **asdict(self), "sampling": self.sampling.encoded()}
+        raw = {"v": self._version(), **asdict(self), "sampling": self.sampling.encoded()}
         raw["messages"] = [message.encoded() for message in self.messages]
         return orjson.dumps({name: value for name, value in raw.items() if name not in _USUAL or value != _USUAL[name]})
+
+    def _version(self) -> float:
+        if self.has_tools:
+            return _TOOLS_VERSION
+        return _EXACT_VERSION if self.continue_final or self.prompt else VERSION
 
     @classmethod
     def decode(cls, data: bytes) -> "ChatRequest":
         """Raises ProtocolError unless `encode` of this version wrote the data."""
         try:
             raw = orjson.loads(data)
-            if raw["v"] not in (VERSION, _EXACT_VERSION):
+            if raw["v"] not in (VERSION, _EXACT_VERSION, _TOOLS_VERSION):
                 raise ProtocolError(f"request of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             sampling = SamplingOptions.decode(raw["sampling"])
-            messages = tuple(Message(**message) for message in raw["messages"])
+            messages = tuple(Message.decode(message) for message in raw["messages"])
             rid, user, model = (check_name(raw[name], name) for name in ("rid", "user", "model"))
             rest: Any = {name: raw.get(name, usual) for name, usual in _USUAL.items()}
+            rest["tools"] = tuple(rest["tools"])
             return cls(rid, user, model, messages, sampling, raw["priority"], **rest)
         except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request of {len(data)} bytes: {error}") from None

@@ -1,13 +1,14 @@
 """Parses untrusted JSON into a request. Every front end uses it, so all refuse the same values with the same words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from services.errors import InvalidRequest, shown
 from services.grammar.response_format import grammar_of
 from services.wire.keys import check_name
-from services.wire.messages import ChatRequest, Message, Priority, SamplingOptions, Truncation
+from services.wire.messages import CallMessage, ChatRequest, Message, Priority, SamplingOptions, Truncation
+from services.wire.tools import parse_call_message, parse_result_message, parse_tool_choice, parse_tools
 
 MAX_MESSAGES = 2_000
 
@@ -46,6 +47,10 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
     sampling = parse_sampling(raw.get("sampling") or {})
     if continues and sampling.response_format is not None:
         raise InvalidRequest("response_format: the answer must not be begun by the request; leave its beginning out")
+    tools = parse_tools(raw.get("tools"))
+    _check_chars("tools hold", len(str(tools)), max_chars)
+    if tools and sampling.response_format is not None:
+        raise InvalidRequest("response_format has no meaning beside tools; leave one of the two out")
     messages = () if prompt else parse_messages(raw.get("messages"), max_chars=max_chars, continue_final=continues)
     return ChatRequest(
         rid,
@@ -58,6 +63,9 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
         _parse_switch(raw.get("thinking"), "thinking"),
         continues,
         prompt,
+        tools,
+        parse_tool_choice(raw.get("tool_choice"), tools),
+        _parse_switch(raw.get("parallel_tool_calls"), "parallel_tool_calls") is not False,
     )
 
 
@@ -78,15 +86,16 @@ def parse_sampling(raw: object) -> SamplingOptions:
 
 
 def parse_messages(raw: object, *, max_chars: int, continue_final: bool = False) -> tuple[Message, ...]:
-    """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's.
+    """Messages from untrusted JSON: an optional system message, then at least one more; the last is the user's or a
+    tool's.
 
     With `continue_final` the last is the assistant's: the beginning of the answer, perhaps empty.
     """
     if not isinstance(raw, list) or not raw or len(raw) > MAX_MESSAGES:
         raise InvalidRequest(f"messages must be a list of 1 to {MAX_MESSAGES} messages")
-    messages = []
+    messages: list[Message] = []
     for index, message in enumerate(raw):
-        messages.append(_parse_message(message, f"messages[{index}]"))
+        messages.append(_parse_message(message, f"messages[{index}]", messages))
     _check_last(messages[-1], continue_final)
     _check_chars("messages hold", sum(len(message.text) for message in messages), max_chars)
     return tuple(messages)
@@ -95,6 +104,10 @@ def parse_messages(raw: object, *, max_chars: int, continue_final: bool = False)
 def _check_last(message: Message, continue_final: bool) -> None:
     if continue_final and message.role != "assistant":
         raise InvalidRequest("continue_final: the last message must be the assistant's, which the model continues")
+    if continue_final and isinstance(message, CallMessage):
+        raise InvalidRequest("the last message calls tools; send their results behind it, or leave it out")
+    if message.role == "tool":
+        return
     if not continue_final and (message.role != "user" or not message.content.strip()):
         raise InvalidRequest("the last message must be the user's and not empty")
 
@@ -106,7 +119,7 @@ def _parse_prompt(raw: Mapping[str, Any], max_chars: int) -> str:
         return ""
     if not isinstance(prompt, str):
         raise InvalidRequest(f"prompt must be text, not {type(prompt).__name__}")
-    for name in ("messages", "thinking", "continue_final"):
+    for name in ("messages", "thinking", "continue_final", "tools"):
         if raw.get(name):
             raise InvalidRequest(f"{name} has no meaning beside a prompt; leave one of the two out")
     _check_text(prompt, "prompt")
@@ -119,18 +132,27 @@ def _check_chars(what: str, chars: int, max_chars: int) -> None:
         raise InvalidRequest(f"the {what} {chars} characters; the limit is {max_chars}")
 
 
-def _parse_message(raw: object, where: str) -> Message:
-    if not isinstance(raw, Mapping) or set(raw) - {"reasoning"} != {"role", "content"}:
+def _parse_message(raw: object, where: str, before: Sequence[Message]) -> Message:
+    if isinstance(raw, Mapping) and raw.get("role") == "tool" and set(raw) - {"name"} == {"role", "content", "call"}:
+        _check_texts(raw, where, ("content", "call"))
+        return parse_result_message(raw, where, before)
+    if not isinstance(raw, Mapping) or set(raw) - {"reasoning", "calls"} != {"role", "content"}:
         raise InvalidRequest(f"{where} must be an object with role and content, an assistant's perhaps with reasoning")
     if raw["role"] not in ("system", "user", "assistant"):
         raise InvalidRequest(f"{where}.role={shown(raw['role'])} is not system, user or assistant")
     if "reasoning" in raw and raw["role"] != "assistant":
         raise InvalidRequest(f"{where}.reasoning: only an assistant's message has one; leave it out")
-    for name in ("content", "reasoning"):
+    _check_texts(raw, where, ("content", "reasoning"))
+    if "calls" in raw:
+        return parse_call_message(raw, where)
+    return Message(raw["role"], raw["content"], raw.get("reasoning", ""))
+
+
+def _check_texts(raw: Mapping[str, Any], where: str, names: Sequence[str]) -> None:
+    for name in names:
         if not isinstance(raw.get(name, ""), str):
             raise InvalidRequest(f"{where}.{name} must be text, not {type(raw[name]).__name__}")
         _check_text(raw.get(name, ""), f"{where}.{name}")
-    return Message(raw["role"], raw["content"], raw.get("reasoning", ""))
 
 
 def _parse_option(name: str, value: object) -> Any:

@@ -26,6 +26,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         synthetic = "tests.stand_ins.synthetic_worker"
         workers = [
             system.start(synthetic, "--model", "thinker", "--rate", "50", "--chunk", "3", "--reasoning"),
+            system.start(synthetic, "--model", "qwen3", "--rate", "50", "--chunk", "3", "--tools", "hermes"),
             system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
             system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms"),
         ]

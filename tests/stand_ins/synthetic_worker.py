@@ -3,12 +3,13 @@
     python -m tests.stand_ins.synthetic_worker --model echo --rate 20 --slots 8 --chunk 4
 
 For what must be measured or tested without a model's cost: queue, journal, relay, sockets, takeovers. A token is one
-code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer
-goes on exactly where its journal ends; so does one that a request begins. A bare prompt is repeated as well. With
+code point; an engine step gives every running request `chunk` of them, `rate` times a second. A continued answer goes
+on exactly where its journal ends; so does one that a request begins. A bare prompt is repeated as well. With
 `--reasoning` what the message has between `<think>` and `</think>` is its reasoning, which it leaves out if asked not
-to think. With `--phases 4` a quarter of the requests steps at a time, as with four
-engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time (`time.monotonic()`) of each
-of its steps.
+to think. With `--tools hermes` (or `mistral`, `llama`) it calls the request's tools where the message is such a call;
+of a conversation that ends with a tool's result it repeats the result. With `--phases 4` a quarter of the requests
+steps at a time, as with four engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time
+(`time.monotonic()`) of each of its steps.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ from services.machine.signals import hearing
 from services.settings import Settings, load_settings
 from services.tokens.answer_format import pair
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
+from services.tokens.call_families import FAMILIES, CallFormat
 from services.wire.messages import ChatRequest, Part
-from workers.answer import Answer
+from workers.answer import Answer, Calls
 from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan, Planner
 from workers.worker import Worker
@@ -74,7 +77,7 @@ def said(request: ChatRequest) -> str:
     """The last question, or the bare prompt; of an answer that the request begins with its own text the rest."""
     if request.prompt:
         return request.prompt
-    question = next(message.content for message in reversed(request.messages) if message.role == "user")
+    question = next(message.content for message in reversed(request.messages) if message.role in ("user", "tool"))
     if request.thinking is False:
         question = re.sub(r"<think>.*?</think>\s*", "", question, flags=re.DOTALL)
     return question.removeprefix(request.messages[-1].content) if request.continue_final else question
@@ -96,11 +99,26 @@ class CodePoints:
         return ""
 
 
-def thinking_plan(request: ChatRequest) -> Plan:
-    """The same, with the text of a model that reasons."""
+def speaking_plan(request: ChatRequest, *, reasons: bool, calls: CallFormat | None) -> Plan:
+    """The same, with the text of a model that reasons or calls tools."""
     decoder: Any = CodePoints()
-    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), decoder), "begin")
-    return replace(plan(request), answer=Answer(decoder, parser=parser))
+    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), decoder), "begin") if reasons else None
+    called = calls_of(request, calls) if calls and request.tools else None
+    return replace(plan(request), answer=Answer(decoder, parser=parser, calls=called))
+
+
+def calls_of(request: ChatRequest, calls: CallFormat) -> Calls:
+    name = request.tool_choice.removeprefix(":").replace("required", "")
+    begun = calls.beginning(name) if request.must_call else ""
+    return Calls(calls.parser(parallel=request.parallel_tool_calls), begun=begun)
+
+
+def call_format(family: str) -> CallFormat:
+    """As real templates of the family have it."""
+    found = next(each for each in FAMILIES if each.name == family)
+    start = {"hermes": "<tool_call>\n", "mistral": "[TOOL_CALLS][", "llama": ""}[family] + '{"name": "'
+    arguments = "parameters" if family == "llama" else "arguments"
+    return CallFormat(found, start, f'{start}NAME", "{arguments}": ', "NAME")
 
 
 @dataclass
@@ -196,6 +214,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=4, help="code points per request and step")
     parser.add_argument("--reasoning", action="store_true", help="what stands in <think> tags is reasoning")
     parser.add_argument("--forms", action="store_true", help="claim to keep forms; it repeats what is in one already")
+    parser.add_argument("--tools", choices=[each.name for each in FAMILIES], help="how the model calls tools")
     parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
     parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
     parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
@@ -209,11 +228,14 @@ def main() -> None:
         phases=options.phases,
         emitted=options.emitted,
     )
-    forms = {"response_format"} if options.forms else set()
-    if options.reasoning:
-        serve(settings, options.model, engine, thinking_plan, SUPPORTS | forms | {"thinking"})
+    able = {"thinking": options.reasoning, "tools": options.tools, "response_format": options.forms}
+    supports = SUPPORTS | {name for name, is_able in able.items() if is_able}
+    if options.reasoning or options.tools:
+        calls = call_format(options.tools) if options.tools else None
+        planner = partial(speaking_plan, reasons=options.reasoning, calls=calls)
+        serve(settings, options.model, engine, planner, supports)
     else:
-        serve(settings, options.model, engine, plan, SUPPORTS | forms)
+        serve(settings, options.model, engine, plan, supports)
 
 
 def serve(

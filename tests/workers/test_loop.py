@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from services.tokens.answer_format import pair
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
-from tests.stand_ins.synthetic_worker import CodePoints, EchoText, plan, thinking_plan
+from tests.stand_ins.synthetic_worker import CodePoints, EchoText, plan, speaking_plan
 from workers.answer import Answer
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
@@ -189,7 +190,7 @@ def test_what_the_prompt_leaves_out_is_told_with_the_first_tokens_of_each_owner_
 
 
 def test_each_event_names_the_parts_that_begin_in_it_and_the_next_owner_goes_on_with_them(bench: Bench) -> None:
-    bench.plan = thinking_plan
+    bench.plan = partial(speaking_plan, reasons=True, calls=None)
     bench.ask("r1", "<think>hm</think>4")
     bench.accept()
     for text in ("<think>h", "m</thi"):
@@ -210,7 +211,7 @@ def test_each_event_names_the_parts_that_begin_in_it_and_the_next_owner_goes_on_
 
 
 def test_a_part_that_begins_in_the_held_back_tail_is_told_with_the_end(bench: Bench) -> None:
-    bench.plan = thinking_plan
+    bench.plan = partial(speaking_plan, reasons=True, calls=None)
     bench.ask("r1")
     bench.accept()
     bench.engine.emit("<think></th", "finished", "length")

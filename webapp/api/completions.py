@@ -9,10 +9,9 @@ from flask import Blueprint, Request, Response, g, request
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import translated
-from services.openai.answer_forms import Supports, check_served
 from services.openai.bodies import ChatCompletionBody, CompletionBody, SamplingFields
 from services.openai.frames import ChatFrames, Frames, TextFrames
-from services.openai.orders import chat_orders, completion_orders
+from services.openai.orders import Supports, chat_orders, check_served, completion_orders
 from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
@@ -38,7 +37,7 @@ class Completer:
         """The response for these requests, in whole or as a stream."""
         address, current = address_of(request), request._get_current_object()  # type: ignore[attr-defined]
         with translated():
-            check_served(body.form, "response_format", body.model, self.supports)
+            check_served(orders[0], self.supports)
         for order in orders:
             self.submit_rate.admit(order.user, address)
         with translated():

@@ -106,7 +106,7 @@ class Delivery:
                 continue
             choice, event = each
             if isinstance(event, Text):
-                yield _data(self._frames.text(choice, event))
+                yield from map(_data, self._frames.text(choice, event))
             elif isinstance(event, Rewind):
                 lost = "Redis lost a part of the answer that is already sent; ask again"
                 yield _data(error_body("interrupted", 500, lost))
@@ -116,7 +116,7 @@ class Delivery:
                     yield _data(failure(event)[0])
                     return
                 self._ends[choice] = event
-                yield _data(self._frames.end(choice, event))
+                yield from map(_data, self._frames.end(choice, event))
 
     def _usage(self) -> Frame:
         return usage_of((self._ends[choice] for choice in sorted(self._ends)), self._n)

@@ -7,6 +7,7 @@ So all readers number alike, in whatever process, after whatever takeover, and h
       output_item.added, content_part.added                                               b + 5k + s + 1, + 2
       a delta that ends at code point c                                                   b + 5k + 2 + c
       …_text.done, content_part.done, output_item.done                                    b + 5k + 2 + e + 1, + 2, + 3
+      a call of a tool has no events of a content part; its text is its name and its arguments
     response.completed, failed or incomplete, of K items and L code points                b + 5K + L + 1
 
 A number tells a delta's end. So whoever was told a number has all text up to it, and `starting_after` is a cursor.
@@ -27,6 +28,7 @@ from services.openai.response_objects import (
 
 NUM_AROUND_ITEM = 5  # events of an item besides its deltas: two before them, three after
 NUM_BEFORE_TEXT = 2
+_TEXTS = {"message": "output_text", "reasoning": "reasoning_text", "function_call": "function_call_arguments"}
 
 # The official client knows no event for a response that was cancelled: it is incomplete, and its status says why.
 _END_EVENTS = {"completed": "completed", "failed": "failed", "incomplete": "incomplete", "cancelled": "incomplete"}
@@ -39,7 +41,7 @@ class ResponseEvents:
         self.last = after  # the number that the client was told last
         self._frames = frames
         self._after = after
-        self._output = Output(frames.base)
+        self._output = Output(frames.rid)
         self._base = 2 if frames.record.background else 1
         self._has_begun = False
 
@@ -64,13 +66,17 @@ class ResponseEvents:
             yield from self._open(text.part)
         item = self._output.last
         assert item is not None, "one is open"
-        item.take(text.text)
+        is_first = not item.texts
+        item.take(text)
+        if text.part == "call":
+            return  # its name may go on
+        if item.kind == "function_call" and is_first:
+            yield from self._added(item)
         number = self._number(item)
         if number > self._after:
             news = text.text[-(number - self._after) :]
-            kind = "output_text" if item.is_message else "reasoning_text"
             logprobs: Frame = {"logprobs": []} if item.is_message else {}
-            yield from self._of_part(number, f"{kind}.delta", item, delta=news, **logprobs)
+            yield from self._of_part(number, f"{_TEXTS[item.kind]}.delta", item, delta=news, **logprobs)
 
     def end(self, done: Done) -> Iterator[Frame]:
         """The closing events; the last one has the whole response."""
@@ -105,26 +111,36 @@ class ResponseEvents:
 
     def _open(self, part: str = "answer") -> Iterator[Frame]:
         item = self._output.begin(part)
-        number = self._number(item) - NUM_BEFORE_TEXT
-        yield from self._of_item(number + 1, "output_item.added", item, "in_progress")
-        yield from self._of_part(number + 2, "content_part.added", item, part=item.part(""))
+        if item.kind == "function_call":
+            return  # it is added with its name
+        yield from self._added(item)
+        yield from self._of_part(self._number(item), "content_part.added", item, part=item.part(""))
+
+    def _added(self, item: OutputItem) -> Iterator[Frame]:
+        number = self._base + NUM_AROUND_ITEM * item.index + item.start + 1
+        yield from self._tell(number, "output_item.added", output_index=item.index, item=item.added())
 
     def _close(self, status: ItemStatus) -> Iterator[Frame]:
         item = self._output.last
         if item is None:
             return
         number, text = self._number(item), item.text
-        kind = "output_text" if item.is_message else "reasoning_text"
-        logprobs: Frame = {"logprobs": []} if item.is_message else {}
-        yield from self._of_part(number + 1, f"{kind}.done", item, text=text, **logprobs)
-        yield from self._of_part(number + 2, "content_part.done", item, part=item.part(text))
+        kind = _TEXTS[item.kind]
+        if item.kind == "function_call":
+            yield from self._added(item) if not item.texts else ()
+            yield from self._of_part(number + 1, f"{kind}.done", item, name=item.name, arguments=text)
+        else:
+            logprobs: Frame = {"logprobs": []} if item.is_message else {}
+            yield from self._of_part(number + 1, f"{kind}.done", item, text=text, **logprobs)
+            yield from self._of_part(number + 2, "content_part.done", item, part=item.part(text))
         yield from self._of_item(number + 3, "output_item.done", item, status)
 
     def _of_item(self, number: int, kind: str, item: OutputItem, status: ItemStatus) -> Iterator[Frame]:
         return self._tell(number, kind, output_index=item.index, item=item.frame(status))
 
     def _of_part(self, number: int, kind: str, item: OutputItem, **about: object) -> Iterator[Frame]:
-        return self._tell(number, kind, item_id=item.id, output_index=item.index, content_index=0, **about)
+        place = {} if item.kind == "function_call" else {"content_index": 0}
+        return self._tell(number, kind, item_id=item.id, output_index=item.index, **place, **about)
 
     def _response(self, number: int, kind: str, response: Frame) -> Iterator[Frame]:
         return self._tell(number, kind, response=response)

@@ -10,9 +10,9 @@ from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.errors import InvalidRequest
-from services.openai.answer_forms import Supports, check_served
 from services.openai.bodies import checked
 from services.openai.frames import Frame
+from services.openai.orders import Supports, check_served
 from services.openai.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery
 from services.openai.response_objects import PREFIX, ResponseFrames, input_items, whole_response
 from services.openai.response_orders import record_of, response_order, turns_of
@@ -47,11 +47,11 @@ class Responder:
         """Submit a new response, and deliver it as its body says."""
         if body.background and not body.is_stored:
             raise InvalidRequest("store=False has no meaning in the background: nobody could ask for it", field="store")
-        check_served(body.form, "text.format", body.model, self.supports)
         record = record_of(body, self.defaults)
         self.submit_rate.admit(user, address_of(request))
         messages = turns_of(record, self.responses, user, self.max_chars)
         order = response_order(body, messages, rid, user, self.max_chars)
+        check_served(order, self.supports, form_field="text.format")
         note = record.encode() if record.store else b""
         is_repeatable = bool(idempotency_key(request))
         if body.background and not body.stream:

@@ -3,6 +3,7 @@
 import sys
 
 from llama_index.core.llms import ChatMessage, LLMMetadata
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAI
 
 URL, KEY = sys.argv[1:3]
@@ -13,7 +14,9 @@ class Model(OpenAI):
 
     @property
     def metadata(self) -> LLMMetadata:
-        return LLMMetadata(context_window=8192, is_chat_model=True, model_name=self.model)
+        return LLMMetadata(
+            context_window=8192, is_chat_model=True, is_function_calling_model=True, model_name=self.model
+        )
 
 
 model = Model(api_base=f"{URL}/v1", api_key=KEY, model="thinker", max_tokens=100)
@@ -25,4 +28,17 @@ assert answer.raw.usage.completion_tokens == 10
 parts = list(model.stream_chat(messages))
 assert "".join(part.delta or "" for part in parts) == parts[-1].message.content == "four, five"
 assert model.complete("abc").text == "abc"
+
+
+def weather(city: str) -> str:
+    """How warm it is in a city."""
+    return f"18 degrees in {city}"
+
+
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
+caller, known = Model(api_base=f"{URL}/v1", api_key=KEY, model="qwen3"), [FunctionTool.from_defaults(weather)]
+*_, last = caller.stream_chat_with_tools(known, user_msg=CALL)
+for answer in (caller.chat_with_tools(known, user_msg=CALL), last):
+    (call,) = caller.get_tool_calls_from_response(answer)
+    assert (call.tool_name, call.tool_kwargs) == ("weather", {"city": "Paris"})
 print("llama-index is right")

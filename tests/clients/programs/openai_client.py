@@ -24,7 +24,7 @@ def ask(**fields: object) -> openai.types.chat.ChatCompletion:
 
 
 def models() -> None:
-    assert {model.id for model in client.models.list()} == {"thinker", "slow", "smollm2-135m"}
+    assert {model.id for model in client.models.list()} == {"thinker", "qwen3", "slow", "smollm2-135m"}
     assert client.models.retrieve("thinker").owned_by == "chatserver"
 
 
@@ -93,6 +93,40 @@ def retries() -> None:
     assert twice[0].id == twice[1].id != ask().id
 
 
-for case in (models, whole, streamed, several, cut, texts, errors, crowds, retries):
+TOOL = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
+PARIS = '{"city": "Paris"}'
+
+
+def tools() -> None:
+    """A call, whole and streamed, and the answer to its result."""
+    tools = [{"type": "function", "function": TOOL}]
+    asked = [{"role": "user", "content": CALL}]
+    (choice,) = ask(model="qwen3", messages=asked, tools=tools).choices
+    (call,) = choice.message.tool_calls
+    assert (call.function.name, call.function.arguments, choice.finish_reason) == ("weather", PARIS, "tool_calls")
+    with client.chat.completions.stream(model="qwen3", messages=asked, tools=tools) as stream:
+        kinds = {event.type for event in stream}
+        (streamed,) = stream.get_final_completion().choices[0].message.tool_calls
+    assert "tool_calls.function.arguments.done" in kinds
+    assert (streamed.function.name, streamed.function.arguments) == ("weather", PARIS) and streamed.id
+    result = {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"}
+    after = ask(model="qwen3", messages=[*asked, choice.message, result], tools=tools)
+    assert after.choices[0].message.content == "18 degrees"
+
+
+def tools_of_responses() -> None:
+    tools = [{"type": "function", "strict": False, **TOOL}]
+    with client.responses.stream(model="qwen3", input=CALL, tools=tools) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        first = stream.get_final_response()
+    (call,) = first.output
+    assert (call.type, call.name, call.arguments, "".join(deltas)) == ("function_call", "weather", PARIS, PARIS)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "18 degrees"}
+    after = client.responses.create(model="qwen3", input=[result], previous_response_id=first.id, tools=tools)
+    assert after.output_text == "18 degrees"
+
+
+for case in (models, whole, streamed, several, cut, texts, errors, crowds, retries, tools, tools_of_responses):
     case()
     print(case.__name__, "is right")

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.training.records import Record, Refusal, read_records
-from services.tokens.tool_turns import CallMessage, ResultMessage, ToolCall
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 
 QUESTION, ANSWER = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}
 

@@ -54,6 +54,8 @@ def test_a_model_supports_what_all_its_workers_support(redis_client: Redis, name
         )
     found = {row["name"]: row["supports"] for row in offered_rows(redis_client, keys)}
     assert found == {"one": ("min_p", "thinking"), "two": ("prompt", "thinking"), "mixed": ()}
+    assert registry.supports("one") == ("min_p", "thinking") and registry.supports("mixed") == ()
+    assert registry.supports("nobody serves it") is None
 
 
 def test_front_ends_learn_how_a_model_is_sampled(redis_client: Redis, namespace: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.tokens.answer_parser import Piece
+from services.tokens.pieces import Piece
 from services.wire.messages import Message
 from tests.services.tokens.chat_tokenizers import chat, smollm2
 from tests.services.tokens.reasoning_templates import MANNERS, SAID, THOUGHT, Manner, tokenizer_of

@@ -11,8 +11,8 @@ from services.errors import TemplateError
 from services.tokens.answer_format import with_reasoning
 from services.tokens.supervision import BESIDE_CALL, REASONING, SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer
-from services.tokens.tool_turns import CallMessage, NoPlaceForTools, ResultMessage, ToolCall
-from services.wire.messages import Message
+from services.tokens.tool_turns import NoPlaceForTools
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from tests.services.tokens.chat_tokenizers import fast
 from tests.services.tokens.test_families import CHANNELS, CHATML, OPENS, QWEN3, text
 
@@ -132,7 +132,7 @@ def test_a_call_that_the_template_drops_is_refused() -> None:
 def test_a_template_without_tools_is_refused_by_what_it_lacks() -> None:
     with pytest.raises(NoPlaceForTools, match="no place for an assistant's calls and the tools' definitions"):
         samples(CHATML, ASK, call("Köln"), RESULT, SAID)
-    with pytest.raises(NoPlaceForTools, match="no place for the tools' definitions; train a model"):
+    with pytest.raises(NoPlaceForTools, match="no place for the tools' definitions; choose a model"):
         samples(CHATML, ASK, SAID)
 
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from services.errors import InvalidRequest, ProtocolError
-from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
+from services.wire.messages import ChatRequest, Event, Message, ResultMessage, SamplingOptions
 from services.wire.parsing import parse_request
 
 ASKED = {"id": "r1", "model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -118,9 +118,33 @@ def test_a_request_that_an_older_worker_would_answer_wrongly_has_a_version_that_
     assert orjson.loads(request.encode())["v"] == 1.1 != orjson.loads(parsed().encode())["v"]
 
 
+TOOL = {"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {}}}
+CALLED = [
+    *ASKED["messages"],
+    {"role": "assistant", "content": "", "calls": [{"name": "clock", "arguments": {"zone": "CET"}, "identity": "c1"}]},
+    {"role": "tool", "content": "12:00", "call": "c1"},
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tools": [TOOL], "tool_choice": ":clock", "parallel_tool_calls": False}, {"messages": CALLED}],
+    ids=["tools", "calls and results"],
+)
+def test_a_request_with_tools_has_a_version_that_workers_without_them_refuse(fields: dict) -> None:  # type: ignore[type-arg]
+    request = parse_request({**ASKED, **fields}, user="ann", max_chars=1_000)
+    assert ChatRequest.decode(request.encode()) == request
+    assert orjson.loads(request.encode())["v"] == 1.2
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(orjson.loads(parsed().encode()))
+
+
+def test_a_result_gets_the_name_of_its_tool() -> None:
+    assert parsed(messages=CALLED).messages[-1] == ResultMessage("tool", "12:00", "", "c1", "clock")
+
+
 def test_a_request_of_a_later_version_is_refused() -> None:
-    with pytest.raises(ProtocolError, match=r"version 1\.2"):
-        ChatRequest.decode(parsed().encode().replace(b'"v":1,', b'"v":1.2,'))
+    with pytest.raises(ProtocolError, match=r"version 1\.3"):
+        ChatRequest.decode(parsed().encode().replace(b'"v":1,', b'"v":1.3,'))
 
 
 def test_a_begun_answer_may_be_empty_or_only_reasoning() -> None:

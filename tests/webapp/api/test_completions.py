@@ -148,7 +148,7 @@ WITH_PICTURE = {"model": "echo", "messages": [{"role": "user", "content": [{"typ
         ({"model": "echo"}, 400, "messages"),
         ({"model": "echo", "messages": []}, 400, None),
         ({"model": "echo", "messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
-        ({"model": "echo", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0"),
+        ({"model": "echo", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.tool_call_id"),
         (WITH_PICTURE, 400, "messages.0.content.0.type"),
         (ask("x", temperature=9), 400, "temperature"),
         (ask("x", max_tokens=0), 400, "max_tokens"),

@@ -1,6 +1,7 @@
 """The numbers of a response's events: equal for all readers, however its text was cut and wherever they begin."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -115,6 +116,41 @@ def test_after_a_rewind_the_number_leads_to_what_was_kept(parts: Pieces, one: se
     deltas = "".join(frame["delta"] for frame in rest if is_delta(frame))
     assert kept + deltas == "".join(text for _, text in parts)
     assert str(cursor) in error["message"] and error["code"] == error["error"]["code"] == "interrupted"
+
+
+def with_calls(stretches: list[tuple[str, str]]) -> Pieces:
+    """Each stretch is text of the answer (its first text is empty) or a call; neighbours that are text are one."""
+    parts: Pieces = []
+    for name, text in stretches:
+        if name:
+            parts += [("call", name), ("arguments", text)]
+        elif parts and parts[-1][0] == "answer":
+            parts[-1] = ("answer", parts[-1][1] + text)
+        else:
+            parts.append(("answer", text))
+    return parts
+
+
+calling = st.builds(
+    with_calls, st.lists(st.tuples(st.text("fg", max_size=3), st.text("{}𝄞", min_size=1, max_size=6)), max_size=4)
+)
+
+
+@given(calling, cuts, cuts, st.sampled_from(ENDS), st.data())
+def test_calls_have_the_same_events_for_all_readers_and_for_those_who_come_back(
+    parts: Pieces, one: set[int], other: set[int], end: tuple[str, str], data: st.DataObject
+) -> None:
+    first = stream(parts, one, end)
+    numbers = [frame["sequence_number"] for frame in first]
+    assert numbers == sorted(set(numbers))
+    assert read(first) == read(stream(parts, other, end))
+    told = [frame for frame in first if frame["type"].endswith("call_arguments.done")]
+    called = [(name, text) for (kind, name), (_, text) in pairwise(parts) if kind == "call"]
+    assert [(frame["name"], frame["arguments"]) for frame in told] == called
+    assert list(read(first)[1].values()) == [text for kind, text in parts if kind != "call"]
+    seen = first[: data.draw(st.integers(1, len(first)))]
+    rest = stream(parts, other, end, after=seen[-1]["sequence_number"])
+    assert read([*seen, *rest]) == read(first)
 
 
 def test_the_numbers_are_those_of_the_table() -> None:

@@ -1,0 +1,43 @@
+"""Calls as Mistral's models write them, behind `[TOOL_CALLS]`.
+
+The older ones write a list, `[TOOL_CALLS][{"name": …, "arguments": {…}, "id": …}, …]`, the newer ones
+`[TOOL_CALLS]name[ARGS]{…}` (some with `[CALL_ID]id` between) for each call.
+"""
+
+from services.tokens.call_text import Broken, CallText, Reading
+
+OPENING = "[TOOL_CALLS]"
+_ARGUMENTS, _CALL_ID = "[ARGS]", "[CALL_ID]"
+MARKS = (OPENING, _ARGUMENTS, _CALL_ID)
+_LONGEST_NAME = 200  # with the id behind it
+
+
+def read(text: CallText) -> Reading[None]:
+    """Reads to the end of the text."""
+    while (yield from text.said((OPENING,))):
+        told = text.num_calls
+        try:
+            yield from text.spaces()
+            yield from (_list(text) if (yield from text.next_is("[")) else _named(text))
+        except Broken:
+            if text.num_calls == told:
+                text.restore(OPENING)
+            else:
+                text.go_back()
+
+
+def _list(text: CallText) -> Reading[None]:
+    yield from text.call()
+    while (yield from text.optional(",")):
+        yield from text.call()
+    yield from text.optional("]")
+
+
+def _named(text: CallText) -> Reading[None]:
+    words = yield from text.until(_ARGUMENTS, _LONGEST_NAME)
+    name = words.partition(_CALL_ID)[0].strip()
+    yield from text.spaces()
+    if not name or not (yield from text.next_is("{")):
+        raise Broken
+    text.go_back(1)
+    yield from text.arguments(name)

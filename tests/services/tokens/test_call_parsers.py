@@ -1,0 +1,143 @@
+"""Calls of tools in a model's text: each family's parser finds the same, however the text is cut."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.tokens.call_families import FAMILIES, CallParser
+from services.tokens.pieces import Piece
+
+FAMILY = {family.name: family for family in FAMILIES}
+Told = list[tuple[str, str]]
+WEATHER = [("call", "weather"), ("arguments", '{"city": "Paris"}')]
+TIME = [("call", "time"), ("arguments", '{"zone": {"of": ["a }", "\\"]"]}, "n": -1.5e3}')]
+W, T = '{"name": "weather", "arguments": {"city": "Paris"}}', '{"name": "time", "arguments": ' + TIME[1][1] + "}"
+
+FOUND: list[tuple[str, str, Told]] = [
+    ("hermes", f"<tool_call>\n{W}\n</tool_call>", WEATHER),
+    (
+        "hermes",
+        f"I look.\n\n<tool_call>\n{W}\n</tool_call>\n<tool_call>\n{T}\n</tool_call>\n",
+        [("answer", "I look."), *WEATHER, *TIME],
+    ),
+    ("hermes", f"<tool_call>{W}</tool_call>\nThere.", [*WEATHER, ("answer", "\nThere.")]),
+    ("hermes", f"<tool_call>\n{W}", WEATHER),
+    ("hermes", f"<tool_call>{W}<tool_call>{W}</tool_call>", [*WEATHER, *WEATHER]),
+    ("hermes", '<tool_call>{"arguments": {"city": "Paris"}, "name": "weather"}</tool_call>', WEATHER),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": "{\\"city\\": \\"Paris\\"}"}</tool_call>', WEATHER),
+    ("hermes", '<tool_call>{"name": "now"}</tool_call>', [("call", "now"), ("arguments", "{}")]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": null}</tool_call>', [("call", "now"), ("arguments", "{}")]),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "Pa', [WEATHER[0], ("arguments", '{"city": "Pa')]),
+    ("hermes", "<tool_call>\nno JSON\n</tool_call>", [("answer", "<tool_call>\nno JSON\n</tool_call>")]),
+    ("hermes", "See \n<tool_call>{}</tool_call>", [("answer", "See \n<tool_call>{}</tool_call>")]),
+    ("hermes", f"<tool_call>bad<tool_call>{W}</tool_call>", [("answer", "<tool_call>bad"), *WEATHER]),
+    (
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": 7}</tool_call>',
+        [("answer", '<tool_call>{"name": "weather", "arguments": 7}</tool_call>')],
+    ),
+    ("hermes", "1 < 2 <tool\n", [("answer", "1 < 2 <tool\n")]),
+    (
+        "hermes",
+        '<tool_call>{"name": "a", "arguments": {"x": 1 oh</tool_call>',
+        [("call", "a"), ("arguments", '{"x": 1 '), ("answer", "oh</tool_call>")],
+    ),
+    ("mistral", f"[TOOL_CALLS][{W}]", WEATHER),
+    ("mistral", f"[TOOL_CALLS] [{W}, {T}]", [*WEATHER, *TIME]),
+    ("mistral", '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Paris"}, "id": "abcdefghi"}]', WEATHER),
+    ("mistral", '[TOOL_CALLS]weather[ARGS]{"city": "Paris"}', WEATHER),
+    (
+        "mistral",
+        f"Look: [TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{WEATHER[1][1]}[TOOL_CALLS]time[ARGS]{TIME[1][1]}",
+        [("answer", "Look:"), *WEATHER, *TIME],
+    ),
+    ("mistral", "[TOOL_CALLS]weather and more\n", [("answer", "[TOOL_CALLS]weather and more\n")]),
+    ("mistral", "[TOOL_CALLS][1, 2]", [("answer", "[TOOL_CALLS][1, 2]")]),
+    ("mistral", f"[TOOL_CALLS][{W}, oops]", [*WEATHER, ("answer", " oops]")]),
+    ("mistral", "[TOOL_CALLS]" + "x" * 300, [("answer", "[TOOL_CALLS]" + "x" * 300)]),
+    ("llama", '{"name": "weather", "parameters": {"city": "Paris"}}', WEATHER),
+    ("llama", '<|python_tag|>{"type": "function", "name": "weather", "parameters": {"city": "Paris"}}', WEATHER),
+    ("llama", f"\n{W}; {T}", [*WEATHER, *TIME]),
+    ("llama", '{"answer": 42}', [("answer", '{"answer": 42}')]),
+    ("llama", "{", [("answer", "{")]),
+    ("llama", f"So: {W}", [("answer", f"So: {W}")]),
+    ("llama", '<|python_tag|>brave_search.call(query="x")', [("answer", '<|python_tag|>brave_search.call(query="x")')]),
+]
+IDS = [f"{family}-{text[:40]}" for family, text, _ in FOUND]
+
+
+def read(family: str, parts: list[str], *, parallel: bool = True) -> Told:
+    """What the parser tells, pieces of one part together."""
+    parser = CallParser(FAMILY[family], parallel=parallel)
+    pieces = [piece for part in parts for piece in parser.text(part)]
+    return joined([*pieces, *parser.finish()])
+
+
+def joined(pieces: list[Piece]) -> Told:
+    told: Told = []
+    for kind, text in pieces:
+        if told and told[-1][0] == kind and kind != "call":
+            told[-1] = (kind, told[-1][1] + text)
+        else:
+            told.append((kind, text))
+    return told
+
+
+@pytest.mark.parametrize(("family", "text", "told"), FOUND, ids=IDS)
+def test_calls_are_found_and_all_else_is_text(family: str, text: str, told: Told) -> None:
+    assert read(family, [text]) == told
+
+
+@pytest.mark.parametrize(("family", "text", "told"), FOUND, ids=IDS)
+def test_a_token_may_end_anywhere(family: str, text: str, told: Told) -> None:
+    assert read(family, list(text)) == told
+    for at in range(1, len(text)):
+        assert read(family, [text[:at], text[at:]]) == told, f"cut before character {at}"
+
+
+@given(family=st.sampled_from(sorted(FAMILY)), data=st.data())
+def test_any_text_is_read_alike_however_it_is_cut(family: str, data: st.DataObject) -> None:
+    words = [
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "[CALL_ID]",
+        "<|python_tag|>",
+        W,
+        T,
+        "{",
+        "}",
+        "[",
+    ]
+    words += ["]", '"name"', ":", ",", '"a"', '"arguments"', " ", "\n", "text", "\\", '"', ";", "1"]
+    text = "".join(data.draw(st.lists(st.sampled_from(words), max_size=12)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    parts = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    told = read(family, [text])
+    assert read(family, parts) == told
+    if not any(kind == "call" for kind, _ in told):
+        assert told == ([("answer", text)] if text else [])
+
+
+def test_the_name_comes_first_and_the_arguments_as_they_are_said() -> None:
+    parser = CallParser(FAMILY["hermes"])
+    assert parser.text('<tool_call>\n{"name": "weather", "arguments":') == []
+    assert parser.text(' {"ci') == [Piece("call", "weather"), Piece("arguments", '{"ci')]
+    assert parser.text('ty"') == [Piece("arguments", 'ty"')]
+
+
+def test_text_that_can_be_no_call_is_not_held_back() -> None:
+    assert joined(CallParser(FAMILY["llama"]).text('{"city": ')) == [("answer", '{"city":')]
+    assert CallParser(FAMILY["hermes"]).text("a <b") == [Piece("answer", "a <b")]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILY))
+def test_an_answer_is_over_after_its_only_call(family: str) -> None:
+    text = next(text for name, text, told in FOUND if name == family and told == WEATHER)
+    parser = CallParser(FAMILY[family], parallel=False)
+    over = [(parser.text(character), parser.is_over)[1] for character in text]
+    assert over.index(True) == text.index("}")
+    assert read(family, [text + text + " more"], parallel=False) == WEATHER
