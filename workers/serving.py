@@ -122,7 +122,9 @@ def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
     switch = {"thinking"} if tokenizer.has_thinking_switch else set()
     understood = {"ignore_eos", "continue_final", "prompt"}
-    formed = {"response_format"} if engine.limits.grammar_notation else set()
+    parser = tokenizer.answer_parser([])
+    keeps_forms = engine.limits.grammar_notation and not (parser and parser.has_heads)
+    formed = {"response_format"} if keeps_forms else set()
     return engine.limits.supports - {"num_answered", "grammar"} | understood | formed | switch
 
 
