@@ -68,6 +68,8 @@ class ChatPlanner:
         Else the grammar would begin at once, and the model would never think.
         """
         parser = None if request.prompt else self._tokenizer.answer_parser(prompt.ids[: prompt.begun])
+        if parser is not None and parser.has_heads:
+            raise Unsupported("response_format: this model writes heads before its texts; leave the format out")
         if parser is None or self._switch(request) is False or prompt.begun < len(prompt.ids):
             return prompt
         mark = parser.opening

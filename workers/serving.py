@@ -120,10 +120,11 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
 
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
+    parser = tokenizer.answer_parser([])
     found = {
         "thinking": tokenizer.has_thinking_switch,
         "tools": tokenizer.call_format is not None,
-        "response_format": bool(engine.limits.grammar_notation),
+        "response_format": bool(engine.limits.grammar_notation) and not (parser and parser.has_heads),
     }
     known = {"ignore_eos", "continue_final", "prompt"} | {name for name, is_there in found.items() if is_there}
     return engine.limits.supports - {"num_answered", "grammar"} | known

@@ -43,6 +43,10 @@ class AnswerFormat:
         places = [*self.at_start.values(), *self.anywhere.values()]
         return frozenset(mark for marks in places for mark in marks)
 
+    @property
+    def has_heads(self) -> bool:
+        return self.begins == "head" or bool(self.heads)
+
     def after(self, prompt: str) -> State:
         """The state of a model that read this prompt."""
         text = prompt.rstrip()

@@ -58,6 +58,11 @@ class AnswerParser:
         return self._state == "reasoning"
 
     @property
+    def has_heads(self) -> bool:
+        """Whether words between marks say what a text is."""
+        return self._format.has_heads
+
+    @property
     def opening(self) -> int | None:
         """The token that begins a reasoning here; None where the model reasons already, or has no such token."""
         opened = self._format.opened_by

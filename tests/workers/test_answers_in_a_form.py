@@ -53,7 +53,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made.stop()
 
 
-def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 120, **sampling: Any) -> Plan:
+def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 300, **sampling: Any) -> Plan:
     options = SamplingOptions(max_new_tokens=max_new_tokens, response_format=form, **{"temperature": 0.0, **sampling})
     question = (Message("user", "Tell me about Ann, who is 31 years old, as JSON."),)
     return ChatPlanner(TOKENIZER, engine, SamplingDefaults())(ChatRequest("r", "ann", "m", question, options))
@@ -80,7 +80,7 @@ def generated(engine: Engine, plan: Plan, done: list[int]) -> tuple[str, list[in
             return plan.answer.text, plan.answer.token_ids, event  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.5, "seed": 5}, {"temperature": 1.0, "min_p": 0.9}])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.5}, {"temperature": 1.0, "min_p": 0.9}])
 def test_an_answer_is_an_instance_of_its_schema(engine: Engine, sampling: dict[str, Any]) -> None:
     text, _, end = generated(engine, planned(engine, FORM, **sampling), [])
     assert (end.outcome, end.reason) == ("finished", "stop"), (end, text)

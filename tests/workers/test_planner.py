@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from services.errors import PromptTooLong, TemplateError
+from services.errors import PromptTooLong, TemplateError, Unsupported
+from services.grammar.json_schema import json_object
+from services.grammar.notations import EBNF
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
 from tests.services.tokens.chat_tokenizers import chat, sentencepiece, smollm2
@@ -201,3 +203,36 @@ def test_who_wants_no_thinking_gets_the_prompt_without_it_and_a_worker_may_have_
     planner = ChatPlanner(tokenizer, Limited(), SamplingDefaults(), thinking=False)  # type: ignore[arg-type]
     assert planner(ChatRequest("r1", "ann", "m", (QUESTION,))).prompt_ids == off
     assert planner(ChatRequest("r1", "ann", "m", (QUESTION,), thinking=True)).prompt_ids == usual
+
+
+class Formed(Limited):
+    """An engine that obeys grammars."""
+
+    limits = ModelLimits(49_152, CONTEXT, 4, frozenset({"temperature", "grammar"}), EBNF)
+
+
+def formed(manner: str, engine: Any = Formed, **fields: Any) -> Any:
+    sampling = SamplingOptions(response_format={"type": "json_object"})
+    request = ChatRequest("r1", "ann", "m", (QUESTION,), sampling, **fields)
+    return ChatPlanner(tokenizer_of(MANNERS[manner]), engine(), SamplingDefaults())(request)
+
+
+def test_before_a_form_a_model_reasons_whoever_opens_its_reasoning() -> None:
+    opened, opens = formed("opened by the prompt"), formed("qwen3")
+    assert opened.answer.reasoning and opens.answer.reasoning
+    assert opens.grammar == json_object() and opens.notation == EBNF
+    mark = tokenizer_of(MANNERS["qwen3"]).decoder().token_to_id("<think>")
+    assert opens.prompt_ids == [*planned_by(tokenizer_of(MANNERS["qwen3"]), QUESTION).prompt_ids, mark]
+
+
+def test_a_model_that_shall_not_think_begins_its_form_at_once() -> None:
+    plan = formed("qwen3", thinking=False)
+    assert not plan.answer.reasoning
+    assert plan.prompt_ids == planned_by(tokenizer_of(MANNERS["qwen3"]), QUESTION, thinking=False).prompt_ids
+
+
+def test_a_form_that_engine_or_model_cannot_keep_is_refused_by_its_name() -> None:
+    with pytest.raises(Unsupported, match="response_format: engine limited obeys no grammar"):
+        formed("qwen3", Limited)
+    with pytest.raises(Unsupported, match="response_format: this model writes heads"):
+        formed("harmony")

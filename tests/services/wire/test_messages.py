@@ -221,3 +221,15 @@ def test_an_option_of_zero_is_not_one_that_is_left_open(option: str) -> None:
 def test_an_option_out_of_its_bounds_is_refused_by_its_name(sampling: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         parsed(sampling=sampling)
+
+
+def test_a_form_is_on_the_wire_only_where_it_is_asked_for_and_stands_alone() -> None:
+    form = {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {"type": "null"}}}}
+    request = parsed(sampling={"response_format": form})
+    assert request.sampling.response_format == form
+    assert ChatRequest.decode(request.encode()) == request
+    assert parsed(sampling={"response_format": None}).encode() == parsed().encode()
+    with pytest.raises(InvalidRequest, match=r"ignore_eos has no meaning beside a response_format"):
+        parsed(sampling={"response_format": form, "ignore_eos": True})
+    with pytest.raises(InvalidRequest, match=r"response_format.schema.oneOf cannot be promised"):
+        parsed(sampling={"response_format": {"type": "json_schema", "schema": {"oneOf": []}}})
