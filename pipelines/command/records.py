@@ -19,7 +19,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 def records_of(name: str) -> Iterator[Conversation]:
     """The records of a file or URL, or of all datasets of a run's folder. What cannot be read is left out."""
     for file in dataset_files(name):
-        yield from read(file, InputOptions(), Ledger(), lambda line: None)
+        yield from read(file, InputOptions(unlearnable="keep"), Ledger(), lambda line: None)
 
 
 def dataset_files(name: str) -> list[str]:
