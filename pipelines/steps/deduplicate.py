@@ -366,8 +366,9 @@ def _alike(files: SignatureFiles, start_byte: int, threshold: float, a: "Indices
     rows = files.rows(records, start_byte)
     equal: NDArray[np.bool_] = rows[places[: len(a)]] == rows[places[len(a) :]]
     guard, values, answers = np.split(equal, [GUARD_BYTES // 4, GUARD_BYTES // 4 + NUM_PERM], axis=1)
-    enough: NDArray[np.bool_] = guard.all(axis=1) & (values.sum(axis=1) >= threshold * NUM_PERM)
-    return enough & (answers.sum(axis=1) >= threshold * MIN_ANSWER_SHARE * NUM_ANSWER_PERM)
+    alike: NDArray[np.bool_] = guard.all(axis=1) & (values.sum(axis=1) >= threshold * NUM_PERM)
+    alike &= answers.sum(axis=1) >= threshold * MIN_ANSWER_SHARE * NUM_ANSWER_PERM
+    return alike
 
 
 def _verdicts(files: SignatureFiles, first: "Indices", reasons: "Reasons") -> list[Mapping[int, Verdict]]:
