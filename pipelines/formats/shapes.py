@@ -1,7 +1,7 @@
 """Turns training records of each shape into Conversations. Only `read.py` calls it.
 
     sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
-    openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined by a newline)
+    openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined)
     export    the same with a title: what the chat page exports
     alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
@@ -30,6 +30,8 @@ ROLE_NAMES = {
 }  # fmt: skip
 ALPACA = ("instruction", "input", "output")
 TURN_LISTS = {"sharegpt": ("conversations", "items"), "openai": ("messages",), "export": ("messages",)}
+TEXT_PARTS = ("text", "input_text", "output_text")
+NO_INPUT = ("<noinput>", "noinput", "no input", "nan")  # how alpaca files say that there is none
 CALLS = ("tool_calls", "function_call")
 WEIGHTS = ("weight", "train", "loss")  # of an answer: 0 or false means that nobody should learn it
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
@@ -105,7 +107,7 @@ def _turn(turn: Any, where: str) -> tuple[Turn, dict[str, Any]]:
     role = ROLE_NAMES.get(role.strip().lower(), role)
     _check_keys(keys, role, text, where)
     if isinstance(text, list):
-        text = _joined(text, f"{where}.{text_key}")
+        text = _joined(text, f"{where}.{text_key}", "" if role == "assistant" else "\n")
     return Turn(role, _string(text, f"{where}.{text_key}")), keys
 
 
@@ -131,15 +133,18 @@ def _with_turn_keys(extra: dict[str, Any], turn_keys: list[dict[str, Any]]) -> d
     return {**extra, TURN_KEYS: turn_keys}
 
 
-def _joined(parts: list[Any], where: str) -> str:
-    """The text of a list of parts. A part that is no text (an image) makes the record one that cannot be kept whole."""
+def _joined(parts: list[Any], where: str, between: str) -> str:
+    """The text of a list of parts. A part that is no text (an image) makes the record one that cannot be kept whole.
+
+    Models cut an answer within its sentences, at citations; people put a document and a question side by side.
+    """
     texts = []
     for index, part in enumerate(parts):
-        if not isinstance(part, dict) or part.get("type", "text") != "text":
+        if not isinstance(part, dict) or part.get("type", "text") not in TEXT_PARTS:
             kind = part.get("type") if isinstance(part, dict) else part
             raise BadRecord("bad_shape", f"{where}[{index}] is {_kind(kind)}; only text parts are read")
         texts.append(_string(part.get("text"), f"{where}[{index}].text"))
-    return "\n".join(texts)
+    return between.join(texts)
 
 
 def _string(value: Any, where: str) -> str:
@@ -152,6 +157,8 @@ def _alpaca(rest: dict[str, Any]) -> Turns:
     if rest.get("input") is None:
         rest["input"] = ""
     instruction, given, output = (_string(rest.pop(name, None), name) for name in ALPACA)
+    if given.strip().lower() in NO_INPUT and instruction.strip():
+        given = ""
     parts = [instruction] if instruction.strip() or not given.strip() else []
     if given.strip():
         parts.append(f"Input:\n{given}")

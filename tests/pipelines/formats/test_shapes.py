@@ -109,6 +109,29 @@ def test_openai_content_is_text_or_parts_of_text(tmp_path: Path) -> None:
     assert told == "messages[0].content[2] is 'image_url'; only text parts are read"
 
 
+def test_parts_of_an_answer_are_one_text_and_those_of_a_question_stand_on_their_own_lines(tmp_path: Path) -> None:
+    """Anthropic cuts an answer at its citations: it came out as "Rome is" and "the capital." on two lines."""
+    said = [
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": "A text."}, {"type": "input_text", "text": "A question?"}],
+        },
+        {
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Rome is "}, {"type": "text", "text": "it."}],
+        },
+    ]
+    assert [turn.text for turn in one(tmp_path, {"messages": said}).turns] == ["A text.\nA question?", "Rome is it."]
+
+
+@pytest.mark.parametrize("nothing", ["<noinput>", "Noinput", "No input", "nan "])
+def test_a_word_that_says_that_there_is_no_input_is_none(tmp_path: Path, nothing: str) -> None:
+    """Some thousand rows of Alpaca's files asked with `Input:\n<noinput>`."""
+    record = {"instruction": "Name an animal.", "input": nothing, "output": "A wren."}
+    assert one(tmp_path, record).turns[0].text == "Name an animal."
+    assert one(tmp_path, {**record, "instruction": ""}).turns[0].text == f"Input:\n{nothing}"
+
+
 def test_the_export_of_the_chat_page(tmp_path: Path) -> None:
     export = {"id": "c1", "title": "t", "model": "m", "messages": [{"role": "system", "content": "s"}, *MESSAGES]}
     for record in (export, [export]):
