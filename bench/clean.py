@@ -39,10 +39,10 @@ def with_converter(converter: str) -> str:
 
 def like_the_forerunner() -> str:
     """The recipe without the steps that the forerunner has no counterpart of."""
-    own = ("  - repair_unicode", "  - quality", "  - special_tokens")
+    own = ("  - chat_marks", "  - repair_unicode", "  - quality", "  - special_tokens")
     lines = [line for line in RECIPE.splitlines() if not line.startswith(own)]
-    text = "\n".join(lines).replace("near: true", "near: false")
-    assert len(lines) == len(RECIPE.splitlines()) - len(own) and "near: false" in text
+    text = "\n".join(lines).replace("near: true", "near: false").replace("ids: keep", "ids: reject")
+    assert len(lines) == len(RECIPE.splitlines()) - len(own) and "ids: reject, near: false" in text
     return text
 
 

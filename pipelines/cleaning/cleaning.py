@@ -22,6 +22,7 @@ import orjson
 
 from pipelines.cleaning import finish, judge, reading, stage
 from pipelines.cleaning.units import Folder, Unit
+from pipelines.formats.read import values
 from services.errors import ConfigurationError
 from services.jobs.recipe import Recipe, checked_input
 
@@ -43,9 +44,12 @@ class Cleaning:
         self.stages = _stretches(recipe)
 
     def prepare(self) -> None:
-        """Make the folder. Raises ConfigurationError if it belongs to another run, or there is nothing to read."""
+        """Make the folder. Raises ConfigurationError if it belongs to another run, or an input cannot be opened."""
         if not self.inputs:
             raise ConfigurationError("no input: name at least one file or URL")
+        if not self.folder.claimed:
+            for name in self.inputs:
+                next(values(name), None)  # a name with a typing error claims nothing
         self.folder.claim(
             {
                 "recipe": self.recipe.digest,

@@ -98,6 +98,10 @@ class Folder:
         with files.try_lock(locks / unit.name) as held:
             yield held is not None
 
+    @property
+    def claimed(self) -> bool:
+        return (self.work / "run.json").exists()
+
     def claim(self, belongs: dict[str, Any]) -> None:
         """Make the folder for this run. Raises ConfigurationError if it is another one's."""
         try:
@@ -108,9 +112,8 @@ class Folder:
             raise ConfigurationError(f"the folder {self.out} cannot be used: {error}") from None
         different = sorted(key for key in belongs if found.get(key) != belongs[key])
         if different:
-            raise ConfigurationError(
-                f"{self.out} holds a run with another {' and '.join(different)}; choose another folder, or remove it"
-            )
+            said = " and ".join(f"{'other' if key.endswith('s') else 'another'} {key}" for key in different)
+            raise ConfigurationError(f"{self.out} holds a run with {said}; choose another folder, or remove it")
 
     def clear(self) -> None:
         """Remove what finished work no longer needs."""

@@ -19,7 +19,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 def records_of(name: str) -> Iterator[Conversation]:
     """The records of a file or URL, or of all datasets of a run's folder. What cannot be read is left out."""
     for file in dataset_files(name):
-        yield from read(file, InputOptions(), Ledger(), lambda line: None)
+        yield from read(file, InputOptions(unlearnable="keep"), Ledger(), lambda line: None)
 
 
 def dataset_files(name: str) -> list[str]:
@@ -59,7 +59,14 @@ def before_and_after(folder: Path) -> Iterator[tuple[Conversation | None, Conver
         before = (one for name in inputs for one in records_of(name))
         one: Conversation | None = None
         for record in records_of(dataset):
-            while one is None or one.source != record.source:
+            while one is None or not _came_from(record, one):
                 if (one := next(before, None)) is None:
                     break
             yield one, record
+
+
+def _came_from(record: Conversation, one: Conversation) -> bool:
+    """A line may hold many records, and pieces of one record share their origin: ids tell them apart."""
+    if (record.source, record.origin_id) != (one.source, one.origin_id):
+        return False
+    return record.id == one.id or record.id.startswith((f"{one.id}_", f"{one.id}-"))

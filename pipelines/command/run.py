@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -15,6 +15,8 @@ from pipelines.cleaning.units import Unit
 from services.jobs.recipe import read_recipe
 from services.jobs.record_counts import totals
 
+MAX_REASONS = 5  # that the terminal shows
+
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe: YAML, such as infra/recipes/vicuna.yaml.")],
@@ -23,7 +25,10 @@ def run(
     processes: Annotated[int, typer.Option(min=1, max=256, help="Shards that are cleaned at once.")] = os.cpu_count()
     or 1,
 ) -> None:
-    """Clean conversations: data.jsonl, rejects.jsonl, report.json and report.html in a folder."""
+    """Clean conversations: data.jsonl, rejects.jsonl, report.json and report.html in a folder.
+
+    The exit status is 1 when no record was written, or an input is cut or damaged.
+    """
     cleaning = Cleaning(out, read_recipe(recipe), inputs)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -38,12 +43,32 @@ def run(
                 bars.update(bar, description=unit.kind, total=total, advance=1)
 
         local.run(cleaning, processes, tell)
-    _summary(out, console)
+    raise typer.Exit(_summary(orjson.loads((out / "report.json").read_bytes()), out / "report.html", console))
 
 
-def _summary(out: Path, console: Console) -> None:
-    sums = orjson.loads((out / "report.json").read_bytes())["sums"]
-    console.print(
-        f"{totals(sums['records_read'], sums['records_rejected'], sums['records_written'])}; "
-        f"report: {out / 'report.html'}"
-    )
+def _summary(report: dict[str, Any], page: Path, console: Console) -> int:
+    """Says what became of the records. The exit status: 1 if there is none, or an input ended before its end."""
+    sums, ended_early = report["sums"], _num_ended_early(report)
+    said = totals(sums["records_read"], sums["records_rejected"], sums["records_written"])
+    console.print(f"{said}; report: {page}", highlight=False)
+    for number, reason in _commonest_reasons(report):
+        console.print(f"  {number:,} × {reason}", highlight=False)
+    if not sums["records_written"]:
+        console.print(
+            f"no record was written: {page.with_name('rejects.jsonl')} says why", style="red", highlight=False
+        )
+    if ended_early:
+        console.print("an input is cut or damaged: what comes after that place was not read", style="red")
+    return int(not sums["records_written"] or ended_early > 0)
+
+
+def _commonest_reasons(report: dict[str, Any]) -> list[tuple[int, str]]:
+    reasons = [
+        (number, f"{step['step']}/{why}") for step in report["steps"] for why, number in step["rejected"].items()
+    ]
+    return sorted(reasons, key=lambda reason: (-reason[0], reason[1]))[:MAX_REASONS]
+
+
+def _num_ended_early(report: dict[str, Any]) -> int:
+    rejected = report["steps"][0]["rejected"]
+    return int(rejected.get("truncated", 0) + rejected.get("damaged", 0))

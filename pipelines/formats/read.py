@@ -12,6 +12,7 @@ ends the run. Reasons:
     trailing_data            text after the end of the array
     not_an_object, bad_shape JSON, but no conversation
     tool_calls, zero_weight  a turn that calls a tool; an answer of weight 0, not to be trained on
+    negative_example, media, cut_short  what else nobody should learn (`unlearnable.py`)
 
 Kept: half surrogates as U+FFFD, counted as `lone_surrogate` among the changes.
 """
@@ -20,8 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from pipelines.formats import files, json_records, parquet
-from pipelines.formats.records import Found, Unreadable
-from pipelines.formats.shapes import BadRecord, conversation
+from pipelines.formats.records import BadRecord, Found, Unreadable
+from pipelines.formats.shapes import conversation
+from pipelines.formats.unlearnable import check
 from pipelines.records.conversation import Conversation, Source
 from pipelines.records.ledger import Ledger
 from services.jobs.recipe import InputOptions
@@ -69,7 +71,8 @@ def _conversation(found: Found, options: InputOptions, source: Source, position:
     if isinstance(found, Unreadable):
         return found
     try:
-        return conversation(found.value, options.format, source, position)
+        made = conversation(found.value, options.format, source, position)
+        return check(made) if options.unlearnable == "reject" else made
     except BadRecord as error:
         return Unreadable.of(found.line, error.reason, str(error), found.raw)
 

@@ -33,3 +33,11 @@ class Unreadable:
 
 
 Found = Parsed | Unreadable
+
+
+class BadRecord(Exception):
+    """The record is JSON but no conversation. `reason` is a reason code; the message says what is wrong, and where."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

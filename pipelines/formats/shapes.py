@@ -1,14 +1,15 @@
 """Turns training records of each shape into Conversations. Only `read.py` calls it.
 
     sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
-    openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined by a newline)
+    openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined)
     export    the same with a title: what the chat page exports
-    alpaca    {"instruction", "input", "output"}, with "system" where there is one
+    alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
 A record that `write.py` wrote gets its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside
-role and text (a name, a weight): one object for each turn that was read, unchanged when steps cut turns. Three kinds of
-records are refused, since a model would learn something else from them than they say: a turn that calls a tool
-(`tool_calls`), an answer of weight 0, which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
+role and text (a name, a weight): one object for each turn that was read, unchanged when steps cut turns. A log of calls
+keeps the last answer beside its `messages`; `logged_answer.py` finds it there. Some records are refused, since a model
+would learn something else from them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or
+with `train` or `loss` false, which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from pipelines.formats.logged_answer import with_answer
+from pipelines.formats.records import BadRecord
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
 from services.errors import shown
 
@@ -27,20 +30,15 @@ ROLE_NAMES = {
 }  # fmt: skip
 ALPACA = ("instruction", "input", "output")
 TURN_LISTS = {"sharegpt": ("conversations", "items"), "openai": ("messages",), "export": ("messages",)}
+TEXT_PARTS = ("text", "input_text", "output_text")
+NO_INPUT = ("<noinput>", "noinput", "no input", "nan")  # how alpaca files say that there is none
 CALLS = ("tool_calls", "function_call")
+WEIGHTS = ("weight", "train", "loss")  # of an answer: 0 or false means that nobody should learn it
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
 TURN_KEYS = "turn_keys"  # of a record's extra
 NESTED = 16  # a record must still be written when it lies so deep in a line of a report
 
 Turns = tuple[tuple[Turn, ...], list[dict[str, Any]]]  # and for each what it holds beside role and text
-
-
-class BadRecord(Exception):
-    """The record is JSON but no conversation. `reason` is a reason code; the message says what is wrong, and where."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 def conversation(record: Any, shape: str, source: Source, position: int) -> Conversation:
@@ -87,7 +85,8 @@ def _turns(rest: dict[str, Any], names: tuple[str, ...]) -> Turns:
     name = next((name for name in names if name in rest), names[0])
     if not isinstance(rest.get(name), list):
         raise BadRecord("bad_shape", f"{name} is {_kind(rest.get(name))}; a list of turns is needed")
-    found = [_turn(turn, f"{name}[{index}]") for index, turn in enumerate(rest.pop(name))]
+    given = with_answer(rest, rest.pop(name))
+    found = [_turn(turn, f"{name}[{index}]") for index, turn in enumerate(given)]
     turns, turn_keys = tuple(turn for turn, _ in found), [keys for _, keys in found]
     return (turns, turn_keys) if turns and turns[0].role == "system" else _after_system(rest, turns, turn_keys)
 
@@ -108,7 +107,7 @@ def _turn(turn: Any, where: str) -> tuple[Turn, dict[str, Any]]:
     role = ROLE_NAMES.get(role.strip().lower(), role)
     _check_keys(keys, role, text, where)
     if isinstance(text, list):
-        text = _joined(text, f"{where}.{text_key}")
+        text = _joined(text, f"{where}.{text_key}", "" if role == "assistant" else "\n")
     return Turn(role, _string(text, f"{where}.{text_key}")), keys
 
 
@@ -117,8 +116,11 @@ def _check_keys(keys: Mapping[str, Any], role: str, text: Any, where: str) -> No
     for name in CALLS:
         if name in keys:
             raise BadRecord("tool_calls", f"{where} has {name}; only what is said as text can be trained on")
-    if role == "assistant" and keys.get("weight") == 0:
-        raise BadRecord("zero_weight", f"{where}.weight is 0; an answer not to be trained on cannot be left out")
+    for name in WEIGHTS:
+        if role == "assistant" and keys.get(name) == 0:
+            said = keys[name] if isinstance(keys[name], bool) else 0
+            told = f"{where}.{name} is {said}; an answer not to be trained on cannot be left out"
+            raise BadRecord("zero_weight", told)
     if text is None and "refusal" in keys:
         raise BadRecord("bad_shape", f"{where} has a refusal and no text; a string is needed")
 
@@ -131,15 +133,18 @@ def _with_turn_keys(extra: dict[str, Any], turn_keys: list[dict[str, Any]]) -> d
     return {**extra, TURN_KEYS: turn_keys}
 
 
-def _joined(parts: list[Any], where: str) -> str:
-    """The text of a list of parts. A part that is no text (an image) makes the record one that cannot be kept whole."""
+def _joined(parts: list[Any], where: str, between: str) -> str:
+    """The text of a list of parts. A part that is no text (an image) makes the record one that cannot be kept whole.
+
+    Models cut an answer within its sentences, at citations; people put a document and a question side by side.
+    """
     texts = []
     for index, part in enumerate(parts):
-        if not isinstance(part, dict) or part.get("type", "text") != "text":
+        if not isinstance(part, dict) or part.get("type", "text") not in TEXT_PARTS:
             kind = part.get("type") if isinstance(part, dict) else part
             raise BadRecord("bad_shape", f"{where}[{index}] is {_kind(kind)}; only text parts are read")
         texts.append(_string(part.get("text"), f"{where}[{index}].text"))
-    return "\n".join(texts)
+    return between.join(texts)
 
 
 def _string(value: Any, where: str) -> str:
@@ -152,11 +157,26 @@ def _alpaca(rest: dict[str, Any]) -> Turns:
     if rest.get("input") is None:
         rest["input"] = ""
     instruction, given, output = (_string(rest.pop(name, None), name) for name in ALPACA)
+    if given.strip().lower() in NO_INPUT and instruction.strip():
+        given = ""
     parts = [instruction] if instruction.strip() or not given.strip() else []
     if given.strip():
         parts.append(f"Input:\n{given}")
-    turns = (Turn("user", "\n".join(parts)), Turn("assistant", output))
-    return _after_system(rest, turns, [{}, {}])
+    turns = (*_history(rest.pop("history", None)), Turn("user", "\n".join(parts)), Turn("assistant", output))
+    return _after_system(rest, turns, [{} for _ in turns])
+
+
+def _history(rounds: Any) -> tuple[Turn, ...]:
+    """The earlier rounds of an alpaca record: a list of [question, answer]."""
+    if not rounds:
+        return ()
+    if not isinstance(rounds, list) or not all(_is_round(pair) for pair in rounds):
+        raise BadRecord("bad_shape", "history is no list of [question, answer]")
+    return tuple(turn for asked, said in rounds for turn in (Turn("user", asked), Turn("assistant", said)))
+
+
+def _is_round(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
 
 
 def _provenance(rest: dict[str, Any], source: Source) -> tuple[str, Source, dict[str, Any]]:

@@ -56,7 +56,7 @@ class EvaluationRuns:
 
     def _add(self, name: str, numbers: dict[int, list[Any]], owners: dict[int, list[int]]) -> None:
         before = sum(map(len, numbers.values()))
-        for conversation in read(name, InputOptions(), Ledger(), _refuse):
+        for conversation in read(name, InputOptions(unlearnable="keep"), Ledger(), _refuse):
             self._names.append(f"{conversation.id} of {name}")
             for turn in conversation.turns:
                 if turn.role != "system" and len(found := words(turn.text)) >= MIN_WORDS:

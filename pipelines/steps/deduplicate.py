@@ -8,7 +8,8 @@ near    much the same words of user and assistant (`near_duplicate`): MinHash wi
         above), which join if their 128 values estimate at least `threshold` (standard error 0.035 at 0.8).
         Only records of one guard are compared: the same numbers, signs, operators and emoji in the same order, and the
         same words in the last answer if it has fewer than 20. "5 + 8" is not "5 - 8", C++ not C#, and one long question
-        answered with 391 and with 392 stays twice; commas, quotes, dashes and capitals make no difference
+        answered with 391 and with 392 stays twice; commas, quotes, dashes and capitals make no difference.
+        The answers alone must reach half of `threshold`: questions about one long document share nearly all words
 
 A rejected record no longer counts: a later record may have its text or its id. The step seeks near duplicates among the
 records that `exact` and `ids` leave. Records that are alike, directly or by way of others, form a cluster. Its first
@@ -47,7 +48,9 @@ NOBODY = -1
 SHINGLE_WORDS = 5
 NUM_PERM = 128
 GUARD_BYTES = 8  # of a multiple of 4: it is read as numbers with the values that follow it
-NEAR_BYTES = GUARD_BYTES + 4 * NUM_PERM
+NUM_ANSWER_PERM = 64  # of the answers' own sketch, which only tells much from little (standard error 0.06)
+NEAR_BYTES = GUARD_BYTES + 4 * (NUM_PERM + NUM_ANSWER_PERM)
+MIN_ANSWER_SHARE = 0.5  # of the threshold: one other word in an answer of 20 changes half of its runs
 SHORT_ANSWER_WORDS = 20  # with fewer, one word is much of the answer and little of the record
 # The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run.
 SEED = 1
@@ -64,7 +67,10 @@ def build(options: DeduplicateOptions) -> Barrier:
 
 
 class Deduplicate:
-    """A signature: keys of text and id, guard, 128 MinHash values; a part that is switched off is left out."""
+    """A signature: keys of text and id, guard, MinHash values of all and of the answers.
+
+    A part that is switched off is left out.
+    """
 
     def __init__(self, options: DeduplicateOptions) -> None:
         self.threshold = options.threshold
@@ -82,7 +88,9 @@ class Deduplicate:
             parts.append(_key(conversation.id.encode("utf-8", "surrogatepass")))
         if self.sketch is not None:
             said = _said(conversation)
+            answers = "\n".join(turn.text for turn in conversation.turns if turn.role == "assistant")
             parts += [_guard(said, _last_answer(conversation)), self.sketch.values(said)]
+            parts.append(self.sketch.values(answers, NUM_ANSWER_PERM))
         return b"".join(parts)
 
     def judge(self, signatures: Sequence[Path]) -> list[Mapping[int, Verdict]]:
@@ -116,16 +124,16 @@ class Sketch:
         self._factors = random.randint(0, 1 << 31, NUM_PERM, np.uint32) * np.uint32(2) + np.uint32(1)
         self._summands = random.randint(0, 1 << 32, NUM_PERM, np.uint32)
 
-    def values(self, text: str) -> bytes:
-        """128 little-endian 32-bit values. A text without any word is its own only shingle."""
+    def values(self, text: str, number: int = NUM_PERM) -> bytes:
+        """So many little-endian 32-bit values. A text without any word is its own only shingle."""
         import numpy as np
 
         hashes = self._hashes.of(words(text) or [text.strip()])
         shingles = _mixed((longest_runs(hashes, SHINGLE_WORDS) >> np.uint64(32)).astype(np.uint32))
-        values = np.full(NUM_PERM, 0xFFFFFFFF, np.uint32)
+        values = np.full(number, 0xFFFFFFFF, np.uint32)
         for start in range(0, len(shingles), SHINGLES_AT_ONCE):
             some = shingles[start : start + SHINGLES_AT_ONCE, np.newaxis]
-            values = np.minimum(values, (some * self._factors + self._summands).min(axis=0))
+            values = np.minimum(values, (some * self._factors[:number] + self._summands[:number]).min(axis=0))
         return values.astype("<u4").tobytes()
 
 
@@ -351,15 +359,16 @@ def _join_pairs(a: "Indices", b: "Indices", clusters: Clusters, alike: "Alike") 
 
 
 def _alike(files: SignatureFiles, start_byte: int, threshold: float, a: "Indices", b: "Indices") -> "NDArray[np.bool_]":
-    """Whether the guards are one and the share of equal values, which estimates the Jaccard similarity, is enough."""
+    """Whether the guards are one and the shares of equal values, which estimate the Jaccard similarity, are enough."""
     import numpy as np
 
     records, places = np.unique(np.concatenate([a, b]), return_inverse=True)
     rows = files.rows(records, start_byte)
     equal: NDArray[np.bool_] = rows[places[: len(a)]] == rows[places[len(a) :]]
-    guard, values = equal[:, : GUARD_BYTES // 4], equal[:, GUARD_BYTES // 4 :]
-    enough: NDArray[np.bool_] = guard.all(axis=1) & (values.sum(axis=1) >= threshold * NUM_PERM)
-    return enough
+    guard, values, answers = np.split(equal, [GUARD_BYTES // 4, GUARD_BYTES // 4 + NUM_PERM], axis=1)
+    alike: NDArray[np.bool_] = guard.all(axis=1) & (values.sum(axis=1) >= threshold * NUM_PERM)
+    alike &= answers.sum(axis=1) >= threshold * MIN_ANSWER_SHARE * NUM_ANSWER_PERM
+    return alike
 
 
 def _verdicts(files: SignatureFiles, first: "Indices", reasons: "Reasons") -> list[Mapping[int, Verdict]]:

@@ -1,10 +1,12 @@
 """Makes each record a conversation: a system turn or none, then user and assistant in turns, the assistant last.
 
 The step cuts turns outside of pairs: assistant turns before the first question, questions without an answer, and all
-turns from the first pair with an empty turn on. It then rejects a record that is no conversation or too short. It
-judges the whole conversation before it writes to the ledger, so that each turn is counted once.
+turns from the first pair on that has an empty turn, or an answer that is reasoning alone (`no_answer`). It then rejects
+a record that is no conversation or too short. It judges the whole conversation before it writes to the ledger, so that
+each turn is counted once.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +15,9 @@ from pipelines.records.conversation import ROLES, Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from services.jobs.steps.roles import RolesOptions
+
+_THOUGHT = re.compile(r"\s*<(think|thinking)>")
+_THOUGHT_END = re.compile(r"^[ \t]*</(think(?:ing)?)>[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ def _joined(run: list[_Part]) -> _Part:
 def _parted(parts: list[_Part], cuts: _Cuts) -> tuple[list[_Part], list[_Part]]:
     """The system turn, if it stands first, and the rest."""
     system, body = ([], parts) if not parts or parts[0].turn.role != "system" else (parts[:1], parts[1:])
+    if system and body and body[0].turn.role == "system":
+        raise _Rejected("not_alternating", "two system turns in a row")
     if any(part.turn.role == "system" for part in body):
         raise _Rejected("system_not_first")
     if system and _is_empty(system[0].turn.text):
@@ -119,15 +126,32 @@ def _paired(body: list[_Part], cuts: _Cuts) -> list[_Part]:
 
 
 def _filled(body: list[_Part], cuts: _Cuts) -> list[_Part]:
-    """The pairs before the first one with an empty turn."""
+    """The pairs before the first one that lacks a question or an answer."""
     for index, part in enumerate(body):
-        if _is_empty(part.turn.text):
+        if reason := _lack(part.turn):
             start = index - index % 2
             if not start:
-                raise _Rejected("empty")
-            cuts.add("empty", body[start:])
+                raise _Rejected(reason)
+            cuts.add(reason, body[start:])
             return body[:start]
     return body
+
+
+def _lack(turn: Turn) -> str:
+    """The reason why this turn says nothing, or nothing."""
+    if _is_empty(turn.text):
+        return "empty"
+    return "no_answer" if turn.role == "assistant" and _is_thought_alone(turn.text) else ""
+
+
+def _is_thought_alone(text: str) -> bool:
+    """Reasoning that is never closed, or after which nothing comes; or reasoning of which the beginning is missing, so
+    that the model would learn it as a part of the answer. What an answer says about such tags stands within a line."""
+    if (begin := _THOUGHT.match(text)) is not None:
+        _, closed, answer = text[begin.end() :].partition(f"</{begin[1]}>")
+        return not closed or _is_empty(answer)
+    closing = _THOUGHT_END.search(text)
+    return closing is not None and f"<{closing[1]}>" not in text[: closing.start()]
 
 
 def _bounded(body: list[_Part], max_turns: int, cuts: _Cuts) -> list[_Part]:

@@ -1,10 +1,9 @@
 """Reads training records: which messages a conversation has, and which of its answers are learnt. `data.py` calls it.
 
-It reads every shape and format that cleaning reads and writes, and three that only training can use:
+It reads every shape and format that cleaning reads and writes, and two that only training can use:
 
     {"prompt", "completion"}         texts, or lists of messages: a question and the answer to learn
     {"text"}                         plain text, which is learnt whole
-    {"instruction", …, "history"}    an alpaca record with earlier rounds
 
 `weight`, `train` or `loss` of an assistant's message says whether this answer is learnt: 0 or false means no.
 `reasoning_content`, `thinking` or `reasoning` of it is what the assistant thought before it answered. `tool_records.py`
@@ -20,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.formats.read import values
-from pipelines.formats.records import Parsed
-from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, BadRecord, conversation
+from pipelines.formats.records import BadRecord, Parsed
+from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, WEIGHTS, conversation
+from pipelines.formats.unlearnable import check_labels
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
 from pipelines.training.tool_records import CALL_KEYS, message_of, tools_of
 from services.errors import shown
 from services.wire.messages import Message
 
-WEIGHTS = ("weight", "train", "loss")  # of a message: whether its text is learnt
 REASONING = ("reasoning_content", "reasoning", "thinking")  # of a message: the first that says something counts
 UNUSED = ("functions", "images", "videos", "audios")
 _TAKEN = (*WEIGHTS, *REASONING, *CALL_KEYS)
@@ -80,9 +79,9 @@ def _record(value: Any, where: str, source: Source, position: int, unused: "Coun
             return _text_record(fields, where)
         fields = _as_messages(fields)
     own = _taken_keys(fields)
-    history = fields.pop("history", None) if isinstance(fields, dict) and "instruction" in fields else None
     found = conversation(fields, "auto", source, position)
-    turns = _with_history(found.turns, history)
+    check_labels(found)
+    turns = found.turns
     keys = _aligned(found, own, len(turns))
     _count_unused(found, fields, turns, keys, unused)
     messages = tuple(
@@ -135,21 +134,6 @@ def _turns_of(fields: Mapping[str, Any], name: str, role: str) -> list[Any]:
 
 def _says(turn: Any) -> bool:
     return isinstance(turn, dict) and ROLE_NAMES.get(str(turn.get("role", "")).strip().lower()) == "assistant"
-
-
-def _with_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
-    if not history:
-        return turns
-    rounds = [pair for pair in history if isinstance(pair, list) and len(pair) == 2]
-    if not isinstance(history, list) or len(rounds) != len(history) or not all(_are_texts(pair) for pair in rounds):
-        raise BadRecord("bad_shape", "history is no list of [question, answer]")
-    earlier = [turn for asked, said in rounds for turn in (Turn("user", asked), Turn("assistant", said))]
-    first = turns[:1] if turns[0].role == "system" else ()
-    return (*first, *earlier, *turns[len(first) :])
-
-
-def _are_texts(pair: Sequence[Any]) -> bool:
-    return all(isinstance(text, str) for text in pair)
 
 
 # -- which answers are learnt ----------------------------------------------------------------------------------------

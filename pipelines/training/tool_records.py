@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import orjson
 
-from pipelines.formats.shapes import NOTHING, BadRecord
+from pipelines.formats.records import BadRecord
+from pipelines.formats.shapes import NOTHING
 from pipelines.records.conversation import Turn
 from services.errors import shown
 from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall

@@ -41,6 +41,11 @@ class TokenizerChoice(Options):
 
 class InputOptions(Options):
     format: Literal["auto", "sharegpt", "openai", "alpaca", "export"] = "auto"
+    unlearnable: Literal["reject", "keep"] = Field(
+        default="reject",
+        description="reject: records that nobody should learn (`label: false`, an image beside the texts, an answer "
+        "that stopped at its limit) are rejects. keep: they pass, as data for fine-tuning on ratings must.",
+    )
 
 
 class OutputOptions(Options):

@@ -22,7 +22,8 @@ class DeduplicateOptions(StepOptions):
     near: bool = Field(
         True,
         description="Reject a record with nearly the same words as an earlier one, if its numbers, operators, emoji "
-        "and short last answer are the same, too. Punctuation and capitals do not count.",
+        "and short last answer are the same, too, and its answers alone are half as alike. "
+        "Punctuation and capitals do not count.",
     )
     threshold: float = Field(
         0.8,

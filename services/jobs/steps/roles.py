@@ -14,7 +14,8 @@ class RolesOptions(StepOptions):
     """
 
     reasons = (
-        *("unknown_role", "system_not_first", "no_pair", "not_alternating", "empty", "too_few_turns", "too_short"),
+        *("unknown_role", "system_not_first", "no_pair", "not_alternating", "empty", "no_answer"),
+        *("too_few_turns", "too_short"),
         *("system", "leading_assistant", "trailing_user", "max_turns"),  # only turns are cut
     )
 

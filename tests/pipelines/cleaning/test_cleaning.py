@@ -155,7 +155,7 @@ def test_a_folder_of_another_recipe_or_input_is_refused(tmp_path: Path, source: 
     with pytest.raises(ConfigurationError, match="another recipe"):
         Cleaning(tmp_path / "out", recipe(1.0), [source]).prepare()
     Path(source).write_text("[]")
-    with pytest.raises(ConfigurationError, match="another inputs"):
+    with pytest.raises(ConfigurationError, match="other inputs"):
         Cleaning(tmp_path / "out", recipe(), [source]).prepare()
     with pytest.raises(ConfigurationError, match="no input"):
         Cleaning(tmp_path / "none", recipe(), []).prepare()

@@ -22,13 +22,15 @@ def clean(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 
 
-def run(folder: Path, name: str, min_chars: int) -> Path:
+def cleaned(folder: Path, name: str, min_chars: int) -> subprocess.CompletedProcess[str]:
     (folder / f"{name}.yaml").write_text(RECIPE % min_chars)
-    answer = clean(
-        "run", folder / f"{name}.yaml", "--in", folder / "in.jsonl", "--out", folder / name, "--processes", 1
-    )
+    return clean("run", folder / f"{name}.yaml", "--in", folder / "in.jsonl", "--out", folder / name, "--processes", 1)
+
+
+def run(folder: Path, name: str, min_chars: int, num_records: int = 20) -> Path:
+    answer = cleaned(folder, name, min_chars)
     assert answer.returncode == 0, answer.stderr
-    assert "20 records read" in " ".join(answer.stderr.split())
+    assert f"{num_records} records read" in " ".join(answer.stderr.split())
     return folder / name
 
 
@@ -52,6 +54,53 @@ def test_each_record_stands_beside_the_one_it_came_from_in_every_dataset(runs: t
     assert len((runs[0] / "validation.jsonl").read_text().splitlines()) > 3
     assert len(pairs) == 20
     assert all(before is not None and before.id == after.id for before, after in pairs)
+
+
+def test_records_on_one_line_stand_beside_their_own_originals(tmp_path: Path) -> None:
+    """All records of an array on one line have line 1: each was shown beside the first."""
+    records = [{"id": name, "conversations": said(f"Question {name}?")} for name in ("alpha", "beta")]
+    (tmp_path / "in.jsonl").write_text(json.dumps(records))
+    pairs = list(before_and_after(run(tmp_path, "one", 0, num_records=2)))
+    assert {after.id: before.id for before, after in pairs if before} == {"alpha": "alpha", "beta": "beta"}
+
+
+def test_pieces_that_are_cleaned_again_stand_beside_themselves(tmp_path: Path) -> None:
+    about = {"source": {"file": "f", "line": 1}, "origin": "a"}
+    records = [{"id": f"a_{n}", "conversations": said(f"Question {n}?"), **about} for n in (2, 20, 4)]
+    (tmp_path / "in.jsonl").write_text(json.dumps(records))
+    pairs = list(before_and_after(run(tmp_path, "one", 0, num_records=3)))
+    assert [before.id for before, _ in pairs if before] == [after.id for _, after in pairs]
+
+
+def said(question: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": "An answer."}]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("instruction;input\nName three;please\nName four;please\n", "no record was written"),
+        ("", "no record was written"),
+        (json.dumps([{"conversations": said("One?")}] * 2)[:-20], "an input is cut or damaged"),
+    ],
+)
+def test_a_run_that_kept_nothing_or_read_a_part_says_why_and_ends_with_1(tmp_path: Path, text: str, told: str) -> None:
+    """The status was 0, and the reasons stood in the rejects alone."""
+    (tmp_path / "in.jsonl").write_text(text)
+    answer = cleaned(tmp_path, "one", 0)
+    assert answer.returncode == 1
+    assert told in " ".join(answer.stderr.split())
+    rejects = [json.loads(line) for line in (tmp_path / "one" / "rejects.jsonl").read_text().splitlines()]
+    assert all(f"× read/{line['reason']}" in answer.stderr for line in rejects)
+
+
+def test_a_run_whose_input_is_not_there_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+    """A typing error in a name claimed the folder: the right name was refused as that of another run."""
+    assert cleaned(tmp_path, "one", 0).returncode == 2
+    (tmp_path / "in.jsonl").write_text(json.dumps({"conversations": said("One?")}))
+    run(tmp_path, "one", 0, num_records=1)
+    (tmp_path / "in.jsonl").write_text(json.dumps({"conversations": said("Two, then?")}))
+    assert "holds a run with other inputs" in " ".join(cleaned(tmp_path, "one", 0).stderr.split())
 
 
 def test_inspect_shows_all_in_a_pipe_one_by_id_and_the_rejects(runs: tuple[Path, Path]) -> None:

@@ -69,6 +69,15 @@ def test_an_answer_of_weight_0_is_not_trained_on(tmp_path: Path, weight: float) 
     assert one(tmp_path, {"messages": told_all}).extra == {"turn_keys": [{"weight": 0}, {"weight": 1}]}
 
 
+@pytest.mark.parametrize("name", ["train", "loss"])
+def test_an_answer_of_which_the_record_says_not_to_train_it_is_refused(tmp_path: Path, name: str) -> None:
+    """Axolotl's `train: false` and others' `loss: false` were trained on."""
+    told = refused(tmp_path, {"messages": [MESSAGES[0], {**MESSAGES[1], name: False}]}, "auto", "zero_weight")
+    assert told.startswith(f"messages[1].{name} is False;")
+    said = [{**MESSAGES[0], name: False}, {**MESSAGES[1], name: True}]
+    assert one(tmp_path, {"messages": said}).extra == {"turn_keys": [{name: False}, {name: True}]}
+
+
 def test_a_refusal_without_a_text_is_refused(tmp_path: Path) -> None:
     said = [MESSAGES[0], {"role": "assistant", "content": None, "refusal": "I can't help with that."}]
     assert refused(tmp_path, {"messages": said}) == "messages[1] has a refusal and no text; a string is needed"
@@ -98,6 +107,29 @@ def test_openai_content_is_text_or_parts_of_text(tmp_path: Path) -> None:
     image = [*parts, {"type": "image_url", "image_url": {}}]
     told = refused(tmp_path, {"messages": [{"role": "user", "content": image}]})
     assert told == "messages[0].content[2] is 'image_url'; only text parts are read"
+
+
+def test_parts_of_an_answer_are_one_text_and_those_of_a_question_stand_on_their_own_lines(tmp_path: Path) -> None:
+    """Anthropic cuts an answer at its citations: it came out as "Rome is" and "the capital." on two lines."""
+    said = [
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": "A text."}, {"type": "input_text", "text": "A question?"}],
+        },
+        {
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Rome is "}, {"type": "text", "text": "it."}],
+        },
+    ]
+    assert [turn.text for turn in one(tmp_path, {"messages": said}).turns] == ["A text.\nA question?", "Rome is it."]
+
+
+@pytest.mark.parametrize("nothing", ["<noinput>", "Noinput", "No input", "nan "])
+def test_a_word_that_says_that_there_is_no_input_is_none(tmp_path: Path, nothing: str) -> None:
+    """Some thousand rows of Alpaca's files asked with `Input:\n<noinput>`."""
+    record = {"instruction": "Name an animal.", "input": nothing, "output": "A wren."}
+    assert one(tmp_path, record).turns[0].text == "Name an animal."
+    assert one(tmp_path, {**record, "instruction": ""}).turns[0].text == f"Input:\n{nothing}"
 
 
 def test_the_export_of_the_chat_page(tmp_path: Path) -> None:
@@ -131,6 +163,49 @@ def test_the_system_text_of_alpaca_is_the_first_turn(tmp_path: Path) -> None:
     record = {"instruction": "i", "input": "", "output": "o"}
     assert one(tmp_path, {**record, "system": "s"}).turns[0] == Turn("system", "s")
     assert len(one(tmp_path, {**record, "system": ""}).turns) == 2
+
+
+def test_the_earlier_rounds_of_alpaca_stand_before_its_question(tmp_path: Path) -> None:
+    """`history` went to `extra`, and "And of Norway?" was trained without its context."""
+    record = {"instruction": "i", "output": "o", "system": "s", "history": [["q", "a"], ["r", "b"]]}
+    found = one(tmp_path, record)
+    assert [turn.text for turn in found.turns] == ["s", "q", "a", "r", "b", "i", "o"]
+    assert found.extra == {}
+    for wrong in ("q", [["q"]], [["q", None]]):
+        assert refused(tmp_path, {**record, "history": wrong}) == "history is no list of [question, answer]"
+
+
+LOGGED = {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    "logged",
+    [
+        {"choices": [{"index": 0, "message": LOGGED, "finish_reason": None}]},
+        {"response": {"choices": [{"message": LOGGED}]}},
+        {"response": LOGGED},
+        {"response": {"message": LOGGED}},
+        {"response": "a"},
+    ],
+)
+def test_the_answer_of_a_logged_call_stands_beside_its_messages(tmp_path: Path, logged: dict[str, Any]) -> None:
+    """The record had no pair, or lost its last question as one without an answer."""
+    for before in ([], MESSAGES):
+        found = one(tmp_path, {"messages": [*before, MESSAGES[0]], **logged})
+        assert found.turns == QA * (1 + len(before) // 2)
+        assert found.extra == {}
+
+
+def test_what_a_logged_call_says_beside_its_answer_is_kept_and_no_answer_is_chosen(tmp_path: Path) -> None:
+    response = {"id": "r", "choices": [{"message": LOGGED, "finish_reason": "stop"}]}
+    found = one(tmp_path, {"messages": MESSAGES[:1], "response": response})
+    assert found.extra == {"response": {"id": "r"}, "turn_keys": [{}, {"finish_reason": "stop"}]}
+    for open_ in ({"choices": [{"message": LOGGED}] * 2}, {"response": {"role": "tool"}}, {"response": None}):
+        assert one(tmp_path, {"messages": MESSAGES[:1], **open_}).turns == QA[:1]
+    answered = one(tmp_path, {"messages": MESSAGES, "response": "b"})
+    assert (answered.turns, answered.extra) == (QA, {"response": "b"})
+    called = {"response": {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}}
+    assert refused(tmp_path, {"messages": MESSAGES[:1], **called}, reason="tool_calls").startswith("messages[1] has")
 
 
 def test_alpaca_ids_are_positions_that_a_bad_record_does_not_move(tmp_path: Path) -> None:

@@ -113,6 +113,16 @@ def test_a_short_last_answer_must_be_the_same() -> None:
     assert ended(NEAR, [talk(question, answer) for answer in long]) == {1: ("near_duplicate", 0)}
 
 
+def test_two_questions_about_one_long_document_stay_though_nearly_all_words_are_the_same() -> None:
+    """A longer last answer was just more words beside those of the document: the second question was gone."""
+    document = " ".join(random.Random(1).choices(VOCABULARY, k=400))
+    answers = [" ".join(random.Random(seed).choices(VOCABULARY, k=26)) for seed in (2, 3)]
+    asked = [talk(f"u:{document}\n\n{how}", f"a:{answers[n]}") for n, how in enumerate(("Sum it up.", "Sort it."))]
+    assert ended(NEAR, asked) == {}
+    again = talk(f"u:{document}\n\nSum it up!", f"a:{answers[0].replace(' ', ', ', 2)}")
+    assert ended(NEAR, [*asked, again]) == {2: ("near_duplicate", 0)}
+
+
 def test_the_system_turn_does_not_make_a_record_another() -> None:
     assert ended(NEAR, [talk(f"u:{LONG}"), talk("s:You are a pirate.", f"u:{LONG}")]) == {1: ("near_duplicate", 0)}
 

@@ -75,6 +75,40 @@ def test_a_text_that_shows_nothing_is_empty(empty: str) -> None:
     assert ran("u:" + empty, "a:an answer of some length").reason == ("empty", "")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>\nIt has a fraction",
+        "<think>\nCompare them.\n</think>\n\n",
+        "\n<thinking>Compare them.</thinking>\u200b",
+        "Only divisors 1 and 7.\n</think>\n\nYes, 7 is prime.",
+    ],
+)
+def test_reasoning_alone_is_no_answer(answer: str) -> None:
+    """Reasoning that was cut off, that nothing follows, or that has no beginning was trained as an answer."""
+    assert ran(LONG[0], "a:" + answer).reason == ("no_answer", "")
+    result = ran(*LONG, LONG[0], "a:" + answer, *LONG)
+    assert len(result.turns[0]) == 2
+    assert (result.reason, result.lines[0]["turns"]) == (("no_answer", ""), [2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>\nCompare them.\n</think>\n\n9.9 is bigger.",
+        "A model closes its reasoning with `</think>`.",
+        "Write:\n<think>\n…\n</think>\nand then the answer.",
+    ],
+)
+def test_an_answer_with_its_reasoning_or_about_it_stays(answer: str) -> None:
+    assert ran(LONG[0], "a:" + answer).lines == []
+    assert ran("u:<think> " + answer, LONG[1]).lines == []
+
+
+def test_two_system_turns_at_the_begin_are_named_as_such() -> None:
+    assert ran("s:be kind", "s:be brief", *LONG).reason == ("not_alternating", "two system turns in a row")
+
+
 def test_a_text_that_begins_with_something_invisible_is_not_empty() -> None:
     """FastChat ends the conversation there, though a byte order mark is all that is wrong."""
     assert ran("u:a question of some length", "a:\ufeffan answer").kept

@@ -84,6 +84,8 @@ def test_a_weight_that_a_cleaning_kept_is_honoured(tmp_path: Path) -> None:
         ({"messages": [QUESTION, {**ANSWER, "weight": 0.5}]}, "fractional_weight", "weight of turn 1 is 0.5"),
         ({"messages": [{**QUESTION, "train": True}, ANSWER]}, "trains_question", "turn 0 is 'user'"),
         ({"prompt": "a", "completion": "b", "label": False}, "negative_example", "label is false"),
+        ({"messages": [QUESTION, ANSWER], "label": False}, "negative_example", "label is False"),
+        ({"messages": [QUESTION, {**ANSWER, "label": False}]}, "negative_example", "turn 1: label is False"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference", "chosen"),
         ({"instruction": "a", "output": "b", "history": [["c"]]}, "bad_shape", "history"),
         ({"text": " "}, "bad_shape", "text is empty"),
