@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.shapes import TURN_KEYS, BadRecord, conversation
+from pipelines.formats.records import BadRecord
+from pipelines.formats.shapes import TURN_KEYS, conversation
 from pipelines.records.conversation import Conversation, Source
 from pipelines.training.data import Counts, Prepared, Stretch
 from pipelines.training.judged import (

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.formats.read import values
-from pipelines.formats.records import Parsed
-from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, BadRecord, conversation
+from pipelines.formats.records import BadRecord, Parsed
+from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, conversation
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
 from pipelines.training.tool_records import CALL_KEYS, message_of, tools_of
 from services.errors import shown

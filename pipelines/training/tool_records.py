@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import orjson
 
-from pipelines.formats.shapes import NOTHING, BadRecord
+from pipelines.formats.records import BadRecord
+from pipelines.formats.shapes import NOTHING
 from pipelines.records.conversation import Turn
 from services.errors import shown
 from services.tokens.tool_turns import CallMessage, ResultMessage, ToolCall

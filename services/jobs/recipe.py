@@ -41,6 +41,11 @@ class TokenizerChoice(Options):
 
 class InputOptions(Options):
     format: Literal["auto", "sharegpt", "openai", "alpaca", "export"] = "auto"
+    branches: Literal["shown", "all"] = Field(
+        default="shown",
+        description="Of a conversation with branches (a question asked anew, an answer made again): the branch that "
+        "its program shows, or all, each as a record of its own. Of an OpenAssistant tree: the best path, or all.",
+    )
 
 
 class OutputOptions(Options):
