@@ -10,10 +10,9 @@ A record that the file itself holds goes through unchanged.
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from pipelines.formats import foreign
 from pipelines.formats.records import MAX_RECORD_BYTES, Found, Parsed
+from pipelines.formats.translation import written
 
 TREE_KEYS = frozenset({"message_id", "parent_id", "text", "role"})
 CHAT_KEYS = frozenset({"user_name", "character_name"})
@@ -47,7 +46,7 @@ def _unwrapped(found: Found) -> Iterator[Found]:
         yield found
     for value in lists:
         for one in value:
-            yield Parsed(found.line, one, orjson.dumps(one), found.repaired)
+            yield Parsed(found.line, one, written(one), found.repaired)
 
 
 def _is_list_of_records(value: Any) -> bool:
@@ -63,7 +62,8 @@ def _begun(found: Found) -> "_Group | None":
     keys = found.value.keys()
     if keys >= CHAT_KEYS and "mes" not in keys:
         return _Chat(found)
-    if keys >= TREE_KEYS - {"parent_id"} and "replies" not in keys and not found.value.get("parent_id"):
+    is_root = isinstance(found.value.get("message_id"), str) and not found.value.get("parent_id")
+    if keys >= TREE_KEYS - {"parent_id"} and "replies" not in keys and is_root:
         return _Tree(found)
     return None
 
@@ -89,7 +89,7 @@ class _Group:
 
     def record(self) -> Parsed:
         value = self._value()
-        return Parsed(self._first.line, value, orjson.dumps(value), self._repaired)
+        return Parsed(self._first.line, value, written(value), self._repaired)
 
     def _fits(self, value: dict[str, Any]) -> bool:
         raise NotImplementedError
@@ -110,7 +110,8 @@ class _Tree(_Group):
         self._by_name = {first.value["message_id"]: self._root}
 
     def _fits(self, value: dict[str, Any]) -> bool:
-        return value.get("parent_id") in self._by_name and "message_id" in value
+        names = value.get("parent_id"), value.get("message_id")
+        return all(isinstance(name, str) for name in names) and names[0] in self._by_name
 
     def _add(self, value: dict[str, Any]) -> None:
         self._by_name[value["message_id"]] = reply = _with_replies(value)

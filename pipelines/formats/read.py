@@ -27,13 +27,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any
 
-import orjson
-
 from pipelines.formats import arrow, delimited, files, foreign, json_records, parquet, zip_archive
 from pipelines.formats.gathering import gathered
 from pipelines.formats.records import BadRecord, Found, Parsed, Unreadable
 from pipelines.formats.shapes import conversation
-from pipelines.formats.translation import LeftOut, Translation
+from pipelines.formats.translation import LeftOut, Translation, written
 from pipelines.records.conversation import Conversation, Source
 from pipelines.records.ledger import Ledger
 from services.jobs.recipe import InputOptions
@@ -145,7 +143,7 @@ def _file(name: str, found: Found) -> str:
 
 def _left_out(line: int, made: LeftOut) -> Unreadable:
     given = made.message
-    raw = given.encode("utf-8", "replace") if isinstance(given, str) else orjson.dumps(given)
+    raw = given.encode("utf-8", "replace") if isinstance(given, str) else written(given)
     return Unreadable.of(line, made.reason, "a message that is left out of its record", raw)
 
 

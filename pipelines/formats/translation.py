@@ -80,6 +80,14 @@ def objects(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
+def written(value: Any) -> bytes:
+    """The value as the reject file shows it; of one that is nested too deeply to be written, nothing."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return b"(nested too deeply to be shown)"
+
+
 def parsed(value: Any) -> Any:
     """The list in a text of JSON, as files with columns hold lists; anything else as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):

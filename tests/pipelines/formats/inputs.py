@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow
+from hypothesis import strategies as st
 
 from pipelines.formats.read import read
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
 from services.jobs.recipe import InputOptions
+
+DEEP = orjson.loads("[" * 400 + "]" * 400)  # can be read, and not written again
 
 
 def record(name: str) -> dict[str, Any]:
@@ -20,6 +24,21 @@ def record(name: str) -> dict[str, Any]:
             {"from": "gpt", "value": "A record, ]}"},
         ],
     }
+
+
+OTHER_VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, 2.5, "", "x", "[1]", "[{}]", [], {}, [None], [[]], ["x", "y"], [{}], {"x": 1}, {"text": []}, DEEP]
+)
+
+
+def damaged(value: Any, draw: Any) -> Any:
+    """The value with another somewhere inside, where a program's next version may have it."""
+    if isinstance(value, dict | list) and value and draw(st.integers(0, 3)):
+        place = draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+        changed = dict(value) if isinstance(value, dict) else list(value)
+        changed[place] = damaged(value[place], draw)
+        return changed
+    return draw(OTHER_VALUES)
 
 
 def compressed(data: bytes, how: str) -> bytes:

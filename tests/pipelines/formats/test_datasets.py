@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.pipelines.formats.inputs import Reading, reading
+from tests.pipelines.formats.inputs import Reading, damaged, reading
 
 HUMAN, GPT = {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -152,6 +154,26 @@ def test_what_cannot_be_trained_on_yet_is_refused_by_name(tmp_path: Path, name: 
     record, reason, told = REFUSED[name]
     [bad] = read(tmp_path, record).bad
     assert bad["reason"] == reason and told in bad["detail"]
+
+
+LINES = [
+    *(record for record, _ in READ.values()),
+    *(record for record, _, _ in REFUSED.values()),
+    TREE,
+    flat(TREE["prompt"], None),
+]  # type: ignore[arg-type]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from(LINES), st.sampled_from(["shown", "all"]))
+def test_a_field_of_another_kind_costs_its_record_and_never_the_run(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, record: Any, branches: str
+) -> None:
+    changed = damaged(record, data.draw)
+    found = reading(
+        tmp_path_factory.mktemp("in"), json.dumps([changed, {"id": "last", "messages": BOTH}]), branches=branches
+    )
+    assert found.ids[-1] == "last"
 
 
 # -- wrappers --------------------------------------------------------------------------------------------------------

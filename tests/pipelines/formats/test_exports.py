@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.records.conversation import Turn
-from tests.pipelines.formats.inputs import Reading, reading
+from tests.pipelines.formats.inputs import Reading, damaged, reading
 
 CITE = "\ue200cite\ue202turn0search3\ue201"
 
@@ -31,8 +33,8 @@ def message(role: str, text: Any, **others: Any) -> dict[str, Any]:
 def chatgpt(*nodes: tuple[str, str, dict[str, Any]], current: str = "", **others: Any) -> dict[str, Any]:
     """A conversation of nodes (name, parent, message); the last one is shown."""
     mapping = {"root": {"id": "root", "parent": None, "message": None, "children": []}}
-    for name, parent, given in nodes:
-        mapping[name] = {"id": name, "parent": parent, "message": {"id": name, **given}, "children": []}
+    for name, parent, one in nodes:
+        mapping[name] = {"id": name, "parent": parent, "message": {"id": name, **one}, "children": []}
     for name, node in mapping.items():
         if node["parent"]:
             mapping[node["parent"]]["children"].append(name)
@@ -337,3 +339,24 @@ def test_the_reject_file_holds_each_message_that_was_left_out(tmp_path: Path) ->
     found = read(tmp_path, in_a_row(QUESTION, message("tool", "a page"), ANSWER))
     [line] = found.bad
     assert (line["reason"], orjson.loads(line["raw"])["content"]["parts"]) == ("tool_turn", ["a page"])
+
+
+EXPORTS = [
+    BRANCHED,
+    in_a_row(QUESTION, message("assistant", {"content_type": "thoughts"}), ANSWER),
+    claude(ASKED, TOLD),
+    {"systemInstruction": {"parts": [{"text": "s"}]}, "chunkedPrompt": {"chunks": [{"role": "user", "text": "q"}]}},
+    open_webui({"1": {"id": "1", "parentId": None, "role": "user", "content": "q", "files": []}}, "1"),
+    {"conversationId": "lc", "options": {}, "messages": LIBRE},
+    {"conversation": {"id": "g"}, "responses": [{"response": {"_id": "1", "sender": "human", "message": "q"}}]},
+    {"user_name": "You", "character_name": "Bot", "chat": [{"is_user": True, "mes": "q", "extra": {}}]},
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from(EXPORTS), st.sampled_from(["shown", "all"]))
+def test_a_field_of_another_kind_costs_its_record_and_never_the_run(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, record: Any, branches: str
+) -> None:
+    records = [damaged(record, data.draw), {**in_a_row(QUESTION, ANSWER), "id": "last"}]
+    assert reading(tmp_path_factory.mktemp("in"), json.dumps(records), branches=branches).ids[-1] == "last"
