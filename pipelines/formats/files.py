@@ -14,17 +14,24 @@ from typing import IO, Any
 from services.errors import ConfigurationError
 
 BLOCK_BYTES = 1_048_576
+MAGIC_BYTES = 8  # that tell what a file is
 COMPRESSED_BYTES = 65_536  # read at a time
 ZSTD_STEP_BYTES = 128  # a failing read loses what it gathered, so it gathers little
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 NOT_READ = {
-    b"PK\x03\x04": "a zip archive; unpack it",
+    b"PK\x03\x04": "a zip archive in another archive; unpack it",
+    b"SQLite f": "an SQLite database; export its conversations as JSON or CSV",
+    b"<!DOCTYP": "a web page; give the JSON that the program exports",
+    b"<!doctyp": "a web page; give the JSON that the program exports",
+    b"<html": "a web page; give the JSON that the program exports",
     b"BZh": "compressed with bzip2; use gzip or zstd",
     b"\xfd7zXZ": "compressed with xz; use gzip or zstd",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
     b"\xff\xfe": "text in UTF-16; convert it to UTF-8",
     b"\xfe\xff": "text in UTF-16; convert it to UTF-8",
+    b"{\0": "text in UTF-16; convert it to UTF-8",
+    b"[\0": "text in UTF-16; convert it to UTF-8",
 }
 PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
@@ -98,10 +105,8 @@ def _open_url(name: str) -> IO[bytes]:
     return opened
 
 
-def compression(name: str, file: IO[bytes]) -> str:
+def compression(name: str, magic: bytes) -> str:
     """gzip, zstd or nothing, by the first bytes. Raises ConfigurationError if they are of a kind that is not read."""
-    magic = file.read(8)
-    file.seek(0)
     if magic.startswith(GZIP):
         return "gzip"
     if magic.startswith(ZSTD) or magic[1:4] == b"\x2a\x4d\x18":  # the latter: a skippable frame, as pzstd writes
@@ -130,7 +135,7 @@ def spool(name: str, blocks: Blocks) -> IO[bytes]:
         spooled.write(block)
     if blocks.damage:
         spooled.close()
-        raise ConfigurationError(f"input {name}: {blocks.damage.detail}; Parquet is read from its end")
+        raise ConfigurationError(f"input {name}: {blocks.damage.detail}; Parquet and Arrow are read from the end")
     spooled.seek(0)
     return spooled
 

@@ -34,7 +34,7 @@ def records(blocks: Blocks) -> Iterator[Found]:
     start = blocks.peek().removeprefix(BOM).lstrip()
     if start.startswith(b"["):
         return Values(blocks, array=True).records()
-    if start.startswith(b"{") and not _is_lines(start):
+    if start.startswith(b"{") and (b"}\r{" in start or not _is_lines(start)):  # lines may end as on old Macs
         return Values(blocks, array=False).records()
     return lines(blocks)
 

@@ -30,7 +30,7 @@ def records(name: str, file: IO[bytes]) -> Iterator[Found]:
         num_rows = table.metadata.row_group(group).num_rows
         try:
             for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
-                for found in _rows(batch, done):
+                for found in rows(batch, done):
                     yield found
                     done += 1
         except (pyarrow.ArrowException, OSError) as error:
@@ -39,13 +39,14 @@ def records(name: str, file: IO[bytes]) -> Iterator[Found]:
         row += num_rows
 
 
-def _rows(batch: Any, first: int) -> Iterator[Found]:
+def rows(batch: Any, first: int) -> Iterator[Found]:
+    """The rows of a batch; `first` is the number of its first one. `arrow.py` uses it too."""
     try:
-        rows = batch.to_pylist() if batch.nbytes <= MAX_RECORD_BYTES else None
+        values = batch.to_pylist() if batch.nbytes <= MAX_RECORD_BYTES else None
     except UnicodeDecodeError:
-        rows = None
+        values = None
     for index in range(batch.num_rows):
-        yield _found(first + index, rows[index]) if rows else _alone(first + index, batch.slice(index, 1))
+        yield _found(first + index, values[index]) if values else _alone(first + index, batch.slice(index, 1))
 
 
 def _alone(row: int, batch: Any) -> Found:

@@ -15,6 +15,7 @@ class Parsed:
     value: Any
     raw: bytes = b""
     repaired: bool = False  # halves of surrogate pairs became U+FFFD
+    member: str = ""  # the file of the archive that holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Unreadable:
     detail: str
     raw: bytes = b""
     num_bytes: int = 0
+    member: str = ""
 
     @classmethod
     def of(cls, line: int, reason: str, detail: str, raw: bytes) -> "Unreadable":

@@ -5,11 +5,12 @@
     export    the same with a title: what the chat page exports
     alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
-A record that `write.py` wrote gets its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside
-role and text (a name, a weight): one object for each turn that was read, unchanged when steps cut turns. A log of calls
-keeps the last answer beside its `messages`; `logged_answer.py` finds it there. Some records are refused, since a model
-would learn something else from them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or
-with `train` or `loss` false, which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
+`foreign.py` turns the formats of other programs and data sets into these. A record that `write.py` wrote gets its
+source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight): one
+object for each turn that was read, unchanged when steps cut turns. A log of calls keeps the last answer beside its
+`messages`; `logged_answer.py` finds it there. Some records are refused, since a model would learn something else from
+them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or with `train` or `loss` false,
+which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from pipelines.formats import foreign
 from pipelines.formats.logged_answer import with_answer
 from pipelines.formats.records import BadRecord
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
@@ -36,6 +38,7 @@ CALLS = ("tool_calls", "function_call")
 WEIGHTS = ("weight", "train", "loss")  # of an answer: 0 or false means that nobody should learn it
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
 TURN_KEYS = "turn_keys"  # of a record's extra
+KEYS_TOLD = 10
 NESTED = 16  # a record must still be written when it lies so deep in a line of a report
 
 Turns = tuple[tuple[Turn, ...], list[dict[str, Any]]]  # and for each what it holds beside role and text
@@ -45,7 +48,9 @@ def conversation(record: Any, shape: str, source: Source, position: int) -> Conv
     """The conversation that `record` holds. `position` from 0 in its file; `shape` as in InputOptions."""
     if not isinstance(record, dict):
         raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
-    shape = _shape(record) if shape == "auto" else shape
+    if shape == "auto":
+        record = next(foreign.translations(record, all_branches=False)).record
+        shape = _shape(record)
     rest = dict(record)
     turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])
     name = _id(rest)
@@ -70,7 +75,13 @@ def _shape(record: Mapping[str, Any]) -> str:
             return shape
     if "instruction" in record and "output" in record:
         return "alpaca"
-    raise BadRecord("bad_shape", f"no known shape of record; its keys: {shown(', '.join(record))}")
+    raise BadRecord("bad_shape", f"no known shape of record; its keys: {_keys(record)}")
+
+
+def _keys(record: Mapping[str, Any]) -> str:
+    names = [f"{name!s:.40}" for name in record]
+    more = f" and {len(names) - KEYS_TOLD} more" if len(names) > KEYS_TOLD else ""
+    return ", ".join(names[:KEYS_TOLD]) + more
 
 
 def _id(rest: dict[str, Any]) -> str:

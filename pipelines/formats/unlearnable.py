@@ -22,11 +22,10 @@ MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 CUT_SHORT = ("length", "max_tokens", "content_filter", "model_length")
 
 
-def check(conversation: Conversation) -> Conversation:
-    """The conversation. Raises BadRecord."""
+def check(conversation: Conversation) -> None:
+    """Raises BadRecord for what a cleaning must not keep."""
     check_labels(conversation)
     _check_texts(conversation)
-    return conversation
 
 
 def check_labels(conversation: Conversation) -> None:

@@ -46,6 +46,11 @@ class InputOptions(Options):
         description="reject: records that nobody should learn (`label: false`, an image beside the texts, an answer "
         "that stopped at its limit) are rejects. keep: they pass, as data for fine-tuning on ratings must.",
     )
+    branches: Literal["shown", "all"] = Field(
+        default="shown",
+        description="Of a conversation with branches (a question asked anew, an answer made again): the branch that "
+        "its program shows, or all, each as a record of its own. Of an OpenAssistant tree: the best path, or all.",
+    )
 
 
 class OutputOptions(Options):

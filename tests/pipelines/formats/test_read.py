@@ -269,7 +269,11 @@ def test_what_cannot_be_opened_names_the_remedy(tmp_path: Path, name: str, told:
 @pytest.mark.parametrize(
     ("data", "name", "told"),
     [
-        (b"PK\x03\x04....", "in.zip", "a zip archive"),
+        (b"PK\x03\x04....", "in.zip", "no readable zip archive"),
+        (b"SQLite format 3\0", "in.db", "an SQLite database"),
+        (b"<!DOCTYPE html>\n<html></html>", "chat.html", "a web page"),
+        ("{}".encode("utf-16-le"), "in.json", "UTF-16"),
+        (b"ARROW1 and then nothing", "in.arrow", "no readable Arrow file"),
         (b"BZh91AY", "in.bz2", "bzip2"),
         (b"\xfd7zXZ\0", "in.xz", "compressed with xz"),
         ("[]".encode("utf-16"), "in.json", "UTF-16"),

@@ -13,6 +13,7 @@ from tests.pipelines.formats.inputs import Reading, reading
 QA = (Turn("user", "q"), Turn("assistant", "a"))
 SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+MANY_KEYS = ", ".join(f"key_{number}" for number in range(10))
 
 
 def one(folder: Path, record: Any, shape: str = "auto") -> Conversation:
@@ -228,7 +229,8 @@ def test_a_record_without_id_is_named_by_its_turns(tmp_path: Path) -> None:
         ({"conversations": [{"value": "x"}]}, "conversations[0].role is None; a string is needed"),
         ({"conversations": ["x"]}, "conversations[0] is 'x'; an object is needed"),
         ({"conversations": [{"from": ["x"], "value": "x"}]}, "conversations[0].from is a list; a string is needed"),
-        ({"text": "x"}, "no known shape of record; its keys: 'text'"),
+        ({"body": "x"}, "no known shape of record; its keys: body"),
+        ({f"key_{n}": n for n in range(14)}, f"no known shape of record; its keys: {MANY_KEYS} and 4 more"),
         ({"id": True, "messages": []}, "id is True; a string or an integer is needed"),
         ({"id": 1.5, "messages": []}, "id is 1.5; a string or an integer is needed"),
     ],

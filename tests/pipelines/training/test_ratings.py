@@ -98,7 +98,7 @@ def test_of_a_pair_the_chosen_answer_is_good_and_the_rejected_one_bad() -> None:
         (ratings.SHAPE, {"messages": [GOOD], "label": True}),
         (ratings.SHAPE, {"completion": "Hi.", "label": True}),
         (ratings.SHAPE, [ASK]),
-        ("bad_shape", {"text": "Hello", "label": True}),
+        ("plain_text", {"text": "Hello", "label": True}),
         (ratings.LOST_LABEL, {"messages": [ASK, GOOD], "extra": {"turn_keys": [{}, {}, {}, {"label": True}]},
                               "source": {"file": "a", "line": 1}}),
     ],

@@ -1,0 +1,140 @@
+"""The files that records come in: archives, tables, Arrow, old line ends."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pyarrow
+import pytest
+
+from services.errors import ConfigurationError
+from tests.pipelines.formats.inputs import compressed, reading, record
+from tests.pipelines.formats.test_exports import ANSWER, QUESTION, in_a_row
+
+RECORDS = [record(f"r{number}") for number in range(5)]
+LINES = "\n".join(map(json.dumps, RECORDS))
+
+
+def zipped(files: dict[str, bytes | str], how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", how) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+# -- ZIP -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["conversations.json"], ["x/conversations-000.json", "x/conversations-001.json"]])
+def test_the_archive_of_an_export_is_read_as_it_comes(tmp_path: Path, names: list[str]) -> None:
+    files: dict[str, bytes | str] = {
+        "chat.html": "<html>",
+        "user.json": '{"id": "user"}',
+        "message_feedback.json": "[]",
+    }
+    files |= {name: json.dumps([{**in_a_row(QUESTION, ANSWER), "id": name}]) for name in reversed(names)}
+    found = reading(tmp_path, zipped(files), "export.zip")
+    assert (found.ids, found.bad) == (names, [])
+    assert found.conversations[0].source.file == f"{tmp_path}/export.zip/{names[0]}"
+
+
+def test_any_other_archive_is_read_file_by_file(tmp_path: Path) -> None:
+    csv = "instruction,output\nq,a\n"
+    files: dict[str, bytes | str] = {"c/t.csv": csv, "a.jsonl": LINES, "__MACOSX/a.jsonl": "x", "readme.md": "# x"}
+    files |= {"b.jsonl.gz": compressed(json.dumps(record("g")).encode(), "gzip"), "d.arrow": arrow(stream=True)}
+    found = reading(tmp_path, zipped(files), "in.zip")
+    assert found.ids == ["r0", "r1", "r2", "r3", "r4", "g", "alpaca_6", "r0", "r1", "r2", "r3", "r4"]
+    assert found.bad == []
+
+
+def test_a_damaged_file_of_an_archive_costs_what_follows_in_it(tmp_path: Path) -> None:
+    data = zipped({"a.jsonl": LINES, "b.jsonl": json.dumps(record("b"))}, zipfile.ZIP_STORED).replace(b'"r4"', b'"r5"')
+    found = reading(tmp_path, data, "in.zip")
+    assert [reason for reason, _ in found.reasons] == ["damaged"] and "CRC" in found.bad[0]["detail"]
+    assert found.ids[-1] == "b"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (zipped({"a.txt": "x", "b.png": b"x"}), "holds no JSON, CSV, Parquet or Arrow file, but a.txt, b.png"),
+        (zipped({"folder/": b""}), "holds no JSON, CSV, Parquet or Arrow file, but nothing"),
+        (zipped({"a.json": "[]"})[:-30], "no readable zip archive"),
+        (zipped({"a.json": zipped({"b.json": "[]"})}), "a zip archive in another archive"),
+    ],
+)
+def test_an_archive_without_records_names_what_it_is(tmp_path: Path, data: bytes, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        reading(tmp_path, data, "in.zip")
+
+
+# -- CSV and TSV -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("parts", "name"), [(",", "in.csv"), ("\t", "in.tsv"), (";", "in.csv"), (",", "in.txt")])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("how", ["", "gzip"])
+def test_a_table_is_read_by_its_header(tmp_path: Path, parts: str, name: str, end: str, how: str) -> None:
+    rows = [
+        ("", "instruction", "input", "output"),
+        ("0", "q", "", f'"a{parts} b"'),
+        ("1", '"two\nlines ""x"""', "i", "a"),
+    ]
+    text = "\ufeff" + end.join(parts.join(row) for row in rows) + end
+    found = reading(tmp_path, compressed(text.encode(), how), name)
+    assert found.said == [["q", f"a{parts} b"], ['two\nlines "x"\nInput:\ni', "a"]]
+    assert (found.lines, found.bad, found.conversations[0].extra) == ([2, 3], [], {})
+
+
+def test_a_column_of_turns_as_json(tmp_path: Path) -> None:
+    turns = json.dumps(RECORDS[0]["conversations"]).replace('"', '""')
+    found = reading(tmp_path, f'id,conversations\nr0,"{turns}"\n', "in.csv")
+    assert found.ids == ["r0"] and found.said[0][1] == "A record, ]}"
+
+
+def test_a_broken_row_costs_itself(tmp_path: Path) -> None:
+    rows = ["prompt,response", "q,a", "q,a,more", "q", '"q"x,a', "\udcff,a", "", "q,last", '"no end,a']
+    found = reading(tmp_path, "\n".join(rows).encode("utf-8", "surrogateescape"), "in.csv")
+    assert found.said == [["q", "a"], ["q", "last"]]
+    assert found.reasons == [("bad_row", 3), ("bad_row", 4), ("bad_row", 5), ("bad_encoding", 6), ("truncated", 9)]
+    assert found.bad[0]["detail"] == "3 fields; the header has 2"
+
+
+def test_a_table_with_one_name_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the column 'prompt' stands twice"):
+        reading(tmp_path, "prompt,prompt,response\na,b,c\n", "in.csv")
+
+
+def test_json_lines_that_begin_with_a_broken_line_are_no_table(tmp_path: Path) -> None:
+    found = reading(tmp_path, f"broken, line, prompt\n{LINES}", "in.jsonl")
+    assert len(found.ids) == 5 and found.reasons == [("bad_json", 1)]
+
+
+# -- Arrow -----------------------------------------------------------------------------------------------------------
+
+
+def arrow(stream: bool) -> bytes:
+    table = pyarrow.Table.from_pylist(RECORDS)
+    sink = pyarrow.BufferOutputStream()
+    opened = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
+    with opened(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("how", ["", "zstd"])
+def test_arrow_by_rows(tmp_path: Path, stream: bool, how: str) -> None:
+    found = reading(tmp_path, compressed(arrow(stream), how), "data.arrow")
+    assert (found.ids, found.lines, found.bad) == (["r0", "r1", "r2", "r3", "r4"], [1, 2, 3, 4, 5], [])
+
+
+def test_a_cut_arrow_stream_keeps_what_came_before(tmp_path: Path) -> None:
+    found = reading(tmp_path, arrow(stream=True)[:-300], "data.arrow")
+    assert found.ids[:2] == ["r0", "r1"] and [reason for reason, _ in found.reasons] == ["damaged"]
+
+
+def test_lines_that_end_as_on_old_macs(tmp_path: Path) -> None:
+    assert reading(tmp_path, LINES.replace("\n", "\r")).ids == ["r0", "r1", "r2", "r3", "r4"]
