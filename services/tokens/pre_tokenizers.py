@@ -1,7 +1,7 @@
 """How the words of a byte-level BPE are cut out of a text, by the name that a GGUF has for it: `tokenizer.ggml.pre`.
 
 The names are llama.cpp's; the expressions are those of the models' own tokenizer.json, in the dialect of the library
-`tokenizers` (Oniguruma). `gguf_tokenizer.py` builds a tokenizer from them, `token_count.py` knows some by sight.
+`tokenizers` (Oniguruma). `gguf_tokenizer.py` builds a tokenizer from them, `stretches.py` knows some by sight.
 
 The expressions of a name work one after another: each cuts its matches out of the pieces that the one before left.
 """

@@ -27,6 +27,9 @@ REASONING, BESIDE_CALL = "reasoning", "text beside a call"  # what `left_out` na
 Stretches = list[tuple[str, bool]]
 """A text in stretches: (text, whether it is supervised)."""
 
+Rendered = Callable[[list[Turn], bool], str]
+"""The text of a conversation, asking for an answer or not. Raises TemplateError."""
+
 
 @dataclass(frozen=True)
 class SupervisedSequence:
@@ -53,45 +56,68 @@ def check_turns(messages: Sequence[Message]) -> None:
         raise TemplateError(f"the first message is {first or 'missing'}, not user: no prompt asks for such an answer")
 
 
-class Supervision:
-    """Cuts conversations of one template into stretches. Its methods raise TemplateError."""
+class Beginnings:
+    """The texts of a conversation's beginnings, each rendered once. `known` has those of the first 1, 2, … turns where
+    the template writes turn by turn, and `prompt` is what it then writes behind any of them to ask for an answer."""
 
     def __init__(
-        self, rendered: Callable[[list[Turn], bool], str], turn_end: "re.Pattern[str]", unwritten: str = ""
+        self, conversation: list[Turn], rendered: Rendered, known: Sequence[str] = (), prompt: str = ""
     ) -> None:
-        """`rendered(conversation, ask)` is the text of a conversation, asking for an answer or not; `turn_end` matches
-        the tokens that end a turn, and nothing that a message spells; `unwritten` ends an answer behind which the
-        template writes no such token."""
+        self.conversation = conversation
+        self._rendered = rendered
+        self._known = known
+        self._prompt = prompt
+        self._texts: dict[tuple[int, bool], str] = {}
+
+    def text(self, number: int, ask: bool) -> str:
+        """That of the first `number` turns, asking for an answer or not."""
+        if self._known and number:
+            return self._known[number - 1] + (self._prompt if ask else "")
+        if (number, ask) not in self._texts:
+            self._texts[number, ask] = self._rendered(self.conversation[:number], ask)
+        return self._texts[number, ask]
+
+
+class Supervision:
+    """Cuts a conversation into stretches. Its methods raise TemplateError."""
+
+    def __init__(
+        self, beginnings: Beginnings, rendered: Rendered, turn_end: "re.Pattern[str]", unwritten: str = ""
+    ) -> None:
+        """`turn_end` matches the tokens that end a turn, and nothing that a message spells; `unwritten` ends an answer
+        behind which the template writes no such token."""
+        self._beginnings = beginnings
+        self._conversation = beginnings.conversation
         self._rendered = rendered
         self._turn_end = turn_end
         self._unwritten = unwritten
 
-    def whole(self, conversation: list[Turn]) -> Stretches:
+    def whole(self) -> Stretches:
         """All answers in one text. Raises EarlierTurnsDiffer where the template allows no such text."""
         stretches: Stretches = []
         done = ""  # all text that was cut into stretches
-        for number, turn in enumerate(conversation):
+        for number, turn in enumerate(self._conversation):
             if turn["role"] == "assistant":
-                prompt, answer = self._answer(conversation, number)
+                prompt, answer = self._answer(number)
                 if not prompt.startswith(done):
                     raise EarlierTurnsDiffer(number)
                 stretches += [(prompt[len(done) :], False), (answer, True)]
                 done = prompt + answer
-        rest = self._rendered(conversation, False)
+        rest = self._beginnings.text(len(self._conversation), False)
         if rest.startswith(done) and rest != done:
             stretches.append((rest[len(done) :], False))
         return stretches
 
-    def each(self, conversation: list[Turn]) -> list[Stretches]:
+    def each(self) -> list[Stretches]:
         """Each answer behind the prompt that serving renders for it."""
-        answers = (number for number, turn in enumerate(conversation) if turn["role"] == "assistant")
-        found = (self._answer(conversation, number) for number in answers)
+        answers = (number for number, turn in enumerate(self._conversation) if turn["role"] == "assistant")
+        found = map(self._answer, answers)
         return [[(prompt, False), (answer, True)] for prompt, answer in found]
 
-    def _answer(self, conversation: list[Turn], number: int) -> tuple[str, str]:
+    def _answer(self, number: int) -> tuple[str, str]:
         """The prompt for an answer, and what the model has to generate then."""
-        before, turn = conversation[:number], conversation[number]
-        prompt, whole = self._rendered(before, True), self._rendered([*before, turn], False)
+        before, turn = self._conversation[:number], self._conversation[number]
+        prompt, whole = self._beginnings.text(number, True), self._beginnings.text(number + 1, False)
         if whole.startswith(prompt):
             return prompt, _closed(prompt, self._ended(whole[len(prompt) :], number), turn)
         if not (turn["content"] or "").strip() and not turn.get("tool_calls"):

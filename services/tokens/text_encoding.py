@@ -11,11 +11,11 @@ Control tokens are the special tokens and the turn marks of the template. Other 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from services.tokens.reasoning_marks import REASONING_NAME
-from services.tokens.token_count import parts_of
+from services.tokens.stretches import StretchEncoder, parts_of, stretch_pattern
 
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
@@ -28,6 +28,8 @@ class TextEncoder:
         """`turn_marks` are tokens that no message may spell, besides the special ones."""
         self._backend = backend
         self._continuing = _without_prefix(backend)
+        stretch = stretch_pattern(backend)
+        self._stretches = StretchEncoder(backend, stretch) if stretch else None
         added = backend.get_added_tokens_decoder().values()
         self._added = tuple(sorted({token.content for token in added}, key=len, reverse=True))
         self._added_pattern = _any_of(self._added)
@@ -51,11 +53,19 @@ class TextEncoder:
 
     def encode(self, pieces: Sequence[str], *, after: str = "") -> list[int]:
         """Token ids of a text in pieces. `after` is the end of the text that was encoded before, if any."""
+        if self._stretches is not None:  # no space is added anywhere, and no added token takes one along
+            return list(chain.from_iterable(map(self._stretches.ids, pieces)))
         first, *others = pieces
         ids = self._following(first, after) if after else self._ids(first)
         for other in others:
             ids += self._continued(other)
         return ids
+
+    def count(self, pieces: Sequence[str]) -> int:
+        """`len(encode(pieces))`, faster."""
+        if self._stretches is not None:
+            return sum(map(self._stretches.count, pieces))
+        return len(self.encode(pieces))
 
     def _following(self, text: str, before: str) -> list[int]:
         """Ids of a text behind another. An added token may take along the white space behind it."""

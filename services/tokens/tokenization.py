@@ -24,6 +24,7 @@ from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.rendering import render_template
 from services.tokens.supervision import (
     REASONING,
+    Beginnings,
     EarlierTurnsDiffer,
     PromptDiffers,
     Stretches,
@@ -35,10 +36,10 @@ from services.tokens.supervision import (
 from services.tokens.system_turns import Turn, probe
 from services.tokens.templates import all_templates, choose_template, named_template
 from services.tokens.text_encoding import TextEncoder
-from services.tokens.token_count import TokenCounter
 from services.tokens.tool_turns import ToolPlaces, mapped, texts_of_tools, written_call
 from services.tokens.tool_turns import probe as probe_tools
 from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
+from services.tokens.turnwise_template import beginnings, marked_by_turns
 from services.wire.messages import CallMessage, Message, ResultMessage, Tool
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
@@ -76,9 +77,9 @@ class ChatTokenizer:
         self._turn_ends = turn_ends(self._written, self.special_tokens() | self._marks)
         self.stop_token_ids: tuple[int, ...] = self._end_tokens(eos_token_ids)
         self._text = TextEncoder(self._backend, self._marks)
-        self._counter = TokenCounter(self._backend, self._text.encode)
         self._marked = self._answer_marks()
         self._first_ids = _first_ids(self._backend)
+        self._prompts: dict[bool | None, str] = {}  # by `thinking`, of a template that writes turn by turn
         self.has_thinking_switch = self._has_thinking_switch()
 
     def decoder(self) -> "Tokenizer":
@@ -137,7 +138,7 @@ class ChatTokenizer:
     ) -> int:
         """`len(render(messages, thinking))` or that of `render_begun`, faster. Raises TemplateError."""
         continued = _continued_field(messages) if continue_final else ""
-        return self._counter.count(
+        return self._text.count(
             self._pieces(messages, ask=not continue_final, thinking=thinking, continued=continued, tools=tools)
         )
 
@@ -167,7 +168,7 @@ class ChatTokenizer:
 
     def count_whole(self, messages: Sequence[Message]) -> int:
         """`len(render_whole(messages))`, faster. Raises TemplateError."""
-        return self._counter.count(self._pieces(messages, ask=False))
+        return self._text.count(self._pieces(messages, ask=False))
 
     def supervised(self, messages: Sequence[Message]) -> SupervisedSequence:
         """A conversation for training, with its supervised tokens: all that the model would generate.
@@ -176,7 +177,7 @@ class ChatTokenizer:
         from one to the other. Raises TemplateError for roles, templates and tokenizers that do not allow this.
         """
         conversation, mark, supervision = self._supervision(messages)
-        return self._sequence(supervision.whole(conversation), mark, conversation)
+        return self._sequence(supervision.whole(), mark, conversation)
 
     def samples(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), thinking: bool | None = None
@@ -202,10 +203,10 @@ class ChatTokenizer:
     ) -> list[SupervisedSequence]:
         conversation, mark, supervision = self._supervision(messages, tools, thinking)
         try:
-            return [self._sequence(supervision.whole(conversation), mark, conversation)]
+            return [self._sequence(supervision.whole(), mark, conversation)]
         except EarlierTurnsDiffer:
             answered = [turn for turn in conversation if turn["role"] == "assistant"]
-            each = zip(supervision.each(conversation), answered, strict=True)
+            each = zip(supervision.each(), answered, strict=True)
             return [self._sequence(stretches, mark, [turn]) for stretches, turn in each]
 
     def _supervision(
@@ -219,7 +220,35 @@ class ChatTokenizer:
         def rendered(conversation: list[Turn], ask: bool) -> str:
             return self._template(conversation, ask, thinking, given)
 
-        return conversation, mark, Supervision(rendered, self._turn_end(), self._turn_ends.unwritten)
+        known = self._by_turns(conversation, thinking, given)
+        prompt = self._prompt_behind_turns(thinking) if known else ""
+        beginnings = Beginnings(conversation, rendered, known, prompt)
+        return conversation, mark, Supervision(beginnings, rendered, self._turn_end, self._turn_ends.unwritten)
+
+    def _by_turns(self, conversation: list[Turn], thinking: bool | None, tools: Sequence[Tool]) -> list[str]:
+        """The texts of the conversation's beginnings, where the template writes turn by turn; else none.
+
+        None too where it refuses the conversation or loses a system turn: what is wrong is found beginning by
+        beginning.
+        """
+        try:
+            if not self._marked_by_turns or self._system_turns.with_system_text(conversation) != conversation:
+                return []
+            text = self._rendered(conversation, False, thinking, tools=tools, template=self._marked_by_turns)
+        except TemplateError:
+            return []
+        return beginnings(text, len(conversation))
+
+    @cached_property
+    def _marked_by_turns(self) -> str:
+        return marked_by_turns(self.chat_template)
+
+    def _prompt_behind_turns(self, thinking: bool | None) -> str:
+        if thinking not in self._prompts:
+            word: list[Turn] = [{"role": "user", "content": "word"}]
+            asking, plain = (self._rendered(word, ask, thinking) for ask in (True, False))
+            self._prompts[thinking] = asking.removeprefix(plain)
+        return self._prompts[thinking]
 
     def _check_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
         if tools or any(isinstance(message, CallMessage | ResultMessage) for message in messages):
@@ -321,9 +350,10 @@ class ChatTokenizer:
         thinking: bool | None = None,
         continued: str = "",
         tools: Sequence[Tool] = (),
+        template: str = "",
     ) -> str:
         return render_template(
-            self.chat_template,
+            template or self.chat_template,
             conversation,
             ask=ask,
             thinking=thinking,
@@ -345,6 +375,7 @@ class ChatTokenizer:
         found = find_format(self.chat_template, added, self._rendered)
         return MarkedTokens(found, self._backend) if found else None
 
+    @cached_property
     def _turn_end(self) -> "re.Pattern[str]":
         """A pattern of the tokens that end a turn. Raises TemplateError if the tokenizer has none."""
         added = self._backend.get_added_tokens_decoder()

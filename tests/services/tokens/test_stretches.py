@@ -1,4 +1,4 @@
-"""What is counted is what is encoded, for every kind of tokenizer."""
+"""A text in stretches has the ids of the text, and what is counted is what is encoded, for every kind of tokenizer."""
 
 import pytest
 from hypothesis import example, given
@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from services.tokens.pre_tokenizers import GPT4O_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT, QWEN35_SPLIT, TEKKEN_SPLIT
+from services.tokens.stretches import stretch_pattern
 from services.tokens.text_encoding import TextEncoder
-from services.tokens.token_count import TokenCounter, stretch_pattern
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
 from tests.services.tokens.test_tokenization import like_llama
@@ -39,6 +39,13 @@ def llama3_like(pattern: str = LLAMA3_SPLIT, nfc: bool = False) -> Tokenizer:
     return byte_level(split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), nfc=nfc)
 
 
+def whole_encoder(backend: Tokenizer) -> TextEncoder:
+    """As for a tokenizer whose texts cannot be cut into stretches."""
+    encoder = TextEncoder(backend)
+    encoder._stretches = None
+    return encoder
+
+
 GPT2 = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
 SPLITS = {
     "llama3": LLAMA3_SPLIT,
@@ -49,7 +56,8 @@ SPLITS = {
 }
 BACKENDS = {"smollm2": SMOLLM2.decoder(), "gpt2": GPT2, "qwen2 composed": llama3_like(QWEN2_SPLIT, nfc=True)}
 BACKENDS |= {name: llama3_like(pattern) for name, pattern in SPLITS.items()}
-COUNTERS = {name: TokenCounter(backend, TextEncoder(backend).encode) for name, backend in BACKENDS.items()}
+ENCODERS = {name: TextEncoder(backend) for name, backend in BACKENDS.items()}
+WHOLE = {name: whole_encoder(backend) for name, backend in BACKENDS.items()}
 
 
 @pytest.mark.model
@@ -62,14 +70,26 @@ def test_the_count_of_a_conversation_is_the_number_of_its_tokens(contents: list[
 @pytest.mark.parametrize("name", BACKENDS)
 @given(parts=conversations)
 @example(parts=["\x16\x1d"])  # white space for `re`, not for the library; at the end of a text
-def test_stretches_of_a_text_have_as_many_tokens_as_the_text(name: str, parts: list[str]) -> None:
-    backend = BACKENDS[name]
-    assert COUNTERS[name]._stretch is not None
-    expected = sum(len(backend.encode(part, add_special_tokens=False)) for part in parts)
-    assert COUNTERS[name].count(parts) == expected
+@example(parts=["a<|im_end|>", "<|im_end|>b", "<|im_end", "|>"])
+def test_stretches_of_a_text_have_the_tokens_of_the_text(name: str, parts: list[str]) -> None:
+    backend, encoder = BACKENDS[name], ENCODERS[name]
+    assert encoder._stretches is not None
+    expected = [token for part in parts for token in backend.encode(part, add_special_tokens=False).ids]
+    assert encoder.encode(parts) == expected
+    assert encoder.count(parts) == len(expected)
 
 
-def test_a_tokenizer_that_may_join_words_is_counted_whole() -> None:
+@pytest.mark.parametrize("name", BACKENDS)
+@given(before=texts, parts=conversations)
+@example(before="<|im_start|>", parts=["user"])
+@example(before="a\n", parts=["\n b"])
+def test_a_text_behind_another_has_the_tokens_that_it_has_without_stretches(
+    name: str, before: str, parts: list[str]
+) -> None:
+    assert ENCODERS[name].encode(parts, after=before) == WHOLE[name].encode(parts, after=before)
+
+
+def test_a_tokenizer_that_may_join_words_has_no_stretches() -> None:
     assert stretch_pattern(like_llama().decoder()) is None
     assert stretch_pattern(llama3_like(r"\w+ \w+")) is None
     assert stretch_pattern(byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
@@ -77,15 +97,24 @@ def test_a_tokenizer_that_may_join_words_is_counted_whole() -> None:
     assert stretch_pattern(words) is None
 
 
-def test_added_tokens_that_take_white_space_along_are_counted_whole() -> None:
+def test_a_tokenizer_whose_added_tokens_take_white_space_along_has_no_stretches() -> None:
     backend = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True)])
     assert stretch_pattern(backend) is None
 
 
-def test_a_full_memory_is_emptied_and_counting_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.tokens.token_count._MAX_CACHED", 3)
-    counter = TokenCounter(GPT2, TextEncoder(GPT2).encode)
+def test_a_tokenizer_that_looks_for_its_added_tokens_one_kind_after_another_has_no_stretches() -> None:
+    """Of the text `<a><` it finds `a><` first, which is matched as written, though `<a>` begins earlier."""
+    backend = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    backend.add_tokens([AddedToken("a><", normalized=False), AddedToken("<a>", normalized=True)])
+    assert stretch_pattern(backend) is None
+
+
+def test_a_full_memory_is_emptied_and_encoding_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.tokens.stretches._MAX_CACHED", 3)
+    encoder = TextEncoder(GPT2)
     for text in ("one two three four five", "six seven one two", "x" * 100):
-        assert counter.count([text]) == len(GPT2.encode(text))
-    assert len(counter._known) <= 3
+        assert encoder.encode([text]) == GPT2.encode(text).ids
+        assert encoder.count([text]) == len(GPT2.encode(text))
+    assert encoder._stretches is not None
+    assert len(encoder._stretches._known) <= 3
