@@ -10,7 +10,7 @@
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
     ├── UnknownResponse               404  unknown_response     no response of this user has the id
-    ├── NotFound                      404  not_found            no file, batch or fine-tuning of this user has the id
+    ├── NotFound                      404  not_found            no file or batch of this user has the id
     ├── Unauthorized                  401  unauthorized         the API key is missing or not valid
     ├── Forbidden                     403  forbidden            the request belongs to another user
     ├── Conflict                      409  conflict             the id is in use by another user or model

@@ -95,10 +95,10 @@ class ChatPlanner:
         return {token_id: mark for token_id, mark in ids.items() if token_id in self._decoder.skipped}
 
     def _check_tools(self, request: ChatRequest) -> None:
-        if request.tools and self._tokenizer.call_format is None:
+        if request.has_tools and self._tokenizer.call_format is None:
             raise Unsupported(
                 "the model's chat template writes no tools, or calls them in a format that is not understood here; "
-                "leave tools out, or choose another model",
+                "leave tools and tool messages out, or choose another model",
                 field="tools",
             )
         if request.must_call and request.continue_final:

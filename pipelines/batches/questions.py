@@ -14,7 +14,7 @@ from services.errors import InvalidRequest
 from services.openai import response_bodies
 from services.openai.bodies import ChatCompletionBody, CompletionBody, SamplingFields, served
 from services.openai.frames import ChatFrames, Frames, TextFrames, usage_of
-from services.openai.orders import chat_orders, completion_orders
+from services.openai.orders import Supports, chat_orders, check_served, completion_orders
 from services.openai.response_bodies import ResponseBody
 from services.openai.response_objects import PREFIX, whole_response
 from services.openai.response_orders import record_of, response_order, turns_of
@@ -36,7 +36,7 @@ class Question:
 
 
 class Questions:
-    """Those of one batch. `defaults`: of a model's sampling."""
+    """Those of one batch. `defaults`: of a model's sampling; `supports`: what its workers can."""
 
     def __init__(
         self,
@@ -45,12 +45,14 @@ class Questions:
         endpoint: str,
         responses: Responses,
         defaults: Callable[[str], SamplingDefaults],
+        supports: Supports,
         max_chars: int,
     ) -> None:
         self._batch_id = batch_id
         self._user = user
         self._responses = responses
         self._defaults = defaults
+        self._supports = supports
         self._max_chars = max_chars
         kinds = {"/v1/chat/completions": self._chat, "/v1/completions": self._text, "/v1/responses": self._response}
         self._ask = kinds[endpoint]
@@ -62,11 +64,13 @@ class Questions:
     def _chat(self, raw: object, base: str) -> Question:
         body = served(raw, ChatCompletionBody)
         orders = chat_orders(body, base, self._user, self._max_chars, "batch")
+        check_served(orders[0], self._supports)
         return _completion(base, body, orders, ChatFrames(base, body.model, includes_usage=False))
 
     def _text(self, raw: object, base: str) -> Question:
         body = served(raw, CompletionBody)
         orders = completion_orders(body, base, self._user, self._max_chars, "batch")
+        check_served(orders[0], self._supports)
         echoes = [order.prompt if body.echo else "" for order in orders]
         return _completion(base, body, orders, TextFrames(base, body.model, includes_usage=False, echoes=echoes))
 
@@ -78,6 +82,7 @@ class Questions:
         rid, record = PREFIX + base, record_of(body, self._defaults)
         turns = turns_of(record, self._responses, self._user, self._max_chars)
         order = response_order(body, turns, rid, self._user, self._max_chars, "batch")
+        check_served(order, self._supports, form_field="text.format")
         return Question(rid, [order], lambda _: self._whole(rid), record.encode(), kept=record.store)
 
     def _whole(self, rid: str) -> dict[str, Any]:

@@ -184,8 +184,16 @@ class BatchTasks:
     def _questions(self, job: Job) -> Questions:
         spec = job.spec
         responses = Responses(self._requests, DeadLetters(self._redis, self._requests))
-        defaults = Registry(self._redis, self._keys).sampling
-        return Questions(job.id, spec["user"], spec["endpoint"], responses, defaults, self._max_chars)
+        registry = Registry(self._redis, self._keys)
+        return Questions(
+            job.id,
+            spec["user"],
+            spec["endpoint"],
+            responses,
+            registry.sampling,
+            registry.supports,
+            self._max_chars,
+        )
 
     # -- its end -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,6 @@
-"""Knows the formats of other programs: which one a record has, and what it becomes. `read.py` and `shapes.py` call it.
+"""Knows the formats of other programs: which one a record has, and what it becomes.
+
+`read.py` and `pipelines/training/` call it.
 
 A record with ShareGPT's, OpenAI's or Alpaca's keys is none of these. A format that is known and not read is named in
 the reason, so that nobody looks for a fault in a whole file.
@@ -44,6 +46,14 @@ def _is_plain(record: Record) -> bool:
         return True
     lists = (found for name in PLAIN if isinstance(found := record.get(name), list))
     return any(not found or (isinstance(found[0], dict) and ({"role", "from"} & found[0].keys())) for found in lists)
+
+
+def shown(record: Any) -> Translation:
+    """What the program shows of one record; itself if it is plain. Raises BadRecord."""
+    one = next(translations(record, all_branches=False))
+    if one.error:
+        raise one.error
+    return one
 
 
 def translations(record: Any, all_branches: bool) -> Iterator[Translation]:

@@ -1,12 +1,12 @@
-"""Turns training records of each shape into Conversations. Only `read.py` calls it.
+"""Turns training records of each shape into Conversations. `read.py` and `pipelines/training/` call it.
 
     sharegpt  {"conversations": [{"from", "value"}, …]}, or `items`; turns as {"role", "content"} are read too
     openai    {"messages": [{"role", "content"}, …]}, content a string or a list of text parts (joined)
     export    the same with a title: what the chat page exports
     alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
-`foreign.py` turns the formats of other programs and data sets into these. A record that `write.py` wrote gets its
-source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight): one
+`foreign.py` turns the formats of other programs and data sets into these before. A record that `write.py` wrote gets
+its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight): one
 object for each turn that was read, unchanged when steps cut turns. A log of calls keeps the last answer beside its
 `messages`; `logged_answer.py` finds it there. Some records are refused, since a model would learn something else from
 them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or with `train` or `loss` false,
@@ -18,7 +18,6 @@ from typing import Any
 
 import orjson
 
-from pipelines.formats import foreign
 from pipelines.formats.logged_answer import with_answer
 from pipelines.formats.records import BadRecord
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
@@ -49,7 +48,6 @@ def conversation(record: Any, shape: str, source: Source, position: int) -> Conv
     if not isinstance(record, dict):
         raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
     if shape == "auto":
-        record = next(foreign.translations(record, all_branches=False)).record
         shape = _shape(record)
     rest = dict(record)
     turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.formats import foreign
 from pipelines.formats.records import BadRecord
 from pipelines.formats.shapes import TURN_KEYS, conversation
 from pipelines.records.conversation import Conversation, Source
@@ -179,7 +180,7 @@ def read_ratings(value: Any) -> list[Rated]:
 
 def _of_conversation(value: dict[str, Any]) -> list[Rated]:
     try:
-        found = conversation(value, "auto", Source("", 0), 0)
+        found = conversation(foreign.shown(value).record, "auto", Source("", 0), 0)
     except BadRecord as error:
         raise Unusable(error.reason, str(error)) from None
     messages = tuple(Message(turn.role, turn.text) for turn in found.turns)  # type: ignore[arg-type]  # checked where it counts

@@ -1,6 +1,6 @@
 """Reads training records: which messages a conversation has, and which of its answers are learnt. `data.py` calls it.
 
-It reads every shape and format that cleaning reads and writes, and two that only training can use:
+It reads every shape and format that cleaning reads and writes, and `{"text"}`, which training learns whole:
 
     {"prompt", "completion"}         texts, or lists of messages: a question and the answer to learn
     {"text"}                         plain text, which is learnt whole
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.formats import foreign
 from pipelines.formats.read import values
 from pipelines.formats.records import BadRecord, Parsed
 from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, WEIGHTS, conversation
@@ -30,7 +31,6 @@ from services.wire.messages import Message
 REASONING = ("reasoning_content", "reasoning", "thinking")  # of a message: the first that says something counts
 UNUSED = ("functions", "images", "videos", "audios")
 _TAKEN = (*WEIGHTS, *REASONING, *CALL_KEYS)
-PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,9 @@ def _record(value: Any, where: str, source: Source, position: int, unused: "Coun
         _check_purpose(fields)
         if _is_text(fields):
             return _text_record(fields, where)
-        fields = _as_messages(fields)
+        translated = foreign.shown(_as_messages(fields))
+        fields = translated.record
+        unused.update(f"message ({each.reason})" for each in translated.left_out)
     own = _taken_keys(fields)
     found = conversation(fields, "auto", source, position)
     check_labels(found)
@@ -92,7 +94,7 @@ def _record(value: Any, where: str, source: Source, position: int, unused: "Coun
 
 
 def _check_purpose(fields: Mapping[str, Any]) -> None:
-    for name in PREFERENCES:
+    for name in foreign.PAIRS:
         if fields.get(name) is not None:
             raise BadRecord("preference", f"{name}: a pair of answers, one preferred; answers alone can be trained on")
     if fields.get("label") is False and "completion" in fields:

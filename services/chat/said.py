@@ -1,4 +1,7 @@
-"""What a reader was told of an answer: its reasoning, its text and its calls of tools. The command keeps answers so."""
+"""What a reader was told of an answer: its reasoning, its text and its calls of tools.
+
+The command, `/v1`, responses and batches keep answers so.
+"""
 
 import hashlib
 from typing import NamedTuple

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from services.errors import InvalidRequest, shown
-from services.grammar.expressions import Grammar, Text, choice
+from services.grammar.expressions import Expression, Grammar, Text, choice
 from services.grammar.json_schema import json_object, json_schema
 from services.grammar.patterns import whole_text
 
-MAX_CHOICES = 1_000
+MAX_OPTIONS = 1_000
 _FIELDS = {"json_object": "", "json_schema": "schema", "regex": "regex", "choice": "choice"}
 
 
@@ -25,10 +25,12 @@ def grammar_of(form: Mapping[str, Any]) -> Grammar:
     """The grammar of a form. Raises InvalidRequest, which names the place."""
     kind = form.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
-        raise InvalidRequest(f"response_format.type={shown(kind)} is not one of {', '.join(_FIELDS)}")
+        raise InvalidRequest(
+            f"response_format.type={shown(kind)} is not one of {', '.join(_FIELDS)}", field="response_format.type"
+        )
     field = _FIELDS[kind]
     if set(form) - {"type", field}:
-        raise InvalidRequest(f"response_format of type {kind} has {field or 'no field'} alone")
+        raise InvalidRequest(f"response_format of type {kind} has {field or 'no field'} alone", field="response_format")
     try:
         return _grammar(kind, orjson.dumps(form.get(field)))
     except (orjson.JSONEncodeError, RecursionError):
@@ -52,13 +54,13 @@ def _checked_text(value: object) -> str:
     return value
 
 
-def _choice(values: object) -> Any:
+def _choice(values: object) -> Expression:
     if (
         not isinstance(values, list)
-        or not 0 < len(values) <= MAX_CHOICES
+        or not 0 < len(values) <= MAX_OPTIONS
         or not all(isinstance(each, str) and each for each in values)
     ):
         raise InvalidRequest(
-            f"response_format.choice must be a list of 1 to {MAX_CHOICES} texts", field="response_format.choice"
+            f"response_format.choice must be a list of 1 to {MAX_OPTIONS} texts", field="response_format.choice"
         )
     return choice(map(Text, values))

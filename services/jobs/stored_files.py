@@ -1,4 +1,4 @@
-"""The files that programs give to batches and fine-tunings through `/v1/files`, and those that batches write for them.
+"""The files that programs give to batches through `/v1/files`, and those that batches write for them.
 
     state_dir/files/<user>/<id>/about.json   whose file it is, its name, purpose, size and digest
     state_dir/files/<user>/<id>/content      its bytes

@@ -121,6 +121,12 @@ class SamplingFields(BaseModel):
             raise ValueError("stream_options is only allowed when stream is true")
         return self
 
+    @model_validator(mode="after")
+    def _one_form(self) -> "SamplingFields":
+        if self.response_format is not None and self.structured_outputs is not None:
+            raise ValueError("response_format and structured_outputs say the same; leave one of the two out")
+        return self
+
     @property
     def includes_usage(self) -> bool:
         """Whether a stream ends with its usage."""

@@ -1,8 +1,8 @@
 """Turns that call tools and turns that bring results, as chat templates get them. `tokenization.py` calls it.
 
-Requests and training data have such turns. Templates disagree on two things, which `probe`
-finds by rendering: whether a call's arguments are an object or JSON as text, and what the text beside a call is where
-nothing was said (an empty text, or none).
+Requests and training data have such turns. Templates disagree on three things, which `probe` finds by rendering:
+whether a call's arguments are an object or JSON as text, what the text beside a call is where nothing was said (an
+empty text, or none), and whether ids must be short.
 """
 
 import hashlib

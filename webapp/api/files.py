@@ -1,4 +1,4 @@
-"""The routes `/v1/files…`: what programs give to batches and fine-tunings, and what batches give back.
+"""The routes `/v1/files…`: what programs give to batches, and what batches give back.
 
 A body is written to the disk as it comes, and nobody's before it is known who sends it.
 """

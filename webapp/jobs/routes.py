@@ -176,6 +176,8 @@ def _add_changing(
             job = jobs.get(jid)
             if job.state not in ("failed", "cancelled"):
                 raise Conflict(f"the job is {job.state}; only a failed or cancelled job can start again")
+            if job.kind == "batch":
+                raise Conflict("a batch that has ended stays ended; order a new one with its file")
             job = jobs.resubmit(job)
         wake_soon(wake, jid)
         return jsonify(job=row(job))

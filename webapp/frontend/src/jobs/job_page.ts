@@ -111,7 +111,7 @@ export class JobPage {
     this.state = job.state;
     byId("cancel").hidden = !isUnfinished(job);
     byId<HTMLButtonElement>("cancel").disabled = job.cancelling;
-    byId("again").hidden = job.state !== "failed" && job.state !== "cancelled";
+    byId("again").hidden = job.kind === "batch" || (job.state !== "failed" && job.state !== "cancelled");
     byId("remove").hidden = isUnfinished(job);
   }
 
