@@ -6,8 +6,8 @@
     alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
 `foreign.py` turns the formats of other programs and data sets into these before. A record that `write.py` wrote gets
-its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight): one
-object for each turn that was read, unchanged when steps cut turns. A log of calls keeps the last answer beside its
+its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight):
+one object for each turn that was read, unchanged when steps cut turns. A log of calls keeps the last answer beside its
 `messages`; `logged_answer.py` finds it there. Some records are refused, since a model would learn something else from
 them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or with `train` or `loss` false,
 which nobody wants to train on (`zero_weight`), and a refusal in place of a text.

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.training.records import Record, Refusal, read_records
 from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
+from tests.pipelines.formats.test_exports import in_a_row, message
 
 QUESTION, ANSWER = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}
 
@@ -53,6 +54,19 @@ def said(record: Record) -> list[tuple[str, str]]:
 def test_every_shape_of_one_round_says_the_same(tmp_path: Path, value: dict[str, Any]) -> None:
     assert said(only(tmp_path, value)) == [("user", "Hello"), ("assistant", "Hi.")]
     assert only(tmp_path, value).learnt == (True,)
+
+
+def test_a_foreign_format_is_learnt_as_its_plain_record_is(tmp_path: Path) -> None:
+    """Its calls and weights were looked for before it was translated: one was refused, the other not seen."""
+    other = {"role": "assistant", "content": "Hm.", "weight": 0}
+    found = only(tmp_path, {"conversation": [QUESTION, other, QUESTION, ANSWER], "redacted": False})
+    assert said(found) == [("user", "Hello"), ("assistant", "Hm."), ("user", "Hello"), ("assistant", "Hi.")]
+    assert found.learnt == (False, True)
+
+
+def test_an_export_whose_answer_is_not_whole_is_refused_with_that_reason(tmp_path: Path) -> None:
+    ended = message("assistant", "Once", metadata={"finish_details": {"type": "interrupted"}})
+    assert refused(tmp_path, in_a_row(message("user", "Tell me"), ended)).reason == "interrupted"
 
 
 def test_earlier_rounds_of_an_alpaca_record_are_read(tmp_path: Path) -> None:

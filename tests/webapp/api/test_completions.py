@@ -160,6 +160,7 @@ WITH_PICTURE = {"model": "echo", "messages": [{"role": "user", "content": [{"typ
         (ask("x", top_logprobs=1), 400, "top_logprobs"),
         (ask("x", response_format={"type": "json_object"}), 400, "response_format"),
         (ask("x", response_format=UNKEPT), 400, "response_format.json_schema.schema.items.oneOf"),
+        (ask("x", structured_outputs={"regex": "a"}, response_format={"type": "json_object"}), 400, None),
         (ask("x", structured_outputs={"regex": "("}), 400, "structured_outputs.regex"),
         (ask("x", chat_template_kwargs={"bos": "x"}), 400, "chat_template_kwargs.bos"),
         (ask("x", continue_final_message=True), 400, "continue_final_message"),
