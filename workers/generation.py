@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from services.errors import EngineError, OutOfMemory
-from services.grammar.expressions import Grammar
+from services.grammar.expressions import Grammar, TooAmbiguous
 from services.grammar.notations import written
 from services.wire.messages import ChatRequest, Event
 from workers.assignment import Assignment, Ending, Transcript, parts_within
@@ -112,7 +112,10 @@ class Generation:
         self._is_free = plan.grammar is not None and plan.answer.reasoning
         if plan.grammar is None or self._is_free:
             return ""
-        rest = plan.grammar.after(plan.answer.spoken)
+        try:
+            rest = plan.grammar.after(plan.answer.spoken)
+        except TooAmbiguous:
+            raise EngineError("the response_format can be read in too many ways to go on here; ask again") from None
         if rest is None:
             raise EngineError("the answer has left its response_format; ask again")
         return written(rest, plan.notation)

@@ -55,6 +55,8 @@ class Rule:
 Expression = Text | Characters | Sequence | Choice | Repeat | Rule
 
 EMPTY = Sequence(())
+MANY = 16
+MAX_STEPS, MAX_STEPS_PER_CHARACTER = 20_000, 150  # many times what a text needs that is read in one way
 
 
 @dataclass(frozen=True)
@@ -65,25 +67,43 @@ class Grammar:
     rules: Mapping[str, Expression] = field(default_factory=dict)
 
     def after(self, text: str) -> "Grammar | None":
-        """What may follow this text; None if no text of the grammar begins so."""
-        root = self.root
+        """What may follow this text; None if no text of the grammar begins so.
+
+        Raises TooAmbiguous where a text can be read in so many ways that nobody can wait for it.
+        """
+        rest = _Rest(self.rules, MAX_STEPS + MAX_STEPS_PER_CHARACTER * len(text))
+        root: Expression | None = self.root
         for character in text:
-            rest = self._after(root, character)
-            if rest is None:
+            if root is None:
                 return None
-            root = rest
-        return Grammar(root, self.rules)
+            root = rest.after(root, character)
+        return None if root is None else Grammar(root, self.rules)
 
     @property
     def may_end(self) -> bool:
         """Whether the empty text is one of the grammar's."""
-        return self._is_optional(self.root)
+        return _Rest(self.rules, 0).is_optional(self.root)
 
     def matches(self, text: str) -> bool:
         rest = self.after(text)
         return rest is not None and rest.may_end
 
-    def _after(self, expression: Expression, character: str) -> Expression | None:
+
+class TooAmbiguous(Exception):
+    """The rest of a grammar behind a text would take too long to find."""
+
+
+class _Rest:
+    """Finds what of an expression is left behind one character after the other, in a bounded number of steps."""
+
+    def __init__(self, rules: Mapping[str, Expression], steps: int) -> None:
+        self._rules = rules
+        self._steps_left = steps
+
+    def after(self, expression: Expression, character: str) -> Expression | None:
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            raise TooAmbiguous
         match expression:
             case Text(text):
                 return _text(text[1:]) if text[:1] == character else None
@@ -92,43 +112,43 @@ class Grammar:
             case Sequence(parts):
                 return self._after_sequence(parts, character)
             case Choice(options):
-                return _choice(self._after(option, character) for option in options)
+                return _choice(self.after(option, character) for option in options)
             case Repeat(item, low, high):
                 return self._after_repeat(item, low, high, character)
             case Rule(name):
-                return self._after(self.rules[name], character)
+                return self.after(self._rules[name], character)
 
     def _after_sequence(self, parts: tuple[Expression, ...], character: str) -> Expression | None:
         """A part that may be empty lets the next one begin, too."""
         found: list[Expression | None] = []
         for index, part in enumerate(parts):
-            rest = self._after(part, character)
+            rest = self.after(part, character)
             if rest is not None:
                 found.append(sequence(rest, *parts[index + 1 :]))
-            if not self._is_optional(part):
+            if not self.is_optional(part):
                 break
         return _choice(found)
 
     def _after_repeat(self, item: Expression, low: int, high: int | None, character: str) -> Expression | None:
-        rest = self._after(item, character)
+        rest = self.after(item, character)
         if rest is None:
             return None
         return sequence(rest, repeat(item, max(low - 1, 0), None if high is None else high - 1))
 
-    def _is_optional(self, expression: Expression) -> bool:
+    def is_optional(self, expression: Expression) -> bool:
         match expression:
             case Text(text):
                 return not text
             case Characters():
                 return False
             case Sequence(parts):
-                return all(map(self._is_optional, parts))
+                return all(map(self.is_optional, parts))
             case Choice(options):
-                return any(map(self._is_optional, options))
+                return any(map(self.is_optional, options))
             case Repeat(item, low, _):
-                return low == 0 or self._is_optional(item)
+                return low == 0 or self.is_optional(item)
             case Rule(name):
-                return self._is_optional(self.rules[name])
+                return self.is_optional(self._rules[name])
 
 
 def sequence(*parts: Expression) -> Expression:
@@ -160,11 +180,25 @@ def _text(text: str) -> Expression:
     return Text(text) if text else EMPTY
 
 
-def _choice(options: Iterable[Expression | None]) -> Expression | None:
+def _each_once(options: list[Expression]) -> list[Expression]:
+    """A hash takes the whole expression, a comparison mostly its first difference, but of many each with each."""
+    if len(options) > MANY:
+        return list(dict.fromkeys(options))
     kept: list[Expression] = []
     for option in options:
-        if option is not None and option not in kept:
+        if option not in kept:
             kept.append(option)
+    return kept
+
+
+def _options(expression: Expression) -> "tuple[Expression, ...]":
+    """Those of a choice; equal ones of two choices are one then."""
+    return expression.options if isinstance(expression, Choice) else (expression,)
+
+
+def _choice(options: Iterable[Expression | None]) -> Expression | None:
+    found = [each for option in options if option is not None for each in _options(option)]
+    kept = _each_once(found) if len(found) > 1 else found
     if not kept:
         return None
     return kept[0] if len(kept) == 1 else Choice(tuple(kept))

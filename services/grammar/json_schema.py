@@ -32,7 +32,8 @@ from services.grammar.ranges import whole_number
 
 MAX_SCHEMA_BYTES = 32_768
 MAX_DEPTH = 24
-MAX_PARTS = 2_000  # schemas and values of an enum, each counted where it is used
+MAX_PARTS = 2_000  # schemas, values of an enum, long texts and patterns, each counted where it is used
+_CHARS_OF_A_PART = 16
 _MAX_INDENTATION = 32
 _MAX_DIGITS = 15
 
@@ -132,6 +133,7 @@ class _Compiler:
         self._root = root
         self._place = place
         self._parts = 0
+        self._patterns: dict[str, Expression] = {}
         self.rules: dict[str, Expression] = dict(_OPEN_RULES)
 
     def compile(self, schema: object, place: str, within: tuple[str, ...]) -> Expression:
@@ -182,13 +184,14 @@ class _Compiler:
         return self.compile(found, place, (*within, name))
 
     def _const(self, value: object, place: str) -> Expression:
-        return _json_text(value)
+        return self._enum([value], place)
 
     def _enum(self, values: object, place: str) -> Expression:
         if not isinstance(values, list) or not values:
             raise InvalidRequest(f"{place} must be a list with values", field=place)
-        self._count(place, len(values))
-        return choice(map(_json_text, values))
+        texts = [orjson.dumps(value).decode() for value in values]
+        self._count(place, len(texts) + sum(map(len, texts)) // _CHARS_OF_A_PART)
+        return choice(map(Text, texts))
 
     def _any_of(self, schema: Mapping[str, Any], place: str, within: tuple[str, ...]) -> Expression:
         self._only(schema, place, {"anyOf"})
@@ -215,9 +218,10 @@ class _Compiler:
                 raise InvalidRequest(f"{place}.type is missing", field=f"{place}.type")
             return sorted(about)
         kinds = named if isinstance(named, list) and named else [named]
-        for kind in kinds:
-            if not isinstance(kind, str) or kind not in _KEYWORDS:
-                raise InvalidRequest(f"{place}.type={shown(kind)} is no type of JSON", field=f"{place}.type")
+        for index, kind in enumerate(kinds[: len(_KEYWORDS) + 1]):
+            if not isinstance(kind, str) or kind not in _KEYWORDS or kind in kinds[:index]:
+                wrong = "named twice" if kind in kinds[:index] else "no type of JSON"
+                raise InvalidRequest(f"{place}.type={shown(kind)} is {wrong}", field=f"{place}.type")
         return kinds
 
     def _of_kind(self, kind: str, schema: Mapping[str, Any], place: str, within: tuple[str, ...]) -> Expression:
@@ -308,7 +312,11 @@ class _Compiler:
         where = f"{place}.{told[0]}"
         if len(told) > 1 or (low, high) != (0, None):
             raise InvalidRequest(f"{where} cannot be promised beside another bound of the string", field=where)
-        return sequence(Text('"'), pattern_in_json(self._pattern(schema, told[0], where), where), Text('"'))
+        pattern = self._pattern(schema, told[0], where)
+        if pattern not in self._patterns:
+            self._count(where, len(pattern) // _CHARS_OF_A_PART)
+            self._patterns[pattern] = pattern_in_json(pattern, where)
+        return sequence(Text('"'), self._patterns[pattern], Text('"'))
 
     def _pattern(self, schema: Mapping[str, Any], keyword: str, place: str) -> str:
         value = schema[keyword]

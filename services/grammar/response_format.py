@@ -14,7 +14,7 @@ import orjson
 
 from services.errors import InvalidRequest, shown
 from services.grammar.expressions import Expression, Grammar, Text, choice
-from services.grammar.json_schema import json_object, json_schema
+from services.grammar.json_schema import MAX_SCHEMA_BYTES, json_object, json_schema
 from services.grammar.patterns import whole_text
 
 MAX_OPTIONS = 1_000
@@ -32,9 +32,13 @@ def grammar_of(form: Mapping[str, Any]) -> Grammar:
     if set(form) - {"type", field}:
         raise InvalidRequest(f"response_format of type {kind} has {field or 'no field'} alone", field="response_format")
     try:
-        return _grammar(kind, orjson.dumps(form.get(field)))
+        written = orjson.dumps(form.get(field))
     except (orjson.JSONEncodeError, RecursionError):
         raise InvalidRequest(f"response_format.{field} is nested too deep", field=f"response_format.{field}") from None
+    if len(written) > MAX_SCHEMA_BYTES:
+        place = f"response_format.{field}"
+        raise InvalidRequest(f"{place} has {len(written):,} bytes; the limit is {MAX_SCHEMA_BYTES:,}", field=place)
+    return _grammar(kind, written)
 
 
 @lru_cache(maxsize=64)

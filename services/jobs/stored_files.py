@@ -115,8 +115,8 @@ class StoredFiles:
         made.close()
         now_s = time.time()
         file_id = file_id or f"file-{int(now_s * 1000):011x}{secrets.token_hex(8)}"
-        label = filename[-MAX_NAME_CHARS:].encode("utf-8", "replace").decode() or "file"
-        stored = StoredFile(file_id, user, purpose, label, made.num_bytes, int(now_s), made.sha256)
+        label = "".join(filter(str.isprintable, filename))[-MAX_NAME_CHARS:].encode("utf-8", "replace").decode()
+        stored = StoredFile(file_id, user, purpose, label or "file", made.num_bytes, int(now_s), made.sha256)
         write_json(made.folder / "about.json", asdict(stored))
         try:
             publish(made.folder, self._folder_of(user) / file_id)

@@ -290,7 +290,7 @@ def _word(value: str) -> str:
     """The text of a JSON string. Raises Broken for another value."""
     try:
         word = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Broken from None
     if not isinstance(word, str) or not word:
         raise Broken
@@ -304,7 +304,7 @@ def _as_object(value: str) -> str:
     try:
         given = json.loads(value)
         inner = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Broken from None
     if not isinstance(inner, dict):
         raise Broken

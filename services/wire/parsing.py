@@ -46,11 +46,16 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
     continues = _parse_switch(raw.get("continue_final"), "continue_final") is True
     sampling = parse_sampling(raw.get("sampling") or {})
     if continues and sampling.response_format is not None:
-        raise InvalidRequest("response_format: the answer must not be begun by the request; leave its beginning out")
+        raise InvalidRequest(
+            "response_format: the answer must not be begun by the request; leave its beginning out",
+            field="response_format",
+        )
     tools = parse_tools(raw.get("tools"))
     _check_chars("tools hold", len(str(tools)), max_chars)
     if tools and sampling.response_format is not None:
-        raise InvalidRequest("response_format has no meaning beside tools; leave one of the two out")
+        raise InvalidRequest(
+            "response_format has no meaning beside tools; leave one of the two out", field="response_format"
+        )
     messages = () if prompt else parse_messages(raw.get("messages"), max_chars=max_chars, continue_final=continues)
     return ChatRequest(
         rid,

@@ -3,9 +3,11 @@
 A body is written to the disk as it comes, and nobody's before it is known who sends it.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 from flask import Blueprint, Request, Response, jsonify, request
 from pydantic import Field
@@ -112,9 +114,15 @@ def _add_looking(routes: Blueprint, callers: Callers, files: StoredFiles, docume
         body = wrap_file(request.environ, files.content(stored).open("rb"), BLOCK_BYTES)
         response = Response(body, mimetype="application/octet-stream", direct_passthrough=True)
         response.content_length = stored.num_bytes
-        response.headers.set("Content-Disposition", "attachment", filename=stored.filename)
+        response.headers.set("Content-Disposition", "attachment", **_names(stored.filename))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+
+def _names(filename: str) -> dict[str, str]:
+    """A header has Latin letters: another name is quoted, beside what is left of it for old clients."""
+    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    return {"filename": plain or "file"} | ({} if plain == filename else {"filename*": f"UTF-8''{quote(filename, '')}"})
 
 
 def _listed(files: StoredFiles, user: str, query: FilesQuery) -> dict[str, Any]:

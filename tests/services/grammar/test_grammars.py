@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from services.errors import InvalidRequest
-from services.grammar.expressions import Grammar
+from services.grammar.expressions import Grammar, TooAmbiguous
 from services.grammar.json_schema import MAX_DEPTH, json_object, json_schema
 from services.grammar.notations import EBNF, LARK, written
 from services.grammar.patterns import whole_text
@@ -189,6 +189,33 @@ def test_llguidance_reads_a_grammar_as_it_is_meant(grammar: Grammar, text: str) 
         ids = BYTES.tokenize_str(text[cut:])
         assert matcher.try_consume_tokens(ids) == len(ids), matcher.get_error()
         assert matcher.is_accepting()
+
+
+@pytest.mark.parametrize("regex", ["(a{0,50}){0,50}b", "((a{0,20}){0,20}){0,20}", "((a?b?){30}){30}"])
+def test_nested_repeats_have_a_rest_in_bounded_steps(regex: str) -> None:
+    """What was left doubled with each character, and the worker stood still at a takeover."""
+    grammar = Grammar(whole_text(regex, "regex"))
+    assert grammar.after("a" * 12) is not None
+    with pytest.raises(TooAmbiguous):
+        grammar.after("a" * 200)
+
+
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [
+        ({"type": ["integer"] * 1_200}, "schema.type"),
+        ({"type": "array", "items": {"const": "x" * 30_000}, "prefixItems": [{"const": "x" * 1_000}] * 9}, "schema"),
+    ],
+)
+def test_a_small_schema_cannot_ask_for_much(told: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        json_schema(told, "schema")
+    assert refused.value.field == field
+
+
+def test_a_long_list_of_choices_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="bytes; the limit is"):
+        grammar_of({"type": "choice", "choice": [f"{number}" * 300 for number in range(100)]})
 
 
 def test_equal_parts_are_written_once() -> None:

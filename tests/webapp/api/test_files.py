@@ -50,6 +50,15 @@ def files_of(system: System) -> list[Path]:
     return [path for path in (system.folder / "files").rglob("*") if path.is_file()]
 
 
+def test_a_name_of_any_letters_comes_back_with_the_file(url: str) -> None:
+    """No header can hold it as it is: the download ended as an internal error."""
+    made = send(url, name="данные.jsonl").json()
+    assert made["filename"] == "данные.jsonl"
+    found = get(url, f"/{made['id']}/content")
+    assert (found.status_code, found.content) == (200, LINE)
+    assert "filename*=UTF-8''%D0%B4%D0%B0" in found.headers["Content-Disposition"]
+
+
 def test_a_file_is_kept_as_it_came(url: str) -> None:
     made = send(url, name="meine Fragen.jsonl").json()
     assert made.pop("created_at") > 1_700_000_000 and made["id"].startswith("file-")
