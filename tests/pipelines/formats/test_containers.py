@@ -9,6 +9,7 @@ import pyarrow
 import pytest
 
 from services.errors import ConfigurationError
+from services.machine import disk
 from tests.pipelines.formats.inputs import compressed, reading, record
 from tests.pipelines.formats.test_exports import ANSWER, QUESTION, in_a_row
 
@@ -68,6 +69,32 @@ def test_a_damaged_file_of_an_archive_costs_what_follows_in_it(tmp_path: Path) -
 def test_an_archive_without_records_names_what_it_is(tmp_path: Path, data: bytes, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         reading(tmp_path, data, "in.zip")
+
+
+@pytest.mark.parametrize(("how", "named"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")])
+def test_a_method_that_is_unpacked_without_a_bound_is_refused(tmp_path: Path, how: int, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"a.jsonl is packed with {named}; unpack the archive"):
+        reading(tmp_path, zipped({"a.jsonl": LINES}, how), "in.zip")
+
+
+def test_a_directory_of_an_archive_that_cannot_be_understood_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.jsonl": LINES}))
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version that unpacking needs
+    with pytest.raises(ConfigurationError, match=r"no readable zip archive: zip file version 9\.9"):
+        reading(tmp_path, bytes(data), "in.zip")
+
+
+def test_a_damaged_packed_file_costs_what_follows_in_it(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.jsonl": LINES, "b.jsonl": json.dumps(record("b"))}))
+    data[len("a.jsonl") + 30] |= 0b110  # a kind of deflated block that does not exist
+    found = reading(tmp_path, bytes(data), "in.zip")
+    assert [reason for reason, _ in found.reasons] == ["damaged"] and found.ids == ["b"]
+
+
+def test_what_fills_the_disk_when_it_is_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.FEW_BYTES - 1)
+    with pytest.raises(ConfigurationError, match="is full: free 95 MiB; make room there, or set TMPDIR"):
+        reading(tmp_path, compressed(arrow(stream=False), "gzip"), "data.arrow.gz")
 
 
 # -- CSV and TSV -----------------------------------------------------------------------------------------------------
