@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from pyarrow import parquet
 
 from services.errors import ConfigurationError
 from services.machine import disk
@@ -142,8 +143,8 @@ def test_json_lines_that_begin_with_a_broken_line_are_no_table(tmp_path: Path) -
 # -- Arrow -----------------------------------------------------------------------------------------------------------
 
 
-def arrow(stream: bool) -> bytes:
-    table = pyarrow.Table.from_pylist(RECORDS)
+def arrow(stream: bool, table: pyarrow.Table | None = None) -> bytes:
+    table = table or pyarrow.Table.from_pylist(RECORDS)
     sink = pyarrow.BufferOutputStream()
     opened = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
     with opened(sink, table.schema) as writer:
@@ -161,6 +162,54 @@ def test_arrow_by_rows(tmp_path: Path, stream: bool, how: str) -> None:
 def test_a_cut_arrow_stream_keeps_what_came_before(tmp_path: Path) -> None:
     found = reading(tmp_path, arrow(stream=True)[:-300], "data.arrow")
     assert found.ids[:2] == ["r0", "r1"] and [reason for reason, _ in found.reasons] == ["damaged"]
+
+
+def alpaca(**columns: pyarrow.Array) -> pyarrow.Table:
+    """Two conversations with more columns."""
+    return pyarrow.table({"instruction": ["q", "q"], "output": ["first", "second"], **columns})
+
+
+def unchecked(kind: pyarrow.DataType, first: bytes, second: bytes) -> pyarrow.Array:
+    """Two values as a damaged file holds them. Each can be read, or pyarrow raises what Python raises."""
+    if pyarrow.types.is_string(kind):
+        return pyarrow.Array.from_buffers(kind, 2, pyarrow.array([first, second]).buffers())
+    return pyarrow.Array.from_buffers(kind, 2, [None, pyarrow.py_buffer(first + second)])
+
+
+def test_arrow_rows_that_fail_the_check_of_pyarrow_are_not_read(tmp_path: Path) -> None:
+    """A wrong offset ends the process when it is followed; a number with too many digits fails the same check."""
+    numbers = unchecked(pyarrow.decimal128(2), (7).to_bytes(16, "little"), (1000).to_bytes(16, "little"))
+    found = reading(tmp_path, arrow(stream=True, table=alpaca(n=numbers)), "data.arrow")
+    assert (found.ids, found.reasons) == ([], [("damaged", 1)])
+    assert found.bad[0]["detail"].startswith("rows 1 to 2: In column 2")
+
+
+def test_an_arrow_row_that_is_no_utf8_costs_itself(tmp_path: Path) -> None:
+    texts = unchecked(pyarrow.string(), b"\xff", b"whole")
+    found = reading(tmp_path, arrow(stream=False, table=alpaca(note=texts)), "data.arrow")
+    assert (found.said, found.reasons) == ([["q", "second"]], [("bad_encoding", 1)])
+
+
+@pytest.mark.parametrize("name", ["data.arrow", "data.parquet"])
+def test_a_row_with_a_date_that_python_does_not_have_costs_itself(tmp_path: Path, name: str) -> None:
+    table = alpaca(at=pyarrow.array([1 << 52, 0], pyarrow.timestamp("ms")))
+    if name.endswith("parquet"):
+        parquet.write_table(table, tmp_path / "made")
+    data = (tmp_path / "made").read_bytes() if name.endswith("parquet") else arrow(stream=True, table=table)
+    found = reading(tmp_path, data, name)
+    assert (found.said, found.reasons) == ([["q", "second"]], [("bad_row", 1)])
+    assert "a value of this row cannot be read" in found.bad[0]["detail"]
+
+
+def test_an_arrow_file_that_asks_for_more_memory_than_there_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object) -> None:
+        raise MemoryError("malloc of size 1099511627776 failed")
+
+    monkeypatch.setattr(pyarrow.ipc, "open_stream", refuse)
+    with pytest.raises(ConfigurationError, match="no readable Arrow file: malloc of size"):
+        reading(tmp_path, arrow(stream=True), "data.arrow")
 
 
 def test_lines_that_end_as_on_old_macs(tmp_path: Path) -> None:
