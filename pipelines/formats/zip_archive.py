@@ -20,6 +20,7 @@ READ = re.compile(r".*\.(?:json|jsonl|ndjson|csv|tsv|parquet|arrow)(?:\.gz|\.zst
 HIDDEN = re.compile(r"(?:.*/)?(?:\.|__MACOSX/)")
 ENCRYPTED = 0x1
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile gives no bound to the other methods
+OTHERS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma", 93: "zstd"}
 FAULTS = (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, struct.error)
 
 
@@ -39,7 +40,7 @@ def _opened(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[by
     if info.flag_bits & ENCRYPTED:
         raise ConfigurationError(f"input {name}: {info.filename} is encrypted; unpack the archive")
     if info.compress_type not in UNPACKED:
-        method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))
+        method = OTHERS.get(info.compress_type, f"method {info.compress_type}")
         raise ConfigurationError(f"input {name}: {info.filename} is packed with {method}; unpack the archive")
     try:
         return archive.open(info)

@@ -9,6 +9,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from pipelines.formats import delimited
+from pipelines.formats.files import Blocks
+from pipelines.formats.records import Parsed, Unreadable
 from services.errors import ConfigurationError
 from services.machine import disk
 from tests.pipelines.formats.inputs import compressed, reading, record
@@ -133,6 +136,57 @@ def test_a_broken_row_costs_itself(tmp_path: Path) -> None:
 def test_a_table_with_one_name_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the column 'prompt' stands twice"):
         reading(tmp_path, "prompt,prompt,response\na,b,c\n", "in.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b"prompt,response,\xff", "the column '.udcff' is no UTF-8; convert the file to UTF-8"),
+        (b'prompt,"response"x', "the header cannot be read: .*; the first line must name the columns"),
+    ],
+)
+def test_a_header_that_names_no_columns_is_refused(tmp_path: Path, header: bytes, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        reading(tmp_path, header + b"\na,b,c\n", "in.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_or_a_row_that_is_too_large_costs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 40)
+    rows = [
+        "prompt,response",
+        "q,first",
+        "q," + "x" * 40,
+        "q,second",
+        'q,"' + "x" * 25,
+        'y"y' + "y" * 25,
+        "q," + "z" * 50,
+    ]
+    found = reading(tmp_path, "\n".join(rows) + end, "in.csv")
+    assert found.said == [["q", "first"], ["q", "second"]]
+    assert found.reasons == [("too_large", 3), ("too_large", 5), ("too_large", 7)]
+    assert found.bad[0]["detail"].startswith("43 bytes; a record has at most") and "xxx" in found.bad[0]["raw"]
+
+
+def test_of_a_line_without_an_end_only_the_beginning_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 40)
+    monkeypatch.setattr(delimited, "MAX_RAW_BYTES", 4)
+    pieces = [b"prompt,response\n", b"q," + b"x" * 60, b"x" * 60, b"x\nq,a\n"]
+    large, read = delimited.records("in.csv", Blocks(iter(pieces)), ",")
+    assert isinstance(large, Unreadable) and (large.reason, large.raw[:4], large.num_bytes) == (
+        "too_large",
+        b"q,xx",
+        124,
+    )
+    assert isinstance(read, Parsed) and (read.line, read.value["response"]) == (3, "a")
+
+
+def test_a_row_that_damage_cuts_is_no_record(tmp_path: Path) -> None:
+    data = compressed(b"prompt,response\nq,first\nq,the second answer\n", "gzip")
+    found = reading(tmp_path, data[:-16], "in.csv.gz")
+    assert found.said == [["q", "first"]] and found.reasons == [("truncated", 3)]
 
 
 def test_json_lines_that_begin_with_a_broken_line_are_no_table(tmp_path: Path) -> None:
