@@ -3,31 +3,57 @@
 from collections.abc import Iterator
 from typing import IO, Any
 
-from pipelines.formats.parquet import BATCH_ROWS, rows
+from pipelines.formats.parquet import BATCH_ROWS, faults, rows
 from pipelines.formats.records import Found, Unreadable
 from services.errors import ConfigurationError
 
 FILE, STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+NO_UTF8 = "UTF8"  # stands in what pyarrow says of a text that is none
 
 
 def records(name: str, file: IO[bytes]) -> Iterator[Found]:
     """Every row, in order. Raises ConfigurationError if the file does not describe itself."""
-    import pyarrow
-
     try:
         batches = _batches(file)
         first = next(batches, None)
-    except (pyarrow.ArrowException, OSError) as error:
+    except faults() as error:
         raise ConfigurationError(f"input {name} is no readable Arrow file: {error}") from None
     row, batch = 1, first
     try:
         while batch is not None:
-            for start in range(0, batch.num_rows, BATCH_ROWS):
-                yield from rows(batch.slice(start, BATCH_ROWS), row + start)
+            yield from _valid_rows(batch, row)
             row += batch.num_rows
             batch = next(batches, None)
-    except (pyarrow.ArrowException, OSError) as error:
+    except faults() as error:
         yield Unreadable(row, "damaged", f"from row {row} on: {error}")
+
+
+def _valid_rows(batch: Any, first: int) -> Iterator[Found]:
+    """The rows, of which none is read before it is checked: behind a wrong offset pyarrow reads memory of others."""
+    fault = _fault(batch)
+    if fault and not _is_of_a_row(batch, fault):
+        yield Unreadable(first, "damaged", f"rows {first} to {first + batch.num_rows - 1}: {fault}")
+        return
+    num_rows = 1 if fault else BATCH_ROWS
+    for start in range(0, batch.num_rows, num_rows):
+        part = batch.slice(start, num_rows)
+        if fault and (told := _fault(part)):
+            yield Unreadable(first + start, "bad_encoding" if NO_UTF8 in told else "damaged", f"this row: {told}")
+        else:
+            yield from rows(part, first + start)
+
+
+def _fault(batch: Any) -> str:
+    try:
+        batch.validate(full=True)
+    except faults() as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _is_of_a_row(batch: Any, fault: str) -> bool:
+    """Whether the other rows can be had. A check of one row checks all of a dictionary, so there it costs too much."""
+    return NO_UTF8 in fault and not any("dictionary" in str(field.type) for field in batch.schema)
 
 
 def _batches(file: IO[bytes]) -> Iterator[Any]:

@@ -1,17 +1,18 @@
 """CSV and TSV rows as records: the header names the keys, every value is a text. Only `read.py` calls it.
 
-A row that has more or fewer fields than the header is rejected; so is a row with bytes that are no UTF-8. Empty cells
-stay empty texts; a column without a name (the index that pandas writes) is left out.
+A row that has more or fewer fields than the header is rejected; so is a row with bytes that are no UTF-8, or with too
+many bytes. Empty cells stay empty texts; a column without a name (the index that pandas writes) is left out.
 """
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import orjson
 
 from pipelines.formats.files import Blocks
-from pipelines.formats.records import MAX_RECORD_BYTES, Found, Parsed, Unreadable
+from pipelines.formats.records import MAX_RAW_BYTES, MAX_RECORD_BYTES, Found, Parsed, Unreadable
 from services.errors import ConfigurationError
 
 NO_UTF8 = re.compile("[\udc80-\udcff]")
@@ -46,37 +47,89 @@ def _fields(line: str, one: str) -> list[str]:
 
 
 def records(name: str, blocks: Blocks, parts: str) -> Iterator[Found]:
-    """Every row, in order. Raises ConfigurationError if two columns have one name."""
+    """Every row, in order. Raises ConfigurationError for a header that names no columns."""
     csv.field_size_limit(MAX_RECORD_BYTES)  # of the process: the default refuses a long conversation
-    rows = csv.reader(_lines(blocks), delimiter=parts, strict=True)
-    header = next(rows, [])
-    if twice := sorted({column for column in header if column and header.count(column) > 1}):
-        raise ConfigurationError(f"input {name}: the column {twice[0]!r:.80} stands twice in the header")
-    line = rows.line_num + 1
+    lines = _Lines(blocks)
+    rows = csv.reader(lines, delimiter=parts, strict=True)
+    header = _header(name, rows)
     while True:
+        line = lines.begin_row()
         try:
-            row = next(rows)
-            if row:
+            if row := next(rows):
                 yield _row(line, header, row)
         except StopIteration:
             break
+        except _TooLarge as error:
+            yield Unreadable.too_large(line, error.raw, error.num_bytes)
         except csv.Error as error:
             reason = "truncated" if "unexpected end" in str(error) else "bad_row"
-            yield Unreadable(line, reason, f"{error}; from line {line} to line {rows.line_num}")
-        line = rows.line_num + 1
+            yield Unreadable(line, reason, f"{error}; from line {line} to line {lines.number}")
     if blocks.damage:
         yield Unreadable(line, blocks.damage.reason, f"from line {line} on: {blocks.damage.detail}")
 
 
-def _lines(blocks: Blocks) -> Iterator[str]:
-    rest, first = b"", True
+def _header(name: str, rows: Iterator[list[str]]) -> list[str]:
+    try:
+        header = next(rows, [])
+    except (csv.Error, _TooLarge) as error:
+        remedy = "the first line must name the columns"
+        raise ConfigurationError(f"input {name}: the header cannot be read: {error}; {remedy}") from None
+    if broken := next(filter(NO_UTF8.search, header), ""):
+        raise ConfigurationError(f"input {name}: the column {broken!r:.80} is no UTF-8; convert the file to UTF-8")
+    if twice := sorted(column for column, number in Counter(header).items() if column and number > 1):
+        raise ConfigurationError(f"input {name}: the column {twice[0]!r:.80} stands twice in the header")
+    return header
+
+
+class _TooLarge(Exception):
+    """`raw` is the beginning of the line that was one too many."""
+
+    def __init__(self, raw: bytes, num_bytes: int) -> None:
+        super().__init__(f"{num_bytes} bytes; a row has at most {MAX_RECORD_BYTES}")
+        self.raw = raw
+        self.num_bytes = num_bytes
+
+
+class _Lines:
+    """The lines of a text. Raises _TooLarge where those of one row are too many bytes, and goes on behind them."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.number = 0  # of lines so far
+        self._lines = _split(blocks)
+        self._num_bytes = 0  # of the row
+
+    def begin_row(self) -> int:
+        """The line at which the next row begins."""
+        self._num_bytes = 0
+        return self.number + 1
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line, dropped = next(self._lines)
+        self.number += 1
+        self._num_bytes += len(line) + dropped
+        if self._num_bytes > MAX_RECORD_BYTES:
+            raise _TooLarge(line, self._num_bytes)
+        return _text(line.removeprefix(b"\xef\xbb\xbf") if self.number == 1 else line)
+
+
+def _split(blocks: Blocks) -> Iterator[tuple[bytes, int]]:
+    """Each line, and how many of its bytes were dropped: of one that is too large only the beginning is kept."""
+    rest, dropped = b"", 0
     while block := blocks.read():
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield _text(line.removeprefix(b"\xef\xbb\xbf") if first else line) + "\n"
-            first = False
-    if rest:
-        yield _text(rest)
+        first, *others = block.split(b"\n")
+        rest += first
+        if others:
+            yield rest + b"\n", dropped
+            yield from ((line + b"\n", 0) for line in others[:-1])
+            rest, dropped = others[-1], 0
+        if dropped + len(rest) > MAX_RECORD_BYTES:
+            dropped += max(0, len(rest) - MAX_RAW_BYTES)
+            rest = rest[:MAX_RAW_BYTES]
+    if rest and not blocks.damage:  # else its last field may be cut
+        yield rest, dropped
 
 
 def _text(line: bytes) -> str:
@@ -84,9 +137,14 @@ def _text(line: bytes) -> str:
 
 
 def _row(line: int, header: list[str], row: list[str]) -> Found:
-    raw = orjson.dumps([NO_UTF8.sub("\ufffd", cell) for cell in row])
-    if any(NO_UTF8.search(cell) for cell in row):
-        return Unreadable.of(line, "bad_encoding", "a field of this row is no UTF-8", raw)
     if len(row) != len(header):
-        return Unreadable.of(line, "bad_row", f"{len(row)} fields; the header has {len(header)}", raw)
-    return Parsed(line, {column: cell for column, cell in zip(header, row, strict=True) if column}, raw)
+        return Unreadable.of(
+            line, "bad_row", f"{len(row)} fields; the header has {len(header)}", _raw(row[:MAX_RAW_BYTES])
+        )
+    if any(NO_UTF8.search(cell) for cell in row):
+        return Unreadable.of(line, "bad_encoding", "a field of this row is no UTF-8", _raw(row))
+    return Parsed(line, {column: cell for column, cell in zip(header, row, strict=True) if column}, _raw(row))
+
+
+def _raw(row: list[str]) -> bytes:
+    return orjson.dumps([NO_UTF8.sub("\ufffd", cell) for cell in row])

@@ -4,6 +4,7 @@ An input that cannot be opened raises ConfigurationError with the remedy. If an 
 end early, and `Blocks.damage` says why.
 """
 
+import contextlib
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from services.errors import ConfigurationError
+from services.machine.disk import fullness
 
 BLOCK_BYTES = 1_048_576
 MAGIC_BYTES = 8  # that tell what a file is
@@ -130,14 +132,28 @@ def blocks(file: IO[bytes], how: str) -> Iterator[bytes]:
 
 def spool(name: str, blocks: Blocks) -> IO[bytes]:
     """A temporary file of all `blocks`: for a format that is read from its end. Raises ConfigurationError."""
-    spooled: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
-    while block := blocks.read():
-        spooled.write(block)
-    if blocks.damage:
-        spooled.close()
-        raise ConfigurationError(f"input {name}: {blocks.damage.detail}; Parquet and Arrow are read from the end")
+    with contextlib.ExitStack() as unfinished:
+        spooled: IO[bytes] = unfinished.enter_context(tempfile.TemporaryFile())
+        _write(name, blocks, spooled)
+        if blocks.damage:
+            raise ConfigurationError(f"input {name}: {blocks.damage.detail}; Parquet and Arrow are read from the end")
+        unfinished.pop_all()  # the caller closes it
     spooled.seek(0)
     return spooled
+
+
+def _write(name: str, blocks: Blocks, spooled: IO[bytes]) -> None:
+    """A small archive may unpack to more than the disk takes, so the disk is asked at every block."""
+    try:
+        while block := blocks.read():
+            if full := fullness(Path(tempfile.gettempdir())):
+                raise OSError(full)
+            spooled.write(block)
+        spooled.flush()
+    except OSError as error:
+        raise ConfigurationError(
+            f"input {name} is unpacked into a temporary file: {error}; make room there, or set TMPDIR to a larger disk"
+        ) from None
 
 
 def _gather(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -73,14 +73,9 @@ def lines(blocks: Blocks) -> Iterator[Found]:
 
 def _line(number: int, line: bytes, dropped: int) -> Found | None:
     if dropped or len(line) > MAX_RECORD_BYTES:
-        return _too_large(number, line, dropped + len(line))
+        return Unreadable.too_large(number, line, dropped + len(line))
     line = line.removeprefix(BOM).strip()
     return parse(number, line) if line else None
-
-
-def _too_large(number: int, raw: bytes, num_bytes: int) -> Unreadable:
-    detail = f"{num_bytes} bytes; a record has at most {MAX_RECORD_BYTES}"
-    return Unreadable(number, "too_large", detail, raw[:MAX_RAW_BYTES], num_bytes)
 
 
 def parse(line: int, raw: bytes) -> Found:
@@ -260,7 +255,7 @@ class Values:
             self._heads.append(head[0])
         line, raw = self._line, self._text[self._at : end].encode("latin-1")
         self._go_to(end)
-        return parse(line, raw) if len(raw) <= MAX_RECORD_BYTES else _too_large(line, raw, len(raw))
+        return parse(line, raw) if len(raw) <= MAX_RECORD_BYTES else Unreadable.too_large(line, raw, len(raw))
 
     def _is_broken(self, error: json.JSONDecodeError) -> bool:
         """Not only unfinished."""

@@ -13,16 +13,16 @@ from pipelines.formats.records import MAX_RECORD_BYTES, Found, Parsed, Unreadabl
 from services.errors import ConfigurationError
 
 BATCH_ROWS = 128
+BAD_VALUE = (ValueError, OverflowError, LookupError)  # dates beyond the year 9999, zones that nobody knows
 
 
 def records(name: str, file: IO[bytes]) -> Iterator[Found]:
     """Every row, in order. Raises ConfigurationError if the file's end, which describes it, cannot be read."""
-    import pyarrow
     from pyarrow import parquet
 
     try:
         table = parquet.ParquetFile(file, buffer_size=1_048_576, pre_buffer=False)
-    except (pyarrow.ArrowException, OSError) as error:
+    except faults() as error:
         raise ConfigurationError(f"input {name} is no readable Parquet: {error}") from None
     row = 1
     for group in range(table.num_row_groups):
@@ -33,36 +33,53 @@ def records(name: str, file: IO[bytes]) -> Iterator[Found]:
                 for found in rows(batch, done):
                     yield found
                     done += 1
-        except (pyarrow.ArrowException, OSError) as error:
+        except faults() as error:
             detail = f"rows {done} to {row + num_rows - 1} of row group {group}: {error}"
             yield Unreadable(done, "damaged", detail)
         row += num_rows
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for a file that is broken, or that asks for more memory than there is. `arrow.py` too."""
+    import pyarrow
+
+    return pyarrow.ArrowException, OSError, MemoryError, *BAD_VALUE
 
 
 def rows(batch: Any, first: int) -> Iterator[Found]:
     """The rows of a batch; `first` is the number of its first one. `arrow.py` uses it too."""
     try:
         values = batch.to_pylist() if batch.nbytes <= MAX_RECORD_BYTES else None
-    except UnicodeDecodeError:
+    except BAD_VALUE:
         values = None
     for index in range(batch.num_rows):
-        yield _found(first + index, values[index]) if values else _alone(first + index, batch.slice(index, 1))
+        row = first + index
+        yield _found(row, values[index]) if values else _alone(row, batch.slice(index, 1))
 
 
 def _alone(row: int, batch: Any) -> Found:
-    """A row by itself: one of its batch is too large or no text."""
+    """A row by itself: one of its batch is too large, or holds what Python has no value for."""
     if batch.nbytes > MAX_RECORD_BYTES:
         return Unreadable(row, "too_large", f"{batch.nbytes} bytes; a record has at most {MAX_RECORD_BYTES}")
     try:
         return _found(row, batch.to_pylist()[0])
     except UnicodeDecodeError as error:
         return Unreadable(row, "bad_encoding", f"a text of this row is no UTF-8: {error.reason}")
+    except BAD_VALUE as error:
+        return _bad_row(row, error)
+
+
+def _bad_row(row: int, error: Exception) -> Unreadable:
+    return Unreadable(row, "bad_row", f"a value of this row cannot be read: {error}")
 
 
 def _found(row: int, values: dict[str, Any]) -> Found:
     present = {name: value for name, value in values.items() if value is not None}
-    raw = orjson.dumps(present, default=_as_text)
-    value = orjson.loads(raw)
+    try:
+        raw = orjson.dumps(present, default=_as_text)
+        value = orjson.loads(raw)
+    except (*BAD_VALUE, orjson.JSONEncodeError) as error:
+        return _bad_row(row, error)
     if isinstance(value.get("extra"), str) and isinstance(value.get("source"), dict):  # as `write.py` writes it
         value["extra"] = _extra(value["extra"])
     return Parsed(row, value, raw)

@@ -15,7 +15,8 @@ ends the run. Reasons:
     negative_example, media, cut_short  what else nobody should learn (`unlearnable.py`)
     preference, plain_text   a pair of answers; a text without turns
     not_read                 a format that is known and not read
-    bad_row                  a row of CSV with more or fewer fields than the header
+    bad_row                  a row of CSV with more or fewer fields than the header; a row of a
+                             table with a value that Python does not have
     interrupted, canvas      an export whose first answer is not whole; or is a change to a document
 
 A message of an export that is no turn is counted as a cut turn, with its reason, and stands in the reject file too:

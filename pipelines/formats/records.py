@@ -33,6 +33,12 @@ class Unreadable:
     def of(cls, line: int, reason: str, detail: str, raw: bytes) -> "Unreadable":
         return cls(line, reason, detail, raw[:MAX_RAW_BYTES], len(raw))
 
+    @classmethod
+    def too_large(cls, line: int, raw: bytes, num_bytes: int) -> "Unreadable":
+        """`raw`: at least its beginning."""
+        detail = f"{num_bytes} bytes; a record has at most {MAX_RECORD_BYTES}"
+        return cls(line, "too_large", detail, raw[:MAX_RAW_BYTES], num_bytes)
+
 
 Found = Parsed | Unreadable
 

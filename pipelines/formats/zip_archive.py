@@ -5,6 +5,7 @@ archive: all its JSON, CSV, Parquet and Arrow files, by name.
 """
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,24 +19,33 @@ CONVERSATIONS = re.compile(r"(?:.*/)?(?:conversations|prod-grok-backend)(?:[-_]\
 READ = re.compile(r".*\.(?:json|jsonl|ndjson|csv|tsv|parquet|arrow)(?:\.gz|\.zst)?", re.IGNORECASE)
 HIDDEN = re.compile(r"(?:.*/)?(?:\.|__MACOSX/)")
 ENCRYPTED = 0x1
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile gives no bound to the other methods
+OTHERS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma", 93: "zstd"}
+FAULTS = (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, struct.error)
 
 
 def members(name: str, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
     """Each file to read with its name in the archive, opened. Raises ConfigurationError for an archive without one."""
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError) as error:
+    except FAULTS as error:
         raise ConfigurationError(f"input {name} is no readable zip archive: {error}") from None
     with archive:
         for info in _chosen(name, archive):
-            if info.flag_bits & ENCRYPTED:
-                raise ConfigurationError(f"input {name}: {info.filename} is encrypted; unpack the archive")
-            try:
-                opened = archive.open(info)
-            except (NotImplementedError, zipfile.BadZipFile) as error:
-                raise ConfigurationError(f"input {name}: {info.filename} cannot be unpacked: {error}") from None
-            with opened:
+            with _opened(name, archive, info) as opened:
                 yield info.filename, opened
+
+
+def _opened(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    if info.flag_bits & ENCRYPTED:
+        raise ConfigurationError(f"input {name}: {info.filename} is encrypted; unpack the archive")
+    if info.compress_type not in UNPACKED:
+        method = OTHERS.get(info.compress_type, f"method {info.compress_type}")
+        raise ConfigurationError(f"input {name}: {info.filename} is packed with {method}; unpack the archive")
+    try:
+        return archive.open(info)
+    except FAULTS as error:
+        raise ConfigurationError(f"input {name}: {info.filename} cannot be unpacked: {error}") from None
 
 
 def _chosen(name: str, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -52,5 +62,5 @@ def blocks(file: IO[bytes]) -> Iterator[bytes]:
     try:
         while block := file.read(BLOCK_BYTES):
             yield block
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (*FAULTS, zlib.error, EOFError) as error:
         raise Damaged("damaged", f"zip: {error}") from None

@@ -18,14 +18,13 @@ NO_RANK = 1_000_000
 
 
 def _translate(record: Record, all_branches: bool) -> Iterator[Translation]:
-    paths = _paths(record["prompt"])
-    best = next(paths)
+    root = record["prompt"]
     if all_branches:
-        yield from distinct([_branch(record, path, path is not best) for path in (best, *paths)])
+        yield from distinct(lambda: (_branch(record, path, bool(number)) for number, path in enumerate(_paths(root))))
         return
+    best = next(_paths(root))
     kept = {id(one) for one in best}
-    others = {id(one): one for path in paths for one in path if id(one) not in kept}
-    beside = [LeftOut("other_branch", without(one, "replies")) for one in others.values()]
+    beside = [LeftOut("other_branch", without(one, "replies")) for _, one, _ in _walk(root) if id(one) not in kept]
     yield replace(_branch(record, best, beside=False), left_out=beside)
 
 
@@ -47,13 +46,21 @@ def _replies(one: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _paths(root: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """Every path from the root to a leaf, the best one first."""
-    left = [[root]]
+    path: list[dict[str, Any]] = []
+    for depth, one, is_leaf in _walk(root):
+        path[depth:] = [one]
+        if is_leaf:
+            yield list(path)
+
+
+def _walk(root: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Every message with its depth and whether it is a leaf, those of the best path first."""
+    left = [(0, root)]
     while left:
-        path = left.pop()
-        replies = _replies(path[-1])
-        if not replies:
-            yield path
-        left += [[*path, reply] for reply in reversed(replies)]
+        depth, one = left.pop()
+        replies = _replies(one)
+        yield depth, one, not replies
+        left += [(depth + 1, reply) for reply in reversed(replies)]
 
 
 def _recognises(record: Record) -> bool:

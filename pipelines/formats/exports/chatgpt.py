@@ -25,7 +25,7 @@ UNSEEN = {
 SOUND = ("audio_asset_pointer", "real_time_user_audio_video_asset_pointer")  # its transcript stands beside it
 TOOL_PARTS = ("tool_call", "tool_result")
 FINISHED = ("", "stop", "unknown")
-MARK = re.compile("[ \t]?\ue200([^\ue201]*)\ue201|[ \t]?【\\d+[:†][^】]*】")
+MARK = re.compile("[ \t]?\ue200([^\ue200\ue201]*)\ue201|[ \t]?【\\d+[:†][^【】]*】")  # one without an end stays
 FIELD = "\ue202"
 
 

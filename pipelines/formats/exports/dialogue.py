@@ -3,14 +3,17 @@
 Every reader in `exports/` uses it.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, takewhile
 from typing import Any
 
 from pipelines.formats.records import BadRecord
-from pipelines.formats.translation import LeftOut, Translation, message
+from pipelines.formats.translation import LeftOut, Translation, message, written
 
+MAX_BRANCHES = 1000  # of one record
 FENCE = re.compile("`{3,}")
 
 
@@ -47,7 +50,8 @@ class Dialogue:
     """
 
     def __init__(self, system: str = "") -> None:
-        self._messages: list[dict[str, Any]] = [message("system", system)] if system.strip() else []
+        # the content of each is the list of its texts until the end: joined one by one they would be copied each time
+        self._messages: list[dict[str, Any]] = [message("system", [system])] if system.strip() else []
         self._given: list[list[Any]] = [[] for _ in self._messages]  # the program's messages behind each turn
         self._left_out: list[LeftOut] = []
         self._changed: dict[str, int] = {}
@@ -57,11 +61,11 @@ class Dialogue:
         if self._stopped:
             self.leave_out(self._stopped, given)
         elif role == "assistant" and self._messages and self._messages[-1]["role"] == role:
-            self._messages[-1]["content"] = _together(self._messages[-1]["content"], text)
+            self._messages[-1]["content"].append(text)
             self._messages[-1].update(others)
             self._given[-1].append(given)
         else:
-            self._messages.append(message(role, text, **others))
+            self._messages.append(message(role, [text], **others))
             self._given.append([given])
 
     def leave_out(self, reason: str, given: Any) -> None:
@@ -85,7 +89,8 @@ class Dialogue:
         """The record. Raises BadRecord for a branch of which nothing could be used."""
         if self._stopped and all(one["role"] == "system" for one in self._messages):
             raise BadRecord(self._stopped, _WHY[self._stopped])
-        record = {**{name: value for name, value in about.items() if value}, "messages": self._messages}
+        messages = [{**one, "content": _together(one["content"])} for one in self._messages]
+        record = {**{name: value for name, value in about.items() if value}, "messages": messages}
         return Translation(record, self._left_out, self._changed, branch)
 
 
@@ -95,20 +100,42 @@ _WHY = {
 }
 
 
-def _together(before: Any, after: Any) -> Any:
-    if isinstance(before, str) and isinstance(after, str):
-        return "\n\n".join(text for text in (before, after) if text.strip())
-    parts = [one if isinstance(one, list) else [{"type": "text", "text": one}] for one in (before, after)]
-    return parts[0] + parts[1]
+def _together(said: list[Any]) -> Any:
+    """What was said in one turn: a text, or, from the first thing on that is none, its parts."""
+    texts = list(takewhile(lambda one: isinstance(one, str), said))
+    text = texts[0] if len(texts) == 1 else "\n\n".join(one for one in texts if one.strip())
+    others = said[len(texts) :]
+    if not others or len(said) == 1:
+        return others[0] if others else text
+    whole = [text, *others] if texts else others
+    parts = [one if isinstance(one, list) else [{"type": "text", "text": one}] for one in whole]
+    return list(chain.from_iterable(parts))
 
 
-def distinct(translations: Sequence[Translation]) -> Iterator[Translation]:
-    """Those that say something of their own: a branch that ends in unseen messages is the beginning of another."""
-    for index, one in enumerate(translations):
-        said = [] if one.error else one.record["messages"]
-        others = [other for place, other in enumerate(translations) if place != index and not other.error]
-        if index == 0 or one.error or not any(other.record["messages"][: len(said)] == said for other in others):
+def distinct(translations: Callable[[], Iterator[Translation]]) -> Iterator[Translation]:
+    """Those that say something of their own: a branch that ends in unseen messages is the beginning of another.
+
+    Translates twice, so that never more than one is held. Raises BadRecord for too many before it gives the first.
+    """
+    beginnings: set[bytes] = set()
+    for number, one in enumerate(translations()):
+        if number == MAX_BRANCHES:
+            raise BadRecord("bad_shape", f"more than {MAX_BRANCHES} branches; `branches: shown` reads one of them")
+        beginnings.update(_digests(one)[:-1])
+    for number, one in enumerate(translations()):
+        whole = _digests(one)[-1]
+        if number == 0 or one.error or whole not in beginnings:
             yield one
+        if not one.error:
+            beginnings.add(whole)  # another that says the same says nothing of its own
+
+
+def _digests(one: Translation) -> list[bytes]:
+    """One for each beginning of what the branch says, from nothing to the whole."""
+    found = [b""]
+    for said in () if one.error else one.record["messages"]:
+        found.append(hashlib.sha256(found[-1] + written(said)).digest())
+    return found
 
 
 def every_branch(
@@ -119,13 +146,18 @@ def every_branch(
     translate: Callable[[list[Any], str], Translation],
 ) -> Iterator[Translation]:
     """The branches as records; of the shown branch alone, with the messages beside it as left out."""
-    paths = list(branches(parents, current, all_branches))
-    made = [_one(messages, path, translate, path[-1] if number else "") for number, path in enumerate(paths)]
-    if not all_branches:
-        shown = set(paths[0])
-        beside = [LeftOut("other_branch", one) for name, one in messages.items() if name not in shown and one]
-        made[0] = replace(made[0], left_out=[*made[0].left_out, *beside])
-    yield from distinct(made)
+
+    def translations() -> Iterator[Translation]:
+        for number, path in enumerate(branches(parents, current, all_branches)):
+            yield _one(messages, path, translate, path[-1] if number else "")
+
+    if all_branches:
+        yield from distinct(translations)
+        return
+    [path] = branches(parents, current, all_branches)
+    made, shown = _one(messages, path, translate, ""), set(path)
+    beside = [LeftOut("other_branch", one) for name, one in messages.items() if name not in shown and one]
+    yield replace(made, left_out=[*made.left_out, *beside])
 
 
 def _one(

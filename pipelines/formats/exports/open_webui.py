@@ -15,7 +15,9 @@ from pipelines.formats.exports.dialogue import Dialogue, every_branch
 from pipelines.formats.records import BadRecord
 from pipelines.formats.translation import Format, Record, Translation, objects, scalars
 
-DETAILS = re.compile(r'<details type="(reasoning|code_interpreter|tool_calls)"[^>]*>.*?</details>\s*', re.DOTALL)
+OPENING = re.compile(r'<details type="(reasoning|code_interpreter|tool_calls)"')
+END = "</details>"
+SPACE = re.compile(r"\s*")
 REASONS = {"reasoning": "thoughts"}
 
 
@@ -63,9 +65,19 @@ def _add(dialogue: Dialogue, one: dict[str, Any]) -> None:
 
 
 def _answer(dialogue: Dialogue, text: str) -> str:
-    for found in DETAILS.finditer(text):
-        dialogue.leave_out(REASONS.get(found[1], "tool_turn"), found[0])
-    return DETAILS.sub("", text).strip()
+    """The text outside the details. Behind an opening without an end none has one, so nobody looks there."""
+    kept, at = [], 0
+    while found := OPENING.search(text, at):
+        opened = text.find(">", found.end())
+        end = text.find(END, opened) if opened >= 0 else -1
+        if end < 0:
+            break
+        space = SPACE.match(text, end + len(END))
+        assert space
+        dialogue.leave_out(REASONS.get(found[1], "tool_turn"), text[found.start() : space.end()])
+        kept.append(text[at : found.start()])
+        at = space.end()
+    return "".join([*kept, text[at:]]).strip()
 
 
 FORMAT = Format("an Open WebUI export", lambda record: isinstance(record.get("chat"), dict), _translate)

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from pyarrow import parquet
 
+from pipelines.formats import delimited
+from pipelines.formats.files import Blocks
+from pipelines.formats.records import Parsed, Unreadable
 from services.errors import ConfigurationError
+from services.machine import disk
 from tests.pipelines.formats.inputs import compressed, reading, record
 from tests.pipelines.formats.test_exports import ANSWER, QUESTION, in_a_row
 
@@ -70,6 +75,32 @@ def test_an_archive_without_records_names_what_it_is(tmp_path: Path, data: bytes
         reading(tmp_path, data, "in.zip")
 
 
+@pytest.mark.parametrize(("how", "named"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")])
+def test_a_method_that_is_unpacked_without_a_bound_is_refused(tmp_path: Path, how: int, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"a.jsonl is packed with {named}; unpack the archive"):
+        reading(tmp_path, zipped({"a.jsonl": LINES}, how), "in.zip")
+
+
+def test_a_directory_of_an_archive_that_cannot_be_understood_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.jsonl": LINES}))
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version that unpacking needs
+    with pytest.raises(ConfigurationError, match=r"no readable zip archive: zip file version 9\.9"):
+        reading(tmp_path, bytes(data), "in.zip")
+
+
+def test_a_damaged_packed_file_costs_what_follows_in_it(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.jsonl": LINES, "b.jsonl": json.dumps(record("b"))}))
+    data[len("a.jsonl") + 30] |= 0b110  # a kind of deflated block that does not exist
+    found = reading(tmp_path, bytes(data), "in.zip")
+    assert [reason for reason, _ in found.reasons] == ["damaged"] and found.ids == ["b"]
+
+
+def test_what_fills_the_disk_when_it_is_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.FEW_BYTES - 1)
+    with pytest.raises(ConfigurationError, match="is full: free 95 MiB; make room there, or set TMPDIR"):
+        reading(tmp_path, compressed(arrow(stream=False), "gzip"), "data.arrow.gz")
+
+
 # -- CSV and TSV -----------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +138,57 @@ def test_a_table_with_one_name_twice_is_refused(tmp_path: Path) -> None:
         reading(tmp_path, "prompt,prompt,response\na,b,c\n", "in.csv")
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b"prompt,response,\xff", "the column '.udcff' is no UTF-8; convert the file to UTF-8"),
+        (b'prompt,"response"x', "the header cannot be read: .*; the first line must name the columns"),
+    ],
+)
+def test_a_header_that_names_no_columns_is_refused(tmp_path: Path, header: bytes, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        reading(tmp_path, header + b"\na,b,c\n", "in.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_or_a_row_that_is_too_large_costs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 40)
+    rows = [
+        "prompt,response",
+        "q,first",
+        "q," + "x" * 40,
+        "q,second",
+        'q,"' + "x" * 25,
+        'y"y' + "y" * 25,
+        "q," + "z" * 50,
+    ]
+    found = reading(tmp_path, "\n".join(rows) + end, "in.csv")
+    assert found.said == [["q", "first"], ["q", "second"]]
+    assert found.reasons == [("too_large", 3), ("too_large", 5), ("too_large", 7)]
+    assert found.bad[0]["detail"].startswith("43 bytes; a record has at most") and "xxx" in found.bad[0]["raw"]
+
+
+def test_of_a_line_without_an_end_only_the_beginning_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 40)
+    monkeypatch.setattr(delimited, "MAX_RAW_BYTES", 4)
+    pieces = [b"prompt,response\n", b"q," + b"x" * 60, b"x" * 60, b"x\nq,a\n"]
+    large, read = delimited.records("in.csv", Blocks(iter(pieces)), ",")
+    assert isinstance(large, Unreadable) and (large.reason, large.raw[:4], large.num_bytes) == (
+        "too_large",
+        b"q,xx",
+        124,
+    )
+    assert isinstance(read, Parsed) and (read.line, read.value["response"]) == (3, "a")
+
+
+def test_a_row_that_damage_cuts_is_no_record(tmp_path: Path) -> None:
+    data = compressed(b"prompt,response\nq,first\nq,the second answer\n", "gzip")
+    found = reading(tmp_path, data[:-16], "in.csv.gz")
+    assert found.said == [["q", "first"]] and found.reasons == [("truncated", 3)]
+
+
 def test_json_lines_that_begin_with_a_broken_line_are_no_table(tmp_path: Path) -> None:
     found = reading(tmp_path, f"broken, line, prompt\n{LINES}", "in.jsonl")
     assert len(found.ids) == 5 and found.reasons == [("bad_json", 1)]
@@ -115,8 +197,8 @@ def test_json_lines_that_begin_with_a_broken_line_are_no_table(tmp_path: Path) -
 # -- Arrow -----------------------------------------------------------------------------------------------------------
 
 
-def arrow(stream: bool) -> bytes:
-    table = pyarrow.Table.from_pylist(RECORDS)
+def arrow(stream: bool, table: pyarrow.Table | None = None) -> bytes:
+    table = table or pyarrow.Table.from_pylist(RECORDS)
     sink = pyarrow.BufferOutputStream()
     opened = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
     with opened(sink, table.schema) as writer:
@@ -134,6 +216,54 @@ def test_arrow_by_rows(tmp_path: Path, stream: bool, how: str) -> None:
 def test_a_cut_arrow_stream_keeps_what_came_before(tmp_path: Path) -> None:
     found = reading(tmp_path, arrow(stream=True)[:-300], "data.arrow")
     assert found.ids[:2] == ["r0", "r1"] and [reason for reason, _ in found.reasons] == ["damaged"]
+
+
+def alpaca(**columns: pyarrow.Array) -> pyarrow.Table:
+    """Two conversations with more columns."""
+    return pyarrow.table({"instruction": ["q", "q"], "output": ["first", "second"], **columns})
+
+
+def unchecked(kind: pyarrow.DataType, first: bytes, second: bytes) -> pyarrow.Array:
+    """Two values as a damaged file holds them. Each can be read, or pyarrow raises what Python raises."""
+    if pyarrow.types.is_string(kind):
+        return pyarrow.Array.from_buffers(kind, 2, pyarrow.array([first, second]).buffers())
+    return pyarrow.Array.from_buffers(kind, 2, [None, pyarrow.py_buffer(first + second)])
+
+
+def test_arrow_rows_that_fail_the_check_of_pyarrow_are_not_read(tmp_path: Path) -> None:
+    """A wrong offset ends the process when it is followed; a number with too many digits fails the same check."""
+    numbers = unchecked(pyarrow.decimal128(2), (7).to_bytes(16, "little"), (1000).to_bytes(16, "little"))
+    found = reading(tmp_path, arrow(stream=True, table=alpaca(n=numbers)), "data.arrow")
+    assert (found.ids, found.reasons) == ([], [("damaged", 1)])
+    assert found.bad[0]["detail"].startswith("rows 1 to 2: In column 2")
+
+
+def test_an_arrow_row_that_is_no_utf8_costs_itself(tmp_path: Path) -> None:
+    texts = unchecked(pyarrow.string(), b"\xff", b"whole")
+    found = reading(tmp_path, arrow(stream=False, table=alpaca(note=texts)), "data.arrow")
+    assert (found.said, found.reasons) == ([["q", "second"]], [("bad_encoding", 1)])
+
+
+@pytest.mark.parametrize("name", ["data.arrow", "data.parquet"])
+def test_a_row_with_a_date_that_python_does_not_have_costs_itself(tmp_path: Path, name: str) -> None:
+    table = alpaca(at=pyarrow.array([1 << 52, 0], pyarrow.timestamp("ms")))
+    if name.endswith("parquet"):
+        parquet.write_table(table, tmp_path / "made")
+    data = (tmp_path / "made").read_bytes() if name.endswith("parquet") else arrow(stream=True, table=table)
+    found = reading(tmp_path, data, name)
+    assert (found.said, found.reasons) == ([["q", "second"]], [("bad_row", 1)])
+    assert "a value of this row cannot be read" in found.bad[0]["detail"]
+
+
+def test_an_arrow_file_that_asks_for_more_memory_than_there_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object) -> None:
+        raise MemoryError("malloc of size 1099511627776 failed")
+
+    monkeypatch.setattr(pyarrow.ipc, "open_stream", refuse)
+    with pytest.raises(ConfigurationError, match="no readable Arrow file: malloc of size"):
+        reading(tmp_path, arrow(stream=True), "data.arrow")
 
 
 def test_lines_that_end_as_on_old_macs(tmp_path: Path) -> None:

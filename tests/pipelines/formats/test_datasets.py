@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.formats.translation import without
 from tests.pipelines.formats.inputs import Reading, damaged, reading
 
 HUMAN, GPT = {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}
@@ -122,6 +123,16 @@ def test_the_flat_files_of_openassistant_are_trees_too(tmp_path: Path) -> None:
     lines = [*flat(TREE["prompt"], None), *flat(reply("q", "A film?", None, reply("b", "Alien.", 0)), None)]  # type: ignore[arg-type]
     found = reading(tmp_path, "\n".join(map(json.dumps, lines)))
     assert (found.ids, found.said, found.lines) == (["p", "q"], [BEST, ["A film?", "Alien."]], [1, 7])
+
+
+def test_a_long_chain_of_openassistant_is_one_conversation(tmp_path: Path) -> None:
+    """Each message once copied the whole path before it."""
+    lines = [
+        reply("0", "0", None),
+        *({**reply(f"{n}", f"{n}", 0 if n % 2 else None), "parent_id": f"{n - 1}"} for n in range(1, 3000)),
+    ]
+    found = reading(tmp_path, "\n".join(json.dumps(without(line, "replies")) for line in lines))
+    assert found.said == [[str(number) for number in range(3000)]]
 
 
 # -- what is refused, by name ----------------------------------------------------------------------------------------

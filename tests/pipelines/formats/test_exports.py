@@ -1,6 +1,7 @@
 """What people download from chat programs becomes their conversations, and every message that does not is counted."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.formats.exports.dialogue import Dialogue
 from pipelines.records.conversation import Turn
 from tests.pipelines.formats.inputs import Reading, damaged, reading
 
@@ -89,6 +91,51 @@ def test_other_branches_are_records_of_their_own_if_a_recipe_says_so(tmp_path: P
     assert {one.origin_id for one in found.conversations} == {"c1"}, "they stay on one side of a split"
     assert found.said[1] == ["Which mountain is the tallest?", "Mount Everest.", "In feet?", "29,032 feet."]
     assert found.counts.records_in == 2
+
+
+def branching(*answers: str) -> dict[str, Any]:
+    """One question and its answers, the first of which is shown."""
+    nodes = [(f"a{number}", "u", message("assistant", text)) for number, text in enumerate(answers)]
+    return chatgpt(("u", "root", QUESTION), *nodes, current="a0")
+
+
+def test_of_branches_that_say_the_same_one_is_a_record(tmp_path: Path) -> None:
+    found = read(tmp_path, branching("shown", "twice", "once", "twice", "shown"), branches="all")
+    assert [said[1] for said in found.said] == ["shown", "twice", "once"]
+
+
+def test_a_record_has_a_thousand_branches_at_most(tmp_path: Path) -> None:
+    answers = [f"answer {number}" for number in range(1001)]
+    assert len(read(tmp_path, branching(*answers[:1000]), branches="all").ids) == 1000
+    found = read(tmp_path, branching(*answers), branches="all")
+    assert found.reasons == [("bad_shape", 1)] and "more than 1000 branches" in found.bad[0]["detail"]
+    assert found.ids == [] and len(read(tmp_path, branching(*answers)).ids) == 1
+
+
+def test_answers_in_a_row_are_one_text_or_from_the_first_image_on_parts(tmp_path: Path) -> None:
+    picture = [{"type": "image"}]
+    for said, whole in (
+        (["a", " ", "b"], "a\n\nb"),
+        ([" "], " "),
+        ([picture], picture),
+        (["a", "b", picture, "c"], [{"type": "text", "text": "a\n\nb"}, *picture, {"type": "text", "text": "c"}]),
+    ):
+        dialogue = Dialogue()
+        for one in said:
+            dialogue.say("assistant", one, one)
+        assert dialogue.ended({}).record["messages"] == [{"role": "assistant", "content": whole}]
+
+
+@pytest.mark.parametrize("opening", ["【1†", "\ue200cite", '<details type="reasoning"', '<details type="reasoning">'])
+def test_a_mark_without_an_end_is_looked_for_once(tmp_path: Path, opening: str) -> None:
+    """Each was once looked for up to the end of the text: a minute for one answer."""
+    text = opening * 60_000
+    tree = {"1": {"id": "1", "role": "user", "content": "q"}}
+    tree["2"] = {"id": "2", "parentId": "1", "role": "assistant", "content": text}
+    record = open_webui(tree, "2") if "details" in opening else in_a_row(QUESTION, message("assistant", text))
+    begun = time.process_time()
+    assert read(tmp_path, record).said[0][1] == text
+    assert time.process_time() - begun < 5
 
 
 def test_every_message_of_a_branch_is_a_turn_or_counted(tmp_path: Path) -> None:
