@@ -29,7 +29,7 @@ from services.jobs.recipe import Recipe, checked_input
 Progress = dict[str, Any]
 Watch = Callable[[Progress], None]
 
-CODE_VERSION = 1  # raise it when a step begins to give other output: a half-done run is then not continued
+CODE_VERSION = 2  # raise it when a step begins to give other output: a half-done run is then not continued
 
 
 class Cleaning:
@@ -98,6 +98,7 @@ class Cleaning:
         """Do one unit, unless it is done. `watch` sees the progress about every 100 records, and may raise to stop."""
         if self.folder.done(unit):
             return
+        self.folder.check({"version": CODE_VERSION})  # a task may be older than this program
         tell = watch or (lambda progress: None)
         if unit.kind == "read":
             reading.read_all(self.folder, self.recipe, dict(zip(self.names, self.inputs, strict=True)), tell)

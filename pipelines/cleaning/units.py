@@ -107,6 +107,13 @@ class Folder:
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             files.write_json(self.work / "run.json", belongs, only_new=True)
+        except OSError as error:
+            raise ConfigurationError(f"the folder {self.out} cannot be used: {error}") from None
+        self.check(belongs)
+
+    def check(self, belongs: dict[str, Any]) -> None:
+        """Raises ConfigurationError if the folder is that of another run."""
+        try:
             found = orjson.loads((self.work / "run.json").read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
             raise ConfigurationError(f"the folder {self.out} cannot be used: {error}") from None

@@ -39,6 +39,10 @@ class TokenizerChoice(Options):
     template: str = ""  # a named template; empty: the tokenizer's own, else the one that the model's name suggests
 
 
+# Options of the input that older builds did not have: where they say nothing, a recipe is the one that it was.
+_LATER = {"unlearnable": "reject", "branches": "shown"}
+
+
 class InputOptions(Options):
     format: Literal["auto", "sharegpt", "openai", "alpaca", "export"] = "auto"
     unlearnable: Literal["reject", "keep"] = Field(
@@ -93,7 +97,8 @@ class Recipe(Options):
     @property
     def digest(self) -> str:
         """The SHA-256 of the whole content, with the options of each step."""
-        content = [self.model_dump_json(exclude={"steps"})]
+        later = {name for name, usual in _LATER.items() if getattr(self.input, name) == usual}
+        content = [self.model_dump_json(exclude={"steps": True, "input": later})]
         content += [step.name + step.options.model_dump_json() for step in self.steps]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 

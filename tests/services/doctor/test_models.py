@@ -103,6 +103,7 @@ def test_what_only_the_hub_may_know_is_a_note_that_thinks_of_typing_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # other tests may switch it off by then
     (found,) = models.check_model(Settings(model="smolm2-135m"), lambda name: None, lambda package: True)
     assert found.level == "note" and "will download it from the hub" in found.message
     assert "packaged: smollm2-135m" in found.remedy
