@@ -333,11 +333,10 @@ class TransformersEngine:
         from workers.grammar_processor import GrammarCompiler
 
         try:
-            tokenizer = load_tokenizer(self._source)
-        except ChatServerError as error:
+            return GrammarCompiler(load_tokenizer(self._source), self._model.config.get_text_config().vocab_size)
+        except (ChatServerError, ValueError) as error:  # llguidance raises the second for a tokenizer without texts
             logger.info("No response_format: %s", error)
             return None
-        return GrammarCompiler(tokenizer, self._model.config.get_text_config().vocab_size)
 
     def _cache_options(self) -> dict[str, Any]:
         """On a GPU the library sizes the cache by free memory; on a CPU it would take nearly all of it."""

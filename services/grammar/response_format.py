@@ -21,8 +21,11 @@ MAX_OPTIONS = 1_000
 _FIELDS = {"json_object": "", "json_schema": "schema", "regex": "regex", "choice": "choice"}
 
 
-def grammar_of(form: Mapping[str, Any]) -> Grammar:
-    """The grammar of a form. Raises InvalidRequest, which names the place."""
+def grammar_of(form: Mapping[str, Any], place: str = "") -> Grammar:
+    """The grammar of a form. Raises InvalidRequest.
+
+    `place`: the field in which schema, regex or choice were sent, for the message.
+    """
     kind = form.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise InvalidRequest(
@@ -31,40 +34,38 @@ def grammar_of(form: Mapping[str, Any]) -> Grammar:
     field = _FIELDS[kind]
     if set(form) - {"type", field}:
         raise InvalidRequest(f"response_format of type {kind} has {field or 'no field'} alone", field="response_format")
+    place = place or f"response_format.{field}"
     try:
         written = orjson.dumps(form.get(field))
     except (orjson.JSONEncodeError, RecursionError):
-        raise InvalidRequest(f"response_format.{field} is nested too deep", field=f"response_format.{field}") from None
+        raise InvalidRequest(f"{place} is nested too deep", field=place) from None
     if len(written) > MAX_SCHEMA_BYTES:
-        place = f"response_format.{field}"
         raise InvalidRequest(f"{place} has {len(written):,} bytes; the limit is {MAX_SCHEMA_BYTES:,}", field=place)
-    return _grammar(kind, written)
+    return _grammar(kind, written, place)
 
 
 @lru_cache(maxsize=64)
-def _grammar(kind: str, written: bytes) -> Grammar:
+def _grammar(kind: str, written: bytes, place: str) -> Grammar:
     """Asked for at the door and once more by a worker, often with the same schema."""
     value = orjson.loads(written)
     if kind == "json_object":
         return json_object()
     if kind == "json_schema":
-        return json_schema(value, "response_format.schema")
-    return Grammar(whole_text(_checked_text(value), "response_format.regex") if kind == "regex" else _choice(value))
+        return json_schema(value, place)
+    return Grammar(whole_text(_text(value, place), place) if kind == "regex" else _choice(value, place))
 
 
-def _checked_text(value: object) -> str:
+def _text(value: object, place: str) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidRequest("response_format.regex must be text", field="response_format.regex")
+        raise InvalidRequest(f"{place} must be text", field=place)
     return value
 
 
-def _choice(values: object) -> Expression:
+def _choice(values: object, place: str) -> Expression:
     if (
         not isinstance(values, list)
         or not 0 < len(values) <= MAX_OPTIONS
         or not all(isinstance(each, str) and each for each in values)
     ):
-        raise InvalidRequest(
-            f"response_format.choice must be a list of 1 to {MAX_OPTIONS} texts", field="response_format.choice"
-        )
+        raise InvalidRequest(f"{place} must be a list of 1 to {MAX_OPTIONS} texts", field=place)
     return choice(map(Text, values))

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.errors import InvalidRequest
 from services.grammar.response_format import grammar_of
 
 Form = Mapping[str, Any]
@@ -85,7 +84,7 @@ class StructuredOutputs(BaseModel):
     def form(self) -> Form:
         for kind in ("regex", "choice"):
             if (value := getattr(self, kind)) is not None:
-                return _checked({"type": kind, kind: value}, f"response_format.{kind}", f"structured_outputs.{kind}")
+                return _checked({"type": kind, kind: value}, f"structured_outputs.{kind}")
         form = _form("json_object" if self.json_ is None else "json_schema", self.json_, "structured_outputs.json")
         assert form is not None, "no text"
         return form
@@ -96,13 +95,10 @@ def _form(kind: str, schema: Mapping[str, Any] | None, place: str) -> Form | Non
         return None
     if kind == "json_object":
         return {"type": kind}
-    return _checked({"type": kind, "schema": schema}, "response_format.schema", place)
+    return _checked({"type": kind, "schema": schema}, place)
 
 
-def _checked(form: Form, place: str, told: str) -> Form:
-    """The form; what is wrong with it is said by its place in the body. Raises InvalidRequest."""
-    try:
-        grammar_of(form)
-    except InvalidRequest as error:
-        raise InvalidRequest(error.message.replace(place, told), field=error.field.replace(place, told)) from None
+def _checked(form: Form, place: str) -> Form:
+    """The form. Raises InvalidRequest, which names the place in the body."""
+    grammar_of(form, place)
     return form

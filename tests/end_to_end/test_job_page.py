@@ -146,7 +146,7 @@ def test_a_job_from_its_files_to_its_data(page: Page, cleaner: Cleaner) -> None:
     roles = page.locator("[data-step=roles]")
     expect(roles).to_contain_text("540 kept, 50 dropped")
     expect(roles.locator(".chip").first).to_have_text("dropped: too short41")
-    expect(page.get_by_test_id("step")).to_have_count(14)
+    expect(page.get_by_test_id("step")).to_have_count(15)
     expect(page.get_by_test_id("log")).to_contain_text("600 records, 538 left")
     cleaner.ends(jid)
     state(page, "Finished")

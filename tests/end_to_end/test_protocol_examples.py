@@ -23,7 +23,7 @@ DOCUMENT = ROOT / "docs" / "protocol.md"
 EXCHANGES = sorted((ROOT / "docs" / "protocol").glob("*.json"))
 EVENT_TIMEOUT_S = 20.0
 SILENCE_S = 1.0
-NOT_OF_REQUESTS = {"configuration", "storage_full", "unauthorized", "unknown_response"}  # the last two: of /v1 alone
+NOT_OF_REQUESTS = {"configuration", "storage_full"} | {"unauthorized", "unknown_response", "not_found"}  # of /v1 alone
 OF_NO_CLASS = {"poison", "expired"}
 
 

@@ -4,7 +4,7 @@ import sys
 from services.places import ROOT
 
 # Loaded only by the running transformers adapter.
-WITH_TORCH = {"logits_processors"}
+WITH_TORCH = {"logits_processors", "grammar_processor"}
 
 
 def test_importing_workers_loads_neither_torch_nor_openvino_nor_transformers() -> None:

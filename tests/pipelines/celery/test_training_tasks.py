@@ -21,7 +21,7 @@ from services.jobs.dispatch import Dispatch, calmly
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.serving.trained_models import TrainedModels
-from services.wire.keys import TRAININGS_QUEUE
+from services.wire.keys import BATCHES_QUEUE, TRAININGS_QUEUE
 from tests.end_to_end.system import wait_until
 from tests.pipelines.celery.training_processes import SECRET, STAND_IN, Trainings, running_trainings
 from tests.pipelines.launching.contract import STEPS
@@ -472,4 +472,4 @@ def test_cleaning_is_not_kept_waiting_by_fine_tunings(trainings: Trainings) -> N
     """Its worker takes no task of theirs."""
     queues = trainings.celery.control.inspect(timeout=5).active_queues()
     of = {name.partition("-")[0]: {queue["name"] for queue in found} for name, found in queues.items()}
-    assert of == {"clean": {"units", "sweeps"}, "train": {TRAININGS_QUEUE}}
+    assert of == {"clean": {"units", "sweeps"}, "train": {TRAININGS_QUEUE, BATCHES_QUEUE}}
