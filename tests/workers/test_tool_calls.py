@@ -165,5 +165,5 @@ def test_a_model_that_thinks_before_it_calls_can_be_made_to_call_only_where_thin
 def test_a_model_whose_calls_are_not_understood_or_not_written_refuses_tools(called: str) -> None:
     tokenizer = tokenizer_of(template(called))
     assert tokenizer.call_format is None
-    with pytest.raises(Unsupported, match="leave tools out"):
+    with pytest.raises(Unsupported, match="leave tools and tool messages out"):
         planned(tokenizer)
