@@ -76,13 +76,13 @@ class Answer:
         return self._spoken + held
 
     @property
-    def matched_stop(self) -> bool:
+    def is_over(self) -> bool:
         """The answer is over: a stop string completed, and the text ends before it, or the only call is whole."""
         return bool(self._matcher.matched) or (self._calls is not None and self._calls.is_over)
 
     def push(self, token_id: int) -> str:
         """Take one token; returns the text it adds. Refused, without effect, after a match or after `finish`."""
-        if self.matched_stop or self._finished:
+        if self.is_over or self._finished:
             return ""
         before = len(self._text)
         if self._parser is None and self._calls is None:
@@ -117,7 +117,7 @@ class Answer:
 
     def finish(self) -> str:
         """No token follows: returns the text held back until now. A second call returns nothing."""
-        if self._finished or self.matched_stop:
+        if self._finished or self.is_over:
             return ""
         self._finished = True
         before, text = len(self._text), self._detokenizer.flush()

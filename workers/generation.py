@@ -36,7 +36,7 @@ class AnswerText(Transcript, Protocol):
         """The text behind the reasoning, with what is held back of it."""
 
     @property
-    def matched_stop(self) -> bool: ...
+    def is_over(self) -> bool: ...
     def push(self, token_id: int) -> str: ...
     def replay(self, token_ids: Sequence[int]) -> None: ...
     def finish(self) -> str: ...
@@ -92,7 +92,7 @@ class Generation:
         self.plan = plan
         done = self.held.journalled_ids()
         plan.answer.replay(done)
-        if plan.answer.matched_stop:
+        if plan.answer.is_over:
             self.end("finished", "stop")
         elif len(done) >= plan.sampling.max_new_tokens:
             self.end("finished", "length")
@@ -138,13 +138,13 @@ class Generation:
         try:
             for token_id in token_ids:
                 answer.push(token_id)
-                if answer.matched_stop or self._leaves_reasoning(answer):
+                if answer.is_over or self._leaves_reasoning(answer):
                     break
         except Exception:
             log.exception("decoding failed", extra={"rid": self.held.rid})
             self.ending = Ending("failed", "internal", SEE_LOG, "", {})
         else:
-            if answer.matched_stop:
+            if answer.is_over:
                 self.end("finished", "stop")
             elif self.resubmit and len(answer.token_ids) >= self.plan.sampling.max_new_tokens:
                 self.end("finished", "length")

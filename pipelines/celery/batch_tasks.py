@@ -73,8 +73,7 @@ class BatchTasks:
     def register(self) -> None:
         """Tell Celery of the task.
 
-        Its message is acknowledged at once: the sweep sees a turn whose process died. One that is not acknowledged
-        when Redis dies makes kombu restore it over a connection that is closed already, and that ends the process.
+        Its message is acknowledged at once: by the lock the sweep sees a turn whose process died, and sends another.
         """
         self._app.task(name=BATCH_TASK, shared=False, acks_late=False)(calmly(self.answer))
 

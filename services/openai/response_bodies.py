@@ -100,6 +100,14 @@ class ResponseBody(BaseModel):
         return [{"type": tool.type, "function": tool.model_dump(exclude={"type"})} for tool in self.tools or ()]
 
     @property
+    def tool_options(self) -> dict[str, Any]:
+        """What a request says of tools; nothing where the answer may call none."""
+        chosen, called = self.tool_choice_of_request, self.parallel_tool_calls
+        if chosen == "none":
+            return {}
+        return {"tools": self.tools_of_request, "tool_choice": chosen, "parallel_tool_calls": called}
+
+    @property
     def effort(self) -> str | None:
         return self.reasoning.effort if self.reasoning else None
 
@@ -118,14 +126,6 @@ class ResponseQuery(BaseModel):
 
     stream: bool = Field(False, description="Whether the response comes as its events.")
     starting_after: int | None = Field(None, ge=0, description="Only events with a larger sequence_number.")
-
-
-class ItemsQuery(BaseModel):
-    """The query of `GET /v1/responses/{id}/input_items`."""
-
-    limit: int = Field(20, ge=1, le=100)
-    order: Literal["asc", "desc"] = "desc"
-    after: str = Field("", description="The id of the item before the first one.")
 
 
 # Known to OpenAI, not honoured here: field → the values that ask for nothing. Reasoning comes in full and in plain, and

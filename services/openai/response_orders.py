@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from services.openai.bodies import MAX_TOKENS
 from services.openai.response_bodies import ResponseBody, messages_of
@@ -66,15 +65,6 @@ def response_order(
         "priority": priority,
         "truncation": body.truncation or "disabled",
         "thinking": False if body.effort == "none" else None,
-        **_tool_options(body),
+        **body.tool_options,
     }
     return parse_request(raw, user=user, max_chars=max_chars)
-
-
-def _tool_options(body: ResponseBody) -> dict[str, Any]:
-    """What the request says of tools; nothing where the answer may call none."""
-    chosen = body.tool_choice_of_request
-    if chosen == "none":
-        return {}
-    called = body.parallel_tool_calls
-    return {"tools": body.tools_of_request, "tool_choice": chosen, "parallel_tool_calls": called}

@@ -148,7 +148,7 @@ def parted(text: str, parts: Iterable[Part]) -> list[str]:
 class ModelAnswer:
     """A transcript whose text and parts are a pure function of its tokens."""
 
-    matched_stop = False
+    is_over = False
     reasoning_tokens = 0
 
     @property

@@ -43,7 +43,7 @@ SUPPORTS = frozenset({"temperature", "top_p", "top_k", "seed", "continue_final",
 class EchoText:
     """A transcript whose tokens are code points."""
 
-    matched_stop = False
+    is_over = False
     parts: Sequence[Part] = ()
     reasoning_tokens = 0
 

@@ -59,7 +59,7 @@ def test_a_replayed_answer_continues_with_the_same_text_and_offsets(
     second.replay(token_ids[:cut])
     second.extend(token_ids[cut:])
     second.finish()
-    assert (second.text, second.token_ids, second.matched_stop) == (first.text, first.token_ids, first.matched_stop)
+    assert (second.text, second.token_ids, second.is_over) == (first.text, first.token_ids, first.is_over)
     for offset in range(len(first.token_ids) + 1):
         assert second.slice_from(offset) == first.slice_from(offset)
 
@@ -78,7 +78,7 @@ def test_a_stop_string_ends_the_text_before_it_and_refuses_later_tokens() -> Non
     token_ids = SMOLLM2.tokenizer.encode("One two. STOP three", add_special_tokens=False).ids
     answer = Answer(SMOLLM2, ["STOP"])
     answer.extend(token_ids)
-    assert answer.matched_stop
+    assert answer.is_over
     assert answer.text == "One two. "
     assert len(answer.token_ids) < len(token_ids)
     assert answer.push(token_ids[0]) == ""

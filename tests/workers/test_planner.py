@@ -187,7 +187,7 @@ def test_a_bare_prompt_has_no_template_no_reasoning_and_no_end_of_a_turn() -> No
     vicuna = chat(smollm2(), template="vicuna-v1.1", bos_token=None, eos_token="<|im_end|>", unk_token=None)
     answer = planned_by(vicuna, prompt="x", sampling=SamplingOptions(stop=("END",))).answer
     answer.extend(vicuna.decoder().encode("a\nUSER: bEND").ids)
-    assert answer.text == "a\nUSER: b" and answer.matched_stop
+    assert answer.text == "a\nUSER: b" and answer.is_over
 
 
 def test_a_bare_prompt_is_not_cut() -> None:

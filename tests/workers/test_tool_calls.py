@@ -126,7 +126,7 @@ def test_without_parallel_calls_the_answer_ends_with_its_first() -> None:
     tokenizer = tokenizer_of(HERMES)
     answer = planned(tokenizer, parallel_tool_calls=False).answer
     answer.extend(map(ord, '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call><tool_call>{"na'))
-    assert answer.matched_stop and answer.text == FOUND
+    assert answer.is_over and answer.text == FOUND
     assert answer.token_ids[-1] == ord("}")
 
 

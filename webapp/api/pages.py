@@ -1,4 +1,4 @@
-"""One page of a list, as OpenAI's lists have them: the routes of files and batches."""
+"""One page of a list, as OpenAI's lists have them: the routes of files, batches and responses."""
 
 import itertools
 from collections.abc import Iterable

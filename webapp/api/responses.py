@@ -13,7 +13,7 @@ from services.errors import InvalidRequest
 from services.openai.bodies import checked
 from services.openai.frames import Frame
 from services.openai.orders import Supports, check_served
-from services.openai.response_bodies import UNSERVED, ItemsQuery, ResponseBody, ResponseQuery
+from services.openai.response_bodies import UNSERVED, ResponseBody, ResponseQuery
 from services.openai.response_objects import PREFIX, ResponseFrames, input_items, whole_response
 from services.openai.response_orders import record_of, response_order, turns_of
 from services.responses.record import ResponseRecord
@@ -25,6 +25,7 @@ from webapp.access.submit_rate import SubmitRate
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.intake import asked, idempotency_key
+from webapp.api.pages import PageQuery, page_of
 from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
 
 
@@ -135,13 +136,17 @@ def _add_asking(routes: Blueprint, callers: Callers, responder: Responder, docum
             return responder.show(checked(request.args, ResponseQuery), rid, callers.user(request))
 
     @routes.get("/<rid>/input_items")
-    @document.describes(query=ItemsQuery, tag="Responses")
+    @document.describes(query=PageQuery, tag="Responses")
     def list_input_items(rid: str) -> Response:
         """The items of a response's own input; those of the responses before it are theirs."""
-        query = checked(request.args, ItemsQuery)
+        query = checked(request.args, PageQuery)
         with translated():
             record = responder.responses.record(rid, callers.user(request))
-        return as_json(_page(input_items(rid, record.messages), query))
+        items = input_items(rid, record.messages)
+        ordered = items if query.order == "asc" else items[::-1]
+        ids = [item["id"] for item in ordered]
+        first = ids.index(query.after) + 1 if query.after in ids else 0
+        return as_json(page_of(ordered[first:], query.limit))
 
 
 def _add_changing(routes: Blueprint, callers: Callers, responder: Responder, document: Document) -> None:
@@ -159,13 +164,3 @@ def _add_changing(routes: Blueprint, callers: Callers, responder: Responder, doc
         with translated():
             responder.responses.delete(rid, callers.user(request))
         return as_json({"id": rid, "object": "response", "deleted": True})
-
-
-def _page(items: list[dict[str, Any]], query: ItemsQuery) -> dict[str, Any]:
-    """One page of a list, as OpenAI's lists have them."""
-    ordered = items if query.order == "asc" else items[::-1]
-    ids = [item["id"] for item in ordered]
-    first = ids.index(query.after) + 1 if query.after in ids else 0
-    page = ordered[first : first + query.limit]
-    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
-    return {"object": "list", "data": page, **ends, "has_more": first + query.limit < len(ordered)}

@@ -124,7 +124,7 @@ def test_stop_strings_end_the_answer_and_not_the_reasoning() -> None:
     written = manner.generated("First STOP, then ST", "OPs? It is 4. STOP It is 5.")
     ids = backend.encode(written).ids
     answer.extend(ids)
-    assert answer.matched_stop
+    assert answer.is_over
     assert parts_of(answer) == {"reasoning": "First STOP, then ST", "answer": "OPs? It is 4. "}
 
 
