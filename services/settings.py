@@ -1,8 +1,8 @@
 """The only module that reads the environment. A `__main__` or a command makes the settings once and passes them on.
 
-Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL`. An unknown `CHATSERVER_*`
-variable stops the program, and the error names the nearest valid one: a mistyped limit must not silently be the
-default. A secret can be in a file instead: `REDIS_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE`,
+Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL` and `DATABASE_URL`. An unknown
+`CHATSERVER_*` variable stops the program, and the error names the nearest valid one: a mistyped limit must not silently
+be the default. A secret can be in a file instead: `REDIS_URL_FILE`, `DATABASE_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE`,
 `CHATSERVER_JOB_KEY_FILE` and `CHATSERVER_FLOWER_LOGIN_FILE` name such files.
 """
 
@@ -20,11 +20,13 @@ from services.field_errors import in_words
 from services.places import RECIPES_DIR
 
 PREFIX = "CHATSERVER_"
+BARE = ("redis_url", "database_url")  # as every platform names them
 FILES = {  # variable → what its file holds
     "REDIS_URL_FILE": "redis_url",
     "CHATSERVER_SECRET_KEY_FILE": "secret_key",
     "CHATSERVER_JOB_KEY_FILE": "job_key",
     "CHATSERVER_FLOWER_LOGIN_FILE": "flower_login",
+    "DATABASE_URL_FILE": "database_url",
 }
 
 
@@ -112,6 +114,10 @@ class Settings(BaseModel):
         2048, ge=1, description="Most MiB of the files of one job, and of one file of /v1/files."
     )
 
+    database_url: str = Field(
+        "", description="URL of the database, postgresql://… or sqlite:///…; empty: SQLite in the state folder."
+    )
+
     log_format: str = Field("human", pattern="^(human|json)$", description="Format of log lines.")
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log line that is written."
@@ -120,7 +126,7 @@ class Settings(BaseModel):
 
 def variable_of(field: str) -> str:
     """The environment variable that sets a field."""
-    return "REDIS_URL" if field == "redis_url" else PREFIX + field.upper()
+    return field.upper() if field in BARE else PREFIX + field.upper()
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -177,7 +183,7 @@ def load_right_settings(
     right: dict[str, str] = {}
     errors: list[ConfigurationError] = []
     for variable in sorted(environment):
-        if variable.startswith(PREFIX) or variable == variable_of("redis_url") or variable in FILES:
+        if variable.startswith(PREFIX) or variable in map(variable_of, BARE) or variable in FILES:
             try:
                 load_settings({**right, variable: environment[variable]})
             except ConfigurationError as error:

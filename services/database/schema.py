@@ -1,0 +1,47 @@
+"""Brings a database to the schema of this build. Whoever starts first does it; the others wait.
+
+Alembic keeps the order and the version; the revisions are written by hand in SQL that SQLite and PostgreSQL share:
+autogenerate misses CHECKs, and its batch mode copies a table without its triggers, deleting what cascades from it.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, text
+
+from services.database.database import Database
+from services.errors import ConfigurationError
+
+FOLDER = Path(__file__).parent / "migrations"
+LOCK = 0x63686174  # PostgreSQL's advisory lock for migrations of ours
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Raises ConfigurationError for a database that a newer build has changed."""
+    with database.write() as session:
+        connection = session.connection()
+        if not database.is_sqlite:  # SQLite's transaction has locked the file
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(FOLDER))
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            raise ConfigurationError(
+                f"this build does not know the database's schema ({error}); use the build that made it, or a newer one"
+            ) from None
+
+
+def version(connection: Connection) -> str:
+    """The revision of a database; empty for one without tables of ours."""
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def revisions() -> list[str]:
+    """All revisions, oldest first."""
+    scripts = ScriptDirectory(str(FOLDER))
+    return [each.revision for each in reversed(list(scripts.walk_revisions()))]
