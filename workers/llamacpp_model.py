@@ -6,6 +6,7 @@ call; importing this module loads the library.
 
 import ctypes
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,14 @@ class _Log:
     """llama.cpp's warnings and errors, in our log. It warns of much that harms nothing: what matters is raised."""
 
     def __init__(self) -> None:
-        self._errors: list[str] = []
+        self._errors: deque[str] = deque(maxlen=5)
         self.callback = llama_cpp.llama_log_callback(self._take)
 
     def errors(self) -> str:
         """The errors since the last call, as the end of a sentence."""
-        errors, self._errors = self._errors, []
-        return "; ".join(errors) or "it does not say why"
+        errors = "; ".join(self._errors)
+        self._errors.clear()
+        return errors or "it does not say why"
 
     def _take(self, level: int, text: bytes, _: ctypes.c_void_p) -> None:
         line = text.decode("utf-8", "replace").strip()
