@@ -93,11 +93,9 @@ class LlamaCppEngine:
         if source.gguf is None:
             return False, "no GGUF, which is what llamacpp reads"
         architecture = str(read_gguf_metadata(source.gguf)["general.architecture"])
-        readable = not any(name in architecture for name in _NOT_CAUSAL)
-        return (
-            readable,
-            f"a GGUF of architecture {architecture}, which llamacpp {'reads' if readable else 'cannot serve'}",
-        )
+        if any(name in architecture for name in _NOT_CAUSAL):
+            return False, f"a GGUF of architecture {architecture}, which llamacpp cannot serve"
+        return True, "a GGUF, which llamacpp reads"
 
     @property
     def limits(self) -> ModelLimits:
@@ -216,7 +214,7 @@ class LlamaCppEngine:
     def _compute_apart(self, rows: list[Row], failure: DecodeFailed) -> None:
         """After a batch that failed: make room, else compute row by row, so that only the one to blame fails."""
         self._table.rewind(rows)
-        if failure.no_room and self._table.relieve():
+        if failure.no_room and self._table.drop_idle():
             return
         for slot in [row.slot for row in rows]:
             row = self._table.row(slot, _BATCH_TOKENS)

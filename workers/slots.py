@@ -130,7 +130,8 @@ class SlotTable:
         self._admit()
         rows = self._rows(num_tokens)
         while self._in_use() + sum(len(row.tokens) for row in rows) > self._num_cells:
-            assert self.relieve(), "one sequence alone fits: its length is checked against the cache"
+            if not self.drop_idle():
+                self._preempt()  # never the last one: its length is checked against the cache
             rows = self._rows(num_tokens)
         return rows
 
@@ -149,25 +150,21 @@ class SlotTable:
         begin, end = len(slot.cached), len(slot.sequence.tokens)
         return Row(slot, slot.sequence.tokens[begin : begin + num_tokens], begin + num_tokens >= end)
 
-    def relieve(self) -> bool:
-        """Free the cells of the slot that has been idle longest, else of the youngest sequence. False: nothing helps.
-
-        That sequence goes back to the line, at its head, with the tokens that it has.
-        """
+    def drop_idle(self) -> bool:
+        """Free the cells of the slot that has been idle longest. False: none is."""
         idle = [slot for slot in self.slots if slot.cached and slot.sequence is None]
         if idle:
             self._cut(min(idle, key=_age), 0)
-            return True
-        running = [slot for slot in self.slots if slot.sequence]
-        if len(running) < 2:
-            return False
-        youngest = max(running, key=_age)
+        return bool(idle)
+
+    # ---- inside
+
+    def _preempt(self) -> None:
+        """The youngest sequence goes back to the line, at its head, with the tokens that it has."""
+        youngest = max((slot for slot in self.slots if slot.sequence), key=_age)
         assert youngest.sequence is not None
         self._waiting.appendleft(youngest.sequence)
         self._release(youngest, keep=False)
-        return True
-
-    # ---- inside
 
     def _admit(self) -> None:
         while self._waiting and self._has_room_for(self._waiting[0]):

@@ -34,7 +34,7 @@ class TokenSampler:
         self._biases = np.array([bias for _, bias in sampling.logit_bias], dtype=np.float32)
         self._counts = np.zeros(vocab_size, dtype=np.int32)  # of the tokens of the answer
         self._seen = np.zeros(vocab_size, dtype=bool)  # prompt and answer
-        self._seen[prompt] = True
+        self._seen[list(prompt)] = True
         np.add.at(self._counts, list(prompt[self._begin :]), 1)
 
     def draw(self, logits: Any, token_ids: Sequence[int]) -> int:

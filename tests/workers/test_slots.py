@@ -147,11 +147,14 @@ def test_one_sequence_may_fill_the_cache_to_the_last_cell() -> None:
     assert rig.ended == ["whole"]
 
 
-def test_nothing_helps_when_a_single_sequence_has_no_room() -> None:
+def test_only_idle_slots_can_be_dropped() -> None:
     rig = Rig()
-    rig.add("only", prompt(10))
+    rig.add("done", prompt(10), max_new_tokens=1)
+    rig.run()
+    rig.add("running", prompt(10, 300))
     rig.step()
-    assert not rig.table.relieve()
+    assert rig.table.drop_idle()
+    assert not rig.table.drop_idle()
 
 
 def test_a_batch_that_failed_is_computed_again() -> None:
