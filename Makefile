@@ -72,7 +72,8 @@ LLAMACPP := $(shell sed -n 's/^\(llama-cpp-python==[^ ]*\) .*/\1/p' requirements
 	@touch $@
 
 test-llamacpp: .venv/.dev .venv/.llamacpp ## the engine llamacpp under the contract of all engines; compiles it first
-	$(BIN)/python -m pytest tests/contracts/test_engine_contract.py tests/workers/test_llamacpp_engine.py
+	$(BIN)/python -m pytest -k llamacpp tests/contracts/test_engine_contract.py tests/workers/test_llamacpp_engine.py \
+		tests/workers/test_answers_in_a_form.py
 
 test-clients: .venv/.dev page ## OpenAI's clients, LangChain, LlamaIndex and the examples of docs/api.md, each in an environment of its own
 	for name in openai frameworks; do test -d .venv-$$name || $(PYTHON) -m venv .venv-$$name; \

@@ -156,7 +156,7 @@ def repeatable_pipeline(packaged: ModelSource) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_phi(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
-    pytest.importorskip("llama_cpp", reason="llamacpp is not installed: make llamacpp")
+    pytest.importorskip("llama_cpp", reason=f"llamacpp is not installed: {ENGINES['llamacpp'].install}")
     return ModelSource("tiny", "gguf", tiny_gguf.build(tmp_path_factory.mktemp("tiny-phi") / "tiny.gguf"))
 
 
