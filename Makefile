@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp demo-loop test-model check bench soak clean venv page browser
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,22 @@ test-sky: .venv/.dev sky ## a real SkyPilot launches on a real Slurm, all on thi
 	.venv-sky/bin/pip install --quiet --disable-pip-version-check '$(SKYPILOT)'
 	$(PIP_INSTALL) uv==0.13.9
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --sky tests/sky -v
+
+llamacpp: ## compile the engine llamacpp for this processor (a C++ compiler, some minutes): GGUF files that OpenVINO cannot read
+	rm -f .venv/.llamacpp
+	$(MAKE) .venv/.llamacpp
+
+# PyPI has the source alone. A wheel from elsewhere, or from a machine with another processor, lacks instructions.
+LLAMACPP := $(shell sed -n 's/^\(llama-cpp-python==[^ ]*\) .*/\1/p' requirements.txt)
+.venv/.llamacpp: .venv/.installed
+	@command -v c++ >/dev/null || { echo "a C++ compiler is needed: apt-get install g++, or what your system calls it"; exit 1; }
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(PIP_INSTALL) --no-deps --force-reinstall --no-cache-dir $(LLAMACPP)
+	$(PIP_INSTALL) $(LLAMACPP)
+	@touch $@
+
+test-llamacpp: .venv/.dev .venv/.llamacpp ## the engine llamacpp under the contract of all engines; compiles it first
+	$(BIN)/python -m pytest -k llamacpp tests/contracts/test_engine_contract.py tests/workers/test_llamacpp_engine.py \
+		tests/workers/test_answers_in_a_form.py
 
 test-clients: .venv/.dev page ## OpenAI's clients, LangChain, LlamaIndex and the examples of docs/api.md, each in an environment of its own
 	for name in openai frameworks; do test -d .venv-$$name || $(PYTHON) -m venv .venv-$$name; \

@@ -18,7 +18,8 @@ class EngineRow:
 
     adapter: str
     packages: tuple[str, ...]  # that must be installed
-    pip: str  # what to install when one is missing
+    pip: str  # the package that brings them
+    install: str  # the command that brings it when one is missing
     device: Literal["cpu", "cuda", "any"]
     advantage: str = ""
 
@@ -29,13 +30,23 @@ ENGINES = {
         adapter="workers.openvino_engine:OpenVinoEngine",
         packages=("openvino_genai",),
         pip="openvino-genai",
+        install="pip install openvino-genai",
         device="cpu",
         advantage="several times faster there than transformers",
+    ),
+    "llamacpp": EngineRow(
+        adapter="workers.llamacpp_engine:LlamaCppEngine",
+        packages=("llama_cpp",),
+        pip="llama-cpp-python",
+        install="make llamacpp",
+        device="cpu",
+        advantage="several times faster there than transformers, which would unpack the weights",
     ),
     "transformers": EngineRow(
         adapter="workers.transformers_engine:TransformersEngine",
         packages=("torch", "transformers", "accelerate"),
         pip="transformers",
+        install="pip install transformers",
         device="any",
     ),
 }

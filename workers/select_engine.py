@@ -53,7 +53,7 @@ def _choose(source: ModelSource) -> tuple[str, str]:
             continue
         readable, what = adapter_of(name).can_read(source)
         if readable and not _installed(row):
-            reasons.append(f"{row.pip} is not installed: pip install {row.pip} for speed")
+            reasons.append(f"{row.pip} is not installed: {row.install} for speed")
             continue
         reasons.append(f"{source.name} is {what}")
         if readable:

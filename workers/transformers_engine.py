@@ -330,7 +330,7 @@ class TransformersEngine:
                 "No response_format on this device: its steps overlap, and a grammar must read each token first."
             )
             return None
-        from workers.grammar_processor import GrammarCompiler
+        from workers.answer_grammar import GrammarCompiler
 
         try:
             return GrammarCompiler(load_tokenizer(self._source), self._model.config.get_text_config().vocab_size)

@@ -49,7 +49,7 @@ def check_engine(settings: Settings, has: Has = has_package) -> Iterator[Finding
         missing = next(name for name in ENGINES[settings.engine].packages if not has(name))
         yield wrong(
             f"CHATSERVER_ENGINE is {settings.engine}, and {missing} is not installed",
-            "pip install -r requirements.txt, or unset it",
+            f"{ENGINES[settings.engine].install}, or unset it",
         )
     elif found:
         yield ok(f"installed: {', '.join(found)}")

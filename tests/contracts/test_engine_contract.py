@@ -1,8 +1,8 @@
 """One suite for every engine adapter: what `workers.engine` promises, on real engines.
 
-transformers runs a two-layer random Llama; openvino the packaged model, loaded once. Both are started and stopped anew
-for every test. Only `repeatable` engines promise that two greedy answers are equal, so the tests that compare answers
-run on those.
+transformers and llamacpp run random models of two layers; openvino the packaged model, loaded once. Each is started
+and stopped anew for every test. Only `repeatable` engines promise that two greedy answers are equal, so the
+tests that compare answers run on those.
 """
 
 import logging
@@ -18,7 +18,9 @@ import pytest
 from services.engines import ENGINES
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
 from services.models.catalogue import ModelSource, resolve
+from tests.workers import tiny_gguf
 from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, Sampling
+from workers.llamacpp_engine import LlamaCppEngine
 from workers.openvino_engine import OpenVinoEngine
 from workers.select_engine import adapter_of
 from workers.transformers_engine import TransformersEngine
@@ -152,6 +154,12 @@ def repeatable_pipeline(packaged: ModelSource) -> Any:
     return OpenVinoEngine(packaged, EngineOptions(slots=SLOTS, repeatable=True))._load_pipeline()
 
 
+@pytest.fixture(scope="session")
+def tiny_phi(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    pytest.importorskip("llama_cpp", reason=f"llamacpp is not installed: {ENGINES['llamacpp'].install}")
+    return ModelSource("tiny", "gguf", tiny_gguf.build(tmp_path_factory.mktemp("tiny-phi") / "tiny.gguf"))
+
+
 def transformers_rig(given: Callable[[str], Any], cache_gib: float = 0.01, **options: Any) -> Rig:
     source = ModelSource("tiny", "folder", given("tiny_llama"))
     engine = TransformersEngine(source, EngineOptions(slots=SLOTS, cache_gib=cache_gib, **options))
@@ -184,7 +192,23 @@ def openvino_rig(given: Callable[[str], Any], repeatable: bool = False, pipeline
     return Rig(engine, heals=True, break_step=break_step)
 
 
-RIGS: dict[str, Callable[..., Rig]] = {"transformers": transformers_rig, "openvino": openvino_rig}
+def llamacpp_rig(given: Callable[[str], Any], **options: Any) -> Rig:
+    engine = LlamaCppEngine(given("tiny_phi"), EngineOptions(slots=SLOTS, **options))
+
+    def break_step(error: Exception) -> None:
+        def fail(rows: object) -> None:
+            raise error
+
+        engine._model.decode = fail
+
+    return Rig(engine, heals=True, break_step=break_step)
+
+
+RIGS: dict[str, Callable[..., Rig]] = {
+    "transformers": transformers_rig,
+    "openvino": openvino_rig,
+    "llamacpp": llamacpp_rig,
+}
 MARKS = {"openvino": pytest.mark.model}
 PARAMS = [pytest.param(name, marks=MARKS.get(name, ())) for name in ENGINES]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.engines import ENGINES
 from services.grammar.notations import written
 from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
@@ -45,8 +46,12 @@ def is_person(text: str) -> bool:
     )
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.model) for n in ("openvino", "transformers")])
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=pytest.mark.model) for n in ("openvino", "llamacpp", "transformers")]
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    for package in ENGINES[request.param].packages:
+        pytest.importorskip(package, reason=f"{request.param} is not installed: {ENGINES[request.param].install}")
     made = adapter_of(request.param)(packaged_source(), EngineOptions(slots=2, context_tokens=512, repeatable=True))
     made.start()
     yield made

@@ -71,7 +71,9 @@ def test_openvino_refuses_a_model_that_it_cannot_read() -> None:
 
 
 def test_an_unknown_engine_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="unknown engine 'vlmm'; known: auto, openvino, transformers"):
+    with pytest.raises(
+        ConfigurationError, match="unknown engine 'vlmm'; known: auto, openvino, llamacpp, transformers"
+    ):
         choose_engine(HUB, "vlmm")
 
 
@@ -81,7 +83,9 @@ def test_an_ir_folder_is_read_by_openvino(tmp_path: Path) -> None:
 
 
 def test_a_new_engine_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = EngineRow("tests.workers.test_select_engine:NewEngine", packages=(), pip="", device="any", advantage="newer")
+    row = EngineRow(
+        "tests.workers.test_select_engine:NewEngine", packages=(), pip="", install="", device="any", advantage="newer"
+    )
     monkeypatch.setattr(select_engine, "ENGINES", {"new": row, **ENGINES})
     monkeypatch.setattr(select_engine, "NAMES", ("auto", "new", *ENGINES))
     monkeypatch.setattr(select_engine, "_cuda_available", lambda: True)
