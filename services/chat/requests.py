@@ -8,6 +8,7 @@ from typing import Self
 
 from redis import Redis
 
+from services.chat.charges import estimate
 from services.chat.journal import Created, Head, Journal
 from services.chat.queue import Limits, RequestQueue
 from services.connection.redis_disk import RedisDisk
@@ -97,8 +98,16 @@ class Requests:
     def _enqueue(
         self, request: ChatRequest, payload: bytes, base: int, limits: Limits | None, address: str = ""
     ) -> None:
-        queue, about = self.queue(request.model), (request.rid, request.user, payload)
-        queue.enqueue(*about, priority=request.priority, base=base, address=address, limits=limits)
+        self.queue(request.model).enqueue(
+            request.rid,
+            request.user,
+            payload,
+            priority=request.priority,
+            base=base,
+            address=address,
+            limits=limits,
+            expected=estimate(request),
+        )
 
     def expire(self, rid: str, head: Head) -> None:
         """End a request that waited past its deadline. A worker does this too, if one comes."""

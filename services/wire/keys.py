@@ -6,7 +6,9 @@ all keys of one request share another, and a script touches one slot only.
     key                       type     meaning
     ns:{model}:requests       stream   the work queue, consumer group `workers`; deleted on ack; never trimmed
     ns:{model}:waiting:{v}    zset     `<entry id> <rid> <user>` → place in line, of whoever has no worker; v: VERSION
-    ns:{model}:turns          hash     `<priority> <user>` → the user's last turn; `#<priority>` → the turn served now
+    ns:{model}:turns          hash     `<priority> <user>` → the last place that the user has paid for, in tokens;
+                                       `<priority> ~<user>` → length of the user's answers; `#<priority>` → the place
+                                       that is served now
     ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight
     ns:{model}:users          hash     user, or `@` and an address → number of entries in the queue
