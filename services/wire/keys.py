@@ -20,6 +20,9 @@ all keys of one request share another, and a script touches one slot only.
     ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alives (`beat`)
     ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
                                        broadcasts it
+    ns:limits                 hash     user → JSON: the limits that were set for this user alone
+    ns:{user}:reserved        hash     request id → `day ms prompt answer submit`: tokens that are reserved; expires
+    ns:{user}:used            hash     day of UTC, since 1970 → tokens that its requests have used; expires
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:api-keys               hash     digest of an API key → JSON: its name, user, when it was made
@@ -126,6 +129,16 @@ class Keys:
     @property
     def control(self) -> str:
         return f"{self.namespace}:control"
+
+    @property
+    def limits(self) -> str:
+        return f"{self.namespace}:limits"
+
+    def reserved(self, user: str) -> str:
+        return f"{self.namespace}:{{{user}}}:reserved"
+
+    def used(self, user: str) -> str:
+        return f"{self.namespace}:{{{user}}}:used"
 
     @property
     def workers(self) -> str:
