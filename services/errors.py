@@ -7,6 +7,7 @@
     │   ├── PromptTooLong             400  prompt_too_long      what may not be left out exceeds the model's context
     │   ├── TooLarge                  413  content_too_large    more bytes than the server reads in one message
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
+    │   ├── ContentRefused            400  content_refused      the operator's moderation refuses the text
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
     ├── UnknownResponse               404  unknown_response     no response of this user has the id
@@ -17,6 +18,7 @@
     ├── Gone                          410  gone                 the answer has expired or never existed
     ├── Busy                          429  busy                 no room in queue or memory, or too long a wait
     │   └── UserLimit                 429  user_limit           this user or address has too many requests or sockets
+    │       └── QuotaExceeded         429  quota_exceeded       this user has no tokens left for this on this day
     ├── EngineError                   500  engine_error         the engine failed on this request
     │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
     ├── StorageFull                   507  storage_full         the disk of the state folder has no room for this
@@ -113,6 +115,10 @@ class TemplateError(InvalidRequest):
     code = "template_error"
 
 
+class ContentRefused(InvalidRequest):
+    code = "content_refused"
+
+
 class Unsupported(InvalidRequest):
     code = "unsupported"
 
@@ -159,6 +165,10 @@ class Busy(ChatServerError):
 
 class UserLimit(Busy):
     code = "user_limit"
+
+
+class QuotaExceeded(UserLimit):
+    code = "quota_exceeded"
 
 
 class EngineError(ChatServerError):

@@ -44,7 +44,7 @@ from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.responses import Responder
-from webapp.chat import pages, sockets
+from webapp.chat import pages, sockets, usage
 from webapp.chat.relay import Relay
 from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
@@ -222,7 +222,10 @@ def _add_api(
     requests: Requests,
     submit_rate: SubmitRate,
 ) -> None:
-    """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
+    """The API of `/v1`, and what a user has used.
+
+    The server that runs the application knows whether a client has left; another may not.
+    """
     callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
     registry = Registry(redis, keys)
     completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, registry.supports, _has_left)
@@ -249,6 +252,7 @@ def _add_api(
         batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
+    app.register_blueprint(usage.make_blueprint(requests.quotas, callers))
 
 
 def _has_left(asked: Request) -> bool:

@@ -8,8 +8,10 @@ from services.errors import ChatServerError, all_errors
 _CODES = {  # ours → what clients look for
     "unknown_model": "model_not_found",
     "prompt_too_long": "context_length_exceeded",
+    "content_refused": "content_filter",
     "busy": "rate_limit_exceeded",
     "user_limit": "rate_limit_exceeded",
+    "quota_exceeded": "insufficient_quota",
     "unauthorized": "invalid_api_key",
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
