@@ -89,7 +89,7 @@ def test_what_may_be_chosen_is_told(page: Page, cleaned: str, trained: TrainedMo
     choices = page.get("/api/trainings").json
     assert choices is not None
     assert [preset["preset"] for preset in choices["presets"]] == [
-        "alpaca-7b", "smollm2-135m", "vicuna-13b", "vicuna-7b"
+        "alpaca-7b", "smollm2-135m", "smollm2-135m-dpo", "smollm2-135m-kto", "vicuna-13b", "vicuna-7b"
     ]  # fmt: skip
     assert choices["models"] == ["older", "smollm2-135m"]
     assert [(row["id"], row["bytes"]) for row in choices["data"]] == [(cleaned, 12)]
