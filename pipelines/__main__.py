@@ -28,6 +28,7 @@ from redis import Redis
 from pipelines.celery.admission import Admission, sign_older_jobs
 from pipelines.celery.batch_tasks import BatchTasks
 from pipelines.celery.cleaning_tasks import CleaningTasks
+from pipelines.celery.preview_tasks import PreviewTasks
 from pipelines.celery.sweep import Sweep
 from pipelines.celery.training_tasks import TrainingTasks
 from pipelines.launching.local_target import LocalTarget
@@ -39,6 +40,7 @@ from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
 from services.jobs.jobs import Jobs
+from services.jobs.previews import Previews
 from services.jobs.signature import job_key
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
@@ -131,6 +133,7 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
     }
     trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, partial(register_model, redis, keys))
     trainings.register()
+    PreviewTasks(app, Previews(redis, keys, job_key(settings)), admission, trainings.masked).register()
     cleaning = CleaningTasks(app, redis, keys, jobs, admission)
     cleaning.register()
     batches = BatchTasks(app, redis, keys, jobs, admission, settings)

@@ -22,9 +22,10 @@ from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
-from services.jobs.celery_app import make_celery, wake
+from services.jobs.celery_app import ask_preview, make_celery, wake
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
+from services.jobs.previews import Previews
 from services.jobs.signature import job_key
 from services.jobs.stored_files import StoredFiles
 from services.machine.files import kept_key
@@ -208,8 +209,19 @@ def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_b
         )
     )
     page_training = PageTraining(settings.state_dir / "trained")
+    previews = Previews(redis, keys, job_key(settings))
     app.register_blueprint(
-        training_pages.make_blueprint(redis, jobs, page_jobs, page_training, trained, answers, wake_pipelines)
+        training_pages.make_blueprint(
+            redis,
+            jobs,
+            page_jobs,
+            page_training,
+            trained,
+            answers,
+            wake_pipelines,
+            previews,
+            previewer(settings),
+        )
     )
 
 
@@ -263,6 +275,12 @@ def waker(settings: Settings) -> Callable[[str], None]:
     """A function that wakes the pipelines for a job. Where Celery cannot use this Redis, only a call of it raises."""
     celery = cache(lambda: make_celery(settings))
     return lambda jid: wake(celery(), jid)
+
+
+def previewer(settings: Settings) -> Callable[[str], None]:
+    """A function that has the pipelines make a preview. A call of it raises where they cannot be told."""
+    celery = cache(lambda: make_celery(settings))
+    return lambda pid: ask_preview(celery(), pid)
 
 
 def _library_log() -> logging.Logger:

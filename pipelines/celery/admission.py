@@ -1,6 +1,6 @@
 """Which jobs the pipelines do: those that this installation signed, over inputs that its settings allow.
 
-`cleaning_tasks.py` and `training_tasks.py` ask before each piece of work, since a job in Redis may be a stranger's.
+The tasks ask before each piece of work, since a job or a preview in Redis may be a stranger's.
 """
 
 import logging
@@ -10,6 +10,7 @@ from typing import Self
 
 from services.errors import ConfigurationError
 from services.jobs.jobs import Job, Jobs, unsigned
+from services.jobs.previews import Preview, Previews
 from services.machine.files import write
 from services.settings import Settings, variable_of
 
@@ -35,6 +36,13 @@ class Admission:
         if not jobs.signed(job):
             raise ConfigurationError(unsigned(job.id))
         for name in inputs:
+            self._check_input(name)
+
+    def check_preview(self, previews: Previews, preview: Preview) -> None:
+        """Raises ConfigurationError for a preview that must not be made."""
+        if not previews.signed(preview):
+            raise ConfigurationError("the preview has no signature of this installation: press Preview again")
+        for name in preview.spec["data"]:
             self._check_input(name)
 
     def _check_input(self, name: str) -> None:

@@ -1,13 +1,17 @@
 """What of a fine-tuning its data become: `chatserver train preview`, and the first part of `--dry-run`.
 
 python -m pipelines.command.preview [--examples 3] SPEC     # a job's spec as JSON
+
+`page_preview.py` reads the same for the page.
 """
 
 import math
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -37,53 +41,80 @@ def preview(
 ) -> None:
     """Read the data and show what would be learnt; write nothing."""
     found = orjson.loads(spec)
-    config, source = spec_config(found), resolve(found["config"]["model"])
+    read = read_data(found, [Path(name) for name in found["data"]], examples)
+    for line in read.lines():
+        print(line)
+    for where, stretches in read.shown:
+        print(f"\n{where}\n{_coloured(shortened(stretches), colours=sys.stdout.isatty())}")
+    read.check()
+
+
+@dataclass(frozen=True)
+class ReadData:
+    """What the data of a fine-tuning become. `share`: the part of the data that was read."""
+
+    template_reason: str
+    objective: Objective
+    config: TrainingConfig
+    num_devices: int
+    counts: Counts
+    shown: Sequence[tuple[str, list[Stretch]]]
+    share: float = 1.0
+
+    def lines(self) -> list[str]:
+        """What people read of it."""
+        packs = not self.objective.unpacked
+        estimate = _estimate(self.counts, self.config, self.num_devices, 1 / self.share, packs=packs)
+        return [self.template_reason, *self.objective.lines(self.counts, self.config), estimate]
+
+    def check(self) -> None:
+        """Raises ConfigurationError where the training would end."""
+        try:
+            self.objective.check(self.counts, self.config)
+        except Aborted as error:
+            raise ConfigurationError(str(error)) from None
+
+
+def read_data(spec: Mapping[str, Any], paths: Sequence[Path], num_examples: int, share: float = 1.0) -> ReadData:
+    """Read some files as the training of a job's spec would. Raises ConfigurationError."""
+    config, source = spec_config(spec), resolve(spec["config"]["model"])
     limits = limits_of(source)
     check_fits(limits, config)
     load = partial(load_tokenizer, source, template=config.template)
-    tokenizer = load()
-    print(tokenizer.template_reason)
-    data = DataSource([Path(name) for name in found["data"]], tokenizer, limits.vocabulary, load)
-    objective = objective_of(config)
-    counts, shown = objective.inspect(data, config, examples)
-    estimate = _estimate(counts, config, found["num_devices"] * found["num_nodes"], packs=not objective.unpacked)
-    for line in (*objective.lines(counts, config), *estimate):
-        print(line)
-    for where, stretches in shown:
-        print(f"\n{where}\n{_coloured(stretches, colours=sys.stdout.isatty())}")
-    _check(objective, counts, config)
+    tokenizer, objective = load(), objective_of(config)
+    data = DataSource(paths, tokenizer, limits.vocabulary, load)
+    counts, shown = objective.inspect(data, config, num_examples)
+    num_devices = spec["num_devices"] * spec["num_nodes"]
+    return ReadData(tokenizer.template_reason, objective, config, num_devices, counts, shown, share)
 
 
-def _check(objective: Objective, counts: Counts, config: TrainingConfig) -> None:
-    """Where the training would end, the preview ends with an error too."""
-    try:
-        objective.check(counts, config)
-    except Aborted as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _estimate(counts: Counts, config: TrainingConfig, num_devices: int, *, packs: bool) -> list[str]:
-    """Packed sequences are nearly full; unpacked, each sample is one."""
+def _estimate(counts: Counts, config: TrainingConfig, num_devices: int, times: float, *, packs: bool) -> str:
+    """Packed sequences are nearly full; unpacked, each sample is one. There are `times` as many data as were read."""
     trained = max(counts.samples - counts.unsupervised - counts.unwanted - counts.evaluated, 0)
     share = trained / max(trained + counts.evaluated, 1)
-    rows = math.ceil(counts.tokens * share / config.seq_len) if config.packing and packs else trained
+    tokens = counts.tokens * share * times
+    rows = math.ceil(tokens / config.seq_len if config.packing and packs else trained * times)
     batch = plan_batch(config, num_devices)
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / batch.sequences))
-    tokens = int(counts.tokens * share * config.epochs)
-    return [f"About {steps:,} steps of {batch.tokens:,} tokens; {tokens:,} tokens are trained on in all epochs."]
+    in_all = int(tokens * config.epochs)
+    return f"About {steps:,} steps of {batch.tokens:,} tokens; {in_all:,} tokens are trained on in all epochs."
 
 
-def _coloured(stretches: list[Stretch], *, colours: bool) -> str:
-    """What is learnt in green, or in brackets where there are no colours."""
+def shortened(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """The first `MOST_CHARS` characters, without those that would move a cursor."""
     left, parts = MOST_CHARS, []
     for stretch in stretches:
-        text = stretch.text[:left].translate(_CONTROLS)
-        left -= len(text)
-        if colours:
-            parts.append(f"{_LEARNT if stretch.learnt else _READ}{text}{_PLAIN}")
-        else:
-            parts.append(f"⟦{text}⟧" if stretch.learnt and text else text)
-    return "".join(parts) + ("…" if left <= 0 else "")
+        if text := stretch.text[:left].translate(_CONTROLS):
+            left -= len(text)
+            parts.append(Stretch(text, stretch.learnt))
+    return parts if left > 0 else [*parts, Stretch("…", False)]
+
+
+def _coloured(stretches: Sequence[Stretch], *, colours: bool) -> str:
+    """What is learnt in green, or in brackets where there are no colours."""
+    if colours:
+        return "".join(f"{_LEARNT if each.learnt else _READ}{each.text}{_PLAIN}" for each in stretches)
+    return "".join(f"⟦{each.text}⟧" if each.learnt else each.text for each in stretches)
 
 
 if __name__ == "__main__":

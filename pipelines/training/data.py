@@ -180,6 +180,11 @@ def lines_of(counts: Counts, config: TrainingConfig) -> Iterator[str]:
         yield f"{counts.unsupervised:,} conversations have no token to learn and were dropped."
     if counts.unwanted:
         yield f"{counts.unwanted:,} conversations say of each answer that it shall not be learnt, and were dropped."
+    yield from lines_of_losses(counts, config)
+
+
+def lines_of_losses(counts: Counts, config: TrainingConfig) -> Iterator[str]:
+    """What of the data changes nothing, is left out, or is refused."""
     for name, number in counts.unused.items():
         yield f"{number:,} records have {name}, which changes nothing here."
     for name, number in counts.left_out.items():

@@ -1,23 +1,38 @@
 """Answers that people judged → rows of token ids. `preferences` (pairs) and `ratings` (single answers) share this.
 
 The prompt of a row is the one that serving renders, and an answer counts up to its end of turn, as in supervised
-training. A record from which nothing can be learnt is counted with its reason and left out: TRL trains on it, or drops
-it without a word.
+training: with its reasoning and its calls of tools, behind the tools and the results that it read. A record from which
+nothing can be learnt is counted with its reason and left out: TRL trains on it, or drops it without a word.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.formats.read import values
-from pipelines.formats.records import Unreadable
-from pipelines.training.data import NUM_SHOWN, Counts, Prepared, Stretch, check_refused, is_evaluated, part_of, refuse
-from pipelines.training.records import Refusal
+from pipelines.formats.records import BadRecord, Unreadable
+from pipelines.formats.shapes import NOTHING
+from pipelines.records.conversation import Turn
+from pipelines.training.data import (
+    NUM_SHOWN,
+    Counts,
+    Prepared,
+    Stretch,
+    check_refused,
+    is_evaluated,
+    part_of,
+    refuse,
+)
+from pipelines.training.records import UNUSED, Refusal, reasoning_of
+from pipelines.training.samples import NO_PLACE
+from pipelines.training.tool_records import message_of, tools_of
 from services.errors import ConfigurationError, TemplateError
 from services.jobs.training import TrainingConfig
 from services.tokens.supervision import SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import Message
+from services.tokens.tool_turns import NoPlaceForTools
+from services.wire.messages import CallMessage, Message, Tool
 
 EMPTY = "an empty answer"
 REFUSED = "the chat template refuses it"
@@ -47,6 +62,10 @@ class Row(Protocol):
     def length(self) -> int:
         """Tokens of prompt and longest answer, before the cut."""
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What the template does not write of its answers."""
+
     def columns(self) -> dict[str, Any]:
         """Its fields in the trainer's data."""
 
@@ -60,8 +79,17 @@ class Row(Protocol):
         """Count what only such a row has. Called for rows that are trained on."""
 
 
-ReadRows = Callable[[Any, ChatTokenizer, int], Sequence[Row]]
-"""The rows of a record's JSON value, with the tokenizer and `seq_len`. Raises Unusable."""
+ReadRows = Callable[[Any, ChatTokenizer, TrainingConfig], Sequence[Row]]
+"""The rows of a record's JSON value. Raises Unusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedAnswer:
+    """An answer behind its prompt as token ids. `left_out`: what the template does not write of the answer."""
+
+    prompt_ids: list[int]
+    ids: list[int]
+    left_out: frozenset[str]
 
 
 class JudgedData:
@@ -114,11 +142,19 @@ class JudgedData:
             try:
                 if isinstance(found, Unreadable):
                     raise Unusable(found.reason, found.detail)
-                rows = self._read(found.value, self._tokenizer, self._config.seq_len)
+                rows = self._read(found.value, self._tokenizer, self._config)
             except Unusable as error:
                 refuse(self._counts, Refusal(where, error.reason, str(error), readable=True))
                 continue
+            self._count_losses(found.value, rows)
             yield from ((where, row) for row in rows)
+
+    def _count_losses(self, value: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        counts = self._counts
+        for name in sorted({name for row in rows for name in row.left_out}):
+            counts.left_out[name] = counts.left_out.get(name, 0) + 1
+        for name in (name for name in UNUSED if value.get(name) not in NOTHING):
+            counts.unused[name] = counts.unused.get(name, 0) + 1
 
     def _count(self, row: Row, evaluated: bool) -> None:
         counts, learnt = self._counts, sum(map(len, row.answers))
@@ -154,35 +190,42 @@ def check_judged(counts: Counts, config: TrainingConfig, *, what: str, remedy: s
         raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")
 
 
-def lines_of_refusals(counts: Counts) -> Iterator[str]:
-    for reason, number in counts.refused.items():
-        yield f"{number:,} of {counts.records:,} records were refused: {reason}."
-    for told in counts.told:
-        yield f"Refused: {told}"
-
-
 # -- messages --------------------------------------------------------------------------------------------------------
 
 
-def conversation_of(prompt: Any, answer: Any, reason: str) -> tuple[tuple[Message, ...], str]:
-    """The prompt and the answer. An answer that brings its conversation along stands for both.
+def conversation_of(prompt: Any, answer: Any, reason: str) -> tuple[tuple[Message, ...], Message]:
+    """The prompt and the answer, which is empty if there is none. An answer that brings its conversation along stands
+    for both.
 
     Raises Unusable with this reason for what is no question with its answer.
     """
     before, after = _messages(prompt, "user", reason), _messages(answer, "assistant", reason)
     if not after:
-        return before, ""
+        return before, Message("assistant", "")
     if after[-1].role != "assistant":
         raise Unusable(reason, f"an answer ends with a message of {after[-1].role}, not of the assistant")
     if len(after) > 1 and after[0].role != "assistant":
         before = ()
-    return (*before, *after[:-1]), after[-1].content
+    return (*before, *after[:-1]), after[-1]
+
+
+def says_nothing(answer: Message) -> bool:
+    """Whether it has neither words nor a call: reasoning alone is no answer."""
+    return not answer.content.strip() and not isinstance(answer, CallMessage)
+
+
+def tools_of_record(value: Any) -> tuple[dict[str, Any], ...]:
+    """The tools in a record's field. Raises Unusable."""
+    try:
+        return tools_of(value)
+    except BadRecord as error:
+        raise Unusable(error.reason, str(error)) from None
 
 
 def check_prompt(prompt: Sequence[Message], reason: str) -> None:
     """Raises Unusable with this reason for a prompt to which no answer follows."""
-    if not prompt or prompt[-1].role != "user":
-        raise Unusable(reason, "the prompt does not end with a user's message")
+    if not prompt or prompt[-1].role not in ("user", "tool"):
+        raise Unusable(reason, "the prompt does not end with a user's message or a tool's result")
 
 
 def _messages(value: Any, role: str, reason: str) -> tuple[Message, ...]:
@@ -193,23 +236,38 @@ def _messages(value: Any, role: str, reason: str) -> tuple[Message, ...]:
         return (Message(role, value),)  # type: ignore[arg-type]  # the template judges roles
     if not isinstance(value, list):
         raise Unusable(reason, f"messages are a text or a list, not {type(value).__name__}")
-    found = []
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise Unusable(reason, "a message has no role and content as text")
-        found.append(Message(message.get("role", role), message["content"]))
-    return tuple(found)
+    return tuple(_message(message, role, number, reason) for number, message in enumerate(value))
+
+
+def _message(value: Any, role: str, number: int, reason: str) -> Message:
+    if not isinstance(value, dict):
+        raise Unusable(reason, "a message has no role and content as text")
+    silent = value.get("content") is None and value.get("tool_calls") not in NOTHING
+    text = "" if silent else value.get("content")
+    if not isinstance(text, str):
+        raise Unusable(reason, "a message has no role and content as text")
+    turn = Turn(value.get("role", role), text)
+    try:
+        return message_of(turn, value, reasoning_of(turn, value, number), number)
+    except BadRecord as error:
+        raise Unusable(error.reason, str(error)) from None
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def tokenized(prompt: Sequence[Message], text: str, tokenizer: ChatTokenizer) -> tuple[list[int], list[int]]:
-    """The ids of the prompt, and those of the answer. Raises Unusable."""
+def tokenized(
+    prompt: Sequence[Message],
+    answer: Message,
+    tools: Sequence[Tool],
+    tokenizer: ChatTokenizer,
+    config: TrainingConfig,
+) -> TokenizedAnswer:
+    """The answer as supervised training has it. Raises Unusable."""
     try:
-        return _split(tokenizer.samples([*prompt, Message("assistant", text)])[-1])
+        return _split(tokenizer.samples([*prompt, answer], tools=tools, thinking=config.thinking)[-1])
     except (TemplateError, ConfigurationError) as error:
-        raise Unusable(REFUSED, str(error)) from None
+        raise Unusable(NO_PLACE if isinstance(error, NoPlaceForTools) else REFUSED, str(error)) from None
 
 
 def room_after(prompt_ids: Sequence[int], seq_len: int) -> int:
@@ -223,10 +281,10 @@ def text_of(tokenizer: ChatTokenizer, ids: Sequence[int]) -> str:
     return tokenizer.decoder().decode(list(ids), skip_special_tokens=False)
 
 
-def _split(sequence: SupervisedSequence) -> tuple[list[int], list[int]]:
+def _split(sequence: SupervisedSequence) -> TokenizedAnswer:
     """The ids before the last answer, and those of this answer."""
     end = len(sequence.mask) - sequence.mask[::-1].index(1)
     begin = end
     while begin and sequence.mask[begin - 1]:
         begin -= 1
-    return sequence.ids[:begin], sequence.ids[begin:end]
+    return TokenizedAnswer(sequence.ids[:begin], sequence.ids[begin:end], sequence.left_out)

@@ -4,6 +4,9 @@
     {"chosen": [messages], "rejected": [messages]}                 TRL: whole conversations with one prompt
     {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}   OpenAI
 
+`tools` may stand beside, or in OpenAI's `input`. Messages may have reasoning, calls of tools and results, as
+`records.py` reads them.
+
 `objectives` calls it.
 """
 
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.data import Counts, Prepared, Stretch
+from pipelines.training.data import Counts, Prepared, Stretch, lines_of_losses
 from pipelines.training.judged import (
     EMPTY,
     REFUSED,
@@ -22,11 +25,12 @@ from pipelines.training.judged import (
     check_judged,
     check_prompt,
     conversation_of,
-    lines_of_refusals,
     room_after,
     saved,
+    says_nothing,
     text_of,
     tokenized,
+    tools_of_record,
 )
 from services.jobs.training import TrainingConfig
 from services.tokens.tokenization import ChatTokenizer
@@ -40,11 +44,12 @@ _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt (it ends with a user's message), and the texts of two answers."""
+    """A prompt (it ends with a user's message or a tool's result), two answers, and the tools of all."""
 
     prompt: tuple[Message, ...]
-    chosen: str
-    rejected: str
+    chosen: Message
+    rejected: Message
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class PairRow:
     chosen_ids: list[int]
     rejected_ids: list[int]
     length: int
+    left_out: frozenset[str] = frozenset()
 
     @property
     def answers(self) -> tuple[list[int], list[int]]:
@@ -111,7 +117,7 @@ def lines_of_pairs(counts: Counts, config: TrainingConfig) -> Iterator[str]:
     )
     if counts.truncated:
         yield f"{counts.truncated:,} pairs are longer than seq_len={config.seq_len} and were cut there."
-    yield from lines_of_refusals(counts)
+    yield from lines_of_losses(counts, config)
 
 
 def holds_pair(value: dict[str, Any]) -> bool:
@@ -125,33 +131,37 @@ def read_pair(value: Any) -> Pair:
         raise Unusable(SHAPE, f"a record is an object, not {type(value).__name__}")
     if "preferred_output" in value:
         given = value.get("input")
-        prompt = given.get("messages") if isinstance(given, dict) else None
-        return _pair(prompt, value["preferred_output"], value.get("non_preferred_output"))
-    return _pair(value.get("prompt"), value.get("chosen"), value.get("rejected"))
+        given = given if isinstance(given, dict) else {}
+        tools = given.get("tools", value.get("tools"))
+        return _pair(given.get("messages"), value["preferred_output"], value.get("non_preferred_output"), tools)
+    return _pair(value.get("prompt"), value.get("chosen"), value.get("rejected"), value.get("tools"))
 
 
-def _pair(prompt: Any, chosen: Any, rejected: Any) -> Pair:
-    prompts, answers = zip(*(conversation_of(prompt, side, SHAPE) for side in (chosen, rejected)), strict=True)
-    if prompts[0] != prompts[1]:
+def _pair(prompt: Any, chosen: Any, rejected: Any, tools: Any) -> Pair:
+    (asked, good), (also_asked, bad) = (conversation_of(prompt, side, SHAPE) for side in (chosen, rejected))
+    if asked != also_asked:
         raise Unusable(SHAPE, "the two answers have different prompts")
-    check_prompt(prompts[0], SHAPE)
-    empty = next((name for name, text in zip(("chosen", "rejected"), answers, strict=True) if not text.strip()), "")
-    if empty:
+    check_prompt(asked, SHAPE)
+    if empty := next((name for name, answer in (("chosen", good), ("rejected", bad)) if says_nothing(answer)), ""):
         raise Unusable(EMPTY, f"the {empty} answer is empty")
-    if answers[0] == answers[1]:
+    if good == bad:
         raise Unusable(EQUAL, "the two answers are equal")
-    return Pair(prompts[0], *answers)
+    return Pair(asked, good, bad, tools_of_record(tools))
 
 
-def _rows(value: Any, tokenizer: ChatTokenizer, seq_len: int) -> list[PairRow]:
+def _rows(value: Any, tokenizer: ChatTokenizer, config: TrainingConfig) -> list[PairRow]:
     pair = read_pair(value)
-    (prompt, chosen), (other, rejected) = (
-        tokenized(pair.prompt, text, tokenizer) for text in (pair.chosen, pair.rejected)
+    chosen, rejected = (
+        tokenized(pair.prompt, answer, pair.tools, tokenizer, config) for answer in (pair.chosen, pair.rejected)
     )
-    if prompt != other:
+    prompt = chosen.prompt_ids
+    if prompt != rejected.prompt_ids:
         raise Unusable(REFUSED, "the chat template writes the prompt otherwise before the other answer")
-    room = room_after(prompt, seq_len)
-    if chosen[:room] == rejected[:room]:
+    if chosen.ids == rejected.ids:
+        raise Unusable(EQUAL, "the chat template writes both answers alike")
+    room = room_after(prompt, config.seq_len)
+    if chosen.ids[:room] == rejected.ids[:room]:
         raise Unusable(EQUAL_WHEN_CUT, f"the first {room:,} tokens of both answers are equal")
-    longer = len(prompt) + max(len(chosen), len(rejected))
-    return [PairRow(prompt, chosen[:room], rejected[:room], longer)]
+    longer = len(prompt) + max(len(chosen.ids), len(rejected.ids))
+    left_out = chosen.left_out | rejected.left_out
+    return [PairRow(prompt, chosen.ids[:room], rejected.ids[:room], longer, left_out)]

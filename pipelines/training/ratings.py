@@ -5,7 +5,8 @@
     {"messages": […], "label": true}                               a conversation: the label of its last answer
     a pair of answers, as `preferences` reads them                 the chosen one is good, the rejected one bad
 
-A conversation may have any shape that cleaning reads. KTO measures how far the model went from its beginning at answers
+A conversation may have any shape that cleaning reads, and each record tools, calls, results and reasoning, as
+`records.py` reads them. KTO measures how far the model went from its beginning at answers
 to other prompts. Each row brings such an answer along: the nearest before it, in a circle, of another prompt. So it is
 the same whatever a device takes at once. TRL turns the answers within a device's batch, where a batch of one, or one of
 answers to a single prompt, would measure the answers themselves.
@@ -14,6 +15,7 @@ answers to a single prompt, would measure the answers themselves.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,9 @@ from typing import Any
 
 from pipelines.formats import foreign
 from pipelines.formats.records import BadRecord
-from pipelines.formats.shapes import TURN_KEYS, conversation
+from pipelines.formats.shapes import TURN_KEYS
 from pipelines.records.conversation import Conversation, Source
-from pipelines.training.data import Counts, Prepared, Stretch
+from pipelines.training.data import Counts, Prepared, Stretch, lines_of_losses
 from pipelines.training.judged import (
     EMPTY,
     SHOWN_CHARS,
@@ -32,13 +34,15 @@ from pipelines.training.judged import (
     check_judged,
     check_prompt,
     conversation_of,
-    lines_of_refusals,
     room_after,
     saved,
+    says_nothing,
     text_of,
     tokenized,
+    tools_of_record,
 )
 from pipelines.training.preferences import holds_pair, read_pair
+from pipelines.training.records import read_dialogue
 from services.errors import ConfigurationError, shown
 from services.jobs.training import TrainingConfig
 from services.tokens.tokenization import ChatTokenizer
@@ -53,11 +57,12 @@ MOST_IMBALANCE = 4 / 3  # of good to bad answers, with their weights; the least 
 
 @dataclass(frozen=True)
 class Rated:
-    """A prompt (it ends with a user's message), the text of an answer, and whether people found it good."""
+    """A prompt (it ends with a user's message or a tool's result), an answer, and whether people found it good."""
 
     prompt: tuple[Message, ...]
-    answer: str
+    answer: Message
     good: bool
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class RatedRow:
     answer_ids: list[int]
     good: bool
     length: int
+    left_out: frozenset[str] = frozenset()
 
     @property
     def answers(self) -> tuple[list[int]]:
@@ -148,7 +154,7 @@ def lines_of_ratings(counts: Counts, config: TrainingConfig) -> Iterator[str]:
         )
     if counts.truncated:
         yield f"{counts.truncated:,} answers are longer than seq_len={config.seq_len} and were cut there."
-    yield from lines_of_refusals(counts)
+    yield from lines_of_losses(counts, config)
 
 
 def _balance(counts: Counts, config: TrainingConfig) -> str:
@@ -171,24 +177,24 @@ def read_ratings(value: Any) -> list[Rated]:
         raise Unusable(SHAPE, f"a record is an object, not {type(value).__name__}")
     if holds_pair(value):
         pair = read_pair(value)
-        return [Rated(pair.prompt, pair.chosen, good=True), Rated(pair.prompt, pair.rejected, good=False)]
+        answers = ((pair.chosen, True), (pair.rejected, False))
+        return [Rated(pair.prompt, answer, good, pair.tools) for answer, good in answers]
     if value.get("completion") is not None:
         prompt, answer = conversation_of(value.get("prompt"), value["completion"], SHAPE)
-        return [_rated(prompt, answer, value.get("label"))]
+        return [_rated(prompt, answer, value.get("label"), tools_of_record(value.get("tools")))]
     return _of_conversation(value)
 
 
 def _of_conversation(value: dict[str, Any]) -> list[Rated]:
     try:
-        found = conversation(foreign.shown(value).record, "auto", Source("", 0), 0)
+        found = read_dialogue(dict(foreign.shown(value).record), Source("", 0), 0, Counter())
     except BadRecord as error:
         raise Unusable(error.reason, str(error)) from None
-    messages = tuple(Message(turn.role, turn.text) for turn in found.turns)  # type: ignore[arg-type]  # checked where it counts
-    labels = _labels(found)
+    messages, labels = found.messages, _labels(found.conversation)
     for number in labels:
         if messages[number].role != "assistant":
             raise Unusable(SHAPE, f"turn {number} has a label and is {shown(messages[number].role)}: answers are rated")
-    return [_rated(messages[:number], messages[number].content, label) for number, label in labels.items()]
+    return [_rated(messages[:number], messages[number], label, found.tools) for number, label in labels.items()]
 
 
 def _labels(found: Conversation) -> dict[int, Any]:
@@ -204,22 +210,23 @@ def _labels(found: Conversation) -> dict[int, Any]:
     return {len(found.turns) - 1: found.extra["label"]}
 
 
-def _rated(prompt: tuple[Message, ...], answer: str, label: Any) -> Rated:
+def _rated(prompt: tuple[Message, ...], answer: Message, label: Any, tools: tuple[dict[str, Any], ...]) -> Rated:
     check_prompt(prompt, SHAPE)
     if label not in (True, False):
         raise Unusable(LABEL, f"label is {shown(label)}: true is a good answer, false a bad one")
-    if not answer.strip():
+    if says_nothing(answer):
         raise Unusable(EMPTY, "the answer is empty")
-    return Rated(prompt, answer, bool(label))
+    return Rated(prompt, answer, bool(label), tools)
 
 
-def _rows(value: Any, tokenizer: ChatTokenizer, seq_len: int) -> list[RatedRow]:
-    rows = []
-    for rated in read_ratings(value):
-        prompt, answer = tokenized(rated.prompt, rated.answer, tokenizer)
-        room = room_after(prompt, seq_len)
-        rows.append(RatedRow(prompt, answer[:room], rated.good, len(prompt) + len(answer)))
-    return rows
+def _rows(value: Any, tokenizer: ChatTokenizer, config: TrainingConfig) -> list[RatedRow]:
+    return [_row(rated, tokenizer, config) for rated in read_ratings(value)]
+
+
+def _row(rated: Rated, tokenizer: ChatTokenizer, config: TrainingConfig) -> RatedRow:
+    answer = tokenized(rated.prompt, rated.answer, rated.tools, tokenizer, config)
+    room, length = room_after(answer.prompt_ids, config.seq_len), len(answer.prompt_ids) + len(answer.ids)
+    return RatedRow(answer.prompt_ids, answer.ids[:room], rated.good, length, answer.left_out)
 
 
 def _word(good: bool) -> str:

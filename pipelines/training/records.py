@@ -46,6 +46,16 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation of a record with what its turns hold beside role and text, as messages and as they stand."""
+
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    keys: list[dict[str, Any]]
+    tools: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """One record that cannot be trained on. `readable`: it is a conversation, and the model's template refuses it."""
 
@@ -80,17 +90,23 @@ def _record(value: Any, where: str, source: Source, position: int, unused: "Coun
         translated = foreign.shown(_as_messages(fields))
         fields = translated.record
         unused.update(f"message ({each.reason})" for each in translated.left_out)
+    found = read_dialogue(fields, source, position, unused)
+    check_labels(found.conversation)
+    learnt = _learnt(found.conversation.turns, found.keys)
+    return Record(where, found.conversation.origin_id, found.messages, learnt, tools=found.tools)
+
+
+def read_dialogue(fields: Any, source: Source, position: int, unused: "Counter[str]") -> Dialogue:
+    """The conversation of a record without another program's format. Raises BadRecord."""
     own = _taken_keys(fields)
     found = conversation(fields, "auto", source, position)
-    check_labels(found)
-    turns = found.turns
-    keys = _aligned(found, own, len(turns))
-    _count_unused(found, fields, turns, keys, unused)
+    keys = _aligned(found, own, len(found.turns))
+    _count_unused(found, fields, found.turns, keys, unused)
     messages = tuple(
-        message_of(turn, given, _reasoning(turn, given, number), number)
-        for number, (turn, given) in enumerate(zip(turns, keys, strict=True))
+        message_of(turn, given, reasoning_of(turn, given, number), number)
+        for number, (turn, given) in enumerate(zip(found.turns, keys, strict=True))
     )
-    return Record(where, found.origin_id, messages, _learnt(turns, keys), tools=tools_of(found.extra.get("tools")))
+    return Dialogue(found, messages, keys, tools_of(found.extra.get("tools")))
 
 
 def _check_purpose(fields: Mapping[str, Any]) -> None:
@@ -178,7 +194,7 @@ def _kept_keys(found: Conversation) -> list[dict[str, Any]]:
     return []
 
 
-def _reasoning(turn: Turn, given: Mapping[str, Any], number: int) -> str:
+def reasoning_of(turn: Turn, given: Mapping[str, Any], number: int) -> str:
     for name in REASONING:
         if given.get(name) in NOTHING or turn.role != "assistant":
             continue

@@ -20,6 +20,7 @@ from services.tokens.supervision import SupervisedSequence
 from services.tokens.tokenization import ChatTokenizer
 from services.tokens.tool_turns import NoPlaceForTools
 
+NO_PLACE = "no_place_for_tools"  # why a record with tools is refused
 IGNORED = -100  # the label of a token that is read and not learnt
 _CHUNK = 64  # records that a process gets at once
 _MOST_PROCESSES = 32
@@ -64,7 +65,7 @@ class Sampler:
         try:
             sequences = [self._plain(found.text)] if found.text else self._of_messages(found)
         except (TemplateError, ConfigurationError) as error:
-            reason = "no_place_for_tools" if isinstance(error, NoPlaceForTools) else "template"
+            reason = NO_PLACE if isinstance(error, NoPlaceForTools) else "template"
             return Refusal(found.where, reason, str(error), readable=True)
         wanted = any(found.learnt) if found.messages else True
         left_out = frozenset(name for sequence in sequences for name in sequence.left_out)

@@ -30,6 +30,7 @@ from services.wire.keys import (
     ADVANCE_TASK,
     BATCH_TASK,
     BATCHES_QUEUE,
+    PREVIEW_TASK,
     SWEEP_TASK,
     SWEEPS_QUEUE,
     TRAIN_TASK,
@@ -80,6 +81,7 @@ def make_celery(settings: Settings) -> Celery:
             ADVANCE_TASK: {"queue": SWEEPS_QUEUE},
             UNIT_TASK: {"queue": UNITS_QUEUE},
             TRAIN_TASK: {"queue": TRAININGS_QUEUE},
+            PREVIEW_TASK: {"queue": TRAININGS_QUEUE},
             BATCH_TASK: {"queue": BATCHES_QUEUE},
         },
         task_acks_late=True,
@@ -95,6 +97,11 @@ def make_celery(settings: Settings) -> Celery:
         **options,
     )
     return app
+
+
+def ask_preview(app: Celery, pid: str) -> None:
+    """Tell the pipelines that somebody waits for a preview. Raises what the broker's client raises."""
+    app.send_task(PREVIEW_TASK, [pid], retry=False)
 
 
 def wake(app: Celery, jid: str) -> None:

@@ -343,10 +343,6 @@ def checked_training(fields: Mapping[str, Any], where: str = "configuration") ->
         raise ConfigurationError(f"{name}={fields.get(name)!r}: {words}", source=where, field=name) from None
     _check_template(config.template, where)
     _check_evaluation(config, where)
-    if config.thinking is not None and config.objective != "answers":
-        raise ConfigurationError(
-            f"thinking={config.thinking} is for objective=answers; leave it out", source=where, field="thinking"
-        )
     _check_save(config, where)
     if config.tokens_per_step < config.row_tokens * ROW_SIZES[config.objective].least:
         raise ConfigurationError(

@@ -6,13 +6,16 @@ judge (`python -m bench.vocabularies`): no Unicode normalisation, a space before
 algorithm adds one, tokens that the file calls user-defined matched whole.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.errors import ConfigurationError
 from services.models.gguf_metadata import read_gguf_metadata
+from services.tokens.implied_merges import implied_merges
 from services.tokens.pre_tokenizers import EACH_DIGIT, GPT2_SPLIT, PRE_TOKENIZERS, PreTokenizer
 
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
@@ -45,10 +48,26 @@ class GgufTokenizer:
 
 def read_gguf_tokenizer(path: Path) -> tuple[GgufTokenizer, set[int]]:
     """The tokenizer of a GGUF and the ids that end a turn. Raises ConfigurationError if the file has none we know."""
-    metadata = read_gguf_metadata(path)
+    with _collector_at_rest():
+        return _read(path.name, read_gguf_metadata(path))
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """A large vocabulary makes a million objects, none of them garbage; looking for some takes half a second."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read(file_name: str, metadata: dict[str, Any]) -> tuple[GgufTokenizer, set[int]]:
     if not metadata.get("tokenizer.ggml.tokens"):
-        raise ConfigurationError(f"{path.name} has no vocabulary (tokenizer.ggml.tokens); convert the model again")
-    vocabulary = _Vocabulary(path.name, metadata)
+        raise ConfigurationError(f"{file_name} has no vocabulary (tokenizer.ggml.tokens); convert the model again")
+    vocabulary = _Vocabulary(file_name, metadata)
     backend = _backend(vocabulary)
     named = {f"{kind}_token": vocabulary.token(kind) for kind in ("bos", "eos")}
     special = {name: token for name, token in named.items() if token is not None}
@@ -92,7 +111,13 @@ class _Vocabulary:
     def scores(self) -> list[float]:
         """The score of each token, highest first to be merged. Converters without scores write one for all: then
         the order of the tokens is that of the merges."""
-        return list(self.field("scores", ())) or [0.0] * len(self.tokens)
+        scores = list(self.field("scores", ())) or [0.0] * len(self.tokens)
+        if len(scores) != len(self.tokens):
+            raise ConfigurationError(
+                f"{self.file_name} has {len(scores):,} scores (tokenizer.ggml.scores) for {len(self.tokens):,} tokens;"
+                " convert the model again"
+            )
+        return scores
 
     def merges(self) -> list[tuple[str, str]]:
         """The merges of the file."""
@@ -107,16 +132,8 @@ class _Vocabulary:
         return [pair for pair in merges if all(part in self.ids for part in (*pair, "".join(pair)))]
 
     def implied_merges(self) -> list[tuple[str, str]]:
-        """The merges that lead to each token of a SentencePiece vocabulary, which stores scores instead of merges."""
-        scores, ids = self.scores(), self.ids
-        pairs: list[tuple[str, str]] = []
-        for index in sorted(range(len(self.tokens)), key=lambda index: (-scores[index], index)):
-            token = self.tokens[index]
-            for cut in range(1, len(token)):
-                left = token[:cut]
-                if left in ids and (right := token[cut:]) in ids:
-                    pairs.append((left, right))
-        return pairs
+        """The merges that lead to each token of a vocabulary that stores scores instead of merges."""
+        return implied_merges(self.tokens, self.scores())
 
     def added(self) -> "list[AddedToken]":
         """Control tokens, which are special, and user-defined ones: each is matched whole in the text as written."""

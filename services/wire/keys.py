@@ -39,6 +39,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
     ns:{jid}:points           hash     step → JSON: one point of a fine-tuning's loss curve; expires
     ns:{jid}:tasks            hash     `<what> <unit>` → when a task was sent, who runs it, how often it was begun
+    ns:{pid}:preview          string   JSON: what the page asks of a fine-tuning's data, and what was found; expires
     ns:beat                   string   the host of a Celery beat that runs; expires
     ns.celery.…               -        what Celery keeps: its queues are lists of this name
 """
@@ -62,6 +63,7 @@ ADVANCE_TASK = "chatserver.advance"
 UNIT_TASK = "chatserver.unit"
 SWEEP_TASK = "chatserver.sweep"
 TRAIN_TASK = "chatserver.train"
+PREVIEW_TASK = "chatserver.preview"
 BATCH_TASK = "chatserver.batch"
 
 
@@ -179,6 +181,9 @@ class Keys:
 
     def job(self, jid: str) -> JobKeys:
         return JobKeys(*(f"{self.namespace}:{{{jid}}}:{field.name}" for field in fields(JobKeys)))
+
+    def preview(self, pid: str) -> str:
+        return f"{self.namespace}:{{{pid}}}:preview"
 
     @property
     def beat(self) -> str:

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from services.jobs.jobs import Job, Jobs, LogBatch
+from services.jobs.previews import Preview, PreviewExample, PreviewResult, Previews
 from services.jobs.signature import job_key
 from services.jobs.training import read_training
 from services.jobs.training_jobs import Place, training_spec
@@ -43,6 +44,7 @@ class Trainer:
         self.system = system
         self.jobs = Jobs(system.redis, system.keys, job_key(load_settings(system.environment)))
         self.trained = TrainedModels(system.redis, system.keys)
+        self.previews = Previews(system.redis, system.keys, job_key(load_settings(system.environment)))
 
     def cleaned(self, jid: str = "cleaned", name: str = "July logs") -> str:
         """A finished cleaning with data."""
@@ -407,6 +409,63 @@ def test_a_double_click_and_a_lost_answer_make_one_job(page: Page, trainer: Trai
     page.get_by_test_id("train-submit").dblclick()
     page.wait_for_url("**/jobs/*", timeout=LONG_MS)
     assert lost and len(trainer.jobs.list()) == before + 1
+
+
+# -- previews --------------------------------------------------------------------------------------------------------
+
+
+def ordered_preview(trainer: Trainer) -> Preview:
+    """The one that the page ordered last, as the pipelines find it."""
+
+    def found() -> list[Preview]:
+        names = trainer.system.redis.scan_iter(trainer.system.keys.preview("*"))
+        return [trainer.previews.get(re.findall(r"{(\w+)}", name.decode())[0]) for name in names]
+
+    waiting = lambda: [each for each in found() if each.state == "waiting"]  # noqa: E731
+    return wait_until(waiting, "the order of a preview")[0]
+
+
+def test_a_preview_shows_what_would_be_learnt_and_runs_nothing(page: Page, trainer: Trainer, address: str) -> None:
+    trainer.cleaned()
+    open_form(page, address)
+    before = len(trainer.jobs.list())
+    page.get_by_test_id("train-preview").click()
+    card = page.get_by_test_id("train-preview-card")
+    expect(card).to_contain_text("Reading the data…")
+    text = "<img src=x onerror=alert(1)> & **bold**"
+    example = PreviewExample("data.jsonl:1", (("user: Hello\n", False), (text, True), ("\n", False)))
+    preview = ordered_preview(trainer)
+    assert trainer.previews.signed(preview)
+    trainer.previews.end(preview, PreviewResult(("3 conversations, 90 tokens.", "<b>1</b> was refused."), (example,)))
+    expect(page.get_by_test_id("train-preview-lines").locator("li")).to_have_text(
+        ["3 conversations, 90 tokens.", "<b>1</b> was refused."], timeout=LONG_MS
+    )
+    expect(card).not_to_contain_text("Reading the data…")
+    shown = page.get_by_test_id("preview-example")
+    expect(shown.locator("mark")).to_have_text([text])
+    expect(shown.locator("pre")).to_have_text(f"user: Hello\n{text}\n")
+    assert page.locator("#train-preview-card img, #train-preview-card b").count() == 0
+    assert len(trainer.jobs.list()) == before
+    page.get_by_test_id("train-epochs").fill("2")
+    expect(card).to_be_hidden()
+
+
+def test_a_preview_says_why_the_training_would_end_and_what_the_form_lacks(
+    page: Page, trainer: Trainer, address: str
+) -> None:
+    trainer.cleaned()
+    open_form(page, address)
+    page.get_by_test_id("train-name").fill("another")
+    page.get_by_test_id("train-preview").click()
+    expect(page.get_by_test_id("train-preview-card")).to_contain_text("Reading the data…")
+    problem = "2 of 3 records (66.7%) cannot be trained on"
+    trainer.previews.end(ordered_preview(trainer), PreviewResult(("1 conversation",), (), problem))
+    expect(page.get_by_test_id("train-preview-problem")).to_have_text(problem, timeout=LONG_MS)
+    expect(page.get_by_test_id("train-preview-lines")).to_have_text("1 conversation")
+    page.get_by_test_id("train-epochs").fill("many")
+    page.get_by_test_id("train-preview").click()
+    expect(page.get_by_test_id("problem-epochs")).to_contain_text("many", timeout=LONG_MS)
+    expect(page.get_by_test_id("train-preview-card")).to_be_hidden()
 
 
 # -- everywhere ------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from services.connection.embedded import EmbeddedServer
 from services.doctor import pipelines, queues, redis_access, redis_server
 from services.jobs.dispatch import Dispatch
 from services.jobs.jobs import Jobs
+from services.jobs.previews import Previews
 from services.places import ROOT
 from services.serving.registry import Registry
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
@@ -220,6 +221,7 @@ def test_a_worker_orders_no_job_and_reads_none(
         lambda: as_worker.hset(keys.job("j1").job, "spec", "{}"),
         lambda: as_worker.zrange(keys.jobs, 0, -1),
         lambda: as_worker.get(keys.beat),
+        lambda: Previews(as_worker, keys, b"their key").order({"data": ["/etc/passwd"]}),
         lambda: as_worker.set(keys.beat, "here"),
     ]
     for attempt in attempts:

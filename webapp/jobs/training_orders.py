@@ -8,7 +8,7 @@ state_dir/trained/<model's name>-<jid>/, beside the models of the command, or to
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,11 @@ class PageTraining:
             return training_spec(config, [str(data)], out, Place(order.on, order.spot and order.on == "sky"))
         except ConfigurationError as error:
             raise InvalidRequest.of(error) from None
+
+    def preview_spec(self, order: TrainingOrder, cleaning: Job, trained: Sequence[TrainedModel]) -> dict[str, Any]:
+        """The spec of a preview, which needs no bucket: nothing is written."""
+        placed = replace(order, out=order.out or f"{BUCKETS[0]}your-bucket")
+        return self.spec(placed, "preview", cleaning, trained)
 
     def _config(self, order: TrainingOrder, trained: Sequence[TrainedModel]) -> TrainingConfig:
         if order.preset not in preset_names():  # else it would be the path of a file

@@ -44,7 +44,8 @@ class Trainings(System):
         self._program = program
         super().__init__(folder, "trains", **{"clean_processes": 1, **options})
         self.environment["HF_TOKEN"] = SECRET
-        self.jobs = Jobs(self.redis, self.keys, job_key(load_settings(self.environment)))
+        self.job_key = job_key(load_settings(self.environment))
+        self.jobs = Jobs(self.redis, self.keys, self.job_key)
         self.celery = make_celery(load_settings(self.environment))
         self.data = folder / "data.jsonl"
         self.data.write_text('{"id": "a", "messages": []}\n')

@@ -3,21 +3,23 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipelines.training import preferences
 from pipelines.training.data import Prepared
 from pipelines.training.judged import EMPTY, LONG_PROMPT, Unusable
-from pipelines.training.preferences import prepare_pairs, read_pair
+from pipelines.training.preferences import lines_of_pairs, prepare_pairs, read_pair
 from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from tests.pipelines.training.runs import Material, Run, finished, start
+from tests.services.tokens.test_families import CHATML, QWEN3, text
+from tests.services.tokens.test_tool_turns import CLOCK, OBJECTS, reference
 
 ASK = {"role": "user", "content": "Which is better?"}
 GOOD, BAD = {"role": "assistant", "content": "This one."}, {"role": "assistant", "content": "That one, perhaps."}
@@ -55,7 +57,7 @@ def rows_of(found: Prepared) -> list[dict[str, list[int]]]:
 def test_each_shape_in_use_is_the_same_pair(shape: str) -> None:
     pair = read_pair(SHAPES[shape])
     assert pair.prompt == (Message("user", "Which is better?"),)
-    assert (pair.chosen, pair.rejected) == ("This one.", "That one, perhaps.")
+    assert (pair.chosen.content, pair.rejected.content) == ("This one.", "That one, perhaps.")
 
 
 def test_the_rounds_before_the_last_question_are_part_of_the_prompt() -> None:
@@ -89,8 +91,8 @@ def test_prompt_and_answers_are_the_tokens_of_serving_and_of_supervised_training
     (row,) = rows_of(prepared(tmp_path, tokenizer, [SHAPES["texts"]]))
     ask = [Message("user", "Which is better?")]
     assert row["prompt_ids"] == tokenizer.render(ask)
-    for column, text in (("chosen_ids", "This one."), ("rejected_ids", "That one, perhaps.")):
-        whole = tokenizer.supervised([*ask, Message("assistant", text)])
+    for column, said in (("chosen_ids", "This one."), ("rejected_ids", "That one, perhaps.")):
+        whole = tokenizer.supervised([*ask, Message("assistant", said)])
         assert row[column] == [token for token, learnt in zip(whole.ids, whole.mask, strict=True) if learnt]
 
 
@@ -123,6 +125,96 @@ def test_data_of_conversations_is_refused_with_the_shape_that_is_wanted(
 def test_a_step_holds_at_least_one_pair() -> None:
     with pytest.raises(ConfigurationError, match="less than one pair of answers, twice seq_len=128"):
         configured(tokens_per_step=200)
+
+
+# -- tools and reasoning ---------------------------------------------------------------------------------------------
+
+LOOK = {"role": "user", "content": "What time is it?"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"city": "Bonn"}'}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12:00"}
+NOON, LATE = {"role": "assistant", "content": "It is noon."}, {"role": "assistant", "content": "Late."}
+WITH_TOOLS: dict[str, dict[str, Any]] = {
+    "a prompt with a call and its result": {"prompt": [LOOK, CALLS, RESULT], "chosen": [NOON], "rejected": [LATE]},
+    "answers that begin with the same call": {
+        "prompt": [LOOK], "chosen": [CALLS, RESULT, NOON], "rejected": [CALLS, RESULT, LATE],
+    },
+    "whole conversations": {"chosen": [LOOK, CALLS, RESULT, NOON], "rejected": [LOOK, CALLS, RESULT, LATE]},
+    "OpenAI's": {
+        "input": {"messages": [LOOK, CALLS, RESULT], "tools": [CLOCK]},
+        "preferred_output": [NOON], "non_preferred_output": [LATE],
+    },
+}  # fmt: skip
+
+
+def serving(own: str) -> ChatTokenizer:
+    return ChatTokenizer(reference(own))
+
+
+def only_row(folder: Path, chat: ChatTokenizer, record: dict[str, Any], **fields: Any) -> dict[str, str]:
+    (row,) = rows_of(prepared(folder, chat, [record], seq_len=600, tokens_per_step=2400, **fields))
+    return {name: text(chat, ids) for name, ids in row.items() if name.endswith("_ids")}
+
+
+@pytest.mark.parametrize("shape", WITH_TOOLS)
+def test_the_prompt_of_a_pair_has_its_tools_calls_and_results_as_serving_renders_them(
+    tmp_path: Path, shape: str
+) -> None:
+    """They were dropped, or the record was: the model learnt to answer without having looked."""
+    chat = serving(OBJECTS)
+    row = only_row(tmp_path, chat, {"tools": [CLOCK], **WITH_TOOLS[shape]})
+    call = CallMessage("assistant", "", calls=(ToolCall("clock", {"city": "Bonn"}, "c1"),))
+    result = ResultMessage(cast(Any, "tool"), "12:00", call="c1")
+    served = chat.render([Message("user", "What time is it?"), call, result], tools=[CLOCK])
+    assert row["prompt_ids"] == text(chat, served)
+    assert '<call>clock {"city": "Bonn"}</call>' in row["prompt_ids"] and "12:00" in row["prompt_ids"]
+    assert (row["chosen_ids"], row["rejected_ids"]) == ("It is noon.<|im_end|>", "Late.<|im_end|>")
+
+
+def test_a_call_can_be_what_is_preferred(tmp_path: Path) -> None:
+    record = {"prompt": [LOOK], "chosen": [CALLS], "rejected": [LATE], "tools": json.dumps([CLOCK])}
+    row = only_row(tmp_path, serving(OBJECTS), record)
+    assert row["chosen_ids"] == '<call>clock {"city": "Bonn"}</call><|im_end|>'
+
+
+def test_tools_for_which_the_template_has_no_place_refuse_a_pair_with_that_reason(tmp_path: Path) -> None:
+    plain = {"prompt": "Hello", "chosen": "Hi.", "rejected": "No."}
+    records = [plain, {**plain, "tools": [CLOCK]}, {**plain, "tools": "clock"}]
+    found = prepared(tmp_path, serving(CHATML), records, max_refused=1)
+    assert found.counts.refused == {"no_place_for_tools": 1, "bad_shape": 1}
+    assert "no place for the tools' definitions" in found.counts.told[0]
+    assert "tools is 'clock', which is no JSON" in found.counts.told[1]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_the_reasoning_of_both_answers_is_compared(tmp_path: Path, name: str) -> None:
+    """The two answers say the same; one thought better. Such pairs were refused as equal."""
+    record = {"prompt": [LOOK], "chosen": [{**NOON, name: "Twelve."}], "rejected": [{**NOON, name: "Hm."}]}
+    row = only_row(tmp_path, serving(QWEN3), record)
+    assert row["chosen_ids"] == "<think>\nTwelve.\n</think>\n\nIt is noon.<|im_end|>"
+    assert row["rejected_ids"] == "<think>\nHm.\n</think>\n\nIt is noon.<|im_end|>"
+
+
+def test_answers_that_differ_only_in_what_the_template_leaves_out_are_equal(tmp_path: Path) -> None:
+    record = {"prompt": [LOOK], "chosen": [{**NOON, "reasoning": "Twelve."}], "rejected": [NOON]}
+    different = {"prompt": [LOOK], "chosen": [{**NOON, "reasoning": "Twelve."}], "rejected": [LATE], "images": [1]}
+    found = prepared(tmp_path, serving(CHATML), [record, different], max_refused=1)
+    assert found.counts.refused == {preferences.EQUAL: 1}
+    assert found.counts.left_out == {"reasoning": 1}
+    assert found.counts.unused == {"images": 1}
+    told = "\n".join(lines_of_pairs(found.counts, configured()))
+    assert "1 records have reasoning for which the chat template has no place" in told
+    assert "1 records have images, which changes nothing here." in told
+
+
+def test_the_switch_for_thinking_sets_the_prompt_of_a_pair(tmp_path: Path) -> None:
+    chat = serving(QWEN3)
+    record = {"prompt": [LOOK], "chosen": [{**NOON, "reasoning": "Twelve."}], "rejected": [LATE]}
+    row = only_row(tmp_path, chat, record, thinking=False)
+    served = chat.render([Message("user", "What time is it?")], thinking=False)
+    assert row == {
+        "prompt_ids": text(chat, served), "chosen_ids": "It is noon.<|im_end|>", "rejected_ids": "Late.<|im_end|>",
+    }  # fmt: skip
 
 
 # -- the program --------------------------------------------------------------------------------------------------
@@ -204,8 +296,8 @@ def _margin(folder: Path, pairs: Material) -> float:
     tokenizer = load_tokenizer(resolve(str(folder)))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def log_probability(prompt: tuple[Message, ...], answer: str) -> float:
-        found = tokenizer.supervised([*prompt, Message("assistant", answer)])
+    def log_probability(prompt: tuple[Message, ...], answer: Message) -> float:
+        found = tokenizer.supervised([*prompt, answer])
         with torch.no_grad():
             log_probabilities = model(torch.tensor([found.ids])).logits[0].log_softmax(-1)
         learnt = [index for index, flag in enumerate(found.mask) if flag]

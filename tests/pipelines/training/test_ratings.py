@@ -4,7 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,8 +18,10 @@ from pipelines.training.reporting import Aborted
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import Message
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from tests.pipelines.training.runs import Material, Run, finished, start
+from tests.services.tokens.test_families import QWEN3, text
+from tests.services.tokens.test_tool_turns import CLOCK, OBJECTS, reference
 
 ASK = {"role": "user", "content": "Which is better?"}
 GOOD, BAD = {"role": "assistant", "content": "This one."}, {"role": "assistant", "content": "That one, perhaps."}
@@ -69,20 +71,23 @@ def rows_of(found: Prepared, part: str = "train") -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_shape_in_use_is_the_same_rated_answer(shape: str) -> None:
-    assert read_ratings(SHAPES[shape]) == [Rated(PROMPT, "This one.", good=True)]
+    assert read_ratings(SHAPES[shape]) == [Rated(PROMPT, Message("assistant", "This one."), good=True)]
 
 
 def test_each_answer_with_a_label_is_rated_behind_the_rounds_before_it() -> None:
     turns = [ASK, {**BAD, "label": False}, ASK, BAD, ASK, {**GOOD, "label": True}]
     first, second = read_ratings({"messages": turns})
-    assert (first.prompt, first.answer, first.good) == (PROMPT, "That one, perhaps.", False)
+    assert (first.prompt, first.answer.content, first.good) == (PROMPT, "That one, perhaps.", False)
     assert [message.role for message in second.prompt] == ["user", "assistant"] * 2 + ["user"]
     assert second.good
 
 
 def test_of_a_pair_the_chosen_answer_is_good_and_the_rejected_one_bad() -> None:
     found = read_ratings({"prompt": [ASK], "chosen": [GOOD], "rejected": [BAD]})
-    assert found == [Rated(PROMPT, "This one.", good=True), Rated(PROMPT, "That one, perhaps.", good=False)]
+    assert found == [
+        Rated(PROMPT, Message("assistant", "This one."), good=True),
+        Rated(PROMPT, Message("assistant", "That one, perhaps."), good=False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,55 @@ def test_prompt_and_answer_are_the_tokens_of_serving_and_of_supervised_training(
     assert row["prompt_ids"] == tokenizer.render(ask)
     whole = tokenizer.supervised([*ask, Message("assistant", "This one.")])
     assert row["completion_ids"] == [token for token, learnt in zip(whole.ids, whole.mask, strict=True) if learnt]
+
+
+LOOK = {"role": "user", "content": "What time is it?"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": {"city": "Bonn"}}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "I must look."}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12:00"}
+NOON = {"role": "assistant", "content": "It is noon."}
+
+
+def test_calls_and_answers_behind_results_are_rated_as_serving_renders_them(tmp_path: Path) -> None:
+    """A call was refused as `tool_calls`, and the tools were dropped from the prompt."""
+    chat = ChatTokenizer(reference(OBJECTS))
+    turns = [LOOK, {**CALLS, "label": True}, RESULT, {**NOON, "label": False}]
+    records = [
+        {"messages": turns, "tools": [CLOCK]},
+        {"prompt": [{**LOOK, "content": "And now?"}, CALLS, RESULT], "completion": [NOON], "label": True,
+         "tools": [CLOCK]},
+    ]  # fmt: skip
+    found = prepared(tmp_path, chat, records, seq_len=600, tokens_per_step=2400)
+    rows = [{name: text(chat, row[name]) for name in ("prompt_ids", "completion_ids")} for row in rows_of(found)]
+    call = CallMessage("assistant", "", calls=(ToolCall("clock", {"city": "Bonn"}, "c1"),))
+    result = ResultMessage(cast(Any, "tool"), "12:00", call="c1")
+    told = Message("user", "What time is it?"), Message("user", "And now?")
+    served = [[told[0]], [told[0], call, result], [told[1], call, result]]
+    answers = ['<call>clock {"city": "Bonn"}</call><|im_end|>', *["It is noon.<|im_end|>"] * 2]
+    expected = [
+        {"prompt_ids": text(chat, chat.render(prompt, tools=[CLOCK])), "completion_ids": answer}
+        for prompt, answer in zip(served, answers, strict=True)
+    ]
+    assert sorted(rows, key=str) == sorted(expected, key=str)
+    assert found.counts.left_out == {"reasoning": 2}, "both records have it, and this template writes none"
+
+
+def test_the_reasoning_of_a_rated_answer_is_rated(tmp_path: Path) -> None:
+    chat = ChatTokenizer(reference(QWEN3))
+    turns = [LOOK, {**NOON, "thinking": "Twelve.", "label": True}, LOOK, {**NOON, "thinking": "Hm.", "label": False}]
+    rows = rows_of(prepared(tmp_path, chat, [{"messages": turns}], seq_len=600, tokens_per_step=2400))
+    assert {row["label"]: text(chat, row["completion_ids"]) for row in rows} == {
+        True: "<think>\nTwelve.\n</think>\n\nIt is noon.<|im_end|>",
+        False: "<think>\nHm.\n</think>\n\nIt is noon.<|im_end|>",
+    }
+
+
+def test_a_rated_record_whose_tools_have_no_place_is_counted_with_that_reason(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    found = prepared(tmp_path, tokenizer, [*BOTH, {**BOTH[0], "tools": [CLOCK]}], max_refused=1)
+    assert found.counts.refused == {"no_place_for_tools": 1}
+    assert "choose a model whose template writes them" in found.counts.told[0]
 
 
 def test_a_prompt_that_leaves_no_room_is_counted_and_a_long_answer_cut(

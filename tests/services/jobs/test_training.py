@@ -50,7 +50,7 @@ def test_hyperparameters_are_the_forerunners() -> None:
 def test_tokens_per_step_hold_for_any_number_of_devices_or_it_says_so(name: str, devices: int) -> None:
     """The forerunner's integer division gave an accumulation of 0 on two nodes of eight."""
     config = read_training(name)
-    wanted = math.ceil(config.tokens_per_step / config.seq_len)
+    wanted = math.ceil(config.tokens_per_step / config.row_tokens)
     try:
         batch = plan_batch(config, devices)
     except ConfigurationError as error:
@@ -59,7 +59,7 @@ def test_tokens_per_step_hold_for_any_number_of_devices_or_it_says_so(name: str,
         return
     assert batch.accumulation >= 1
     assert batch.per_device >= 1
-    assert batch.per_device * config.seq_len <= max(config.per_device_tokens, config.seq_len)
+    assert batch.per_device * config.row_tokens <= max(config.per_device_tokens, config.row_tokens)
     assert config.tokens_per_step <= batch.tokens <= config.tokens_per_step * (1 + MOST_ABOVE)
 
 
@@ -149,17 +149,30 @@ def test_what_compares_evaluations_needs_one(field: str) -> None:
     assert read_training("vicuna-7b", {field: "1", "eval_fraction": "0.1"})
 
 
-def test_the_switch_for_thinking_is_a_word_of_the_command_line_and_for_answers_alone() -> None:
-    assert [read_training("vicuna-7b", {"thinking": word}).thinking for word in ("false", "true")] == [False, True]
+@pytest.mark.parametrize("objective", ["answers", "dpo", "kto"])
+def test_the_switch_for_thinking_is_a_word_of_the_command_line_for_each_objective(objective: str) -> None:
+    fields = {"objective": objective, "tokens_per_step": "65536"}
+    found = [read_training("vicuna-7b", {"thinking": word, **fields}).thinking for word in ("false", "true")]
+    assert found == [False, True]
     assert "thinking" not in read_training("vicuna-7b").model_dump()  # an older program refuses the field
-    with pytest.raises(ConfigurationError, match="thinking=False is for objective=answers"):
-        read_training("vicuna-7b", {"thinking": "false", "objective": "dpo", "tokens_per_step": "65536"})
     with pytest.raises(ConfigurationError, match="did you mean thinking"):
         read_training("vicuna-7b", {"enable_thinking": "false"})
 
 
+def test_each_objective_has_a_preset_for_this_machine() -> None:
+    """Who has pairs or ratings began with an empty file."""
+    names = {"answers": "smollm2-135m", "dpo": "smollm2-135m-dpo", "kto": "smollm2-135m-kto"}
+    assert {objective: read_training(name).objective for objective, name in names.items()} == {
+        objective: objective for objective in names
+    }
+    steps = {name: plan_batch(read_training(name), 1).sequences for name in names.values()}
+    assert steps == {"smollm2-135m": 2, "smollm2-135m-dpo": 8, "smollm2-135m-kto": 16}
+
+
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="alpaca-7b, smollm2-135m, vicuna-13b"):
+    with pytest.raises(
+        ConfigurationError, match="alpaca-7b, smollm2-135m, smollm2-135m-dpo, smollm2-135m-kto, vicuna-13b"
+    ):
         read_training("vicuna-8b")
 
 

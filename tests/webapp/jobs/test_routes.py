@@ -109,6 +109,7 @@ FORWARDED = [
         "/api/recipes",
         "/api/uploads/a",
         "/api/trainings",
+        "/api/trainings/previews/a",
         "/api/samples/velmora_html.json",
     ],
 )
@@ -184,7 +185,8 @@ def test_a_page_of_another_origin_may_not_read_the_api_but_may_link_to_the_page(
 CHANGES = [
     ("POST", "/api/jobs"), ("POST", "/api/jobs/x/cancel"), ("POST", "/api/jobs/x/again"), ("DELETE", "/api/jobs/x"),
     ("POST", "/api/uploads"), ("PUT", "/api/uploads/x?offset=0"), ("DELETE", "/api/uploads/x"),
-    ("POST", "/api/recipes/check"), ("POST", "/api/trainings"), ("POST", "/api/jobs/x/serve"),
+    ("POST", "/api/recipes/check"), ("POST", "/api/trainings"), ("POST", "/api/trainings/previews"),
+    ("POST", "/api/jobs/x/serve"),
 ]  # fmt: skip
 
 
@@ -607,7 +609,9 @@ def test_looking_at_a_job_costs_redis_a_few_commands(page: Page, jobs: Jobs, red
     assert calls <= 12
 
 
-@pytest.mark.parametrize("path", ["/api/jobs", "/api/recipes/check", "/api/uploads", "/api/trainings"])
+@pytest.mark.parametrize(
+    "path", ["/api/jobs", "/api/recipes/check", "/api/uploads", "/api/trainings", "/api/trainings/previews"]
+)
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_json_that_is_nested_too_deeply_is_the_clients_mistake(page: Page, path: str, opening: str) -> None:
     """The parser's RecursionError was answered as a failure of the server, with a traceback in its log."""

@@ -10,13 +10,16 @@ from werkzeug.test import TestResponse
 
 from services.connection.embedded import EmbeddedServer
 from services.jobs.jobs import Jobs, LogBatch
+from services.jobs.previews import PreviewExample, PreviewResult, Previews
+from services.jobs.signature import job_key
 from services.jobs.training import read_training
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.machine.files import sha256_of
 from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import TrainedModel, TrainedModels
 from services.settings import Settings
-from services.wire.keys import Keys
+from services.wire.keys import TRAININGS_QUEUE, Keys
+from tests.conftest import Eventually
 from tests.webapp.jobs.test_routes import Page, code_of
 from webapp.application import create_app
 
@@ -30,6 +33,11 @@ def page(redis_server: EmbeddedServer, namespace: str, tmp_path: Path) -> Page:
 @pytest.fixture
 def jobs(redis_client: Redis, namespace: str) -> Jobs:
     return Jobs(redis_client, Keys(namespace))
+
+
+@pytest.fixture
+def previews(page: Page, redis_client: Redis, namespace: str, tmp_path: Path) -> Previews:
+    return Previews(redis_client, Keys(namespace), job_key(Settings(state_dir=tmp_path)))
 
 
 @pytest.fixture
@@ -81,7 +89,7 @@ def test_what_may_be_chosen_is_told(page: Page, cleaned: str, trained: TrainedMo
     choices = page.get("/api/trainings").json
     assert choices is not None
     assert [preset["preset"] for preset in choices["presets"]] == [
-        "alpaca-7b", "smollm2-135m", "vicuna-13b", "vicuna-7b"
+        "alpaca-7b", "smollm2-135m", "smollm2-135m-dpo", "smollm2-135m-kto", "vicuna-13b", "vicuna-7b"
     ]  # fmt: skip
     assert choices["models"] == ["older", "smollm2-135m"]
     assert [(row["id"], row["bytes"]) for row in choices["data"]] == [(cleaned, 12)]
@@ -136,6 +144,65 @@ def test_an_order_becomes_the_job_of_the_command(page: Page, jobs: Jobs, cleaned
 def test_an_order_that_is_sent_again_makes_no_second_job(page: Page, jobs: Jobs, cleaned: str) -> None:
     assert ordered(page, cleaned) == ordered(page, cleaned)
     assert [job.kind for job in jobs.list()] == ["train", "clean"]
+
+
+# -- previews --------------------------------------------------------------------------------------------------------
+
+
+def previewed(page: Page, data: str, **more: Any) -> TestResponse:
+    body = {"key": "p" * 32, "preset": "smollm2-135m", "data": data, "name": "mine", "model": "", "on": "local"}
+    return page.post("/api/trainings/previews", {**body, **more})
+
+
+def test_a_preview_is_ordered_signed_and_told_without_the_servers_paths(
+    page: Page, previews: Previews, cleaned: str, tmp_path: Path
+) -> None:
+    answer = previewed(page, cleaned, numbers={"seq_len": "256"})
+    assert answer.status_code == 201, answer.text
+    told = answer.json["preview"]  # type: ignore[index]
+    empty = {"lines": [], "examples": [], "problem": ""}
+    assert told == {"id": told["id"], "state": "waiting", **empty}
+    preview = previews.get(told["id"])
+    assert previews.signed(preview)
+    assert preview.spec["data"] == [str(tmp_path / "jobs" / cleaned / "data.jsonl")]
+    assert preview.spec["config"]["seq_len"] == 256
+    stretches = (("Hi", False), ("<i>Ho</i>", True))
+    previews.end(preview, PreviewResult(("1 conversation",), (PreviewExample("data.jsonl:1", stretches),)))
+    answer = page.get(f"/api/trainings/previews/{told['id']}")
+    assert answer.json["preview"] == {  # type: ignore[index]
+        "id": told["id"],
+        "state": "ended",
+        "lines": ["1 conversation"],
+        "examples": [{"where": "data.jsonl:1", "stretches": [["Hi", False], ["<i>Ho</i>", True]]}],
+        "problem": "",
+    }
+    assert str(tmp_path) not in answer.text
+
+
+def test_a_preview_makes_no_job_and_wakes_the_trainings_workers_once(
+    page: Page, jobs: Jobs, redis_client: Redis, namespace: str, cleaned: str, eventually: Eventually
+) -> None:
+    queue = Keys(namespace).celery + TRAININGS_QUEUE
+    ids = {previewed(page, cleaned, key=key * 32).json["preview"]["id"] for key in "pq"}  # type: ignore[index]
+    assert len(ids) == 1
+    eventually(lambda: redis_client.llen(queue) > 0)
+    assert redis_client.llen(queue) == 1
+    assert [job.kind for job in jobs.list()] == ["clean"]
+
+
+def test_a_preview_for_the_sky_needs_no_bucket(page: Page, cleaned: str) -> None:
+    assert previewed(page, cleaned, on="sky", preset="vicuna-7b").status_code == 201
+
+
+def test_an_order_that_is_refused_gets_no_preview_either(page: Page, cleaned: str) -> None:
+    assert field_of(previewed(page, cleaned, numbers={"seq_len": "many"})) == "seq_len"
+    assert field_of(previewed(page, "")) == "data"
+    assert field_of(previewed(page, cleaned, model="/etc")) == "model"
+
+
+def test_a_preview_that_is_gone_says_what_to_do(page: Page) -> None:
+    answer = page.get("/api/trainings/previews/" + "0" * 32)
+    assert answer.status_code == 410 and "press Preview again" in answer.text
 
 
 def test_the_sky_takes_a_bucket_and_spot_machines(

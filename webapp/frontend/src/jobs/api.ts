@@ -1,7 +1,7 @@
 /** The HTTP API of jobs. Whatever goes wrong is an ApiError. */
 
 import { describeError, type ServerError } from "../shared/errors";
-import type { Choices, Job, JobAnswer, Order, Recipe, Serving, TrainingOrder, UploadState } from "./protocol";
+import type { Choices, Job, JobAnswer, Order, Preview, Recipe, Serving, TrainingOrder, UploadState } from "./protocol";
 
 export class ApiError extends Error {
   /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. `field`: of a form. */
@@ -34,6 +34,8 @@ export const api = {
     ask<{ serving: Serving }>("POST", `/api/jobs/${encodeURIComponent(id)}/serve`, { wanted }),
   choices: () => ask<Choices>("GET", "/api/trainings"),
   train: (order: TrainingOrder) => ask<{ job: Job }>("POST", "/api/trainings", order),
+  preview: (order: TrainingOrder) => ask<{ preview: Preview }>("POST", "/api/trainings/previews", order),
+  previewed: (id: string) => ask<{ preview: Preview }>("GET", `/api/trainings/previews/${encodeURIComponent(id)}`),
   recipes: () => ask<{ recipes: Recipe[]; max_upload_bytes: number }>("GET", "/api/recipes"),
   check: (recipe: string) => ask<{ name: string }>("POST", "/api/recipes/check", { recipe }),
   createUpload: (name: string, size: number) => ask<UploadState>("POST", "/api/uploads", { name, size }),

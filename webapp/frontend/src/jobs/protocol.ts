@@ -204,6 +204,16 @@ export interface TrainingOrder {
   numbers: Record<string, string>;
 }
 
+/** What the data of an order would become. `problem`: why the training would end, or why nothing was found. */
+export interface Preview {
+  id: string;
+  state: "waiting" | "running" | "ended";
+  lines: string[];
+  /** Conversations in stretches: the text, and whether it is learnt. */
+  examples: { where: string; stretches: [string, boolean][] }[];
+  problem: string;
+}
+
 export interface Recipe {
   name: string;
   text: string;

@@ -5,6 +5,7 @@ import { newId } from "../shared/ids";
 import { ApiError, api } from "./api";
 import { describeCut, describeTime } from "./estimate";
 import { type Patience, persist } from "./persist";
+import { PreviewView } from "./preview_view";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
 import { cleanedSample } from "./samples";
 import { scientific } from "./training_words";
@@ -26,6 +27,7 @@ export class TrainForm {
   private choices: Choices | undefined;
   private ordered: { asked: string; key: string } | undefined;
   private busy = false;
+  private readonly preview = new PreviewView();
 
   constructor() {
     byId("train-form").addEventListener("submit", (event) => {
@@ -36,6 +38,8 @@ export class TrainForm {
     this.select("on").onchange = () => this.showPlace();
     for (const field of FIELDS) this.field(field).addEventListener("input", () => this.problem(field, ""));
     byId("train-form").addEventListener("input", () => this.showEstimate());
+    byId("train-form").addEventListener("input", () => this.preview.drop());
+    byId("train-preview").onclick = () => void this.showPreview();
     byId("train-try").onclick = () => void this.trySample();
     this.showPlace();
   }
@@ -151,10 +155,29 @@ export class TrainForm {
     }
   }
 
+  private async showPreview(): Promise<void> {
+    if (this.busy || !this.choices) return;
+    for (const field of ["", ...FIELDS]) this.problem(field, "");
+    try {
+      await this.preview.show({ ...this.chosen(), key: newId() }, this.patience);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.preview.drop();
+      this.refused(error);
+    }
+  }
+
   /** With the same choices it is the same order: if its answer was lost, no second job is made. */
   private order(): TrainingOrder {
+    const chosen = this.chosen();
+    const asked = JSON.stringify(chosen);
+    if (this.ordered?.asked !== asked) this.ordered = { asked, key: newId() };
+    return { key: this.ordered.key, ...chosen };
+  }
+
+  private chosen(): Omit<TrainingOrder, "key"> {
     const of = (field: string) => this.field(field).value;
-    const chosen = {
+    return {
       preset: of("preset"),
       data: of("data"),
       name: of("name"),
@@ -164,9 +187,6 @@ export class TrainForm {
       spot: byId<HTMLInputElement>("train-spot").checked,
       numbers: Object.fromEntries(NUMBERS.map((name) => [name, of(name)])),
     };
-    const asked = JSON.stringify(chosen);
-    if (this.ordered?.asked !== asked) this.ordered = { asked, key: newId() };
-    return { key: this.ordered.key, ...chosen };
   }
 
   private refused(error: ApiError): void {
