@@ -105,6 +105,9 @@ class Settings(BaseModel):
 
     broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")
     flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
+    flower_url: str = Field(
+        "", pattern="^(https?://.+)?$", description="Address of Flower's page; the admin page links to it."
+    )
     job_key: str = Field("", description="Key that signs jobs, the same everywhere; empty: the state folder keeps one.")
     input_roots: str = Field("", description="Folders that jobs may read; commas between; empty: any.")
     input_schemes: str = Field("", description="Schemes of URLs that jobs may read; commas between; empty: any.")

@@ -20,6 +20,7 @@ from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
+from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import make_celery, wake
@@ -39,6 +40,8 @@ from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
+from webapp.admin import blueprints as admin_pages
+from webapp.admin.storage import Storage
 from webapp.api import batches, blueprints, completions, files, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
@@ -151,6 +154,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
     )
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate)
+    _add_admin(app, settings, redis, keys, requests)
     answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
@@ -249,6 +253,13 @@ def _add_api(
         batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
+
+
+def _add_admin(app: Flask, settings: Settings, redis: Redis, keys: Keys, requests: Requests) -> None:
+    """The admin page."""
+    stored = Storage(settings.state_dir, Database.of(settings))
+    app.register_blueprint(admin_pages.make_page(settings.flower_url))
+    app.register_blueprint(admin_pages.make_api(redis, keys, requests, ApiKeys(redis, keys), stored))
 
 
 def _has_left(asked: Request) -> bool:

@@ -1,0 +1,49 @@
+"""Puts the subjects of the admin page together: one blueprint for the page, one for its API under `/api/admin`.
+
+`create_app` registers both. Whoever is no administrator gets neither.
+"""
+
+from flask import Blueprint, redirect, render_template
+from redis import Redis
+from werkzeug.wrappers import Response
+
+from services.accounts.api_keys import ApiKeys
+from services.chat.dead_letters import DeadLetters
+from services.chat.requests import Requests
+from services.errors import Forbidden, Unauthorized
+from services.wire.keys import Keys
+from webapp.access import visitors
+from webapp.admin import api_keys, dead_letters, serving, storage
+from webapp.admin.storage import Storage
+
+
+def make_page(flower_url: str) -> Blueprint:
+    """Route `/admin`."""
+    page = Blueprint("admin", __name__)
+    visitors.guard(page, admins=True)
+
+    @page.get("/admin")
+    def admin() -> str:
+        return render_template("admin.html", flower_url=flower_url)
+
+    @page.errorhandler(Forbidden)
+    def elsewhere(error: Forbidden) -> tuple[str, int]:
+        return render_template("elsewhere.html", reason=error.message), error.http_status
+
+    @page.errorhandler(Unauthorized)
+    def first_visit(error: Unauthorized) -> Response:
+        """The chat page gives a new browser its cookie, or asks who it is."""
+        return redirect("/")
+
+    return page
+
+
+def make_api(redis: Redis, keys: Keys, requests: Requests, api: ApiKeys, stored: Storage) -> Blueprint:
+    """Routes `/api/admin/…`."""
+    routes = Blueprint("admin_api", __name__, url_prefix="/api/admin")
+    visitors.guard(routes, admins=True)
+    serving.add(routes, redis, keys, requests)
+    dead_letters.add(routes, DeadLetters(redis, requests))
+    api_keys.add(routes, api)
+    storage.add(routes, stored)
+    return routes

@@ -1,0 +1,46 @@
+/** How full the disk is and what takes the room. */
+
+import { bytes } from "../shared/amounts";
+import { byId, setText } from "../shared/dom";
+import { api } from "./api";
+import type { Storage } from "./protocol";
+import { Table } from "./table";
+import { diskFraction, entryName } from "./words";
+
+interface Entry {
+  name: string;
+  bytes: number;
+  trouble: string;
+}
+
+export class StorageView {
+  private table = new Table<Entry>(byId("storage-table"), "What takes the room", {
+    keyOf: (entry) => entry.name,
+    empty: "The state folder is empty.",
+    columns: [
+      { label: "What", kind: "name", text: (entry) => entryName(entry.name), more: (entry) => entry.trouble },
+      { label: "Size", kind: "number", text: (entry) => (entry.trouble ? "" : bytes(entry.bytes)) },
+    ],
+  });
+
+  async refresh(): Promise<void> {
+    const storage = await api.storage();
+    const { kind, ...database } = storage.database;
+    const entries = storage.entries.map((entry) => ({ ...entry, trouble: "" }));
+    this.table.show([{ name: `Database (${kind})`, ...database }, ...entries]);
+    this.showDisk(storage);
+  }
+
+  private showDisk(storage: Storage): void {
+    const fraction = diskFraction(storage);
+    const full = storage.free_bytes < storage.few_bytes;
+    setText(
+      byId("disk-text"),
+      `${bytes(storage.free_bytes)} of ${bytes(storage.total_bytes)} are free on the disk of ${storage.folder}` +
+        (full ? ": nothing new is accepted" : ""),
+    );
+    const bar = byId("disk-bar");
+    bar.classList.toggle("full", full);
+    (bar.firstElementChild as HTMLElement).style.width = `${100 * fraction}%`;
+  }
+}
