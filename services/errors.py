@@ -17,6 +17,7 @@
     ├── Gone                          410  gone                 the answer has expired or never existed
     ├── Busy                          429  busy                 no room in queue or memory, or too long a wait
     │   └── UserLimit                 429  user_limit           this user or address has too many requests or sockets
+    │       └── QuotaExceeded         429  quota_exceeded       this user has no tokens left for this on this day
     ├── EngineError                   500  engine_error         the engine failed on this request
     │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
     ├── StorageFull                   507  storage_full         the disk of the state folder has no room for this
@@ -159,6 +160,10 @@ class Busy(ChatServerError):
 
 class UserLimit(Busy):
     code = "user_limit"
+
+
+class QuotaExceeded(UserLimit):
+    code = "quota_exceeded"
 
 
 class EngineError(ChatServerError):

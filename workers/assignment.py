@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from services.chat.charges import Tokens
 from services.chat.journal import Journal, Ownership, Refusal
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
@@ -83,6 +84,7 @@ class Assignment:
         self.nonce = ""
         self.tries = 0
         self.journalled = 0  # tokens that are known to be in the journal
+        self.prompt_tokens = 0  # known once the answer is planned
         self.events: tuple[Event, ...] = ()  # the journal at the last begin
 
     @property
@@ -92,6 +94,11 @@ class Assignment:
     @property
     def wid(self) -> str:
         return self._identity.wid
+
+    @property
+    def used(self) -> Tokens:
+        """What the answer has used till now, whoever wrote it."""
+        return Tokens(self.prompt_tokens, self.journalled)
 
     @property
     def suspect(self) -> bool:
@@ -167,7 +174,9 @@ class Assignment:
     def _drop(self, refused: Refusal) -> None:
         """Acknowledge a request that cannot be begun."""
         given_up = refused.code in _DEAD
-        self._queue.ack(self.entry, reason=refused.code if given_up else "")
+        never_ran = self.entry.epoch == 1 and refused.code != "poison"
+        reason = refused.code if given_up else ""
+        self._queue.ack(self.entry, reason=reason, used=Tokens() if never_ran else None)
         if given_up:
             log.warning("given up", extra={"rid": self.rid, "code": refused.code})
         else:
@@ -247,7 +256,7 @@ class Assignment:
         )
         refused = self._journal.finish(self.rid, self.entry.epoch, event)
         if refused is None:
-            self._queue.ack(self.entry)
+            self._queue.ack(self.entry, used=self.used)
             return "done"
         return self._settle(refused)
 
@@ -269,7 +278,7 @@ class Assignment:
             self.journalled = refused.number
             return "held"
         if refused.why == "ENDED":
-            self._queue.ack(self.entry)
+            self._queue.ack(self.entry, used=self.used)
             log.info("had ended", extra={"rid": self.rid, "status": refused.status})
             return "over"
         if self._queue.hold(self.entry, self.wid, "renew"):

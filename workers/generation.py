@@ -89,7 +89,7 @@ class Generation:
 
     def resume(self, plan: Plan) -> None:
         """Continue the plan after the tokens in the journal: none is generated twice. A complete answer ends here."""
-        self.plan = plan
+        self.plan, self.held.prompt_tokens = plan, len(plan.prompt_ids)
         done = self.held.journalled_ids()
         plan.answer.replay(done)
         if plan.answer.is_over:

@@ -230,7 +230,7 @@ class BatchWindow:
             return
         for order in each.question.orders:
             with suppress(ChatServerError, RedisError):
-                self._requests.journal.forget(order.rid, order.user)
+                self._requests.forget(order.rid, order.user)
 
     def _cancel(self, each: OpenLine) -> None:
         self._leave(each)

@@ -1,8 +1,9 @@
 """One model's work queue: a Redis stream with the consumer group `workers`, and the line in which its entries wait.
 
 Front ends enqueue, withdraw and audit; workers take, renew, hand back and acknowledge. A worker decides who is next
-when it takes an entry, not when a request comes: users take turns, and requests that ran before go first. The delivery
-count of an entry is the fence between owners. It is never a reason to give a request up: `tries` in its state is.
+when it takes an entry, not when a request comes: users share by tokens, and requests that ran before go first. The
+delivery count of an entry is the fence between owners. It is never a reason to give a request up: `tries` in its state
+is.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from services.chat.charges import Tokens
 from services.chat.scripts import script
 from services.connection.connect import server_time
 from services.connection.memory import FULL_PERCENT, full_memory
@@ -150,10 +152,13 @@ class RequestQueue:
         base: int = 0,
         address: str = "",
         limits: Limits | None = None,
+        expected: Tokens = Tokens(),  # noqa: B008  # it is frozen
+        weight: float = 1.0,
     ) -> bool:
         """Queue a request; False when the queue has it already. Without `limits` none refuses it.
 
-        `address` is where its user asks, if strangers share that. Raises Busy or UserLimit.
+        `address` is where its user asks, if strangers share that. A user of `weight` 2 gets twice the tokens of others.
+        Raises Busy or UserLimit.
         """
         bounds = limits or Limits()
         about = (rid, user, payload, base, int(limits is None), priority, self._control, self.model, address)
@@ -164,7 +169,8 @@ class RequestQueue:
             bounds.total_bytes,
             bounds.user_bytes,
         )
-        reply = _ENQUEUE(self._redis, self._keys, *about, *numbers, int(bounds.wait_s * 1000), FULL_PERCENT)
+        charge = (expected.prompt, expected.answer, weight)
+        reply = _ENQUEUE(self._redis, self._keys, *about, *numbers, int(bounds.wait_s * 1000), FULL_PERCENT, *charge)
         if reply[0] not in (b"OK", b"DUP"):
             raise self._refusal(reply[0].decode(), int(reply[1]) if len(reply) > 1 else 0, bounds)
         return bool(reply[0] == b"OK")
@@ -308,9 +314,13 @@ class RequestQueue:
                 owned.append(reply[0] == b"OK")
         return owned
 
-    def ack(self, entry: Entry, reason: str = "") -> bool:
-        """Forget an entry whose request has ended. With a `reason`, keep it as a dead letter."""
-        return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason))
+    def ack(self, entry: Entry, reason: str = "", used: Tokens | None = None) -> bool:
+        """Forget an entry whose request has ended. With a `reason`, keep it as a dead letter.
+
+        Its user is charged what it `used`; None: nobody knows, and what was expected stands.
+        """
+        charge = ("", "") if used is None else (used.prompt, used.answer)
+        return bool(_ACK(self._redis, self._keys, entry.entry_id, entry.rid, entry.user, reason, *charge))
 
     def rescue(self, after: str = "", limit: int = 20) -> tuple[int, str]:
         """Put entries that no worker holds and that do not wait back in line.

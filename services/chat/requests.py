@@ -8,10 +8,12 @@ from typing import Self
 
 from redis import Redis
 
+from services.chat.charges import estimate
 from services.chat.journal import Created, Head, Journal
 from services.chat.queue import Limits, RequestQueue
+from services.chat.quotas import Quotas
 from services.connection.redis_disk import RedisDisk
-from services.errors import Busy, Unavailable, UnknownModel
+from services.errors import Busy, InvalidRequest, Unavailable, UnknownModel
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest
@@ -31,10 +33,12 @@ class Requests:
         answer_ttl_s: int = 86_400,
         lease_s: float = 3.0,
         disk: RedisDisk | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
+        self.quotas = quotas or Quotas(redis, keys, wait_s=limits.wait_s)
         self._limits = limits
         self.interrupted_s = max(2.5, 0.85 * lease_s)  # owners renew, and say that they live, every third of a lease
         self._disk = disk or RedisDisk(None)
@@ -48,13 +52,14 @@ class Requests:
             answer_ttl_s=settings.answer_ttl_s,
             lease_s=settings.lease_s,
             disk=RedisDisk.of(settings.redis_url, settings.state_dir),
+            quotas=Quotas.from_settings(redis, settings),
         )
 
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
     def submit(self, request: ChatRequest, address: str = "", note: bytes = b"") -> None:
-        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, UserLimit or Unavailable.
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, its kinds, or Unavailable.
 
         `address` is the internet address where it comes from, if it came from there. `note` is kept with the answer.
         """
@@ -80,8 +85,10 @@ class Requests:
         if created.status != "new":
             return
         try:
-            self._enqueue(request, request.encode(), created.epoch, limits, address)
-        except Busy:
+            weight = self.quotas.reserve(request, created.submit, force=limits is None).weight
+            self._enqueue(request, request.encode(), created.epoch, limits, address, weight)
+        except (Busy, InvalidRequest):
+            self.quotas.release(request, created.submit)
             self.journal.discard(request.rid, created)
             raise
 
@@ -89,21 +96,38 @@ class Requests:
         """Queue a lost request again. It was accepted once, so no limit refuses one that has run."""
         request = ChatRequest.decode(payload)
         try:
-            self._enqueue(request, payload, head.epoch, None if head.epoch else self._limits)
+            limits, weight = None if head.epoch else self._limits, self.quotas.heeded(request.user).weight
+            self._enqueue(request, payload, head.epoch, limits, weight=weight)
         except Busy:
             return  # never begun and the queue is full: the next audit tries again
         log.info("queued again", extra={"rid": request.rid})
 
     def _enqueue(
-        self, request: ChatRequest, payload: bytes, base: int, limits: Limits | None, address: str = ""
+        self,
+        request: ChatRequest,
+        payload: bytes,
+        base: int,
+        limits: Limits | None,
+        address: str = "",
+        weight: float = 1.0,
     ) -> None:
-        queue, about = self.queue(request.model), (request.rid, request.user, payload)
-        queue.enqueue(*about, priority=request.priority, base=base, address=address, limits=limits)
+        self.queue(request.model).enqueue(
+            request.rid,
+            request.user,
+            payload,
+            priority=request.priority,
+            base=base,
+            address=address,
+            limits=limits,
+            expected=estimate(request),
+            weight=weight,
+        )
 
     def expire(self, rid: str, head: Head) -> None:
         """End a request that waited past its deadline. A worker does this too, if one comes."""
         if self.journal.expire(rid, head.user, self._limits.wait_s):
             self.queue(head.model).withdraw(rid, head.user, "expired")
+            self.quotas.look(head.user)
             log.info("expired", extra={"rid": rid})
 
     def cancel(self, rid: str, user: str) -> str:
@@ -111,4 +135,10 @@ class Requests:
         status, model = self.journal.cancel(rid, user)
         if not self.queue(model).withdraw(rid, user):
             self._redis.publish(self.keys.control, f"cancel {rid}")  # saves its worker a step; nothing depends on it
+        self.quotas.look(user)
         return status
+
+    def forget(self, rid: str, user: str) -> None:
+        """Take the text and the note of an ended answer away, and count its tokens before. Raises Gone or Forbidden."""
+        self.quotas.look(user)
+        self.journal.forget(rid, user)

@@ -10,6 +10,7 @@ _CODES = {  # ours → what clients look for
     "prompt_too_long": "context_length_exceeded",
     "busy": "rate_limit_exceeded",
     "user_limit": "rate_limit_exceeded",
+    "quota_exceeded": "insufficient_quota",
     "unauthorized": "invalid_api_key",
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -6,7 +6,9 @@ all keys of one request share another, and a script touches one slot only.
     key                       type     meaning
     ns:{model}:requests       stream   the work queue, consumer group `workers`; deleted on ack; never trimmed
     ns:{model}:waiting:{v}    zset     `<entry id> <rid> <user>` → place in line, of whoever has no worker; v: VERSION
-    ns:{model}:turns          hash     `<priority> <user>` → the user's last turn; `#<priority>` → the turn served now
+    ns:{model}:turns          hash     `<priority> <user>` → the last place that the user has paid for, in tokens;
+                                       `<priority> ~<user>` → length of the user's answers; `#<priority>` → the place
+                                       that is served now
     ns:{model}:pace           hash     how fast the line moves; expires
     ns:{model}:ids            hash     request id → entry id, for every request in flight
     ns:{model}:users          hash     user, or `@` and an address → number of entries in the queue
@@ -18,6 +20,9 @@ all keys of one request share another, and a script touches one slot only.
     ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alives (`beat`)
     ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
                                        broadcasts it
+    ns:limits                 hash     user → JSON: the limits that were set for this user alone
+    ns:{user}:reserved        hash     request id → `day ms prompt answer submit`: tokens that are reserved; expires
+    ns:{user}:used            hash     day of UTC, since 1970 → tokens that its requests have used; expires
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:api-keys               hash     digest of an API key → JSON: its name, user, when it was made
@@ -125,6 +130,16 @@ class Keys:
     @property
     def control(self) -> str:
         return f"{self.namespace}:control"
+
+    @property
+    def limits(self) -> str:
+        return f"{self.namespace}:limits"
+
+    def reserved(self, user: str) -> str:
+        return f"{self.namespace}:{{{user}}}:reserved"
+
+    def used(self, user: str) -> str:
+        return f"{self.namespace}:{{{user}}}:used"
 
     @property
     def workers(self) -> str:

@@ -21,9 +21,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from services.chat.answer import Answer
+from services.chat.charges import estimate
 from services.chat.follower import Follower
 from services.chat.journal import Journal
 from services.chat.queue import RequestQueue
+from services.chat.quotas import Quotas, UserLimits
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
@@ -231,7 +233,7 @@ class Front:
 
     def __init__(self, world: "World", rid: str) -> None:
         self.rid = rid
-        self.answer = Answer(Requests(world.client(), world.keys), rid, "u", world.now)
+        self.answer = Answer(world.requests(world.client()), rid, "u", world.now)
         self.inbox: list[Event | None] = [None]  # None: the subscription was confirmed
         self.lossy = False  # its end was on its way when Redis lost its tail: nothing can take it back
         self._polling = False
@@ -289,7 +291,7 @@ class Reader:
     def body(self) -> None:
         """Submit (when this is the submitter), subscribe, follow; with a reconnect now and then."""
         world = self.world
-        requests = Requests(world.client(), world.keys)
+        requests = world.requests(world.client())
         if self.request:
             while True:
                 try:
@@ -358,6 +360,11 @@ class World:
 
     def client(self) -> SteppedRedis:
         return self.stepped
+
+    def requests(self, client: redis.Redis) -> Requests:
+        """A front end's, which counts what its user uses."""
+        quotas = Quotas(client, self.keys, default=UserLimits(tokens_per_day=10**9))
+        return Requests(client, self.keys, quotas=quotas)
 
     def close(self) -> None:
         for process in self.processes:
@@ -470,7 +477,7 @@ class World:
 
     def cancel(self, rid: str) -> None:
         try:
-            Requests(self.real, self.keys).cancel(rid, "u")
+            self.requests(self.real).cancel(rid, "u")
         except ChatServerError:
             return
 
@@ -551,7 +558,24 @@ class World:
             *(keys(MODEL) for keys in (self.keys.ids, self.keys.users, self.keys.waiting, self.keys.turns))
         ):
             found.append("the queue's counters are not empty")
-        return found
+        return found + ([] if self.cuts else self._miscounted())
+
+    def _miscounted(self) -> list[str]:
+        """Whether the quota of the user holds what the requests used: each once, whatever died."""
+        usage = self.requests(self.real).quotas.usage("u")
+        used = sum(map(self._used, self._rids))
+        if (usage.used, usage.in_flight) == (used, 0):
+            return []
+        return [f"{usage.used} tokens are counted, {used} were used; {usage.in_flight} in flight"]
+
+    def _used(self, rid: str) -> int:
+        read = Journal(self.real, self.keys).read(rid)
+        if read is None or not read[0].begun_ms:
+            return 0
+        head = read[0]
+        if head.status == "finished":
+            return len(rid) + head.n
+        return estimate(ChatRequest(rid, "u", MODEL, (Message("user", rid),))).prompt + head.n
 
     def _compare(self, reader: Reader) -> list[str]:
         if reader.lossy:

@@ -14,6 +14,7 @@ from greenlet import GreenletExit
 
 import services.chat.journal as journal_module
 import services.chat.queue as queue_module
+import services.chat.quotas as quotas_module
 import services.chat.reader as reader_module
 from services.chat.reader import JournalReader, JournalView
 from services.connection.embedded import EmbeddedServer
@@ -60,7 +61,8 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 def without(monkeypatch: pytest.MonkeyPatch, script_name: str, old: str, new: str = "") -> None:
     """Change a Lua script for the length of a test."""
-    script = getattr(journal_module, script_name, None) or getattr(queue_module, script_name)
+    modules = (journal_module, queue_module, quotas_module)
+    script = next(getattr(module, script_name) for module in modules if hasattr(module, script_name))
     assert old in script.text, f"{old!r} is not in {script.name}.lua any more"
     text = script.text.replace(old, new)
     monkeypatch.setattr(script, "text", text)
@@ -86,6 +88,16 @@ def begin_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def any_nonce_may_append(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "_APPEND", "if s[2] ~= ARGV[2] then return { 'LOST' } end")
+
+
+def a_settlement_leaves_its_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "_SETTLE", "redis.call('HDEL', RESERVED, ARGV[i])")
+
+
+def a_repeated_submit_reserves_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a name of its own."""
+    without(monkeypatch, "_RESERVE", "redis.call('HSET', RESERVED, rid,", "redis.call('HSET', RESERVED, rid .. now_ms,")
+    without(monkeypatch, "_RESERVE", "if known then", "if false then")
 
 
 def nothing_is_poison(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +164,8 @@ def a_cursor_is_judged_by_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None
         (cancel_does_not_look, replace(PROCESSES, cancel=0.01)),
         (begin_does_not_look, PROCESSES),
         (any_nonce_may_append, replace(LOSSY, cut=0.006, kill=0.01, stall=0.02)),
+        (a_settlement_leaves_its_reservation, PROCESSES),
+        (a_repeated_submit_reserves_again, PROCESSES),
         (nothing_is_poison, replace(PROCESSES, poison=True)),
         (no_poll, replace(PROCESSES, drop_message=0.2)),
         (ack_before_the_terminal, PROCESSES),

@@ -172,8 +172,14 @@ BUILDS = {
         ("test_clients.py", "not_theirs"),
     ),
     "first come, first served": Broken(
-        "users take turns",
-        (Change("services/chat/scripts/enqueue.lua", "last and math.max(last + 1, served) or served", "0"),),
+        "users share by tokens",
+        (
+            Change(
+                "services/chat/scripts/enqueue.lua",
+                "paid and math.max(paid + 1, served_in(priority)) or served_in(priority)",
+                "0",
+            ),
+        ),
         ("test_clients.py", "hundred"),
     ),
     "a retry waits like everybody": Broken(

@@ -7,7 +7,7 @@ from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from services.chat.reader import Done
-from services.errors import ChatServerError
+from services.errors import ChatServerError, QuotaExceeded
 from services.openai.failures import error_body, failure, refusal
 from webapp.api.intake import idempotency_key
 
@@ -31,8 +31,13 @@ def failed(done: Done) -> Response:
 def refused(error: ChatServerError) -> Response:
     """The response to what is refused."""
     response = _response(refusal(error), error.http_status)
-    if error.retry_after_s:
-        response.headers["Retry-After"] = str(min(math.ceil(error.retry_after_s), MAX_RETRY_AFTER_S))
+    wait_s = math.ceil(error.retry_after_s or 0)
+    if isinstance(error, QuotaExceeded) and wait_s > MAX_RETRY_AFTER_S:
+        response.headers[_SHOULD_RETRY] = "false"  # not before the next day
+    elif wait_s:
+        wait_s = min(wait_s, MAX_RETRY_AFTER_S)
+    if wait_s:
+        response.headers["Retry-After"] = str(wait_s)
     return response
 
 

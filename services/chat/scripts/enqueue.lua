@@ -3,12 +3,13 @@
 -- include _queue.lua
 -- Queue slot: put a request on the work queue, once, and give it its place in line. This is the door: what is refused for
 -- want of memory is refused here, and whatever is in may be written to its end.
--- A user's requests take one turn each, beginning with the turn that is served now (start-time fair queueing with a cost
--- of one): so a user's first one waits for at most one request of every other user, and for at most two when the user
--- was served in this turn already. An address pays an eighth of a turn for each request, whoever asks there: eight people
--- behind it wait no longer than one, and a thousand cookies do not stand before everybody else.
+-- Users share by tokens (start-time fair queueing). A request costs the tokens that it is expected to use, divided by the
+-- weight of its user, and the next one of that user stands so far behind it. A user with nothing in line begins at the
+-- place that is served now: so a first request waits for at most one request of every other user. When a request ends,
+-- `settle` charges what it used. An address pays an eighth for each request, whoever asks there: eight people behind it
+-- wait no longer than one, and a thousand cookies do not stand before everybody else.
 -- ARGV rid user payload base force priority control model address max_requests max_user max_address max_bytes
--- max_user_bytes max_wait_ms full_percent
+-- max_user_bytes max_wait_ms full_percent prompt_tokens most_answer_tokens weight
 -- Returns {OK, entry id}, {DUP, entry id}, or why it is refused: {FULL, length}, {USER, count}, {ADDRESS, count},
 -- {BYTES}, {USER_BYTES}, {MEMORY, percent} or {LATE, wait in ms}.
 local rid, user, payload, base, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
@@ -19,22 +20,31 @@ local function most(position) return tonumber(ARGV[position]) end
 
 local function how_many(key, field) return tonumber(redis.call('HGET', key, field) or 0) end
 
--- The turn of a user who comes now; it is taken by `keep_turn`.
-local function next_turn()
-  local served = how_many(TURNS, '#' .. priority)
-  local last = redis.call('HGET', TURNS, priority .. ' ' .. user)
-  local turn = last and math.max(last + 1, served) or served
-  if address == '' then return turn end
-  local of_all = redis.call('HGET', TURNS, priority .. ' ' .. of_address(address))
-  return math.max(turn, math.floor(of_all and math.max(of_all + ADDRESS_SHARE, served) or served))
+-- What the request is expected to cost: an answer is as long as the user's last ones.
+local function expected_cost()
+  local EXPECTED, MOST = 256, 16384 -- tokens of an answer of which nothing is known; of a request
+  local answer = math.min(most(18), tonumber(redis.call('HGET', TURNS, of_answers(priority, user))) or EXPECTED)
+  return math.max(1, cost_of(math.min(most(17) + answer, MOST), ARGV[19]))
 end
 
-local function keep_turn(turn)
-  redis.call('HSET', TURNS, priority .. ' ' .. user, turn)
+local function start_of_address()
+  local of_all = redis.call('HGET', TURNS, priority .. ' ' .. of_address(address))
+  return of_all and math.max(of_all + ADDRESS_SHARE, served_in(priority)) or served_in(priority)
+end
+
+-- The place of a user's request that comes now; `keep_place` takes it. The last place that the user has paid for is kept.
+local function next_place(cost)
+  local paid = redis.call('HGET', TURNS, priority .. ' ' .. user)
+  local place = paid and math.max(paid + 1, served_in(priority)) or served_in(priority)
+  if address == '' then return place end
+  return math.max(place, math.ceil(start_of_address() - cost * (1 - ADDRESS_SHARE)))
+end
+
+local function keep_place(place, cost)
+  redis.call('HSET', TURNS, priority .. ' ' .. user, place + cost - 1)
   if address == '' then return end
-  local field, served = priority .. ' ' .. of_address(address), how_many(TURNS, '#' .. priority)
-  local of_all = redis.call('HGET', TURNS, field)
-  redis.call('HSET', TURNS, field, string.format('%.3f', of_all and math.max(of_all + ADDRESS_SHARE, served) or served))
+  local of_all = start_of_address() + (cost - 1) * ADDRESS_SHARE
+  redis.call('HSET', TURNS, priority .. ' ' .. of_address(address), string.format('%.3f', of_all))
 end
 
 -- How long whoever stands at a place waits, by the pace of the line; 0 while that is not known.
@@ -62,14 +72,16 @@ end
 local known = redis.call('HGET', IDS, rid)
 if known and #redis.call('XRANGE', REQUESTS, known, known) == 1 then return { 'DUP', known } end
 if redis.call('XLEN', REQUESTS) == 0 then redis.call('DEL', USERS, BYTES) end -- older builds count less out than in
-local turn = fresh and next_turn()
+local cost = fresh and expected_cost() or 0
+local start = fresh and next_place(cost)
 local place = RETRY -- it ran before
-if fresh then place = priority == 'batch' and BATCH + turn or turn end
+if fresh then place = priority == 'batch' and BATCH + start or start end
 local refused = ARGV[5] ~= '1' and refusal(place)
 if refused then return refused end
 
 redis.pcall('XGROUP', 'CREATE', REQUESTS, GROUP, '0', 'MKSTREAM')
-local fields = { 'rid', rid, 'user', user, 'payload', payload, 'base', base, 'priority', priority, 'v', VERSION }
+local fields = { 'rid', rid, 'user', user, 'payload', payload, 'base', base, 'priority', priority, 'v', VERSION,
+  'charge', cost, 'weight', ARGV[19] }
 if address ~= '' then
   fields[#fields + 1] = 'address'
   fields[#fields + 1] = address
@@ -77,6 +89,6 @@ end
 local id = redis.call('XADD', REQUESTS, '*', unpack(fields))
 redis.call('HSET', IDS, rid, id)
 count_entry(user, address, #payload, 1)
-if fresh then keep_turn(turn) end
+if fresh then keep_place(start, cost) end
 stand_in_line(id, rid, user, place, ARGV[7], ARGV[8])
 return { 'OK', id }

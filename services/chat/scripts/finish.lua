@@ -12,5 +12,6 @@ if s[2] ~= ARGV[2] then return { 'LOST' } end
 if tonumber(s[3]) ~= tonumber(ARGV[4]) then return { 'NEED', tonumber(s[3]) } end
 local event = cjson.decode(ARGV[7])
 event.usage = add_timings(event.usage or {})
+redis.call('HSET', STATE, 'used', (event.usage.prompt_tokens or 0) + (event.usage.completion_tokens or 0))
 write_terminal(ARGV[3], ARGV[5], ARGV[6], cjson.encode(event), ARGV[8])
 return { 'OK' }

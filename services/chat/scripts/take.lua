@@ -40,7 +40,7 @@ local function serve_turn(place)
   if place < 0 then return end
   local class, turn = 'interactive', place
   if place >= BATCH then class, turn = 'batch', place - BATCH end
-  if turn > tonumber(redis.call('HGET', TURNS, '#' .. class) or 0) then
+  if turn > served_in(class) then
     redis.call('HSET', TURNS, '#' .. class, turn)
     forget_turns_before(turn, class)
   end
@@ -77,6 +77,6 @@ while true do
     redis.call('XCLAIM', REQUESTS, GROUP, wid, 0, id, 'RETRYCOUNT', count, 'FORCE', 'JUSTID')
     serve_turn(place)
     keep_pace()
-    return { count, tostring(place), entry, now_ms() }
+    return { count, string.format('%.17g', place), entry, now_ms() }
   end
 end
