@@ -259,7 +259,7 @@ def _add_admin(app: Flask, settings: Settings, redis: Redis, keys: Keys, request
     """The admin page."""
     stored = Storage(settings.state_dir, Database.of(settings))
     app.register_blueprint(admin_pages.make_page(settings.flower_url))
-    app.register_blueprint(admin_pages.make_api(redis, keys, requests, ApiKeys(redis, keys), stored))
+    app.register_blueprint(admin_pages.make_api(redis, keys, requests, None, ApiKeys(redis, keys), stored))
 
 
 def _has_left(asked: Request) -> bool:

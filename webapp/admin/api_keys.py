@@ -21,4 +21,4 @@ def add(routes: Blueprint, keys: ApiKeys) -> None:
     def revoke() -> Response:
         """No request with this key is served from now on; answers that run go on."""
         with translated():
-            return jsonify(revoked=keys.revoke(text_of("name")).name)
+            return jsonify(revoked=keys.revoke(text_of("name"), text_of("user")).name)

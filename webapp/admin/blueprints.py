@@ -7,13 +7,14 @@ from flask import Blueprint, redirect, render_template
 from redis import Redis
 from werkzeug.wrappers import Response
 
+from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.errors import Forbidden, Unauthorized
 from services.wire.keys import Keys
 from webapp.access import visitors
-from webapp.admin import api_keys, dead_letters, serving, storage
+from webapp.admin import api_keys, dead_letters, limits, people, serving, storage
 from webapp.admin.storage import Storage
 
 
@@ -38,12 +39,16 @@ def make_page(flower_url: str) -> Blueprint:
     return page
 
 
-def make_api(redis: Redis, keys: Keys, requests: Requests, api: ApiKeys, stored: Storage) -> Blueprint:
-    """Routes `/api/admin/…`."""
+def make_api(
+    redis: Redis, keys: Keys, requests: Requests, accounts: Accounts | None, api: ApiKeys, stored: Storage
+) -> Blueprint:
+    """Routes `/api/admin/…`. Without accounts nobody signs in, and the routes of people say so."""
     routes = Blueprint("admin_api", __name__, url_prefix="/api/admin")
     visitors.guard(routes, admins=True)
     serving.add(routes, redis, keys, requests)
     dead_letters.add(routes, DeadLetters(redis, requests))
+    people.add(routes, accounts)
+    limits.add(routes, requests.quotas, accounts)
     api_keys.add(routes, api)
     storage.add(routes, stored)
     return routes

@@ -39,7 +39,7 @@ class Administrator:
         assert answer.status_code == 200, answer.text
         return answer.json
 
-    def done(self, path: str, **body: str) -> Any:
+    def done(self, path: str, **body: object) -> Any:
         answer = self.post(path, body)
         assert answer.status_code == 200, answer.text
         return answer.json
@@ -92,8 +92,11 @@ def code_of(answer: TestResponse) -> tuple[int, str]:
 
 # -- who is answered -------------------------------------------------------------------------------------------------
 
-READS = ["overview", "keys", "storage"]
-WRITES = ["requests/cancel", "dead-letters/retry", "dead-letters/drop", "keys/revoke"]
+READS = ["overview", "people", "keys", "limits", "storage"]
+WRITES = [
+    "requests/cancel", "dead-letters/retry", "dead-letters/drop", "users/change", "invitations",
+    "invitations/withdraw", "keys/revoke", "limits/set", "limits/unset",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", READS)
@@ -209,9 +212,50 @@ def test_keys_are_listed_without_the_key_and_revoked(admin: Administrator, redis
     answer = admin.get("/api/admin/keys")
     assert answer.json is not None and secret not in answer.text
     assert [(key["name"], key["user"], key["ending"]) for key in answer.json["keys"]] == [("webui", "ann", secret[-4:])]
-    assert admin.done("/api/admin/keys/revoke", name="webui") == {"revoked": "webui"}
+    assert admin.done("/api/admin/keys/revoke", name="webui", user="ann") == {"revoked": "webui"}
     assert keys.user_of(secret) == ""
-    assert code_of(admin.post("/api/admin/keys/revoke", {"name": "webui"})) == (400, "invalid_request")
+    again = admin.post("/api/admin/keys/revoke", {"name": "webui", "user": "ann"})
+    assert code_of(again) == (400, "invalid_request")
+
+
+def test_limits_of_a_user_are_set_shown_with_the_usage_and_unset(
+    admin: Administrator, installation: Installation
+) -> None:
+    assert admin.shown("/api/admin/limits")["users"] == []
+    admin.done("/api/admin/limits/set", user="ann", tokens_per_day=5_000, in_flight=2)
+    installation.ask("r1", "ann")
+    found = admin.shown("/api/admin/limits")
+    (row,) = found["users"]
+    assert (row["user"], row["own"], row["tokens_per_day"], row["requests_in_flight"]) == ("ann", True, 5_000, 1)
+    assert row["tokens_reserved"] > 0 and found["default"] == {"tokens_per_day": 0, "in_flight": 0, "weight": 1.0}
+    assert admin.done("/api/admin/limits/set", user="ann", weight=2)["limits"] == {
+        "tokens_per_day": 5_000, "in_flight": 2, "weight": 2.0
+    }  # fmt: skip
+    assert admin.done("/api/admin/limits/unset", user="ann") == {"unset": True}
+    assert admin.shown("/api/admin/limits")["users"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user": "ann", "tokens_per_day": -1},
+        {"user": "ann", "tokens_per_day": "many"},
+        {"user": "ann", "tokens_per_day": 1.5},
+        {"user": "ann", "in_flight": True},
+        {"user": "ann", "weight": 0},
+        {"user": "an n", "weight": 1},
+        {"tokens_per_day": 1},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(admin: Administrator, body: dict[str, object]) -> None:
+    assert code_of(admin.post("/api/admin/limits/set", body)) == (400, "invalid_request")
+    assert admin.shown("/api/admin/limits")["users"] == []
+
+
+def test_without_accounts_there_are_no_people_to_change(admin: Administrator) -> None:
+    assert admin.shown("/api/admin/people") == {"accounts": False, "users": [], "invitations": []}
+    for path, body in (("users/change", {"id": "u"}), ("invitations", {}), ("invitations/withdraw", {"handle": "h"})):
+        assert code_of(admin.post(f"/api/admin/{path}", body)) == (404, "not_found")
 
 
 def test_storage_names_what_takes_the_room(admin: Administrator, tmp_path: Path) -> None:

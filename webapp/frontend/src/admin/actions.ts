@@ -1,7 +1,7 @@
-/** Buttons that change something: they ask first where that cannot be undone, and say what went wrong. */
+/** What buttons do: they ask first where that cannot be undone, and say what went wrong. */
 
 import { confirmDialog } from "../shared/dialogs";
-import { byId, h, setText } from "../shared/dom";
+import { byId, setText } from "../shared/dom";
 import { ApiError } from "../shared/http";
 
 export interface Question {
@@ -10,22 +10,27 @@ export interface Question {
   yes: string;
 }
 
+export interface Action<Row> {
+  verb: (row: Row) => string;
+  /** What the verb is done to. */
+  object: (row: Row) => string;
+  /** Does it; answers what a screen reader hears. */
+  call: (row: Row) => Promise<string>;
+  /** Asked before; undefined where nothing need be asked. */
+  question?: (row: Row) => Question | undefined;
+}
+
 export class Actions {
   /** `changed`: something was changed, ask at once. */
   constructor(private changed: () => void) {}
 
-  /** A button. What `call` answers is told to screen readers. */
-  button(word: string, label: () => string, call: () => Promise<string>, question?: () => Question): HTMLButtonElement {
-    const button = h("button", { type: "button", class: "button small" }, word);
-    button.onclick = async () => {
-      const asked = question?.();
-      if (asked && !(await confirmDialog(asked.title, asked.text, asked.yes))) return;
-      button.disabled = true;
-      await this.run(call);
-      button.disabled = false;
-    };
-    button.setAttribute("aria-label", `${word} ${label()}`);
-    return button;
+  async press<Row>(button: HTMLButtonElement, { call, question }: Action<Row>, row: Row): Promise<void> {
+    const asked = question?.(row);
+    if (asked && !(await confirmDialog(asked.title, asked.text, asked.yes))) return;
+    button.disabled = true;
+    await this.run(() => call(row));
+    button.disabled = false;
+    if (document.activeElement === document.body) button.focus(); // it lost the focus when it was disabled
   }
 
   /** Runs `call` and shows its error. False when it failed. */
@@ -47,4 +52,5 @@ export class Actions {
 function showProblem(message: string): void {
   byId("problem").hidden = !message;
   setText(byId("problem"), message);
+  if (message) byId("problem").scrollIntoView({ block: "nearest" });
 }

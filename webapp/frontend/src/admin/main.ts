@@ -6,7 +6,10 @@ import { Polling } from "../shared/polling";
 import { chooseTheme, isDark } from "../shared/theme";
 import { Actions } from "./actions";
 import { api } from "./api";
+import { DeadLettersView } from "./dead_letters_view";
 import { KeysView } from "./keys_view";
+import { LimitsView } from "./limits_view";
+import { PeopleView } from "./people_view";
 import { ServingView } from "./serving_view";
 import { StorageView } from "./storage_view";
 
@@ -20,16 +23,28 @@ function start(): void {
     seldom_ms = -Infinity;
     polling.now();
   });
-  const nameOf = (user: string) => user;
+  const people = new PeopleView(actions);
+  const nameOf = (user: string) => people.nameOf(user);
   const serving = new ServingView(actions, nameOf);
-  const seldom = [new KeysView(actions, nameOf), new StorageView()];
+  const dead = new DeadLettersView(actions, nameOf);
+  const others = [new KeysView(actions, nameOf), new LimitsView(actions, nameOf), new StorageView(actions)];
+
+  async function refreshSeldom(): Promise<void> {
+    seldom_ms = performance.now(); // before: what is changed meanwhile is asked for again
+    try {
+      await people.refresh(); // the others show names
+      await Promise.all(others.map((view) => view.refresh()));
+    } catch (error) {
+      seldom_ms = -Infinity;
+      throw error;
+    }
+  }
 
   async function refresh(): Promise<boolean> {
-    if (performance.now() - seldom_ms >= SELDOM_MS) {
-      await Promise.all(seldom.map((view) => view.refresh()));
-      seldom_ms = performance.now();
-    }
-    serving.show(await api.overview());
+    if (performance.now() - seldom_ms >= SELDOM_MS) await refreshSeldom();
+    const overview = await api.overview();
+    serving.show(overview);
+    dead.show(overview.dead);
     showAway("");
     return !document.hidden;
   }

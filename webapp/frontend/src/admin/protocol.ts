@@ -79,6 +79,57 @@ export interface ApiKey {
   user: string;
   created: number;
   ending: string;
+  used: number | null;
+}
+
+export interface User {
+  /** As the queue knows them. */
+  id: string;
+  name: string;
+  display_name: string;
+  role: string;
+  group: string;
+  disabled: boolean;
+  created_ms: number;
+  seen_ms: number | null;
+}
+
+export interface Invitation {
+  handle: string;
+  role: string;
+  group: string;
+  made_by: string;
+  created_ms: number;
+  expires_ms: number;
+}
+
+/** `accounts`: whether people sign in here. */
+export interface People {
+  accounts: boolean;
+  users: User[];
+  invitations: Invitation[];
+}
+
+/** 0 is no limit. */
+export interface Limits {
+  tokens_per_day: number;
+  in_flight: number;
+  weight: number;
+}
+
+/** A limit that there is not is null; nothing is counted of a user who has none. */
+export interface UsageRow {
+  user: string;
+  /** Whether these are limits of this user alone. */
+  own: boolean;
+  tokens_used: number;
+  tokens_reserved: number;
+  tokens_per_day: number | null;
+  requests_in_flight: number;
+  most_in_flight: number | null;
+  weight: number;
+  counted: boolean;
+  resets_at: string;
 }
 
 export interface Storage {

@@ -2,9 +2,10 @@
 
 import { bytes } from "../shared/amounts";
 import { byId, setText } from "../shared/dom";
+import type { Actions } from "./actions";
 import { api } from "./api";
 import type { Storage } from "./protocol";
-import { Table } from "./table";
+import { type Shape, Table } from "./table";
 import { diskFraction, entryName } from "./words";
 
 interface Entry {
@@ -13,15 +14,21 @@ interface Entry {
   trouble: string;
 }
 
+const ENTRIES: Shape<Entry> = {
+  keyOf: (entry) => entry.name,
+  empty: "The state folder is empty.",
+  columns: [
+    { label: "What", kind: "name", text: (entry) => entryName(entry.name), more: (entry) => entry.trouble },
+    { label: "Size", kind: "number", text: (entry) => (entry.trouble ? "" : bytes(entry.bytes)) },
+  ],
+};
+
 export class StorageView {
-  private table = new Table<Entry>(byId("storage-table"), "What takes the room", {
-    keyOf: (entry) => entry.name,
-    empty: "The state folder is empty.",
-    columns: [
-      { label: "What", kind: "name", text: (entry) => entryName(entry.name), more: (entry) => entry.trouble },
-      { label: "Size", kind: "number", text: (entry) => (entry.trouble ? "" : bytes(entry.bytes)) },
-    ],
-  });
+  private table: Table<Entry>;
+
+  constructor(actions: Actions) {
+    this.table = new Table(byId("storage-table"), "What takes the room", ENTRIES, actions);
+  }
 
   async refresh(): Promise<void> {
     const storage = await api.storage();

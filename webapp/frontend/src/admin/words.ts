@@ -1,7 +1,17 @@
 /** What the admin page says of numbers. Pure. */
 
 import { bytes, count, duration } from "../shared/amounts";
-import type { DeadLetter, ModelRow, RedisRow, RequestRow, Storage, WaitingName, WorkerRow } from "./protocol";
+import type {
+  DeadLetter,
+  Limits,
+  ModelRow,
+  RedisRow,
+  RequestRow,
+  Storage,
+  UsageRow,
+  WaitingName,
+  WorkerRow,
+} from "./protocol";
 
 const CLASSES: [WaitingName, string][] = [
   ["retried", "ran before"],
@@ -66,4 +76,21 @@ export function reasonText({ reason }: DeadLetter): string {
     protocol: "No worker could read it (protocol)",
   };
   return words[reason] ?? reason;
+}
+
+export function limitText(limit: number | null): string {
+  return limit ? limit.toLocaleString("en") : "no limit";
+}
+
+/** `1,200 + 300`: used, and reserved by requests in flight; empty where nothing is counted. */
+export function tokensText({ counted, tokens_used, tokens_reserved }: UsageRow): string {
+  if (!counted) return "";
+  const used = tokens_used.toLocaleString("en");
+  return tokens_reserved ? `${used} + ${tokens_reserved.toLocaleString("en")}` : used;
+}
+
+export function limitsText({ tokens_per_day, in_flight, weight }: Limits): string {
+  const tokens = tokens_per_day ? `${tokens_per_day.toLocaleString("en")} tokens a day` : "tokens without a limit";
+  const requests = in_flight ? `${count(in_flight, "request")} at once` : "requests without a limit";
+  return `${tokens}, ${requests}, weight ${weight.toLocaleString("en")}`;
 }
