@@ -115,7 +115,7 @@ class Users:
             return bool(_num_admins(session))
 
     def sign_in(self, name: str, password: str) -> User:
-        """Raises Unauthorized, in the same words and after the same time for an unknown name as for a wrong password."""
+        """Raises Unauthorized: the same words after the same time for an unknown name as for a wrong password."""
         with self._database.read() as session:
             row = session.scalar(select(UserRow).where(UserRow.name == name.strip().lower()))
             user, hashed = (User.of(row), row.password) if row else (None, "")

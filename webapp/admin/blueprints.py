@@ -3,15 +3,13 @@
 `create_app` registers both. Whoever is no administrator gets neither.
 """
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, render_template
 from redis import Redis
-from werkzeug.wrappers import Response
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
-from services.errors import Forbidden, Unauthorized
 from services.wire.keys import Keys
 from webapp.access import visitors
 from webapp.admin import api_keys, dead_letters, limits, people, serving, storage
@@ -26,15 +24,6 @@ def make_page(flower_url: str) -> Blueprint:
     @page.get("/admin")
     def admin() -> str:
         return render_template("admin.html", flower_url=flower_url)
-
-    @page.errorhandler(Forbidden)
-    def elsewhere(error: Forbidden) -> tuple[str, int]:
-        return render_template("elsewhere.html", reason=error.message), error.http_status
-
-    @page.errorhandler(Unauthorized)
-    def first_visit(error: Unauthorized) -> Response:
-        """The chat page gives a new browser its cookie, or asks who it is."""
-        return redirect("/")
 
     return page
 

@@ -28,8 +28,9 @@ def add(routes: Blueprint, accounts: Accounts | None) -> None:
     @routes.post("/users/change")
     def change_user() -> Response:
         """Who is disabled is signed out and their keys are refused."""
-        changes = {"role": given("role", str), "disabled": given("disabled", bool), "group": given("group", str)}
-        return jsonify(user=asdict(in_thread(_kept(accounts).users.change, text_of("id"), **changes)))
+        role, disabled, group = given("role", str), given("disabled", bool), given("group", str)
+        change = _kept(accounts).users.change
+        return jsonify(user=asdict(in_thread(change, text_of("id"), role=role, disabled=disabled, group=group)))
 
     @routes.post("/invitations")
     def invite() -> tuple[Response, int]:

@@ -30,7 +30,7 @@ const woff2Only = {
   },
 };
 await build({
-  entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css", admin: "styles/admin.css" },
+  entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css", admin: "styles/admin.css", account: "styles/account.css" },
   outdir: out,
   bundle: true,
   minify: true,

@@ -121,11 +121,6 @@ def test_the_page_says_to_another_machine_that_it_is_not_for_it(admin: Administr
     assert answer.status_code == 403 and "<h1>Not from here</h1>" in answer.text
 
 
-def test_a_browser_without_a_cookie_is_sent_to_the_chat_page_first(settings: Settings) -> None:
-    answer = create_app(settings)[0].test_client().get("/admin", base_url=HERE)
-    assert (answer.status_code, answer.location) == (302, "/")
-
-
 def test_the_page_links_to_flower_where_its_address_is_set(admin: Administrator, settings: Settings) -> None:
     assert 'href="http://flower.example:5555"' in admin.get("/admin").text
     without = Administrator(create_app(settings.model_copy(update={"flower_url": ""}))[0].test_client())
