@@ -30,7 +30,12 @@ const woff2Only = {
   },
 };
 await build({
-  entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css", admin: "styles/admin.css", account: "styles/account.css" },
+  entryPoints: {
+    app: "styles/app.css",
+    jobs: "styles/jobs.css",
+    admin: "styles/admin.css",
+    account: "styles/account.css",
+  },
   outdir: out,
   bundle: true,
   minify: true,
