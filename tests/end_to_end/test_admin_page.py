@@ -14,14 +14,13 @@ from services.accounts.api_keys import ApiKeys
 from services.chat.requests import Requests
 from services.database.database import Database
 from services.settings import load_settings
-from services.wire.messages import ChatRequest, Message, SamplingOptions
+from tests.end_to_end.admin_page import PASSWORD, ask_for, give_up, sign_in
 from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system
 
 pytestmark = pytest.mark.browser
 
 OVERVIEW = "**/api/admin/overview"
-PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +47,6 @@ def page(browser_context: BrowserContext, address: str) -> Iterator[Page]:
     assert problems == []
 
 
-def ask(system: System, rid: str, user: str = "ann", model: str = "echo") -> Requests:
-    requests = Requests(system.redis, system.keys)
-    question = (Message("user", "a question that is repeated slowly " * 20),)
-    requests.submit(ChatRequest(rid, user, model, question, SamplingOptions(max_new_tokens=500)))
-    return requests
-
-
-def give_up(system: System, rid: str) -> None:
-    """A dead letter of a model that no worker serves."""
-    system.redis.sadd(system.keys.models, "lost")
-    requests = ask(system, rid, model="lost")
-    entry = requests.queue("lost").take("w", suspects=True)
-    assert entry is not None
-    requests.journal.give_up(rid, "ann", "poison", "")
-    requests.queue("lost").ack(entry, "poison")
-
-
 def row(page: Page, table: str, text: str) -> Locator:
     return page.get_by_test_id(table).get_by_role("row").filter(has_text=text)
 
@@ -82,7 +64,7 @@ def test_a_worker_is_shown_with_its_memory_version_and_last_sign(page: Page) -> 
 
 
 def test_a_running_request_is_shown_live_and_ended_by_an_administrator(page: Page, admin_system: System) -> None:
-    requests = ask(admin_system, "slow-1")
+    requests = ask_for(admin_system, "slow-1")
     shown = row(page, "requests", "slow-1")
     expect(shown).to_contain_text("Running", timeout=LONG_MS)
     first = requests.journal.head("slow-1")
@@ -98,7 +80,7 @@ def test_a_running_request_is_shown_live_and_ended_by_an_administrator(page: Pag
 
 def test_an_update_leaves_the_focus_where_it_is(page: Page, admin_system: System) -> None:
     """A table that is drawn anew every two seconds cannot be used by keyboard."""
-    ask(admin_system, "slow-2")
+    ask_for(admin_system, "slow-2")
     button = page.get_by_role("button", name="Cancel the request slow-2")
     button.focus(timeout=LONG_MS)
     tokens = row(page, "requests", "slow-2").locator("[data-label=Tokens]")
@@ -184,7 +166,7 @@ def test_the_page_asks_nothing_while_nobody_looks(browser_context: BrowserContex
 def test_a_phone_shows_the_same_without_scrolling_sideways(
     browser: Browser, address: str, admin_system: System
 ) -> None:
-    ask(admin_system, "slow-3", "somebody-with-a-name-that-is-long-enough-to-be-broken")
+    ask_for(admin_system, "slow-3", "somebody-with-a-name-that-is-long-enough-to-be-broken")
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
     page.goto(f"{address}/admin")
@@ -202,11 +184,7 @@ def test_people_are_invited_and_disabled_where_they_sign_in(browser: Browser, ad
     made.users.create("root", PASSWORD, role="admin")
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{address}/admin")
-    page.get_by_label("Name").fill("root")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/admin")
+    sign_in(page, f"{address}/admin")
     page.get_by_test_id("invite").click(timeout=LONG_MS)
     link = page.get_by_test_id("invitation-address")
     expect(link).to_contain_text("/sign-up/", timeout=LONG_MS)

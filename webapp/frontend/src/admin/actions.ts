@@ -11,6 +11,8 @@ export interface Question {
 }
 
 export interface Action<Row> {
+  /** Whether it can be done to this row; without it, to every row. */
+  applies?: (row: Row) => boolean;
   verb: (row: Row) => string;
   /** What the verb is done to. */
   object: (row: Row) => string;

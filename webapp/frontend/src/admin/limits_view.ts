@@ -5,7 +5,7 @@ import type { Actions } from "./actions";
 import { api } from "./api";
 import type { Limits, UsageRow } from "./protocol";
 import { Table } from "./table";
-import { limitsText, limitText, tokensText } from "./words";
+import { limitsText, limitText, reservedText, tokensText } from "./words";
 
 export class LimitsView {
   private table: Table<UsageRow>;
@@ -22,7 +22,7 @@ export class LimitsView {
         empty: "Nobody has limits of their own.",
         columns: [
           { label: "User", kind: "name", text: (row) => nameOf(row.user) },
-          { label: "Tokens today", kind: "number", text: tokensText },
+          { label: "Tokens today", kind: "number", text: tokensText, more: reservedText },
           { label: "A day", kind: "number", text: (row) => limitText(row.tokens_per_day) },
           { label: "In flight", kind: "number", text: (row) => (row.counted ? `${row.requests_in_flight}` : "") },
           { label: "At once", kind: "number", text: (row) => limitText(row.most_in_flight) },
@@ -31,9 +31,15 @@ export class LimitsView {
         ],
         actions: [
           {
-            verb: (row) => (row.own ? "Use the default" : "Change"),
+            verb: () => "Change",
+            object: (row) => `the limits of ${nameOf(row.user)}`,
+            call: async (row) => this.fillIn(row),
+          },
+          {
+            verb: () => "Use the default",
             object: (row) => `for ${nameOf(row.user)}`,
-            call: async (row) => (row.own ? unset(row.user) : this.fillIn(row)),
+            call: (row) => unset(row.user),
+            applies: (row) => row.own,
           },
         ],
       },

@@ -6,7 +6,7 @@ import type { Actions } from "./actions";
 import { api } from "./api";
 import type { Storage } from "./protocol";
 import { type Shape, Table } from "./table";
-import { diskFraction, entryName } from "./words";
+import { diskFraction, namedEntries } from "./words";
 
 interface Entry {
   name: string;
@@ -18,7 +18,7 @@ const ENTRIES: Shape<Entry> = {
   keyOf: (entry) => entry.name,
   empty: "The state folder is empty.",
   columns: [
-    { label: "What", kind: "name", text: (entry) => entryName(entry.name), more: (entry) => entry.trouble },
+    { label: "What", kind: "name", text: (entry) => entry.name, more: (entry) => entry.trouble },
     { label: "Size", kind: "number", text: (entry) => (entry.trouble ? "" : bytes(entry.bytes)) },
   ],
 };
@@ -33,7 +33,7 @@ export class StorageView {
   async refresh(): Promise<void> {
     const storage = await api.storage();
     const { kind, ...database } = storage.database;
-    const entries = storage.entries.map((entry) => ({ ...entry, trouble: "" }));
+    const entries = namedEntries(storage.entries).map((entry) => ({ ...entry, trouble: "" }));
     this.table.show([{ name: `Database (${kind})`, ...database }, ...entries]);
     this.showDisk(storage);
   }

@@ -118,8 +118,9 @@ function fill<Row>(cell: HTMLTableCellElement, column: Column<Row>, row: Row): v
   if (column.more) setText(cell.lastElementChild as HTMLElement, more);
 }
 
-/** The button says the verb, a screen reader also of what. */
+/** The button shows the verb; a screen reader says also of what. */
 function name<Row>(button: HTMLButtonElement, action: Action<Row>, row: Row): void {
+  button.hidden = !(action.applies?.(row) ?? true);
   setText(button, action.verb(row));
   button.setAttribute("aria-label", `${action.verb(row)} ${action.object(row)}`);
 }

@@ -59,9 +59,11 @@ export function redisText({ server, version, used_memory_mib, memory_percent, pr
   return `${server} ${version}${primaries > 1 ? `, ${count(primaries, "primary", "primaries")}` : ""} · ${memory}`;
 }
 
-/** An entry of the state folder in words. */
-export function entryName(name: string): string {
-  return ENTRIES[name] ?? name;
+/** The entries of the state folder in words; those of no name here are one, the last. */
+export function namedEntries(entries: Storage["entries"]): Storage["entries"] {
+  const known = entries.flatMap(({ name, bytes }) => (ENTRIES[name] ? [{ name: ENTRIES[name], bytes }] : []));
+  const rest = entries.reduce((sum, { name, bytes }) => (ENTRIES[name] ? sum : sum + bytes), 0);
+  return rest ? [...known, { name: "Other files", bytes: rest }] : known;
 }
 
 export function diskFraction({ free_bytes, total_bytes }: Storage): number {
@@ -82,11 +84,14 @@ export function limitText(limit: number | null): string {
   return limit ? limit.toLocaleString("en") : "no limit";
 }
 
-/** `1,200 + 300`: used, and reserved by requests in flight; empty where nothing is counted. */
-export function tokensText({ counted, tokens_used, tokens_reserved }: UsageRow): string {
-  if (!counted) return "";
-  const used = tokens_used.toLocaleString("en");
-  return tokens_reserved ? `${used} + ${tokens_reserved.toLocaleString("en")}` : used;
+/** Empty where nothing is counted. */
+export function tokensText({ counted, tokens_used }: UsageRow): string {
+  return counted ? tokens_used.toLocaleString("en") : "";
+}
+
+/** What requests in flight may still use. */
+export function reservedText({ tokens_reserved }: UsageRow): string {
+  return tokens_reserved ? `+ ${tokens_reserved.toLocaleString("en")} reserved` : "";
 }
 
 export function limitsText({ tokens_per_day, in_flight, weight }: Limits): string {

@@ -8,7 +8,9 @@ import {
   lastSeen,
   limitsText,
   memoryText,
+  namedEntries,
   redisText,
+  reservedText,
   statusWord,
   tokensText,
   waitingText,
@@ -53,11 +55,8 @@ test("a state that a later build has is shown as it is", () => {
 test("tokens are told only where they are counted, with what is reserved", () => {
   const row = (more: Partial<UsageRow>) =>
     ({ counted: true, tokens_used: 1_200, tokens_reserved: 0, ...more }) as UsageRow;
-  assert.deepEqual([row({}), row({ tokens_reserved: 300 }), row({ counted: false })].map(tokensText), [
-    "1,200",
-    "1,200 + 300",
-    "",
-  ]);
+  assert.deepEqual([row({}), row({ counted: false })].map(tokensText), ["1,200", ""]);
+  assert.deepEqual([row({}), row({ tokens_reserved: 300 })].map(reservedText), ["", "+ 300 reserved"]);
   assert.equal(
     limitsText({ tokens_per_day: 0, in_flight: 1, weight: 2 }),
     "tokens without a limit, 1 request at once, weight 2",
@@ -75,4 +74,17 @@ test("a disk of unknown size is not full", () => {
       database: { kind: "", bytes: 0, trouble: "" },
     });
   assert.deepEqual([disk(25, 100), disk(0, 0)], [0.75, 0]);
+});
+
+test("files without a name of ours are summed up, at the end", () => {
+  const entries = [
+    { name: "core.1", bytes: 9 },
+    { name: "uploads", bytes: 5 },
+    { name: "job_key", bytes: 1 },
+  ];
+  assert.deepEqual(namedEntries(entries), [
+    { name: "Uploads", bytes: 5 },
+    { name: "Other files", bytes: 10 },
+  ]);
+  assert.deepEqual(namedEntries([]), []);
 });
