@@ -7,6 +7,7 @@
     │   ├── PromptTooLong             400  prompt_too_long      what may not be left out exceeds the model's context
     │   ├── TooLarge                  413  content_too_large    more bytes than the server reads in one message
     │   ├── TemplateError             400  template_error       the chat template refuses these messages
+    │   ├── ContentRefused            400  content_refused      the operator's moderation refuses the text
     │   └── Unsupported               400  unsupported          the engine lacks a sampling option
     ├── UnknownModel                  404  unknown_model        no worker ever announced this model
     ├── UnknownResponse               404  unknown_response     no response of this user has the id
@@ -112,6 +113,10 @@ class TooLarge(InvalidRequest):
 
 class TemplateError(InvalidRequest):
     code = "template_error"
+
+
+class ContentRefused(InvalidRequest):
+    code = "content_refused"
 
 
 class Unsupported(InvalidRequest):

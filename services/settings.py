@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,6 +82,12 @@ class Settings(BaseModel):
     queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends: `expired`.")
     answer_ttl_s: int = Field(86_400, ge=3600, description="How long Redis keeps an answer.")
     max_message_chars: int = Field(200_000, ge=1, description="Most characters in all messages of a request.")
+
+    moderation_url: str = Field("", description="HTTP endpoint that says whether a request may be queued; empty: none.")
+    moderation_timeout_s: float = Field(2.0, ge=0.1, le=30, description="Longest wait for a verdict of the moderation.")
+    moderation_outage: Literal["pass", "flag", "refuse"] = Field(
+        "refuse", description="What happens to a request without a verdict: it passes, is flagged, or is refused."
+    )
 
     host: str = Field("127.0.0.1", description="Address on which the web app (or Flower) listens.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the web app (or Flower); 0 takes a free one.")

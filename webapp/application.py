@@ -54,7 +54,7 @@ from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.responses import Responder
-from webapp.chat import pages, sockets
+from webapp.chat import pages, sockets, usage
 from webapp.chat.relay import Relay
 from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
@@ -254,7 +254,10 @@ def _add_api(
     submit_rate: SubmitRate,
     accounts: Accounts | None,
 ) -> None:
-    """The API of `/v1`. The server that runs the application knows whether a client has left; another may not."""
+    """The API of `/v1`, and what a user has used.
+
+    The server that runs the application knows whether a client has left; another may not.
+    """
     callers = Callers(ApiKeys(redis, keys), accounts, keys_required=settings.api_keys_required)
     document = Document()
     registry = Registry(redis, keys)
@@ -282,6 +285,7 @@ def _add_api(
         batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
+    app.register_blueprint(usage.make_blueprint(requests.quotas, callers))
 
 
 def _add_admin(

@@ -130,10 +130,11 @@ class Journal:
 
     # -- front ends ----------------------------------------------------------------------------------------------
 
-    def create(self, request: ChatRequest, *, redrive_of: str = "", note: bytes = b"") -> Created:
+    def create(self, request: ChatRequest, *, redrive_of: str = "", note: bytes = b"", verdict: str = "") -> Created:
         """Make the state of a request, once. Raises Conflict for another user's id, and Busy.
 
-        `note` is what a front end wants to know of the request as long as its answer is kept.
+        `note` is what a front end wants to know of the request as long as its answer is kept; `verdict`, why the
+        moderation flagged it.
         """
         reply = _CREATE(
             self._redis,
@@ -147,6 +148,7 @@ class Journal:
             redrive_of,
             FULL_PERCENT,
             note,
+            verdict,
         )
         if reply[0] == b"MEMORY":
             raise full_memory(int(reply[1]))
@@ -206,6 +208,10 @@ class Journal:
         """What the front end noted of a user's request; empty if there is no such request, or no note."""
         owner, note = self._redis.hmget(self._keys.state(rid), "user", "note")
         return note if note and owner == user.encode() else b""
+
+    def verdict(self, rid: str) -> str:
+        """Why the moderation flagged a request; empty if it did not."""
+        return str((self._redis.hget(self._keys.state(rid), "verdict") or b"").decode())
 
     def keep(self, rid: str) -> None:
         """Keep an ended answer as long as one that ends now."""

@@ -10,6 +10,7 @@ from redis import Redis
 
 from services.chat.charges import estimate
 from services.chat.journal import Created, Head, Journal
+from services.chat.moderation import Moderator
 from services.chat.queue import Limits, RequestQueue
 from services.chat.quotas import Quotas
 from services.connection.redis_disk import RedisDisk
@@ -34,10 +35,12 @@ class Requests:
         lease_s: float = 3.0,
         disk: RedisDisk | None = None,
         quotas: Quotas | None = None,
+        moderator: Moderator | None = None,
     ) -> None:
         self._redis = redis
         self.keys = keys
         self.journal = Journal(redis, keys, ttl_s=answer_ttl_s)
+        self._moderator = moderator
         self.quotas = quotas or Quotas(redis, keys, wait_s=limits.wait_s)
         self._limits = limits
         self.interrupted_s = max(2.5, 0.85 * lease_s)  # owners renew, and say that they live, every third of a lease
@@ -53,13 +56,14 @@ class Requests:
             lease_s=settings.lease_s,
             disk=RedisDisk.of(settings.redis_url, settings.state_dir),
             quotas=Quotas.from_settings(redis, settings),
+            moderator=Moderator.from_settings(settings),
         )
 
     def queue(self, model: str) -> RequestQueue:
         return RequestQueue(self._redis, self.keys, model)
 
     def submit(self, request: ChatRequest, address: str = "", note: bytes = b"") -> None:
-        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, its kinds, or Unavailable.
+        """Accept a request, once for each id. Raises UnknownModel, Conflict, Busy, InvalidRequest or Unavailable.
 
         `address` is the internet address where it comes from, if it came from there. `note` is kept with the answer.
         """
@@ -67,7 +71,15 @@ class Requests:
         if not self._redis.sismember(self.keys.models, request.model):
             known = sorted(name.decode() for name in self._redis.smembers(self.keys.models))
             raise UnknownModel(f"no worker serves {request.model!r}; served: {', '.join(known) or 'none yet'}")
-        self._accept(request, self.journal.create(request, note=note), self._limits, address)
+        verdict = self._verdict(request)
+        self._accept(request, self.journal.create(request, note=note, verdict=verdict), self._limits, address)
+
+    def _verdict(self, request: ChatRequest) -> str:
+        """Why the request is flagged; empty if it is not. What was accepted is not judged again."""
+        if self._moderator is None or self.journal.head(request.rid) is not None:
+            return ""
+        verdict = self._moderator.judge(request)
+        return f"flag: {verdict.reason}" if verdict.kind == "flag" else ""
 
     def _check_disk(self, rid: str) -> None:
         """Refuse what would be new to a full disk; a repeat of what was accepted is not."""

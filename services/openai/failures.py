@@ -8,6 +8,7 @@ from services.errors import ChatServerError, all_errors
 _CODES = {  # ours → what clients look for
     "unknown_model": "model_not_found",
     "prompt_too_long": "context_length_exceeded",
+    "content_refused": "content_filter",
     "busy": "rate_limit_exceeded",
     "user_limit": "rate_limit_exceeded",
     "quota_exceeded": "insufficient_quota",

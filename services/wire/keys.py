@@ -15,7 +15,8 @@ all keys of one request share another, and a script touches one slot only.
     ns:{model}:bytes          hash     user, or `#all` → bytes of the payloads in the queue
     ns:{model}:dead           stream   the newest requests given up (1,000, 32 MiB), with reason and payload
     ns:{rid}:state            hash     status user model payload epoch nonce n toff tries begins … ; expires. `note`:
-                                       what a front end wants to know of it later (of a response: `ResponseRecord`)
+                                       what a front end wants to know of it later (of a response: `ResponseRecord`);
+                                       `verdict`: why the moderation flagged it
     ns:{rid}:journal          stream   the answer: `<epoch>-<n>` → k (kind), e (JSON event); expires
     ns:{rid}:events           sharded channel  the same JSON events, live, and keep-alives (`beat`)
     ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster

@@ -62,17 +62,14 @@ end
 -- moves before the place `least`, and what would be moved further is forgotten.
 local function move(class, user, by, behind, least)
   local last = class == 'batch' and '+inf' or '(' .. BATCH
-  local mine, first, found = {}, nil, {}
+  local suffix, mine = ' ' .. user, {} -- a pattern that looks for the end took ten times as long
   if redis.call('HEXISTS', USERS, user) == 1 then
-    found = redis.call('ZRANGEBYSCORE', WAITING, '(' .. string.format('%.17g', behind), last, 'WITHSCORES')
-  end
-  for i = 1, #found, 2 do
-    if string.match(found[i], '%S*$') == user then
-      mine[#mine + 1] = found[i]
-      first = first or tonumber(found[i + 1])
+    local behind_it = '(' .. string.format('%.17g', behind)
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAITING, behind_it, last)) do
+      if string.sub(name, -#suffix) == suffix then mine[#mine + 1] = name end
     end
   end
-  if first and by < 0 then by = math.min(0, math.max(by, least - first)) end
+  if by < 0 and mine[1] then by = math.min(0, math.max(by, least - redis.call('ZSCORE', WAITING, mine[1]))) end
   for _, name in ipairs(mine) do redis.call('ZINCRBY', WAITING, by, name) end
   local field = class .. ' ' .. user
   if redis.call('HEXISTS', TURNS, field) == 1 then redis.call('HINCRBY', TURNS, field, by) end
