@@ -1,6 +1,7 @@
 """Who may use what: every route and every event of a socket × a stranger, the owner, another user, an administrator.
 
-The routes come from the application's own table. A new route fails here until it has a row:
+The routes come from the application's own table; a new route fails here until it has a row. The sockets are asked by
+tests/end_to_end/test_accounts.py.
 
     everybody   answers strangers, too
     user        answers who has signed in; what it shows and changes is the user's own
@@ -14,15 +15,12 @@ Rows for the API's ids that no fixture makes are asked with an id that nobody ha
 
 import io
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import gevent
 import pytest
 from flask import Flask
-from flask_socketio.test_client import SocketIOTestClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
@@ -202,7 +200,7 @@ def refused(answer: TestResponse) -> str:
 
 EXPECTED: dict[str, dict[str, set[str]]] = {
     "everybody": {who: {""} for who in VISITORS},
-    "user": {"stranger": {"sign in"}} | dict.fromkeys(VISITORS[1:], {"", "not there"}),
+    "user": {"stranger": {"sign in"}} | {who: {"", "not there"} for who in VISITORS[1:]},
     "owned": {"stranger": {"sign in"}, "owner": {""}, "other": {"not there"}, "admin": {"not there"}},
     "admin": {"stranger": {"sign in"}, "owner": {"forbidden"}, "other": {"forbidden"}, "admin": {"", "not there"}},
 }
@@ -249,82 +247,3 @@ def test_no_write_is_served_without_the_pages_token(site: Site, route: str) -> N
     for token in ("", "guess"):
         assert site.ask(method, site.path(rule), "admin", **{"X-CSRF-Token": token}).status_code == 403
     assert site.ask(method, site.path(rule), "admin", Origin="https://evil.example").status_code == 403
-
-
-# -- sockets ---------------------------------------------------------------------------------------------------------
-
-Connected = Callable[[str], SocketIOTestClient]
-
-
-@pytest.fixture
-def socket_of(site: Site) -> Iterator[Connected]:
-    opened: list[SocketIOTestClient] = []
-
-    def connected(who: str) -> SocketIOTestClient:
-        headers = {"Cookie": f"chatserver={site.browsers[who].cookie}"}
-        opened.append(SocketIOTestClient(site.app, site.app.extensions["socketio"], headers=headers))
-        return opened[-1]
-
-    yield connected
-    for each in opened:
-        if each.is_connected():
-            each.disconnect()
-
-
-def code_of(ack: dict[str, Any]) -> str:
-    return "" if ack["ok"] else str(ack["error"]["code"])
-
-
-def test_a_stranger_opens_no_socket(site: Site, socket_of: Connected) -> None:
-    site.browsers["stranger"].token()
-    assert not socket_of("stranger").is_connected()
-
-
-@pytest.mark.parametrize("who", VISITORS[1:])
-def test_a_socket_reaches_the_requests_of_its_own_user(socket_of: Connected, who: str) -> None:
-    rid = uuid.uuid4().hex
-    asked = {"id": rid, "model": "model", "messages": [{"role": "user", "content": "?"}]}
-    assert code_of(socket_of("owner").emit("submit", asked, callback=True)) == ""
-    socket = socket_of(who)
-    for event, row in EVENTS.items():
-        if event in ("connect", "disconnect"):
-            continue
-        answer = socket.emit(event if event != "*" else "another", {"id": rid, "offset": 0}, callback=True)
-        own = {"submit": "invalid_request", "*": "invalid_request"}.get(event, "")
-        assert code_of(answer) == (own if row == "user" or who == "owner" else "forbidden"), (event, answer)
-
-
-@pytest.mark.parametrize("event", sorted(set(EVENTS) - {"connect", "disconnect", "*"}))
-def test_an_event_of_an_ended_session_is_refused_and_its_socket_closed(
-    site: Site, socket_of: Connected, event: str, eventually: Callable[..., None]
-) -> None:
-    site.browsers["leaving"] = Visitor(site.app.test_client())
-    assert site.browsers["leaving"].sign_in("other").status_code == 302
-    socket = socket_of("leaving")
-    assert socket.is_connected()
-    assert site.browsers["leaving"].submit("/sign-out", "/account").status_code == 302
-    assert code_of(socket.emit(event, {"id": "r", "offset": 0}, callback=True)) == "unauthorized"
-
-    def closed() -> bool:
-        gevent.sleep(0)
-        return not socket.is_connected()
-
-    eventually(closed, "the end of the socket")
-
-
-def test_a_socket_that_only_listens_is_closed_when_its_session_ends(
-    site: Site, socket_of: Connected, eventually: Callable[..., None]
-) -> None:
-    site.browsers["listening"] = Visitor(site.app.test_client())
-    assert site.browsers["listening"].sign_in("other").status_code == 302
-    socket, stays = socket_of("listening"), socket_of("owner")
-    user = site.accounts.users.named("other")
-    newest = site.accounts.sessions.of_user(user.id)[0]
-    site.accounts.sessions.end_of_user(user.id, newest.handle)
-
-    def closed() -> bool:
-        gevent.sleep(0.01)
-        return not socket.is_connected()
-
-    eventually(closed, "the end of the socket")
-    assert stays.is_connected()
