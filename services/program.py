@@ -3,6 +3,7 @@
 `python -m workers`, `webapp` and `pipelines` call it.
 """
 
+import importlib.metadata
 import logging
 import signal
 import sys
@@ -24,6 +25,14 @@ from services.settings import Settings, load_settings
 log = logging.getLogger("chatserver.program")
 
 CHECK_S = 5.0
+
+
+def build_version() -> str:
+    """The version of this build of ChatServer; empty where it is not installed as a package."""
+    try:
+        return importlib.metadata.version("chatserver")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def run(name: str, serve: Callable[[Settings], None], check: Callable[[Settings], str], *, process: str = "") -> int:

@@ -3,7 +3,7 @@
 Every variable is `CHATSERVER_` plus the field's name in capitals, except `REDIS_URL` and `DATABASE_URL`. An unknown
 `CHATSERVER_*` variable stops the program, and the error names the nearest valid one: a mistyped limit must not silently
 be the default. A secret can be in a file instead: `REDIS_URL_FILE`, `DATABASE_URL_FILE`, `CHATSERVER_SECRET_KEY_FILE`,
-`CHATSERVER_JOB_KEY_FILE` and `CHATSERVER_FLOWER_LOGIN_FILE` name such files.
+`CHATSERVER_JOB_KEY_FILE`, `CHATSERVER_FLOWER_LOGIN_FILE` and `CHATSERVER_OIDC_CLIENT_SECRET_FILE` name such files.
 """
 
 import difflib
@@ -27,6 +27,7 @@ FILES = {  # variable → what its file holds
     "CHATSERVER_JOB_KEY_FILE": "job_key",
     "CHATSERVER_FLOWER_LOGIN_FILE": "flower_login",
     "DATABASE_URL_FILE": "database_url",
+    "CHATSERVER_OIDC_CLIENT_SECRET_FILE": "oidc_client_secret",
 }
 
 
@@ -94,6 +95,17 @@ class Settings(BaseModel):
         "", description="Address on which this deployment's own proxy publishes the web app; empty: no proxy."
     )
     secret_key: str = Field("", description="Key that signs cookies; empty: the state folder keeps one.")
+    accounts: str = Field(
+        "",
+        pattern="^(on|off)?$",
+        description="on: people sign in. Empty is off, and refuses an address that others may reach.",
+    )
+    oidc_issuer: str = Field(
+        "", pattern="^(https?://.+)?$", description="URL of an OpenID Connect provider by which users sign in, too."
+    )
+    oidc_client_id: str = Field("", description="What the provider calls this installation.")
+    oidc_client_secret: str = Field("", description="What the provider knows this installation by.")
+    oidc_sign_up: bool = Field(False, description="Whether whom the provider knows, and we do not, gets an account.")
     allowed_origins: str = Field("", description="Other origins whose pages may come here; commas between.")
     api_keys_required: bool = Field(False, description="Whether programs of this machine need a key for /v1, too.")
     window_chars: int = Field(16_384, ge=256, description="Text that a client may leave unacknowledged before a pause.")
@@ -117,6 +129,9 @@ class Settings(BaseModel):
 
     broker_url: str = Field("", description="URL of the Redis for Celery; empty: REDIS_URL.")
     flower_login: str = Field("", pattern="^([^:]+:.+)?$", description="USER:PASSWORD of Flower's page.")
+    flower_url: str = Field(
+        "", pattern="^(https?://.+)?$", description="Address of Flower's page; the admin page links to it."
+    )
     job_key: str = Field("", description="Key that signs jobs, the same everywhere; empty: the state folder keeps one.")
     input_roots: str = Field("", description="Folders that jobs may read; commas between; empty: any.")
     input_schemes: str = Field("", description="Schemes of URLs that jobs may read; commas between; empty: any.")

@@ -27,7 +27,14 @@ SERVICES = (
     ("doctor",),
     ("command",),
 )
-WEBAPP = (("server", "access"), ("chat", "jobs", "api"), ("errors",), ("application",), ("__main__",))
+WEBAPP = (
+    ("server",),
+    ("access",),
+    ("chat", "jobs", "api", "accounts", "admin"),
+    ("errors",),
+    ("application",),
+    ("__main__",),
+)
 PIPELINES = (
     ("records", "html"),
     ("text", "formats"),

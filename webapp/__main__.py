@@ -12,6 +12,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 
+from services.accounts.exposure import check_exposure  # noqa: E402
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
 from services.errors import ConfigurationError  # noqa: E402
 from services.program import asked, run  # noqa: E402
@@ -22,6 +23,7 @@ log = logging.getLogger("chatserver.web")
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    check_exposure(settings)
     import gevent
 
     from webapp.access.address import internet_address

@@ -14,12 +14,15 @@ from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
+from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.chat.dead_letters import DeadLetters
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
+from services.database.database import Database
+from services.database.schema import migrate
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import ask_preview, make_celery, wake
@@ -38,8 +41,15 @@ from services.wire.keys import Keys
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
+from webapp.access.open_sockets import OpenSockets
 from webapp.access.our_names import browser_scheme, only_our_names
 from webapp.access.submit_rate import SubmitRate
+from webapp.access.visitors import use_accounts
+from webapp.accounts import pages as account_pages
+from webapp.accounts.adoption import Adoption
+from webapp.accounts.attempts import SignInAttempts
+from webapp.admin import blueprints as admin_pages
+from webapp.admin.storage import Storage
 from webapp.api import batches, blueprints, completions, files, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
@@ -110,10 +120,14 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
         MAX_CONTENT_LENGTH=max_message_bytes,
-        PUBLISHED_ON=settings.published_on,  # for webapp/access
+        PUBLISHED_ON=settings.published_on,  # for webapp/access, as the next
+        ALLOWED_ORIGINS=listed_origins(settings.allowed_origins),
+        # A late answer to an earlier request would bring the cookie from before a sign-in back.
+        SESSION_REFRESH_EACH_REQUEST=settings.accounts != "on",
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
+    accounts = _add_accounts(app, settings, redis, keys)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
     inbox = Inbox(settings.max_unread_mib * 1_048_576)
@@ -139,7 +153,10 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         drained=lambda session: relay.drained(socketio.server.manager.sid_from_eio_sid(session, "/")),
     )
     submit_rate = SubmitRate(settings.max_user_submits_per_minute, settings.max_address_submits_per_minute)
-    sockets.register(socketio, requests, relay, disk, submit_rate, max_message_chars=settings.max_message_chars)
+    open_sockets = OpenSockets(accounts, lambda sid: socketio.server.disconnect(sid))
+    sockets.register(
+        socketio, requests, relay, disk, submit_rate, open_sockets, max_message_chars=settings.max_message_chars
+    )
     app.register_blueprint(
         pages.make_blueprint(
             redis,
@@ -151,7 +168,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         )
     )
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
-    _add_api(app, settings, redis, keys, feed, requests, submit_rate)
+    _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts)
+    _add_admin(app, settings, redis, keys, requests, accounts)
     answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
@@ -188,6 +206,19 @@ def _emit(socketio: SocketIO, sid: str, event: str, payload: dict[str, Any]) -> 
         return True  # it has gone; `forget` comes
     engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
     return bool(session.queue.has_room)
+
+
+def _add_accounts(app: Flask, settings: Settings, redis: Redis, keys: Keys) -> Accounts | None:
+    """The accounts and their pages, where people sign in."""
+    accounts = None
+    if settings.accounts == "on":
+        database = Database.of(settings)
+        migrate(database)
+        accounts = Accounts(database)
+        parts = (ApiKeys(redis, keys), SignInAttempts(redis, keys), Adoption(database))
+        app.register_blueprint(account_pages.make_blueprint(accounts, *parts))
+    use_accounts(app, accounts)
+    return accounts
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:
@@ -233,12 +264,14 @@ def _add_api(
     feed: AnswerFeed,
     requests: Requests,
     submit_rate: SubmitRate,
+    accounts: Accounts | None,
 ) -> None:
     """The API of `/v1`, and what a user has used.
 
     The server that runs the application knows whether a client has left; another may not.
     """
-    callers, document = Callers(ApiKeys(redis, keys), keys_required=settings.api_keys_required), Document()
+    callers = Callers(ApiKeys(redis, keys), accounts, keys_required=settings.api_keys_required)
+    document = Document()
     registry = Registry(redis, keys)
     completer = Completer(feed, requests, submit_rate, settings.relay_interval_s, registry.supports, _has_left)
     responder = Responder(
@@ -265,6 +298,15 @@ def _add_api(
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
     app.register_blueprint(usage.make_blueprint(requests.quotas, callers))
+
+
+def _add_admin(
+    app: Flask, settings: Settings, redis: Redis, keys: Keys, requests: Requests, accounts: Accounts | None
+) -> None:
+    """The admin page."""
+    stored = Storage(settings.state_dir, Database.of(settings))
+    app.register_blueprint(admin_pages.make_page(settings.flower_url))
+    app.register_blueprint(admin_pages.make_api(redis, keys, requests, accounts, ApiKeys(redis, keys), stored))
 
 
 def _has_left(asked: Request) -> bool:

@@ -23,6 +23,8 @@ from redis.exceptions import RedisError
 
 from services.chat.journal import Journal
 from services.chat.queue import RequestQueue
+from services.machine.resident import resident_bytes
+from services.program import build_version
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
 from services.wire.keys import Keys
@@ -93,7 +95,7 @@ class Worker:
         self._queued = threading.Event()  # the line has moved
         self._stopping = threading.Event()
         self._flushed_at = self._kept_at = now = time.monotonic()
-        self._started = time.time()
+        self._started, self._version = time.time(), build_version()
         self._leases = Leases(self._queue, self._journal, self.wid, lease_s=lease_s, now=now)
         self.loop = WorkerLoop(
             redis,
@@ -326,4 +328,6 @@ class Worker:
             started=self._started,
             sampling=orjson.dumps(self._sampling).decode(),
             supports=" ".join(sorted(self._supports)),
+            version=self._version,
+            memory_mib=resident_bytes(os.getpid()) >> 20,
         )

@@ -1,1 +1,3 @@
-"""Who may ask, and as which user: API keys. Nothing here knows a conversation or a web framework."""
+"""Who may ask, and as which user: accounts, sessions, invitations, API keys. Nothing here knows a conversation or a web
+framework.
+"""

@@ -37,6 +37,7 @@ class InvitationRow(Table):
     made_by: Mapped[str] = mapped_column(default="")
     created_ms: Mapped[int] = mapped_column(BigInteger)
     expires_ms: Mapped[int] = mapped_column(BigInteger)
+    used_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)  # a used one stays used without its user
     used_by: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), default=None)
 
     __table_args__ = (CheckConstraint("role IN ('user', 'admin')", name="role"),)

@@ -4,6 +4,7 @@ A worker begins an answer under a fresh nonce, appends and finishes. The scripts
 as LOST. Front ends create, cancel and read. Followers call `head` and `read`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -56,7 +57,8 @@ class Head:
 
 
 _OF_STATE = {each.name: each.type for each in fields(Head) if each.name != "now_ms"}
-_HEAD = script("head", FIELDS=list(_OF_STATE))
+_SMALL = [name for name in _OF_STATE if name != "payload"]
+_HEAD, _GLANCE = script("head", FIELDS=list(_OF_STATE)), script("head", FIELDS=_SMALL)
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def _refusal(reply: list[Any]) -> Refusal:
     return Refusal(why, number=int(reply[1]) if len(reply) > 1 else 0)
 
 
-def _head(now_ms: bytes, values: list[bytes | None]) -> Head:
-    found = zip(_OF_STATE.items(), values, strict=True)
-    return Head(**{name: _decoded(kind, value or b"") for (name, kind), value in found}, now_ms=int(now_ms))
+def _head(now_ms: bytes, values: list[bytes | None], names: Iterable[str] = _OF_STATE) -> Head:
+    found = {**dict.fromkeys(_OF_STATE, b""), **dict(zip(names, values, strict=True))}
+    return Head(**{name: _decoded(_OF_STATE[name], value or b"") for name, value in found.items()}, now_ms=int(now_ms))
 
 
 def _gone(rid: str) -> Gone:
@@ -191,6 +193,11 @@ class Journal:
         """How far the answer is; None when the request is unknown."""
         reply = _HEAD(self._redis, self._slot(rid), 0)
         return _head(*reply[:2]) if reply else None
+
+    def glance(self, rid: str) -> Head | None:
+        """The head without its payload, which may be large: for whoever looks at many requests."""
+        reply = _GLANCE(self._redis, self._slot(rid), 0)
+        return _head(reply[0], reply[1], _SMALL) if reply else None
 
     def read(self, rid: str) -> tuple[Head, tuple[Event, ...]] | None:
         """The head and the whole journal at one moment; None when the request is unknown."""

@@ -30,7 +30,7 @@ _WITHDRAW, _JANITOR, _RETIRE = script("withdraw"), script("janitor"), script("re
 
 PAGE = 1000  # rows of the pending list in one reply
 MOST_RETRY_S = 120.0
-SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0  # in line; _queue.lua has the others
+SUSPECT_PLACE, RETRY_PLACE, BATCH_PLACE = -2.0, -1.0, 1e12  # in line, as _queue.lua gives them
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,14 @@ class PendingEntry:
     def key(self) -> tuple[str, str, int]:
         """What identifies the delivery: a renewal changes only the idle time."""
         return self.entry_id, self.owner, self.count
+
+
+@dataclass(frozen=True)
+class WaitingClass:
+    """The requests of one class that no worker has. `oldest_s`: how long ago the oldest of them was first queued."""
+
+    number: int = 0
+    oldest_s: float = 0.0
 
 
 def _entry(raw: Sequence[Any], count: int, place: float = RETRY_PLACE, now_ms: int = 0) -> Entry:
@@ -213,6 +221,13 @@ class RequestQueue:
 
     def num_waiting(self) -> int:
         return int(self._redis.zcard(self._waiting))
+
+    def classes(self) -> dict[str, WaitingClass]:
+        """What waits in each class, in the order in which workers take them: `retried` ran before."""
+        now_s, ages_s = server_time(self._redis), dict[str, list[float]](retried=[], interactive=[], batch=[])
+        for name, place in self._redis.zrange(self._waiting, 0, -1, withscores=True):
+            ages_s[_class_of(place)].append(max(now_s - int(name.partition(b"-")[0]) / 1000, 0.0))
+        return {each: WaitingClass(len(found), max(found, default=0.0)) for each, found in ages_s.items()}
 
     def positions(self) -> dict[str, tuple[int, int | None]]:
         """For each request that no worker has: how many are ahead, and in how many seconds it is taken, if known."""
@@ -332,6 +347,12 @@ class RequestQueue:
     def retire(self, wid: str) -> bool:
         """Remove a consumer that holds nothing."""
         return bool(_RETIRE(self._redis, [self._requests], wid))
+
+
+def _class_of(place: float) -> str:
+    if place <= RETRY_PLACE:
+        return "retried"
+    return "batch" if place >= BATCH_PLACE else "interactive"
 
 
 def _holding(entry: Entry, owner: str) -> tuple[str, str, int]:

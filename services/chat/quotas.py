@@ -161,6 +161,11 @@ class Quotas:
         default = UserLimits.from_settings(settings)
         return cls(redis, Keys(settings.namespace), default=default, wait_s=settings.queue_deadline_s)
 
+    @property
+    def default(self) -> UserLimits:
+        """What applies to users without limits of their own."""
+        return self._default
+
     # -- limits --------------------------------------------------------------------------------------------------
 
     def get(self, user: str) -> UserLimits:

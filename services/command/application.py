@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import keys, limits
+from services.command import keys, limits, users
 from services.command.look import dead, doctor, models, status
 from services.command.order import batch, clean, jobs, train
 from services.command.run import pipelines, up, web, worker
@@ -25,6 +25,7 @@ application.add_typer(dead.application, name="dead")
 application.command()(doctor.doctor)
 application.add_typer(keys.application, name="keys")
 application.add_typer(limits.application, name="limits")
+application.add_typer(users.application, name="users")
 application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
 application.add_typer(batch.application, name="batch")

@@ -24,8 +24,9 @@ def create(
 
 @application.command("list")
 def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the keys: names, users, last characters."""
+    """List the keys: names, users, last characters, last use."""
     from dataclasses import asdict
+    from datetime import datetime
 
     from services.command.tables import print_json, print_table
 
@@ -34,16 +35,19 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(rows, "name user ending")
+        times = [datetime.fromtimestamp(row["used"]).strftime("%Y-%m-%d %H:%M") if row["used"] else "" for row in rows]
+        print_table([{**row, "used": time} for row, time in zip(rows, times, strict=True)], "name user ending used")
     else:
         print("no keys; `chatserver keys create NAME` makes one")
 
 
 @application.command()
-def revoke(name: Name) -> None:
+def revoke(
+    name: Name, user: Annotated[str, typer.Option(help="Whose key, where several users have one of this name.")] = ""
+) -> None:
     """Serve no request with this key any more. Answers that run go on."""
     with _api_keys() as keys:
-        print(f"{keys.revoke(name).name} revoked")
+        print(f"{keys.revoke(name, user).name} revoked")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Says how full the disk of a folder is, and keeps a reserve on it that is released when the disk is full.
 
-The embedded Redis, the web app and the doctor use it.
+The embedded Redis, the web app, the admin page and the doctor use it.
 """
 
 import contextlib
@@ -22,6 +22,10 @@ def nearest(folder: Path) -> Path:
 
 def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
+
+
+def total_bytes(folder: Path) -> int:
+    return shutil.disk_usage(nearest(folder)).total
 
 
 def sizes(folder: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The state of the whole installation, for `chatserver status` and for operators' scripts.
+"""The state of the whole installation, for `chatserver status`, the admin page and operators' scripts.
 
 It only reads. Every number comes from Redis, and every age is by the clock of Redis.
 """
@@ -105,7 +105,14 @@ def _model_row(model: ModelInfo) -> dict[str, Any]:
 
 def _queue_row(redis: Redis, keys: Keys, model: ModelInfo) -> dict[str, Any]:
     queue = RequestQueue(redis, keys, model.name)
-    return {**_model_row(model), "in_flight": queue.length(), "dead": queue.dead_length()}
+    classes = {name: {**asdict(each), "oldest_s": round(each.oldest_s, 1)} for name, each in queue.classes().items()}
+    return {
+        **_model_row(model),
+        "in_flight": queue.length(),
+        "dead": queue.dead_length(),
+        "oldest_s": max(each["oldest_s"] for each in classes.values()),
+        "classes": classes,
+    }
 
 
 def _worker_rows(registry: Registry, now: float) -> list[dict[str, Any]]:
@@ -120,7 +127,7 @@ def _request_rows(redis: Redis, keys: Keys, models: list[str], limit: int, now: 
     rows: list[dict[str, Any]] = []
     for model in models:
         for rid in RequestQueue(redis, keys, model).in_flight()[: limit - len(rows)]:
-            rows.append({"rid": rid, "model": model, **_head_row(journal.head(rid), now)})
+            rows.append({"rid": rid, "model": model, **_head_row(journal.glance(rid), now)})
     return sorted(rows, key=lambda row: -float(row["age_s"]))
 
 

@@ -38,6 +38,8 @@ class WorkerInfo:
     protocol: int = VERSION
     sampling: str = ""  # JSON of SamplingDefaults; empty from a worker that samples every model alike
     supports: str = ""  # what a request may carry, with spaces between; empty from workers that announce nothing
+    version: str = ""  # of the worker's build; empty from builds that do not say it
+    memory_mib: int = 0  # of the worker's machine, without a GPU's; 0: unknown
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ all keys of one request share another, and a script touches one slot only.
     ns:workers                zset     worker id → time of its last presence, seconds
     ns:worker:{wid}           hash     presence of one worker; expires when it stops renewing
     ns:api-keys               hash     digest of an API key → JSON: its name, user, when it was made
+    ns:api-key-uses           hash     digest of an API key → when it was used last, seconds, to the minute
+    ns:sign-in-attempts:…     zset     what the package limits keeps of attempts to sign in; expires
     ns:models                 set      every model that a worker ever announced
     ns:loading:{model}        string   a worker is loading the model; expires when it stops renewing
     ns:catalogue              hash     name → JSON: a model that was trained here, where it is and what it comes from
@@ -160,6 +162,14 @@ class Keys:
 
     def loading(self, model: str) -> str:
         return f"{self.namespace}:loading:{{{model}}}"
+
+    @property
+    def sign_in_attempts(self) -> str:
+        return f"{self.namespace}:sign-in-attempts"
+
+    @property
+    def api_key_uses(self) -> str:
+        return f"{self.namespace}:api-key-uses"
 
     @property
     def catalogue(self) -> str:

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from services.accounts.accounts import Accounts
+from services.accounts.api_keys import ApiKeys
+from services.database.database import Database
 from services.places import RECIPES_DIR, ROOT
+from services.settings import load_settings
+from tests.end_to_end.admin_page import PASSWORD, ask_for, give_up, sign_in
 from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end
 from tests.end_to_end.system import System, running_system
 from tests.end_to_end.test_job_page import Cleaner, state
@@ -32,6 +37,14 @@ def accessible(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="module")
 def address(accessible: System) -> str:
     return accessible.web()
+
+
+@pytest.fixture(scope="module")
+def accounts_address(accessible: System) -> str:
+    """A web process whose users sign in, with one administrator."""
+    address = accessible.web(accounts="on")
+    Accounts(Database.of(load_settings(accessible.environment))).users.create("root", PASSWORD, role="admin")
+    return address
 
 
 @pytest.fixture(params=["light", "dark", "phone"])
@@ -143,6 +156,35 @@ def test_the_pages_of_jobs_have_no_faults(page: Page, address: str, accessible: 
     assert faults(page) == []
     page.get_by_test_id("remove").click()
     expect(page.get_by_test_id("confirm-panel")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_the_admin_page_has_no_faults(page: Page, address: str, accessible: System) -> None:
+    number = len(accessible.redis.keys("*:state"))
+    page.goto(f"{address}/admin")
+    expect(page.get_by_test_id("storage").get_by_role("table")).to_be_visible(timeout=LONG_MS)
+    assert faults(page) == []
+    give_up(accessible, f"dead-{number}")
+    give_up(accessible, f"dead-{number}-too")
+    ask_for(accessible, f"waits-{number}", model="lost")
+    ApiKeys(accessible.redis, accessible.keys).create(f"webui-{number}", "ann")
+    page.reload()
+    expect(page.get_by_test_id("retry-all")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_role("button", name=f"Revoke the key webui-{number} of ann")).to_be_visible(timeout=LONG_MS)
+    assert faults(page) == []
+    page.get_by_role("button", name=f"Cancel the request waits-{number}").click()
+    expect(page.get_by_test_id("confirm-panel")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_the_admin_page_of_an_installation_with_accounts_has_no_faults(
+    page: Page, accounts_address: str, accessible: System
+) -> None:
+    sign_in(page, f"{accounts_address}/admin")
+    page.get_by_test_id("invite").click(timeout=LONG_MS)
+    expect(page.get_by_test_id("invitation-address")).to_contain_text("/sign-up/", timeout=LONG_MS)
+    page.get_by_role("button", name="Make a user of root").click()
+    expect(page.get_by_test_id("problem")).to_be_visible(timeout=LONG_MS)
     assert faults(page) == []
 
 

@@ -1,36 +1,46 @@
 """Tells who asks the API of `/v1`: the user of a key, or a program on this machine, which needs none.
 
 Whoever could be a stranger needs a key: another machine, what a proxy forwarded, a page of another origin. Programs
-send some key in any case, since their libraries ask for one; here it only keeps their users apart.
+send some key in any case, since their libraries ask for one; here it only keeps their users apart. Where people sign
+in, everybody needs a key, and the keys of a disabled user do not work.
 """
 
 import hashlib
 
 from flask import Request
 
+from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.errors import Unauthorized
 from webapp.access.local_only import foreign_reader
+from webapp.server.threads import in_thread
 
 SCHEME = "bearer"
 HOW = "send `Authorization: Bearer KEY`; `chatserver keys create NAME` makes a key"
 
 
 class Callers:
-    """`keys_required`: programs on this machine need a key, too."""
+    """`keys_required`: programs on this machine need a key, too. `accounts`: None where nobody signs in."""
 
-    def __init__(self, keys: ApiKeys, *, keys_required: bool) -> None:
+    def __init__(self, keys: ApiKeys, accounts: Accounts | None, *, keys_required: bool) -> None:
         self._keys = keys
-        self._keys_required = keys_required
+        self._accounts = accounts
+        self._keys_required = keys_required or accounts is not None
 
     def user(self, request: Request) -> str:
         """The user who asks. Raises Unauthorized."""
         secret = _secret(request)
         if secret and (user := self._keys.user_of(secret)):
+            self._check_enabled(user)
             return user
         if self._keys_required or _may_be_a_stranger(request):
             raise Unauthorized(f"this key is not valid; {HOW}" if secret else f"a key is needed; {HOW}")
         return f"api-{hashlib.sha256(secret.encode()).hexdigest()[:16]}" if secret else "api"
+
+    def _check_enabled(self, user: str) -> None:
+        """Keys that `chatserver keys create` made need not belong to an account."""
+        if self._accounts is not None and in_thread(self._accounts.users.is_disabled, user):
+            raise Unauthorized("the account of this key is disabled; ask an administrator")
 
 
 def _secret(request: Request) -> str:

@@ -1,17 +1,18 @@
-"""Decides who may use the job pages until there are accounts: a browser on this machine, but no page of another origin.
+"""Decides who is this machine's own user, where nobody signs in: a browser here, but no page of another origin.
 
 A peer address on the loopback is not enough. A proxy on this machine forwards strangers; a domain that resolves to
-127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF). The
-routes of `webapp/jobs` call `refusal` before each request.
+127.0.0.1 lets its pages read (DNS rebinding); any page may send forms and requests without a body here (CSRF).
+`visitors.py` and `callers.py` ask. With accounts a user's role decides instead.
 
 Where a proxy of the deployment is the only way in (docker-compose.yml, setting `published_on`), that proxy's published
 address must be a loopback. It marks requests that came through other proxies. All other checks stay.
 """
 
 import re
-from ipaddress import IPv6Address, ip_address
 
 from flask import Request, current_app
+
+from services.machine.addresses import is_loopback
 
 OUR_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 FORWARDERS = frozenset(
@@ -28,11 +29,6 @@ BODIES = ("application/json", "application/octet-stream")  # a form cannot send 
 SAFE_METHODS = ("GET", "HEAD")
 
 TUNNEL = "the job pages answer this machine only; from another machine use a tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
-
-
-def refusal(request: Request) -> str:
-    """Why this request is refused; empty if it is served."""
-    return foreign_reader(request) or ("" if request.method in SAFE_METHODS else foreign_writer(request))
 
 
 def foreign_reader(request: Request) -> str:
@@ -62,16 +58,6 @@ def foreign_writer(request: Request) -> str:
     if request.method in ("POST", "PUT") and request.mimetype not in BODIES:
         return f"a body has the type {' or '.join(BODIES)}, not {request.mimetype[:80] or 'none'}"
     return ""
-
-
-def is_loopback(address: str | None) -> bool:
-    try:
-        peer = ip_address(address or "")
-    except ValueError:
-        return False
-    if isinstance(peer, IPv6Address) and peer.ipv4_mapped:
-        peer = peer.ipv4_mapped
-    return peer.is_loopback
 
 
 def _forwarder(request: Request, but: frozenset[str]) -> str:

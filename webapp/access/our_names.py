@@ -16,8 +16,9 @@ import orjson
 from werkzeug.wrappers import Response
 
 from services.errors import Forbidden
+from services.machine.addresses import is_loopback
 from services.settings import variable_of
-from webapp.access.local_only import OUR_HOST, is_loopback
+from webapp.access.local_only import OUR_HOST
 
 PROBES = ("/healthz", "/readyz")  # say nothing of anybody, and a probe may use any name of its machine
 

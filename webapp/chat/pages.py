@@ -13,7 +13,7 @@ from services.places import PAGE_SCRIPT
 from services.serving.overview import offered_rows
 from services.wire.keys import Keys
 from services.wire.parsing import MAX_MESSAGES
-from webapp.access import local_only
+from webapp.access import visitors
 from webapp.access.address import address_of
 from webapp.access.newcomers import Newcomers
 
@@ -37,7 +37,7 @@ def make_blueprint(
             raise ConfigurationError("the page is not built; run `make page` in the project's folder")
         return render_template(
             "index.html",
-            shows_jobs=not local_only.foreign_reader(request),
+            shows_jobs=visitors.is_admin(),
             max_message_chars=max_message_chars,
             max_message_bytes=max_message_bytes,
             max_messages=MAX_MESSAGES,
@@ -53,10 +53,12 @@ def make_blueprint(
             return jsonify(models=offered_rows(redis, keys))
 
     @pages.get("/healthz")
+    @visitors.open_to_all
     def healthz() -> Response:
         return jsonify(ok=True)
 
     @pages.get("/readyz")
+    @visitors.open_to_all
     def readyz() -> Response:
         disk.check()
         with translated():
@@ -77,7 +79,9 @@ def make_blueprint(
 
 
 def _user(newcomers: Newcomers) -> str:
-    """The anonymous user of this browser. The first visit makes it."""
+    """The user who has signed in; without accounts the anonymous user of this browser, whom the first visit makes."""
+    if visitors.accounts() is not None:
+        return visitors.current_user()
     if "user" not in session:
         newcomers.admit(address_of(request))
         session["user"] = f"anon-{secrets.token_hex(12)}"

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import request as handshake
-from flask import session
 from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.connection.redis_disk import RedisDisk
-from services.errors import ChatServerError, Forbidden, InvalidRequest, shown
+from services.errors import ChatServerError, Forbidden, InvalidRequest, Unauthorized, shown
 from services.logs import about
 from services.wire.keys import NAME, check_name
 from services.wire.parsing import parse_request
 from webapp.access.address import address_of
+from webapp.access.open_sockets import OpenSockets
 from webapp.access.submit_rate import SubmitRate
+from webapp.access.visitors import accounts, current_user
 from webapp.chat.relay import Relay
 
 log = logging.getLogger("chatserver.web")
@@ -35,6 +36,7 @@ def register(
     relay: Relay,
     disk: RedisDisk,
     submit_rate: SubmitRate,
+    open_sockets: OpenSockets,
     *,
     max_message_chars: int,
 ) -> None:
@@ -71,11 +73,14 @@ def register(
         return {}
 
     def connect(auth: object = None) -> None:
-        if "user" not in session:
-            error = Forbidden("this socket has no session cookie; load the page or /api/session, then connect again")
-            raise ConnectionRefusedError(error.message, error.as_dict())
+        try:
+            current_user()
+        except Unauthorized as error:
+            raise _refused(error) from None
+        open_sockets.add(handshake.sid)  # type: ignore[attr-defined]
 
     def disconnect(*_: object) -> None:  # an event of this name with any arguments comes here too
+        open_sockets.remove(handshake.sid)  # type: ignore[attr-defined]
         relay.forget(handshake.sid)  # type: ignore[attr-defined]
 
     def forget_if_gone(sid: str) -> None:
@@ -87,17 +92,27 @@ def register(
     socketio.on_event("disconnect", disconnect)
     socketio.on_event("*", _unknown)
     for handler in (submit, watch, unwatch, cancel, received):
-        socketio.on_event(handler.__name__, _answering(handler, disk, forget_if_gone))
+        socketio.on_event(handler.__name__, _answering(handler, disk, open_sockets.close_soon, forget_if_gone))
+
+
+def _refused(error: Unauthorized) -> ConnectionRefusedError:
+    """The refusal of a socket: `unauthorized` where people sign in, else the code that every build has used."""
+    told: ChatServerError = error
+    if accounts() is None:
+        told = Forbidden("this socket has no session cookie; load the page or /api/session, then connect again")
+    return ConnectionRefusedError(told.message, told.as_dict())
 
 
 def _unknown(event: object, *_: object) -> dict[str, Any]:
     return {"ok": False, "error": InvalidRequest(f"unknown event {shown(event)}").as_dict()}
 
 
-def _answering(handler: Handler, disk: RedisDisk, after: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+def _answering(
+    handler: Handler, disk: RedisDisk, close_soon: Callable[[str], None], after: Callable[[str], None]
+) -> Callable[..., dict[str, Any]]:
     """Turn a handler into a Socket.IO callback that acknowledges any payload.
 
-    `after` is called with the socket's id in the end.
+    `close_soon` is called with the socket's id when its user's session has ended, `after` in any case, in the end.
     """
 
     @functools.wraps(handler)
@@ -107,6 +122,8 @@ def _answering(handler: Handler, disk: RedisDisk, after: Callable[[str], None]) 
             try:
                 return {"ok": True, **_served(handler, sid, arguments)}
             except ChatServerError as error:
+                if isinstance(error, Unauthorized):
+                    close_soon(sid)
                 log.info("refused", extra={"event": handler.__name__, "code": error.code})
                 return {"ok": False, "error": disk.explained(error).as_dict()}
             except Exception:  # what a client sends must never show it a traceback
@@ -125,7 +142,7 @@ def _served(handler: Handler, sid: str, arguments: tuple[Any, ...]) -> dict[str,
     if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
         raise InvalidRequest(f"{handler.__name__} takes one object")
     with translated():
-        return handler(sid, session["user"], arguments[0])
+        return handler(sid, current_user(), arguments[0])
 
 
 def _subject(arguments: tuple[Any, ...]) -> dict[str, str]:

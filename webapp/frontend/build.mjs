@@ -13,7 +13,7 @@ const scripts = {
 };
 await build({
   ...scripts,
-  entryPoints: { jobs: "src/jobs/main.ts", theme: "src/shared/early_theme.ts" },
+  entryPoints: { jobs: "src/jobs/main.ts", admin: "src/admin/main.ts", theme: "src/shared/early_theme.ts" },
   format: "iife",
 });
 // A module, so that what draws formulas is loaded with the first one.
@@ -30,7 +30,12 @@ const woff2Only = {
   },
 };
 await build({
-  entryPoints: { app: "styles/app.css", jobs: "styles/jobs.css" },
+  entryPoints: {
+    app: "styles/app.css",
+    jobs: "styles/jobs.css",
+    admin: "styles/admin.css",
+    account: "styles/account.css",
+  },
   outdir: out,
   bundle: true,
   minify: true,

@@ -1,8 +1,7 @@
 """The job pages and their HTTP API: submit a cleaning, watch jobs, take their files. docs/protocol.md has the routes.
 
 `training_routes.py` and `training_details.py` have the parts for fine-tunings alone. All data comes from Redis
-(`services/jobs/jobs.py`) and the state folder, so a reload loses nothing. Until there are accounts, `local_only.py`
-decides which requests are answered.
+(`services/jobs/jobs.py`) and the state folder, so a reload loses nothing. They are for administrators.
 """
 
 import logging
@@ -19,7 +18,7 @@ from redis import Redis
 from werkzeug.wsgi import wrap_file
 
 from services.connection.connect import server_time, translated
-from services.errors import ConfigurationError, Conflict, Forbidden, Gone, InvalidRequest, shown
+from services.errors import ConfigurationError, Conflict, Gone, InvalidRequest, shown
 from services.jobs.batches import UNIT as BATCH_UNIT
 from services.jobs.batches import BatchProgress
 from services.jobs.job_folders import JobFolders
@@ -28,7 +27,7 @@ from services.jobs.recipe import parse_recipe
 from services.jobs.record_counts import totals_of
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.places import SAMPLES_DIR
-from webapp.access import local_only
+from webapp.access.visitors import guard
 from webapp.jobs import downloads as job_files
 from webapp.jobs.cleaning_orders import PageJobs, checked_recipe, parse_order
 from webapp.jobs.training_details import TrainingAnswers
@@ -69,7 +68,7 @@ def make_blueprint(
     `wake(jid)` tells the pipelines that there is a job. It may fail: the pipelines also look by themselves.
     """
     pages = Blueprint("jobs", __name__)
-    guard(pages)
+    guard(pages, admins=True)
     _add_pages(pages)
     _add_looking(pages, redis, jobs, folders, trainings)
     _add_changing(pages, redis, jobs, page_jobs, folders, wake)
@@ -77,23 +76,6 @@ def make_blueprint(
     _add_samples(pages)
     _add_uploads(pages, uploads, min(PIECE_BYTES, max_body_bytes))
     return pages
-
-
-def guard(pages: Blueprint) -> None:
-    """Refuse the requests that `local_only.py` refuses, and let no cache keep an answer."""
-
-    @pages.before_request
-    def refuse() -> tuple[str, int] | None:
-        reason = local_only.refusal(request)
-        if reason and request.path.startswith("/api/"):
-            raise Forbidden(reason)
-        return (render_template("elsewhere.html", reason=reason), 403) if reason else None
-
-    @pages.after_request
-    def fresh(response: Response) -> Response:
-        response.headers.setdefault("Cache-Control", "private, no-store")
-        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-        return response
 
 
 def _add_pages(pages: Blueprint) -> None:

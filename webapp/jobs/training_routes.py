@@ -18,8 +18,9 @@ from services.jobs.jobs import Job, Jobs
 from services.jobs.previews import Preview, PreviewResult, Previews
 from services.jobs.training_jobs import PLACES
 from services.serving.trained_models import TrainedModels
+from webapp.access.visitors import guard
 from webapp.jobs.cleaning_orders import PageJobs
-from webapp.jobs.routes import MAX_LISTED, guard, row, wake_soon
+from webapp.jobs.routes import MAX_LISTED, row, wake_soon
 from webapp.jobs.training_details import TrainingAnswers
 from webapp.jobs.training_orders import PageTraining, parse_training_order, usable_data
 from webapp.server.threads import in_thread
@@ -41,7 +42,7 @@ def make_blueprint(
     """Routes `/api/trainings…` and `/api/jobs/<jid>/serve`; `wake(jid)` is that of `routes.make_blueprint`,
     `ask_preview(pid)` has the pipelines make a preview."""
     pages = Blueprint("trainings", __name__)
-    guard(pages)
+    guard(pages, admins=True)
     _add_choices(pages, jobs, page_training, trained, answers)
     _add_ordering(pages, redis, jobs, page_jobs, page_training, trained, wake)
     _add_previews(pages, jobs, page_training, trained, previews, ask_preview)

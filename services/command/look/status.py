@@ -25,9 +25,9 @@ def status(as_json: AsJson = False) -> None:
     server = found["redis"]
     full = f" ({percent} % of its maxmemory)" if (percent := server["memory_percent"]) else ""
     print(f"{server['server']} {server['version']} at {address}, {server['used_memory_mib']} MiB{full}\n")
-    print_table(found["models"], "name workers slots running queued in_flight dead tokens_per_s")
+    print_table(found["models"], "name workers slots running queued oldest_s in_flight dead tokens_per_s")
     print()
-    print_table(found["workers"], "wid model engine slots running tokens_per_s age_s host pid")
+    print_table(found["workers"], "wid model engine slots running tokens_per_s memory_mib version age_s host pid")
     print()
     print_table(found["requests"], "rid model user status tokens tries age_s wid")
     if (more := found["requests_in_flight"] - len(found["requests"])) > 0:

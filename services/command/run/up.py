@@ -17,9 +17,11 @@ def up(
     pipelines: Annotated[bool, typer.Option(help="Run the pipelines (cleaning and fine-tuning) too.")] = True,
 ) -> None:
     """Run everything on this machine: Redis (unless REDIS_URL is set), workers, the web app, the pipelines."""
+    from services.accounts.exposure import check_exposure
     from services.command.run.machine import Machine
     from services.settings import load_settings
 
     settings = load_settings(model=model, engine=engine, host=host, port=port, slots=slots)
+    check_exposure(settings)
     with Machine(settings, workers, pipelines=pipelines) as machine:
         machine.run()

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -302,6 +303,23 @@ def test_what_ran_before_goes_first_and_what_may_kill_needs_a_willing_worker(que
     assert queue.take("w2", suspects=False) is None
     suspect = queue.take("w2", suspects=True)
     assert suspect is not None and suspect.rid == "r2"
+
+
+def test_what_waits_is_counted_by_class_with_the_age_of_its_oldest(
+    queue: RequestQueue, redis_client: redis.Redis, eventually: Callable[..., None]
+) -> None:
+    """`chatserver status` told how many waited, and not for how long."""
+    for rid, priority in (("r1", "interactive"), ("r2", "batch"), ("r3", "interactive")):
+        enqueue(queue, rid, rid, priority=priority)  # type: ignore[arg-type]
+    first, _ = taken(queue), taken(queue)
+    assert queue.hand_back(first, "w1", RETRY_PLACE)
+    eventually(lambda: queue.classes()["retried"].oldest_s >= 0.02, "an age of 20 ms")
+    classes = queue.classes()
+    assert {name: each.number for name, each in classes.items()} == {"retried": 1, "interactive": 0, "batch": 1}
+    seconds, millionths = redis_client.time()
+    queued_s = int(first.entry_id.partition("-")[0]) / 1000
+    assert classes["retried"].oldest_s <= seconds + millionths / 1e6 - queued_s
+    assert classes["interactive"].oldest_s == 0.0
 
 
 def test_a_declined_request_gets_its_place_back(queue: RequestQueue) -> None:

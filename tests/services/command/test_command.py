@@ -146,7 +146,11 @@ def test_models_and_status_show_workers_queues_and_requests(
     assert run("models", folder=tmp_path, **variables).stdout.splitlines()[1].split()[:2] == ["m", "1"]
 
     status = json.loads(run("status", "--json", folder=tmp_path, **variables).stdout)
-    assert status["models"] == [{**expected, "in_flight": 1, "dead": 0}]
+    (queue,) = status["models"]
+    classes, oldest_s = queue.pop("classes"), queue.pop("oldest_s")
+    assert queue == {**expected, "in_flight": 1, "dead": 0}
+    assert {name: each["number"] for name, each in classes.items()} == {"retried": 0, "interactive": 1, "batch": 0}
+    assert 0 < oldest_s == classes["interactive"]["oldest_s"]
     assert status["requests_in_flight"] == 1
     assert [(row["rid"], row["user"], row["status"], row["tokens"]) for row in status["requests"]] == [
         ("r1", "cli-me", "new", 0)

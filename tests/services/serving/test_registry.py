@@ -68,3 +68,16 @@ def test_front_ends_learn_how_a_model_is_sampled(redis_client: Redis, namespace:
     usual = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     assert found == {"m": {**usual, "temperature": 0.2, "top_k": 20}, "older": usual, "strange": usual}
     assert {model.name: model.sampling for model in registry.models()}["older"] == SamplingDefaults()
+
+
+def test_the_presence_of_an_older_build_tells_neither_version_nor_memory(redis_client: Redis, namespace: str) -> None:
+    """And an older reader leaves out what it does not know."""
+    keys = Keys(namespace)
+    registry = Registry(redis_client, keys)
+    registry.announce(WorkerInfo("w", "m", "none", 4, 0, 0.0, 9, "h", 1, 1.0, version="0.2.0", memory_mib=700))
+    redis_client.hset(keys.worker("w"), "of a newer build", "x")
+    (new,) = registry.workers()
+    assert (new.version, new.memory_mib) == ("0.2.0", 700)
+    redis_client.hdel(keys.worker("w"), "version", "memory_mib")
+    (old,) = registry.workers()
+    assert (old.version, old.memory_mib) == ("", 0)

@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("made_by", sa.String, nullable=False),
         sa.Column("created_ms", sa.BigInteger, nullable=False),
         sa.Column("expires_ms", sa.BigInteger, nullable=False),
+        sa.Column("used_ms", sa.BigInteger),
         sa.Column("used_by", sa.String, sa.ForeignKey("users.id", ondelete="SET NULL")),
         sa.CheckConstraint("role IN ('user', 'admin')", name="role"),
     )

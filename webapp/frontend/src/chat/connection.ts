@@ -87,5 +87,6 @@ export class Connection {
 /** The server refuses a socket without its cookie; this route sets one. */
 async function renewSession(reason: string): Promise<void> {
   console.warn(`the server refused the socket (${reason}); asking for a new session`);
-  await fetch("/api/session", { credentials: "same-origin" }).catch(() => undefined);
+  const answer = await fetch("/api/session", { credentials: "same-origin" }).catch(() => undefined);
+  if (answer?.status === 401) location.reload(); // signed out: the server leads to the page for signing in
 }

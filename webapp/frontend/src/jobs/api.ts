@@ -56,10 +56,11 @@ async function ask<T>(method: string, path: string, body?: object, signal?: Abor
 
 async function answerOf(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
   const raw = body instanceof Blob;
-  const init: RequestInit = { method };
+  const token = document.querySelector<HTMLMetaElement>('meta[name="csrf-token"]')?.content;
+  const init: RequestInit = { method, headers: token ? { "X-CSRF-Token": token } : {} };
   if (signal) init.signal = signal;
   if (body) {
-    init.headers = { "Content-Type": raw ? "application/octet-stream" : "application/json" };
+    init.headers = { ...init.headers, "Content-Type": raw ? "application/octet-stream" : "application/json" };
     init.body = raw ? body : JSON.stringify(body);
   }
   let answer: Response;

@@ -1,7 +1,7 @@
 /** What a fine-tuning will cost in time and in cut conversations, as far as it can be known before it starts. Pure. */
 
+import { count, duration } from "../shared/amounts";
 import type { Choices, Lengths, Preset } from "./protocol";
-import { count, duration } from "./words";
 
 /** Of the packaged model on two cores, by our benchmarks. */
 const ROUGH = { model: "smollm2-135m", tokens_per_s: 50 };

@@ -1,5 +1,6 @@
 /** The form that makes a job: files, recipe, name. Sends the files in pieces, then the order, once. */
 
+import { bytes } from "../shared/amounts";
 import { byId, h, icon, setText } from "../shared/dom";
 import { newId } from "../shared/ids";
 import { ApiError, api } from "./api";
@@ -8,7 +9,7 @@ import type { Job, Order, Recipe } from "./protocol";
 import { RecipeEditor } from "./recipe_editor";
 import { sampleFile, TO_CLEAN } from "./samples";
 import { memoryKey, sendFile } from "./upload";
-import { bytes, percent } from "./words";
+import { percent } from "./words";
 
 export class JobForm {
   private editor = new RecipeEditor(() => this.markEdited());

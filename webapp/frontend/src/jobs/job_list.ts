@@ -1,8 +1,9 @@
 /** The list of jobs beside the page: newest first, with state, progress and age. */
 
+import { age } from "../shared/amounts";
 import { byId, h, setText } from "../shared/dom";
 import { isUnfinished, type Job } from "./protocol";
-import { age, kindWord, percent, stateWord } from "./words";
+import { kindWord, percent, stateWord } from "./words";
 
 export class JobList {
   private list = byId("jobs");

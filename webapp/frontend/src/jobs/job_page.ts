@@ -1,5 +1,6 @@
 /** The page of one job. All that it shows is on the server; it asks every second until the job has ended. */
 
+import { age, bytes } from "../shared/amounts";
 import { confirmDialog } from "../shared/dialogs";
 import { byId, h, icon, setText } from "../shared/dom";
 import { ApiError, api, fileAddress } from "./api";
@@ -8,7 +9,7 @@ import { isUnfinished, type Job, type JobAnswer, type Phase, type Training } fro
 import { StepsView } from "./steps_view";
 import { TrainingView } from "./training_view";
 import { trainingFacts, trainingOverall } from "./training_words";
-import { age, announcement, bytes, facts, overall, remaining, stateWord } from "./words";
+import { announcement, facts, overall, remaining, stateWord } from "./words";
 
 const DOWNLOADS: [kind: string, title: string, icon: string][] = [
   ["report", "Report", "chart"],

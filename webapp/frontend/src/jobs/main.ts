@@ -1,12 +1,12 @@
 /** The job pages: the list beside both, the forms on `/jobs`, one job on `/jobs/<id>`. */
 
 import { byId } from "../shared/dom";
+import { Polling } from "../shared/polling";
 import { chooseTheme, isDark } from "../shared/theme";
 import { ApiError, api } from "./api";
 import { JobForm } from "./job_form";
 import { JobList, showAway } from "./job_list";
 import { JobPage } from "./job_page";
-import { Polling } from "./polling";
 import { isUnfinished } from "./protocol";
 import { followAddress, placeOf } from "./tabs";
 import { TrainForm } from "./train_form";

@@ -1,9 +1,9 @@
 /** The trained model: asking for it to be served, whether a worker has it, the way to chat with it. */
 
+import { count } from "../shared/amounts";
 import { byId, setText } from "../shared/dom";
 import { api } from "./api";
 import type { Job, Serving, Training } from "./protocol";
-import { count } from "./words";
 
 const REGISTERED_WITHIN_S = 300;
 

@@ -1,8 +1,9 @@
 /** The steps of a job: how many records each kept and dropped, and why. */
 
+import { count } from "../shared/amounts";
 import { h, setText } from "../shared/dom";
 import type { Step } from "./protocol";
-import { count, plain, ranked, shares, total } from "./words";
+import { plain, ranked, shares, total } from "./words";
 
 const MAX_REASONS = 8;
 

@@ -1,5 +1,6 @@
 /** The form that orders a fine-tuning. The server judges what was chosen; what it refuses is said at its field. */
 
+import { bytes } from "../shared/amounts";
 import { byId, h, setText } from "../shared/dom";
 import { newId } from "../shared/ids";
 import { ApiError, api } from "./api";
@@ -9,7 +10,6 @@ import { PreviewView } from "./preview_view";
 import type { Choices, Preset, TrainingOrder } from "./protocol";
 import { cleanedSample } from "./samples";
 import { scientific } from "./training_words";
-import { bytes } from "./words";
 
 export const NUMBERS = ["epochs", "learning_rate", "seq_len", "max_steps", "eval_fraction"] as const;
 /** As in the demonstration `make demo-loop`: it learns the facts by heart. */

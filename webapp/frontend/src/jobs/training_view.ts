@@ -1,12 +1,12 @@
 /** The parts of a job's page that only a fine-tuning has: numbers, curves, checkpoints, what was planned, serving. */
 
+import { age } from "../shared/amounts";
 import { byId, h, icon, setText } from "../shared/dom";
 import { Chart, type Curve } from "./chart";
 import type { Mark, Point } from "./chart_data";
 import type { Job, JudgedValue, Training, TrainingPoint } from "./protocol";
 import { ServingCard } from "./serving_card";
 import { checkpointText, figures, lossText, planRows, rateText, scientific, shareText } from "./training_words";
-import { age } from "./words";
 
 const TRAINED_AND_EVALUATED: Curve[] = [
   { name: "training", kind: "smooth" },

@@ -1,7 +1,8 @@
 /** What the page says of a fine-tuning. Pure. */
 
+import { bytes, count, duration } from "../shared/amounts";
 import type { Job, Phase, Training } from "./protocol";
-import { bytes, count, duration, percent } from "./words";
+import { percent } from "./words";
 
 export function lossText(loss: number): string {
   return Math.abs(loss) >= 1000 ? scientific(loss) : loss.toFixed(loss < 0.1 ? 4 : 3);

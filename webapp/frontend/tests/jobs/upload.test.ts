@@ -5,10 +5,10 @@ import test from "node:test";
 import { ApiError } from "../../src/jobs/api";
 import { told } from "../../src/jobs/job_page";
 import { isAfter } from "../../src/jobs/log_view";
-import { nextDelay } from "../../src/jobs/polling";
 import type { UploadState } from "../../src/jobs/protocol";
 import { rangeOf } from "../../src/jobs/recipe_editor";
 import { memoryKey, sendFile } from "../../src/jobs/upload";
+import { nextDelay } from "../../src/shared/polling";
 
 const PIECE = 4;
 

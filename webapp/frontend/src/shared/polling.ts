@@ -1,14 +1,17 @@
-/** Asks again and again: every second while something goes on, seldom while nobody looks, slower while nobody answers. */
+/** Asks again and again: every second or so while something goes on, seldom while nobody looks, slower while nobody answers. */
 
 export const EVERY_MS = 1_000;
 export const HIDDEN_MS = 15_000;
 export const LONGEST_MS = 10_000;
 
 /** Until the next question; undefined: nothing is left to be asked. */
-export function nextDelay(state: { unfinished: boolean; hidden: boolean; failures: number }): number | undefined {
+export function nextDelay(
+  state: { unfinished: boolean; hidden: boolean; failures: number },
+  every_ms = EVERY_MS,
+): number | undefined {
   if (state.failures > 0) return Math.min(EVERY_MS * 2 ** (state.failures - 1), LONGEST_MS) * (state.hidden ? 3 : 1);
   if (!state.unfinished) return undefined;
-  return state.hidden ? HIDDEN_MS : EVERY_MS;
+  return state.hidden ? HIDDEN_MS : every_ms;
 }
 
 export class Polling {
@@ -21,6 +24,7 @@ export class Polling {
   constructor(
     private ask: () => Promise<boolean>,
     private away: (error: unknown) => void,
+    private every_ms = EVERY_MS,
   ) {
     document.addEventListener("visibilitychange", () => document.hidden || this.now());
   }
@@ -48,7 +52,8 @@ export class Polling {
       this.away(error);
     }
     this.asking = false;
-    const delay_ms = this.askAgain ? 0 : nextDelay({ unfinished, hidden: document.hidden, failures: this.failures });
+    const state = { unfinished, hidden: document.hidden, failures: this.failures };
+    const delay_ms = this.askAgain ? 0 : nextDelay(state, this.every_ms);
     this.askAgain = false;
     if (delay_ms !== undefined) this.timer = setTimeout(() => void this.run(), delay_ms);
   }

@@ -1,0 +1,16 @@
+"""The accounts of one installation: users, their sessions, their invitations. Made by `create_app` and the commands."""
+
+from services.accounts.invitations import Invitations
+from services.accounts.passwords import Passwords
+from services.accounts.sessions import Sessions
+from services.accounts.users import Users
+from services.database.database import Database
+
+
+class Accounts:
+    """What every part of the web app and each command of accounts needs."""
+
+    def __init__(self, database: Database, passwords: Passwords | None = None) -> None:
+        self.users = Users(database, passwords)
+        self.sessions = Sessions(database)
+        self.invitations = Invitations(database, self.users)

@@ -1,0 +1,27 @@
+"""The blueprint of all pages of accounts."""
+
+from flask import Blueprint, Response
+
+from services.accounts.accounts import Accounts
+from services.accounts.api_keys import ApiKeys
+from webapp.accounts.account import add_account
+from webapp.accounts.adoption import Adoption
+from webapp.accounts.attempts import SignInAttempts
+from webapp.accounts.sign_in import add_signing_in, add_signing_up
+
+
+def make_blueprint(accounts: Accounts, keys: ApiKeys, attempts: SignInAttempts, adoption: Adoption) -> Blueprint:
+    """Routes `/sign-in`, `/sign-out`, `/sign-up/<secret>`, `/account…`, `/api/account/adopt`."""
+    pages = Blueprint("accounts", __name__)
+    add_signing_in(pages, accounts, attempts, adoption, has_provider=False)
+    add_signing_up(pages, accounts, adoption)
+    add_account(pages, accounts, keys, attempts, adoption)
+
+    @pages.after_request
+    def keep_private(response: Response) -> Response:
+        """No cache keeps a page. Under `no-referrer` a browser would send the origin `null` with a form."""
+        response.headers["Cache-Control"] = "private, no-store"
+        response.headers["Referrer-Policy"] = "same-origin"
+        return response
+
+    return pages
