@@ -67,7 +67,7 @@ def test_a_finished_answer_is_closed_once_with_reasoning_and_answer_apart(
     assert archivist.round() == 0
     closed = row(database)
     assert (closed.state, closed.code, closed.content, closed.reasoning) == ("finished", "stop", "The sea", "hm. ")
-    assert closed.usage == {"completion_tokens": 3}
+    assert closed.usage is not None and closed.usage["completion_tokens"] == 3
     assert not conversations.find("ada", "c").running
     assert closed.ended_ms == conversations.find("ada", "c").conversation.updated_ms
 
