@@ -83,7 +83,8 @@ class ArchivedSystem:
         for row in self.rows(rids):
             found = self.system.journal.read(row.id)
             assert found is not None
-            assert row.content == text_in(found[1]) and len(found[1][-1].ids) + found[1][-1].off == TOKENS
+            assert row.reasoning + row.content == text_in(found[1]), "the reasoning comes before the answer"
+            assert len(found[1][-1].ids) + found[1][-1].off == TOKENS
             assert self.archived(row.id) == 1
 
     def rows(self, rids: list[str]) -> list[MessageRow]:
