@@ -30,7 +30,7 @@ SERVICES = (
 WEBAPP = (
     ("server",),
     ("access",),
-    ("chat", "jobs", "api", "accounts", "admin"),
+    ("chat", "jobs", "api", "accounts", "admin", "conversations"),
     ("errors",),
     ("application",),
     ("__main__",),

@@ -14,6 +14,8 @@ import threading  # noqa: E402
 
 from services.accounts.exposure import check_exposure  # noqa: E402
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
+from services.database.database import Database  # noqa: E402
+from services.database.schema import migrate_when_there  # noqa: E402
 from services.errors import ConfigurationError  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
@@ -29,9 +31,11 @@ def serve(settings: Settings) -> None:
     from webapp.access.address import internet_address
     from webapp.api.files import UPLOAD_PATH
     from webapp.application import create_app  # not for the probe, which runs every few seconds
+    from webapp.conversations.exchange import IMPORT_PATH
     from webapp.server.http_server import Server
 
-    app, feed, relay, inbox = create_app(settings)
+    database, stopping = Database.of(settings), threading.Event()
+    app, feed, relay, inbox, archivist = create_app(settings, database)
     server = Server(
         (settings.host, settings.port),
         app,
@@ -39,9 +43,8 @@ def serve(settings: Settings) -> None:
         max_body_bytes=app.config["MAX_CONTENT_LENGTH"],
         internet_address=internet_address,
         max_address_connections=2 * settings.max_address_sockets,  # a page has requests beside its socket
-        streamed_paths={UPLOAD_PATH},
+        streamed_paths={UPLOAD_PATH, IMPORT_PATH},
     )
-    stopping = threading.Event()
 
     def stop() -> None:
         stopping.set()
@@ -51,6 +54,8 @@ def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop)
+    if not migrate_when_there(database, log.warning, stopping):
+        return
     try:
         server.start()
     except OSError as error:
@@ -58,6 +63,7 @@ def serve(settings: Settings) -> None:
     log.info("listening on http://%s:%d", settings.host, server.server_port)
     feed.start()
     relay.start()
+    gevent.spawn(archivist.serve, stopping)
     # Wrong credentials end it; a Redis that is not there yet does not.
     wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)
     server._stop_event.wait()

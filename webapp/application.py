@@ -19,10 +19,15 @@ from services.accounts.api_keys import ApiKeys
 from services.chat.dead_letters import DeadLetters
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
-from services.connection.connect import connect
+from services.connection.connect import connect, translated
 from services.connection.redis_disk import RedisDisk
+from services.conversations.archivist import Archivist
+from services.conversations.asking import Asker
+from services.conversations.conversations import Conversations
+from services.conversations.imports import Importer
+from services.conversations.prompt import PromptLimits
+from services.conversations.search import Search
 from services.database.database import Database
-from services.database.schema import migrate
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import ask_preview, make_celery, wake
@@ -38,6 +43,7 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
@@ -57,6 +63,9 @@ from webapp.api.document import Document
 from webapp.api.responses import Responder
 from webapp.chat import pages, sockets, usage
 from webapp.chat.relay import Relay
+from webapp.conversations import exchange, shared
+from webapp.conversations import routes as conversation_routes
+from webapp.conversations.sockets import ask_handler
 from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
 from webapp.jobs import training_routes as training_pages
@@ -68,11 +77,13 @@ from webapp.jobs.uploads import Uploads
 from webapp.server import transport
 from webapp.server.http_server import CLIENT_LEFT
 from webapp.server.inbox import Inbox
+from webapp.server.threads import in_thread
 from webapp.server.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
 
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
+MAX_IMPORT_MIB = 256  # of one file, which is read whole
 
 
 class UndatedSessions(SecureCookieSessionInterface):
@@ -107,8 +118,13 @@ class ShallowJson(DefaultJSONProvider):
             ) from None
 
 
-def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
-    """The Flask app, its feed of answers and its relay (neither started), and the inbox for the server that runs it."""
+def create_app(
+    settings: Settings, database: Database | None = None
+) -> tuple[Flask, AnswerFeed, Relay, Inbox, Archivist]:
+    """The Flask app, its feed, relay and archivist (none started), and the inbox for the server that runs it.
+
+    Whoever runs it has migrated the database.
+    """
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
     app.json = ShallowJson(app)
@@ -127,9 +143,11 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
     )
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
-    accounts = _add_accounts(app, settings, redis, keys)
+    database = database or Database.of(settings)
+    accounts = _add_accounts(app, settings, database, redis, keys)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
+    archivist = Archivist(database, requests.journal, in_thread)
     inbox = Inbox(settings.max_unread_mib * 1_048_576)
     socketio = _make_sockets(app, settings.allowed_origins, inbox, max_message_bytes)
     feed = AnswerFeed(
@@ -141,6 +159,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         interval_s=settings.relay_interval_s,
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
+        ended=archivist.ended,
     )
     transport.guard(
         app,
@@ -154,8 +173,10 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
     )
     submit_rate = SubmitRate(settings.max_user_submits_per_minute, settings.max_address_submits_per_minute)
     open_sockets = OpenSockets(accounts, lambda sid: socketio.server.disconnect(sid))
+    asker = Asker(database, requests, PromptLimits(settings.max_message_chars, max_message_bytes), in_thread)
+    ask = _ask_handler(asker, relay, submit_rate, settings.max_message_chars)
     sockets.register(
-        socketio, requests, relay, disk, submit_rate, open_sockets, max_message_chars=settings.max_message_chars
+        socketio, requests, relay, disk, submit_rate, open_sockets, [ask], max_message_chars=settings.max_message_chars
     )
     app.register_blueprint(
         pages.make_blueprint(
@@ -163,17 +184,19 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
             keys,
             Newcomers(),
             disk,
+            partial(in_thread, database.check),
             max_message_chars=settings.max_message_chars,
             max_message_bytes=max_message_bytes,
         )
     )
+    _add_conversations(app, settings, database, requests)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts)
-    _add_admin(app, settings, redis, keys, requests, accounts)
+    _add_admin(app, settings, database, redis, keys, requests, accounts)
     answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
-    return app, feed, relay, inbox
+    return app, feed, relay, inbox, archivist
 
 
 def _make_sockets(app: Flask, allowed_origins: str, inbox: Inbox, max_message_bytes: int) -> SocketIO:
@@ -208,17 +231,45 @@ def _emit(socketio: SocketIO, sid: str, event: str, payload: dict[str, Any]) -> 
     return bool(session.queue.has_room)
 
 
-def _add_accounts(app: Flask, settings: Settings, redis: Redis, keys: Keys) -> Accounts | None:
+def _add_accounts(app: Flask, settings: Settings, database: Database, redis: Redis, keys: Keys) -> Accounts | None:
     """The accounts and their pages, where people sign in."""
     accounts = None
     if settings.accounts == "on":
-        database = Database.of(settings)
-        migrate(database)
         accounts = Accounts(database)
         parts = (ApiKeys(redis, keys), SignInAttempts(redis, keys), Adoption(database))
         app.register_blueprint(account_pages.make_blueprint(accounts, *parts))
     use_accounts(app, accounts)
     return accounts
+
+
+def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars: int) -> sockets.Handler:
+    """The socket's `ask`."""
+
+    def admit(user: str) -> str:
+        address = address_of(request)
+        submit_rate.admit(user, address)
+        return address
+
+    def watch(sid: str, rid: str, user: str, asked: ChatRequest | None) -> None:
+        relay.watch(sid, rid, user, request=asked)
+
+    return ask_handler(asker, admit=admit, check_room=relay.check_room, watch=watch, max_chars=max_chars)
+
+
+def _add_conversations(app: Flask, settings: Settings, database: Database, requests: Requests) -> None:
+    """Conversations: one, all of them as files, and those that are shared."""
+    conversations = Conversations(database)
+
+    def is_known(rid: str, owner: str) -> bool:
+        with translated():
+            head = requests.journal.head(rid)
+        return head is not None and head.user == owner
+
+    max_import_bytes = min(settings.max_upload_mib, MAX_IMPORT_MIB) * 1_048_576
+    parts = (conversations, Search(database), Importer(database, is_known))
+    app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
+    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests))
+    app.register_blueprint(shared.make_blueprint(conversations))
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:
@@ -301,10 +352,16 @@ def _add_api(
 
 
 def _add_admin(
-    app: Flask, settings: Settings, redis: Redis, keys: Keys, requests: Requests, accounts: Accounts | None
+    app: Flask,
+    settings: Settings,
+    database: Database,
+    redis: Redis,
+    keys: Keys,
+    requests: Requests,
+    accounts: Accounts | None,
 ) -> None:
     """The admin page."""
-    stored = Storage(settings.state_dir, Database.of(settings))
+    stored = Storage(settings.state_dir, database)
     app.register_blueprint(admin_pages.make_page(settings.flower_url))
     app.register_blueprint(admin_pages.make_api(redis, keys, requests, accounts, ApiKeys(redis, keys), stored))
 

@@ -67,6 +67,7 @@ SWEEP_TASK = "chatserver.sweep"
 TRAIN_TASK = "chatserver.train"
 PREVIEW_TASK = "chatserver.preview"
 BATCH_TASK = "chatserver.batch"
+ARCHIVE_TASK = "chatserver.archive"
 
 
 def check_name(value: object, what: str) -> str:

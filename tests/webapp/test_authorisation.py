@@ -29,6 +29,7 @@ from services.accounts.api_keys import ApiKeys
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
 from services.database.database import Database
+from services.database.schema import migrate
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
 from services.wire.keys import Keys
@@ -152,8 +153,10 @@ def site(redis_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 def _made(settings: Settings, redis: Redis, keys: Keys, folder: Path) -> Site:
-    app = create_app(settings)[0]
-    accounts = Accounts(Database.of(settings))
+    database = Database.of(settings)
+    migrate(database)
+    app = create_app(settings, database)[0]
+    accounts = Accounts(database)
     site = Site(app, accounts, {who: Visitor(app.test_client()) for who in VISITORS})
     Registry(redis, keys).announce(WorkerInfo("w", "model", "none", 4, 0, 0.0, 2048, "h", 1, 0.0))
     for who in VISITORS[1:]:

@@ -1,7 +1,5 @@
 """The schema after all migrations is the one that the tables of our rooms describe."""
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
@@ -12,13 +10,6 @@ from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.database.schema import migrate, revisions, version
 from services.database.tables import Table
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path}/chat.db")
-    migrate(database)
-    return database
 
 
 def test_migrations_lead_to_the_tables_of_the_rooms(database: Database) -> None:
@@ -43,6 +34,8 @@ def test_a_message_cannot_have_a_parent_in_another_conversation(database: Databa
         for name in ("one", "two"):
             session.add(ConversationRow(id=name, owner="ada", title=name, created_ms=1, updated_ms=1))
         session.flush()
-        session.add(MessageRow(id="question", conversation_id="one", role="user", created_ms=1))
+        session.add(MessageRow(id="question", conversation_id="one", place=0, role="user", created_ms=1))
     with pytest.raises(IntegrityError), database.write() as session:
-        session.add(MessageRow(id="stray", conversation_id="two", parent_id="question", role="user", created_ms=1))
+        stray = MessageRow(id="stray", conversation_id="two", place=0, role="user", created_ms=1)
+        stray.parent_id = "question"
+        session.add(stray)

@@ -9,6 +9,7 @@ from flask import Flask
 from services.accounts.accounts import Accounts
 from services.connection.embedded import EmbeddedServer
 from services.database.database import Database
+from services.database.schema import migrate
 from services.settings import Settings
 from tests.webapp.accounts.visitor import PASSWORD, Visitor
 from webapp.application import create_app
@@ -21,6 +22,7 @@ def settings(redis_server: EmbeddedServer, namespace: str, tmp_path: Path) -> Se
 
 @pytest.fixture
 def app(settings: Settings) -> Flask:
+    migrate(Database.of(settings))
     return create_app(settings)[0]
 
 

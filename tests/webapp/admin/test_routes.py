@@ -13,6 +13,8 @@ from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
 from services.serving.registry import Registry, WorkerInfo
+from services.database.database import Database
+from services.database.schema import migrate
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, Priority
@@ -77,6 +79,7 @@ def settings(redis_server: EmbeddedServer, namespace: str, tmp_path: Path) -> Se
 
 @pytest.fixture
 def admin(settings: Settings) -> Administrator:
+    migrate(Database.of(settings))
     return Administrator(create_app(settings)[0].test_client())
 
 
