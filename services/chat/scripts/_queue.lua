@@ -2,6 +2,7 @@
 -- needs fewer is given the first ones). GROUP, HANDBACK and VERSION come with the loader.
 local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, BYTES, DEAD = unpack(KEYS)
 -- Places in line, in tokens. Requests that ran before are first, then interactive ones, then batch ones.
+-- An empty queue begins at 0 again, so no interactive one gets as far as BATCH.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
 -- The oldest dead letters go: each has had its end, and payloads must not fill the memory.
 local MOST_DEAD, MOST_DEAD_BYTES = 1000, 33554432
