@@ -63,7 +63,7 @@ end
 -- moves before the place `least`, and what would be moved further is forgotten.
 local function move(class, user, by, behind, least)
   local last = class == 'batch' and '+inf' or '(' .. BATCH
-  local suffix, mine = ' ' .. user, {} -- a pattern that looks for the end took ten times as long
+  local suffix, mine = ' ' .. user, {} -- a pattern for the end takes several times as long
   if redis.call('HEXISTS', USERS, user) == 1 then
     local behind_it = '(' .. string.format('%.17g', behind)
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAITING, behind_it, last)) do
