@@ -4,7 +4,7 @@ BIN := .venv/bin
 .DELETE_ON_ERROR:
 RUN ?=
 WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py subscription.py) \
-	$(addprefix tests/services/chat/test_,queue.py journal.py dead_letters.py) tests/services/jobs/test_jobs.py \
+	$(addprefix tests/services/chat/test_,queue.py shares.py quotas.py journal.py dead_letters.py) tests/services/jobs/test_jobs.py \
 	tests/contracts/test_wire_path.py
 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py

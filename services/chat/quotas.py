@@ -44,8 +44,8 @@ class UserLimits:
     def __post_init__(self) -> None:
         if self.tokens_per_day < 0 or self.in_flight < 0:
             raise InvalidRequest("tokens per day and requests in flight are at least 0, which is no limit")
-        if not 0.01 <= self.weight <= 100:
-            raise InvalidRequest(f"weight {self.weight:g} is not from 0.01 to 100")
+        if not 0.1 <= self.weight <= 100:
+            raise InvalidRequest(f"weight {self.weight:g} is not from 0.1 to 100")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "UserLimits":

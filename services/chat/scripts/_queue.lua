@@ -2,6 +2,7 @@
 -- needs fewer is given the first ones). GROUP, HANDBACK and VERSION come with the loader.
 local REQUESTS, WAITING, TURNS, PACE, IDS, USERS, BYTES, DEAD = unpack(KEYS)
 -- Places in line, in tokens. Requests that ran before are first, then interactive ones, then batch ones.
+-- An empty queue begins at 0 again, so no interactive one gets as far as BATCH.
 local SUSPECT, RETRY, BATCH = -2, -1, 1e12
 -- The oldest dead letters go: each has had its end, and payloads must not fill the memory.
 local MOST_DEAD, MOST_DEAD_BYTES = 1000, 33554432
@@ -62,7 +63,7 @@ end
 -- moves before the place `least`, and what would be moved further is forgotten.
 local function move(class, user, by, behind, least)
   local last = class == 'batch' and '+inf' or '(' .. BATCH
-  local suffix, mine = ' ' .. user, {} -- a pattern that looks for the end took ten times as long
+  local suffix, mine = ' ' .. user, {} -- a pattern for the end takes several times as long
   if redis.call('HEXISTS', USERS, user) == 1 then
     local behind_it = '(' .. string.format('%.17g', behind)
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAITING, behind_it, last)) do

@@ -39,7 +39,7 @@ def test_limits_are_set_listed_and_unset(
     ("options", "why"),
     [
         ([], "name a limit"),
-        (["--weight", "0"], "weight 0 is not from 0.01 to 100"),
+        (["--weight", "0"], "weight 0 is not from 0.1 to 100"),
         (["--in-flight", "-1"], "at least 0"),
     ],
 )

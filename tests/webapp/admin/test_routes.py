@@ -12,9 +12,9 @@ from services.accounts.api_keys import ApiKeys
 from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
-from services.serving.registry import Registry, WorkerInfo
 from services.database.database import Database
 from services.database.schema import migrate
+from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, Priority
