@@ -51,7 +51,8 @@ def main() -> None:
     config = checked_training({"name": "bench", "model": PACKAGED, "seq_len": 1024})
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "data.jsonl"
-        data.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in conversations(given.conversations)))
+        with data.open("wb") as file:  # one by one: the peak of memory shall be the preparation's
+            file.writelines(orjson.dumps(each) + b"\n" for each in conversations(given.conversations))
         tokenizer, begun, used = load(), time.monotonic(), cpu_s()
         found = prepare([data], tokenizer, config, 64, Path(name), load=None if given.alone else load)
         wall_s = time.monotonic() - begun

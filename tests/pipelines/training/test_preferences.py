@@ -17,7 +17,7 @@ from services.jobs.training import TrainingConfig, checked_training
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
-from tests.pipelines.training.runs import Material, Run, finished, start
+from tests.pipelines.training.runs import Material, Run, finished, start, torchrun
 from tests.services.tokens.test_families import CHATML, QWEN3, text
 from tests.services.tokens.test_tool_turns import CLOCK, OBJECTS, reference
 
@@ -259,6 +259,7 @@ def test_the_reference_is_the_model_that_it_began_with_and_the_margin_grows(pref
     steps = run.events("step")
     assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert steps[0]["margin"] == 0
+    assert steps[0]["grad_norm"] > 0, "no weight is frozen that shall learn"
     assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
     assert steps[-1]["margin"] > steps[0]["margin"]
     (evaluation,) = run.events("eval")
@@ -286,6 +287,38 @@ def test_sigterm_saves_and_the_next_start_ends_with_the_same_losses(
     assert first.end() == 33, first.text
     second = finished(pairs, tmp_path, *WAYS[way])
     assert {**first.losses(), **second.losses()} == pytest.approx(whole.losses(), abs=1e-5)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.parametrize("preferred", ["lora"], indirect=True)
+def test_losses_and_evaluations_do_not_depend_on_how_many_pairs_a_device_takes_at_once(
+    preferred: tuple[str, Run, Path], pairs: Material, tmp_path: Path
+) -> None:
+    """TRL's margin of an evaluation is a mean of the batches' means."""
+    way, one, _ = preferred
+    four = finished(pairs, tmp_path, *WAYS[way], "per_device_tokens=1024")
+    assert [run.events("plan")[0]["per_device"] for run in (one, four)] == [1, 4]
+    assert four.losses() == pytest.approx(one.losses(), abs=1e-4)
+    for name in ("loss", "margin", "accuracy"):
+        told = [[event[name] for event in run.events("eval")] for run in (four, one)]
+        assert told[0] == pytest.approx(told[1], abs=2e-3), name
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_two_processes_learn_all_weights_from_pairs_as_one_does(pairs: Material, tmp_path: Path) -> None:
+    """FSDP spreads the weights. The first loss is ln 2: the reference is the model that it began with. (An epoch ends
+    with a step that two processes fill up with pairs of its beginning, so this one is shorter.)"""
+    settings = (*WAYS["full"], "max_steps=4")
+    alone = finished(pairs, tmp_path / "alone", *settings)
+    together = finished(pairs, tmp_path / "together", *settings, launcher=torchrun(2))
+    assert together.events("plan")[0]["world_size"] == 2
+    assert together.events("step")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert together.losses() == pytest.approx(alone.losses(), abs=1e-4)
+    assert _margin(tmp_path / "together" / "model", pairs) == pytest.approx(
+        _margin(tmp_path / "alone" / "model", pairs), abs=1e-2
+    )
 
 
 def _margin(folder: Path, pairs: Material) -> float:

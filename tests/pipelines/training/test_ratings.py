@@ -19,7 +19,7 @@ from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
-from tests.pipelines.training.runs import Material, Run, finished, start
+from tests.pipelines.training.runs import Material, Run, finished, start, torchrun
 from tests.services.tokens.test_families import QWEN3, text
 from tests.services.tokens.test_tool_turns import CLOCK, OBJECTS, reference
 
@@ -354,6 +354,19 @@ def test_a_run_that_goes_on_with_more_answers_at_once_has_the_same_losses_and_ev
     for name in ("loss", "margin", "kl"):
         after = [{event["step"]: event[name] for event in run.events("eval")} for run in (second, whole)]
         assert after[0] == pytest.approx({step: value for step, value in after[1].items() if step > stopped}, abs=2e-3)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_two_processes_learn_all_weights_from_ratings_as_one_does(rated: Material, tmp_path: Path) -> None:
+    """FSDP spreads the weights; the divergence is one mean over the answers of both processes. (An epoch ends with a
+    step that two processes fill up with answers of its beginning, so this one is shorter.)"""
+    settings = (*WAYS["full"], "tokens_per_step=512", "max_steps=4")
+    alone = finished(rated, tmp_path / "alone", *settings)
+    together = finished(rated, tmp_path / "together", *settings, launcher=torchrun(2))
+    assert together.events("plan")[0]["world_size"] == 2
+    assert together.losses() == pytest.approx(alone.losses(), abs=1e-4)
+    assert len(set(together.losses().values())) == 4, "it learns"
 
 
 def _rows_as_trained(
