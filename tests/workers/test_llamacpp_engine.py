@@ -145,6 +145,7 @@ class TestWithTheLibrary:
         assert missing_instructions(frozenset({"sve"})) == ["SVE"]  # no processor has it beside AVX
 
     @pytest.mark.model
+    @pytest.mark.timeout(600)  # transformers unpacks the weights
     def test_an_answer_goes_from_engine_to_engine_in_its_middle(self) -> None:
         """Each engine continues the ids of the one before, and all three would have said the same."""
         packaged = resolve("smollm2-135m")
