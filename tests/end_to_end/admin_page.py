@@ -16,14 +16,14 @@ def ask_for(system: System, rid: str, user: str = "ann", model: str = "echo") ->
     return requests
 
 
-def give_up(system: System, rid: str) -> None:
+def give_up(system: System, rid: str, reason: str = "poison") -> None:
     """A dead letter of a model that no worker serves."""
     system.redis.sadd(system.keys.models, "lost")
     requests = ask_for(system, rid, model="lost")
     entry = requests.queue("lost").take("w", suspects=True)
     assert entry is not None
-    requests.journal.give_up(rid, "ann", "poison", "")
-    requests.queue("lost").ack(entry, "poison")
+    requests.journal.give_up(rid, "ann", reason, "")
+    requests.queue("lost").ack(entry, reason)
 
 
 def sign_in(page: Page, address: str, name: str = "root") -> None:

@@ -1,10 +1,10 @@
 """`GET /me/usage`: a user's own usage and limits. The user of a key, or of the page's cookie."""
 
-from flask import Blueprint, Response, jsonify, request, session
+from flask import Blueprint, Response, jsonify, request
 
 from services.chat.quotas import Quotas
 from services.connection.connect import translated
-from services.errors import Unauthorized
+from webapp.access import visitors
 from webapp.access.callers import Callers
 
 
@@ -13,6 +13,7 @@ def make_blueprint(quotas: Quotas, callers: Callers) -> Blueprint:
     usage = Blueprint("usage", __name__)
 
     @usage.get("/me/usage")
+    @visitors.open_to_all  # whoever has a key has not signed in
     def of_who_asks() -> Response:
         with translated():
             user = _user(callers)
@@ -23,8 +24,4 @@ def make_blueprint(quotas: Quotas, callers: Callers) -> Blueprint:
 
 def _user(callers: Callers) -> str:
     """Raises Unauthorized."""
-    if "Authorization" in request.headers:
-        return callers.user(request)
-    if "user" not in session:
-        raise Unauthorized("nobody is known here yet: load the page or /api/session first, or send the header of a key")
-    return str(session["user"])
+    return callers.user(request) if "Authorization" in request.headers else visitors.current_user()

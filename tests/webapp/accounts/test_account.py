@@ -26,6 +26,15 @@ def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
+def test_whoever_has_a_key_sees_the_usage_of_its_user(visitor: Visitors, accounts: Accounts) -> None:
+    """With accounts on, the route sent a program to the page for signing in."""
+    key = made_key(visitor("ada"))
+    shown = visitor().get("/me/usage", headers=bearer(key))
+    assert shown.status_code == 200 and shown.json is not None
+    assert shown.json["user"] == accounts.users.named("ada").id
+    assert visitor().get("/me/usage", headers=bearer("sk-chatserver-guess")).status_code == 401
+
+
 def test_a_key_is_shown_once_works_and_says_when_it_was_used(visitor: Visitors, accounts: Accounts) -> None:
     ada = visitor("ada")
     key = made_key(ada)

@@ -1,0 +1,136 @@
+"""Markup in what people and models write is shown and never run, in a real Chromium under the pages' own policy.
+
+Each piece of the corpus would set a flag on `window` if it ran. The pieces are plain ways to write a script, made for
+this test; none is meant to get past a check of other people's software.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from services.jobs.jobs import Jobs
+from services.jobs.signature import job_key
+from services.serving.registry import WorkerInfo
+from services.settings import load_settings
+from tests.end_to_end.admin_page import give_up
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end
+from tests.end_to_end.system import System, running_system
+
+pytestmark = pytest.mark.browser
+
+SET = "window.flagged=1"
+CORPUS = (
+    f"<script>{SET}</script>",
+    f'<img src="no-such-image" onerror="{SET}">',
+    f'<svg onload="{SET}"></svg>',
+    f'<details open ontoggle="{SET}"><summary>s</summary></details>',
+    f'<iframe srcdoc="<script>parent.{SET}</script>"></iframe>',
+    f'<a href="javascript:{SET}">a link</a>',
+    f"[a link](javascript:{SET})",
+    f'<input autofocus onfocus="{SET}">',
+    f'<style onload="{SET}"></style>',
+    f"\\(\\href{{javascript:{SET}}}{{x}}\\)",
+    f'"><img src="no-such-image" onerror="{SET}">',
+    f"{{{{ {SET} }}}}",
+)
+TEXT = "\n\n".join(CORPUS)
+# Whether there is a flag, once an image has failed that was asked for after all of the corpus.
+FAILED_IMAGE = """() => new Promise((resolve) => {
+    const image = new Image();
+    image.onerror = () => resolve('flagged' in window);
+    image.src = '/no-such-image-either';
+})"""
+
+
+@pytest.fixture(scope="module")
+def markup_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("markup")) as system:
+        system.echo_worker("--rate", "400", "--chunk", "16")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def address(markup_system: System) -> str:
+    return markup_system.web()
+
+
+@pytest.fixture
+def page(browser_context: BrowserContext) -> Page:
+    return browser_context.new_page()
+
+
+def flagged(page: Page) -> bool:
+    """Whether anything ran, also after every link was followed."""
+    for link in page.locator("a[href^='javascript']").all():
+        link.click(force=True)
+    return bool(page.evaluate(FAILED_IMAGE))
+
+
+def test_the_flag_is_seen_where_markup_does_run(page: Page) -> None:
+    """Without a policy, a page that has the corpus as it stands is caught."""
+    page.route("**/no-such-*", lambda route: route.abort())
+    page.route("**/bare", lambda route: route.fulfill(body=TEXT, content_type="text/html"))
+    page.goto("http://127.0.0.1:1/bare")
+    assert flagged(page)
+
+
+def test_neither_a_question_nor_its_answer_runs(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    ask(page, TEXT)
+    await_end(page)
+    expect(answer(page)).to_contain_text("a link")
+    assert not flagged(page)
+    page.reload()
+    expect(answer(page)).to_contain_text("a link", timeout=LONG_MS)
+    assert not flagged(page)
+
+
+@pytest.mark.parametrize("markup", CORPUS)
+def test_no_single_answer_runs(page: Page, address: str, markup: str) -> None:
+    """One that comes alone is the title of its conversation, too."""
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    ask(page, markup)
+    await_end(page)
+    assert not flagged(page)
+
+
+def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    files = [
+        {"name": f"{number} {markup}.txt".replace("/", "|"), "mimeType": "text/plain", "buffer": TEXT.encode()}
+        for number, markup in enumerate(CORPUS[:4])
+    ]
+    page.get_by_test_id("attach-files").set_input_files(files)  # type: ignore[arg-type]
+    expect(page.get_by_test_id("attachment-view")).to_have_count(4, timeout=LONG_MS)
+    page.get_by_test_id("attachment-view").first.click()
+    assert not flagged(page)
+
+
+def test_no_name_on_the_admin_page_runs(page: Page, address: str, markup_system: System) -> None:
+    for number, markup in enumerate(CORPUS):
+        worker = WorkerInfo(f"w{number}", markup, markup, 4, 0, 0.0, 9, markup, 1, 0.0, version=markup)
+        markup_system.registry.announce(worker)
+        markup_system.redis.expire(markup_system.keys.worker(f"w{number}"), 60)
+        give_up(markup_system, f"dead-{number}", reason=markup)
+    page.goto(f"{address}/admin")
+    expect(page.get_by_test_id("workers")).to_contain_text(CORPUS[0], timeout=LONG_MS)
+    expect(page.get_by_test_id("dead")).to_contain_text(CORPUS[1], timeout=LONG_MS)
+    assert not flagged(page)
+
+
+def test_no_name_or_error_of_a_job_runs(page: Page, address: str, markup_system: System) -> None:
+    jobs = Jobs(markup_system.redis, markup_system.keys, job_key(load_settings(markup_system.environment)))
+    spec = {"out": TEXT, "inputs": [TEXT], "recipe": json.dumps(TEXT), "labels": [TEXT]}
+    jobs.submit("j1", "clean", TEXT[:120], spec)
+    jobs.log("j1", TEXT.replace("\n", " "))
+    jobs.started("j1")
+    jobs.failed("j1", TEXT)
+    for path in ("/jobs", "/jobs/j1"):
+        page.goto(f"{address}{path}")
+        expect(page.get_by_test_id("job-item")).to_contain_text("<script>", timeout=LONG_MS)
+        assert not flagged(page)
