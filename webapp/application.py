@@ -47,6 +47,7 @@ from webapp.access.visitors import use_accounts
 from webapp.accounts import pages as account_pages
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
+from webapp.accounts.provider import provider_of
 from webapp.api import batches, blueprints, completions, files, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
@@ -211,8 +212,16 @@ def _add_accounts(app: Flask, settings: Settings, redis: Redis, keys: Keys) -> A
         database = Database.of(settings)
         migrate(database)
         accounts = Accounts(database)
-        parts = (ApiKeys(redis, keys), SignInAttempts(redis, keys), Adoption(database))
-        app.register_blueprint(account_pages.make_blueprint(accounts, *parts))
+        app.register_blueprint(
+            account_pages.make_blueprint(
+                accounts,
+                ApiKeys(redis, keys),
+                SignInAttempts(redis, keys),
+                Adoption(database),
+                provider_of(app, settings),
+                provider_signs_up=settings.oidc_sign_up,
+            )
+        )
     use_accounts(app, accounts)
     return accounts
 
