@@ -54,6 +54,7 @@ from webapp.access.visitors import use_accounts
 from webapp.accounts import pages as account_pages
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
+from webapp.accounts.provider import provider_of
 from webapp.admin import blueprints as admin_pages
 from webapp.admin.storage import Storage
 from webapp.api import batches, blueprints, completions, files, models, responses
@@ -236,8 +237,16 @@ def _add_accounts(app: Flask, settings: Settings, database: Database, redis: Red
     accounts = None
     if settings.accounts == "on":
         accounts = Accounts(database)
-        parts = (ApiKeys(redis, keys), SignInAttempts(redis, keys), Adoption(database))
-        app.register_blueprint(account_pages.make_blueprint(accounts, *parts))
+        app.register_blueprint(
+            account_pages.make_blueprint(
+                accounts,
+                ApiKeys(redis, keys),
+                SignInAttempts(redis, keys),
+                Adoption(database),
+                provider_of(app, settings),
+                provider_signs_up=settings.oidc_sign_up,
+            )
+        )
     use_accounts(app, accounts)
     return accounts
 

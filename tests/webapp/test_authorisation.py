@@ -86,6 +86,8 @@ GET     /me/usage                       user
 GET     /readyz                         everybody
 GET     /sign-in                        everybody
 POST    /sign-in                        everybody
+GET     /sign-in/provider               everybody
+GET     /sign-in/provider/back          everybody
 POST    /sign-out                       everybody
 GET     /sign-up/<secret>               everybody
 POST    /sign-up/<secret>               everybody
@@ -121,7 +123,7 @@ EVENTS = {
     "received": "user",  # as `unwatch`
 }
 VISITORS = ("stranger", "owner", "other", "admin")
-CHANGES_THE_SESSION = {"POST /sign-in", "POST /sign-out", "POST /account/password"}
+CHANGES_THE_SESSION = {"POST /sign-in", "GET /sign-in/provider/back", "POST /sign-out", "POST /account/password"}
 
 
 def rows() -> dict[str, str]:
@@ -163,7 +165,13 @@ class Site:
 def site(redis_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     keys = Keys(f"t{uuid.uuid4().hex[:12]}")
     folder = tmp_path_factory.mktemp("site")
-    settings = Settings(redis_url=redis_server.url, namespace=keys.namespace, state_dir=folder, accounts="on")
+    settings = Settings(
+        redis_url=redis_server.url,
+        namespace=keys.namespace,
+        state_dir=folder,
+        accounts="on",
+        oidc_issuer="http://127.0.0.1:1",  # nobody answers there; its routes are there all the same
+    )
     with connect(redis_server.url, role="test") as redis:
         yield _made(settings, redis, keys, folder)
 

@@ -1,5 +1,6 @@
 """The blueprint of all pages of accounts."""
 
+from authlib.integrations.flask_client import FlaskOAuth2App
 from flask import Blueprint, Response
 
 from services.accounts.accounts import Accounts
@@ -7,14 +8,25 @@ from services.accounts.api_keys import ApiKeys
 from webapp.accounts.account import add_account
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
+from webapp.accounts.provider import add_provider
 from webapp.accounts.sign_in import add_signing_in, add_signing_up
 
 
-def make_blueprint(accounts: Accounts, keys: ApiKeys, attempts: SignInAttempts, adoption: Adoption) -> Blueprint:
-    """Routes `/sign-in`, `/sign-out`, `/sign-up/<secret>`, `/account…`, `/api/account/adopt`."""
+def make_blueprint(
+    accounts: Accounts,
+    keys: ApiKeys,
+    attempts: SignInAttempts,
+    adoption: Adoption,
+    provider: FlaskOAuth2App | None,
+    *,
+    provider_signs_up: bool,
+) -> Blueprint:
+    """Routes `/sign-in…`, `/sign-out`, `/sign-up/<secret>`, `/account…`, `/api/account/adopt`."""
     pages = Blueprint("accounts", __name__)
-    add_signing_in(pages, accounts, attempts, adoption, has_provider=False)
+    add_signing_in(pages, accounts, attempts, adoption, has_provider=provider is not None)
     add_signing_up(pages, accounts, adoption)
+    if provider is not None:
+        add_provider(pages, accounts, provider, adoption, signs_up=provider_signs_up)
     add_account(pages, accounts, keys, attempts, adoption)
 
     @pages.after_request

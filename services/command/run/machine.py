@@ -25,7 +25,7 @@ from services.command.run.extra_workers import ExtraWorkers
 from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.connection.keeper import ServerKeeper
-from services.errors import ChatServerError, ConfigurationError
+from services.errors import ConfigurationError
 from services.machine.files import close_to_others, write
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
@@ -186,23 +186,11 @@ class Machine:
         with contextlib.suppress(OSError):  # then the doctor looks at the default port
             write(self._settings.state_dir / WEB_PORT, str(self._port).encode())
         self._say(f"open {self._local_address}   (Ctrl-C ends everything)")
-        self._invite_first_admin()
+        if self._settings.accounts == "on":
+            from services.command.run.first_admin import invitation_line  # the database: half a second
 
-    def _invite_first_admin(self) -> None:
-        """Where people sign in and nobody may let them in yet, print a link that makes the first administrator."""
-        if self._settings.accounts != "on":
-            return
-        from services.accounts.accounts import Accounts  # the database, which this command needs for nothing else
-        from services.database.database import Database
-
-        database = Database.of(self._settings)
-        try:
-            if secret := Accounts(database).invitations.invite_first_admin():
-                self._say(f"no administrator yet; make yourself one: {self._local_address}/sign-up/{secret}")
-        except ChatServerError as error:
-            self._say(f"no link for the first administrator: {error}")
-        finally:
-            database.close()
+            if line := invitation_line(self._settings, self._local_address):
+                self._say(line)
 
     # -- end -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 from services.accounts.accounts import Accounts
 from services.accounts.exposure import check_exposure
 from services.command.application import application
+from services.command.run.first_admin import invitation_line
 from services.database.database import Database
+from services.database.schema import migrate
 from services.errors import ConfigurationError, Conflict, Unauthorized
 from services.settings import Settings, load_settings
 from tests.services.command.test_command import run
@@ -80,3 +82,13 @@ def test_a_program_that_would_serve_others_does_not_start(tmp_path: Path, progra
     variables = {"CHATSERVER_HOST": "0.0.0.0", "CHATSERVER_STATE_DIR": str(tmp_path)}
     refused = run(program, "--port", "0", folder=tmp_path, **variables)
     assert refused.returncode != 0 and "CHATSERVER_ACCOUNTS=on" in refused.stderr + refused.stdout
+
+
+def test_up_prints_a_link_for_the_first_administrator_while_there_is_none(tmp_path: Path) -> None:
+    settings = Settings(accounts="on", state_dir=tmp_path)
+    assert "no link for the first administrator" in invitation_line(settings, "http://127.0.0.1:8000"), "no tables yet"
+    migrate(Database.of(settings))
+    line = invitation_line(settings, "http://127.0.0.1:8000")
+    secret = line.partition("http://127.0.0.1:8000/sign-up/")[2]
+    assert Accounts(Database.of(settings)).invitations.accept(secret, "root", PASSWORD).is_admin
+    assert invitation_line(settings, "http://127.0.0.1:8000") == ""
