@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from services.chat.journal import Head, Journal
 from services.chat.reader import Done, JournalView, in_parts
@@ -28,7 +28,8 @@ from services.errors import Unavailable
 log = logging.getLogger("chatserver.archive")
 
 LOOK_S = 1.0
-PURGE_S = 60.0
+WHOLE_S = 60.0  # between rounds that also look at what has long been unsent, and purge
+YOUNG_MS = 120_000
 LOST_MS = 60_000  # Redis does not know the request for so long: whoever has it would have submitted it again
 UNSENT_MS = 86_400_000
 LOST = "lost"
@@ -64,15 +65,16 @@ class Archivist:
 
     def serve(self, stopping: threading.Event) -> None:
         """Look about once a second until `stopping` is set. What cannot be reached is said once, and tried again."""
-        complaint, purged_at = "", 0.0
+        complaint, whole_at = "", 0.0
         while not stopping.is_set():
             self._woken.wait(LOOK_S)
             self._woken.clear()
             try:
-                self.round()
-                if time.monotonic() - purged_at > PURGE_S:
-                    purged_at = time.monotonic()
+                is_whole = not whole_at or time.monotonic() - whole_at > WHOLE_S
+                self.round(whole=is_whole)
+                if is_whole:
                     self._run(self._conversations.purge)
+                    whole_at = time.monotonic()
                 found = ""
             except Unavailable as error:
                 found = f"answers are not archived at present: {error}"
@@ -83,16 +85,21 @@ class Archivist:
                 complaint = found
                 log.warning("%s", complaint or "answers are archived again")
 
-    def round(self) -> int:
-        """Look at each unfinished row once; how many were closed. Raises Unavailable."""
-        return sum(self._look(row) for row in self._run(self._unfinished))
+    def round(self, *, whole: bool = True) -> int:
+        """Look at each unfinished row once; how many were closed. Raises Unavailable.
 
-    def _unfinished(self) -> list[Unfinished]:
+        A round that is not whole leaves out what has long been unsent: refused questions may be many.
+        """
+        return sum(self._look(row) for row in self._run(self._unfinished, whole))
+
+    def _unfinished(self, whole: bool) -> list[Unfinished]:
         columns = [getattr(MessageRow, name) for name in Unfinished.__dataclass_fields__]
+        unfinished = select(*columns).where(MessageRow.state.in_(UNFINISHED))
+        if not whole:
+            young = MessageRow.created_ms > now_ms() - YOUNG_MS
+            unfinished = unfinished.where(or_(MessageRow.state == "open", young))
         with self._database.read() as session:
-            return [
-                Unfinished(*row) for row in session.execute(select(*columns).where(MessageRow.state.in_(UNFINISHED)))
-            ]
+            return [Unfinished(*row) for row in session.execute(unfinished)]
 
     def _look(self, row: Unfinished) -> bool:
         with translated():

@@ -157,6 +157,19 @@ def test_an_unsent_question_waits_for_a_day(
     assert (row(database).state, row(database).code) == ("failed", "unknown_model")
 
 
+def test_what_has_long_been_unsent_is_looked_at_in_whole_rounds_only(
+    asker: Asker, archivist: Archivist, database: Database
+) -> None:
+    ask(asker)
+    with database.write() as session:
+        row_ = session.get_one(MessageRow, "a1")
+        row_.state, row_.created_ms = "unsent", row_.created_ms - room.YOUNG_MS - 1
+    archivist.round(whole=False)
+    assert row(database).state == "unsent"
+    archivist.round()
+    assert row(database).state == "open", "Redis knows the request"
+
+
 def test_another_users_answer_under_the_same_id_never_gets_into_a_row(
     asker: Asker, archivist: Archivist, requests: Requests, database: Database
 ) -> None:
