@@ -98,7 +98,7 @@ export class Conversations {
       this.keep(this.merged(fetched));
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 404)) {
-        this.tell("The conversation could not be read", error);
+        if (!this.trees.has(id)) this.tell("The conversation could not be read", error);
         return this.trees.has(id);
       }
       if (!this.keepUnsent(id)) this.forget(id);
@@ -178,16 +178,21 @@ export class Conversations {
     this.changed(id);
   }
 
-  acknowledged(id: string, { id: messageId }: Pick<Ask, "id">, omitted: number | undefined): void {
+  acknowledged(
+    id: string,
+    { id: messageId, question }: Pick<Ask, "id" | "question">,
+    omitted: number | undefined,
+  ): void {
     this.outbox.remove(messageId);
     this.revision++;
+    if (question) this.changeMessage(id, question.id, (message) => delete message.local);
     this.changeMessage(id, messageId, (message) => {
-      for (const key of ["sending", "problem", "retry_at_ms"] as const) delete message[key];
+      for (const key of ["sending", "local", "problem", "retry_at_ms"] as const) delete message[key];
       if (omitted) message.extra = { ...message.extra, omitted };
     });
   }
 
-  /** The question stays in the outbox, to be sent again when the user says so. */
+  /** The question stays in the outbox, to be sent again when the user says so; the server may have written it down. */
   refused(id: string, messageId: string, problem: ServerError): void {
     const unsent = this.outbox.get(messageId);
     if (!unsent) return;
@@ -200,6 +205,7 @@ export class Conversations {
       message.problem = problem;
       if (retry_at_ms) message.retry_at_ms = retry_at_ms;
     });
+    void this.load(id);
   }
 
   /** Here alone: the server learns of answers from their journal. */
@@ -306,7 +312,7 @@ function mergedMessage(fetched: Message, tree: Conversation | undefined): Messag
   return { ...fetched, ...(thought_ms !== undefined && { thought_ms }) };
 }
 
-/** The message that a new question follows; null: it is the first one. */
+/** The message that a new question follows: the last one that the server knows. null: it is the first one. */
 export function endOf(conversation: Conversation): string | null {
-  return pathOf(conversation).at(-1)?.id ?? null;
+  return pathOf(conversation).findLast(({ local }) => !local)?.id ?? null;
 }

@@ -82,7 +82,8 @@ function parse(raw: string | null): Unsent | undefined {
 export function withUnsent(messages: Message[], unsents: Unsent[]): Message[] {
   const byId = new Map(messages.map((message) => [message.id, message]));
   for (const unsent of unsents)
-    for (const message of messagesOf(unsent, byId)) byId.set(message.id, { ...byId.get(message.id), ...message });
+    for (const message of messagesOf(unsent, byId))
+      byId.set(message.id, { ...(byId.get(message.id) ?? { local: true }), ...message });
   return [...byId.values()];
 }
 

@@ -12,7 +12,7 @@ async function show(secret: string): Promise<void> {
     setText(byId("shared-title"), conversation.title);
     document.title = `${conversation.title} · ChatServer`;
     transcript.show(conversation);
-    byId("scroller").scrollTop = 0;
+    transcript.toStart();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setText(byId("shared-words"), error.message);

@@ -70,6 +70,11 @@ export class Transcript {
     this.stay();
   }
 
+  toStart(): void {
+    this.following = false;
+    this.scroller.scrollTop = 0;
+  }
+
   /** As a press of its Copy button would. False when there is none. */
   copyLast(what: "answer" | "code"): boolean {
     const place = what === "answer" ? ".assistant > .foot:not([hidden])" : ".assistant .code-head";

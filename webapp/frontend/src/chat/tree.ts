@@ -58,6 +58,8 @@ export interface Message {
   feedback: Feedback | null;
   /** Of this page alone: the server has not acknowledged it. */
   sending?: boolean;
+  /** Of this page alone: the server has no such message, so nothing can follow it. */
+  local?: boolean;
   /** Of this page alone: the error with its remedy, and when to retry. */
   problem?: ServerError;
   retry_at_ms?: number;

@@ -5,7 +5,7 @@ import test from "node:test";
 import type { ApiClient, Change, Page } from "../../src/chat/api";
 import { Conversations, endOf } from "../../src/chat/conversations";
 import { Outbox } from "../../src/chat/outbox";
-import type { Conversation, Summary } from "../../src/chat/tree";
+import { type Conversation, pathOf, type Summary } from "../../src/chat/tree";
 import { ApiError } from "../../src/shared/http";
 import { chain, conversation, FakeStorage, message } from "./made";
 
@@ -102,11 +102,23 @@ test("a list that was read before a change does not undo it", async () => {
 test("a question stands in its conversation before the server knows of it, and outlives what the server tells", async () => {
   const { page } = setUp(conversation("c", ROUND));
   await page.load("c");
-  page.add(ask("a2", endOf(page.get("c") as Conversation)));
-  assert.equal(endOf(page.get("c") as Conversation), "a2");
+  const last = () => pathOf(page.get("c") as Conversation).at(-1)?.id;
+  page.add(ask("a2", "a"));
+  assert.equal(last(), "a2");
   await page.load("c");
-  assert.equal(endOf(page.get("c") as Conversation), "a2");
+  assert.equal(last(), "a2");
   assert.equal(page.list()[0]?.running, true);
+});
+
+test("nothing follows a question that the server does not have", async () => {
+  const { page } = setUp(conversation("c", ROUND));
+  await page.load("c");
+  const { ask: asked } = ask("a2", "a");
+  page.add(ask("a2", "a"));
+  page.refused("c", "a2", { code: "content_too_large", message: "too large" });
+  assert.equal(endOf(page.get("c") as Conversation), "a");
+  page.acknowledged("c", asked, undefined);
+  assert.equal(endOf(page.get("c") as Conversation), "a2");
 });
 
 test("a conversation that a question begins is there before the server knows of it, also after a reload", async () => {

@@ -84,7 +84,7 @@ test("a question is asked, its answer applied and the end kept without leftovers
 });
 
 test("a lost acknowledgement asks the same again", async () => {
-  const { requests, connection, begin } = setUp();
+  const { connection, begin } = setUp();
   connection.acks = ["lost"];
   begin();
   await settled(600);
