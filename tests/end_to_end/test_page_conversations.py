@@ -56,9 +56,9 @@ def test_a_search_finds_a_message_shows_where_and_leads_to_it(browser_page: Page
     asked(browser_page, "The heron waits", "Call `read_config(path)` now", "Nothing here")
     browser_page.get_by_test_id("search").fill("read_config")
     results = browser_page.get_by_test_id("result")
-    expect(results.first.locator("mark").first).to_have_text("read_config")
-    expect(results).to_have_count(2)
-    results.first.locator("button").click()
+    expect(results.locator("mark")).to_have_text(["read_config"] * 3)
+    assert [result.get_attribute("data-role") for result in results.all()] == ["title", "assistant", "user"]
+    results.nth(1).locator("button").click()
     expect(browser_page.locator(".message.found")).to_contain_text("read_config(path)")
     expect(browser_page.get_by_test_id("message")).to_have_count(2)
     for strange in ('"', "AND OR NOT (", "%", "*"):
@@ -76,7 +76,7 @@ def test_a_search_leads_to_a_version_that_is_not_shown(browser_page: Page) -> No
     browser_page.get_by_test_id("edit-send").click()
     await_end(browser_page)
     browser_page.get_by_test_id("search").fill("herons")
-    browser_page.get_by_test_id("result").first.locator("button").click()
+    browser_page.get_by_test_id("result").last.locator("button").click()
     expect(answer(browser_page)).to_contain_text("about herons")
     expect(browser_page.get_by_test_id("version")).to_have_text("1/2")
 

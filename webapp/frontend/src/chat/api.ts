@@ -23,7 +23,8 @@ export interface Change {
 export interface Found {
   conversation_id: string;
   title: string;
-  message_id: string | null;
+  message_id: string;
+  /** Of the message; `title`: the words stand in the conversation's title. */
   role: string;
   /** Pieces of text; those of the second kind are what was searched for. */
   snippet: [string, boolean][];

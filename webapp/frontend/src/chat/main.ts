@@ -184,10 +184,10 @@ class ChatPage {
     if (!(await this.conversations.load(id)) && id === this.activeId) this.open(undefined, false);
   }
 
-  private openFound({ conversation_id, message_id }: Found): void {
+  private openFound({ conversation_id, message_id, role }: Found): void {
     this.sidebar.close();
     this.open(conversation_id, true);
-    if (message_id) void this.pointOut(conversation_id, message_id);
+    if (role !== "title") void this.pointOut(conversation_id, message_id);
   }
 
   /** Shows the path that leads through a message. */

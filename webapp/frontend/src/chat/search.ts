@@ -66,19 +66,21 @@ export class Search {
   }
 
   private item(found: Found): HTMLLIElement {
+    const isTitle = found.role === "title";
+    const words = found.snippet.map(([text, isHit]) => (isHit ? h("mark", {}, text) : text));
     return h(
       "li",
-      { "data-testid": "result" },
+      { "data-testid": "result", "data-role": found.role },
       h(
         "button",
         { type: "button", class: "open", onclick: () => this.open(found) },
-        h("span", { class: "title" }, found.title),
-        h("span", { class: "snippet" }, ...found.snippet.map(([text, isHit]) => (isHit ? h("mark", {}, text) : text))),
+        h("span", { class: "title" }, ...(isTitle ? words : [found.title])),
+        !isTitle && h("span", { class: "snippet" }, ...words),
       ),
     );
   }
 }
 
 function describe(found: number): string {
-  return found === 0 ? "Nothing found" : found === 1 ? "1 message found" : `${found} messages found`;
+  return found === 0 ? "Nothing found" : found === 1 ? "1 result" : `${found} results`;
 }
