@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import keys
+from services.command import archive, keys
 from services.command.look import dead, doctor, models, status
 from services.command.order import batch, clean, jobs, train
 from services.command.run import pipelines, up, web, worker
@@ -28,6 +28,7 @@ application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
 application.add_typer(batch.application, name="batch")
 application.add_typer(jobs.application, name="jobs")
+application.command()(archive.archive)
 application.command()(worker.worker)
 application.command()(web.web)
 application.add_typer(pipelines.application, name="pipelines")
