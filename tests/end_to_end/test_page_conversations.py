@@ -1,6 +1,7 @@
 """Conversations on the server, as the page shows them: found, filed, deleted, exported, shared, on two devices."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.end_to_end.chat_page import (
     open_conversation,
     prose,
 )
+from tests.end_to_end.system import System
 
 pytestmark = pytest.mark.browser
 
@@ -159,17 +161,21 @@ def test_a_shared_link_shows_the_conversation_to_a_stranger_until_it_is_ended(
     stranger.close()
 
 
-def test_the_next_question_waits_for_the_answer_and_can_be_taken_back(browser_page: Page) -> None:
+def test_the_next_question_waits_for_the_answer_and_can_be_taken_back(browser_page: Page, system: System) -> None:
     box, waiting = browser_page.get_by_test_id("input"), browser_page.get_by_test_id("next-question")
-    ask(browser_page, WORDS)
-    await_text(browser_page)
-    ask(browser_page, "and then?")
-    ask(browser_page, "never mind")
-    expect(waiting).to_have_count(2)
-    expect(box).to_have_value("")
-    waiting.last.get_by_test_id("next-remove").click()
-    expect(waiting).to_contain_text(["and then?"])
-    expect(box).to_have_value("never mind")
+    worker = system.processes[0]
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        ask(browser_page, WORDS)
+        ask(browser_page, "and then?")
+        ask(browser_page, "never mind")
+        expect(waiting).to_have_count(2)
+        expect(box).to_have_value("")
+        waiting.last.get_by_test_id("next-remove").click()
+        expect(waiting).to_contain_text(["and then?"])
+        expect(box).to_have_value("never mind")
+    finally:
+        worker.send_signal(signal.SIGCONT)
     expect(browser_page.get_by_test_id("message")).to_have_count(4, timeout=LONG_MS)
     await_end(browser_page)
     expect(waiting).to_have_count(0)
