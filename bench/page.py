@@ -1,7 +1,8 @@
 """How long the chat page's scripts hold up a frame: `python -m bench.page`, while an answer of 20,000 tokens comes.
 
-Chromium's own trace says when scripts ran on the page's thread; what ran between two frames counts as the later one's.
-Frames in which no script ran are left out. The answer is markdown with code and tables, four characters a token.
+Chromium's own trace says how much processor time scripts took on the page's thread, which a busy machine does not change.
+What ran between two frames counts as the later one's; frames without scripts are left out. The answer is markdown with
+code and tables, four characters a token.
 """
 
 import argparse
@@ -81,13 +82,13 @@ def frame_times_ms(events: list[dict[str, Any]]) -> list[float]:
 
 
 def outermost(events: list[dict[str, Any]]) -> Iterator[tuple[float, float]]:
-    """Start and duration, in microseconds, of scripts that no other script called."""
+    """Start and processor time, in microseconds, of scripts that no other script called."""
     end = 0.0
     scripts = (event for event in events if event["name"] in SCRIPTS and event.get("ph") == "X")
     for event in sorted(scripts, key=lambda event: event["ts"]):
         if event["ts"] >= end:
             end = event["ts"] + event["dur"]
-            yield event["ts"], event["dur"]
+            yield event["ts"], event.get("tdur", event["dur"])
 
 
 if __name__ == "__main__":
