@@ -1,6 +1,6 @@
 """How long the chat page's scripts hold up a frame: `python -m bench.page`, while an answer of 20,000 tokens comes.
 
-Chromium's own trace says how much processor time scripts took on the page's thread, which a busy machine does not change.
+Chromium's own trace says how much processor time scripts took on the page's thread: a busy machine does not change it.
 What ran between two frames counts as the later one's; frames without scripts are left out. The answer is markdown with
 code and tables, four characters a token.
 """
