@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families demo-loop test-model check bench soak clean venv page browser postgres
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,13 +21,18 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 sky: .venv/.installed ## SkyPilot in an environment of its own, .venv-sky; else the first command that needs it installs it
 	@$(BIN)/python -m services.machine.environments sky
 
-test: .venv/.dev sky page browser ## everything that needs no GPU and no cloud
+test: .venv/.dev sky page browser postgres ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
 	@if command -v redis-server >/dev/null; then \
 		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -m "not slow"; \
 	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/chat/test_relay.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=$(KILLED_PROGRAM)
+
+# What uses a database is tested on Debian's PostgreSQL too; where it cannot be installed, those tests say so and are skipped.
+postgres:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; fi
 
 test-slow: .venv/.dev sky page browser ## the tests that `make test` leaves out: variants that take long, and long waits
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/faults

@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.end_to_end.chat_page import answer, ask
+from tests.end_to_end.chat_page import answer
 from tests.end_to_end.system import running_system
 
 CHROMIUM = "/usr/bin/chromium"
@@ -53,8 +53,9 @@ def measure(folder: Path, tokens: int, rate: int) -> list[float]:
         page.goto(system.web())
         expect(page.get_by_test_id("model")).to_have_value("echo", timeout=60_000)
         trace = folder / "trace.json"
+        page.get_by_test_id("input").fill(text, timeout=120_000)
         browser.start_tracing(page=page, path=trace, categories=["devtools.timeline", "disabled-by-default-v8.gc"])
-        ask(page, text)
+        page.get_by_test_id("send").click()
         expect(answer(page)).to_have_attribute("data-state", "finished", timeout=600_000)
         browser.stop_tracing()
         assert_whole(page, text)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Puts a backup of backup.sh into the volumes of a deployment that is down: infra/docker/restore.sh FOLDER
 #
-# It refuses to write over a Redis that has data. To go back on purpose, remove that volume first: docker volume rm chatserver_redis
+# It refuses to write over a Redis or a database that has data. To go back on purpose, remove those volumes first:
+# docker volume rm chatserver_redis chatserver_database. A backup of a build without a database has no database.dump.
 set -eu
 
 [ $# = 1 ] || { echo "usage: infra/docker/restore.sh FOLDER" >&2; exit 2; }
@@ -19,6 +20,10 @@ if [ -n "$(in_redis 'ls -A /data')" ]; then
   echo "the volume of Redis has data; remove it when that data may go: docker volume rm ${COMPOSE_PROJECT_NAME:-chatserver}_redis" >&2
   exit 2
 fi
+if [ -f "$folder/database.dump" ] && [ -n "$(docker compose run --rm --no-deps -T --entrypoint ls database -A /var/lib/postgresql/data)" ]; then
+  echo "the volume of the database has data; remove it when that data may go: docker volume rm ${COMPOSE_PROJECT_NAME:-chatserver}_database" >&2
+  exit 2
+fi
 in_volumes tar -C /secrets -xf - <"$folder/secrets.tar"
 in_volumes tar -C /state -xzf - <"$folder/state.tar.gz"
 # Redis reads no RDB file beside an append-only file, but an append-only file may begin with one.
@@ -27,4 +32,9 @@ in_redis '
   mkdir /data/appendonlydir
   cat >/data/appendonlydir/appendonly.aof.1.base.rdb
   echo "file appendonly.aof.1.base.rdb seq 1 type b" >/data/appendonlydir/appendonly.aof.manifest' <"$folder/redis.rdb"
+if [ -f "$folder/database.dump" ]; then
+  docker compose up --detach --wait database
+  docker compose exec -T database pg_restore -U chatserver -d chatserver --exit-on-error --no-owner <"$folder/database.dump"
+  docker compose stop database
+fi
 echo "restored; start it: docker compose up -d"

@@ -40,6 +40,7 @@ keep redis_password "${REDIS_PASSWORD:-}"
 keep worker_password "${WORKER_PASSWORD:-}"
 keep secret_key "${SECRET_KEY:-}"
 keep job_key ""
+keep database_password ""
 keep flower_password "${FLOWER_PASSWORD:-}"
 [ ! -d /state ] || mkdir -p /state/tmp  # what is too large for /tmp, which lies in memory
 sh "$(dirname "$0")/volumes.sh"
@@ -69,8 +70,12 @@ share() {
 
 everything=":$(cat "$folder/redis_password")"
 share redis "" redis_password worker_password tls/ca.crt tls/redis.crt tls/redis.key
+share database "" database_password
 share web "$everything" secret_key job_key
 share pipelines "$everything" job_key
+for kind in web pipelines; do
+  write "$shares/$kind/database_url" "postgresql://chatserver:$(cat "$folder/database_password")@database:5432/chatserver"
+done
 share flower "$everything" flower_password
 share worker "worker:$(cat "$folder/worker_password")"
 write "$shares/flower/flower_login" "chatserver:$(cat "$folder/flower_password")"

@@ -165,7 +165,7 @@ def test_nothing_moves_under_a_fine_tuning_that_runs(state: OldState) -> None:
 def test_every_service_has_a_probe_with_time_to_answer(name: str) -> None:
     probe = SERVICES[name]["healthcheck"]
     assert int(probe["timeout"].removesuffix("s")) >= 5
-    if name != "redis":
+    if name not in ("redis", "database"):
         assert probe["test"][:3] == ["CMD", "python", "-m"] and probe["test"][-1] == "--check"
 
 
@@ -228,7 +228,14 @@ def test_secrets_are_made_once_and_kept(secrets: SecretsFolder) -> None:
     first, certificate = secrets.read(), (secrets.folder / "tls" / "redis.crt").read_bytes()
     assert secrets.make().returncode == 0
     assert (secrets.read(), (secrets.folder / "tls" / "redis.crt").read_bytes()) == (first, certificate)
-    assert first.keys() == {"redis_password", "worker_password", "secret_key", "job_key", "flower_password"}
+    assert first.keys() == {
+        "redis_password",
+        "worker_password",
+        "secret_key",
+        "job_key",
+        "flower_password",
+        "database_password",
+    }
     assert len(set(first.values())) == len(first)
     assert secrets.share("flower")["flower_login"] == f"chatserver:{first['flower_password']}"
     assert not (secrets.folder / "tls" / "ca.key").exists(), "nothing else shall ever be signed by it"
@@ -247,11 +254,12 @@ def test_a_password_of_the_environment_wins_and_stays(secrets: SecretsFolder) ->
 
 def test_each_kind_of_service_gets_the_secrets_that_it_needs_and_no_other(secrets: SecretsFolder) -> None:
     secrets.make()
-    held = {kind: set(secrets.share(kind)) for kind in ("redis", "web", "pipelines", "flower", "worker")}
+    held = {kind: set(secrets.share(kind)) for kind in ("redis", "database", "web", "pipelines", "flower", "worker")}
     assert held == {
         "redis": {"redis_password", "worker_password", "tls/ca.crt", "tls/redis.crt", "tls/redis.key"},
-        "web": {"redis_url", "secret_key", "job_key"},
-        "pipelines": {"redis_url", "job_key"},
+        "database": {"database_password"},
+        "web": {"redis_url", "database_url", "secret_key", "job_key"},
+        "pipelines": {"redis_url", "database_url", "job_key"},
         "flower": {"redis_url", "flower_login", "flower_password"},
         "worker": {"redis_url"},
     }
@@ -264,7 +272,7 @@ def test_every_service_finds_its_secrets_and_may_read_them(secrets: SecretsFolde
     secrets.make()
     kinds = dict.fromkeys(("worker", "gpu-worker", "standby"), "worker")
     kinds |= dict.fromkeys(("cleaner", "beat", "trainer", "doctor"), "pipelines")
-    kinds |= {name: name for name in ("redis", "web", "flower")}
+    kinds |= {name: name for name in ("redis", "database", "web", "flower")}
     for name, service in SERVICES.items():
         mounted = [each for each in service["volumes"] if each.split(":")[1] == "/secrets"]
         assert mounted == (
@@ -292,7 +300,9 @@ def test_a_volume_of_an_older_build_keeps_its_passwords_and_gets_the_new_ones(se
         (secrets.folder / name).write_text(value)
     assert secrets.make().returncode == 0
     now = secrets.read()
-    assert now == {**old, "worker_password": now["worker_password"], "job_key": now["job_key"]}
+    assert now == {**old, "worker_password": now["worker_password"], "job_key": now["job_key"]} | {
+        "database_password": now["database_password"]
+    }
     assert secrets.share("web")["redis_url"] == old["redis_url"] and secrets.share("web")["secret_key"] == "s" * 64
 
 
