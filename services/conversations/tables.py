@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.database.tables import Table
@@ -12,19 +23,34 @@ STATES = ("unsent", "open", "finished", "failed", "cancelled")
 """`unsent`: the queue has not accepted it (yet); `open`: the journal is the truth; the others: this row is."""
 
 
+class Words(TypeDecorator[str]):
+    """Text that people and models wrote. PostgreSQL cannot hold U+0000; it becomes U+FFFD in both databases."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value and storable(value)
+
+
+def storable(text: str) -> str:
+    """A text as the database gives it back."""
+    return text.replace("\0", "\ufffd")
+
+
 class ConversationRow(Table):
     """One conversation of one owner. `current_id` is the message at the end of the branch that was looked at last."""
 
     __tablename__ = "conversations"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    owner: Mapped[str] = mapped_column(index=True)
-    title: Mapped[str]
+    owner: Mapped[str]
+    title: Mapped[str] = mapped_column(Words)
     titled_by: Mapped[str] = mapped_column(default="first_words")  # or `user`, `model`
     model: Mapped[str] = mapped_column(default="")
-    system: Mapped[str] = mapped_column(default="")
+    system: Mapped[str] = mapped_column(Words, default="")
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # sampling options, thinking
-    folder: Mapped[str] = mapped_column(default="")
+    folder: Mapped[str] = mapped_column(Words, default="")
     pinned: Mapped[bool] = mapped_column(default=False)
     source: Mapped[str] = mapped_column(default="")  # where it was imported from, with its id there
     shared_as: Mapped[str | None] = mapped_column(unique=True, default=None)  # the secret of its read-only link
@@ -33,7 +59,10 @@ class ConversationRow(Table):
     updated_ms: Mapped[int] = mapped_column(BigInteger)
     deleted_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)
 
-    __table_args__ = (CheckConstraint("titled_by IN ('first_words', 'user', 'model')", name="titled_by"),)
+    __table_args__ = (
+        CheckConstraint("titled_by IN ('first_words', 'user', 'model')", name="titled_by"),
+        Index("ix_conversations_owner", "owner", "updated_ms"),
+    )
 
 
 class MessageRow(Table):
@@ -44,12 +73,13 @@ class MessageRow(Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
     parent_id: Mapped[str | None] = mapped_column(index=True, default=None)
+    place: Mapped[int]  # of all messages of its conversation: in the order in which they came, from 0
     role: Mapped[str]
-    content: Mapped[str] = mapped_column(default="")
-    reasoning: Mapped[str] = mapped_column(default="")
+    content: Mapped[str] = mapped_column(Words, default="")
+    reasoning: Mapped[str] = mapped_column(Words, default="")
     state: Mapped[str] = mapped_column(default="finished")
     code: Mapped[str] = mapped_column(default="")  # why it ended: `stop`, `length`, an error's code
-    error: Mapped[str] = mapped_column(default="")  # the words of a failure
+    error: Mapped[str] = mapped_column(Words, default="")  # the words of a failure
     model: Mapped[str] = mapped_column(default="")
     parameters: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # what was asked for: sampling, thinking
     usage: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
@@ -57,6 +87,7 @@ class MessageRow(Table):
     hidden: Mapped[bool] = mapped_column(default=False)  # of an import: the other program did not show it
     created_ms: Mapped[int] = mapped_column(BigInteger)
     ended_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    missing_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)  # open, and Redis does not know it: since
 
     __table_args__ = (
         UniqueConstraint("conversation_id", "id"),

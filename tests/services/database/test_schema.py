@@ -43,6 +43,6 @@ def test_a_message_cannot_have_a_parent_in_another_conversation(database: Databa
         for name in ("one", "two"):
             session.add(ConversationRow(id=name, owner="ada", title=name, created_ms=1, updated_ms=1))
         session.flush()
-        session.add(MessageRow(id="question", conversation_id="one", role="user", created_ms=1))
+        session.add(MessageRow(id="question", conversation_id="one", place=0, role="user", created_ms=1))
     with pytest.raises(IntegrityError), database.write() as session:
-        session.add(MessageRow(id="stray", conversation_id="two", parent_id="question", role="user", created_ms=1))
+        session.add(MessageRow(id="stray", conversation_id="two", place=0, parent_id="question", role="user", created_ms=1))

@@ -27,12 +27,17 @@ def upgrade() -> None:
         sa.Column("deleted_ms", sa.BigInteger),
         sa.CheckConstraint("titled_by IN ('first_words', 'user', 'model')", name="titled_by"),
     )
-    op.create_index("ix_conversations_owner", "conversations", ["owner"])
+    op.create_index("ix_conversations_owner", "conversations", ["owner", "updated_ms"])
+    deleted = sa.text("deleted_ms IS NOT NULL")  # looked for as often, to be purged
+    op.create_index(
+        "ix_conversations_deleted", "conversations", ["deleted_ms"], sqlite_where=deleted, postgresql_where=deleted
+    )
     op.create_table(
         "messages",
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("conversation_id", sa.String, sa.ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
         sa.Column("parent_id", sa.String),
+        sa.Column("place", sa.Integer, nullable=False),
         sa.Column("role", sa.String, nullable=False),
         sa.Column("content", sa.String, nullable=False),
         sa.Column("reasoning", sa.String, nullable=False),
@@ -46,6 +51,7 @@ def upgrade() -> None:
         sa.Column("hidden", sa.Boolean, nullable=False),
         sa.Column("created_ms", sa.BigInteger, nullable=False),
         sa.Column("ended_ms", sa.BigInteger),
+        sa.Column("missing_ms", sa.BigInteger),
         sa.UniqueConstraint("conversation_id", "id"),
         sa.ForeignKeyConstraint(["conversation_id", "parent_id"], ["messages.conversation_id", "messages.id"]),
         sa.CheckConstraint("role IN ('system', 'user', 'assistant', 'tool')", name="role"),
