@@ -24,6 +24,7 @@ SERVICES = (
     ("tokens", "responses", "conversations"),
     ("serving", "openai", "arena"),
     ("jobs",),
+    ("judgements",),
     ("doctor",),
     ("command",),
 )

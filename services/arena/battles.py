@@ -4,27 +4,36 @@ Until the vote a battle's conversation belongs to nobody (`arena:` and the user'
 shows who answered. The vote gives it to the user, among the other conversations.
 
     battles.start(user, battle_id, question, (left, right))   # rows first: `unsent`
-    battles.sent(user, battle_id)                             # the queue has both: `open`; the archivist closes them
+    battles.requests(user, battle_id)                         # for the queue
+    battles.sent(user, battle_id)                             # it has both: `open`; the archivist closes them
     battles.vote(user, battle_id, "left")
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services.arena.blind import answer_id
 from services.arena.contestants import Contestant
 from services.arena.tables import VOTES, BattleRow
-from services.conversations.tables import ConversationRow, MessageRow
+from services.conversations.asking import append
+from services.conversations.conversations import new_conversation, path_of
+from services.conversations.prompt import PromptLimits, prompt_for
+from services.conversations.tables import ConversationRow, MessageRow, storable
+from services.conversations.titles import title_from
+from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound, shown
+from services.wire.messages import ChatRequest
+from services.wire.parsing import parse_request
 
 SIDES = ("left", "right")
 MAX_QUESTIONS = 20
-TITLE_CHARS = 60
 FOLDER = "Arena"
 
 
@@ -81,15 +90,15 @@ def _described(contestant: Contestant) -> dict[str, Any]:
 class Battles:
     """The battles of an installation. Every method blocks: call it in a thread."""
 
-    def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, limits: PromptLimits) -> None:
         self._database = database
-        self._clock_ms = clock_ms
+        self._limits = limits
 
     # -- asking --------------------------------------------------------------------------------------------------
 
     def start(self, user: str, battle_id: str, question: str, sides: tuple[Contestant, Contestant]) -> Battle:
         """A battle with its first question. One that exists stays as it was drawn; another question is a Conflict."""
-        with self._database.write() as session:
+        with _free_ids(), self._database.write() as session:
             if session.get(BattleRow, battle_id) is None:
                 self._add(session, user, battle_id, question, sides)
             battle = _read(session, _row(session, user, battle_id))
@@ -97,12 +106,12 @@ class Battles:
 
     def ask(self, user: str, battle_id: str, number: int, question: str) -> Battle:
         """One more question to both. The same again changes nothing. Raises Conflict when it is not its turn."""
-        with self._database.write() as session:
+        with _free_ids(), self._database.write() as session:
             row = _row(session, user, battle_id)
             battle = _read(session, row)
             if number >= len(battle.rounds):
                 _check_next(battle, number)
-                self._add_round(session, row, number, question, (row.left_id, row.right_id))
+                _add_round(session, row, number, question, (row.left_id, row.right_id))
                 session.flush()
                 battle = _read(session, row)
         return _asked(battle, number, question)
@@ -132,18 +141,24 @@ class Battles:
             for ids in ((gone.left.id, gone.right.id), questions):
                 session.execute(delete(MessageRow).where(MessageRow.id.in_(ids)))
 
-    def _add(
-        self, session: Session, user: str, battle_id: str, question: str, sides: tuple[Contestant, Contestant]
-    ) -> None:
-        now = self._clock_ms()
-        title = " ".join(question.split())[:TITLE_CHARS]
-        session.add(
-            ConversationRow(
-                id=battle_id, owner=hidden(user), title=title, folder=FOLDER, created_ms=now, updated_ms=now
-            )
-        )
-        session.flush()
+    def requests(self, user: str, battle_id: str) -> tuple[ChatRequest, ChatRequest]:
+        """Both requests of the last question, each with what its side said before. Raises InvalidRequest."""
+        with self._database.read() as session:
+            row = _row(session, user, battle_id)
+            left, right = (self._request(session, user, each) for each in (row.left_id, row.right_id))
+            return left, right
+
+    def _request(self, session: Session, user: str, answer_id: str) -> ChatRequest:
+        answer = session.get_one(MessageRow, answer_id)
+        prompt = prompt_for(path_of(session, answer.conversation_id, answer.parent_id), "", self._limits)
+        raw = {"id": answer.id, "model": answer.model, "messages": prompt.encoded(), **answer.parameters}
+        return parse_request(raw, user=user, max_chars=self._limits.characters)
+
+    @staticmethod
+    def _add(session: Session, user: str, battle_id: str, question: str, sides: tuple[Contestant, Contestant]) -> None:
         left, right = sides
+        conversation = new_conversation(session, hidden(user), battle_id, title=title_from(question), folder=FOLDER)
+        session.flush()
         row = BattleRow(
             id=battle_id,
             owner=user,
@@ -152,45 +167,11 @@ class Battles:
             right_model=right.model,
             left_parameters=dict(left.parameters),
             right_parameters=dict(right.parameters),
-            created_ms=now,
+            created_ms=conversation.created_ms,
         )
-        self._add_round(session, row, 0, question, (None, None))
+        _add_round(session, row, 0, question, (None, None))
         session.add(row)
         session.flush()
-
-    def _add_round(
-        self, session: Session, row: BattleRow, number: int, question: str, parents: tuple[str | None, str | None]
-    ) -> None:
-        """Both sides share the first question; a later one stands under each side's answer."""
-        now = self._clock_ms()
-        for side, parent, model, parameters in zip(
-            SIDES,
-            parents,
-            (row.left_model, row.right_model),
-            (row.left_parameters, row.right_parameters),
-            strict=True,
-        ):
-            shared = {"conversation_id": row.conversation_id, "created_ms": now}
-            asked = f"{row.id}-{number}" if parent is None else f"{row.id}-{number}-{side}"
-            if session.get(MessageRow, asked) is None:
-                session.add(
-                    MessageRow(id=asked, parent_id=parent, role="user", content=question, ended_ms=now, **shared)
-                )
-                session.flush()
-            answer = answer_id(row.id, number, side)
-            session.add(
-                MessageRow(
-                    id=answer,
-                    parent_id=asked,
-                    role="assistant",
-                    state="unsent",
-                    model=model,
-                    parameters=parameters,
-                    **shared,
-                )
-            )
-            session.flush()
-            setattr(row, f"{side}_id", answer)
 
     # -- judging -------------------------------------------------------------------------------------------------
 
@@ -208,16 +189,8 @@ class Battles:
             battle = _read(session, row)
             _check_vote(battle, str(vote))
             if row.vote is None:
-                self._settle(session, row, str(vote))
+                _settle(session, row, str(vote))
             return _read(session, row)
-
-    def _settle(self, session: Session, row: BattleRow, vote: str) -> None:
-        now = self._clock_ms()
-        row.vote, row.voted_ms = vote, now
-        conversation = session.get_one(ConversationRow, row.conversation_id)
-        conversation.owner, conversation.updated_ms = row.owner, now
-        conversation.current_id = row.right_id if vote == "right" else row.left_id
-        session.flush()
 
 
 def hidden(user: str) -> str:
@@ -228,6 +201,46 @@ def hidden(user: str) -> str:
 def battle_of(session: Session, row: BattleRow) -> Battle:
     """A battle with its questions and answers, for exports."""
     return _read(session, row)
+
+
+@contextmanager
+def _free_ids() -> Iterator[None]:
+    """Raises Conflict for ids that somebody uses, or the same question twice at once."""
+    try:
+        yield
+    except IntegrityError:
+        raise Conflict("the battle's id is in use; choose another id", field="id") from None
+
+
+def _add_round(
+    session: Session, row: BattleRow, number: int, question: str, parents: tuple[str | None, str | None]
+) -> None:
+    """Both sides share the first question; a later one stands under each side's answer."""
+    conversation = session.get_one(ConversationRow, row.conversation_id)
+    settings = ((row.left_model, row.left_parameters), (row.right_model, row.right_parameters))
+    for side, parent, (model, parameters) in zip(SIDES, parents, settings, strict=True):
+        asked = f"{row.id}-{number}" if parent is None else f"{row.id}-{number}-{side}"
+        if session.get(MessageRow, asked) is None:
+            append(session, conversation, id=asked, parent_id=parent, role="user", content=question)
+        answer = append(
+            session,
+            conversation,
+            id=answer_id(row.id, number, side),
+            parent_id=asked,
+            role="assistant",
+            state="unsent",
+            model=model,
+            parameters=dict(parameters),
+        )
+        setattr(row, f"{side}_id", answer.id)
+
+
+def _settle(session: Session, row: BattleRow, vote: str) -> None:
+    row.vote, row.voted_ms = vote, now_ms()
+    conversation = session.get_one(ConversationRow, row.conversation_id)
+    conversation.owner, conversation.updated_ms = row.owner, row.voted_ms
+    conversation.current_id = row.right_id if vote == "right" else row.left_id
+    session.flush()
 
 
 def _row(session: Session, user: str, battle_id: str) -> BattleRow:
@@ -271,7 +284,7 @@ def _answer(row: MessageRow) -> Answer:
 
 
 def _asked(battle: Battle, number: int, question: str) -> Battle:
-    if battle.rounds[number].question != question:
+    if battle.rounds[number].question != storable(question):
         raise Conflict(f"question {number} of this battle is another one; begin a new battle")
     return battle
 

@@ -4,14 +4,16 @@ The log only grows. Of one author's judgements of one message the newest holds; 
 The routes add to the log, and `services/judgements` makes training data of what holds.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
+from services.conversations.edits import parse_text
+from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow, storable
+from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound, shown
 
@@ -45,24 +47,15 @@ def parse_judgement(raw: object, *, max_chars: int) -> Judgement:
 
 
 def _text(raw: Mapping[str, Any], field: str, max_chars: int) -> str:
-    value = raw.get(field) or ""
-    if not isinstance(value, str) or len(value) > max_chars:
-        raise InvalidRequest(f"{field} must be a text of at most {max_chars:,} characters", field=field)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(
-            f"{field} holds half of a surrogate pair, which is not valid Unicode", field=field
-        ) from None
-    return "" if not value.strip() else value.replace("\0", "")  # PostgreSQL stores no NUL
+    text = parse_text(raw.get(field) or "", field, max_chars)
+    return storable(text) if text.strip() else ""
 
 
 class Feedback:
     """The log of judgements. Every method blocks: call it in a thread."""
 
-    def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock_ms = clock_ms
 
     def add(self, author: str, message_id: str, judgement: Judgement) -> Judgement | None:
         """Add to the log; returns what holds now. Raises NotFound for what is not an answer of the author's.
@@ -80,21 +73,25 @@ class Feedback:
                     better=judgement.better,
                     model=message.model,
                     parameters=message.parameters,
-                    created_ms=self._clock_ms(),
+                    created_ms=now_ms(),
                 )
             )
         return None if judgement.verdict == "none" else judgement
 
 
-def holding(session: Session, author: str, message_ids: Collection[str]) -> dict[str, Judgement]:
-    """Message → what its author's newest judgement is; nothing for a message whose judgement was taken back."""
+def newest(session: Session, conversation_id: str) -> dict[str, Judgement]:
+    """Message → the judgement that holds; nothing for a message whose judgement was taken back.
+
+    Only an owner judges a conversation, so the newest entry is that of its author.
+    """
     rows = session.scalars(
         select(FeedbackRow)
-        .where(FeedbackRow.author == author, FeedbackRow.message_id.in_(message_ids))
+        .join(MessageRow, MessageRow.id == FeedbackRow.message_id)
+        .where(MessageRow.conversation_id == conversation_id)
         .order_by(FeedbackRow.id)
     )
-    newest = {row.message_id: Judgement(row.verdict, row.reason, row.better) for row in rows}
-    return {message_id: each for message_id, each in newest.items() if each.verdict != "none"}
+    found = {row.message_id: Judgement(row.verdict, row.reason, row.better) for row in rows}
+    return {message_id: each for message_id, each in found.items() if each.verdict != "none"}
 
 
 def _answer(session: Session, author: str, message_id: str) -> MessageRow:

@@ -12,6 +12,7 @@ from services.arena.battles import Battle, Battles
 from services.arena.blind import is_blind
 from services.arena.contestants import Contestant
 from services.arena.tables import BattleRow
+from services.conversations.prompt import PromptLimits
 from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound
@@ -29,7 +30,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def battles(database: Database) -> Battles:
-    return Battles(database, lambda: 7)
+    return Battles(database, PromptLimits(1_000, 100_000))
 
 
 def begun(battles: Battles, database: Database, battle_id: str = "b1", user: str = "ada") -> Battle:
@@ -40,9 +41,7 @@ def begun(battles: Battles, database: Database, battle_id: str = "b1", user: str
     return battles.get(user, battle_id)
 
 
-def test_both_answers_are_messages_of_one_conversation_under_one_question(
-    battles: Battles, database: Database
-) -> None:
+def test_both_answers_are_messages_of_one_conversation_under_one_question(battles: Battles, database: Database) -> None:
     battle = battles.start("ada", "b1", "Why?", SIDES)
     battles.sent("ada", "b1")
     with database.read() as session:
@@ -109,6 +108,13 @@ def test_a_battle_that_is_sent_again_keeps_its_sides(battles: Battles) -> None:
         battles.start("eve", "b1", "Why?", SIDES)
 
 
+def test_the_id_of_a_conversation_is_no_battles(battles: Battles, database: Database) -> None:
+    with database.write() as session:
+        session.add(ConversationRow(id="b1", owner="ada", title="t", created_ms=1, updated_ms=1))
+    with pytest.raises(Conflict, match="is in use"):
+        battles.start("ada", "b1", "Why?", SIDES)
+
+
 def test_a_second_question_follows_each_sides_answer(battles: Battles, database: Database) -> None:
     begun(battles, database)
     battle = battles.ask("ada", "b1", 1, "And at night?")
@@ -121,6 +127,16 @@ def test_a_second_question_follows_each_sides_answer(battles: Battles, database:
         battles.ask("ada", "b1", 3, "And?")
     with pytest.raises(Conflict, match="not whole"):
         battles.ask("ada", "b1", 2, "And?")
+    left, right = battles.requests("ada", "b1")
+    assert [message.content for message in right.messages] == [
+        "Why is the sky blue?", "because (battle-b1-0-right)", "And at night?"
+    ]  # fmt: skip
+    assert (left.rid, left.user, left.model, left.sampling.temperature) == (
+        "battle-b1-1-left",
+        "ada",
+        "secret-one",
+        0.3,
+    )
     with database.read() as session:
         parents = session.scalars(select(MessageRow.parent_id).where(MessageRow.content == "And at night?"))
         assert sorted(map(str, parents)) == ["battle-b1-0-left", "battle-b1-0-right"]

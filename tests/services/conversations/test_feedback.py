@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from services.conversations.feedback import Feedback, Judgement, holding, parse_judgement
+from services.conversations.feedback import Feedback, Judgement, newest, parse_judgement
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound
@@ -19,9 +19,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
     with database.write() as session:
         session.add(ConversationRow(id="c", owner="ada", title="t", created_ms=1, updated_ms=1))
         session.flush()
-        session.add(MessageRow(id="q", conversation_id="c", role="user", content="Why?", created_ms=1))
+        session.add(MessageRow(id="q", place=0, conversation_id="c", role="user", content="Why?", created_ms=1))
         session.flush()
-        answer = {"conversation_id": "c", "parent_id": "q", "role": "assistant", "created_ms": 1}
+        answer = {"conversation_id": "c", "parent_id": "q", "role": "assistant", "created_ms": 1, "place": 1}
         parameters = {"sampling": {"temperature": 0.5}}
         session.add(MessageRow(id="a", content="So.", model="tiny", parameters=parameters, **answer))
         session.add(MessageRow(id="running", state="open", **answer))
@@ -31,20 +31,18 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def feedback(database: Database) -> Feedback:
-    return Feedback(database, lambda: 5)
+    return Feedback(database)
 
 
 def test_the_newest_judgement_of_an_author_holds_and_the_log_keeps_all(feedback: Feedback, database: Database) -> None:
     feedback.add("ada", "a", Judgement("up"))
     feedback.add("ada", "a", Judgement("correction", "too short", "Because of the light."))
     with database.read() as session:
-        assert holding(session, "ada", ["a", "q"]) == {
-            "a": Judgement("correction", "too short", "Because of the light.")
-        }
+        assert newest(session, "c") == {"a": Judgement("correction", "too short", "Because of the light.")}
         log = session.scalars(select(FeedbackRow).order_by(FeedbackRow.id)).all()
-    assert [(row.verdict, row.model, row.parameters, row.created_ms) for row in log] == [
-        ("up", "tiny", {"sampling": {"temperature": 0.5}}, 5),
-        ("correction", "tiny", {"sampling": {"temperature": 0.5}}, 5),
+    assert [(row.verdict, row.model, row.parameters) for row in log] == [
+        ("up", "tiny", {"sampling": {"temperature": 0.5}}),
+        ("correction", "tiny", {"sampling": {"temperature": 0.5}}),
     ]
 
 
@@ -52,7 +50,7 @@ def test_a_judgement_can_be_taken_back(feedback: Feedback, database: Database) -
     feedback.add("ada", "a", Judgement("down"))
     assert feedback.add("ada", "a", Judgement("none")) is None
     with database.read() as session:
-        assert holding(session, "ada", ["a"]) == {}
+        assert newest(session, "c") == {}
 
 
 @pytest.mark.parametrize(("author", "message"), [("eve", "a"), ("ada", "q"), ("ada", "unknown")])
@@ -93,5 +91,5 @@ def test_what_is_no_judgement_is_refused_by_field(raw: object, field: str) -> No
     assert caught.value.field == field
 
 
-def test_a_reason_keeps_its_lines_and_loses_what_no_database_stores() -> None:
-    assert parse_judgement({"verdict": "flag", "reason": "a\0b\n c"}, max_chars=10) == Judgement("flag", "ab\n c")
+def test_a_reason_keeps_its_lines_and_is_as_the_database_gives_it_back() -> None:
+    assert parse_judgement({"verdict": "flag", "reason": "a\0b\n c"}, max_chars=10) == Judgement("flag", "a\ufffdb\n c")
