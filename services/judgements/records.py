@@ -4,9 +4,10 @@
     pairs    {"prompt": [messages], "chosen": [message], "rejected": [message], "source"}
 
 The answers before a rated one have no label, since nobody judged them: KTO only reads them, as does `learn=last`. (With
-`weight: 0` a cleaning would reject the record.) A pair is what a person compared: a vote (no tie, and no battle with several questions, whose vote was for all answers together); a
-correction over the answer that it corrects; of two versions of an answer, the one that was rated up or went on with,
-over the one that was rated down. An answer that did not end by itself teaches nothing.
+`weight: 0` a cleaning would reject the record.) A pair is what a person compared: a vote (no tie, and no battle with
+several questions, whose vote was for all answers together); a correction over the answer that it corrects; of two
+versions of an answer, the one that was rated up or gone on with, over the one that was rated down. An answer that did
+not end by itself teaches nothing.
 """
 
 from collections import Counter
