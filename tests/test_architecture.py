@@ -28,7 +28,7 @@ SERVICES = (
     ("doctor",),
     ("command",),
 )
-WEBAPP = (("server", "access"), ("chat", "jobs", "api"), ("errors",), ("application",), ("__main__",))
+WEBAPP = (("server", "access"), ("chat", "jobs", "api", "conversations"), ("errors",), ("application",), ("__main__",))
 PIPELINES = (
     ("records", "html"),
     ("text", "formats"),

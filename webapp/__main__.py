@@ -13,6 +13,8 @@ import sys  # noqa: E402
 import threading  # noqa: E402
 
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
+from services.database.database import Database  # noqa: E402
+from services.database.schema import migrate_when_there  # noqa: E402
 from services.errors import ConfigurationError  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
@@ -29,7 +31,8 @@ def serve(settings: Settings) -> None:
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.server.http_server import Server
 
-    app, feed, relay, inbox = create_app(settings)
+    database, stopping = Database.of(settings), threading.Event()
+    app, feed, relay, inbox, archivist = create_app(settings, database)
     server = Server(
         (settings.host, settings.port),
         app,
@@ -39,7 +42,6 @@ def serve(settings: Settings) -> None:
         max_address_connections=2 * settings.max_address_sockets,  # a page has requests beside its socket
         streamed_paths={UPLOAD_PATH},
     )
-    stopping = threading.Event()
 
     def stop() -> None:
         stopping.set()
@@ -49,6 +51,8 @@ def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop)
+    if not migrate_when_there(database, log.warning, stopping):
+        return
     try:
         server.start()
     except OSError as error:
@@ -56,6 +60,7 @@ def serve(settings: Settings) -> None:
     log.info("listening on http://%s:%d", settings.host, server.server_port)
     feed.start()
     relay.start()
+    gevent.spawn(archivist.serve, stopping)
     # Wrong credentials end it; a Redis that is not there yet does not.
     wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)
     server._stop_event.wait()

@@ -20,6 +20,11 @@ from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
 from services.connection.connect import connect
 from services.connection.redis_disk import RedisDisk
+from services.conversations.archivist import Archivist
+from services.conversations.asking import Asker
+from services.conversations.conversations import Conversations
+from services.conversations.prompt import PromptLimits
+from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import make_celery, wake
@@ -34,6 +39,7 @@ from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
+from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
@@ -46,6 +52,9 @@ from webapp.api.document import Document
 from webapp.api.responses import Responder
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
+from webapp.conversations import routes as conversation_routes
+from webapp.conversations import shared
+from webapp.conversations.sockets import ask_handler
 from webapp.errors import answer_errors
 from webapp.jobs import routes as job_pages
 from webapp.jobs import training_routes as training_pages
@@ -57,6 +66,7 @@ from webapp.jobs.uploads import Uploads
 from webapp.server import transport
 from webapp.server.http_server import CLIENT_LEFT
 from webapp.server.inbox import Inbox
+from webapp.server.threads import in_thread
 from webapp.server.websocket import WebSocket
 
 log = logging.getLogger("chatserver.web")
@@ -96,8 +106,13 @@ class ShallowJson(DefaultJSONProvider):
             ) from None
 
 
-def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
-    """The Flask app, its feed of answers and its relay (neither started), and the inbox for the server that runs it."""
+def create_app(
+    settings: Settings, database: Database | None = None
+) -> tuple[Flask, AnswerFeed, Relay, Inbox, Archivist]:
+    """The Flask app, its feed, relay and archivist (none started), and the inbox for the server that runs it.
+
+    Whoever runs it has migrated the database.
+    """
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
     app = Flask(__name__)
     app.json = ShallowJson(app)
@@ -115,6 +130,8 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
     keys = Keys(settings.namespace)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
+    database = database or Database.of(settings)
+    archivist = Archivist(database, requests.journal, in_thread)
     inbox = Inbox(settings.max_unread_mib * 1_048_576)
     socketio = _make_sockets(app, settings.allowed_origins, inbox, max_message_bytes)
     feed = AnswerFeed(
@@ -126,6 +143,7 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         interval_s=settings.relay_interval_s,
         window_chars=settings.window_chars,
         spawn=socketio.start_background_task,
+        ended=archivist.ended,
     )
     transport.guard(
         app,
@@ -138,23 +156,27 @@ def create_app(settings: Settings) -> tuple[Flask, AnswerFeed, Relay, Inbox]:
         drained=lambda session: relay.drained(socketio.server.manager.sid_from_eio_sid(session, "/")),
     )
     submit_rate = SubmitRate(settings.max_user_submits_per_minute, settings.max_address_submits_per_minute)
-    sockets.register(socketio, requests, relay, disk, submit_rate, max_message_chars=settings.max_message_chars)
+    asker = Asker(database, requests, PromptLimits(settings.max_message_chars, max_message_bytes), in_thread)
+    ask = _ask_handler(asker, relay, submit_rate, settings.max_message_chars)
+    sockets.register(socketio, requests, relay, disk, submit_rate, [ask], max_message_chars=settings.max_message_chars)
     app.register_blueprint(
         pages.make_blueprint(
             redis,
             keys,
             Newcomers(),
             disk,
+            partial(in_thread, database.check),
             max_message_chars=settings.max_message_chars,
             max_message_bytes=max_message_bytes,
         )
     )
+    _add_conversations(app, database, requests)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate)
     answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
-    return app, feed, relay, inbox
+    return app, feed, relay, inbox, archivist
 
 
 def _make_sockets(app: Flask, allowed_origins: str, inbox: Inbox, max_message_bytes: int) -> SocketIO:
@@ -187,6 +209,27 @@ def _emit(socketio: SocketIO, sid: str, event: str, payload: dict[str, Any]) -> 
         return True  # it has gone; `forget` comes
     engine.send(connection, "2" + orjson.dumps([event, payload]).decode())
     return bool(session.queue.has_room)
+
+
+def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars: int) -> sockets.Handler:
+    """The socket's `ask`."""
+
+    def admit(user: str) -> str:
+        address = address_of(request)
+        submit_rate.admit(user, address)
+        return address
+
+    def watch(sid: str, rid: str, user: str, asked: ChatRequest | None) -> None:
+        relay.watch(sid, rid, user, request=asked)
+
+    return ask_handler(asker, admit=admit, check_room=relay.check_room, watch=watch, max_chars=max_chars)
+
+
+def _add_conversations(app: Flask, database: Database, requests: Requests) -> None:
+    """Conversations, and those that are shared."""
+    conversations = Conversations(database)
+    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests))
+    app.register_blueprint(shared.make_blueprint(conversations))
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:

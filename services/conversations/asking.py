@@ -35,6 +35,11 @@ Run = Callable[..., Any]
 """run(function, *arguments): calls it where it may block"""
 
 
+def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """For processes in which nothing else waits."""
+    return function(*arguments)
+
+
 @dataclass(frozen=True)
 class Question:
     """A user's message that is new."""
@@ -71,9 +76,7 @@ class Asked:
 class Asker:
     """`run` calls what uses the database; the web process gives a function that does so in a thread."""
 
-    def __init__(
-        self, database: Database, requests: Requests, limits: PromptLimits, run: Run = lambda f, *a: f(*a)
-    ) -> None:
+    def __init__(self, database: Database, requests: Requests, limits: PromptLimits, run: Run = at_once) -> None:
         self._database = database
         self._requests = requests
         self._limits = limits
@@ -108,6 +111,7 @@ class Asker:
             answer = session.get(MessageRow, ask.id)
             if answer is None:
                 answer = _new_answer(session, conversation, ask)
+                answer.asked_by = owner
             else:
                 _check_same(session, answer, ask)
             if answer.state not in ("unsent", "open"):

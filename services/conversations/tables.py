@@ -81,6 +81,7 @@ class MessageRow(Table):
     code: Mapped[str] = mapped_column(default="")  # why it ended: `stop`, `length`, an error's code
     error: Mapped[str] = mapped_column(Words, default="")  # the words of a failure
     model: Mapped[str] = mapped_column(default="")
+    asked_by: Mapped[str] = mapped_column(default="")  # of an answer: whose request it is, also under a later owner
     parameters: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # what was asked for: sampling, thinking
     usage: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
     extra: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # attachments' names, calls of tools, a source

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,7 @@ from services.errors import ConfigurationError, Unavailable
 from services.settings import Settings
 
 BUSY_MS = 10_000  # SQLite: how long a writer waits for another one
+PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}  # PostgreSQL: seconds, milliseconds
 FILE = "chatserver.db"
 
 
@@ -31,7 +32,7 @@ class Database:
         self._engine = (
             create_engine(self.url, poolclass=NullPool)
             if self.is_sqlite
-            else create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+            else create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True, connect_args=PATIENCE)
         )
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare)
@@ -45,6 +46,16 @@ class Database:
     def engine(self) -> Engine:
         """For migrations."""
         return self._engine
+
+    @property
+    def address(self) -> str:
+        """For people: without the password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def check(self) -> None:
+        """Raises Unavailable while the database cannot be reached."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -69,16 +80,16 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise Unavailable(f"the database cannot be used: {_reason(error)}") from error
+        raise Unavailable(f"the database cannot be used: {_reason(error)}", retry_after_s=1.0) from error
 
 
 def _reason(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:200] if error.orig else "no reason given"
 
 
-def _checked(text: str) -> URL:
+def _checked(given: str) -> URL:
     try:
-        url = make_url(text)
+        url = make_url(given)
     except ArgumentError:
         raise ConfigurationError(
             "the database's URL is not one; write postgresql://USER:PASSWORD@HOST/NAME or sqlite:////folder/file.db"

@@ -4,6 +4,8 @@ Alembic keeps the order and the version; the revisions are written by hand in SQ
 autogenerate misses CHECKs, and its batch mode copies a table without its triggers, deleting what cascades from it.
 """
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,9 +16,10 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, text
 
 from services.database.database import Database
-from services.errors import ConfigurationError
+from services.errors import ConfigurationError, Unavailable
 
 FOLDER = Path(__file__).parent / "migrations"
+PAUSE_S = 1.0  # between attempts to reach it
 LOCK = 0x63686174  # PostgreSQL's advisory lock for migrations of ours
 
 
@@ -34,6 +37,30 @@ def migrate(database: Database, revision: str = "head") -> None:
             raise ConfigurationError(
                 f"this build does not know the database's schema ({error}); use the build that made it, or a newer one"
             ) from None
+
+
+def migrate_when_there(
+    database: Database, say: Callable[[str], object], stopping: threading.Event | None = None
+) -> bool:
+    """Migrate as soon as the database can be reached; False when `stopping` was set first.
+
+    `say` gets one line for each reason why it cannot be reached, and one when it answers.
+    """
+    stopping = stopping or threading.Event()
+    reasons: set[str] = set()
+    while not stopping.is_set():
+        try:
+            migrate(database)
+        except Unavailable as error:
+            if str(error) not in reasons:
+                reasons.add(str(error))
+                say(f"waiting for the database at {database.address}: {error}")
+            stopping.wait(PAUSE_S)
+        else:
+            if reasons:
+                say(f"the database at {database.address} answers")
+            return True
+    return False
 
 
 def version(connection: Connection) -> str:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, prose
-from tests.end_to_end.system import System, running_system
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, open_conversation, prose
+from tests.end_to_end.system import System, running_system, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -43,6 +43,12 @@ def opened(browser: Browser, url: str, model: str, **preferences: object) -> Ite
     context.close()
 
 
+def prompt_tokens(page: Page) -> int:
+    """Of the newest answer."""
+    usage = wait_until(lambda: open_conversation(page)["messages"][-1]["usage"], "the usage of the answer")
+    return int(usage["prompt_tokens"])
+
+
 @pytest.fixture
 def echo(browser: Browser, chat_url: str) -> Iterator[Page]:
     with opened(browser, chat_url, "echo") as page:
@@ -61,8 +67,11 @@ def test_a_stopped_question_is_no_part_of_the_next_one(system: System, echo: Pag
     ask(echo, "Tell me about the mountains.")
     await_end(echo)
     assert prose(echo) == "Tell me about the mountains."
-    submitted = [message for message in echo.evaluate("window.sent") if '"submit"' in message]
-    assert "mountains" in submitted[-1] and "sea" not in submitted[-1]
+    after_the_stopped_one = prompt_tokens(echo)
+    echo.get_by_test_id("new-conversation").click()
+    ask(echo, "Tell me about the mountains.")
+    await_end(echo)
+    assert after_the_stopped_one == prompt_tokens(echo)
 
 
 def test_a_message_that_is_too_large_is_refused_before_it_is_sent_and_stays_in_the_box(echo: Page) -> None:
@@ -73,7 +82,7 @@ def test_a_message_that_is_too_large_is_refused_before_it_is_sent_and_stays_in_t
     expect(refusal).to_contain_text("1,300,000 characters; this server reads 200,000 at most")
     assert echo.get_by_test_id("input").input_value() == text
     expect(echo.get_by_test_id("message")).to_have_count(0)
-    assert not any('"submit"' in message for message in echo.evaluate("window.sent"))
+    assert not any('"ask"' in message for message in echo.evaluate("window.sent"))
     echo.get_by_test_id("input").fill("short now")
     expect(refusal).to_be_hidden()
     echo.get_by_test_id("send").click()
@@ -96,20 +105,21 @@ def test_an_edited_message_that_is_too_large_stays_in_its_editor(echo: Page) -> 
     expect(echo.get_by_test_id("refusal")).to_be_hidden()
 
 
-def test_a_message_that_an_older_page_could_not_send_fails_after_a_reload_and_the_conversation_goes_on(
+def test_a_message_that_the_server_cannot_take_fails_after_a_reload_and_the_conversation_goes_on(
     echo: Page,
 ) -> None:
     ask(echo, "first")
     await_end(echo)
-    echo.evaluate("""() => {
-        const key = Object.keys(localStorage).find((name) => name.startsWith("chatserver.conversation."));
-        const conversation = JSON.parse(localStorage[key]);
-        const [question, answer] = conversation.messages;
-        conversation.messages.push(
-          { ...question, id: "large-question", content: "x".repeat(1_300_000) },
-          { ...answer, id: "large-answer", content: "", state: "queued", unsent: { system: "", sampling: {} } });
-        localStorage[key] = JSON.stringify(conversation);
-    }""")
+    echo.evaluate(
+        """parent => {
+            const question = { id: "large-question", content: "x".repeat(1_300_000) };
+            const conversation = location.hash.slice("#/c/".length);
+            const ask = { conversation, id: "large-answer", parent, question, model: "echo" };
+            const unsent = { ask, created_ms: Date.now(), tab: "gone" };
+            localStorage["chatserver.unsent.large-answer"] = JSON.stringify(unsent);
+        }""",
+        answer(echo).get_attribute("data-message-id"),
+    )
     echo.reload()
     await_end(echo, "failed")
     expect(answer(echo).get_by_test_id("error-code")).to_have_text("content_too_large")

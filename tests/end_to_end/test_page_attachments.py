@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.end_to_end.chat_page import answer, ask, await_end
+from tests.end_to_end.chat_page import answer, ask, await_end, await_text, open_conversation
 
 pytestmark = pytest.mark.browser
 
@@ -39,10 +39,8 @@ def test_a_long_paste_becomes_an_attachment_that_is_sent_with_the_question(brows
     expect(question.locator(".bubble")).to_have_text("a short one")
     expect(question.get_by_test_id("attachment")).to_contain_text("Pasted text")
     expect(chips).to_have_count(0)
-    sent = browser_page.evaluate(
-        "JSON.parse(Object.entries(localStorage).find(([key]) => key.startsWith('chatserver.conversation.'))[1])"
-        ".messages[0].content"
-    )
+    await_text(browser_page)
+    sent = open_conversation(browser_page)["messages"][0]["content"]
     assert sent == f'a short one\n\nAttached text "Pasted text":\n```\n{LONG}\n```'
     browser_page.get_by_test_id("stop").click()
     await_end(browser_page, re.compile("finished|cancelled"))

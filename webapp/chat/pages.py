@@ -1,6 +1,7 @@
 """The chat page, its session cookie and the small HTTP API beside the sockets."""
 
 import secrets
+from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify, render_template, request, session
 from redis import Redis
@@ -25,7 +26,14 @@ POLICY = (
 
 
 def make_blueprint(
-    redis: Redis, keys: Keys, newcomers: Newcomers, disk: RedisDisk, *, max_message_chars: int, max_message_bytes: int
+    redis: Redis,
+    keys: Keys,
+    newcomers: Newcomers,
+    disk: RedisDisk,
+    check_database: Callable[[], object],
+    *,
+    max_message_chars: int,
+    max_message_bytes: int,
 ) -> Blueprint:
     """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
     pages = Blueprint("pages", __name__)
@@ -59,6 +67,7 @@ def make_blueprint(
     @pages.get("/readyz")
     def readyz() -> Response:
         disk.check()
+        check_database()
         with translated():
             percent = memory_percent(redis)
         if percent >= FULL_PERCENT:

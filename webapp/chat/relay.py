@@ -44,13 +44,21 @@ class Relay:
     """Sends answers to sockets. `watch`, `received` and `forget` may be called from any greenlet."""
 
     def __init__(
-        self, feed: AnswerFeed, emit: Emit, *, interval_s: float, window_chars: int, spawn: Callable[..., Any]
+        self,
+        feed: AnswerFeed,
+        emit: Emit,
+        *,
+        interval_s: float,
+        window_chars: int,
+        spawn: Callable[..., Any],
+        ended: Callable[[str], object] = lambda rid: None,  # hears of each answer that was sent to its end
     ) -> None:
         self._feed = feed
         self._emit = emit
         self._interval_s = interval_s
         self._window = window_chars
         self._spawn = spawn
+        self._ended = ended
         self._views: dict[str, dict[str, View]] = {}  # socket id → request id → view
         self._full: set[str] = set()  # sockets that take nothing more at present
         self._dirty: set[tuple[str, str]] = set()
@@ -170,3 +178,4 @@ class Relay:
     def _delivered(self, sid: str, view: View, done: Done) -> None:
         log.info("delivered", extra={"rid": view.follower.rid, "sid": sid, **view.follower.account(done)})
         self.unwatch(sid, view.follower.rid)
+        self._ended(view.follower.rid)

@@ -5,7 +5,7 @@ No traceback ever reaches a client: an error comes back as `{ok: false, error: {
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import request as handshake
@@ -35,10 +35,11 @@ def register(
     relay: Relay,
     disk: RedisDisk,
     submit_rate: SubmitRate,
+    others: Sequence[Handler] = (),
     *,
     max_message_chars: int,
 ) -> None:
-    """Attach the handlers."""
+    """Attach the handlers, and those of other rooms."""
 
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         address = address_of(handshake)
@@ -86,7 +87,7 @@ def register(
     socketio.on_event("connect", connect)
     socketio.on_event("disconnect", disconnect)
     socketio.on_event("*", _unknown)
-    for handler in (submit, watch, unwatch, cancel, received):
+    for handler in (submit, watch, unwatch, cancel, received, *others):
         socketio.on_event(handler.__name__, _answering(handler, disk, forget_if_gone))
 
 

@@ -17,7 +17,12 @@ await build({
   format: "iife",
 });
 // A module, so that what draws formulas is loaded with the first one.
-await build({ ...scripts, entryPoints: { app: "src/chat/main.ts" }, format: "esm", splitting: true });
+await build({
+  ...scripts,
+  entryPoints: { app: "src/chat/main.ts", shared: "src/chat/shared_main.ts" },
+  format: "esm",
+  splitting: true,
+});
 
 /** KaTeX offers each font in three formats; every browser that can run the page reads woff2. */
 const woff2Only = {

@@ -45,6 +45,6 @@ def test_a_message_cannot_have_a_parent_in_another_conversation(database: Databa
         session.flush()
         session.add(MessageRow(id="question", conversation_id="one", place=0, role="user", created_ms=1))
     with pytest.raises(IntegrityError), database.write() as session:
-        session.add(
-            MessageRow(id="stray", conversation_id="two", place=0, parent_id="question", role="user", created_ms=1)
-        )
+        stray = MessageRow(id="stray", conversation_id="two", place=0, role="user", created_ms=1)
+        stray.parent_id = "question"
+        session.add(stray)

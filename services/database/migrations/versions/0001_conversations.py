@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("code", sa.String, nullable=False),
         sa.Column("error", sa.String, nullable=False),
         sa.Column("model", sa.String, nullable=False),
+        sa.Column("asked_by", sa.String, nullable=False),
         sa.Column("parameters", sa.JSON, nullable=False),
         sa.Column("usage", sa.JSON),
         sa.Column("extra", sa.JSON, nullable=False),

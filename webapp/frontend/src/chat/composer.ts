@@ -54,7 +54,6 @@ export class Composer {
     const hadFocus = document.activeElement === this.stopButton;
     this.running = running;
     this.blocked = blocked;
-    this.sendButton.hidden = running;
     this.stopButton.hidden = !running;
     this.stopButton.disabled = cancelling;
     setText(this.progress, running && characters > 0 ? `${characters.toLocaleString("en")} characters` : "");
@@ -98,7 +97,7 @@ export class Composer {
 
   private send(): void {
     const draft = { typed: this.input.value.trim(), attachments: this.attachments };
-    if (this.isEmpty || this.running || this.blocked || !this.actions.send(draft)) return;
+    if (this.isEmpty || this.blocked || !this.actions.send(draft)) return;
     this.write({ typed: "", attachments: [] });
   }
 
@@ -110,8 +109,13 @@ export class Composer {
     this.actions.drafted({ typed: this.input.value, attachments: this.attachments });
   }
 
+  /** While an answer runs, the next question may wait behind it. */
   private enable(): void {
     this.sendButton.disabled = this.blocked || this.isEmpty;
+    this.sendButton.hidden = this.running && this.isEmpty;
+    const label = this.running ? "Ask when this answer has ended" : "Send";
+    this.sendButton.setAttribute("aria-label", label);
+    this.sendButton.title = `${label} (Enter)`;
   }
 
   /** The box grows with its text. */

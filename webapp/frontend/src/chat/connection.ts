@@ -59,7 +59,7 @@ export class Connection {
   }
 
   /** Throws when no acknowledgement came in time or the connection went away. */
-  request(event: "submit" | "watch" | "unwatch" | "cancel", payload: object): Promise<Ack> {
+  request(event: "ask" | "watch" | "unwatch" | "cancel", payload: object): Promise<Ack> {
     const timeout_ms = ACK_TIMEOUT_MS + ACK_TIMEOUT_MS_PER_CHAR * JSON.stringify(payload).length;
     return this.socket.timeout(timeout_ms).emitWithAck(event, payload) as Promise<Ack>;
   }

@@ -6,27 +6,46 @@ import { split } from "./answer";
 import { AnswerText } from "./answer_text";
 import { attachmentItems } from "./attachment_list";
 import { type Attachment, splitAttachments, withAttachments } from "./attachments";
-import type { Message } from "./conversations";
+import { type Judge, judgementButtons } from "./judgement";
 import { ReasoningView } from "./reasoning_view";
-import { isOpen, isRunning, isThinking, type Live } from "./requests";
-import { describeElapsed, describeThinking, describeUsage, describeWaiting } from "./words";
+import { isRunning, isThinking, type Live } from "./requests";
+import { isOpen, type Message, problemOf, type Versions } from "./tree";
+import { versionSwitch } from "./version_switch";
+import { canContinue, describeElapsed, describeThinking, describeUsage, describeWaiting } from "./words";
 
+/** What a reader may do; of a conversation that is only shown, nothing. */
 export interface MessageActions {
   regenerate(message: Message): void;
+  retry(message: Message): void;
+  goOn(message: Message): void;
+  showVersion(id: string): void;
+  judge: Judge;
+  openJudgement(message: Message): void;
   /** False when the text could not be sent: the editor stays open. */
   edit(message: Message, text: string): boolean;
   openReasoning(message: Message, open: boolean): void;
 }
 
+/** What surrounds a message. */
+export interface Place {
+  live: Live | undefined;
+  versions: Versions;
+  /** No answer runs in this conversation. */
+  idle: boolean;
+  /** Of the answers, the last one. */
+  last: boolean;
+  reasoningOpen: boolean;
+}
+
 const ATTACHED = { class: "attachments", "aria-label": "Attached texts" };
-const BRANCHES = "Sending begins a new conversation. This one stays as it is.";
+const BRANCHES = "Sending makes a new version. This one stays as it is.";
 
 /** The same words would fail again; Edit can help. */
 const TOO_LONG = new Set(["prompt_too_long", "content_too_large"]);
 
 export class MessageView {
   readonly element = h("article", { class: "message", "data-testid": "message" });
-  private reasoning = new ReasoningView((open) => this.actions.openReasoning(this.message, open));
+  private reasoning = new ReasoningView((open) => this.actions?.openReasoning(this.message, open));
   private answer = new AnswerText();
   private waitingWords = h("span", { "data-testid": "waiting" });
   private elapsed = h("span", { class: "elapsed", "aria-hidden": "true" }); // each second is no news
@@ -39,31 +58,40 @@ export class MessageView {
 
   constructor(
     private message: Message,
-    private actions: MessageActions,
+    private actions: MessageActions | undefined,
   ) {
     const { role } = message;
     this.element.dataset.role = role;
     this.element.dataset.messageId = message.id;
     this.element.classList.add(role);
-    this.element.setAttribute("aria-label", role === "user" ? "You" : `Answer of ${message.model ?? "the model"}`);
+    this.element.setAttribute("aria-label", role === "user" ? "You" : `Answer of ${message.model || "the model"}`);
     if (role === "assistant")
       this.element.append(this.reasoning.element, this.answer.element, this.waiting, this.problem, this.foot);
   }
 
-  /** `last`: of its role, so that it may be edited or generated again; `idle`: no answer runs in this conversation. */
-  update(message: Message, live: Live | undefined, last: boolean, idle: boolean): void {
+  update(message: Message, place: Place): void {
     this.message = message;
     if (message.role === "user") {
-      this.updateUser(idle, last);
+      this.updateUser(place);
       return;
     }
-    this.updateAnswer(live);
+    const { live, versions, idle, last } = place;
+    this.updateAnswer(live, place.reasoningOpen);
     this.element.dataset.state = stateOf(message, live);
     this.showWaiting(isOpen(message) ? describeWaiting(message, live) : "", live);
-    this.redraw(JSON.stringify([message.state, message.error, message.usage, last, idle]), () => {
-      this.drawProblem(last && idle);
-      this.drawFoot(last && idle);
+    const { state, usage, feedback, problem, error } = message;
+    this.redraw(JSON.stringify([state, error, problem, usage, feedback, versions, idle, last]), () => {
+      this.drawProblem(idle && last);
+      this.drawFoot(place);
     });
+  }
+
+  /** Draws the eye to a message that was searched for. */
+  pointOut(): void {
+    this.element.scrollIntoView({ block: "center" });
+    this.element.classList.remove("found");
+    void this.element.offsetWidth; // so that the animation begins anew
+    this.element.classList.add("found");
   }
 
   private showWaiting(words: string, live: Live | undefined): void {
@@ -72,12 +100,12 @@ export class MessageView {
     setText(this.elapsed, words && live ? describeElapsed(live.since_ms, Date.now()) : "");
   }
 
-  private updateAnswer(live: Live | undefined): void {
-    const { content, parts, reasoning, thought_ms } = this.message;
-    const text = live ? split(live.cursor) : split({ text: content, parts: parts ?? [] });
+  private updateAnswer(live: Live | undefined, open: boolean): void {
+    const { content, reasoning, thought_ms } = this.message;
+    const coming = live ? split(live.cursor) : { answer: "", reasoning: "" };
     const words = describeThinking(live && isThinking(live) ? live : undefined, live?.thought_ms ?? thought_ms);
-    this.reasoning.update(reasoning ?? text.reasoning, words, this.message.reasoningOpen ?? false, !live);
-    this.answer.update(text.answer, !live);
+    this.reasoning.update(reasoning + coming.reasoning, words, open, !live);
+    this.answer.update(content + coming.answer, !live);
   }
 
   private redraw(key: string, draw: () => void): void {
@@ -86,18 +114,18 @@ export class MessageView {
     draw();
   }
 
-  private updateUser(editable: boolean, last: boolean): void {
+  private updateUser({ idle, versions }: Pick<Place, "idle" | "versions">): void {
     this.element.dataset.state = "finished";
     if (this.editing) return;
-    this.redraw(JSON.stringify([this.message.content.length, editable, last]), () => {
-      const label = last ? "Edit and send again" : "Edit in a new conversation";
+    this.redraw(JSON.stringify([this.message.content.length, idle, versions]), () => {
+      const label = "Edit and send again";
       const edit = h(
         "button",
         { type: "button", class: "quiet", "data-testid": "edit", "aria-label": label, title: label },
         icon("edit"),
         h("span", {}, "Edit"),
       );
-      edit.onclick = () => this.openEditor(last);
+      edit.onclick = () => this.openEditor(versions);
       const { typed, attachments } = splitAttachments(this.message.content);
       this.element.replaceChildren(
         ...(typed ? [h("div", { class: "bubble" }, typed)] : []),
@@ -106,13 +134,14 @@ export class MessageView {
           "footer",
           { class: "foot" },
           copyButton("Copy message", () => this.message.content),
-          editable && edit,
+          this.actions && idle && edit,
+          ...versionSwitch(versions, (id) => this.actions?.showVersion(id)),
         ),
       );
     });
   }
 
-  private openEditor(last: boolean): void {
+  private openEditor(versions: Versions): void {
     this.editing = true;
     const area = h("textarea", { "aria-label": "Edit your message", "data-testid": "edit-input", rows: "3" });
     const list = h("ul", ATTACHED);
@@ -130,14 +159,15 @@ export class MessageView {
     const close = () => {
       this.editing = false;
       this.drawn = "";
-      this.updateUser(true, last);
+      this.updateUser({ idle: true, versions });
       this.element.querySelector<HTMLButtonElement>("[data-testid=edit]")?.focus();
     };
     const send = () => {
       const text = withAttachments(area.value, attachments);
       if (!text) return;
       this.editing = false; // what is sent takes this message away
-      this.editing = !this.actions.edit(this.message, text);
+      this.editing = this.actions?.edit(this.message, text) === false;
+      this.drawn = "";
     };
     area.onkeydown = (event) => {
       if (event.isComposing) return;
@@ -158,7 +188,7 @@ export class MessageView {
         h(
           "div",
           { class: "row-end" },
-          !last && h("p", { class: "quiet-text", "data-testid": "edit-note" }, BRANCHES),
+          h("p", { class: "quiet-text", "data-testid": "edit-note" }, BRANCHES),
           h("button", { type: "button", class: "button", onclick: close }, "Cancel"),
           h("button", { type: "button", class: "button primary", "data-testid": "edit-send", onclick: send }, "Send"),
         ),
@@ -170,24 +200,24 @@ export class MessageView {
 
   private drawProblem(retryable: boolean): void {
     clearTimeout(this.retryTimer);
-    const { error, state } = this.message;
-    this.problem.hidden = state !== "failed";
-    if (state !== "failed") return;
-    const canHelp = retryable && !TOO_LONG.has(error?.code ?? "");
+    const error = problemOf(this.message);
+    this.problem.hidden = !error;
+    if (!error) return;
+    const canHelp = this.actions && retryable && !TOO_LONG.has(error.code);
     const retry = h(
       "button",
       { type: "button", class: "button", "data-testid": "retry" },
       icon("again"),
       h("span", {}, "Retry"),
     );
-    retry.onclick = () => this.actions.regenerate(this.message);
+    retry.onclick = () => this.actions?.retry(this.message);
     this.problem.replaceChildren(
       icon("alert"),
       h(
         "div",
         { class: "problem-text" },
-        h("code", { "data-testid": "error-code" }, error?.code ?? "internal"),
-        h("p", {}, error ? describeError(error) : "The request failed."),
+        h("code", { "data-testid": "error-code" }, error.code),
+        h("p", {}, describeError(error)),
       ),
       ...(canHelp ? [retry] : []),
     );
@@ -201,32 +231,36 @@ export class MessageView {
     if (left_s > 0) this.retryTimer = setTimeout(() => this.countDown(retry), 1000);
   }
 
-  private drawFoot(regenerable: boolean): void {
-    const open = isOpen(this.message);
-    const again = h(
-      "button",
-      {
-        type: "button",
-        class: "quiet",
-        "data-testid": "regenerate",
-        "aria-label": "Regenerate this answer",
-        title: "Regenerate this answer",
-      },
-      icon("again"),
-      h("span", {}, "Regenerate"),
-    );
-    again.onclick = () => this.actions.regenerate(this.message);
-    this.foot.hidden = open;
+  private drawFoot({ idle, versions }: Place): void {
+    const { message, actions } = this;
+    this.foot.hidden = isOpen(message);
+    const again =
+      idle &&
+      message.state !== "unsent" &&
+      footButton("again", "Regenerate", "Regenerate this answer", "regenerate", () => actions?.regenerate(message));
+    const goOn =
+      idle &&
+      canContinue(message) &&
+      footButton("on", "Continue", "Continue this answer", "continue", () => actions?.goOn(message));
+    const judge = (one: Message) => actions?.openJudgement(one);
     this.foot.replaceChildren(
-      ...(this.message.content ? [copyButton("Copy answer", () => this.message.content)] : []),
-      ...(regenerable && this.message.state !== "failed" ? [again] : []),
-      h("span", { class: "usage", "data-testid": "usage" }, describeUsage(this.message)),
+      ...(message.content ? [copyButton("Copy answer", () => this.message.content)] : []),
+      ...(actions && again ? [again] : []),
+      ...(actions && goOn ? [goOn] : []),
+      ...versionSwitch(versions, (id) => actions?.showVersion(id)),
+      ...(actions && message.content ? judgementButtons(message, actions.judge, judge) : []),
+      h("span", { class: "usage", "data-testid": "usage" }, describeUsage(message)),
     );
   }
 }
 
+function footButton(symbol: string, word: string, label: string, testid: string, onclick: () => void) {
+  const attributes = { type: "button", class: "quiet", "data-testid": testid, "aria-label": label, title: label };
+  return h("button", { ...attributes, onclick }, icon(symbol), h("span", {}, word));
+}
+
 function stateOf(message: Message, live: Live | undefined): string {
+  if (message.state === "unsent") return "failed";
   if (!isOpen(message)) return message.state;
-  if (live) return isRunning(live.phase) ? "running" : "queued";
-  return message.state;
+  return live && isRunning(live.phase) ? "running" : "queued";
 }

@@ -2,12 +2,21 @@
 
 import type { ServerError } from "../shared/errors";
 
-export type Role = "system" | "user" | "assistant";
+export type Role = "system" | "user" | "assistant" | "tool";
 export type EndStatus = "finished" | "failed" | "cancelled";
 
+/** What is left out is the model's own; the length alone has a default of the server's. */
 export interface Sampling {
   max_new_tokens?: number;
   temperature?: number;
+  top_p?: number;
+  top_k?: number;
+  min_p?: number;
+  repetition_penalty?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  seed?: number;
+  stop?: string[];
 }
 export interface Usage {
   prompt_tokens: number;
@@ -22,20 +31,31 @@ export interface Usage {
   reasoning_tokens: number;
 }
 
-export interface Submit {
+/** A question in its conversation, or one more answer to one. Sent again, it is the same one. */
+export interface Ask {
+  conversation: string;
+  /** Of the answer, which is its request. */
   id: string;
+  /** What the question follows (null: nothing); without a question, the question that is answered once more. */
+  parent: string | null;
+  question?: { id: string; content: string };
   model: string;
-  messages: { role: Role; content: string; reasoning?: string }[];
   sampling?: Sampling;
   /** Whether the model thinks first; none: as it does by itself. */
   thinking?: boolean;
+  /** Of a conversation that begins with it. */
+  title?: string;
+  system?: string;
+  /** The answer whose text the new one begins with. */
+  continues?: string;
 }
 export interface Watch {
   id: string;
   offset: number;
   nonce: string;
 }
-export type Ack = { ok: true } | { ok: false; error: ServerError };
+/** `omitted`: how many older messages had no room in the request. */
+export type Ack = { ok: true; omitted?: number } | { ok: false; error: ServerError };
 
 /** It waits for its turn, a loading model or any worker; its worker reads or writes; its worker is not heard of. */
 export type Phase = "queued" | "loading" | "no_worker" | "running" | "interrupted";

@@ -1,9 +1,7 @@
 /**
- * Answers in progress. Each one is attached to the server by `submit` (until acknowledged) or `watch` (ever after), its
- * events go through the cursor of `answer.ts`, and its text is saved in the conversation.
- *
- * The tab that submitted saves partial text, about once a second; every tab that sees the end saves the end, which is
- * the same text for all of them.
+ * Answers in progress. Each one is attached to the server by `ask` (until acknowledged) or `watch` (ever after), and its
+ * events go through the cursor of `answer.ts`. Its end goes into the conversation; what a reload forgets, the server's
+ * journal tells again.
  */
 
 import type { ServerError } from "../shared/errors";
@@ -19,18 +17,20 @@ import {
   split,
 } from "./answer";
 import type { Connection } from "./connection";
-import type { Conversation, Conversations, Message, Omission } from "./conversations";
-import { describeTooLarge, type Limits, promptFor } from "./prompt";
-import type { Ack, DoneEvent, EndStatus, Phase, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
+import type { Conversations } from "./conversations";
+import type { Outbox } from "./outbox";
+import { describeTooLarge, type Limits } from "./prompt";
+import type { Ack, Ask, DoneEvent, EndStatus, Phase, RewindEvent, StatusEvent, TokensEvent, Usage } from "./protocol";
+import { type Conversation, isOpen, type Message } from "./tree";
 
 const RECEIVED_EVERY = 4_096;
-const SAVE_EVERY_MS = 1_000;
 const RETRY_MS = [500, 1_000, 2_000, 4_000, 8_000];
 /** Errors of `watch` and `cancel` that pass; any other ends the answer. */
 const PASSING = new Set(["unavailable", "busy", "internal"]);
 const LEFT_BEHIND_MS = 15_000;
 /** So often may the connection end while one and the same question is sent. */
 const MAX_CLOSED = 3;
+const STOPPED: ServerError = { code: "cancelled", message: "You stopped this question before the server had it." };
 
 export interface Live {
   readonly id: string;
@@ -52,8 +52,6 @@ export interface Live {
   shortEnds: number;
   /** Times the connection ended while the question was sent. */
   closed: number;
-  savedAt_ms: number;
-  saveTimer: ReturnType<typeof setTimeout> | undefined;
 }
 
 /** The phases in which it waits for a worker count as one. */
@@ -71,7 +69,8 @@ export class Requests {
 
   constructor(
     private connection: Pick<Connection, "connected" | "request" | "received">,
-    private conversations: Conversations,
+    private conversations: Pick<Conversations, "changeMessage" | "acknowledged" | "refused" | "load">,
+    private outbox: Pick<Outbox, "get">,
     private tab: string,
     private limits: Limits,
     private changed: (live: Live, ended: boolean) => void,
@@ -90,30 +89,32 @@ export class Requests {
   }
 
   /**
-   * Brings this tab in line with what is stored, at start and when another tab changed it: unfinished answers are
-   * followed, answers that ended or were removed elsewhere are let go.
+   * Brings this tab in line with a conversation: open answers are followed, answers that ended or went are let go. What
+   * another tab sends is left to it, `atStart` or after a while no more.
    */
   follow(conversation: Conversation, atStart: boolean): void {
     const open = new Set(conversation.messages.filter(isOpen).map((m) => m.id));
     for (const live of this.all()) {
-      if (live.conversationId === conversation.id && !open.has(live.id)) this.letGo(live);
+      if (live.conversationId !== conversation.id || open.has(live.id)) continue;
+      this.letGo(live);
+      this.changed(live, true);
     }
     for (const message of conversation.messages) {
       if (!isOpen(message) || this.live.has(message.id)) continue;
-      const othersToSend = message.unsent && message.writer !== this.tab;
-      if (othersToSend && !atStart && Date.now() - message.created_ms < LEFT_BEHIND_MS) continue;
-      this.begin(conversation.id, message);
+      const unsent = message.sending ? this.outbox.get(message.id) : undefined;
+      const isOthers = unsent && unsent.tab !== this.tab && Date.now() - unsent.created_ms < LEFT_BEHIND_MS;
+      if (atStart || !isOthers) this.begin(conversation.id, message);
     }
   }
 
-  begin(conversationId: string, message: Message): void {
+  private begin(conversationId: string, message: Message): void {
     const live: Live = {
       id: message.id,
       conversationId,
-      cursor: cursorAt(message.content, message.nonce ?? "", message.parts),
-      phase: message.unsent ? "sending" : message.state === "running" ? "running" : "queued",
+      cursor: cursorAt("", ""),
+      phase: message.sending ? "sending" : "queued",
       since_ms: message.created_ms,
-      thinkingSince_ms: message.thinkingSince_ms,
+      thinkingSince_ms: undefined,
       thought_ms: message.thought_ms,
       position: undefined,
       eta_s: undefined,
@@ -122,8 +123,6 @@ export class Requests {
       attaching: false,
       shortEnds: 0,
       closed: 0,
-      savedAt_ms: Date.now(),
-      saveTimer: undefined,
     };
     this.live.set(live.id, live);
     void this.attach(live);
@@ -138,23 +137,14 @@ export class Requests {
     await this.sendCancel(live);
   }
 
-  /** For a deleted conversation: nobody will read the answer. */
+  /** For a deleted conversation, whose answers the server stops. */
   abandon(conversationId: string): void {
-    for (const live of this.all()) {
-      if (live.conversationId !== conversationId) continue;
-      if (this.connection.connected) this.connection.request("cancel", { id: live.id }).catch(() => undefined);
-      this.letGo(live);
-    }
+    for (const live of this.all()) if (live.conversationId === conversationId) this.letGo(live);
   }
 
   /** After each `connect`. */
   reattachAll(): void {
     for (const live of this.live.values()) void this.attach(live);
-  }
-
-  /** Before the page goes away. */
-  saveAll(): void {
-    for (const live of this.live.values()) this.savePartial(live);
   }
 
   // ── events of the server ────────────────────────────────────────────────────────────────────────────────────────
@@ -165,8 +155,7 @@ export class Requests {
     this.enter(live, event.state);
     live.position = event.position;
     live.eta_s = event.eta_s;
-    if (event.context) this.noteOmission(live, event.context);
-    this.savePartialSoon(live);
+    if (event.context) this.noteReading(live, event.context);
     this.changed(live, false);
   };
 
@@ -196,7 +185,6 @@ export class Requests {
       void this.attach(live);
       return;
     }
-    if (event.usage?.prompt_tokens !== undefined) this.noteOmission(live, event.usage);
     const error =
       event.status === "failed" ? { code: event.code, message: event.message || "The request failed." } : undefined;
     this.end(live, event.status, { error, code: event.code, usage: event.usage ?? undefined });
@@ -212,7 +200,6 @@ export class Requests {
     if (outcome !== "applied") return;
     this.enter(live, "running");
     live.position = undefined;
-    this.savePartialSoon(live);
     this.changed(live, false);
   }
 
@@ -226,7 +213,7 @@ export class Requests {
       const ack = await this.introduce(live);
       if (ack?.ok) break;
       if (ack && !this.passes(live, ack.error)) {
-        this.end(live, "failed", { error: ack.error });
+        this.turnedAway(live, ack.error);
         break;
       }
       await pause(ack?.error.retry_after_s ? ack.error.retry_after_s * 1000 : retryDelay_ms(attempt));
@@ -238,26 +225,43 @@ export class Requests {
   /** Undefined when the acknowledgement was lost. */
   private async introduce(live: Live): Promise<Ack | undefined> {
     live.unacknowledged = 0;
-    const submit = live.cursor.length === 0 ? this.submission(live) : undefined;
-    const tooLarge = submit && describeTooLarge(submit.question, submit.system, this.limits);
+    const ask = this.outbox.get(live.id)?.ask;
+    const tooLarge = ask?.question && describeTooLarge(ask.question.content, ask.system ?? "", this.limits);
     if (tooLarge) return { ok: false, error: { code: "content_too_large", message: tooLarge } };
     try {
-      const ack = submit
-        ? await this.connection.request("submit", submit.payload)
+      const ack = ask
+        ? await this.connection.request("ask", ask)
         : await this.connection.request("watch", { id: live.id, offset: live.cursor.length, nonce: live.cursor.nonce });
-      if (ack.ok && submit) this.acknowledged(live);
+      if (ack.ok && ask) this.acknowledged(live, ask, ack.omitted);
       return ack;
     } catch {
-      if (submit && !this.connection.connected) this.brokeOff(live);
+      if (ask && !this.connection.connected) this.brokeOff(live);
       return undefined;
     }
+  }
+
+  /** A question waits in the outbox for the user's word. Of an answer whose journal has expired, the server has a row. */
+  private turnedAway(live: Live, error: ServerError): void {
+    if (!this.isLive(live)) return;
+    if (live.phase === "sending") this.refuse(live, error);
+    else if (error.code !== "gone") this.end(live, "failed", { error });
+    else {
+      this.forget(live);
+      void this.conversations.load(live.conversationId);
+    }
+  }
+
+  private refuse(live: Live, error: ServerError): void {
+    this.forget(live);
+    this.conversations.refused(live.conversationId, live.id, error);
+    this.changed(live, true);
   }
 
   /** What ends the connection each time that it is sent must not be sent for ever. */
   private brokeOff(live: Live): void {
     if (++live.closed < MAX_CLOSED) return;
     const message = `The connection ended ${live.closed} times while this message was sent.`;
-    this.end(live, "failed", { error: { code: "connection_lost", message } });
+    this.refuse(live, { code: "connection_lost", message });
   }
 
   /** A stopped question that ended the connection is not sent again; whether the server has it, `cancel` will tell. */
@@ -265,35 +269,18 @@ export class Requests {
     return live.cancelling && live.closed > 0;
   }
 
-  private submission(live: Live) {
-    const conversation = this.conversations.get(live.conversationId);
-    const message = conversation?.messages.find((m) => m.id === live.id);
-    if (!conversation || !message?.unsent) return undefined;
-    const { system, ...options } = message.unsent;
-    const { messages, said } = promptFor(conversation, live.id, system, this.limits);
-    const payload = { id: live.id, model: message.model ?? conversation.model, messages, ...options };
-    return { payload, system, question: said.at(-1)?.content ?? "" };
+  /** How much of the conversation the model reads, which the end tells too. */
+  private noteReading(live: Live, told: Partial<Usage>): void {
+    this.conversations.changeMessage(live.conversationId, live.id, (message) => (message.usage = told));
   }
 
-  /** Remembers from where on the model reads the conversation: what we did not send, and what it could not read. */
-  private noteOmission(live: Live, told: Partial<Usage>): void {
-    const conversation = this.conversations.get(live.conversationId);
-    if (!conversation) return;
-    const { said, omitted } = promptFor(conversation, live.id, conversation.system, this.limits);
-    const unread = told.omitted_messages ?? 0;
-    const first = said[unread]?.id;
-    if (!first || omitted + unread === 0) return;
-    const context: Omission = { first, omitted: omitted + unread, context_tokens: told.context_tokens };
-    this.conversations.changeMessage(live.conversationId, live.id, (message) => (message.context = context));
-  }
-
-  private acknowledged(live: Live): void {
+  private acknowledged(live: Live, ask: Ask, omitted: number | undefined): void {
     if (live.phase === "sending") live.phase = "queued";
-    this.conversations.changeMessage(live.conversationId, live.id, (message) => delete message.unsent);
+    this.conversations.acknowledged(live.conversationId, ask, omitted);
     if (this.isLive(live)) this.changed(live, false);
   }
 
-  /** A refused submit is the user's to retry; a refused watch is tried again when the reason passes. */
+  /** A refused question is the user's to retry; a refused watch is tried again when the reason passes. */
   private passes(live: Live, error: ServerError): boolean {
     return live.phase !== "sending" && PASSING.has(error.code);
   }
@@ -303,8 +290,11 @@ export class Requests {
       try {
         const ack = await this.connection.request("cancel", { id: live.id });
         if (ack.ok) return;
-        if (ack.error.code === "gone" && live.phase === "sending") return this.end(live, "cancelled", {});
-        if (!PASSING.has(ack.error.code)) return this.end(live, "failed", { error: ack.error });
+        const isUnknown = ack.error.code === "gone" && live.phase === "sending";
+        if (isUnknown || !PASSING.has(ack.error.code)) {
+          this.turnedAway(live, isUnknown ? STOPPED : ack.error);
+          return;
+        }
       } catch {
         /* lost: again */
       }
@@ -312,53 +302,30 @@ export class Requests {
     }
   }
 
-  // ── saving ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private end(
     live: Live,
     status: EndStatus,
-    ending: { error?: ServerError; code?: string; usage?: Partial<Usage> },
+    ending: { error?: ServerError | undefined; code?: string; usage?: Partial<Usage> | undefined },
   ): void {
     if (!this.isLive(live)) return;
     this.forget(live);
     const { answer, reasoning } = split(live.cursor);
     if (reasoning) live.thought_ms ??= Date.now() - (live.thinkingSince_ms ?? Date.now());
+    const { error } = ending;
     this.conversations.changeMessage(live.conversationId, live.id, (message) => {
-      message.content = answer;
-      if (reasoning) Object.assign(message, { reasoning, thought_ms: live.thought_ms });
+      message.content += answer; // behind what it continues
+      message.reasoning += reasoning;
       message.state = status;
-      message.code = ending.code;
-      message.usage = ending.usage;
-      message.error = ending.error;
-      if (ending.error?.retry_after_s) message.retry_at_ms = Date.now() + ending.error.retry_after_s * 1000;
-      for (const key of ["nonce", "writer", "unsent", "parts", "thinkingSince_ms"] as const) delete message[key];
+      message.code = ending.code ?? error?.code ?? "";
+      message.error = error?.message ?? "";
+      message.usage = ending.usage ?? null;
+      if (live.thought_ms !== undefined) message.thought_ms = live.thought_ms;
+      if (error) message.problem = error;
+      if (error?.retry_after_s) message.retry_at_ms = Date.now() + error.retry_after_s * 1000;
     });
     this.changed(live, true);
-  }
-
-  private savePartialSoon(live: Live): void {
-    if (live.saveTimer !== undefined) return;
-    live.saveTimer = setTimeout(
-      () => this.savePartial(live),
-      Math.max(0, live.savedAt_ms + SAVE_EVERY_MS - Date.now()),
-    );
-  }
-
-  private savePartial(live: Live): void {
-    clearTimeout(live.saveTimer);
-    live.saveTimer = undefined;
-    live.savedAt_ms = Date.now();
-    const stored = this.conversations.get(live.conversationId)?.messages.find((m) => m.id === live.id);
-    if (stored?.writer !== this.tab || !isOpen(stored)) return;
-    this.conversations.changeMessage(live.conversationId, live.id, (message) => {
-      message.content = live.cursor.text;
-      if (live.cursor.parts.length > 0) {
-        const { thinkingSince_ms, thought_ms } = live;
-        Object.assign(message, { parts: live.cursor.parts, thinkingSince_ms, thought_ms });
-      }
-      message.nonce = live.cursor.nonce;
-      message.state = isRunning(live.phase) ? "running" : "queued";
-    });
   }
 
   private letGo(live: Live): void {
@@ -367,7 +334,6 @@ export class Requests {
   }
 
   private forget(live: Live): void {
-    clearTimeout(live.saveTimer);
     this.live.delete(live.id);
   }
 
@@ -384,10 +350,6 @@ export function isThinking(live: Pick<Live, "cursor" | "phase">): boolean {
 function noteThinking(live: Live): void {
   if (partOf(live.cursor) === "reasoning") live.thinkingSince_ms ??= Date.now();
   else if (live.thinkingSince_ms !== undefined) live.thought_ms ??= Date.now() - live.thinkingSince_ms;
-}
-
-export function isOpen(message: Message): boolean {
-  return message.state === "queued" || message.state === "running";
 }
 
 function retryDelay_ms(attempt: number): number {

@@ -1,9 +1,14 @@
-/** The settings dialog: system prompt, temperature, length, thinking, theme. They apply from the next message on. */
+/**
+ * The settings dialog: system prompt, sampling, thinking, presets, theme. In a conversation it shows that conversation's
+ * choices, else those for conversations to come. They apply from the next message on.
+ */
 
 import { byId, setText } from "../shared/dom";
 import { chooseTheme, isDark } from "../shared/theme";
-import { DEFAULTS, hasThinkingSwitch, loadPreferences, type Preferences, savePreferences } from "./preferences";
+import { type Choices, DEFAULTS, hasThinkingSwitch } from "./preferences";
+import { Presets } from "./presets";
 import type { Model } from "./protocol";
+import { SamplingForm } from "./sampling_form";
 
 /** Of a model that names none; its worker may have gone. */
 const USUAL_TEMPERATURE = 0.7;
@@ -13,61 +18,86 @@ const THINKING = new Map<string, boolean | null>([
   ["off", false],
 ]);
 
+/** What the dialog edits. */
+export interface Subject {
+  /** In words. */
+  scope: string;
+  choices: Choices;
+  save(choices: Choices): void;
+}
+
 export class Settings {
   private dialog = byId<HTMLDialogElement>("settings");
   private system = byId<HTMLTextAreaElement>("setting-system");
   private temperature = byId<HTMLInputElement>("setting-temperature");
   private length = byId<HTMLInputElement>("setting-max-tokens");
-  private own_temperature: number | null = null;
+  private sampling = new SamplingForm();
+  private own_temperature: number | undefined;
   private thinking = byId<HTMLSelectElement>("setting-thinking");
   private theme = byId<HTMLSelectElement>("setting-theme");
+  private presets: Presets;
+  private save: Subject["save"] = () => undefined;
 
   /** `model`: the one that is chosen now. */
   constructor(
     private storageFull: () => void,
     private model: () => Model | undefined,
+    private subject: () => Subject,
   ) {
+    this.presets = new Presets(
+      () => this.read(),
+      (choices) => this.fill(choices),
+      storageFull,
+    );
     byId("open-settings").onclick = () => this.open();
     byId("settings-reset").onclick = () => this.fill(DEFAULTS);
     this.temperature.oninput = () => this.showTemperature(Number(this.temperature.value));
     this.theme.onchange = () => this.setTheme(this.theme.value);
     this.dialog.addEventListener("close", () => {
-      if (this.dialog.returnValue === "save") this.save();
+      if (this.dialog.returnValue === "save") this.save(this.read());
     });
     byId("toggle-theme").onclick = () => this.setTheme(isDark() ? "light" : "dark");
   }
 
   private open(): void {
-    this.fill(loadPreferences());
+    const { scope, choices, save } = this.subject();
+    this.save = save;
+    setText(byId("settings-scope"), scope);
+    this.fill(choices);
+    this.presets.draw();
     byId("thinking-choice").hidden = !hasThinkingSwitch(this.model());
     this.theme.value = document.documentElement.dataset.theme ?? "system";
     this.dialog.returnValue = "";
     this.dialog.showModal();
   }
 
-  private fill(from: Preferences): void {
-    this.system.value = from.system;
-    this.length.value = String(from.max_new_tokens);
-    this.thinking.value = [...THINKING].find(([, value]) => value === from.thinking)?.[0] ?? "own";
-    this.showTemperature(from.own_temperature);
+  private fill({ system, sampling, thinking }: Choices): void {
+    this.system.value = system;
+    this.length.value = String(sampling.max_new_tokens ?? DEFAULTS.sampling.max_new_tokens);
+    this.sampling.fill(sampling);
+    this.thinking.value = [...THINKING].find(([, value]) => value === thinking)?.[0] ?? "own";
+    this.showTemperature(sampling.temperature);
   }
 
-  private showTemperature(own: number | null): void {
+  private read(): Choices {
+    const usual = DEFAULTS.sampling.max_new_tokens as number;
+    return {
+      system: this.system.value,
+      sampling: {
+        ...this.sampling.read(),
+        max_new_tokens: Math.max(1, Math.round(Number(this.length.value)) || usual),
+        ...(this.own_temperature !== undefined && { temperature: this.own_temperature }),
+      },
+      thinking: THINKING.get(this.thinking.value) ?? null,
+    };
+  }
+
+  private showTemperature(own: number | undefined): void {
     const value = own ?? this.model()?.sampling?.temperature ?? USUAL_TEMPERATURE;
     this.own_temperature = own;
     this.temperature.value = String(value);
     const number = value === 0 ? "0 (always the likeliest word)" : value.toFixed(1);
-    setText(byId("temperature-value"), own === null ? `${number}, this model's default` : number);
-  }
-
-  private save(): void {
-    const saved = savePreferences({
-      system: this.system.value,
-      own_temperature: this.own_temperature,
-      thinking: THINKING.get(this.thinking.value) ?? null,
-      max_new_tokens: Math.max(1, Math.round(Number(this.length.value)) || DEFAULTS.max_new_tokens),
-    });
-    if (!saved) this.storageFull();
+    setText(byId("temperature-value"), own === undefined ? `${number}, this model's default` : number);
   }
 
   private setTheme(theme: string): void {

@@ -1,18 +1,33 @@
-/** The list of conversations: open, rename in place, export, delete. On a phone it is a drawer. */
+/** The list of conversations: open, pin, rename in place, and a menu for the rest. On a phone it is a drawer. */
 
-import { confirmDialog } from "../shared/dialogs";
 import { byId, h, icon } from "../shared/dom";
-import { type Conversation, exportOf } from "./conversations";
+import { type Action, menu } from "./menu";
+import type { Summary } from "./tree";
 
 export interface SidebarActions {
   open(id: string | undefined): void;
   rename(id: string, title: string): void;
-  remove(id: string): void;
+  pin(id: string, pinned: boolean): void;
+  move(summary: Summary): void;
+  export(summary: Summary): void;
+  share(summary: Summary): void;
+  remove(summary: Summary): void;
+  more(): void;
+  showFolder(folder: string): void;
+}
+
+export interface Shelf {
+  conversations: Summary[];
+  folders: string[];
+  folder: string;
+  hasMore: boolean;
 }
 
 export class Sidebar {
   private element = byId("sidebar");
   private list = byId("conversations");
+  private folders = byId<HTMLSelectElement>("folder");
+  private moreButton = byId<HTMLButtonElement>("more-conversations");
   private toggle = byId<HTMLButtonElement>("menu");
   private narrow = matchMedia("(max-width: 800px)");
   private drawn = "";
@@ -20,26 +35,47 @@ export class Sidebar {
 
   constructor(private actions: SidebarActions) {
     byId("new").onclick = () => this.pick(undefined);
+    this.moreButton.onclick = () => this.actions.more();
+    this.folders.onchange = () => this.actions.showFolder(this.folders.value);
     this.toggle.onclick = () => this.setOpen(!this.isOpen);
     byId("backdrop").onclick = () => this.setOpen(false);
     this.element.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !this.narrow.matches) return;
+      if (event.key !== "Escape" || !this.narrow.matches || event.defaultPrevented) return;
+      if (this.element.querySelector(":popover-open")) return;
       event.preventDefault();
-      this.setOpen(false);
-      this.toggle.focus();
+      this.close();
     });
     this.narrow.addEventListener("change", () => this.setOpen(!this.narrow.matches));
     this.setOpen(!this.narrow.matches);
   }
 
-  show(conversations: Conversation[], activeId: string | undefined, isRunning: (id: string) => boolean): void {
-    const key = JSON.stringify([activeId, conversations.map((c) => [c.id, c.title, isRunning(c.id)])]);
-    if (this.renaming || key === this.drawn) return;
+  show({ conversations, folders, folder, hasMore }: Shelf, activeId: string | undefined): void {
+    const shown = conversations.map((c) => [c.id, c.title, c.running, c.pinned]);
+    const key = JSON.stringify([activeId, shown, folders, folder, hasMore]);
+    if (this.renaming || key === this.drawn || this.list.querySelector(":popover-open")) return;
     this.drawn = key;
     const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("[data-conversation-id]")
       ?.dataset.conversationId;
-    this.list.replaceChildren(...conversations.map((c) => this.item(c, c.id === activeId, isRunning(c.id))));
+    this.list.replaceChildren(...conversations.map((c) => this.item(c, c.id === activeId)));
     if (focused) this.list.querySelector<HTMLElement>(`[data-conversation-id="${CSS.escape(focused)}"] .open`)?.focus();
+    this.moreButton.hidden = !hasMore;
+    this.showFolders(folders, folder);
+  }
+
+  /** On a phone the list gives way to what was picked. */
+  close(): void {
+    if (!this.narrow.matches || !this.isOpen) return;
+    this.setOpen(false);
+    this.toggle.focus();
+  }
+
+  private showFolders(names: string[], chosen: string): void {
+    const all = chosen && !names.includes(chosen) ? [...names, chosen] : names;
+    byId("folders").hidden = all.length === 0;
+    this.folders.replaceChildren(
+      h("option", { value: "" }, "All conversations"),
+      ...all.map((name) => h("option", { value: name, selected: name === chosen }, name)),
+    );
   }
 
   private get isOpen(): boolean {
@@ -58,39 +94,35 @@ export class Sidebar {
     this.actions.open(id);
   }
 
-  private item(conversation: Conversation, active: boolean, running: boolean): HTMLElement {
-    const { id, title } = conversation;
+  private item(conversation: Summary, active: boolean): HTMLElement {
+    const { id, title, running, pinned } = conversation;
     const open = h(
       "button",
       { type: "button", class: "open", title, onclick: () => this.pick(id) },
+      pinned && icon("pin"),
       h("span", { class: "title" }, title),
-      running && h("span", { class: "pulse", role: "img", "aria-label": "answering" }),
+      running && h("span", { class: "pulse", role: "img", "aria-label": "answering", "data-testid": "running" }),
     );
     if (active) open.setAttribute("aria-current", "page");
-    const item = h(
-      "li",
-      { class: "conversation", "data-testid": "conversation", "data-conversation-id": id },
-      open,
-      h(
-        "span",
-        { class: "tools" },
-        this.tool("edit", `Rename ${title}`, "rename", () => this.rename(item, conversation)),
-        this.tool("download", `Export ${title}`, "export", () => download(conversation)),
-        this.tool("trash", `Delete ${title}`, "delete", () => void this.remove(conversation)),
-      ),
-    );
+    const item = h("li", { class: "conversation", "data-testid": "conversation", "data-conversation-id": id }, open);
+    item.append(...menu(`Actions on ${title}`, "more", () => this.actionsOf(conversation, item)));
     return item;
   }
 
-  private tool(name: string, label: string, testid: string, onclick: () => void): HTMLButtonElement {
-    return h(
-      "button",
-      { type: "button", class: "tool", title: label, "aria-label": label, "data-testid": testid, onclick },
-      icon(name),
-    );
+  private actionsOf(summary: Summary, item: HTMLElement): Action[] {
+    const { id, pinned } = summary;
+    const { actions } = this;
+    return [
+      { label: pinned ? "Unpin" : "Pin", symbol: "pin", testid: "pin", run: () => actions.pin(id, !pinned) },
+      { label: "Rename", symbol: "edit", testid: "rename", run: () => this.rename(item, summary) },
+      { label: "Move to a folder", symbol: "folder", testid: "move", run: () => actions.move(summary) },
+      { label: "Export", symbol: "download", testid: "export", run: () => actions.export(summary) },
+      { label: "Share by link", symbol: "link", testid: "share", run: () => actions.share(summary) },
+      { label: "Delete", symbol: "trash", testid: "delete", run: () => actions.remove(summary) },
+    ];
   }
 
-  private rename(item: HTMLElement, { id, title }: Conversation): void {
+  private rename(item: HTMLElement, { id, title }: Summary): void {
     this.renaming = true;
     const input = h("input", {
       type: "text",
@@ -116,25 +148,4 @@ export class Sidebar {
     input.focus();
     input.select();
   }
-
-  private async remove({ id, title }: Conversation): Promise<void> {
-    const sure = await confirmDialog(
-      "Delete this conversation?",
-      `“${title}” will be removed from this browser. This cannot be undone.`,
-      "Delete",
-    );
-    if (sure) this.actions.remove(id);
-  }
-}
-
-function download(conversation: Conversation): void {
-  const file = new Blob([JSON.stringify(exportOf(conversation), null, 2)], { type: "application/json" });
-  const url = URL.createObjectURL(file);
-  const name =
-    conversation.title
-      .replace(/[^\p{L}\p{N}]+/gu, "-")
-      .replace(/^-+|-+$/g, "")
-      .toLowerCase() || "conversation";
-  h("a", { href: url, download: `${name}.json` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -1,17 +1,17 @@
 /** The log of messages: one view per message id, and a scroll position that follows the answer until the user looks up. */
 
 import { byId, h, setText } from "../shared/dom";
-import type { Conversation, Message } from "./conversations";
 import { copySources } from "./formula_view";
 import { type MessageActions, MessageView } from "./message_view";
 import type { Live } from "./requests";
-import { isOpen } from "./requests";
+import { type Conversation, isOpen, type Message, pathOf, shownOf, versionsOf } from "./tree";
 import { describeOmission, omissionOf } from "./words";
 
 const NEAR_END_PX = 40;
 
 export interface Surroundings {
   liveOf(messageId: string): Live | undefined;
+  isReasoningOpen(messageId: string): boolean;
 }
 
 export class Transcript {
@@ -22,11 +22,12 @@ export class Transcript {
   private mark = h("p", { class: "context-mark", "data-testid": "context-mark" });
   private views = new Map<string, MessageView>();
   private shownId: string | undefined;
+  private wanted: string | undefined;
   private following = true;
   private lastTop = 0;
 
   constructor(
-    private actions: MessageActions,
+    private actions: MessageActions | undefined,
     private around: Surroundings,
   ) {
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
@@ -41,24 +42,37 @@ export class Transcript {
     const switched = conversation?.id !== this.shownId;
     if (switched) this.clear();
     this.shownId = conversation?.id;
-    const messages = conversation?.messages ?? [];
+    const path = conversation ? pathOf(conversation) : [];
+    const messages = shownOf(path);
     this.empty.hidden = messages.length > 0;
     this.log.hidden = messages.length === 0;
     this.log.setAttribute("aria-busy", String(messages.some(isOpen)));
-    this.place(messages);
-    this.update(messages, () => true);
+    this.place(messages, path);
+    if (conversation) this.update(conversation, messages, () => true);
     if (switched) this.toEnd();
+    this.pointOutWanted();
   }
 
   /** New text of one answer. */
   refresh(conversation: Conversation, messageId: string): void {
-    this.update(conversation.messages, (message) => message.id === messageId);
+    this.update(conversation, shownOf(pathOf(conversation)), (message) => message.id === messageId);
+  }
+
+  /** Scrolls to a message as soon as it is shown, and draws the eye to it. */
+  pointOut(messageId: string): void {
+    this.wanted = messageId;
+    this.pointOutWanted();
   }
 
   /** Follow the newest text again. */
   toEnd(): void {
     this.following = true;
     this.stay();
+  }
+
+  toStart(): void {
+    this.following = false;
+    this.scroller.scrollTop = 0;
   }
 
   /** As a press of its Copy button would. False when there is none. */
@@ -69,13 +83,21 @@ export class Transcript {
     return button !== undefined;
   }
 
+  private pointOutWanted(): void {
+    const view = this.views.get(this.wanted ?? "");
+    if (!view) return;
+    this.wanted = undefined;
+    this.following = false;
+    view.pointOut();
+  }
+
   private clear(): void {
     this.views.clear();
     this.log.replaceChildren();
   }
 
   /** Removes the views of removed messages and puts the others in order, touching only what is out of place. */
-  private place(messages: Message[]): void {
+  private place(messages: Message[], path: Message[]): void {
     const wanted = new Set(messages.map((message) => message.id));
     for (const [id, view] of this.views) {
       if (wanted.has(id)) continue;
@@ -85,7 +107,7 @@ export class Transcript {
     for (const message of messages) {
       if (!this.views.has(message.id)) this.views.set(message.id, new MessageView(message, this.actions));
     }
-    const omission = omissionOf(messages);
+    const omission = omissionOf(path);
     if (omission) setText(this.mark, describeOmission(omission));
     const elements = messages.flatMap(({ id }) => {
       const { element } = this.views.get(id) as MessageView;
@@ -97,13 +119,17 @@ export class Transcript {
     });
   }
 
-  private update(messages: Message[], which: (message: Message) => boolean): void {
-    const idle = !messages.some(isOpen);
-    const lastOf = (role: string) => messages.findLast((message) => message.role === role);
+  private update({ messages: all }: Conversation, messages: Message[], which: (message: Message) => boolean): void {
+    const idle = !all.some(isOpen);
+    const lastAnswer = messages.findLast(({ role }) => role === "assistant");
     for (const message of messages.filter(which)) {
-      this.views
-        .get(message.id)
-        ?.update(message, this.around.liveOf(message.id), lastOf(message.role) === message, idle);
+      this.views.get(message.id)?.update(message, {
+        live: this.around.liveOf(message.id),
+        versions: versionsOf(all, message),
+        idle,
+        last: message === lastAnswer,
+        reasoningOpen: this.around.isReasoningOpen(message.id),
+      });
     }
   }
 

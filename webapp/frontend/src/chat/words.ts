@@ -1,9 +1,10 @@
 /** What the page says about an answer's progress. Pure. */
 
 import { describeError } from "../shared/errors";
-import type { Message, Omission } from "./conversations";
+import { saidBefore } from "./prompt";
 import type { Model } from "./protocol";
 import type { Live } from "./requests";
+import { type Message, problemOf } from "./tree";
 
 type Progress = Pick<Live, "phase" | "position" | "eta_s" | "cancelling"> & { cursor: { length: number } };
 
@@ -13,7 +14,7 @@ const ELAPSED_FROM_S = 3;
 export function describeWaiting(message: Message, live: Progress | undefined): string {
   if (!live) return message.content ? "" : "Waiting…";
   if (live.cancelling) return "Stopping…";
-  const model = message.model ?? "this model";
+  const model = message.model || "this model";
   switch (live.phase) {
     case "sending":
       return "Sending…";
@@ -96,7 +97,8 @@ export function describeMissing(model: Model | undefined, othersServed: boolean)
 export function describeUsage(message: Message): string {
   const parts: string[] = [];
   if (message.state === "cancelled") parts.push("Stopped");
-  if (message.code === "length") parts.push(isContextFull(message) ? "The context is full" : "Reached the token limit");
+  if (message.state === "finished" && message.code === "length")
+    parts.push(isContextFull(message) ? "The context is full" : "Reached the token limit");
   if (message.reasoning && !message.content) parts.push("No answer: the model only thought");
   const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
   if (completion_tokens) {
@@ -108,20 +110,51 @@ export function describeUsage(message: Message): string {
   return parts.join(" · ");
 }
 
-/** How full the model's context is, by the newest answer that tells; empty until one does. */
-export function describeContext(messages: Message[]): string {
-  const told = messages.findLast((message) => message.usage?.context_tokens);
-  const { prompt_tokens = 0, completion_tokens = 0, context_tokens } = told?.usage ?? {};
-  if (!context_tokens) return "";
-  const used = prompt_tokens + completion_tokens;
-  const numbers = `${used.toLocaleString("en")} of ${context_tokens.toLocaleString("en")} tokens`;
-  return `Context ${Math.min(100, Math.round((100 * used) / context_tokens))}% full (${numbers})`;
+/** A token of most languages has about so many characters. */
+const CHARACTERS_PER_TOKEN = 4;
+
+/**
+ * How full the model's context is, by the newest answer that tells, and about how much what is `typed` adds; empty until
+ * one does. `context_tokens`: what the chosen model can read, for a conversation without an answer.
+ */
+export function describeContext(path: Message[], typed: string, context_tokens?: number | null): string {
+  const told = path.findLast((message) => message.usage?.context_tokens)?.usage;
+  const limit = told?.context_tokens ?? context_tokens;
+  const used = (told?.prompt_tokens ?? 0) + (told?.completion_tokens ?? 0);
+  const more = Math.ceil(typed.length / CHARACTERS_PER_TOKEN);
+  if (!limit || used + more === 0) return "";
+  if (more === 0) return `Context ${percent(used, limit)}% full (${count(used)} of ${count(limit)} tokens)`;
+  const left = Math.max(0, limit - used - more);
+  return `About ${count(more)} ${more === 1 ? "token" : "tokens"} typed, about ${count(left)} left in the context`;
 }
 
-/** Where the model begins to read. Of the newest answer that tells: the conversation may have been shortened since. */
-export function omissionOf(messages: Message[]): Omission | undefined {
-  const isTold = (m: Message) => m.role === "assistant" && (m.context !== undefined || m.state === "finished");
-  return messages.findLast(isTold)?.context;
+function percent(part: number, whole: number): number {
+  return Math.min(100, Math.round((100 * part) / whole));
+}
+
+function count(number: number): string {
+  return number.toLocaleString("en");
+}
+
+/** Of the messages before an answer, the model read those from `first` on. */
+export interface Omission {
+  first: string;
+  omitted: number;
+  context_tokens: number | undefined;
+}
+
+/** Where the model began to read, by the newest answer that tells. */
+export function omissionOf(path: Message[]): Omission | undefined {
+  const isTold = (m: Message) => m.role === "assistant" && (m.state === "finished" || unread(m) > 0);
+  const answer = path.findLast(isTold);
+  const omitted = answer ? unread(answer) : 0;
+  const first = answer && omitted > 0 ? saidBefore(path, answer.id)[omitted]?.id : undefined;
+  return first ? { first, omitted, context_tokens: answer?.usage?.context_tokens } : undefined;
+}
+
+/** What had no room in the request, and what the model could not read of it. */
+function unread({ extra, usage }: Message): number {
+  return (extra.omitted ?? 0) + (usage?.omitted_messages ?? 0);
 }
 
 /** The line in the transcript where the model begins to read. */
@@ -130,8 +163,15 @@ export function describeOmission({ omitted, context_tokens }: Omission): string 
   return `The model reads from here on: ${omitted.toLocaleString("en")} earlier messages no longer fit its context${context}`;
 }
 
+/** Whether the model can go on where an answer ended. */
+export function canContinue(message: Message): boolean {
+  const { state, code, content } = message;
+  const ended = state === "cancelled" || state === "failed" || (state === "finished" && code === "length");
+  return ended && content.trim() !== "" && !isContextFull(message);
+}
+
 /** The answer could not become longer, whatever the settings say. */
-function isContextFull({ usage }: Message): boolean {
+function isContextFull({ usage }: Pick<Message, "usage">): boolean {
   const { prompt_tokens = 0, completion_tokens = 0, context_tokens } = usage ?? {};
   return context_tokens !== undefined && prompt_tokens + completion_tokens >= context_tokens;
 }
@@ -143,7 +183,7 @@ export function tokensPerSecond(tokens: number, first_token_ms?: number, total_m
 
 /** What a screen reader hears of an answer's end. */
 export function describeEnd(message: Message): string {
-  if (message.state === "failed")
-    return `The answer failed: ${message.error ? describeError(message.error) : "unknown reason"}`;
+  const problem = problemOf(message);
+  if (problem) return `The answer failed: ${describeError(problem)}`;
   return message.state === "cancelled" ? "The answer was stopped" : "The answer is complete";
 }

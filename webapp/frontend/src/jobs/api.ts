@@ -1,26 +1,9 @@
-/** The HTTP API of jobs. Whatever goes wrong is an ApiError. */
+/** The HTTP API of jobs. */
 
-import { describeError, type ServerError } from "../shared/errors";
+import { answerOf, askJson as ask } from "../shared/http";
 import type { Choices, Job, JobAnswer, Order, Recipe, Serving, TrainingOrder, UploadState } from "./protocol";
 
-export class ApiError extends Error {
-  /** `status` 0: no answer at all. `line`: of a recipe that is refused. `offset`: from where an upload goes on. `field`: of a form. */
-  constructor(
-    readonly status: number,
-    readonly code: string,
-    message: string,
-    readonly line?: number,
-    readonly offset?: number,
-    readonly field?: string,
-  ) {
-    super(message);
-  }
-
-  /** Whether the same request may succeed later. */
-  get passes(): boolean {
-    return this.status === 0 || this.status === 429 || (this.status >= 502 && this.status <= 504);
-  }
-}
+export { ApiError } from "../shared/http";
 
 export const api = {
   jobs: () => ask<{ jobs: Job[]; now_s: number }>("GET", "/api/jobs"),
@@ -46,38 +29,4 @@ export const api = {
 
 export function fileAddress(id: string, kind: string): string {
   return `/api/jobs/${encodeURIComponent(id)}/files/${kind}`;
-}
-
-async function ask<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
-  return (await (await answerOf(method, path, body, signal)).json()) as T;
-}
-
-async function answerOf(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
-  const raw = body instanceof Blob;
-  const init: RequestInit = { method };
-  if (signal) init.signal = signal;
-  if (body) {
-    init.headers = { "Content-Type": raw ? "application/octet-stream" : "application/json" };
-    init.body = raw ? body : JSON.stringify(body);
-  }
-  let answer: Response;
-  try {
-    answer = await fetch(path, init);
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new ApiError(0, "unreachable", "The server does not answer.");
-  }
-  if (answer.ok) return answer;
-  throw await errorOf(answer);
-}
-
-async function errorOf(answer: Response): Promise<ApiError> {
-  try {
-    const { error } = (await answer.json()) as {
-      error: ServerError & { line?: number; offset?: number; field?: string };
-    };
-    return new ApiError(answer.status, error.code, describeError(error), error.line, error.offset, error.field);
-  } catch {
-    return new ApiError(answer.status, "internal", `The server answers ${answer.status}.`);
-  }
 }

@@ -1,155 +1,191 @@
-/** Conversations shared by several tabs through one storage. */
+/** The page's copy of the server's conversations: shown at once, taken back on a refusal, never behind what was done here. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import {
-  branchBefore,
-  type Conversation,
-  Conversations,
-  exportOf,
-  type Message,
-  titleFrom,
-} from "../../src/chat/conversations";
+import type { ApiClient, Change, Page } from "../../src/chat/api";
+import { Conversations, endOf } from "../../src/chat/conversations";
+import { Outbox } from "../../src/chat/outbox";
+import { type Conversation, pathOf, type Summary } from "../../src/chat/tree";
+import { ApiError } from "../../src/shared/http";
+import { chain, conversation, FakeStorage, message } from "./made";
 
-class FakeStorage implements Storage {
-  private items = new Map<string, string>();
-  limit = Infinity;
-  get length() {
-    return this.items.size;
+const ROUND = chain(message("q", "user", "hi"), message("a", "assistant", "hello"));
+
+/** Answers from what it holds, or with `error`. */
+class FakeServer {
+  trees = new Map<string, Conversation>();
+  changes: Change[] = [];
+  error: ApiError | undefined;
+  before: () => Promise<void> = async () => undefined;
+
+  async list(folder: string): Promise<Page> {
+    const conversations = [...this.trees.values()].filter((tree) => !folder || tree.folder === folder);
+    return this.answer({ conversations, next: null, folders: ["work"] });
   }
-  key(index: number) {
-    return [...this.items.keys()][index] ?? null;
+  async get(id: string): Promise<Conversation> {
+    const found = this.trees.get(id);
+    if (!found) throw new ApiError(404, "not_found", "there is none");
+    return this.answer(structuredClone(found));
   }
-  getItem(key: string) {
-    return this.items.get(key) ?? null;
+  async change(id: string, change: Change): Promise<Summary> {
+    this.changes.push(change);
+    return this.answer({ ...(this.trees.get(id) as Conversation), ...change });
   }
-  removeItem(key: string) {
-    this.items.delete(key);
+  async remove(id: string) {
+    await this.get(id);
+    return { undo_until_ms: 9 };
   }
-  clear() {
-    this.items.clear();
+  async restore(id: string): Promise<Summary> {
+    return this.get(id);
   }
-  setItem(key: string, value: string) {
-    const used = [...this.items].reduce((sum, [k, v]) => sum + (k === key ? 0 : v.length), 0);
-    if (used + value.length > this.limit) throw new Error("QuotaExceededError");
-    this.items.set(key, value);
+  private async answer<T>(told: T): Promise<T> {
+    await this.before();
+    if (this.error) throw this.error;
+    return told;
   }
 }
 
-const message = (id: string, role: "user" | "assistant", content: string, more: Partial<Message> = {}): Message => ({
-  id,
-  role,
-  content,
-  state: "finished",
-  created_ms: 0,
-  ...more,
+function setUp(...trees: Conversation[]) {
+  const server = new FakeServer();
+  for (const tree of trees) server.trees.set(tree.id, tree);
+  const outbox = new Outbox(new FakeStorage(), () => undefined);
+  const told: string[] = [];
+  const page = new Conversations(
+    server as unknown as ApiClient,
+    outbox,
+    () => undefined,
+    (words) => told.push(words),
+  );
+  return { server, outbox, page, told };
+}
+
+const ask = (id: string, parent: string | null = null, conversationId = "c") => ({
+  ask: { conversation: conversationId, id, parent, question: { id: `q-${id}`, content: "and?" }, model: "echo" },
+  created_ms: 5,
+  tab: "tab",
 });
-const conversation = (id: string, messages: Message[] = []): Conversation => ({
-  id,
-  title: id,
-  model: "m",
-  system: "",
-  updated_ms: 0,
-  messages,
+const ids = (list: Summary[]) => list.map(({ id }) => id);
+
+test("pinned conversations come first, then the newest", async () => {
+  const { page } = setUp(
+    conversation("old", [], { updated_ms: 1 }),
+    conversation("new", [], { updated_ms: 2 }),
+    conversation("pinned", [], { pinned: true }),
+  );
+  await page.refresh(undefined);
+  assert.deepEqual(ids(page.list()), ["pinned", "new", "old"]);
 });
 
-function tab(storage: Storage) {
-  const fulls: boolean[] = [];
-  return {
-    fulls,
-    store: new Conversations(
-      storage,
-      () => undefined,
-      (isFull) => fulls.push(isFull),
-    ),
+test("a change is shown before the server has it, and taken back with a reason when the server refuses", async () => {
+  const { server, page, told } = setUp(conversation("c", ROUND, { title: "before" }));
+  await page.refresh(undefined);
+  await page.load("c");
+  server.error = new ApiError(503, "unavailable", "the database is away");
+  const done = page.change("c", { title: "after" });
+  assert.deepEqual([page.list()[0]?.title, page.get("c")?.title], ["after", "after"]);
+  await done;
+  assert.deepEqual([page.list()[0]?.title, page.get("c")?.title], ["before", "before"]);
+  assert.deepEqual(told, ["The change was not kept: the database is away"]);
+});
+
+test("a list that was read before a change does not undo it", async () => {
+  const { server, page } = setUp(conversation("c", ROUND, { title: "before" }));
+  await page.refresh(undefined);
+  server.before = async () => {
+    server.before = async () => undefined;
+    await page.change("c", { title: "after" });
   };
-}
-
-test("two tabs that change one conversation keep both changes", () => {
-  const storage = new FakeStorage();
-  const [one, two] = [tab(storage).store, tab(storage).store];
-  one.create(conversation("c", [message("q", "user", "hi"), message("a", "assistant", "", { state: "running" })]));
-  two.get("c");
-  one.changeMessage("c", "a", (m) => (m.content = "partial"));
-  two.change("c", (c) => (c.title = "renamed"));
-  one.changeMessage("c", "a", (m) => (m.content = "partial and more"));
-  assert.equal(one.get("c")?.title, "renamed");
-  assert.equal(two.get("c")?.messages[1]?.content, "partial and more");
+  await page.refresh(undefined);
+  assert.equal(page.list()[0]?.title, "after");
 });
 
-test("a deleted conversation does not come back when its answer ends", () => {
-  const storage = new FakeStorage();
-  const [one, two] = [tab(storage).store, tab(storage).store];
-  one.create(conversation("c", [message("a", "assistant", "")]));
-  two.remove("c");
-  one.changeMessage("c", "a", (m) => (m.content = "late"));
-  assert.equal(one.get("c"), undefined);
-  assert.deepEqual(one.list(), []);
+test("a question stands in its conversation before the server knows of it, and outlives what the server tells", async () => {
+  const { page } = setUp(conversation("c", ROUND));
+  await page.load("c");
+  const last = () => pathOf(page.get("c") as Conversation).at(-1)?.id;
+  page.add(ask("a2", "a"));
+  assert.equal(last(), "a2");
+  await page.load("c");
+  assert.equal(last(), "a2");
+  assert.equal(page.list()[0]?.running, true);
 });
 
-test("a full storage is told, the conversation lives on in memory, and deleting another one saves it", () => {
-  const storage = new FakeStorage();
-  const { store, fulls } = tab(storage);
-  store.create(conversation("old", [message("q", "user", "x".repeat(500))]));
-  storage.limit = 800;
-  store.create(conversation("new", [message("q", "user", "y".repeat(400))]));
-  assert.equal(fulls.at(-1), true);
-  store.change("new", (c) => (c.title = "still here"));
-  assert.equal(store.get("new")?.title, "still here");
-  assert.equal(store.list().length, 2);
-  store.remove("old");
-  assert.equal(fulls.at(-1), false);
-  assert.equal(tab(storage).store.get("new")?.title, "still here");
+test("nothing follows a question that the server does not have", async () => {
+  const { page } = setUp(conversation("c", ROUND));
+  await page.load("c");
+  const { ask: asked } = ask("a2", "a");
+  page.add(ask("a2", "a"));
+  page.refused("c", "a2", { code: "content_too_large", message: "too large" });
+  assert.equal(endOf(page.get("c") as Conversation), "a");
+  page.acknowledged("c", asked, undefined);
+  assert.equal(endOf(page.get("c") as Conversation), "a2");
 });
 
-test("an unreadable entry is skipped and left alone", () => {
-  const storage = new FakeStorage();
-  storage.setItem("chatserver.conversation.bad", "{not json");
-  storage.setItem("other", "1");
-  const { store } = tab(storage);
-  store.create(conversation("good"));
-  assert.deepEqual(
-    store.list().map((c) => c.id),
-    ["good"],
+test("a conversation that a question begins is there before the server knows of it, also after a reload", async () => {
+  const { page, outbox, server } = setUp();
+  page.add(ask("a", null, "new"));
+  assert.deepEqual([page.get("new")?.title, page.get("new")?.messages.length], ["and?", 2]);
+  await page.refresh("new");
+  assert.deepEqual(ids(page.list()), ["new"]);
+  const reloaded = new Conversations(
+    server as unknown as ApiClient,
+    outbox,
+    () => undefined,
+    () => undefined,
   );
-  assert.equal(storage.getItem("chatserver.conversation.bad"), "{not json");
+  await reloaded.loadUnsent();
+  assert.equal(reloaded.get("new")?.messages[0]?.content, "and?");
 });
 
-test("an export holds what was said and nothing of ours", () => {
-  const c = conversation("c", [message("1", "user", "q"), message("2", "assistant", "", { state: "failed" })]);
-  assert.deepEqual(exportOf(c), { id: "c", title: "c", model: "m", messages: [{ role: "user", content: "q" }] });
+test("an answer whose end was heard stays ended until the server has written it down", async () => {
+  const open = message("a", "assistant", "", { parent_id: "q", state: "open" });
+  const { page, server } = setUp(conversation("c", [ROUND[0] as never, open]));
+  await page.load("c");
+  page.changeMessage("c", "a", (m) => Object.assign(m, { state: "finished", content: "hello" }));
+  await page.load("c");
+  assert.equal(page.get("c")?.messages[1]?.content, "hello");
+  server.trees.set("c", conversation("c", ROUND));
+  await page.load("c");
+  assert.equal(page.get("c")?.messages[1]?.state, "finished");
 });
 
-test("a title is the first line, cut at a word", () => {
-  assert.equal(titleFrom("  Hello\nworld"), "Hello");
-  assert.equal(titleFrom(" "), "New chat");
-  assert.equal(
-    titleFrom("one two three four five six seven eight nine ten eleven"),
-    "one two three four five six seven eight nine…",
-  );
+test("a deleted conversation is gone at once, comes back when the server refuses, and can be restored", async () => {
+  const { server, page, told } = setUp(conversation("c", ROUND));
+  await page.refresh(undefined);
+  server.error = new ApiError(0, "unreachable", "The server does not answer.");
+  const refused = page.remove("c");
+  assert.deepEqual(page.list(), []);
+  assert.equal(await refused, undefined);
+  assert.deepEqual([ids(page.list()), told.length], [["c"], 1]);
+  server.error = undefined;
+  assert.equal(await page.remove("c"), 9);
+  assert.deepEqual(page.list(), []);
+  await page.restore("c");
+  assert.deepEqual(ids(page.list()), ["c"]);
 });
 
-test("an earlier question is edited in a conversation of its own, and the old one stays whole", () => {
-  const of = conversation("c", [
-    message("q1", "user", "one"),
-    message("a1", "assistant", "1", { context: { first: "q1", omitted: 2 } }),
-    message("q2", "user", "two"),
-    message("a2", "assistant", "2"),
-    message("q3", "user", "three"),
-  ]);
-  of.title = "Rivers";
-  const stored = structuredClone(of);
-  let id = 0;
-  const branch = branchBefore("q2", of, () => `new${++id}`);
-  assert.deepEqual(of, stored);
-  assert.equal(branch.title, "Question 2 edited: Rivers");
-  assert.deepEqual(
-    branch.messages.map(({ id, content }) => [id, content]),
-    [
-      ["new1", "one"],
-      ["new2", "1"],
-    ],
-  );
-  assert.equal(branch.messages[1]?.context?.first, "new1");
-  assert.equal(branchBefore("new1", branch, () => "x").title, "Question 1 edited: Rivers");
+test("what another device deleted goes, what it added comes", async () => {
+  const { server, page } = setUp(conversation("c", ROUND));
+  await page.refresh(undefined);
+  server.trees.clear();
+  server.trees.set("d", conversation("d", ROUND));
+  await page.refresh(undefined);
+  assert.deepEqual(ids(page.list()), ["d"]);
+});
+
+test("a conversation that is open is read anew when another device went on in it", async () => {
+  const { server, page } = setUp(conversation("c", ROUND));
+  await page.load("c");
+  const more = chain(...ROUND, message("q2", "user", "more"));
+  server.trees.set("c", conversation("c", more, { updated_ms: 7 }));
+  await page.refresh("c");
+  assert.equal(page.get("c")?.messages.length, 3);
+});
+
+test("a silent server leaves what is shown", async () => {
+  const { server, page, told } = setUp(conversation("c", ROUND));
+  await page.refresh(undefined);
+  server.error = new ApiError(0, "unreachable", "The server does not answer.");
+  await page.refresh(undefined);
+  assert.deepEqual([ids(page.list()), told], [["c"], []]);
 });

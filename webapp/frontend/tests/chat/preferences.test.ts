@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test, { beforeEach } from "node:test";
-import { loadPreferences, samplingOf, savePreferences, thinkingOf } from "../../src/chat/preferences";
+import { choicesOf, loadPreferences, savePreferences, settingsOf, thinkingOf } from "../../src/chat/preferences";
 import type { Model } from "../../src/chat/protocol";
 
 const stored = new Map<string, string>();
@@ -18,23 +18,23 @@ beforeEach(() => {
 
 test("a temperature that nobody chose is left to the model", () => {
   savePreferences({ model: "m" });
-  assert.deepEqual(samplingOf(loadPreferences()), { max_new_tokens: 512 });
+  assert.deepEqual(loadPreferences().sampling, { max_new_tokens: 512 });
 });
 
 test("a chosen temperature is sent, also one that was every model's default once", () => {
-  savePreferences({ own_temperature: 0.7 });
-  assert.deepEqual(samplingOf(loadPreferences()), { temperature: 0.7, max_new_tokens: 512 });
-  savePreferences({ own_temperature: 0 });
-  assert.equal(samplingOf(loadPreferences()).temperature, 0);
+  savePreferences({ sampling: { temperature: 0.7, max_new_tokens: 512 } });
+  assert.deepEqual(loadPreferences().sampling, { temperature: 0.7, max_new_tokens: 512 });
+  savePreferences({ sampling: { temperature: 0 } });
+  assert.equal(loadPreferences().sampling.temperature, 0);
 });
 
 test("a temperature that the page stored by itself before does not count as chosen", () => {
   stored.set("chatserver.preferences", JSON.stringify({ model: "m", temperature: 0.7 }));
-  assert.equal(loadPreferences().own_temperature, null);
+  assert.equal(loadPreferences().sampling.temperature, undefined);
   stored.set("chatserver.preferences", JSON.stringify({ model: "m", temperature: 1.2 }));
-  assert.equal(loadPreferences().own_temperature, 1.2);
-  savePreferences({ own_temperature: null });
-  assert.equal(loadPreferences().own_temperature, null);
+  assert.equal(loadPreferences().sampling.temperature, 1.2);
+  savePreferences({ sampling: {} });
+  assert.equal(loadPreferences().sampling.temperature, undefined);
 });
 
 test("whether to think is told only to a model that has the choice, and only if somebody chose", () => {
@@ -44,4 +44,16 @@ test("whether to think is told only to a model that has the choice, and only if 
   assert.deepEqual(thinkingOf(loadPreferences(), model), { thinking: false });
   assert.deepEqual(thinkingOf(loadPreferences(), { ...model, supports: [] }), {});
   assert.deepEqual(thinkingOf(loadPreferences(), undefined), {});
+});
+
+test("what an earlier page stored option by option is read", () => {
+  stored.set("chatserver.preferences", JSON.stringify({ own_temperature: 0.3, max_new_tokens: 9, system: "be kind" }));
+  assert.deepEqual(loadPreferences().sampling, { temperature: 0.3, max_new_tokens: 9 });
+  assert.equal(loadPreferences().system, "be kind");
+});
+
+test("a conversation keeps the choices that the settings dialog gave it", () => {
+  const choices = { system: "be kind", sampling: { top_p: 0.9, stop: ["END"] }, thinking: false };
+  assert.deepEqual(choicesOf({ system: "be kind", settings: settingsOf(choices) }), choices);
+  assert.equal(choicesOf({ system: "", settings: {} }).thinking, null);
 });

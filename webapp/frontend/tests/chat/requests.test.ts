@@ -2,13 +2,18 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Conversation, Conversations, type Message } from "../../src/chat/conversations";
-import type { Ack } from "../../src/chat/protocol";
+import type { ApiClient } from "../../src/chat/api";
+import { Conversations } from "../../src/chat/conversations";
+import { Outbox } from "../../src/chat/outbox";
+import type { Ack, Ask } from "../../src/chat/protocol";
 import { Requests } from "../../src/chat/requests";
+import type { Conversation, Message } from "../../src/chat/tree";
+import { ApiError } from "../../src/shared/http";
+import { FakeStorage } from "./made";
 
 interface Sent {
   event: string;
-  payload: { id: string; offset?: number; nonce?: string; messages?: { content: string }[]; thinking?: boolean };
+  payload: { id: string; offset?: number; nonce?: string; thinking?: boolean };
 }
 
 class FakeConnection {
@@ -30,94 +35,66 @@ class FakeConnection {
   }
 }
 
-function memoryStorage(): Storage {
-  const items = new Map<string, string>();
-  return {
-    get length() {
-      return items.size;
+const LIMITS = { characters: 200, bytes: 2_000 };
+
+/** One question in its conversation, which the server does not know. */
+function setUp(ask: Partial<Ask> = {}, tab = "tab", storage = new FakeStorage()) {
+  const outbox = new Outbox(storage, () => undefined);
+  const loaded: string[] = [];
+  const server = {
+    get: async (id: string): Promise<Conversation> => {
+      loaded.push(id);
+      throw new ApiError(0, "unreachable", "away");
     },
-    key: (i) => [...items.keys()][i] ?? null,
-    getItem: (key) => items.get(key) ?? null,
-    setItem: (key, value) => void items.set(key, value),
-    removeItem: (key) => void items.delete(key),
-    clear: () => items.clear(),
-  };
-}
-
-const QUESTION: Message = { id: "q", role: "user", content: "hi", state: "finished", created_ms: 0 };
-
-const LIMITS = { characters: 200, bytes: 2_000, messages: 2_000 };
-
-function setUp(answer: Partial<Message> = {}, tab = "tab", before: Message[] = [QUESTION]) {
-  const message: Message = {
-    id: "a",
-    role: "assistant",
-    content: "",
-    state: "queued",
-    created_ms: Date.now(),
-    model: "echo",
-    writer: "tab",
-    unsent: { system: "", sampling: {} },
-    ...answer,
-  };
-  const conversation: Conversation = {
-    id: "c",
-    title: "t",
-    model: "echo",
-    system: "",
-    updated_ms: 0,
-    messages: [...before, message],
   };
   const conversations = new Conversations(
-    memoryStorage(),
+    server as unknown as ApiClient,
+    outbox,
     () => undefined,
     () => undefined,
   );
-  conversations.create(conversation);
   const connection = new FakeConnection();
-  const requests = new Requests(connection, conversations, tab, LIMITS, () => undefined);
-  const stored = () => conversations.get("c")?.messages.at(-1) as Message;
-  return { conversation, conversations, connection, requests, message, stored };
+  const requests = new Requests(connection, conversations, outbox, tab, LIMITS, () => undefined);
+  const question = { id: "q", content: "hi" };
+  const unsent = {
+    ask: { conversation: "c", id: "a", parent: null, question, model: "echo", ...ask },
+    created_ms: Date.now(),
+    tab: "tab",
+  };
+  conversations.add(unsent);
+  const begin = () => requests.follow(conversations.get("c") as Conversation, true);
+  const stored = () => conversations.get("c")?.messages.find(({ id }) => id === "a") as Message;
+  return { conversations, connection, requests, outbox, unsent, loaded, begin, stored };
 }
 
 const settled = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms));
 const tokens = (offset: number, text: string) => ({ id: "a", offset, nonce: "n", text });
 const done = (offset: number) => ({ id: "a", status: "finished" as const, offset, code: "stop" });
 
-test("a question is submitted, its answer applied and the end stored without leftovers", async () => {
-  const { requests, connection, message, stored } = setUp();
-  requests.begin("c", message);
+test("a question is asked, its answer applied and the end kept without leftovers", async () => {
+  const { requests, connection, outbox, unsent, begin, stored } = setUp({ thinking: false });
+  begin();
   await settled();
-  assert.deepEqual(connection.sent[0]?.payload.messages, [{ role: "user", content: "hi" }]);
-  assert.equal(stored().unsent, undefined);
+  assert.deepEqual(connection.sent[0], { event: "ask", payload: unsent.ask });
+  assert.deepEqual([stored().sending, outbox.list()], [undefined, []]);
   requests.onTokens(tokens(0, "Hello"));
   requests.onDone(done(5));
-  assert.equal(stored().content, "Hello");
-  assert.equal(stored().state, "finished");
-  assert.equal("nonce" in stored() || "writer" in stored(), false);
+  assert.deepEqual([stored().content, stored().state], ["Hello", "finished"]);
   assert.equal(requests.get("a"), undefined);
 });
 
-test("a question says whether to think if it was asked so", async () => {
-  const { requests, connection, message } = setUp({ unsent: { system: "", sampling: {}, thinking: false } });
-  requests.begin("c", message);
-  await settled();
-  assert.equal(connection.sent[0]?.payload.thinking, false);
-  assert.equal("system" in (connection.sent[0]?.payload ?? {}), false);
-});
-
-test("a lost acknowledgement submits the same id again", async () => {
-  const { requests, connection, message } = setUp();
+test("a lost acknowledgement asks the same again", async () => {
+  const { connection, begin } = setUp();
   connection.acks = ["lost"];
-  requests.begin("c", message);
+  begin();
   await settled(600);
-  assert.deepEqual(connection.events(), ["submit", "submit"]);
-  assert.equal(connection.sent[0]?.payload.id, connection.sent[1]?.payload.id);
+  assert.deepEqual(connection.events(), ["ask", "ask"]);
+  assert.deepEqual(connection.sent[0]?.payload, connection.sent[1]?.payload);
 });
 
 test("a gap watches once from the cursor, however many events are ahead", async () => {
-  const { requests, connection, message } = setUp();
-  requests.begin("c", message);
+  const { requests, connection, begin } = setUp();
+  begin();
   await settled();
   requests.onTokens(tokens(0, "ab😀"));
   for (const offset of [9, 10, 11]) requests.onTokens(tokens(offset, "x"));
@@ -126,8 +103,8 @@ test("a gap watches once from the cursor, however many events are ahead", async 
 });
 
 test("an end with missing text watches, then asks for all of it, and is believed the third time", async () => {
-  const { requests, connection, message, stored } = setUp();
-  requests.begin("c", message);
+  const { requests, connection, begin, stored } = setUp();
+  begin();
   await settled();
   requests.onTokens(tokens(0, "abc"));
   requests.onDone(done(9));
@@ -144,8 +121,8 @@ test("an end with missing text watches, then asks for all of it, and is believed
 });
 
 test("the window moves every 4096 code points, repeats included", async () => {
-  const { requests, connection, message } = setUp();
-  requests.begin("c", message);
+  const { requests, connection, begin } = setUp();
+  begin();
   await settled();
   requests.onTokens(tokens(0, "😀".repeat(4000)));
   assert.equal(connection.events().includes("received"), false);
@@ -155,135 +132,117 @@ test("the window moves every 4096 code points, repeats included", async () => {
   assert.deepEqual(offsets, [4100, 4100]);
 });
 
-test("after a reload the stored cursor is watched; an expired answer ends with the part that came", async () => {
-  const { requests, connection, conversation, stored } = setUp({
-    content: "a😀",
-    nonce: "n7",
-    state: "running",
-    unsent: undefined,
-  });
+test("after a reload the whole answer is watched, and the server has the row of one that expired", async () => {
+  const { connection, conversations, outbox, unsent, loaded, begin, stored } = setUp();
+  conversations.acknowledged("c", unsent.ask, undefined);
+  assert.equal(outbox.get("a"), undefined);
   connection.acks = [{ ok: false, error: { code: "gone", message: "expired" } }];
-  requests.follow(conversation, true);
+  begin();
   await settled();
-  assert.deepEqual(connection.sent, [{ event: "watch", payload: { id: "a", offset: 2, nonce: "n7" } }]);
-  assert.equal(stored().state, "failed");
-  assert.equal(stored().error?.code, "gone");
-  assert.equal(stored().content, "a😀");
+  assert.deepEqual(connection.sent, [{ event: "watch", payload: { id: "a", offset: 0, nonce: "" } }]);
+  assert.deepEqual([stored().state, loaded], ["open", ["c"]]);
 });
 
-test("a refused submit fails at once and keeps when to retry", async () => {
-  const { requests, connection, message, stored } = setUp();
+test("a refused question waits for the user and keeps when to retry, over a reload too", async () => {
+  const { connection, outbox, begin, stored } = setUp();
   connection.acks = [{ ok: false, error: { code: "busy", message: "full", retry_after_s: 5 } }];
-  requests.begin("c", message);
+  begin();
   await settled();
-  assert.equal(stored().state, "failed");
+  assert.deepEqual([stored().state, stored().problem?.code], ["unsent", "busy"]);
   assert.ok((stored().retry_at_ms ?? 0) > Date.now() + 4000);
+  begin();
+  await settled();
+  assert.deepEqual(connection.events(), ["ask"]);
+  assert.equal(outbox.get("a")?.problem?.code, "busy");
 });
 
 test("offline nothing is sent; reconnecting attaches every open answer, and a stop asked for meanwhile is sent", async () => {
-  const { requests, connection, message } = setUp();
+  const { requests, connection, begin } = setUp();
   connection.connected = false;
-  requests.begin("c", message);
+  begin();
   await requests.cancel("a");
   assert.deepEqual(connection.events(), []);
   connection.connected = true;
   requests.reattachAll();
   await settled();
-  assert.deepEqual(connection.events(), ["submit", "cancel"]);
+  assert.deepEqual(connection.events(), ["ask", "cancel"]);
 });
 
-test("another tab waits until the writer's question is acknowledged, then watches, and never saves partial text", async () => {
-  const { requests, conversations, connection, stored } = setUp({}, "other tab");
-  requests.follow(conversations.get("c") as Conversation, false);
+test("another tab leaves a question to the tab that asks it, for a while", async () => {
+  const { requests, conversations, connection, outbox, unsent } = setUp({}, "other tab");
+  const follow = (atStart: boolean) => requests.follow(conversations.get("c") as Conversation, atStart);
+  follow(false);
   await settled();
   assert.deepEqual(connection.events(), []);
-  conversations.changeMessage("c", "a", (m) => delete m.unsent);
-  requests.follow(conversations.get("c") as Conversation, false);
-  requests.onTokens(tokens(0, "Hello"));
-  requests.saveAll();
-  assert.equal(stored().content, "");
-  requests.onDone(done(5));
-  assert.equal(stored().content, "Hello");
+  outbox.put({ ...unsent, created_ms: Date.now() - 20_000 });
+  follow(false);
+  await settled();
+  assert.deepEqual(connection.events(), ["ask"]);
 });
 
-test("an answer that ended or was replaced in another tab is let go", async () => {
-  const { requests, conversations, connection, message } = setUp();
-  requests.begin("c", message);
+test("an answer that ended elsewhere is let go", async () => {
+  const { requests, conversations, connection, begin } = setUp();
+  begin();
   await settled();
-  conversations.change("c", (c) => c.messages.pop());
-  requests.follow(conversations.get("c") as Conversation, false);
+  conversations.changeMessage("c", "a", (m) => (m.state = "finished"));
+  begin();
   assert.equal(requests.get("a"), undefined);
   assert.equal(connection.events().at(-1), "unwatch");
 });
 
-const round = (n: number, more: Partial<Message> = {}): Message[] => [
-  { ...QUESTION, id: `q${n}`, content: `question ${n}` },
-  { ...QUESTION, id: `a${n}`, role: "assistant", content: `answer ${n}`, ...more },
-];
-
-test("a question that was stopped before its first word is not sent with the next one", async () => {
-  const { requests, connection, message } = setUp({}, "tab", [
-    ...round(1, { state: "cancelled", content: "" }),
-    QUESTION,
-  ]);
-  requests.begin("c", message);
-  await settled();
-  assert.deepEqual(connection.sent[0]?.payload.messages, [{ role: "user", content: "hi" }]);
-});
-
 test("a message that the server cannot take is never sent, also not after a reload", async () => {
-  const { requests, connection, conversation, stored } = setUp({}, "tab", [{ ...QUESTION, content: "x".repeat(201) }]);
-  requests.follow(conversation, true);
+  const { connection, begin, stored } = setUp({ question: { id: "q", content: "x".repeat(201) } });
+  begin();
+  await settled();
+  begin();
   await settled();
   assert.deepEqual(connection.sent, []);
-  assert.equal(stored().state, "failed");
-  assert.equal(stored().error?.code, "content_too_large");
+  assert.deepEqual([stored().state, stored().problem?.code], ["unsent", "content_too_large"]);
 });
 
 test("a message that ends the connection each time is not sent for ever", async () => {
-  const { requests, connection, message, stored } = setUp();
+  const { requests, connection, begin, stored } = setUp();
   connection.acks = ["closed", "closed", "closed"];
-  requests.begin("c", message);
+  begin();
   for (let attempt = 0; attempt < 6; attempt++) {
     await settled(attempt === 0 ? 5 : 520);
     connection.connected = true;
     requests.reattachAll();
   }
-  assert.deepEqual(connection.events(), ["submit", "submit", "submit"]);
-  assert.equal(stored().state, "failed");
-  assert.equal(stored().error?.code, "connection_lost");
+  assert.deepEqual(connection.events(), ["ask", "ask", "ask"]);
+  assert.deepEqual([stored().state, stored().problem?.code], ["unsent", "connection_lost"]);
 });
 
 test("a stopped question that ended the connection is not sent again", async () => {
-  const { requests, connection, message, stored } = setUp();
+  const { requests, connection, begin, stored } = setUp();
   connection.acks = ["closed", { ok: false, error: { code: "gone", message: "unknown" } }];
-  requests.begin("c", message);
+  begin();
   await settled();
   await requests.cancel("a");
   await settled(520);
   connection.connected = true;
   requests.reattachAll();
   await settled();
-  assert.deepEqual(connection.events(), ["submit", "cancel"]);
-  assert.equal(stored().state, "cancelled");
+  assert.deepEqual(connection.events(), ["ask", "cancel"]);
+  assert.deepEqual([stored().state, stored().problem?.code], ["unsent", "cancelled"]);
 });
 
-test("where the model begins to read is kept, told while it answers or at the end", async () => {
+test("how much the model reads is kept, told while it answers or at the end", async () => {
   const context = { prompt_tokens: 90, context_tokens: 100, omitted_messages: 2 };
-  const before = [...round(1), ...round(2), QUESTION];
   for (const live of [true, false]) {
-    const { requests, message, stored } = setUp({}, "tab", before);
-    requests.begin("c", message);
+    const { requests, connection, begin, stored } = setUp();
+    connection.acks = [{ ok: true, omitted: 4 }];
+    begin();
     await settled();
     if (live) requests.onStatus({ id: "a", state: "running", context });
     else requests.onDone({ ...done(0), usage: context });
-    assert.deepEqual(stored().context, { first: "q2", omitted: 2, context_tokens: 100 });
+    assert.deepEqual([stored().usage, stored().extra], [context, { omitted: 4 }]);
   }
 });
 
-test("an answer that ended keeps its reasoning apart", () => {
-  const { requests, conversation, message, stored } = setUp();
-  requests.begin(conversation.id, message);
+test("an answer that ended keeps its reasoning apart", async () => {
+  const { requests, begin, stored } = setUp();
+  begin();
   requests.onTokens({ id: "a", offset: 0, nonce: "n", text: "hm", part: "reasoning" });
   requests.onTokens({ id: "a", offset: 2, nonce: "n", text: "4" });
   const parts: [number, string][] = [
@@ -293,18 +252,25 @@ test("an answer that ended keeps its reasoning apart", () => {
   requests.onDone({ id: "a", status: "finished", offset: 3, code: "stop", parts });
   const { content, reasoning, thought_ms } = stored();
   assert.deepEqual([content, reasoning, typeof thought_ms], ["4", "hm", "number"]);
-  assert.equal(stored().parts, undefined);
 });
 
-test("a page that is loaded again in the middle of the reasoning goes on there", () => {
-  const first = setUp();
-  first.requests.begin(first.conversation.id, first.message);
-  first.requests.onTokens({ id: "a", offset: 0, nonce: "n", text: "hm", part: "reasoning" });
-  first.requests.saveAll();
-  const again = setUp({ ...first.stored(), unsent: undefined });
-  again.requests.begin(again.conversation.id, again.stored());
-  again.requests.onTokens({ id: "a", offset: 2, nonce: "n", text: ", so", part: "reasoning" });
-  again.requests.onTokens({ id: "a", offset: 6, nonce: "n", text: "4" });
-  again.requests.onDone({ id: "a", status: "cancelled", offset: 7, code: "cancelled" });
-  assert.deepEqual([again.stored().content, again.stored().reasoning], ["4", "hm, so"]);
+test("an answer that goes on stands behind what it continues", async () => {
+  const { requests, conversations, begin, stored } = setUp();
+  conversations.changeMessage("c", "a", (m) => (m.content = "Once "));
+  begin();
+  requests.onTokens(tokens(0, "upon"));
+  requests.onDone(done(4));
+  assert.equal(stored().content, "Once upon");
+});
+
+test("a question that was never acknowledged is asked by the next page with the same ids", async () => {
+  const storage = new FakeStorage();
+  const first = setUp({}, "tab", storage);
+  first.connection.connected = false;
+  first.begin();
+  const again = new Outbox(storage, () => undefined).list("c");
+  assert.deepEqual(
+    again.map(({ ask }) => ask),
+    [first.unsent.ask],
+  );
 });

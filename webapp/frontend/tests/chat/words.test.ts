@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { Message } from "../../src/chat/conversations";
+import type { Message } from "../../src/chat/tree";
 import {
+  canContinue,
   describeContext,
   describeElapsed,
   describeMissing,
@@ -15,16 +16,9 @@ import {
   omissionOf,
 } from "../../src/chat/words";
 import { describeError } from "../../src/shared/errors";
+import { chain, message as made } from "./made";
 
-const message = (more: Partial<Message> = {}): Message => ({
-  id: "a",
-  role: "assistant",
-  content: "",
-  state: "queued",
-  created_ms: 0,
-  model: "echo",
-  ...more,
-});
+const message = (more: Partial<Message> = {}): Message => made("a", "assistant", "", { state: "open", ...more });
 const progress = (more: object = {}) => ({
   phase: "queued" as const,
   position: undefined,
@@ -117,18 +111,40 @@ test("an error is told with its remedy", () => {
 test("how full the context is is told by the newest answer that knows", () => {
   const usage = { prompt_tokens: 5000, completion_tokens: 1144, context_tokens: 8192 };
   const told = message({ state: "finished", usage });
-  assert.equal(describeContext([told, message({ state: "failed" })]), "Context 75% full (6,144 of 8,192 tokens)");
-  assert.equal(describeContext([message({ state: "finished", usage: { completion_tokens: 3 } })]), "");
+  assert.equal(describeContext([told, message({ state: "failed" })], ""), "Context 75% full (6,144 of 8,192 tokens)");
+  assert.equal(describeContext([message({ state: "finished", usage: { completion_tokens: 3 } })], ""), "");
+});
+
+test("what is typed is counted roughly, with what is left, also before the first answer", () => {
+  const told = message({ state: "finished", usage: { prompt_tokens: 90, completion_tokens: 10, context_tokens: 200 } });
+  assert.equal(describeContext([told], "x".repeat(41)), "About 11 tokens typed, about 89 left in the context");
+  assert.equal(describeContext([], "hey", 100), "About 1 token typed, about 99 left in the context");
+  assert.equal(describeContext([told], "x".repeat(900)), "About 225 tokens typed, about 0 left in the context");
+  assert.equal(describeContext([], "hey"), "");
 });
 
 test("the mark of the context belongs to the newest answer, and an answer that read everything has none", () => {
-  const context = { first: "q4", omitted: 1200, context_tokens: 8192 };
-  const cut = message({ state: "cancelled", context });
-  assert.equal(omissionOf([cut, message({ state: "queued" })]), context);
-  assert.equal(omissionOf([cut, message({ state: "finished" })]), undefined);
+  const rounds = [1, 2, 3].flatMap((n) => [made(`q${n}`, "user", `${n}`), made(`a${n}`, "assistant", `${n}`)]);
+  const cut = message({ id: "a4", state: "cancelled", usage: { omitted_messages: 2, context_tokens: 8192 } });
+  const path = chain(...rounds, made("q4", "user", "4"), { ...cut, extra: { omitted: 2 } });
+  const omission = { first: "q3", omitted: 4, context_tokens: 8192 };
+  assert.deepEqual(omissionOf([...path, message({ id: "a5" })]), omission);
+  assert.equal(omissionOf([...path, message({ id: "a5", state: "finished" })]), undefined);
   assert.equal(
-    describeOmission(context),
+    describeOmission({ ...omission, omitted: 1200 }),
     "The model reads from here on: 1,200 earlier messages no longer fit its context (8,192 tokens)",
+  );
+});
+
+test("an answer can go on that was stopped, failed or reached its length, if there is room", () => {
+  const can = (more: Partial<Message>) => canContinue(message({ content: "half", ...more }));
+  assert.ok(can({ state: "cancelled" }));
+  assert.ok(can({ state: "failed" }));
+  assert.ok(can({ state: "finished", code: "length" }));
+  assert.ok(!can({ state: "finished", code: "stop" }));
+  assert.ok(!can({ state: "cancelled", content: "" }));
+  assert.ok(
+    !can({ state: "finished", code: "length", usage: { prompt_tokens: 5, completion_tokens: 5, context_tokens: 10 } }),
   );
 });
 

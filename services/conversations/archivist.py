@@ -1,0 +1,168 @@
+"""Takes ended answers from the journal to their rows: exactly once, whole, and without any reader.
+
+Every web process runs an `Archivist`; `chatserver archive` and a task of Celery do one round where no web process runs.
+Several may work at once: the update that closes a row asks whether the row is still open, so one of them does it.
+
+The journal is the truth until then. It is kept for `answer_ttl_s` after the end, so archivists may be away that long.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from services.chat.journal import Head, Journal
+from services.chat.reader import Done, JournalView, in_parts
+from services.chat.said import Said
+from services.connection.connect import translated
+from services.conversations.asking import Run, at_once
+from services.conversations.conversations import Conversations
+from services.conversations.tables import ConversationRow, MessageRow
+from services.database.clock import now_ms
+from services.database.database import Database
+from services.errors import Unavailable
+
+log = logging.getLogger("chatserver.archive")
+
+LOOK_S = 1.0
+PURGE_S = 60.0
+LOST_MS = 60_000  # Redis does not know the request for so long: whoever has it would have submitted it again
+UNSENT_MS = 86_400_000
+LOST = "lost"
+UNFINISHED = ("open", "unsent")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An answer whose row is not closed."""
+
+    id: str
+    asked_by: str
+    state: str
+    created_ms: int
+    missing_ms: int | None
+    code: str
+    error: str
+
+
+class Archivist:
+    """`run` calls what uses the database; the web process gives a function that does so in a thread."""
+
+    def __init__(self, database: Database, journal: Journal, run: Run = at_once) -> None:
+        self._database = database
+        self._conversations = Conversations(database)
+        self._journal = journal
+        self._run = run
+        self._woken = threading.Event()
+
+    def ended(self, rid: str) -> None:
+        """Somebody saw the end of an answer: look now. Called from any thread."""
+        self._woken.set()
+
+    def serve(self, stopping: threading.Event) -> None:
+        """Look about once a second until `stopping` is set. What cannot be reached is said once, and tried again."""
+        complaint, purged_at = "", 0.0
+        while not stopping.is_set():
+            self._woken.wait(LOOK_S)
+            self._woken.clear()
+            try:
+                self.round()
+                if time.monotonic() - purged_at > PURGE_S:
+                    purged_at = time.monotonic()
+                    self._run(self._conversations.purge)
+                found = ""
+            except Unavailable as error:
+                found = f"answers are not archived at present: {error}"
+            except Exception:  # of one round: the next one may go well
+                log.exception("a round of the archivist failed")
+                found = "a round of the archivist failed"
+            if found != complaint:
+                complaint = found
+                log.warning("%s", complaint or "answers are archived again")
+
+    def round(self) -> int:
+        """Look at each unfinished row once; how many were closed. Raises Unavailable."""
+        return sum(self._look(row) for row in self._run(self._unfinished))
+
+    def _unfinished(self) -> list[Unfinished]:
+        columns = [getattr(MessageRow, name) for name in Unfinished.__dataclass_fields__]
+        with self._database.read() as session:
+            return [
+                Unfinished(*row) for row in session.execute(select(*columns).where(MessageRow.state.in_(UNFINISHED)))
+            ]
+
+    def _look(self, row: Unfinished) -> bool:
+        with translated():
+            head = self._journal.head(row.id)
+            ours = head is not None and head.user == row.asked_by
+            found = self._journal.read(row.id) if head is not None and ours and head.ended else None
+        if found is not None:
+            return bool(self._run(self._close, row.id, _values(*found)))
+        if ours:
+            self._run(self._found, row)
+            return False
+        return bool(self._run(self._missing, row))
+
+    def _found(self, row: Unfinished) -> None:
+        """Its request runs or waits."""
+        if row.state == "unsent" or row.missing_ms is not None:
+            opened = {"state": "open", "code": "", "error": "", "missing_ms": None}
+            with self._database.write() as session:
+                session.execute(_still_unfinished(row.id).values(**opened))
+
+    def _missing(self, row: Unfinished) -> bool:
+        """Redis does not know its request; whether the row was closed for that."""
+        if row.state == "unsent":
+            return now_ms() - row.created_ms > UNSENT_MS and self._close(row.id, _never_sent(row))
+        if row.missing_ms is None:
+            with self._database.write() as session:
+                session.execute(_still_unfinished(row.id).values(missing_ms=now_ms()))
+            return False
+        return now_ms() - row.missing_ms > LOST_MS and self._close(row.id, _lost())
+
+    def _close(self, rid: str, values: dict[str, Any]) -> bool:
+        """Whether this call did it."""
+        with self._database.write() as session:
+            closed = session.execute(_still_unfinished(rid).values(**values, missing_ms=None))
+            if not closed.rowcount:  # type: ignore[attr-defined]
+                return False
+            its_own = select(MessageRow.conversation_id).where(MessageRow.id == rid).scalar_subquery()
+            changed = update(ConversationRow).where(ConversationRow.id == its_own)
+            session.execute(changed.values(updated_ms=values["ended_ms"]))
+        log.info("archived", extra={"rid": rid, "status": values["state"]})
+        return True
+
+
+def _still_unfinished(rid: str) -> Any:
+    return update(MessageRow).where(MessageRow.id == rid, MessageRow.state.in_(UNFINISHED))
+
+
+def _values(head: Head, events: Any) -> dict[str, Any]:
+    """What a closed row has: the text behind what it began with, reasoning and answer apart."""
+    view = JournalView.of(events)
+    said = Said()
+    for text in in_parts(view.text, view.parts):
+        said.take(text)
+    end = view.end or Done(head.status, head.toff, head.code, "", {})
+    return {
+        "content": MessageRow.content + said.answer,
+        "reasoning": MessageRow.reasoning + said.reasoning,
+        "state": end.status,
+        "code": end.code,
+        "error": end.message,
+        "usage": end.usage or None,
+        "ended_ms": head.ended_ms or now_ms(),
+    }
+
+
+def _lost() -> dict[str, Any]:
+    why = "Redis no longer knows the request, so the answer cannot come; ask again"
+    return {"state": "failed", "code": LOST, "error": why, "ended_ms": now_ms()}
+
+
+def _never_sent(row: Unfinished) -> dict[str, Any]:
+    error = row.error or "the question was never accepted; ask again"
+    return {"state": "failed", "code": row.code or LOST, "error": error, "ended_ms": now_ms()}

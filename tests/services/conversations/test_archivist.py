@@ -1,0 +1,192 @@
+"""Ended answers come from the journal to their rows: once, whole, and without any reader."""
+
+import threading
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from services.chat.journal import Ownership
+from services.chat.requests import Requests
+from services.conversations import archivist as room
+from services.conversations.archivist import Archivist
+from services.conversations.asking import Asker, parse_ask
+from services.conversations.conversations import Conversations
+from services.conversations.tables import MessageRow
+from services.database.database import Database
+from services.errors import Unavailable, UnknownModel
+from services.wire.messages import ChatRequest, Event, Message
+from tests.conftest import Eventually
+
+
+@pytest.fixture
+def archivist(database: Database, requests: Requests) -> Archivist:
+    return Archivist(database, requests.journal)
+
+
+def ask(asker: Asker, rid: str = "a1", **fields: Any) -> None:
+    raw = {"conversation": "c", "id": rid, "parent": None, "model": "echo", **fields}
+    raw.setdefault("question", {"id": f"q-{rid}", "content": "sea?"})
+    asker.ask("ada", parse_ask(raw, max_chars=100))
+
+
+def begin(requests: Requests, rid: str = "a1") -> None:
+    head = requests.journal.head(rid)
+    assert head is not None
+    request = ChatRequest(rid, head.user, head.model, (Message("user", "sea?"),))
+    owned = requests.journal.begin(
+        request, head.payload, epoch=1, nonce="n", wid="w", max_tries=3, max_begins=20, deadline_ms=600_000
+    )
+    assert isinstance(owned, Ownership), owned
+
+
+def write(requests: Requests, text: str, rid: str = "a1", **more: Any) -> None:
+    event = Event("tokens", "n", 0, 0, (1,), text, **more)
+    requests.journal.load_append()
+    requests.journal._redis.execute_command(*requests.journal.append_command(rid, 1, event))
+
+
+def finish(requests: Requests, kind: Any, offset: int, rid: str = "a1", **more: Any) -> None:
+    assert requests.journal.finish(rid, 1, Event(kind, "n", 1, offset, **more)) is None
+
+
+def row(database: Database, rid: str = "a1") -> MessageRow:
+    with database.read() as session:
+        return session.get_one(MessageRow, rid)
+
+
+def test_a_finished_answer_is_closed_once_with_reasoning_and_answer_apart(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database, conversations: Conversations
+) -> None:
+    ask(asker)
+    begin(requests)
+    assert archivist.round() == 0 and row(database).state == "open"
+    write(requests, "hm. The sea", parts=((0, "reasoning"), (4, "answer")))
+    finish(requests, "finished", 11, code="stop", usage={"completion_tokens": 3})
+    assert archivist.round() == 1
+    assert archivist.round() == 0
+    closed = row(database)
+    assert (closed.state, closed.code, closed.content, closed.reasoning) == ("finished", "stop", "The sea", "hm. ")
+    assert closed.usage is not None and closed.usage["completion_tokens"] == 3
+    assert not conversations.find("ada", "c").running
+    assert closed.ended_ms == conversations.find("ada", "c").conversation.updated_ms
+
+
+@pytest.mark.parametrize("kind", ["failed", "cancelled"])
+def test_an_interrupted_answer_is_kept_as_what_it_is_with_its_text(
+    kind: str, asker: Asker, archivist: Archivist, requests: Requests, database: Database
+) -> None:
+    ask(asker)
+    begin(requests)
+    write(requests, "The s")
+    finish(requests, kind, 5, code="engine_error", message="out of tea")
+    archivist.round()
+    closed = row(database)
+    assert (closed.state, closed.content, closed.code, closed.error) == (kind, "The s", "engine_error", "out of tea")
+
+
+def test_one_of_many_archivists_closes_a_row(asker: Asker, requests: Requests, database: Database) -> None:
+    ask(asker)
+    begin(requests)
+    write(requests, "The sea")
+    finish(requests, "finished", 7, code="stop")
+    closed: list[int] = []
+    several = [Archivist(database, requests.journal) for _ in range(6)]
+    threads = [threading.Thread(target=lambda one=one: closed.append(one.round())) for one in several]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(closed) == [0, 0, 0, 0, 0, 1]
+    assert row(database).content == "The sea"
+
+
+def test_a_version_that_carries_on_has_both_texts(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database
+) -> None:
+    ask(asker)
+    begin(requests)
+    write(requests, "The sea")
+    finish(requests, "finished", 7, code="length")
+    archivist.round()
+    ask(asker, "a2", parent="q-a1", question=None, continues="a1")
+    begin(requests, "a2")
+    write(requests, " is wide", "a2")
+    finish(requests, "finished", 8, "a2", code="stop")
+    archivist.round()
+    assert row(database, "a2").content == "The sea is wide" and row(database).content == "The sea"
+
+
+def test_a_request_that_was_queued_by_a_process_that_died_opens_its_row(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database
+) -> None:
+    ask(asker)
+    with database.write() as session:
+        session.get_one(MessageRow, "a1").state = "unsent"
+    archivist.round()
+    assert row(database).state == "open"
+
+
+def test_a_request_that_redis_forgot_is_lost_after_a_while(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database, redis_client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ask(asker)
+    state = requests.keys.state("a1")
+    kept = redis_client.dump(state)
+    redis_client.delete(state)
+    assert archivist.round() == 0 and row(database).missing_ms
+    redis_client.restore(state, 60_000, kept)
+    archivist.round()
+    assert row(database).missing_ms is None, "it was submitted again"
+    redis_client.delete(state)
+    archivist.round()
+    monkeypatch.setattr(room, "LOST_MS", -1)
+    assert archivist.round() == 1
+    assert (row(database).state, row(database).code) == ("failed", "lost")
+
+
+def test_an_unsent_question_waits_for_a_day(
+    asker: Asker, archivist: Archivist, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnknownModel):
+        ask(asker, model="none")
+    assert archivist.round() == 0 and row(database).state == "unsent"
+    monkeypatch.setattr(room, "UNSENT_MS", -1)
+    archivist.round()
+    assert (row(database).state, row(database).code) == ("failed", "unknown_model")
+
+
+def test_another_users_answer_under_the_same_id_never_gets_into_a_row(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database
+) -> None:
+    requests.submit(ChatRequest("a1", "eve", "echo", (Message("user", "hers"),)))
+    with pytest.raises(Exception, match="choose another id"):
+        ask(asker)
+    begin(requests)
+    write(requests, "hers")
+    finish(requests, "finished", 4, code="stop")
+    archivist.round()
+    assert (row(database).state, row(database).content) == ("unsent", "")
+
+
+def test_an_archivist_goes_on_after_an_outage_and_says_so_once(
+    database: Database, requests: Requests, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    outages = iter([True, True, False])
+
+    def run(function: Any, *arguments: Any) -> Any:
+        if next(outages, False):
+            raise Unavailable("the database is away")
+        return function(*arguments)
+
+    archivist, stopping = Archivist(database, requests.journal, run), threading.Event()
+    thread = threading.Thread(target=archivist.serve, args=(stopping,))
+    thread.start()
+    for _ in range(3):
+        archivist.ended("x")
+    eventually(lambda: "archived again" in caplog.text, "the end of the outage")
+    stopping.set()
+    archivist.ended("x")
+    thread.join()
+    assert caplog.text.count("the database is away") == 1

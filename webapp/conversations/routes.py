@@ -1,0 +1,100 @@
+"""The HTTP API of conversations: docs/protocol.md has the routes. The chat page calls it.
+
+Whatever uses the database runs in a thread, so that answers go on meanwhile.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from services.chat.requests import Requests
+from services.connection.connect import translated
+from services.conversations.conversations import Conversations
+from services.conversations.edits import parse_edits, parse_id
+from services.errors import Forbidden, Gone, InvalidRequest, Unavailable, shown
+from webapp.access.visitors import current_user, guard
+from webapp.server.threads import in_thread
+
+NEW = ("title", "model", "system", "settings", "folder")
+
+
+def make_blueprint(conversations: Conversations, requests: Requests) -> Blueprint:
+    """Routes `/api/conversations…`."""
+    routes = Blueprint("conversations", __name__, url_prefix="/api/conversations")
+    guard(routes)
+    _add_reading(routes, conversations)
+    _add_writing(routes, conversations)
+    _add_removing(routes, conversations, requests)
+    return routes
+
+
+def _add_reading(routes: Blueprint, conversations: Conversations) -> None:
+    @routes.get("")
+    def page() -> Response:
+        folder, before = request.args.get("folder"), request.args.get("before", "")
+        user, limit = current_user(), limit_in_query(50)
+        found = in_thread(conversations.page, user, before=before, limit=limit, folder=folder or None)
+        return jsonify(found.as_dict())
+
+    @routes.get("/<cid>")
+    def find(cid: str) -> Response:
+        return jsonify(in_thread(conversations.find, current_user(), cid).as_dict())
+
+
+def _add_writing(routes: Blueprint, conversations: Conversations) -> None:
+    @routes.post("")
+    def create() -> tuple[Response, int]:
+        body = json_object()
+        edits = parse_edits({name: value for name, value in body.items() if name != "id"}, NEW)
+        tree, is_new = in_thread(conversations.create, current_user(), parse_id(body.get("id")), edits)
+        return jsonify(tree.as_dict()), 201 if is_new else 200
+
+    @routes.patch("/<cid>")
+    def edit(cid: str) -> Response:
+        return jsonify(in_thread(conversations.edit, current_user(), cid, parse_edits(json_object())))
+
+    @routes.post("/<cid>/share")
+    def share(cid: str) -> Response:
+        secret = in_thread(conversations.share, current_user(), cid)
+        return jsonify(url=url_for("shared.page", secret=secret))
+
+    @routes.delete("/<cid>/share")
+    def unshare(cid: str) -> Response:
+        in_thread(conversations.unshare, current_user(), cid)
+        return jsonify(ok=True)
+
+
+def _add_removing(routes: Blueprint, conversations: Conversations, requests: Requests) -> None:
+    @routes.delete("/<cid>")
+    def delete(cid: str) -> Response:
+        undo_until_ms, unfinished = in_thread(conversations.delete, current_user(), cid)
+        for rid in unfinished:
+            _cancel(requests, rid)
+        return jsonify(undo_until_ms=undo_until_ms)
+
+    @routes.post("/<cid>/restore")
+    def restore(cid: str) -> Response:
+        return jsonify(in_thread(conversations.restore, current_user(), cid))
+
+
+def _cancel(requests: Requests, rid: str) -> None:
+    """End an answer if it runs. Nobody waits for it: one that cannot be reached ends by itself."""
+    with suppress(Gone, Forbidden, Unavailable), translated():
+        requests.cancel(rid, current_user())
+
+
+def json_object() -> dict[str, Any]:
+    """The body of this request. Raises InvalidRequest."""
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return body
+
+
+def limit_in_query(usual: int) -> int:
+    """`limit` of this request's address. Raises InvalidRequest."""
+    text = request.args.get("limit", str(usual))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 200):
+        raise InvalidRequest(f"limit={shown(text)} is not a number from 1 to 200", field="limit")
+    return int(text)

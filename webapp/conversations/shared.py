@@ -1,0 +1,27 @@
+"""A conversation that its owner shares by a link: whoever has the link reads it, and nothing else."""
+
+from flask import Blueprint, Response, jsonify, render_template
+
+from services.conversations.conversations import Conversations
+from webapp.server.threads import in_thread
+
+
+def make_blueprint(conversations: Conversations) -> Blueprint:
+    """Routes `/shared/<secret>` and `/api/shared/<secret>`, for everybody."""
+    routes = Blueprint("shared", __name__)
+
+    @routes.get("/shared/<secret>")
+    def page(secret: str) -> str:
+        return render_template("shared.html", secret=secret)
+
+    @routes.get("/api/shared/<secret>")
+    def conversation(secret: str) -> Response:
+        return jsonify(in_thread(conversations.shared, secret))
+
+    @routes.after_request
+    def fresh(response: Response) -> Response:
+        response.headers["Cache-Control"] = "private, no-store"
+        response.headers["X-Robots-Tag"] = "noindex"
+        return response
+
+    return routes
