@@ -28,7 +28,13 @@ SERVICES = (
     ("doctor",),
     ("command",),
 )
-WEBAPP = (("server", "access"), ("chat", "jobs", "api", "conversations"), ("errors",), ("application",), ("__main__",))
+WEBAPP = (
+    ("server", "access"),
+    ("chat", "jobs", "api", "conversations", "arena"),
+    ("errors",),
+    ("application",),
+    ("__main__",),
+)
 PIPELINES = (
     ("records", "html"),
     ("text", "formats"),

@@ -231,6 +231,7 @@ def _add_round(
             state="unsent",
             model=model,
             parameters=dict(parameters),
+            asked_by=row.owner,
         )
         setattr(row, f"{side}_id", answer.id)
 

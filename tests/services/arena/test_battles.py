@@ -52,6 +52,7 @@ def test_both_answers_are_messages_of_one_conversation_under_one_question(battle
         ("assistant", rows[0].id, "open", "secret-two"),
     ]
     assert rows[1].parameters == SIDES[0].parameters
+    assert {row.asked_by for row in rows[1:]} == {"ada"}, "the archivist closes rows whose request is their asker's"
     assert is_blind(battle.rounds[0].left.id) and not is_blind("0" * 32)
 
 
