@@ -21,8 +21,8 @@ export class SideView {
   constructor(side: SideName) {
     setText(this.name, `Answer ${letterOf(side)}`);
     this.element = h(
-      "section",
-      { class: "card side", "data-testid": `side-${side}`, "aria-label": `Answer ${letterOf(side)}` },
+      "div", // no section: several rounds would make landmarks of one name
+      { class: "card side", role: "group", "data-testid": `side-${side}`, "aria-label": `Answer ${letterOf(side)}` },
       h("div", { class: "card-head" }, this.name, this.badge),
       this.reasoning.element,
       this.text.element,
