@@ -43,7 +43,7 @@ export function describeBoard({ votes, groups, standings }: Leaderboard): string
   if (!votes) return ["Nobody has voted yet. Ask two models one question, and vote."];
   const said = [
     `${votes} ${votes === 1 ? "vote" : "votes"}. Scores are Bradley-Terry's: 400 points more win ten games of eleven; 1000 is average. Ties count as half a win, and so do two bad answers.`,
-    "The interval holds 95 % of the scores that the same number of votes, drawn again from these, would give. Models whose intervals overlap share a rank.",
+    "The interval holds 95 % of the scores that the same number of votes, drawn again from these, would give. A rank is one more than the number of models whose whole interval lies above.",
   ];
   if (standings.some(({ low, high }) => low === null || high === null))
     said.push("An interval is open where a model has won, or lost, every time: the votes do not say how far it goes.");
