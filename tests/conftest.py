@@ -20,7 +20,10 @@ import redis
 from services.connection.cluster import primaries_of
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer, candidates
+from services.database.database import Database
+from services.database.schema import migrate
 from services.machine.environments import Environment
+from tests.postgres import PostgresServer
 from tests.servers import ClusterOfServers
 
 # What the shell that runs the tests has set for its own ChatServer is none of theirs: with a state folder in common,
@@ -110,6 +113,56 @@ def redis_server(
         return
     with EmbeddedServer(tmp_path_factory.mktemp("redis"), binary=redis_binary, appendfsync="no") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL per test process that asks for one; skips where none is installed."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with the schema of this build, to be copied."""
+    database = Database(postgres_server.create("migrated"))
+    migrate(database)
+    database.close()
+    return "migrated"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """What uses a database is tested on both kinds."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without tables."""
+    yield from _databases(database_kind, request, tmp_path, template="template1")
+
+
+@pytest.fixture
+def database(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database with the schema of this build."""
+    template = "" if database_kind == "sqlite" else request.getfixturevalue("postgres_template")
+    for database in _databases(database_kind, request, tmp_path, template):
+        migrate(database)
+        yield database
+
+
+def _databases(kind: str, request: pytest.FixtureRequest, folder: Path, template: str) -> Iterator[Database]:
+    if kind == "sqlite":
+        yield Database(f"sqlite:///{folder}/chat.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = f"t{uuid.uuid4().hex[:12]}"
+    database = Database(server.create(name, template))
+    yield database
+    database.close()
+    server.drop(name)
 
 
 @pytest.fixture

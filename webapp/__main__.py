@@ -29,6 +29,7 @@ def serve(settings: Settings) -> None:
     from webapp.access.address import internet_address
     from webapp.api.files import UPLOAD_PATH
     from webapp.application import create_app  # not for the probe, which runs every few seconds
+    from webapp.conversations.exchange import IMPORT_PATH
     from webapp.server.http_server import Server
 
     database, stopping = Database.of(settings), threading.Event()
@@ -40,7 +41,7 @@ def serve(settings: Settings) -> None:
         max_body_bytes=app.config["MAX_CONTENT_LENGTH"],
         internet_address=internet_address,
         max_address_connections=2 * settings.max_address_sockets,  # a page has requests beside its socket
-        streamed_paths={UPLOAD_PATH},
+        streamed_paths={UPLOAD_PATH, IMPORT_PATH},
     )
 
     def stop() -> None:

@@ -21,13 +21,15 @@ from services.arena.standings import Standings
 from services.chat.dead_letters import DeadLetters
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
-from services.connection.connect import connect
+from services.connection.connect import connect, translated
 from services.connection.redis_disk import RedisDisk
 from services.conversations.archivist import Archivist
 from services.conversations.asking import Asker
 from services.conversations.conversations import Conversations
 from services.conversations.feedback import Feedback
+from services.conversations.imports import Importer
 from services.conversations.prompt import PromptLimits
+from services.conversations.search import Search
 from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
@@ -59,7 +61,7 @@ from webapp.arena import routes as arena_routes
 from webapp.arena.asking import Arena
 from webapp.chat import pages, sockets
 from webapp.chat.relay import Relay
-from webapp.conversations import feedback, shared
+from webapp.conversations import exchange, feedback, shared
 from webapp.conversations import routes as conversation_routes
 from webapp.conversations.sockets import ask_handler
 from webapp.errors import answer_errors
@@ -79,6 +81,7 @@ from webapp.server.websocket import WebSocket
 log = logging.getLogger("chatserver.web")
 
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
+MAX_IMPORT_MIB = 256  # of one file, which is read whole
 
 
 class UndatedSessions(SecureCookieSessionInterface):
@@ -177,7 +180,7 @@ def create_app(
             max_message_bytes=max_message_bytes,
         )
     )
-    _add_conversations(app, database, requests, settings.max_message_chars)
+    _add_conversations(app, settings, database, requests)
     _add_arena(app, settings, redis, keys, database, requests, submit_rate)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate)
@@ -233,10 +236,20 @@ def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars:
     return ask_handler(asker, admit=admit, check_room=relay.check_room, watch=watch, max_chars=max_chars)
 
 
-def _add_conversations(app: Flask, database: Database, requests: Requests, max_chars: int) -> None:
-    """Conversations, those that are shared, and what their readers think of answers."""
+def _add_conversations(app: Flask, settings: Settings, database: Database, requests: Requests) -> None:
+    """Conversations: one, all of them as files, those that are shared, and what readers think of answers."""
     conversations = Conversations(database)
-    app.register_blueprint(feedback.make_blueprint(Feedback(database), max_chars=max_chars))
+    judging = feedback.make_blueprint(Feedback(database), max_chars=settings.max_message_chars)
+    app.register_blueprint(judging)
+
+    def is_known(rid: str, owner: str) -> bool:
+        with translated():
+            head = requests.journal.head(rid)
+        return head is not None and head.user == owner
+
+    max_import_bytes = min(settings.max_upload_mib, MAX_IMPORT_MIB) * 1_048_576
+    parts = (conversations, Search(database), Importer(database, is_known))
+    app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
     app.register_blueprint(conversation_routes.make_blueprint(conversations, requests))
     app.register_blueprint(shared.make_blueprint(conversations))
 

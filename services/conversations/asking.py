@@ -15,7 +15,14 @@ from sqlalchemy.orm import Session
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.conversations.conversations import new_conversation, owned, path_of
-from services.conversations.edits import MAX_SYSTEM_CHARS, MAX_TITLE_CHARS, parse_id, parse_settings, parse_text
+from services.conversations.edits import (
+    MAX_SYSTEM_CHARS,
+    MAX_TITLE_CHARS,
+    parse_id,
+    parse_object,
+    parse_settings,
+    parse_text,
+)
 from services.conversations.prompt import Prompt, PromptLimits, prompt_for
 from services.conversations.tables import ConversationRow, MessageRow, storable
 from services.conversations.titles import title_from
@@ -29,7 +36,7 @@ from services.wire.parsing import parse_request
 FIELDS = {
     "conversation", "id", "parent", "question", "model", "sampling", "thinking", "title", "system", "continues",
 }  # fmt: skip
-MAX_EXTRA_CHARS = 10_000
+MAX_EXTRA_BYTES = 10_000
 
 Run = Callable[..., Any]
 """run(function, *arguments): calls it where it may block"""
@@ -164,9 +171,7 @@ def _parse_question(raw: object, max_chars: int) -> Question:
     content = parse_text(raw["content"], "question.content", max_chars)
     if not content.strip():
         raise InvalidRequest("question.content is empty; write something")
-    extra = raw.get("extra") or {}
-    if not isinstance(extra, Mapping) or len(str(extra)) > MAX_EXTRA_CHARS:
-        raise InvalidRequest(f"question.extra must be an object of at most {MAX_EXTRA_CHARS:,} characters")
+    extra = parse_object(raw.get("extra"), "question.extra", MAX_EXTRA_BYTES)
     return Question(parse_id(raw["id"], "question.id"), content, extra)
 
 

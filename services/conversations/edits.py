@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from services.errors import InvalidRequest, shown
 from services.wire.keys import check_name
 from services.wire.parsing import parse_sampling
@@ -51,6 +53,19 @@ def parse_text(raw: object, name: str, max_chars: int) -> str:
     except UnicodeEncodeError:
         raise InvalidRequest(f"{name} holds half of a surrogate pair, which is not valid Unicode", field=name) from None
     return raw
+
+
+def parse_object(raw: object, name: str, max_bytes: int = 1_000_000) -> dict[str, Any]:
+    """An object that is stored as it is; empty for none. Raises InvalidRequest for what no JSON of ours can hold."""
+    if raw is not None and not isinstance(raw, dict):
+        raise InvalidRequest(f"{name} must be an object", field=name)
+    try:
+        size = len(orjson.dumps(raw or {}))
+    except (TypeError, RecursionError) as error:
+        raise InvalidRequest(f"{name} holds what JSON cannot: {error}", field=name) from None
+    if size > max_bytes:
+        raise InvalidRequest(f"{name} has {size:,} bytes; the limit is {max_bytes:,}", field=name)
+    return raw or {}
 
 
 def _parsed(name: str, value: object) -> Any:

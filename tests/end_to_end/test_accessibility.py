@@ -89,6 +89,56 @@ def test_the_dialogs_of_the_chat_page_have_no_faults(page: Page, address: str) -
     assert faults(page) == []
 
 
+def show_sidebar(page: Page) -> None:
+    if page.get_by_test_id("menu").get_attribute("aria-expanded") == "false":
+        page.get_by_test_id("menu").click()
+
+
+def test_versions_search_and_the_menu_of_a_conversation_have_no_faults(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    ask(page, "the heron")
+    await_end(page)
+    page.get_by_test_id("regenerate").click()
+    await_end(page)
+    expect(page.get_by_test_id("version")).to_have_text("2/2")
+    page.get_by_test_id("judge").click()
+    expect(page.get_by_test_id("judgement-panel")).to_be_visible()
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    show_sidebar(page)
+    page.get_by_test_id("search").fill("heron")
+    expect(page.get_by_test_id("result").first).to_be_visible(timeout=LONG_MS)
+    assert faults(page) == []
+    page.get_by_test_id("search").fill("")
+    page.get_by_test_id("more").click()
+    assert faults(page) == []
+    page.get_by_test_id("delete").click()
+    expect(page.get_by_test_id("toast")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_the_dialogs_of_a_conversation_and_a_shared_one_have_no_faults(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    ask(page, RICH)
+    await_end(page)
+    for action, panel in (("move", "move-panel"), ("export", "export-panel"), ("share", "share-panel")):
+        show_sidebar(page)
+        page.get_by_test_id("more").click()
+        page.get_by_test_id(action).click()
+        expect(page.get_by_test_id(panel)).to_be_visible()
+        assert faults(page) == [], action
+        if action != "share":
+            page.keyboard.press("Escape")
+    page.get_by_test_id("share-make").click()
+    expect(page.get_by_test_id("share-link")).to_be_visible()
+    assert faults(page) == []
+    page.goto(page.get_by_test_id("share-link").input_value())
+    expect(page.locator("[data-role=assistant] .katex").first).to_be_visible(timeout=LONG_MS)
+    assert faults(page) == []
+
+
 KEPT = """() => localStorage.setItem('chatserver.conversation.c', JSON.stringify({
     id: 'c', title: 'Failed', model: 'echo', system: '', updated_ms: 1, messages: [
         {id: 'q', role: 'user', content: 'why?', state: 'finished', created_ms: 1},
@@ -102,8 +152,7 @@ def test_a_refused_message_and_a_failed_answer_have_no_faults(page: Page, addres
     page.goto(address)
     page.evaluate(KEPT)
     page.reload()
-    if page.get_by_test_id("menu").get_attribute("aria-expanded") == "false":
-        page.get_by_test_id("menu").click()
+    show_sidebar(page)
     page.get_by_test_id("move-kept").click()
     page.get_by_test_id("conversation").locator(".open").click()
     expect(page.get_by_test_id("retry")).to_be_visible()

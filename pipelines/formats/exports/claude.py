@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from pipelines.formats.exports.dialogue import Dialogue, document, every_branch
+from pipelines.formats.exports.dialogue import Dialogue, every_branch
 from pipelines.formats.translation import Format, Record, Translation, objects, scalars
+from services.conversations.documents import document
 
 ROLES = {"human": "user"}
 UNSEEN = {"thinking": "thoughts", "redacted_thinking": "thoughts", "tool_use": "tool_turn", "tool_result": "tool_turn"}

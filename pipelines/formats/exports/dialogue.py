@@ -4,7 +4,6 @@ Every reader in `exports/` uses it.
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, takewhile
@@ -14,7 +13,6 @@ from pipelines.formats.records import BadRecord
 from pipelines.formats.translation import LeftOut, Translation, message, written
 
 MAX_BRANCHES = 1000  # of one record
-FENCE = re.compile("`{3,}")
 
 
 def branches(parents: Mapping[str, str | None], current: str | None, all_branches: bool) -> Iterator[list[str]]:
@@ -167,12 +165,3 @@ def _one(
         return translate([one for node in path if (one := messages[node])], name)
     except BadRecord as error:
         return Translation({}, branch=name, error=error)
-
-
-def document(language: str, text: str) -> str:
-    """A document that an answer wrote beside itself, as part of the answer: code in a fence."""
-    if not language:
-        return text
-    longest = max((len(found) for found in FENCE.findall(text)), default=2)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,6 +1,4 @@
-"""A database with the schema of this build, and who asks in it."""
-
-from pathlib import Path
+"""What works on a database with the schema of this build, of both kinds."""
 
 import pytest
 from redis import Redis
@@ -10,15 +8,7 @@ from services.conversations.asking import Asker
 from services.conversations.conversations import Conversations
 from services.conversations.prompt import PromptLimits
 from services.database.database import Database
-from services.database.schema import migrate
 from services.wire.keys import Keys
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path}/chat.db")
-    migrate(database)
-    return database
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ export class Conversations {
   folder = "";
   /** Where the list goes on; null: it is all here. */
   private next: string | null = null;
+  /** More than its newest page was read. */
+  private isExtended = false;
   private summaries = new Map<string, Summary>();
   private trees = new Map<string, Conversation>();
   private pending = new Map<string, Change[]>();
@@ -75,6 +77,7 @@ export class Conversations {
       const { conversations, next } = await this.server.list(this.folder, this.next);
       for (const summary of conversations) this.summaries.set(summary.id, summary);
       this.next = next;
+      this.isExtended = true;
       this.changed();
     } catch (error) {
       this.tell("Older conversations could not be read", error);
@@ -84,6 +87,7 @@ export class Conversations {
   showFolder(folder: string): void {
     this.folder = folder;
     this.next = null;
+    this.isExtended = false;
     this.summaries.clear();
     this.changed();
     void this.refresh(undefined);
@@ -101,6 +105,7 @@ export class Conversations {
         if (!this.trees.has(id)) this.tell("The conversation could not be read", error);
         return this.trees.has(id);
       }
+      if (revision !== this.revision) return this.load(id);
       if (!this.keepUnsent(id)) this.forget(id);
     }
     this.changed(id);
@@ -131,6 +136,17 @@ export class Conversations {
       this.revision++;
       this.changed(id);
     }
+  }
+
+  /** Shows the path that ends with a message, on all devices if the server knows the message. */
+  show(id: string, messageId: string): void {
+    const tree = this.trees.get(id);
+    if (!tree?.messages.find((message) => message.id === messageId)?.local) {
+      void this.change(id, { current_id: messageId });
+      return;
+    }
+    this.keep({ ...tree, current_id: messageId });
+    this.changed(id);
   }
 
   /** Until when it can be restored; undefined when it is still there. */
@@ -231,7 +247,7 @@ export class Conversations {
       const isOlder = next !== null && !pinned && updated_ms < oldest;
       if (!isListed.has(id) && !isOlder && this.outbox.list(id).length === 0) this.summaries.delete(id);
     }
-    if (this.next === null || this.summaries.size <= conversations.length) this.next = next;
+    if (!this.isExtended) this.next = next;
     for (const summary of conversations) this.summaries.set(summary.id, summary);
     this.folders = folders;
     this.changed();

@@ -3,6 +3,7 @@
  * the server has taken them over, which the user orders with a button.
  */
 
+import { ApiError } from "../shared/http";
 import type { ApiClient } from "./api";
 
 const PREFIX = "chatserver.conversation.";
@@ -25,8 +26,7 @@ export class KeptConversations {
   /** Moves all that the server takes; how many stayed. Throws ApiError; what was taken before is gone from here. */
   async moveTo(server: Pick<ApiClient, "takeOver">): Promise<number> {
     for (const batch of batches(this.list())) {
-      const { taken } = await server.takeOver(batch);
-      for (const id of taken) this.storage.removeItem(PREFIX + id);
+      for (const id of await takenOf(server, batch)) this.storage.removeItem(PREFIX + id);
     }
     return this.list().length;
   }
@@ -34,6 +34,16 @@ export class KeptConversations {
   private ids(): string[] {
     const keys = Array.from({ length: this.storage.length }, (_, i) => this.storage.key(i) ?? "");
     return keys.filter((key) => key.startsWith(PREFIX)).map((key) => key.slice(PREFIX.length));
+  }
+}
+
+/** A conversation that is too large for the server stays, and does not keep the others here. */
+async function takenOf(server: Pick<ApiClient, "takeOver">, batch: KeptConversation[]): Promise<string[]> {
+  try {
+    return (await server.takeOver(batch)).taken;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 413) return [];
+    throw error;
   }
 }
 

@@ -177,7 +177,7 @@ class ChatPage {
     this.composer.write(this.drafts.get(id));
     if (focus || !matchMedia("(pointer: coarse)").matches) this.composer.focus();
     this.painter.all();
-    if (id && !this.active) void this.loadOpen(id);
+    if (id) void this.loadOpen(id);
   }
 
   private async loadOpen(id: string): Promise<void> {
@@ -282,7 +282,7 @@ class ChatPage {
   private showVersion(id: string): void {
     const { active } = this;
     const leaf = active && leafOf(active.messages, id);
-    if (leaf) void this.conversations.change(active.id, { current_id: leaf });
+    if (leaf) this.conversations.show(active.id, leaf);
   }
 
   private async judge({ id }: Message, judgement: Judgement): Promise<void> {
@@ -411,6 +411,7 @@ class ChatPage {
   private onConversation(id: string | undefined): void {
     const conversation = id ? this.conversations.get(id) : undefined;
     if (conversation) this.requests.follow(conversation, this.starting);
+    else if (id && id === this.activeId) this.open(undefined, false); // another device deleted it
     if (id) this.askWaiting(id);
     this.painter.all();
   }
@@ -461,14 +462,14 @@ class ChatPage {
     const live = conversation && this.requests.of(conversation.id);
     if (messageIds === "all") {
       this.picker.show(conversation?.model || loadPreferences().model, live?.phase === "running");
-      this.sidebar.show({ ...this.shelf }, this.activeId);
+      this.sidebar.show(this.shelf, this.activeId);
       this.transcript.show(conversation);
       this.nextList.show(this.activeId ? this.nextQuestions.list(this.activeId) : []);
+      this.showContext();
       document.title = conversation ? `${conversation.title} · ChatServer` : "ChatServer";
     } else if (conversation) {
       for (const id of messageIds) this.transcript.refresh(conversation, id);
     }
-    this.showContext();
     this.sayWaiting(conversation, live);
     this.composer.show(live !== undefined, live?.cancelling ?? false, !this.model, live?.cursor.length ?? 0);
   }

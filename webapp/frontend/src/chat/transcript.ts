@@ -143,7 +143,7 @@ export class Transcript {
   }
 
   private stay(): void {
-    if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
+    if (this.following && !this.log.hidden) this.scroller.scrollTop = this.scroller.scrollHeight;
     this.jump.hidden = this.following;
   }
 }

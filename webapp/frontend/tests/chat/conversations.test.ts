@@ -137,6 +137,43 @@ test("a conversation that a question begins is there before the server knows of 
   assert.equal(reloaded.get("new")?.messages[0]?.content, "and?");
 });
 
+test("a question that is acknowledged while its conversation is asked for does not vanish", async () => {
+  const { server, page } = setUp();
+  page.add(ask("a", null, "new"));
+  const read = page.load("new"); // the server answers that there is none
+  server.trees.set(
+    "new",
+    conversation("new", chain(message("q-a", "user", "and?"), message("a", "assistant", "", { state: "open" }))),
+  );
+  page.acknowledged("new", ask("a", null, "new").ask, undefined);
+  await read;
+  assert.equal(page.get("new")?.messages.length, 2);
+});
+
+test("older conversations that were read stay, and the list knows its end", async () => {
+  const { server, page } = setUp(conversation("new", [], { updated_ms: 2 }));
+  const list = async (_: string, before?: string) =>
+    before
+      ? { conversations: [conversation("old", [], { updated_ms: 1 })], next: null, folders: [] }
+      : { conversations: [conversation("new", [], { updated_ms: 2 })], next: "cursor", folders: [] };
+  server.list = list as never;
+  await page.refresh(undefined);
+  assert.equal(page.hasMore, true);
+  await page.loadMore();
+  await page.refresh(undefined);
+  assert.deepEqual([ids(page.list()), page.hasMore], [["new", "old"], false]);
+});
+
+test("a refused question that has no place on the server can be looked at beside the one that took its place", async () => {
+  const { server, page } = setUp(conversation("c", ROUND));
+  await page.load("c");
+  page.add(ask("a2", "a"));
+  page.refused("c", "a2", { code: "content_too_large", message: "too large" });
+  page.show("c", "a2");
+  page.show("c", "a");
+  assert.deepEqual(server.changes, [{ current_id: "a" }]);
+});
+
 test("an answer whose end was heard stays ended until the server has written it down", async () => {
   const open = message("a", "assistant", "", { parent_id: "q", state: "open" });
   const { page, server } = setUp(conversation("c", [ROUND[0] as never, open]));

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { KeptConversations } from "../../src/chat/kept";
+import { ApiError } from "../../src/shared/http";
 import { FakeStorage } from "./made";
 
 function setUp(...sizes: number[]) {
@@ -46,6 +47,19 @@ test("many conversations go in several requests, a large one alone", async () =>
     },
   });
   assert.deepEqual(sent, [2, 1, 1, 1]);
+});
+
+test("one that is too large for the server stays and does not keep the others back", async () => {
+  const { kept } = setUp(300_000, 1);
+  const takeOver = async (batch: { id: string }[]) => {
+    if (batch.some(({ id }) => id === "c0")) throw new ApiError(413, "content_too_large", "too large");
+    return { taken: batch.map(({ id }) => id) };
+  };
+  assert.equal(await kept.moveTo({ takeOver: takeOver as never }), 1);
+  assert.deepEqual(
+    kept.list().map(({ id }) => id),
+    ["c0"],
+  );
 });
 
 test("unreadable and empty entries are left alone", () => {
