@@ -26,6 +26,7 @@ from celery.platforms import SecurityWarning
 from redis import Redis
 
 from pipelines.celery.admission import Admission, sign_older_jobs
+from pipelines.celery.archive_task import ArchiveTask
 from pipelines.celery.batch_tasks import BatchTasks
 from pipelines.celery.cleaning_tasks import CleaningTasks
 from pipelines.celery.sweep import Sweep
@@ -35,6 +36,7 @@ from pipelines.launching.registering import register_model
 from pipelines.launching.sky import SkyPilot
 from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Target
+from services.chat.journal import Journal
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
@@ -135,6 +137,7 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
     cleaning.register()
     batches = BatchTasks(app, redis, keys, jobs, admission, settings)
     batches.register()
+    ArchiveTask(app, Journal(redis, keys), settings).register()
     Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send, "batch": batches.send}).register()
 
 

@@ -21,7 +21,7 @@ import orjson
 
 # What a record always has; anything else came in by `extra` and is written as a field.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("werkzeug", "engineio", "socketio", "urllib3", "httpx", "huggingface_hub")
+_QUIET = ("alembic", "werkzeug", "engineio", "socketio", "urllib3", "httpx", "huggingface_hub")
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _about: ContextVar[Mapping[str, object]] = ContextVar("about", default=_NOTHING)
 

@@ -28,7 +28,9 @@ from tests.servers import ClusterOfServers
 
 # What the shell that runs the tests has set for its own ChatServer is none of theirs: with a state folder in common,
 # one test's server finds what the last one left.
-for variable in [name for name in os.environ if name.startswith("CHATSERVER_") or name == "REDIS_URL"]:
+for variable in [
+    name for name in os.environ if name.startswith("CHATSERVER_") or name in ("REDIS_URL", "DATABASE_URL")
+]:
     del os.environ[variable]
 
 HERE = Path(__file__).parent

@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import keys
+from services.command import archive, keys
 from services.command.look import arena, dead, doctor, export, models, status
 from services.command.order import batch, clean, improve, jobs, train
 from services.command.run import pipelines, up, web, worker
@@ -31,6 +31,7 @@ application.add_typer(train.application, name="train")
 application.command()(improve.improve)
 application.add_typer(batch.application, name="batch")
 application.add_typer(jobs.application, name="jobs")
+application.command()(archive.archive)
 application.command()(worker.worker)
 application.command()(web.web)
 application.add_typer(pipelines.application, name="pipelines")

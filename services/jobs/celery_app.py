@@ -28,6 +28,7 @@ from services.errors import ConfigurationError
 from services.settings import Settings, variable_of
 from services.wire.keys import (
     ADVANCE_TASK,
+    ARCHIVE_TASK,
     BATCH_TASK,
     BATCHES_QUEUE,
     SWEEP_TASK,
@@ -41,6 +42,7 @@ from services.wire.keys import (
 
 log = logging.getLogger("chatserver.pipelines")
 
+ARCHIVE_S = 60.0  # web processes archive within a second; this is for hours in which none runs
 SWEEP_S = 3.0  # the longest that dead work lies before somebody sees it
 # After this time Redis hands out again what a worker took and did not acknowledge. Nothing waits for it: the sweep sees
 # that the worker's lock is free. A task that runs longer is delivered again, finds its unit locked, and returns.
@@ -77,6 +79,7 @@ def make_celery(settings: Settings) -> Celery:
         task_create_missing_queues=False,
         task_routes={
             SWEEP_TASK: {"queue": SWEEPS_QUEUE},
+            ARCHIVE_TASK: {"queue": SWEEPS_QUEUE},
             ADVANCE_TASK: {"queue": SWEEPS_QUEUE},
             UNIT_TASK: {"queue": UNITS_QUEUE},
             TRAIN_TASK: {"queue": TRAININGS_QUEUE},
@@ -91,7 +94,10 @@ def make_celery(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        beat_schedule={"sweep": {"task": SWEEP_TASK, "schedule": SWEEP_S}},
+        beat_schedule={
+            "sweep": {"task": SWEEP_TASK, "schedule": SWEEP_S},
+            "archive": {"task": ARCHIVE_TASK, "schedule": ARCHIVE_S},
+        },
         **options,
     )
     return app

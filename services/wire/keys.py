@@ -57,6 +57,7 @@ UNIT_TASK = "chatserver.unit"
 SWEEP_TASK = "chatserver.sweep"
 TRAIN_TASK = "chatserver.train"
 BATCH_TASK = "chatserver.batch"
+ARCHIVE_TASK = "chatserver.archive"
 
 
 def check_name(value: object, what: str) -> str:

@@ -1,7 +1,5 @@
 """The schema after all migrations is the one that the tables of our rooms describe."""
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
@@ -12,13 +10,6 @@ from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.database.schema import migrate, revisions, version
 from services.database.tables import Table
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path}/chat.db")
-    migrate(database)
-    return database
 
 
 def test_migrations_lead_to_the_tables_of_the_rooms(database: Database) -> None:
