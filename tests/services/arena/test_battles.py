@@ -1,8 +1,6 @@
 """Battles: blind until the vote, one vote, nothing lost or repeated by asking twice."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -16,16 +14,9 @@ from services.conversations.prompt import PromptLimits
 from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound
-from tests.services.arena.database import finish, made
+from tests.services.arena.database import finish
 
 SIDES = (Contestant("secret-one", {"sampling": {"temperature": 0.3}}), Contestant("secret-two"))
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = made(tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture

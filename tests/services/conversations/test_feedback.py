@@ -1,8 +1,5 @@
 """Judgements of answers: a log that only grows, of which an author's newest entry holds."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import select
 
@@ -10,12 +7,11 @@ from services.conversations.feedback import Feedback, Judgement, newest, parse_j
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound
-from tests.services.arena.database import made
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = made(tmp_path)
+def feedback(database: Database) -> Feedback:
+    """The log of a conversation with an answer that has ended and one that has not."""
     with database.write() as session:
         session.add(ConversationRow(id="c", owner="ada", title="t", created_ms=1, updated_ms=1))
         session.flush()
@@ -25,12 +21,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
         parameters = {"sampling": {"temperature": 0.5}}
         session.add(MessageRow(id="a", content="So.", model="tiny", parameters=parameters, **answer))
         session.add(MessageRow(id="running", state="open", **answer))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def feedback(database: Database) -> Feedback:
     return Feedback(database)
 
 

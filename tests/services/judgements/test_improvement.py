@@ -1,6 +1,5 @@
 """The job that learns from judgements."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,7 @@ from services.jobs.training_jobs import Place
 from services.judgements import records
 from services.judgements.improvement import Improvement, improvement, preference_config
 from services.serving.trained_models import TrainedModel
-from tests.services.arena.database import made
 from tests.services.judgements.people import People
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = made(tmp_path)
-    yield database
-    database.close()
 
 
 def ordered(database: Database, folder: Path, model: str = "", min_pairs: int = 1) -> Improvement:

@@ -1,7 +1,5 @@
 """Judgements as training data: what somebody said becomes a record, and what nobody said does not."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,15 +9,8 @@ from services.conversations.conversations import Conversations
 from services.database.database import Database
 from services.judgements import records
 from services.judgements.records import Export
-from tests.services.arena.database import finish, made
+from tests.services.arena.database import finish
 from tests.services.judgements.people import People
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = made(tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture

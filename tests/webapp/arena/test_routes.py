@@ -11,7 +11,6 @@ from werkzeug.test import TestResponse
 from services.chat.queue import RequestQueue
 from services.connection.embedded import EmbeddedServer
 from services.database.database import Database
-from services.database.schema import migrate
 from services.jobs.jobs import Jobs
 from services.serving.registry import Registry, WorkerInfo
 from services.settings import Settings
@@ -28,13 +27,6 @@ MODELS = ("secret-one", "secret-two")
 @pytest.fixture
 def settings(redis_server: EmbeddedServer, namespace: str, tmp_path: Path) -> Settings:
     return Settings(redis_url=redis_server.url, namespace=namespace, state_dir=tmp_path, max_user_requests=2)
-
-
-@pytest.fixture
-def database(settings: Settings) -> Database:
-    database = Database.of(settings)
-    migrate(database)
-    return database
 
 
 @pytest.fixture
