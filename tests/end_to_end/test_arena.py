@@ -86,7 +86,7 @@ def test_a_battle_is_blind_until_the_vote_and_counts_after_it(page: Page, addres
     assert {each.partition(": ")[2] for each in told} == set(MODELS)
     assert faults(page) == []
     page.get_by_test_id("tab-board").click()
-    expect(page.get_by_test_id("standings").locator("tbody tr")).to_have_count(2)
+    expect(page.get_by_test_id("standings").locator("tbody tr")).to_have_count(2, timeout=LONG_MS)  # it loads pandas
     expect(page.get_by_test_id("plot")).to_be_visible()
     expect(page.get_by_test_id("improve-pairs")).to_contain_text("0 pairs")
     expect(page.get_by_test_id("improve")).to_be_disabled()

@@ -21,6 +21,8 @@ interface Stream {
 
 export class Streams {
   private streams = new Map<string, Stream>();
+  /** Their rows follow a little later; until then the server still calls them open. */
+  private over = new Set<string>();
   private connection = new Connection(
     {
       status: ({ id, state }) => this.enter(id, state),
@@ -30,8 +32,7 @@ export class Streams {
       },
       rewind: (event) => this.take(event.id, ({ cursor }) => applyRewind(cursor, event)),
       done: (event) => {
-        if (this.take(event.id, ({ cursor }) => applyDone(cursor, event)) && this.streams.delete(event.id))
-          this.ended(event.id);
+        if (this.take(event.id, ({ cursor }) => applyDone(cursor, event))) this.end(event.id);
       },
     },
     (connected) => {
@@ -49,7 +50,7 @@ export class Streams {
   }
 
   follow(id: string): void {
-    if (this.streams.has(id)) return;
+    if (this.streams.has(id) || this.over.has(id)) return;
     this.streams.set(id, { cursor: cursorAt("", ""), phase: "queued", unacknowledged: 0 });
     void this.watch(id);
   }
@@ -58,6 +59,13 @@ export class Streams {
     for (const id of this.streams.keys())
       if (this.connection.connected) void this.connection.request("unwatch", { id });
     this.streams.clear();
+    this.over.clear();
+  }
+
+  private end(id: string): void {
+    this.streams.delete(id);
+    this.over.add(id);
+    this.ended(id);
   }
 
   /** Whether the event was applied. A gap asks again from where this page is. */
