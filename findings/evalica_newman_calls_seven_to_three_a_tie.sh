@@ -4,7 +4,7 @@
 #
 # Expected: what Bradley-Terry gives, a ratio of 7:3; or an error that it did not converge.
 # Seen:     bradley_terry A 1.5275, B 0.6547 after 2 iterations;  newman A 1.0, B 1.0 after 100 of 100 iterations
-# Our code: does not rate models with it.
+# Our code: rates models with `bradley_terry`.
 set -euo pipefail
 # shellcheck source=findings/_setup.sh
 source "$(dirname "$0")/_setup.sh"

@@ -4,7 +4,7 @@
 #
 # Expected: the unbeaten model far ahead (or infinite), or an error.
 # Seen:     A beats B 10:0, B and C 5:5 → A, B and C 1e-06 each; `newman` gives the same, average_win_rate A 1.0, B 0.25
-# Our code: does not rate models with it.
+# Our code: gives each model one tie with an imaginary average one, which makes every strength finite.
 set -euo pipefail
 # shellcheck source=findings/_setup.sh
 source "$(dirname "$0")/_setup.sh"

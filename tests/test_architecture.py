@@ -24,13 +24,14 @@ SERVICES = (
     ("tokens", "responses", "conversations"),
     ("serving", "openai", "arena"),
     ("jobs",),
+    ("judgements",),
     ("doctor",),
     ("command",),
 )
 WEBAPP = (
     ("server",),
     ("access",),
-    ("chat", "jobs", "api", "accounts", "admin", "conversations"),
+    ("chat", "jobs", "api", "accounts", "admin", "conversations", "arena"),
     ("errors",),
     ("application",),
     ("__main__",),

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import random
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -16,6 +17,8 @@ from redis import Redis
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.arena.battles import Battles
+from services.arena.standings import Standings
 from services.chat.dead_letters import DeadLetters
 from services.chat.feed import AnswerFeed
 from services.chat.requests import Requests
@@ -24,6 +27,7 @@ from services.connection.redis_disk import RedisDisk
 from services.conversations.archivist import Archivist
 from services.conversations.asking import Asker
 from services.conversations.conversations import Conversations
+from services.conversations.feedback import Feedback
 from services.conversations.imports import Importer
 from services.conversations.prompt import PromptLimits
 from services.conversations.search import Search
@@ -38,7 +42,7 @@ from services.jobs.signature import job_key
 from services.jobs.stored_files import StoredFiles
 from services.machine.files import kept_key
 from services.responses.responses import Responses
-from services.serving.overview import waiting_for
+from services.serving.overview import served_names, waiting_for
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels
 from services.settings import Settings
@@ -62,9 +66,12 @@ from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.responses import Responder
+from webapp.arena import improvement_routes
+from webapp.arena import routes as arena_routes
+from webapp.arena.asking import Arena
 from webapp.chat import pages, sockets, usage
 from webapp.chat.relay import Relay
-from webapp.conversations import exchange, shared
+from webapp.conversations import exchange, feedback, shared
 from webapp.conversations import routes as conversation_routes
 from webapp.conversations.sockets import ask_handler
 from webapp.errors import answer_errors
@@ -191,6 +198,7 @@ def create_app(
         )
     )
     _add_conversations(app, settings, database, requests)
+    _add_arena(app, settings, redis, keys, database, requests, submit_rate)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts)
     _add_admin(app, settings, database, redis, keys, requests, accounts)
@@ -266,8 +274,10 @@ def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars:
 
 
 def _add_conversations(app: Flask, settings: Settings, database: Database, requests: Requests) -> None:
-    """Conversations: one, all of them as files, and those that are shared."""
+    """Conversations: one, all of them as files, those that are shared, and what readers think of answers."""
     conversations = Conversations(database)
+    judging = feedback.make_blueprint(Feedback(database), max_chars=settings.max_message_chars)
+    app.register_blueprint(judging)
 
     def is_known(rid: str, owner: str) -> bool:
         with translated():
@@ -279,6 +289,31 @@ def _add_conversations(app: Flask, settings: Settings, database: Database, reque
     app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
     app.register_blueprint(conversation_routes.make_blueprint(conversations, requests))
     app.register_blueprint(shared.make_blueprint(conversations))
+
+
+def _add_arena(
+    app: Flask,
+    settings: Settings,
+    redis: Redis,
+    keys: Keys,
+    database: Database,
+    requests: Requests,
+    submit_rate: SubmitRate,
+) -> None:
+    """The arena, and the fine-tuning on what people preferred there and in their conversations."""
+    chars = settings.max_message_chars
+    battles = Battles(database, PromptLimits(chars, 4 * chars))
+    served = partial(served_names, redis, keys)
+    arena = Arena(battles, requests, served, random.SystemRandom())
+    app.register_blueprint(arena_routes.make_page())
+    app.register_blueprint(
+        arena_routes.make_blueprint(battles, arena, Standings(database), served, submit_rate, max_chars=chars)
+    )
+    jobs, trained = Jobs(redis, keys, job_key(settings)), TrainedModels(redis, keys)
+    wake_pipelines = partial(wake_soon, waker(settings))
+    app.register_blueprint(
+        improvement_routes.make_blueprint(database, jobs, trained, settings.state_dir, wake_pipelines)
+    )
 
 
 def _add_jobs(app: Flask, settings: Settings, redis: Redis, keys: Keys, *, max_body_bytes: int) -> None:

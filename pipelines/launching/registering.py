@@ -15,10 +15,13 @@ from services.wire.keys import Keys
 def register_model(redis: Redis, keys: Keys, job: Job, progress: TrainingProgress) -> str:
     """The name under which the result is known, of two that of the whole model: twice for one job is once.
 
-    Raises ConfigurationError for a half model.
+    A job whose spec says `serve` has its model wanted from now on. Raises ConfigurationError for a half model.
     """
     trained, made = TrainedModels(redis, keys), _made(job)
-    return [trained.register(_model(job, progress, kind, alone=len(made) == 1)).name for kind in made][-1]
+    name = [trained.register(_model(job, progress, kind, alone=len(made) == 1)).name for kind in made][-1]
+    if job.spec.get("serve"):
+        trained.serve(name)
+    return name
 
 
 def _made(job: Job) -> list[str]:

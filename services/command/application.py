@@ -3,8 +3,8 @@
 import typer
 
 from services.command import archive, keys, limits, users
-from services.command.look import dead, doctor, models, status
-from services.command.order import batch, clean, jobs, train
+from services.command.look import arena, dead, doctor, export, models, status
+from services.command.order import batch, clean, improve, jobs, train
 from services.command.run import pipelines, up, web, worker
 from services.command.talk import chat, send
 
@@ -26,8 +26,11 @@ application.command()(doctor.doctor)
 application.add_typer(keys.application, name="keys")
 application.add_typer(limits.application, name="limits")
 application.add_typer(users.application, name="users")
+application.add_typer(arena.application, name="arena")
+application.command()(export.export)
 application.add_typer(clean.application, name="clean")
 application.add_typer(train.application, name="train")
+application.command()(improve.improve)
 application.add_typer(batch.application, name="batch")
 application.add_typer(jobs.application, name="jobs")
 application.command()(archive.archive)

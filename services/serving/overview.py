@@ -66,6 +66,11 @@ def offered_rows(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     ]
 
 
+def served_names(redis: Redis, keys: Keys) -> list[str]:
+    """The models that have a worker now, by name."""
+    return sorted({worker.model for worker in Registry(redis, keys).workers()})
+
+
 def waiting_for(redis: Redis, keys: Keys, model: str) -> WaitingState:
     """What the requests of a model wait for: their turn, a worker that loads the model, or any worker."""
     registry, trained = Registry(redis, keys), TrainedModels(redis, keys)

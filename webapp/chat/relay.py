@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from services.arena.blind import is_blind
 from services.chat.feed import AnswerFeed
 from services.chat.follower import Follower
 from services.chat.reader import Done, ReaderEvent, Rewind, Text
 from services.errors import Busy
 from services.wire.messages import ANSWER, ChatRequest
+from webapp.chat.blind import blinded
 
 log = logging.getLogger("chatserver.relay")
 
@@ -173,7 +175,8 @@ class Relay:
             view.acked = min(view.acked, event.offset)
             return self._emit(sid, "rewind", {"id": rid, "offset": event.offset, "nonce": event.nonce})
         known = {name: value for name, value in vars(event).items() if value is not None}
-        return self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": rid, **known})
+        told = blinded(known) if is_blind(rid) else known
+        return self._emit(sid, "done" if isinstance(event, Done) else "status", {"id": rid, **told})
 
     def _delivered(self, sid: str, view: View, done: Done) -> None:
         log.info("delivered", extra={"rid": view.follower.rid, "sid": sid, **view.follower.account(done)})

@@ -11,6 +11,7 @@ from typing import Any
 from flask import request as handshake
 from flask_socketio import ConnectionRefusedError, SocketIO
 
+from services.arena.blind import check_free
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.connection.redis_disk import RedisDisk
@@ -46,6 +47,7 @@ def register(
     def submit(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         address = address_of(handshake)
         submit_rate.admit(user, address)
+        check_free(payload)
         request = parse_request(payload, user=user, max_chars=max_message_chars)
         relay.check_room(sid, request.rid)
         requests.submit(request, address)

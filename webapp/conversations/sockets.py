@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.arena.blind import check_free
 from services.conversations.asking import Asker, parse_ask
 from services.wire.messages import ChatRequest
 
@@ -22,6 +23,7 @@ def ask_handler(
 
     def ask(sid: str, user: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         address = admit(user)
+        check_free(payload)
         parsed = parse_ask(payload, max_chars=max_chars)
         check_room(sid, parsed.id)
         asked = asker.ask(user, parsed, address)

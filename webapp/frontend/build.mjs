@@ -19,7 +19,7 @@ await build({
 // A module, so that what draws formulas is loaded with the first one.
 await build({
   ...scripts,
-  entryPoints: { app: "src/chat/main.ts", shared: "src/chat/shared_main.ts" },
+  entryPoints: { app: "src/chat/main.ts", shared: "src/chat/shared_main.ts", arena: "src/arena/main.ts" },
   format: "esm",
   splitting: true,
 });
@@ -38,6 +38,7 @@ await build({
   entryPoints: {
     app: "styles/app.css",
     jobs: "styles/jobs.css",
+    arena: "styles/arena.css",
     admin: "styles/admin.css",
     account: "styles/account.css",
   },

@@ -97,7 +97,7 @@ def _config(preset: str, pairs: list[str], eval_data: list[str]) -> "TrainingCon
     from services.jobs.training import read_training
 
     counted = {"eval_files": str(len(eval_data))} if eval_data else {}
-    return read_training(preset, {**_overrides(pairs), **counted})
+    return read_training(preset, {**overrides(pairs), **counted})
 
 
 def _rehearse(spec: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def _read_as_training(spec: dict[str, Any], examples: int = 3) -> None:
         raise typer.Exit(code)
 
 
-def _overrides(pairs: list[str]) -> dict[str, str]:
+def overrides(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
             raise ConfigurationError(f"--set {pair!r} is not field=value, such as epochs=1")

@@ -1,6 +1,7 @@
 """What a finished fine-tuning made, under which names it is known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,10 @@ def test_a_bucket_has_what_was_asked_for(redis_client: redis.Redis, keys: Keys) 
         ("july", "model", "s3://b/run/model"),
         ("july-adapter", "adapter", "s3://b/run/adapter"),
     ]
+
+
+def test_a_model_is_wanted_where_its_job_says_so(redis_client: redis.Redis, keys: Keys, tmp_path: Path) -> None:
+    for name, more in (("asked", {"serve": True}), ("not", {})):
+        done = job(written(tmp_path / name, "model"), name=name)
+        register_model(redis_client, keys, replace(done, id=name, name=name, spec={**done.spec, **more}), PROGRESS)
+    assert [model.name for model in TrainedModels(redis_client, keys).wanted()] == ["asked"]

@@ -1,0 +1,159 @@
+"""Battles: blind until the vote, one vote, nothing lost or repeated by asking twice."""
+
+import json
+
+import pytest
+from sqlalchemy import func, select
+
+from services.arena import votes
+from services.arena.battles import Battle, Battles
+from services.arena.blind import is_blind
+from services.arena.contestants import Contestant
+from services.arena.tables import BattleRow
+from services.conversations.prompt import PromptLimits
+from services.conversations.tables import ConversationRow, MessageRow
+from services.database.database import Database
+from services.errors import Conflict, InvalidRequest, NotFound
+from tests.services.arena.database import finish
+
+SIDES = (Contestant("secret-one", {"sampling": {"temperature": 0.3}}), Contestant("secret-two"))
+
+
+@pytest.fixture
+def battles(database: Database) -> Battles:
+    return Battles(database, PromptLimits(1_000, 100_000))
+
+
+def begun(battles: Battles, database: Database, battle_id: str = "b1", user: str = "ada") -> Battle:
+    battle = battles.start(user, battle_id, "Why is the sky blue?", SIDES)
+    battles.sent(user, battle_id)
+    for answer in (battle.rounds[0].left, battle.rounds[0].right):
+        finish(database, answer.id, f"because ({answer.id})")
+    return battles.get(user, battle_id)
+
+
+def test_both_answers_are_messages_of_one_conversation_under_one_question(battles: Battles, database: Database) -> None:
+    battle = battles.start("ada", "b1", "Why?", SIDES)
+    battles.sent("ada", "b1")
+    with database.read() as session:
+        rows = session.scalars(select(MessageRow).order_by(MessageRow.role.desc(), MessageRow.id)).all()
+    assert [(row.role, row.parent_id, row.state, row.model) for row in rows] == [
+        ("user", None, "finished", ""),
+        ("assistant", rows[0].id, "open", "secret-one"),
+        ("assistant", rows[0].id, "open", "secret-two"),
+    ]
+    assert rows[1].parameters == SIDES[0].parameters
+    assert {row.asked_by for row in rows[1:]} == {"ada"}, "the archivist closes rows whose request is their asker's"
+    assert is_blind(battle.rounds[0].left.id) and not is_blind("0" * 32)
+
+
+def test_nothing_tells_the_models_before_the_vote(battles: Battles, database: Database) -> None:
+    battle = begun(battles, database)
+    before = json.dumps(battle.shown())
+    assert "secret" not in before and "temperature" not in before and "because" in before
+    after = battles.vote("ada", "b1", "right").shown()
+    assert (after["left"]["model"], after["right"]["name"]) == ("secret-one", "secret-two")
+    assert after["left"]["name"] == "secret-one (temperature 0.3)"
+
+
+def test_the_conversation_is_the_users_after_the_vote_and_nobodys_before(battles: Battles, database: Database) -> None:
+    begun(battles, database)
+
+    def owners() -> list[str]:
+        with database.read() as session:
+            return list(session.scalars(select(ConversationRow.owner)))
+
+    assert owners() == ["arena:ada"]
+    battles.vote("ada", "b1", "right")
+    assert owners() == ["ada"]
+    with database.read() as session:
+        assert session.scalars(select(ConversationRow.current_id)).all() == ["battle-b1-0-right"]
+
+
+def test_a_vote_is_given_once_and_the_same_again_changes_nothing(battles: Battles, database: Database) -> None:
+    begun(battles, database)
+    assert battles.vote("ada", "b1", "tie").vote == "tie"
+    assert battles.vote("ada", "b1", "tie").vote == "tie"
+    with pytest.raises(Conflict, match="has the vote tie"):
+        battles.vote("ada", "b1", "left")
+    with pytest.raises(InvalidRequest, match="both_bad"):
+        battles.vote("ada", "b1", "neither")
+
+
+def test_nobody_votes_on_half_an_answer_or_on_anothers_battle(battles: Battles, database: Database) -> None:
+    battle = battles.start("ada", "b1", "Why?", SIDES)
+    finish(database, battle.rounds[0].left.id, "because")
+    with pytest.raises(Conflict, match="not whole"):
+        battles.vote("ada", "b1", "left")
+    with pytest.raises(NotFound):
+        battles.vote("eve", "b1", "left")
+    with pytest.raises(NotFound):
+        battles.get("eve", "b1")
+
+
+def test_a_battle_that_is_sent_again_keeps_its_sides(battles: Battles) -> None:
+    first = battles.start("ada", "b1", "Why?", SIDES)
+    assert battles.start("ada", "b1", "Why?", (SIDES[1], SIDES[0])) == first
+    with pytest.raises(Conflict, match="another one"):
+        battles.start("ada", "b1", "How?", SIDES)
+    with pytest.raises(NotFound):
+        battles.start("eve", "b1", "Why?", SIDES)
+
+
+def test_the_id_of_a_conversation_is_no_battles(battles: Battles, database: Database) -> None:
+    with database.write() as session:
+        session.add(ConversationRow(id="b1", owner="ada", title="t", created_ms=1, updated_ms=1))
+    with pytest.raises(Conflict, match="is in use"):
+        battles.start("ada", "b1", "Why?", SIDES)
+
+
+def test_a_second_question_follows_each_sides_answer(battles: Battles, database: Database) -> None:
+    begun(battles, database)
+    battle = battles.ask("ada", "b1", 1, "And at night?")
+    assert battles.ask("ada", "b1", 1, "And at night?") == battle
+    assert [each.question for each in battle.rounds] == ["Why is the sky blue?", "And at night?"]
+    assert battle.rounds[0].left.content.startswith("because")
+    with pytest.raises(Conflict, match="not whole"):
+        battles.vote("ada", "b1", "left")
+    with pytest.raises(Conflict, match="number 2"):
+        battles.ask("ada", "b1", 3, "And?")
+    with pytest.raises(Conflict, match="not whole"):
+        battles.ask("ada", "b1", 2, "And?")
+    left, right = battles.requests("ada", "b1")
+    assert [message.content for message in right.messages] == [
+        "Why is the sky blue?", "because (battle-b1-0-right)", "And at night?"
+    ]  # fmt: skip
+    assert (left.rid, left.user, left.model, left.sampling.temperature) == (
+        "battle-b1-1-left",
+        "ada",
+        "secret-one",
+        0.3,
+    )
+    with database.read() as session:
+        parents = session.scalars(select(MessageRow.parent_id).where(MessageRow.content == "And at night?"))
+        assert sorted(map(str, parents)) == ["battle-b1-0-left", "battle-b1-0-right"]
+
+
+def test_what_the_queue_refused_leaves_no_trace(battles: Battles, database: Database) -> None:
+    before = begun(battles, database)
+    battles.ask("ada", "b1", 1, "And at night?")
+    battles.withdraw("ada", "b1")
+    assert battles.get("ada", "b1") == before
+    battles.withdraw("ada", "b1")
+    with database.read() as session:
+        for table in (BattleRow, ConversationRow, MessageRow):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_exported_votes_name_models_and_texts_and_no_voter(battles: Battles, database: Database) -> None:
+    begun(battles, database)
+    begun(battles, database, "b2", "bob")
+    battles.vote("ada", "b1", "left")
+    with database.read() as session:
+        exported = list(votes.lines(session))
+        assert [(game.left, game.vote) for game in votes.games(session)] == [("secret-one (temperature 0.3)", "left")]
+    assert [(line["battle"], line["vote"], line["right"]["model"]) for line in exported] == [
+        ("b1", "left", "secret-two")
+    ]
+    assert exported[0]["rounds"][0]["left"] == "because (battle-b1-0-left)"
+    assert "ada" not in json.dumps(exported)
