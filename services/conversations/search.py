@@ -23,7 +23,8 @@ BEFORE_CHARS, AFTER_CHARS = 60, 140  # of a snippet
 TITLE = "title"
 LIKE_SIGNS = re.compile("[%_!]")
 
-# Newest first as the index gives them, so that a frequent word is found at once: CROSS JOIN keeps this order of tables.
+# In the order of an index, newest first, so that a frequent word is found at once: SQLite keeps a CROSS JOIN's order of
+# tables. Where words are read for, the newest conversations come first.
 _COLUMNS = "m.conversation_id, c.title, m.id AS message_id, m.role, m.content, m.created_ms"
 _OURS = "c.owner = :owner AND c.deleted_ms IS NULL"
 _BY_INDEX = """
@@ -34,8 +35,9 @@ _BY_INDEX = """
     WHERE message_search MATCH :match AND {ours} AND NOT m.hidden {words} ORDER BY s.rowid DESC LIMIT :limit
 """
 _BY_READING = """
-    SELECT {columns} FROM messages m JOIN conversations c ON c.id = m.conversation_id
-    WHERE {ours} AND NOT m.hidden {words} ORDER BY m.created_ms DESC, m.place DESC LIMIT :limit
+    SELECT {columns} FROM conversations c CROSS JOIN messages m
+    WHERE m.conversation_id = c.id AND {ours} AND NOT m.hidden {words}
+    ORDER BY c.updated_ms DESC, m.created_ms DESC, m.place DESC LIMIT :limit
 """
 _TITLES = """
     SELECT c.id AS conversation_id, c.title, coalesce(c.current_id, '') AS message_id, '{title}' AS role,
