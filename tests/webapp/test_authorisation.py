@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -26,8 +27,10 @@ from werkzeug.test import TestResponse
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.arena.tables import BattleRow
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
+from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.database.schema import migrate
 from services.serving.registry import Registry, WorkerInfo
@@ -60,6 +63,26 @@ GET     /api/admin/people               admin
 POST    /api/admin/requests/cancel      admin
 GET     /api/admin/storage              admin
 POST    /api/admin/users/change         admin
+GET     /api/arena/battles/<battle_id>            owned
+POST    /api/arena/battles/<battle_id>/questions  owned
+POST    /api/arena/battles/<battle_id>/vote       owned
+POST    /api/arena/battles              user
+GET     /api/arena/improvement          admin
+POST    /api/arena/improvement          admin
+GET     /api/arena/leaderboard          user
+GET     /api/arena/models               user
+GET     /api/conversations              user
+POST    /api/conversations              user
+GET     /api/conversations/<cid>        owned
+PATCH   /api/conversations/<cid>        owned
+DELETE  /api/conversations/<cid>        owned
+GET     /api/conversations/<cid>/export owned
+POST    /api/conversations/<cid>/restore owned
+POST    /api/conversations/<cid>/share  owned
+DELETE  /api/conversations/<cid>/share  owned
+POST    /api/conversations/take-over    user
+GET     /api/export                     user
+POST    /api/import                     user
 GET     /api/jobs                       admin
 POST    /api/jobs                       admin
 GET     /api/jobs/<jid>                 admin
@@ -68,22 +91,29 @@ POST    /api/jobs/<jid>/again           admin
 POST    /api/jobs/<jid>/cancel          admin
 GET     /api/jobs/<jid>/files/<kind>    admin
 POST    /api/jobs/<jid>/serve           admin
+POST    /api/messages/<mid>/feedback    owned
 GET     /api/models                     user
 GET     /api/recipes                    admin
 POST    /api/recipes/check              admin
 GET     /api/samples/<name>             admin
+GET     /api/search                     user
 GET     /api/session                    user
+GET     /api/shared/<secret>            everybody
 GET     /api/trainings                  admin
 POST    /api/trainings                  admin
+POST    /api/trainings/previews         admin
+GET     /api/trainings/previews/<pid>   admin
 POST    /api/uploads                    admin
 GET     /api/uploads/<upload_id>        admin
 PUT     /api/uploads/<upload_id>        admin
 DELETE  /api/uploads/<upload_id>        admin
+GET     /arena                          user
 GET     /healthz                        everybody
 GET     /jobs                           admin
 GET     /jobs/<jid>                     admin
 GET     /me/usage                       user
 GET     /readyz                         everybody
+GET     /shared/<secret>                everybody
 GET     /sign-in                        everybody
 POST    /sign-in                        everybody
 GET     /sign-in/provider               everybody
@@ -117,10 +147,16 @@ EVENTS = {
     "disconnect": "user",
     "*": "user",  # any other name: an acknowledgement that says so
     "submit": "user",
+    "ask": "user",  # of a conversation of others it is told that there is none: tests/webapp/conversations
     "watch": "owned",
     "unwatch": "user",  # of what the socket itself watches
     "cancel": "owned",
     "received": "user",  # as `unwatch`
+}
+BODIES = {  # of what is looked up only once the body is right
+    "POST /api/messages/<mid>/feedback": {"verdict": "up"},
+    "POST /api/arena/battles/<battle_id>/questions": {"number": 1, "question": "And then?"},
+    "POST /api/arena/battles/<battle_id>/vote": {"vote": "tie"},
 }
 VISITORS = ("stranger", "owner", "other", "admin")
 CHANGES_THE_SESSION = {"POST /sign-in", "GET /sign-in/provider/back", "POST /sign-out", "POST /account/password"}
@@ -141,24 +177,64 @@ class Site:
 
     app: Flask
     accounts: Accounts
+    database: Database
     browsers: dict[str, Visitor]
     keys: dict[str, str] = field(default_factory=dict)
     owned: dict[str, str] = field(default_factory=dict)  # a name in a path → an id of the owner's
 
     def path(self, rule: str) -> str:
-        """The rule with the owner's ids, and with one that nobody has where the owner has none."""
-        for name in ("jid", "kind", "name", "upload_id", "secret", "filename", "batch_id", "file_id", "rid"):
+        """The rule with the owner's ids, and with one that nobody has where the owner has none.
+
+        Each call has a conversation and a battle of its own: a row may delete or vote.
+        """
+        self.owned |= (
+            self._conversation() if {"<cid>", "<mid>", "<battle_id>", "<secret>"} & set(rule.split("/")) else {}
+        )
+        for name in (
+            "cid",
+            "mid",
+            "battle_id",
+            "jid",
+            "kind",
+            "name",
+            "upload_id",
+            "secret",
+            "filename",
+            "batch_id",
+            "file_id",
+            "rid",
+        ):
             for part in (f"<{name}>", f"<path:{name}>"):
                 rule = rule.replace(part, self.owned.get(name, "nobody-has-this"))
         assert "<" not in rule, f"{rule}: add the name in it to this list, and an id of the owner's to `owned`"
         return rule
 
-    def ask(self, method: str, path: str, who: str, **headers: str) -> TestResponse:
+    def _conversation(self) -> dict[str, str]:
+        """A conversation of the owner with an answer, and a battle about it."""
+        (owner,) = (each.id for each in self.accounts.users.list() if each.name == "owner")
+        cid, mid, battle_id = (uuid.uuid4().hex for _ in range(3))
+        now: dict[str, Any] = {"created_ms": 1}
+        with self.database.write() as session:
+            row = ConversationRow(id=cid, owner=owner, title="A title", shared_as=f"s{cid}", updated_ms=1, **now)
+            session.add(row)
+            session.flush()
+            asked = {"conversation_id": cid, **now}
+            session.add(MessageRow(id=f"q{mid}", role="user", content="A question?", place=1, **asked))
+            session.flush()
+            for place, side in enumerate(("", "r"), 2):
+                answer = {"parent_id": f"q{mid}", "role": "assistant", "content": "An answer.", "place": place}
+                session.add(MessageRow(id=side + mid, model="model", **answer, **asked))
+            session.flush()
+            models = {"left_model": "model", "right_model": "model"}
+            session.add(BattleRow(id=battle_id, owner=owner, left_id=mid, right_id=f"r{mid}", **models, **asked))
+        return {"cid": cid, "mid": mid, "battle_id": battle_id, "secret": f"s{cid}"}
+
+    def ask(self, method: str, path: str, who: str, body: object = None, **headers: str) -> TestResponse:
         browser = self.browsers[who]
         page = "/sign-in" if who == "stranger" else "/account"
         told = {"Origin": "http://127.0.0.1:8000", "X-CSRF-Token": browser.token(page), **headers}
-        body = {} if method == "GET" else {"json": {}}
-        return browser.client.open(path, method=method, base_url="http://127.0.0.1:8000", headers=told, **body)
+        sent = {} if method == "GET" else {"json": body or {}}
+        return browser.client.open(path, method=method, base_url="http://127.0.0.1:8000", headers=told, **sent)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +257,7 @@ def _made(settings: Settings, redis: Redis, keys: Keys, folder: Path) -> Site:
     migrate(database)
     app = create_app(settings, database)[0]
     accounts = Accounts(database)
-    site = Site(app, accounts, {who: Visitor(app.test_client()) for who in VISITORS})
+    site = Site(app, accounts, database, {who: Visitor(app.test_client()) for who in VISITORS})
     Registry(redis, keys).announce(WorkerInfo("w", "model", "none", 4, 0, 0.0, 2048, "h", 1, 0.0))
     for who in VISITORS[1:]:
         user = accounts.users.create(who, PASSWORD, role="admin" if who == "admin" else "user")
@@ -240,7 +316,7 @@ def test_a_route_answers_whom_its_row_says(site: Site, route: str, who: str) -> 
     allowed = EXPECTED[rows()[route]][who]
     if route in CHANGES_THE_SESSION and "" in allowed:
         pytest.skip("it would end the session; tests/webapp/accounts has it")
-    answer = site.ask(method, site.path(rule), who)
+    answer = site.ask(method, site.path(rule), who, BODIES.get(route))
     assert refused(answer) in allowed, (answer.status_code, answer.text[:200])
 
 

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, jsonify, render_template
 
 from services.conversations.conversations import Conversations
+from webapp.access.visitors import open_to_all
 from webapp.server.threads import in_thread
 
 
@@ -11,10 +12,12 @@ def make_blueprint(conversations: Conversations) -> Blueprint:
     routes = Blueprint("shared", __name__)
 
     @routes.get("/shared/<secret>")
+    @open_to_all
     def page(secret: str) -> str:
         return render_template("shared.html", secret=secret)
 
     @routes.get("/api/shared/<secret>")
+    @open_to_all
     def conversation(secret: str) -> Response:
         return jsonify(in_thread(conversations.shared, secret))
 
