@@ -6,6 +6,7 @@ from services.engines import ENGINES, EngineRow
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource, resolve
 from services.settings import Settings
+from tests.workers import tiny_gguf
 from workers import select_engine
 from workers.engine import EngineOptions
 from workers.select_engine import choose_engine, create_engine
@@ -100,7 +101,26 @@ def test_what_lacks_for_a_faster_engine_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(select_engine, "_installed", lambda row: False)
     name, reason = choose_engine(ModelSource("ir", "folder", tmp_path))
     assert name == "transformers"
-    assert reason == "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed"
+    assert reason == (
+        "no CUDA device, and openvino-genai is not installed: pip install openvino-genai for speed,"
+        " and ir is no GGUF, which is what llamacpp reads"
+    )
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_gguf_that_openvino_cannot_read_goes_to_llamacpp_or_the_log_says_how(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: bool
+) -> None:
+    monkeypatch.setattr(select_engine, "_installed", lambda row: installed)
+    name, reason = choose_engine(ModelSource("tiny", "gguf", tiny_gguf.build(tmp_path / "tiny.gguf")))
+    assert reason.startswith(
+        "no CUDA device, and tiny is a GGUF of architecture phi3, which openvino cannot read, and "
+    )
+    if installed:
+        assert name == "llamacpp" and "tiny is a GGUF, which llamacpp reads; several times faster" in reason
+    else:
+        assert name == "transformers" and "llama-cpp-python is not installed: make llamacpp for speed" in reason
 
 
 def test_options_of_an_engine_are_settings_of_the_same_names() -> None:
