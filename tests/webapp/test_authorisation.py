@@ -193,6 +193,7 @@ class Site:
         for name in (
             "cid",
             "mid",
+            "pid",
             "battle_id",
             "jid",
             "kind",
