@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp demo-loop test-model check bench soak clean venv page browser postgres
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp demo-loop test-model check bench soak clean venv page browser postgres test-postgres
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: .venv/.dev sky page browser postgres ## everything that needs no GPU and n
 postgres:
 	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; fi
+
+test-postgres: .venv/.dev page browser postgres ## the journeys through the pages once more, on PostgreSQL
+	$(BIN)/python -m pytest -n 2 --dist loadfile --postgres $(addprefix tests/end_to_end/test_,accounts.py admin_page.py arena.py conversation.py conversations.py page.py page_conversations.py page_editing.py)
 
 test-slow: .venv/.dev sky page browser ## the tests that `make test` leaves out: variants that take long, and long waits
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/faults

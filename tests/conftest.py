@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--redis-topology", choices=("single", "cluster"), default="single", help="one server or a cluster"
     )
+    parser.addoption("--postgres", action="store_true", help="tests/end_to_end on PostgreSQL: make test-postgres")
     parser.addoption("--sky", action="store_true", help="also tests/sky, which starts daemons as root: make test-sky")
     parser.addoption("--clients", action="store_true", help="also tests/clients: make test-clients")
     parser.addoption("--compose", action="store_true", help="also tests/compose, in its engine: make test-compose")

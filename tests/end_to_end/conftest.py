@@ -1,5 +1,6 @@
 """Fixtures of the whole system: one per module, with a slow echo worker and one web process."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system
+from tests.postgres import PostgresServer
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -19,6 +21,16 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kind_of_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each system has a database of its own: SQLite, or with `--postgres` PostgreSQL."""
+    if request.config.getoption("--postgres"):
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        System.new_database = staticmethod(lambda: server.create(f"t{uuid.uuid4().hex[:12]}"))
+    yield
+    System.new_database = None
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import engineio
 import redis
@@ -37,6 +37,8 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0,
 class System:
     """Processes by name. Everything that was started has ended when `close` returns."""
 
+    new_database: ClassVar[Callable[[], str] | None] = None  # the URL of one on PostgreSQL, with `--postgres`
+
     def __init__(
         self,
         folder: Path,
@@ -47,6 +49,8 @@ class System:
         **settings: Any,
     ) -> None:
         self.folder = folder
+        made = System.new_database() if System.new_database else ""
+        self.database_url = made or f"sqlite:///{folder}/chatserver.db"
         self.keys = Keys(namespace)
         self.server = EmbeddedServer(folder, binary=binary, appendfsync=appendfsync)
         self.server.start()
@@ -58,6 +62,7 @@ class System:
             "REDIS_URL": self.server.url,
             "CHATSERVER_NAMESPACE": namespace,
             "CHATSERVER_STATE_DIR": str(folder),
+            "DATABASE_URL": self.database_url,
             **{f"CHATSERVER_{name.upper()}": str(value) for name, value in settings.items()},
         }
 

@@ -24,7 +24,7 @@ class Site:
 
     def __init__(self, system: System) -> None:
         self.url = system.web(accounts="on")
-        self.accounts = Accounts(Database(f"sqlite:///{system.folder}/chatserver.db"))
+        self.accounts = Accounts(Database(system.database_url))
         for who in VISITORS[1:]:
             self.accounts.users.create(who, PASSWORD, role="admin" if who == "admin" else "user")
 
