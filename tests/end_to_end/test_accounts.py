@@ -67,7 +67,7 @@ def test_a_socket_reaches_the_requests_of_its_own_user(site: Site, who: str) -> 
         if event in ("connect", "disconnect"):
             continue
         answer = socket.call(event if event != "*" else "another", {"id": rid, "offset": 0})
-        own = {"submit": "invalid_request", "*": "invalid_request"}.get(event, "")
+        own = {"submit": "invalid_request", "ask": "invalid_request", "*": "invalid_request"}.get(event, "")
         assert code_of(answer) == (own if row == "user" or who == "owner" else "forbidden"), (event, answer)
     assert who == "owner" or not socket.text
     owner.call("cancel", {"id": rid})
