@@ -37,7 +37,7 @@ from pipelines.launching.registering import register_model
 from pipelines.launching.sky import SkyPilot
 from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Target
-from services.chat.journal import Journal
+from services.chat.requests import Requests
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
@@ -140,7 +140,7 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
     cleaning.register()
     batches = BatchTasks(app, redis, keys, jobs, admission, settings)
     batches.register()
-    ArchiveTask(app, Journal(redis, keys), settings).register()
+    ArchiveTask(app, Requests.from_settings(redis, settings), settings).register()
     Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send, "batch": batches.send}).register()
 
 

@@ -155,7 +155,7 @@ def create_app(
     accounts = _add_accounts(app, settings, database, redis, keys)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
-    archivist = Archivist(database, requests.journal, in_thread)
+    archivist = Archivist(database, requests, in_thread)
     inbox = Inbox(settings.max_unread_mib * 1_048_576)
     socketio = _make_sockets(app, settings.allowed_origins, inbox, max_message_bytes)
     feed = AnswerFeed(

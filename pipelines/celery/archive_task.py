@@ -4,7 +4,7 @@ from functools import cached_property
 
 from celery import Celery
 
-from services.chat.journal import Journal
+from services.chat.requests import Requests
 from services.conversations.archivist import Archivist
 from services.database.database import Database
 from services.database.schema import migrate
@@ -16,9 +16,9 @@ from services.wire.keys import ARCHIVE_TASK
 class ArchiveTask:
     """The database is opened by the process that runs the task, not by the one that forks it."""
 
-    def __init__(self, app: Celery, journal: Journal, settings: Settings) -> None:
+    def __init__(self, app: Celery, requests: Requests, settings: Settings) -> None:
         self._app = app
-        self._journal = journal
+        self._requests = requests
         self._settings = settings
 
     def register(self) -> None:
@@ -33,4 +33,4 @@ class ArchiveTask:
     def _archivist(self) -> Archivist:
         database = Database.of(self._settings)
         migrate(database)
-        return Archivist(database, self._journal)
+        return Archivist(database, self._requests)

@@ -4,7 +4,6 @@
 at a time `poll`.
 """
 
-import contextlib
 import logging
 import threading
 from dataclasses import dataclass
@@ -125,7 +124,8 @@ class Answer:
         self._found(head, now)
         self.reader.head(head, now)
         if audit:
-            self._audit(head)
+            own = self._request.encode() if self._request else b""
+            self._absent = self._requests.audit(self.rid, head, self._absent, own)
             self.reader.audited(now)
 
     def _found(self, head: Head, now: float) -> None:
@@ -134,22 +134,6 @@ class Answer:
         self.model = head.model
         self.submitted_at = now - head.age_s
         self._missing_since = None
-
-    def _audit(self, head: Head) -> None:
-        """A request that has not ended and is twice not in its queue was lost there: queue it again."""
-        if head.ended:
-            return
-        if self._requests.queue(head.model).holds(self.rid):
-            self._absent = 0
-            if head.epoch == 0:
-                with contextlib.suppress(Gone):  # Redis lost it since: the next look finds it missing
-                    self._requests.expire(self.rid, head)
-            return
-        self._absent += 1
-        payload = head.payload or (self._request.encode() if self._request else b"")
-        if self._absent >= 2 and payload:
-            self._requests.requeue(head, payload)
-            self._absent = 0
 
     def _missing(self, now: float) -> None:
         """No state: its submitter submits again; anyone else waits a little, for the submitter to do so."""

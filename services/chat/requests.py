@@ -3,6 +3,7 @@
 A caller may repeat every call after a lost reply: a request id is accepted once.
 """
 
+import contextlib
 import logging
 from typing import Self
 
@@ -14,7 +15,7 @@ from services.chat.moderation import Moderator
 from services.chat.queue import Limits, RequestQueue
 from services.chat.quotas import Quotas
 from services.connection.redis_disk import RedisDisk
-from services.errors import Busy, InvalidRequest, Unavailable, UnknownModel
+from services.errors import Busy, Gone, InvalidRequest, Unavailable, UnknownModel
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest
@@ -134,6 +135,25 @@ class Requests:
             expected=estimate(request),
             weight=weight,
         )
+
+    def audit(self, rid: str, head: Head, num_absent: int, payload: bytes = b"") -> int:
+        """Queue a request again that was lost in its queue, and end one that waited too long.
+
+        Lost is what has not ended and is absent in two audits in a row; `num_absent` is what the last one returned.
+        `payload` is the caller's copy, in case Redis has lost its own.
+        """
+        if head.ended:
+            return num_absent
+        if self.queue(head.model).holds(rid):
+            if head.epoch == 0:
+                with contextlib.suppress(Gone):  # Redis lost it since: the next look finds it missing
+                    self.expire(rid, head)
+            return 0
+        payload = head.payload or payload
+        if num_absent == 0 or not payload:
+            return num_absent + 1
+        self.requeue(head, payload)
+        return 0
 
     def expire(self, rid: str, head: Head) -> None:
         """End a request that waited past its deadline. A worker does this too, if one comes."""

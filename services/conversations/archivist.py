@@ -12,15 +12,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 
-from services.chat.journal import Head, Journal
+from services.chat.journal import Head
 from services.chat.reader import Done, JournalView, in_parts
+from services.chat.requests import Requests
 from services.chat.said import Said
 from services.connection.connect import translated
-from services.conversations.asking import Run, at_once
 from services.conversations.conversations import Conversations
 from services.conversations.tables import ConversationRow, MessageRow
+from services.database.calls import Run, at_once
 from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import Unavailable
@@ -52,11 +53,14 @@ class Unfinished:
 class Archivist:
     """`run` calls what uses the database; the web process gives a function that does so in a thread."""
 
-    def __init__(self, database: Database, journal: Journal, run: Run = at_once) -> None:
+    def __init__(self, database: Database, requests: Requests, run: Run = at_once) -> None:
         self._database = database
         self._conversations = Conversations(database)
-        self._journal = journal
+        self._requests = requests
+        self._journal = requests.journal
         self._run = run
+        self._absent: dict[str, int] = {}  # request → audits in a row that did not find it in its queue
+        self._unreadable: set[str] = set()  # told once
         self._woken = threading.Event()
 
     def ended(self, rid: str) -> None:
@@ -88,22 +92,52 @@ class Archivist:
     def round(self, *, whole: bool = True) -> int:
         """Look at each unfinished row once; how many were closed. Raises Unavailable.
 
-        A round that is not whole leaves out what has long been unsent: refused questions may be many.
+        A round that is not whole leaves out what was refused or has long been unsent: that may be much.
         """
-        return sum(self._look(row) for row in self._run(self._unfinished, whole))
+        rows: list[Unfinished] = self._run(self._unfinished, whole)
+        self._unreadable &= {row.id for row in rows}
+        closed = sum(self._safely(row) for row in rows)
+        if whole:
+            self._absent = {row.id: self._audit(row.id) for row in rows if row.state == "open"}
+        return closed
 
-    def _unfinished(self, whole: bool) -> list[Unfinished]:
+    def catch_up(self, cid: str) -> None:
+        """Close what has ended in one conversation. Raises Unavailable."""
+        for row in self._run(self._unfinished, True, cid):
+            self._safely(row)
+
+    def _safely(self, row: Unfinished) -> bool:
+        """As `_look`. An answer that this build cannot read stays for a newer one, and costs the others nothing."""
+        try:
+            return self._look(row)
+        except Unavailable:
+            raise
+        except Exception:
+            if row.id not in self._unreadable:
+                self._unreadable.add(row.id)
+                log.exception("an answer cannot be archived", extra={"rid": row.id})
+            return False
+
+    def _audit(self, rid: str) -> int:
+        """Nobody may be watching: what was lost in its queue is queued again here, what waited too long expires."""
+        with translated():
+            head = self._journal.head(rid)
+            return self._requests.audit(rid, head, self._absent.get(rid, 0)) if head is not None else 0
+
+    def _unfinished(self, whole: bool, cid: str = "") -> list[Unfinished]:
         columns = [getattr(MessageRow, name) for name in Unfinished.__dataclass_fields__]
         unfinished = select(*columns).where(MessageRow.state.in_(UNFINISHED))
         if not whole:
-            young = MessageRow.created_ms > now_ms() - YOUNG_MS
+            young = and_(MessageRow.code == "", MessageRow.created_ms > now_ms() - YOUNG_MS)
             unfinished = unfinished.where(or_(MessageRow.state == "open", young))
+        if cid:
+            unfinished = unfinished.where(MessageRow.conversation_id == cid)
         with self._database.read() as session:
             return [Unfinished(*row) for row in session.execute(unfinished)]
 
     def _look(self, row: Unfinished) -> bool:
         with translated():
-            head = self._journal.head(row.id)
+            head = self._journal.glance(row.id)
             ours = head is not None and head.user == row.asked_by
             found = self._journal.read(row.id) if head is not None and ours and head.ended else None
         if found is not None:
@@ -137,7 +171,8 @@ class Archivist:
             if not closed.rowcount:  # type: ignore[attr-defined]
                 return False
             its_own = select(MessageRow.conversation_id).where(MessageRow.id == rid).scalar_subquery()
-            changed = update(ConversationRow).where(ConversationRow.id == its_own)
+            older = ConversationRow.updated_ms < values["ended_ms"]
+            changed = update(ConversationRow).where(ConversationRow.id == its_own, older)
             session.execute(changed.values(updated_ms=values["ended_ms"]))
         log.info("archived", extra={"rid": rid, "status": values["state"]})
         return True

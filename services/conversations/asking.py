@@ -4,16 +4,16 @@ An answer's row is `unsent` until the queue has accepted its request, so a proce
 that says so. Sending the same `ask` again is harmless at any time.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services.chat.requests import Requests
 from services.connection.connect import translated
+from services.conversations.archivist import Archivist
 from services.conversations.conversations import new_conversation, owned, path_of
 from services.conversations.edits import (
     MAX_SYSTEM_CHARS,
@@ -26,6 +26,7 @@ from services.conversations.edits import (
 from services.conversations.prompt import Prompt, PromptLimits, prompt_for
 from services.conversations.tables import ConversationRow, MessageRow, storable
 from services.conversations.titles import title_from
+from services.database.calls import Run, at_once, once_more
 from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import ChatServerError, Conflict, InvalidRequest, NotFound
@@ -37,14 +38,6 @@ FIELDS = {
     "conversation", "id", "parent", "question", "model", "sampling", "thinking", "title", "system", "continues",
 }  # fmt: skip
 MAX_EXTRA_BYTES = 10_000
-
-Run = Callable[..., Any]
-"""run(function, *arguments): calls it where it may block"""
-
-
-def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
-    """For processes in which nothing else waits."""
-    return function(*arguments)
 
 
 @dataclass(frozen=True)
@@ -88,13 +81,15 @@ class Asker:
         self._requests = requests
         self._limits = limits
         self._run = run
+        self._archivist = Archivist(database, requests, run)
 
     def ask(self, owner: str, ask: Ask, address: str = "") -> Asked:
         """Raises InvalidRequest, NotFound, Conflict, Unavailable, and what `Requests.submit` raises.
 
         A refusal by the queue leaves the answer's row `unsent`, with the error.
         """
-        asked: Asked = self._run(self._store, owner, ask)
+        self._archivist.catch_up(ask.conversation)  # the prompt has what was answered just now
+        asked: Asked = self._run(once_more, self._stored, owner, ask)
         if asked.request is None:
             return asked
         try:
@@ -106,12 +101,6 @@ class Asker:
         self._run(self._mark, ask.id, {"state": "open", "code": "", "error": ""})
         return asked
 
-    def _store(self, owner: str, ask: Ask) -> Asked:
-        try:
-            return self._stored(owner, ask)
-        except IntegrityError:  # the same ask came twice at once
-            return self._stored(owner, ask)
-
     def _stored(self, owner: str, ask: Ask) -> Asked:
         with self._database.write() as session:
             conversation = _conversation(session, owner, ask)
@@ -121,10 +110,12 @@ class Asker:
                 answer.asked_by = owner
             else:
                 _check_same(session, answer, ask)
+                if answer.state == "unsent":  # the conversation may have another owner than when it was asked first
+                    answer.asked_by = owner
             if answer.state not in ("unsent", "open"):
                 return Asked(answer.id, 0, None)
             path = path_of(session, conversation.id, answer.parent_id)
-            prompt = prompt_for(path, conversation.system, self._limits)
+            prompt = prompt_for(path, conversation.system, _beside(answer, self._limits))
             return Asked(answer.id, prompt.omitted, self._request(owner, answer, prompt))
 
     def _request(self, owner: str, answer: MessageRow, prompt: Prompt) -> ChatRequest:
@@ -141,6 +132,17 @@ class Asker:
             session.execute(unsent.values(**values))
 
 
+def _beside(answer: MessageRow, limits: PromptLimits) -> PromptLimits:
+    """The room that is left beside the text that the answer carries on."""
+    begun = len(answer.content) + len(answer.reasoning)
+    return replace(
+        limits,
+        characters=limits.characters - begun,
+        bytes=limits.bytes - 4 * begun,  # UTF-8 has four bytes for a character at most
+        messages=limits.messages - bool(begun),
+    )
+
+
 def parse_ask(raw: object, *, max_chars: int) -> Ask:
     """From untrusted JSON. Raises InvalidRequest naming what is wrong."""
     if not isinstance(raw, Mapping):
@@ -149,6 +151,8 @@ def parse_ask(raw: object, *, max_chars: int) -> Ask:
         raise InvalidRequest(f"unknown field {unknown[0]!r:.80} of an ask")
     settings = {name: raw[name] for name in ("sampling", "thinking") if raw.get(name) is not None}
     question = None if raw.get("question") is None else _parse_question(raw["question"], max_chars)
+    if question is not None and question.id == raw.get("id"):
+        raise InvalidRequest("question.id is the answer's id, too; choose another id", field="question.id")
     parent = None if raw.get("parent") is None else check_name(raw["parent"], "parent")
     if question is None and parent is None:
         raise InvalidRequest("an ask without a question needs as `parent` the question that is answered once more")

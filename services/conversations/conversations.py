@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from services.conversations.shapes import Tree, summary
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.conversations.titles import NAMELESS
+from services.database.calls import once_more
 from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound, shown
@@ -85,6 +86,9 @@ class Conversations:
 
     def create(self, owner: str, cid: str, edits: dict[str, Any]) -> tuple[Tree, bool]:
         """A conversation, and whether it is new. `edits` as `parse_edits` gives them. Raises Conflict."""
+        return once_more(self._created, owner, cid, edits)
+
+    def _created(self, owner: str, cid: str, edits: dict[str, Any]) -> tuple[Tree, bool]:
         with self._database.write() as session:
             found = session.get(ConversationRow, cid)
             if found is not None and (found.owner != owner or found.deleted_ms is not None):

@@ -19,6 +19,7 @@ from services.conversations.chatgpt import is_chatgpt, parse_chatgpt
 from services.conversations.drafts import Draft, DraftMessage, parse_ours
 from services.conversations.exports import FORMAT, VERSION
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
+from services.database.calls import once_more
 from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge, shown
@@ -48,7 +49,7 @@ class Importer:
         imported, skipped = 0, list[Skipped]()
         for raw in _records(file):
             try:
-                is_new = self._add(owner, _draft(raw))
+                is_new = once_more(self._add, owner, _draft(raw))
                 reason = "" if is_new else "it is here already"
             except InvalidRequest as error:
                 reason = error.message
@@ -67,7 +68,7 @@ class Importer:
                 draft = parse_browser(raw, owner, lambda rid: self._is_known(rid, owner))
             except InvalidRequest:
                 continue
-            self._add(owner, draft)
+            once_more(self._add, owner, draft)
             taken.append(draft.id)
         return taken
 

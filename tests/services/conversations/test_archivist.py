@@ -12,7 +12,7 @@ from services.conversations import archivist as room
 from services.conversations.archivist import Archivist
 from services.conversations.asking import Asker, parse_ask
 from services.conversations.conversations import Conversations
-from services.conversations.tables import MessageRow
+from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.errors import Unavailable, UnknownModel
 from services.wire.messages import ChatRequest, Event, Message
@@ -21,7 +21,7 @@ from tests.conftest import Eventually
 
 @pytest.fixture
 def archivist(database: Database, requests: Requests) -> Archivist:
-    return Archivist(database, requests.journal)
+    return Archivist(database, requests)
 
 
 def ask(asker: Asker, rid: str = "a1", **fields: Any) -> None:
@@ -91,7 +91,7 @@ def test_one_of_many_archivists_closes_a_row(asker: Asker, requests: Requests, d
     write(requests, "The sea")
     finish(requests, "finished", 7, code="stop")
     closed: list[int] = []
-    several = [Archivist(database, requests.journal) for _ in range(6)]
+    several = [Archivist(database, requests) for _ in range(6)]
     threads = [threading.Thread(target=lambda one=one: closed.append(one.round())) for one in several]
     for thread in threads:
         thread.start()
@@ -193,7 +193,7 @@ def test_an_archivist_goes_on_after_an_outage_and_says_so_once(
             raise Unavailable("the database is away")
         return function(*arguments)
 
-    archivist, stopping = Archivist(database, requests.journal, run), threading.Event()
+    archivist, stopping = Archivist(database, requests, run), threading.Event()
     thread = threading.Thread(target=archivist.serve, args=(stopping,))
     thread.start()
     for _ in range(3):
@@ -203,3 +203,84 @@ def test_an_archivist_goes_on_after_an_outage_and_says_so_once(
     archivist.ended("x")
     thread.join()
     assert caplog.text.count("the database is away") == 1
+
+
+def answered(asker: Asker, requests: Requests, rid: str = "a1", text: str = "The sea") -> None:
+    """Asked and answered; nobody has archived it."""
+    ask(asker, rid)
+    begin(requests, rid)
+    write(requests, text, rid)
+    finish(requests, "finished", len(text), rid, code="stop")
+
+
+def test_the_next_question_knows_an_answer_that_ended_just_now(asker: Asker, requests: Requests) -> None:
+    answered(asker, requests)
+    raw = {
+        "conversation": "c",
+        "id": "a2",
+        "parent": "a1",
+        "model": "echo",
+        "question": {"id": "q2", "content": "why?"},
+    }
+    asked = asker.ask("ada", parse_ask(raw, max_chars=100))
+    assert asked.request is not None
+    assert [message.content for message in asked.request.messages] == ["sea?", "The sea", "why?"]
+
+
+def test_an_answer_that_this_build_cannot_read_costs_the_others_nothing(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered(asker, requests)
+    raw = {"conversation": "d", "id": "b1", "parent": None, "model": "echo", "question": {"id": "qb", "content": "?"}}
+    asker.ask("ada", parse_ask(raw, max_chars=100))
+    begin(requests, "b1")
+    write(requests, "Yes", "b1")
+    finish(requests, "finished", 3, "b1", code="stop")
+    journal = requests.keys.journal("a1")
+    (entry, fields), *_ = requests.journal._redis.xrevrange(journal, count=1)
+    requests.journal._redis.xdel(journal, entry)
+    newer = {name: value.replace(b'"v":1', b'"v":99') for name, value in fields.items()}
+    requests.journal._redis.xadd(journal, {**newer, b"e": b"of another build"}, id=entry.split(b"-")[0] + b"-9999")
+    assert archivist.round() == 1 and archivist.round() == 0
+    assert (row(database).state, row(database, "b1").state) == ("open", "finished")
+    assert sum("cannot be archived" in record.message for record in caplog.records) == 1
+
+
+def test_a_request_that_was_lost_in_its_queue_is_queued_again_though_nobody_watches(
+    asker: Asker, archivist: Archivist, requests: Requests
+) -> None:
+    ask(asker)
+    requests.queue("echo").withdraw("a1", "ada")
+    assert not requests.queue("echo").holds("a1")
+    archivist.round(whole=False)
+    archivist.round()
+    assert not requests.queue("echo").holds("a1")
+    archivist.round()
+    assert requests.queue("echo").holds("a1")
+
+
+def test_a_late_archive_moves_no_conversation_back_in_time(
+    asker: Asker, archivist: Archivist, requests: Requests, conversations: Conversations
+) -> None:
+    answered(asker, requests)
+    with conversations._database.write() as session:
+        session.get_one(ConversationRow, "c").updated_ms += 3_600_000
+    before = conversations.find("ada", "c").conversation.updated_ms
+    assert archivist.round() == 1
+    assert conversations.find("ada", "c").conversation.updated_ms == before
+
+
+def test_a_refused_question_that_its_new_owner_sends_again_is_archived(
+    asker: Asker, archivist: Archivist, requests: Requests, database: Database
+) -> None:
+    with pytest.raises(UnknownModel):
+        ask(asker, model="nobody")
+    requests.journal._redis.sadd(requests.keys.models, "nobody")
+    with database.write() as session:
+        session.get_one(ConversationRow, "c").owner = "bob"
+    raw = {"conversation": "c", "id": "a1", "parent": None, "model": "nobody"}
+    asker.ask("bob", parse_ask({**raw, "question": {"id": "q-a1", "content": "sea?"}}, max_chars=100))
+    begin(requests)
+    write(requests, "The sea")
+    finish(requests, "finished", 7, code="stop")
+    assert archivist.round() == 1 and row(database).content == "The sea"

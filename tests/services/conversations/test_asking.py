@@ -164,3 +164,21 @@ def test_a_text_with_a_null_character_is_stored_and_asked_again(asker: Asker, co
 def test_what_is_no_ask_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         parse_ask({**RAW, **fields}, max_chars=100)
+
+
+def test_a_text_that_is_carried_on_has_room_beside_the_rounds(asker: Asker, conversations: Conversations) -> None:
+    for number in range(4):
+        asker.ask("ada", ask(f"a{number}", "q" * 140, parent=f"a{number - 1}" if number else None))
+        with conversations._database.write() as session:
+            row = session.get_one(MessageRow, f"a{number}")
+            row.state, row.content = "finished", "x" * 120
+    asked = asker.ask("ada", ask("more", parent="q-a3", continues="a3"))
+    assert asked.request is not None and asked.omitted == 2
+    assert asked.request.messages[-1].content == "x" * 120
+
+
+def test_an_answer_with_its_questions_id_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"question\.id"):
+        parse_ask(
+            {"conversation": "c", "id": "a", "model": "echo", "question": {"id": "a", "content": "?"}}, max_chars=9
+        )

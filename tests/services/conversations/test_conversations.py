@@ -1,5 +1,6 @@
 """Conversations of an owner: listed, edited, deleted and taken back, shared."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -147,3 +148,9 @@ def test_a_shared_link_shows_the_branch_and_neither_owner_nor_system(
 def test_wrong_edits_are_refused(edits: object) -> None:
     with pytest.raises(InvalidRequest):
         parse_edits(edits)
+
+
+def test_the_same_conversation_made_many_times_at_once_is_one(conversations: Conversations) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: conversations.create("ada", "c", {})[1], range(16)))
+    assert sorted(made) == [False] * 15 + [True]
