@@ -80,7 +80,11 @@ class Requests:
         if self._moderator is None or self.journal.head(request.rid) is not None:
             return ""
         verdict = self._moderator.judge(request)
-        return f"flag: {verdict.reason}" if verdict.kind == "flag" else ""
+        if verdict.kind != "flag":
+            return ""
+        reason = " ".join(verdict.reason.split())  # one record is one line
+        log.warning("flagged: %s", reason, extra={"rid": request.rid, "user": request.user})
+        return f"flag: {verdict.reason}"
 
     def _check_disk(self, rid: str) -> None:
         """Refuse what would be new to a full disk; a repeat of what was accepted is not."""

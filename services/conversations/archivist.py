@@ -3,7 +3,8 @@
 Every web process runs an `Archivist`; `chatserver archive` and a task of Celery do one round where no web process runs.
 Several may work at once: the update that closes a row asks whether the row is still open, so one of them does it.
 
-The journal is the truth until then. It is kept for `answer_ttl_s` after the end, so archivists may be away that long.
+The journal is the truth until then. It is kept for `answer_ttl_s` after the end, so archivists may be away that long;
+less the fuller the memory of Redis is, down to ten minutes, and ten minutes where nobody began a cancelled question.
 """
 
 import logging

@@ -145,14 +145,6 @@ class Conversations:
         with self._database.write() as session:
             owned(session, owner, cid).shared_as = None
 
-    def adopt(self, owner: str, new_owner: str) -> int:
-        """Give all conversations of one owner to another; how many that were."""
-        with self._database.write() as session:
-            rows = list(session.scalars(select(ConversationRow).where(ConversationRow.owner == owner)))
-            for row in rows:
-                row.owner = new_owner
-            return len(rows)
-
 
 def owned(session: Session, owner: str, cid: str, *, lock: bool = False) -> ConversationRow:
     """An owner's conversation that is not deleted. Raises NotFound."""

@@ -66,10 +66,7 @@ class Draft:
                 message,
                 id=ids[message.id],
                 parent_id=ids[message.parent_id] if message.parent_id else None,
-                extra={
-                    name: ids.get(value, value) if name == "continues" else value
-                    for name, value in message.extra.items()
-                },
+                extra=_renamed(message.extra, ids),
             )
             for message in self.messages
         )
@@ -132,9 +129,7 @@ def in_order(messages: Iterable[DraftMessage]) -> tuple[DraftMessage, ...]:
 def _message(raw: object) -> DraftMessage:
     if not isinstance(raw, Mapping):
         raise InvalidRequest("a message must be an object")
-    texts = {
-        name: parse_text(raw.get(name, ""), name, MAX_TEXT_CHARS) for name in ("content", "reasoning", "code", "error")
-    }
+    texts = {name: parse_text(raw.get(name, ""), name, MAX_TEXT_CHARS) for name in TEXTS}
     parent_id, ended_ms = raw.get("parent_id"), raw.get("ended_ms")
     return DraftMessage(
         id=parse_id(raw.get("id")),

@@ -54,6 +54,13 @@ def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
                 assert float_or_text(_default(value)) == float_or_text(known[variable]), f"{service}: {variable}"
 
 
+def test_containers_take_each_setting_of_the_moderation() -> None:
+    """The web process, the pipelines and the commands in their containers submit requests."""
+    wanted = {variable_of(field) for field in Settings.model_fields if field.startswith("moderation_")}
+    for service in ("web", "trainer"):
+        assert wanted <= SERVICES[service]["environment"].keys(), service
+
+
 def float_or_text(text: str) -> float | str:
     return float(text) if re.fullmatch(r"[\d.]+", text) else text
 

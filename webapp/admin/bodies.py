@@ -1,10 +1,9 @@
-"""Reads the JSON bodies of the admin page."""
+"""The fields of the admin page's JSON bodies."""
 
-from typing import Any, TypeVar
-
-from flask import request
+from typing import TypeVar
 
 from services.errors import InvalidRequest, shown
+from webapp.access.bodies import json_object
 
 Value = TypeVar("Value", str, bool, int, float)
 
@@ -21,16 +20,9 @@ def text_of(field: str) -> str:
 
 def given(field: str, kind: type[Value]) -> Value | None:
     """A value that the body may have. Raises InvalidRequest for one of another kind."""
-    value = _body().get(field)
+    value = json_object().get(field)
     if kind is float and type(value) is int:
         value = float(value)
     if value is not None and type(value) is not kind:
         raise InvalidRequest(f"{field} must be {KINDS[kind]}, not {shown(value)}", field=field)
     return value
-
-
-def _body() -> dict[str, Any]:
-    raw = request.get_json()
-    if not isinstance(raw, dict):
-        raise InvalidRequest(f"send a JSON object, not {shown(raw)}")
-    return raw

@@ -1,7 +1,6 @@
 """The page `/arena` and its API. docs/protocol.md has the routes; the answers come by the socket's `watch`."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from flask import Blueprint, Response, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -11,6 +10,7 @@ from services.arena.standings import Standings
 from services.connection.connect import translated
 from services.errors import InvalidRequest, Unauthorized, shown
 from webapp.access.address import address_of
+from webapp.access.bodies import json_object
 from webapp.access.submit_rate import SubmitRate
 from webapp.access.visitors import current_user, guard, is_admin
 from webapp.arena.asking import Arena, parse_challenge, parse_question
@@ -54,7 +54,7 @@ def _add_battles(routes: Blueprint, battles: Battles, arena: Arena, submit_rate:
     @routes.post("/battles")
     def begin() -> tuple[Response, int]:
         user, address = admitted()
-        challenge = parse_challenge(_body(), max_chars=max_chars)
+        challenge = parse_challenge(json_object(), max_chars=max_chars)
         return jsonify(battle=arena.begin(user, address, challenge).shown()), 201
 
     @routes.get("/battles/<battle_id>")
@@ -64,7 +64,7 @@ def _add_battles(routes: Blueprint, battles: Battles, arena: Arena, submit_rate:
     @routes.post("/battles/<battle_id>/questions")
     def ask(battle_id: str) -> Response:
         user, address = admitted()
-        body = _body()
+        body = json_object()
         number, question = body.get("number"), parse_question(body.get("question"), max_chars)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InvalidRequest(f"number {shown(number)} is not that of a further question, from 1", field="number")
@@ -72,7 +72,7 @@ def _add_battles(routes: Blueprint, battles: Battles, arena: Arena, submit_rate:
 
     @routes.post("/battles/<battle_id>/vote")
     def vote(battle_id: str) -> Response:
-        return jsonify(battle=in_thread(battles.vote, current_user(), battle_id, _body().get("vote")).shown())
+        return jsonify(battle=in_thread(battles.vote, current_user(), battle_id, json_object().get("vote")).shown())
 
 
 def make_page() -> Blueprint:
@@ -88,10 +88,3 @@ def make_page() -> Blueprint:
         return render_template("arena.html", is_admin=is_admin())
 
     return pages
-
-
-def _body() -> dict[str, Any]:
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return body

@@ -13,8 +13,9 @@ from services.conversations.imports import Importer
 from services.conversations.search import Search
 from services.conversations.shapes import Tree
 from services.errors import Busy, InvalidRequest, NotFound, TooLarge, shown
+from webapp.access.bodies import json_object
 from webapp.access.visitors import current_user, guard
-from webapp.conversations.routes import json_object, limit_in_query
+from webapp.conversations.routes import limit_in_query
 from webapp.server.threads import in_thread
 
 IMPORT_PATH = "/api/import"

@@ -4,7 +4,6 @@ Whatever uses the database runs in a thread, so that answers go on meanwhile.
 """
 
 from contextlib import suppress
-from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
 
@@ -13,6 +12,7 @@ from services.connection.connect import translated
 from services.conversations.conversations import Conversations
 from services.conversations.edits import parse_edits, parse_id
 from services.errors import Forbidden, Gone, InvalidRequest, Unavailable, shown
+from webapp.access.bodies import json_object
 from webapp.access.visitors import current_user, guard
 from webapp.server.threads import in_thread
 
@@ -82,14 +82,6 @@ def _cancel(requests: Requests, rid: str) -> None:
     """End an answer if it runs. Nobody waits for it: one that cannot be reached ends by itself."""
     with suppress(Gone, Forbidden, Unavailable), translated():
         requests.cancel(rid, current_user())
-
-
-def json_object() -> dict[str, Any]:
-    """The body of this request. Raises InvalidRequest."""
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return body
 
 
 def limit_in_query(usual: int) -> int:

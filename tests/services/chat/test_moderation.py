@@ -109,6 +109,18 @@ def test_a_flag_stands_with_the_request(redis_client: redis.Redis, namespace: st
     assert requests.journal.verdict("r1") == "flag: it says flag"
 
 
+def test_the_log_says_in_one_line_what_was_flagged_and_who_asked_it(
+    redis_client: redis.Redis, namespace: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = moderated(redis_client, namespace, endpoint.url)
+    endpoint.reply = lambda handler: send(handler, b'{"verdict": "flag", "reason": "two\\nlines"}')
+    for _ in range(2):
+        requests.submit(question())
+    (record,) = (record for record in caplog.records if record.name == "chatserver.requests")
+    assert (record.levelname, record.getMessage()) == ("WARNING", "flagged: two lines")
+    assert (vars(record)["rid"], vars(record)["user"]) == ("r1", "ann")
+
+
 def drip(handler: BaseHTTPRequestHandler) -> None:
     """A byte now and then, for ever: each byte begins a socket's timeout anew."""
     handler.send_response(200)

@@ -9,12 +9,18 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from services.accounts.invitations import Invitations
+from services.accounts.sessions import Sessions, digest_of
+from services.accounts.users import Users
+from services.arena.battles import SIDES, Battles
 from services.conversations.conversations import Conversations
+from services.conversations.prompt import PromptLimits
 from services.conversations.search import Search
 from services.database.database import Database
 from services.database.schema import migrate, migrate_when_there, revisions, version
 from services.errors import ConfigurationError
 
+DIGEST = digest_of("a browser's secret")
 # What each revision had when it was the newest: rows as its build wrote them, in its own columns. Never edited.
 ROWS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "0001": {
@@ -46,8 +52,67 @@ ROWS: dict[str, dict[str, list[dict[str, Any]]]] = {
             }
         ],
     },
-    "0002": {},
-    "0003": {},
+    "0002": {
+        "users": [
+            {
+                "id": "user-1", "name": "ada", "display_name": "Ada", "email": "", "password": "$argon2id$…",
+                "role": "admin", "group_name": "staff", "subject": None, "disabled": False, "created_ms": 1,
+                "seen_ms": 4,
+            },
+            {
+                "id": "user-2", "name": "bob", "display_name": "", "email": "bob@example.org", "password": "",
+                "role": "user", "group_name": "", "subject": "https://id.example.org 7", "disabled": True,
+                "created_ms": 2, "seen_ms": None,
+            },
+        ],
+        "invitations": [
+            {
+                "digest": "opened", "role": "user", "group_name": "", "made_by": "user-1", "created_ms": 1,
+                "expires_ms": 9_000_000_000_000, "used_ms": 2, "used_by": "user-2",
+            },
+            {
+                "digest": "waiting", "role": "admin", "group_name": "staff", "made_by": "user-1", "created_ms": 3,
+                "expires_ms": 9_000_000_000_000, "used_ms": None, "used_by": None,
+            },
+        ],
+        "sessions": [
+            {
+                "digest": DIGEST, "user_id": "user-1", "browser": "Firefox on Linux", "address": "192.0.2.1",
+                "created_ms": 4, "seen_ms": 9_000_000_000_000, "expires_ms": 9_000_000_000_000,
+            }
+        ],
+    },
+    "0003": {
+        "conversations": [
+            {
+                "id": "b", "owner": "arena:ada", "title": "Why?", "titled_by": "first_words", "model": "", "system": "",
+                "settings": "{}", "folder": "Arena", "pinned": False, "source": "", "created_ms": 5, "updated_ms": 5,
+            }
+        ],
+        "messages": [
+            {
+                "id": "b-0", "conversation_id": "b", "parent_id": None, "place": 0, "role": "user", "content": "why?",
+                "reasoning": "", "state": "finished", "code": "", "error": "", "model": "", "asked_by": "",
+                "parameters": "{}", "usage": None, "extra": "{}", "hidden": False, "created_ms": 5,
+            },
+            *(
+                {
+                    "id": f"battle-b-0-{side}", "conversation_id": "b", "parent_id": "b-0", "place": place,
+                    "role": "assistant", "content": f"so says the {side}", "reasoning": "", "state": "finished",
+                    "code": "stop", "error": "", "model": model, "asked_by": "ada", "parameters": "{}", "usage": None,
+                    "extra": "{}", "hidden": False, "created_ms": 5,
+                }
+                for place, side, model in ((1, "left", "m"), (2, "right", "n"))
+            ),
+        ],
+        "battles": [
+            {
+                "id": "b", "owner": "ada", "conversation_id": "b", "left_id": "battle-b-0-left",
+                "right_id": "battle-b-0-right", "left_model": "m", "right_model": "n", "left_parameters": "{}",
+                "right_parameters": '{"thinking": true}', "vote": None, "created_ms": 5, "voted_ms": None,
+            }
+        ],
+    },
 }  # fmt: skip
 BROKEN = [
     "UPDATE messages SET state = 'eaten' WHERE id = 'q'",
@@ -96,9 +161,50 @@ def test_rules_cascades_and_search_work_after_a_migration(empty_database: Databa
         session.execute(text("UPDATE messages SET content = 'how wide is the lake?' WHERE id = 'q'"))
     assert search.find("ada", "deep") == [] and [hit.message_id for hit in search.find("ada", "lake")] == ["q"]
     with empty_database.write() as session:
-        session.execute(text("DELETE FROM conversations WHERE id = 'c'"))
-        for table in ("messages", "feedback"):
+        session.execute(text("DELETE FROM conversations"))
+        for table in ("messages", "feedback", "battles"):
             assert session.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+
+@pytest.mark.parametrize("revision", [each for each in revisions()[:-1] if each >= "0002"])
+def test_accounts_of_an_earlier_revision_live_on(empty_database: Database, revision: str) -> None:
+    migrate(empty_database, revision)
+    fill(empty_database, revision)
+    migrate(empty_database)
+    users, sessions = Users(empty_database), Sessions(empty_database)
+    ada, bob = users.list()
+    assert sessions.user_of("a browser's secret") == ada and ada.is_admin and (ada.group, ada.seen_ms) == ("staff", 4)
+    assert bob.disabled and (bob.email, bob.seen_ms) == ("bob@example.org", None)
+    (invitation,) = Invitations(empty_database, users).open()
+    assert (invitation.role, invitation.group, invitation.made_by) == ("admin", "staff", "user-1")
+    for statement in ("UPDATE users SET role = 'owner'", "UPDATE users SET name = 'ada'"):
+        with pytest.raises(IntegrityError), empty_database.write() as session:
+            session.execute(text(statement))
+    with empty_database.write() as session:
+        session.execute(text("DELETE FROM users"))
+        used = session.execute(text("SELECT used_ms, used_by FROM invitations WHERE digest = 'opened'")).one()
+        assert session.scalar(text("SELECT count(*) FROM sessions")) == 0 and tuple(used) == (2, None)
+
+
+@pytest.mark.parametrize("revision", [each for each in revisions()[:-1] if each >= "0003"])
+def test_a_battle_of_an_earlier_revision_gets_its_vote(empty_database: Database, revision: str) -> None:
+    migrate(empty_database, revision)
+    fill(empty_database, revision)
+    migrate(empty_database)
+    with pytest.raises(IntegrityError), empty_database.write() as session:
+        session.execute(text("UPDATE battles SET vote = 'nobody'"))
+    battle = Battles(empty_database, PromptLimits(1_000, 10_000)).vote("ada", "b", "right")
+    (asked,) = battle.rounds
+    assert (asked.question, asked.left.content, asked.right.content) == (
+        "why?",
+        *(f"so says the {side}" for side in SIDES),
+    )
+    assert (battle.left.model, battle.right.model, battle.right.parameters) == ("m", "n", {"thinking": True})
+    assert Conversations(empty_database).find("ada", "b").as_dict()["current_id"] == "battle-b-0-right"
+
+
+def test_every_revision_but_the_newest_has_its_rows_here() -> None:
+    assert ROWS.keys() >= set(revisions()[:-1]) and all(ROWS.values())
 
 
 def test_every_index_of_the_tables_is_there(database: Database) -> None:

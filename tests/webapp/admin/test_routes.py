@@ -170,6 +170,12 @@ def test_a_body_without_the_id_is_refused(admin: Administrator, body: object) ->
     assert code_of(admin.post("/api/admin/requests/cancel", body)) == (400, "invalid_request")
 
 
+def test_a_body_that_is_no_json_is_refused_in_the_same_way(admin: Administrator) -> None:
+    path, origin = "/api/admin/requests/cancel", {"Origin": HERE}
+    broken = admin.client.post(path, base_url=HERE, data="{", content_type="application/json", headers=origin)
+    assert code_of(broken) == (400, "invalid_request")
+
+
 # -- dead letters ----------------------------------------------------------------------------------------------------
 
 
