@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy.orm import Session
 
 from services.accounts.sessions import digest_of, handle_of
 from services.accounts.tables import InvitationRow
-from services.accounts.users import User, Users, checked_role, insert
+from services.accounts.users import User, Users, checked_role, insert, num_admins
 from services.database.database import Database
 from services.errors import Gone, NotFound, shown
 
@@ -75,13 +76,15 @@ class Invitations:
                 .where(_unused(), InvitationRow.expires_ms > self._now_ms())
                 .order_by(InvitationRow.created_ms.desc(), InvitationRow.digest)
             )
-            return [Invitation.of(row) for row in rows]
+            return [Invitation.of(row) for row in rows if not _is_late(session, row.made_by)]
 
     def get(self, secret: str) -> Invitation:
         """The open invitation of a link. Raises Gone."""
         with self._database.read() as session:
             row = session.get(InvitationRow, digest_of(secret))
             if row is None or row.used_ms is not None or row.expires_ms <= self._now_ms():
+                raise _over()
+            if _is_late(session, row.made_by):
                 raise _over()
             return Invitation.of(row)
 
@@ -91,6 +94,10 @@ class Invitations:
         made = self._users.made(name, password, role=invitation.role, group=invitation.group, display_name=display_name)
         now_ms = self._now_ms()
         with self._database.write() as session:
+            if invitation.made_by == FIRST_ADMIN:
+                _lock_first(session)
+            if _is_late(session, invitation.made_by):
+                raise _over()
             insert(session, made)
             used: CursorResult[Any] = session.execute(  # type: ignore[assignment]
                 update(InvitationRow)
@@ -116,6 +123,16 @@ class Invitations:
 
 def _unused() -> Any:
     return InvitationRow.used_ms.is_(None)
+
+
+def _lock_first(session: Session) -> None:
+    """Of two links to the first administrator, made by two starts at once, the second sees what the first has made."""
+    session.execute(select(InvitationRow.digest).where(InvitationRow.made_by == FIRST_ADMIN).with_for_update())
+
+
+def _is_late(session: Session, made_by: str) -> bool:
+    """Whether this invites the first administrator, and there is one."""
+    return made_by == FIRST_ADMIN and num_admins(session) > 0
 
 
 def _over() -> Gone:

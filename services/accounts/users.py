@@ -112,7 +112,7 @@ class Users:
 
     def has_admin(self) -> bool:
         with self._database.read() as session:
-            return bool(_num_admins(session))
+            return bool(num_admins(session))
 
     def sign_in(self, name: str, password: str) -> User:
         """Raises Unauthorized: the same words after the same time for an unknown name as for a wrong password."""
@@ -160,7 +160,7 @@ class Users:
             row.group = row.group if group is None else group
             row.display_name = row.display_name if display_name is None else checked_display_name(display_name)
             session.flush()
-            if was_admin and not _num_admins(session):
+            if was_admin and not num_admins(session):
                 raise Conflict(f"{row.name} is the only administrator; make another one first")
             if row.disabled:
                 session.execute(delete(SessionRow).where(SessionRow.user_id == user_id))
@@ -238,7 +238,8 @@ def _free(name: str) -> str:
     return re.sub(r"[^a-z0-9._@+-]", "-", name.strip().lower()).lstrip("._@+-")[:64] or "user"
 
 
-def _num_admins(session: Session) -> int:
+def num_admins(session: Session) -> int:
+    """How many administrators can sign in."""
     active = (UserRow.role == ADMIN, UserRow.disabled.is_(False))
     return session.scalar(select(func.count()).select_from(UserRow).where(*active)) or 0
 

@@ -1,6 +1,7 @@
 """Asks an HTTP endpoint of the operator's whether a request may be queued. `services/chat/requests.py` calls it.
 
-    POST MODERATION_URL {"stage": "question", "id", "user", "model", "messages": [{"role", "content", …}], "prompt"}
+    POST MODERATION_URL {"stage": "question", "id", "user", "model", "messages": [{"role", "content", …}], "prompt",
+                         "tools": [{"type": "function", "function"}], "stop": ["…"], "response_format": {"type", …}}
     200 {"verdict": "pass" | "flag" | "refuse", "reason": "…"}
 
 Whatever else the endpoint does (it is away, slow, answers another status or other JSON) is an outage, and a setting
@@ -121,6 +122,8 @@ def _cut_at(ends_at: float, sock: socket.socket) -> Iterator[None]:
 
 
 def _question(request: ChatRequest) -> bytes:
-    messages = [message.encoded() for message in request.messages]
+    """Whatever in a request is text of the client's: a schema or a tool's description reaches the model, too."""
     who = {"id": request.rid, "user": request.user, "model": request.model}
-    return orjson.dumps({"stage": "question", **who, "messages": messages, "prompt": request.prompt})
+    said = {"messages": [message.encoded() for message in request.messages], "prompt": request.prompt}
+    form = {"stop": request.sampling.stop, "response_format": request.sampling.response_format}
+    return orjson.dumps({"stage": "question", **who, **said, "tools": request.tools, **form})

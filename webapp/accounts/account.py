@@ -14,6 +14,7 @@ from services.accounts.users import User
 from services.connection.connect import translated
 from services.errors import ChatServerError, Unauthorized
 from webapp.access import visitors
+from webapp.access.address import any_address_of
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.sign_in import Page, page_with, welcome
@@ -73,9 +74,12 @@ def add_account(
         return form("keys", lambda user: _done(keys.revoke(request.form.get("name", ""), user.id)))
 
     @pages.post("/account/adopt")
-    def adopt() -> AnyResponse:
-        _adopt(adoption)
-        return redirect("/")
+    def adopt() -> Page | AnyResponse:
+        def take_over(_: User) -> AnyResponse:
+            _adopt(adoption)
+            return redirect("/")
+
+        return form("adoption", take_over)
 
     @pages.post("/api/account/adopt")
     def api_adopt() -> Response:
@@ -95,7 +99,7 @@ def _add_password(
 
     def change(user: User) -> AnyResponse:
         """Every session of the user ends, and this browser's begins anew."""
-        attempts.admit(user.name, "")
+        attempts.admit(user.name, any_address_of(request))
         in_thread(
             accounts.users.change_password, user.id, request.form.get("old", ""), request.form.get("password", "")
         )

@@ -1,7 +1,8 @@
 """Limits how often somebody may try a password. Redis counts, so all web processes count together.
 
 A name alone has a generous limit: a narrow one would let anybody lock its owner out. Each address has a narrow one for
-each name, and one for all names; addresses of private networks have none of their own (`webapp/access/address.py`).
+each name, and one for all names. That for all names is wide for a private network's address and for this machine's: a
+proxy that nobody declared may stand there, with everybody behind it.
 """
 
 import hashlib
@@ -15,9 +16,11 @@ from redis import ConnectionPool, Redis
 from services.connection.connect import translated
 from services.errors import UserLimit
 from services.wire.keys import Keys
+from webapp.access.address import internet_address
 
 OF_NAME_AT_ADDRESS = RateLimitItemPerMinute(10, 10)
 OF_ADDRESS = RateLimitItemPerMinute(60, 10)
+OF_PRIVATE_ADDRESS = RateLimitItemPerMinute(600, 10)
 OF_NAME = RateLimitItemPerHour(100)
 
 
@@ -31,12 +34,12 @@ class SignInAttempts:
         self._limiter = MovingWindowRateLimiter(storage)
 
     def admit(self, name: str, address: str) -> None:
-        """Count an attempt. Raises UserLimit after too many, whether somebody has this name or not."""
+        """Count an attempt from an address as `any_address_of` gives it. Raises UserLimit after too many, whether
+        somebody has this name or not."""
         with translated():
             self._count(OF_NAME_AT_ADDRESS, _short(name), address)
             self._count(OF_NAME, _short(name))
-            if address:
-                self._count(OF_ADDRESS, address)
+            self._count(OF_ADDRESS if internet_address(address) else OF_PRIVATE_ADDRESS, address)
 
     def succeeded(self, name: str, address: str) -> None:
         """Who knows the password may mistype it again."""

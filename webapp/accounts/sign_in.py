@@ -8,7 +8,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.users import User
 from services.errors import ChatServerError, Gone
 from webapp.access import visitors
-from webapp.access.address import address_of
+from webapp.access.address import address_of, any_address_of
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.browsers import name_of
@@ -44,7 +44,7 @@ def add_signing_in(
     @pages.post("/sign-in")
     @visitors.open_to_all
     def enter() -> Page | Response:
-        name, address = request.form.get("name", ""), address_of(request)
+        name, address = request.form.get("name", ""), any_address_of(request)
         try:
             attempts.admit(name, address)
             with hashing:

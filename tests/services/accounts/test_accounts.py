@@ -285,3 +285,32 @@ def test_the_first_administrator_is_invited_while_there_is_none(accounts: Accoun
         accounts.invitations.get(first)
     assert accounts.invitations.accept(second, "ada", PASSWORD).is_admin
     assert accounts.invitations.invite_first_admin() == ""
+
+
+def test_the_link_to_the_first_administrator_ends_with_any_administrator(accounts: Accounts) -> None:
+    """It stands in a log, and made one more administrator for a week after `chatserver users create --role admin`."""
+    link = accounts.invitations.invite_first_admin()
+    user = accounts.users.create("ada", PASSWORD)
+    assert accounts.invitations.get(link).role == "admin", "a user is no administrator"
+    accounts.users.change(user.id, role="admin")
+    with pytest.raises(Gone):
+        accounts.invitations.get(link)
+    assert accounts.invitations.open() == []
+    with pytest.raises(Gone):
+        accounts.invitations.accept(link, "eve", PASSWORD)
+    other = accounts.invitations.invite(user.id, role="admin")
+    assert accounts.invitations.accept(other, "bob", PASSWORD).is_admin, "an administrator invites more"
+
+
+def test_an_administrator_made_while_a_password_is_hashed_ends_the_link(accounts: Accounts, database: Database) -> None:
+    link = accounts.invitations.invite_first_admin()
+
+    class Late(Users):
+        def made(self, *arguments: object, **options: object) -> UserRow:
+            row = super().made(*arguments, **options)  # type: ignore[arg-type]
+            accounts.users.create("quick", PASSWORD, role="admin")
+            return row
+
+    with pytest.raises(Gone):
+        Invitations(database, Late(database, QUICK)).accept(link, "late", PASSWORD)
+    assert [each.name for each in accounts.users.list()] == ["quick"]

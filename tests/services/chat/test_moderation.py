@@ -16,7 +16,7 @@ from services.chat.requests import Requests
 from services.errors import ConfigurationError, ContentRefused, Unavailable
 from services.settings import Settings
 from services.wire.keys import Keys
-from services.wire.messages import ChatRequest, Message
+from services.wire.messages import ChatRequest, Message, SamplingOptions
 
 
 def question(rid: str = "r1", text: str = "hello") -> ChatRequest:
@@ -89,7 +89,24 @@ def test_what_passes_is_queued_and_asked_about_once(
         "model": "m",
         "messages": [{"role": "user", "content": "hello"}],
         "prompt": "",
+        "tools": [],
+        "stop": [],
+        "response_format": None,
     }
+
+
+def test_tools_forms_and_stop_texts_are_shown_too(
+    redis_client: redis.Redis, namespace: str, endpoint: Endpoint
+) -> None:
+    """The model reads a tool's description and writes a form's words, so neither may pass unseen."""
+    tool = {"type": "function", "function": {"name": "f", "description": "bad", "parameters": {}}}
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"const": "bad"}}}
+    sampling = SamplingOptions(stop=("bad",), response_format=form)
+    said = (Message("user", "hello"),)
+    requests = moderated(redis_client, namespace, endpoint.url)
+    requests.submit(ChatRequest("r1", "ann", "m", said, sampling, tools=(tool,)))
+    (asked,) = endpoint.asked
+    assert (asked["tools"], asked["stop"], asked["response_format"]) == ([tool], ["bad"], form)
 
 
 def test_what_is_refused_leaves_nothing_and_says_why(

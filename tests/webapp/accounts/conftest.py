@@ -39,8 +39,8 @@ def accounts(app: Flask, settings: Settings) -> Accounts:
 def visitor(app: Flask, accounts: Accounts) -> Callable[..., Visitor]:
     """`visitor()` is a browser; with a name, one that has signed in."""
 
-    def make(name: str = "") -> Visitor:
-        made = Visitor(app.test_client())
+    def make(name: str = "", address: str = "127.0.0.1") -> Visitor:
+        made = Visitor(app.test_client(), address)
         if name:
             assert made.sign_in(name).status_code == 302
         return made

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from services.accounts.accounts import Accounts
-from services.conversations.tables import ConversationRow
+from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.settings import Settings
 from tests.webapp.accounts.visitor import HERE, PASSWORD, Visitor
@@ -134,6 +134,25 @@ def test_a_script_takes_them_over_once(newcomer: Visitor, accounts: Accounts, se
     newcomer.sign_in("ada")
     assert newcomer.send("/api/account/adopt", {}).json == {"adopted": 2}
     assert newcomer.send("/api/account/adopt", {}).json == {"adopted": 0}
+    assert owners(settings)[0] == accounts.users.named("ada").id
+
+
+def test_nothing_is_taken_over_while_an_answer_is_written(
+    newcomer: Visitor, accounts: Accounts, settings: Settings
+) -> None:
+    """Its request is the browser's, so the user could neither read on nor cancel it."""
+    with Database.of(settings).write() as database:
+        database.add(MessageRow(id="a1", conversation_id="c1", place=0, role="assistant", state="open", created_ms=1))
+        database.add(MessageRow(id="a2", conversation_id="c2", place=0, role="assistant", state="open", created_ms=1))
+    newcomer.sign_in("ada")
+    refused = newcomer.send("/api/account/adopt", {})
+    assert refused.status_code == 409 and "when it has ended" in refused.text
+    shown = newcomer.submit("/account/adopt", "/account")
+    assert shown.status_code == 409 and "when it has ended" in shown.text and "2 conversations" in shown.text
+    assert "anon" in owners(settings)[0] and owners(settings)[0] == owners(settings)[1]
+    with Database.of(settings).write() as database:
+        database.get_one(MessageRow, "a1").state = "finished"
+    assert newcomer.send("/api/account/adopt", {}).json == {"adopted": 2}, "a2 is another browser's"
     assert owners(settings)[0] == accounts.users.named("ada").id
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import pytest
+import redis
 from flask import Flask
 
 from services.accounts.accounts import Accounts
+from services.errors import UserLimit
 from services.settings import Settings
+from services.wire.keys import Keys
 from tests.webapp.accounts.visitor import HERE, OURS, PASSWORD, Visitor
-from webapp.accounts.attempts import OF_NAME_AT_ADDRESS
+from webapp.accounts.attempts import OF_NAME_AT_ADDRESS, OF_PRIVATE_ADDRESS, SignInAttempts
 from webapp.accounts.sign_in import local_path
 from webapp.application import create_app
 
@@ -124,6 +127,25 @@ def test_guesses_are_limited_by_name_and_address_and_a_right_password_resets_the
     assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 600
     assert "too many attempts" in refused.text.lower()
     assert browser.sign_in("bob").status_code == 302, "another name"
+
+
+def test_nobody_locks_another_machine_of_the_same_network_out(visitor: Visitors) -> None:
+    """All private addresses were one: ten guesses from one desk kept everybody of that name out."""
+    attacker = visitor(address="192.168.1.66")
+    codes = [attacker.sign_in("ada", "wrong").status_code for _ in range(OF_NAME_AT_ADDRESS.amount + 1)]
+    assert codes[-1] == 429
+    ada = visitor("ada", address="192.168.1.7")
+    changed = ada.submit("/account/password", "/account", old=PASSWORD, password="another password")
+    assert changed.status_code == 302
+
+
+def test_a_private_address_has_a_wide_limit_over_all_names(redis_client: redis.Redis, namespace: str) -> None:
+    attempts = SignInAttempts(redis_client, Keys(namespace))
+    for number in range(OF_PRIVATE_ADDRESS.amount):
+        attempts.admit(f"name-{number}", "192.168.1.66")
+    with pytest.raises(UserLimit):
+        attempts.admit("one-more", "192.168.1.66")
+    attempts.admit("one-more", "192.168.1.7")
 
 
 def test_a_name_that_nobody_has_is_limited_too(visitor: Visitors) -> None:

@@ -14,8 +14,9 @@ PASSWORD = "correct horse battery"
 class Visitor:
     """One browser."""
 
-    def __init__(self, client: FlaskClient) -> None:
+    def __init__(self, client: FlaskClient, address: str = "127.0.0.1") -> None:
         self.client = client
+        self.client.environ_base["REMOTE_ADDR"] = address
 
     def get(self, path: str, **more: Any) -> TestResponse:
         return self.client.get(path, base_url=HERE, **more)
