@@ -107,7 +107,7 @@ class Battles:
     def ask(self, user: str, battle_id: str, number: int, question: str) -> Battle:
         """One more question to both. The same again changes nothing. Raises Conflict when it is not its turn."""
         with _free_ids(), self._database.write() as session:
-            row = _row(session, user, battle_id)
+            row = _row(session, user, battle_id, lock=True)
             battle = _read(session, row)
             if number >= len(battle.rounds):
                 _check_next(battle, number)
@@ -119,18 +119,19 @@ class Battles:
     def sent(self, user: str, battle_id: str) -> None:
         """The queue has accepted both answers to the last question."""
         with self._database.write() as session:
-            row = _row(session, user, battle_id)
+            row = _row(session, user, battle_id, lock=True)
             session.execute(
                 update(MessageRow)
                 .where(MessageRow.id.in_((row.left_id, row.right_id)), MessageRow.state == "unsent")
-                .values(state="open")
+                .values(state="open", asked_by=user)
             )
 
-    def withdraw(self, user: str, battle_id: str) -> None:
-        """Take the last question back, which the queue refused."""
+    def withdraw(self, battle: Battle) -> None:
+        """Take its last question back, which the queue refused, unless another call did so."""
         with self._database.write() as session:
-            row = _row(session, user, battle_id)
-            battle = _read(session, row)
+            row = session.get(BattleRow, battle.id, with_for_update=True)
+            if row is None or row.left_id != battle.rounds[-1].left.id:
+                return
             if len(battle.rounds) == 1:
                 session.delete(session.get_one(ConversationRow, row.conversation_id))
                 return
@@ -185,7 +186,7 @@ class Battles:
         if vote not in VOTES:
             raise InvalidRequest(f"vote {shown(vote)} is not one of {', '.join(VOTES)}", field="vote")
         with self._database.write() as session:
-            row = _row(session, user, battle_id)
+            row = _row(session, user, battle_id, lock=True)
             battle = _read(session, row)
             _check_vote(battle, str(vote))
             if row.vote is None:
@@ -244,8 +245,9 @@ def _settle(session: Session, row: BattleRow, vote: str) -> None:
     session.flush()
 
 
-def _row(session: Session, user: str, battle_id: str) -> BattleRow:
-    row = session.get(BattleRow, battle_id)
+def _row(session: Session, user: str, battle_id: str, *, lock: bool = False) -> BattleRow:
+    """Locked for whoever looks at it before a change: PostgreSQL lets two transactions look at once."""
+    row = session.get(BattleRow, battle_id, with_for_update=lock)
     if row is None or row.owner != user:
         raise NotFound(f"you have no battle {shown(battle_id)}; ask a question in the arena")
     return row

@@ -3,6 +3,7 @@
 Of such an answer a front end shows the text and its end, never what would tell the model before the vote.
 """
 
+import secrets
 from collections.abc import Mapping
 
 from services.errors import InvalidRequest
@@ -11,8 +12,11 @@ PREFIX = "battle-"
 
 
 def answer_id(battle_id: str, number: int, side: str) -> str:
-    """The id of a side's answer to the question of this number, from 0. A battle that is sent again finds it."""
-    return f"{PREFIX}{battle_id}-{number}-{side}"
+    """A new id for a side's answer to the question of this number, from 0; the answer's row keeps it.
+
+    Redis remembers the request of a question that was taken back, so the next try needs another id.
+    """
+    return f"{PREFIX}{battle_id}-{number}-{side}-{secrets.token_hex(4)}"
 
 
 def check_free(payload: object) -> None:

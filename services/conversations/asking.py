@@ -98,7 +98,7 @@ class Asker:
         except ChatServerError as error:
             self._run(self._mark, ask.id, {"code": error.code, "error": error.message})
             raise
-        self._run(self._mark, ask.id, {"state": "open", "code": "", "error": ""})
+        self._run(self._mark, ask.id, {"state": "open", "code": "", "error": "", "asked_by": owner})
         return asked
 
     def _stored(self, owner: str, ask: Ask) -> Asked:

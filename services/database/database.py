@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from services.errors import ConfigurationError, Unavailable
+from services.errors import ConfigurationError, InvalidRequest, Unavailable
 from services.settings import Settings
 
 BUSY_MS = 10_000  # SQLite: how long a writer waits for another one
@@ -76,11 +76,16 @@ class Database:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Errors of the driver as ours: what passes is Unavailable; a broken rule of the schema stays what it is."""
+    """Errors of the driver as ours: what passes is Unavailable, a value that no column can hold an InvalidRequest.
+
+    A broken rule of the schema stays what it is.
+    """
     try:
         yield
     except OperationalError as error:
         raise Unavailable(f"the database cannot be used: {_reason(error)}", retry_after_s=1.0) from error
+    except DataError as error:
+        raise InvalidRequest(f"the database cannot hold this text: {_reason(error)}") from error
 
 
 def _reason(error: DBAPIError) -> str:

@@ -26,6 +26,7 @@ class Adoption:
 
         Raises Conflict while an answer runs: its request belongs to who asked, so the user could neither read on nor
         cancel it.
+        A question that the queue has not accepted is asked again by the user, so its answer is the user's too.
         """
         num = self.num_conversations(former)
         with self._database.write() as session:
@@ -33,6 +34,8 @@ class Adoption:
                 raise Conflict("an answer is still being written in these conversations; try again when it has ended")
             for column in (ConversationRow.owner, BattleRow.owner, FeedbackRow.author):
                 session.execute(update(column.class_).where(column == former).values({column.key: user}))
+            unsent = (MessageRow.asked_by == former, MessageRow.state == "unsent")
+            session.execute(update(MessageRow).where(*unsent).values(asked_by=user))
         return num
 
 

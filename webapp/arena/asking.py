@@ -102,7 +102,7 @@ class Arena:
         for each in sent:
             with suppress(ChatServerError), translated():
                 self._requests.cancel(each.rid, user)
-        in_thread(self._battles.withdraw, user, battle.id)
+        in_thread(self._battles.withdraw, battle)
 
 
 def _without_names(error: ChatServerError) -> ChatServerError:

@@ -1,10 +1,15 @@
 """Battles: blind until the vote, one vote, nothing lost or repeated by asking twice."""
 
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from services.arena import battles as battle_module
 from services.arena import votes
 from services.arena.battles import Battle, Battles
 from services.arena.blind import is_blind
@@ -57,7 +62,7 @@ def test_nothing_tells_the_models_before_the_vote(battles: Battles, database: Da
 
 
 def test_the_conversation_is_the_users_after_the_vote_and_nobodys_before(battles: Battles, database: Database) -> None:
-    begun(battles, database)
+    battle = begun(battles, database)
 
     def owners() -> list[str]:
         with database.read() as session:
@@ -67,7 +72,7 @@ def test_the_conversation_is_the_users_after_the_vote_and_nobodys_before(battles
     battles.vote("ada", "b1", "right")
     assert owners() == ["ada"]
     with database.read() as session:
-        assert session.scalars(select(ConversationRow.current_id)).all() == ["battle-b1-0-right"]
+        assert session.scalars(select(ConversationRow.current_id)).all() == [battle.rounds[0].right.id]
 
 
 def test_a_vote_is_given_once_and_the_same_again_changes_nothing(battles: Battles, database: Database) -> None:
@@ -110,6 +115,7 @@ def test_the_id_of_a_conversation_is_no_battles(battles: Battles, database: Data
 def test_a_second_question_follows_each_sides_answer(battles: Battles, database: Database) -> None:
     begun(battles, database)
     battle = battles.ask("ada", "b1", 1, "And at night?")
+    first = battle.rounds[0]
     assert battles.ask("ada", "b1", 1, "And at night?") == battle
     assert [each.question for each in battle.rounds] == ["Why is the sky blue?", "And at night?"]
     assert battle.rounds[0].left.content.startswith("because")
@@ -121,32 +127,104 @@ def test_a_second_question_follows_each_sides_answer(battles: Battles, database:
         battles.ask("ada", "b1", 2, "And?")
     left, right = battles.requests("ada", "b1")
     assert [message.content for message in right.messages] == [
-        "Why is the sky blue?", "because (battle-b1-0-right)", "And at night?"
+        "Why is the sky blue?", f"because ({first.right.id})", "And at night?"
     ]  # fmt: skip
     assert (left.rid, left.user, left.model, left.sampling.temperature) == (
-        "battle-b1-1-left",
+        battle.rounds[1].left.id,
         "ada",
         "secret-one",
         0.3,
     )
     with database.read() as session:
         parents = session.scalars(select(MessageRow.parent_id).where(MessageRow.content == "And at night?"))
-        assert sorted(map(str, parents)) == ["battle-b1-0-left", "battle-b1-0-right"]
+        assert sorted(map(str, parents)) == [first.left.id, first.right.id]
 
 
 def test_what_the_queue_refused_leaves_no_trace(battles: Battles, database: Database) -> None:
     before = begun(battles, database)
-    battles.ask("ada", "b1", 1, "And at night?")
-    battles.withdraw("ada", "b1")
+    battles.withdraw(battles.ask("ada", "b1", 1, "And at night?"))
     assert battles.get("ada", "b1") == before
-    battles.withdraw("ada", "b1")
+    battles.withdraw(before)
     with database.read() as session:
         for table in (BattleRow, ConversationRow, MessageRow):
             assert session.scalar(select(func.count()).select_from(table)) == 0
 
 
-def test_exported_votes_name_models_and_texts_and_no_voter(battles: Battles, database: Database) -> None:
+def test_the_same_refusal_twice_takes_one_question_back(battles: Battles, database: Database) -> None:
+    """Two pages asked the same at once; the second refusal took back what had been answered."""
+    before = begun(battles, database)
+    refused = battles.ask("ada", "b1", 1, "And at night?")
+    battles.withdraw(refused)
+    battles.withdraw(refused)
+    assert battles.get("ada", "b1") == before
+
+
+def test_a_question_asked_again_after_a_refusal_has_ids_that_redis_does_not_know(battles: Battles) -> None:
+    first = battles.start("ada", "b1", "Why?", SIDES)
+    battles.withdraw(first)
+    again = battles.start("ada", "b1", "Why?", SIDES)
+    old, new = first.rounds[0], again.rounds[0]
+    assert not {old.left.id, old.right.id} & {new.left.id, new.right.id}
+
+
+def test_the_archivist_looks_for_the_request_of_whoever_it_was_accepted_for(
+    battles: Battles, database: Database
+) -> None:
+    """Its asker was somebody else before they signed in."""
+    battle = battles.start("ada", "b1", "Why?", SIDES)
+    with database.write() as session:
+        session.execute(update(MessageRow).values(asked_by="anon-1"))
+    battles.sent("ada", "b1")
+    with database.read() as session:
+        assert session.get_one(MessageRow, battle.rounds[0].left.id).asked_by == "ada"
+
+
+def test_of_two_different_votes_at_once_one_is_refused(
+    battles: Battles, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun(battles, database)
+    let_meet_after(monkeypatch, "_check_vote")
+    outcomes = at_once(lambda vote: battles.vote("ada", "b1", vote).vote, "left", "right")
+    assert len({"left", "right"} & set(outcomes)) == 1 and sum("has the vote" in each for each in outcomes) == 1
+    assert battles.get("ada", "b1").vote in outcomes
+
+
+def test_the_same_question_twice_at_once_is_one_question(
+    battles: Battles, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(battles, database)
+    let_meet_after(monkeypatch, "_check_next")
+    first, second = at_once(lambda question: battles.ask("ada", "b1", 1, question).rounds[1].left.id, "And?", "And?")
+    assert first == second
+
+
+def let_meet_after(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
+    """Both of two calls pass this check before one of them goes on, unless a lock keeps the second one away."""
+    meeting, checked = threading.Barrier(2), getattr(battle_module, check)
+
+    def check_and_meet(*arguments: object) -> None:
+        checked(*arguments)
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.5)
+
+    monkeypatch.setattr(battle_module, check, check_and_meet)
+
+
+def at_once(call: Callable[[str], str | None], *arguments: str) -> list[str]:
+    """What two threads get: a result, or the words of the refusal."""
+
+    def outcome(argument: str) -> str:
+        try:
+            return str(call(argument))
+        except Conflict as error:
+            return error.message
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(outcome, arguments))
+
+
+def test_exported_votes_name_models_and_texts_and_no_voter(battles: Battles, database: Database) -> None:
+    battle = begun(battles, database)
     begun(battles, database, "b2", "bob")
     battles.vote("ada", "b1", "left")
     with database.read() as session:
@@ -155,5 +233,5 @@ def test_exported_votes_name_models_and_texts_and_no_voter(battles: Battles, dat
     assert [(line["battle"], line["vote"], line["right"]["model"]) for line in exported] == [
         ("b1", "left", "secret-two")
     ]
-    assert exported[0]["rounds"][0]["left"] == "because (battle-b1-0-left)"
+    assert exported[0]["rounds"][0]["left"] == battle.rounds[0].left.content
     assert "ada" not in json.dumps(exported)

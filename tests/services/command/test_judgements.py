@@ -35,8 +35,8 @@ def test_the_leaderboard_is_a_table_and_says_what_few_votes_mean(people: People,
 
 
 def test_votes_ratings_and_pairs_are_files(people: People, tmp_path: Path) -> None:
-    people.battle("b1", "Why?", "good", "bad", "left")
-    people.judge("battle-b1-0-left", "up")
+    battle = people.battle("b1", "Why?", "good", "bad", "left")
+    people.judge(battle.rounds[0].left.id, "up")
     for arguments, said, num in (
         (("arena", "export"), "1 votes in", 1),
         (("export", "--rated", "up"), "1 rated answers in", 1),

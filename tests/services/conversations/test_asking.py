@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from services.chat.requests import Requests
 from services.conversations.asking import Ask, Asker, parse_ask
 from services.conversations.conversations import Conversations
-from services.conversations.tables import MessageRow
+from services.conversations.tables import ConversationRow, MessageRow
+from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound, UnknownModel
 
 
@@ -47,6 +49,20 @@ def test_the_same_ask_again_changes_nothing(asker: Asker, conversations: Convers
     first = asker.ask("ada", ask("a1", "one"))
     assert asker.ask("ada", ask("a1", "one")) == first
     assert list(rows(conversations)) == ["q-a1", "a1"]
+
+
+def test_an_answer_is_of_whoever_the_queue_accepted_it_for(
+    asker: Asker, conversations: Conversations, requests: Requests, database: Database, redis_client: Redis
+) -> None:
+    """Refused, then asked again after signing in: the archivist looked for the former visitor's request."""
+    with pytest.raises(UnknownModel):
+        asker.ask("anon-1", ask("a1", "one", model="gone"))
+    with database.write() as session:
+        session.get_one(ConversationRow, "c").owner = "ada"
+    redis_client.sadd(requests.keys.models, "gone")
+    asker.ask("ada", ask("a1", "one", model="gone"))
+    head = requests.journal.head("a1")
+    assert head is not None and rows(conversations)["a1"].asked_by == head.user == "ada"
 
 
 def test_another_ask_under_a_known_id_is_a_conflict(asker: Asker) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.arena.battles import Battles
+from services.arena.battles import Battle, Battles
 from services.arena.contestants import Contestant
 from services.conversations.asking import append
 from services.conversations.conversations import new_conversation
@@ -31,12 +31,13 @@ class People:
     def judge(self, mid: str, verdict: str, **more: str) -> None:
         Feedback(self.database).add("ada", mid, Judgement(verdict, **more))
 
-    def battle(self, bid: str, question: str, left: str, right: str, vote: str | None) -> None:
+    def battle(self, bid: str, question: str, left: str, right: str, vote: str | None) -> Battle:
         battle = self.battles.start("ada", bid, question, (Contestant("one"), Contestant("two")))
         for answer, text in ((battle.rounds[0].left, left), (battle.rounds[0].right, right)):
             finish(self.database, answer.id, text)
         if vote is not None:
-            self.battles.vote("ada", bid, vote)
+            battle = self.battles.vote("ada", bid, vote)
+        return battle
 
     def change(self, mid: str, **values: Any) -> None:
         with self.database.write() as session:
