@@ -312,7 +312,7 @@ def test_a_chain_of_silent_nodes_is_walked_once() -> None:
 
 
 def long(cid: str = "long") -> dict[str, Any]:
-    """A conversation of three parts."""
+    """A conversation of five parts."""
     said = {"role": "user", "content": "long " * 150_000, "created_ms": 1}
     messages = [{**said, "id": f"{cid}{n}", "parent_id": f"{cid}{n - 1}" if n else None} for n in range(5)]
     return small(cid, messages=messages, current_id=f"{cid}4")
@@ -329,7 +329,7 @@ def test_others_write_while_a_long_conversation_is_imported(
 
     monkeypatch.setattr(Pace, "rest", rest)
     assert importer.take("ada", read(file_of([long()])))["imported"] == 1
-    assert len(conversations.ids("eve")) == len(seen) == 4 and seen == [[]] * 4, "it is seen when it is whole"
+    assert len(conversations.ids("eve")) == len(seen) == 6 and seen == [[]] * 6, "it is seen when it is whole"
     tree = conversations.find("ada", "long")
     assert [message.place for message in tree.messages] == [0, 1, 2, 3, 4]
     assert tree.conversation.current_id == "long4"
@@ -360,7 +360,7 @@ def test_a_long_conversation_is_purged_in_parts(
     monkeypatch.setattr(Pace, "rest", lambda pace: rests.append(pace))
     for cid in ("long", "c"):
         conversations.delete("ada", cid)
-    assert conversations.purge() == 2 and len(rests) == 4
+    assert conversations.purge() == 2 and len(rests) == 6
     assert conversations.purge() == 0
 
 
