@@ -91,7 +91,7 @@ from webapp.server.websocket import WebSocket
 log = logging.getLogger("chatserver.web")
 
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
-MAX_IMPORT_MIB = 256  # of one file, which is read whole
+MAX_IMPORT_MIB = 32  # of one file, which is read whole
 
 
 class UndatedSessions(SecureCookieSessionInterface):

@@ -5,12 +5,12 @@
 `chatgpt_messages.py` reads one message. Two messages of an answer in a row stay two messages.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.conversations.chatgpt_messages import metadata, text_of, unseen
-from services.conversations.drafts import Draft, DraftMessage, cut_title, in_order
+from services.conversations.drafts import MAX_MS, MAX_TEXT_CHARS, Draft, DraftMessage, cut_title, in_order
+from services.conversations.edits import parse_text
 from services.conversations.tables import ROLES
 from services.errors import InvalidRequest
 from services.wire.keys import NAME
@@ -30,7 +30,8 @@ def parse_chatgpt(raw: Mapping[str, Any]) -> Draft:
         raise InvalidRequest("mapping is no object of messages")
     began_ms = _ms(raw.get("create_time"), 0)
     spoken = {name for name, node in nodes.items() if isinstance(node.get("message"), Mapping)}
-    messages = [_message(name, nodes, spoken, began_ms) for name in nodes if name in spoken]
+    spoken_at = _spoken_at(nodes, spoken)
+    messages = [_message(name, nodes[name], spoken_at, began_ms) for name in nodes if name in spoken]
     if not messages:
         raise InvalidRequest("it has no messages")
     ended_ms = _ms(raw.get("update_time"), max(message.created_ms for message in messages))
@@ -42,14 +43,14 @@ def parse_chatgpt(raw: Mapping[str, Any]) -> Draft:
         created_ms=began_ms,
         updated_ms=ended_ms,
         messages=in_order(messages),
-        current_id=_spoken_at(raw.get("current_node"), nodes, spoken) or messages[-1].id,
+        current_id=spoken_at(raw.get("current_node")) or messages[-1].id,
         model=slug if isinstance(slug, str) and NAME.fullmatch(slug) else "",
         source=f"{SOURCE}:{identity}",
     )
 
 
-def _message(name: str, nodes: Mapping[str, Any], spoken: set[str], began_ms: int) -> DraftMessage:
-    one = nodes[name]["message"]
+def _message(name: str, node: Mapping[str, Any], spoken_at: Callable[[Any], str | None], began_ms: int) -> DraftMessage:
+    one = node["message"]
     content = one.get("content") if isinstance(one.get("content"), Mapping) else {}
     role = str((one.get("author") or {}).get("role"))
     reason = unseen(one, role, content)
@@ -58,9 +59,9 @@ def _message(name: str, nodes: Mapping[str, Any], spoken: set[str], began_ms: in
     cut_off = role == "assistant" and one.get("status") in CUT_OFF
     return DraftMessage(
         id=name,
-        parent_id=_spoken_at(nodes[name].get("parent"), nodes, spoken),
+        parent_id=spoken_at(node.get("parent")),
         role=role if role in ROLES else "tool",
-        content=_text(content),
+        content=parse_text(_text(content), "content", MAX_TEXT_CHARS),
         created_ms=created_ms,
         state="cancelled" if cut_off else "finished",
         model=slug if isinstance(slug, str) and NAME.fullmatch(slug) else "",
@@ -79,18 +80,24 @@ def _text(content: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _spoken_at(name: Any, nodes: Mapping[str, Any], spoken: set[str]) -> str | None:
-    """The node, or the next one towards the root that has a message."""
-    seen: set[str] = set()
-    while isinstance(name, str) and name in nodes and name not in seen:
-        if name in spoken:
-            return name
-        seen.add(name)
-        name = nodes[name].get("parent")
-    return None
+def _spoken_at(nodes: Mapping[str, Any], spoken: set[str]) -> Callable[[Any], str | None]:
+    """Finds of a node itself, or the next one towards the root that has a message. Each node is looked at once."""
+    known: dict[str, str | None] = {name: name for name in spoken}
+
+    def find(name: Any) -> str | None:
+        passed: list[str] = []
+        while isinstance(name, str) and name in nodes and name not in known:
+            known[name] = None  # until it is found: a ring of nodes has none
+            passed.append(name)
+            name = nodes[name].get("parent")
+        found = known.get(name) if isinstance(name, str) else None
+        known.update(dict.fromkeys(passed, found))
+        return found
+
+    return find
 
 
 def _ms(seconds: Any, otherwise: int) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_MS / 1000:
         return otherwise
     return int(seconds * 1000)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from services.conversations.portions import Pace, remove
 from services.conversations.shapes import Tree, summary
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.conversations.titles import NAMELESS
@@ -36,7 +37,7 @@ class Page:
 
 
 class Conversations:
-    """Every method is one transaction."""
+    """Every method is one transaction, except `purge`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -123,16 +124,18 @@ class Conversations:
         """Take a deletion back. Raises NotFound once it is too late."""
         with self._database.write() as session:
             row = session.get(ConversationRow, cid)
-            if row is None or row.owner != owner:
+            if row is None or row.owner != owner or _is_over(row):
                 raise _unknown(cid)
             row.deleted_ms = None
             return summary(row, running=cid in _running(session, [cid]))
 
     def purge(self) -> int:
         """Remove what was deleted and can no longer be restored; how many conversations that were."""
-        old = delete(ConversationRow).where(ConversationRow.deleted_ms < now_ms() - UNDO_MS)
-        with self._database.write() as session:
-            return int(session.execute(old).rowcount)  # type: ignore[attr-defined]  # messages go with them
+        old = select(ConversationRow.id).where(ConversationRow.deleted_ms < now_ms() - UNDO_MS)
+        with self._database.read() as session:
+            ids = list(session.scalars(old))
+        pace = Pace()
+        return sum(remove(self._database, cid, pace) for cid in ids)
 
     def share(self, owner: str, cid: str) -> str:
         """The secret of the read-only link; the same one until `unshare`."""
@@ -227,6 +230,11 @@ def _check_inside(session: Session, cid: str, mid: str) -> None:
     inside = select(func.count()).where(MessageRow.id == mid, MessageRow.conversation_id == cid)
     if not session.scalar(inside):
         raise InvalidRequest(f"current_id={mid!r} is no message of this conversation", field="current_id")
+
+
+def _is_over(row: ConversationRow) -> bool:
+    """The purge may be removing it, in parts."""
+    return row.deleted_ms is not None and row.deleted_ms < now_ms() - UNDO_MS
 
 
 def _unknown(cid: str) -> NotFound:

@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from services.conversations.edits import MAX_SYSTEM_CHARS, parse_id, parse_object, parse_settings, parse_text
 from services.conversations.tables import ROLES, STATES
 from services.conversations.titles import NAMELESS
-from services.errors import InvalidRequest, shown
+from services.errors import InvalidRequest, TooLarge, shown
 from services.wire.keys import check_name
 
 MAX_TITLE_CHARS = 200
-MAX_TEXT_CHARS = 10_000_000
+MAX_TEXT_CHARS = 1_000_000
+MAX_MESSAGES = 10_000  # a conversation is read whole
+MAX_OBJECT_BYTES = 2_000_000  # of all objects of a conversation: whatever a reader's processor time goes into
 MAX_MS = 10**14
 TEXTS = ("content", "reasoning", "code", "error")
 TITLED_BY = ("first_words", "user", "model")
@@ -73,14 +77,26 @@ class Draft:
         return replace(self, id=new_id(), messages=messages, current_id=ids.get(self.current_id or ""))
 
 
-def _renamed(extra: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
-    """`continues` names a message."""
-    return {name: ids.get(value, value) if name == "continues" else value for name, value in extra.items()}
-
-
 def cut_title(text: object) -> str:
     """A title of another program, as ours can be."""
-    return " ".join(str(text or "").split())[:MAX_TITLE_CHARS] or NAMELESS
+    told = text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""  # without halves of pairs
+    return " ".join(told.split())[:MAX_TITLE_CHARS] or NAMELESS
+
+
+def size_of(message: DraftMessage) -> int:
+    """How many characters it brings."""
+    return len(message.content) + len(message.reasoning) + len(message.error)
+
+
+def check_size(draft: Draft) -> None:
+    """Raises TooLarge for a conversation that would be slow to read, whenever it is looked at."""
+    if len(draft.messages) > MAX_MESSAGES:
+        raise TooLarge(f"it has {len(draft.messages):,} messages; the limit is {MAX_MESSAGES:,}")
+    objects = [draft.settings, *([each.parameters, each.usage, each.extra] for each in draft.messages)]
+    # Some lists deeper than they will stand: orjson has a bound on depth.
+    if (size := len(orjson.dumps([[[objects]]]))) > MAX_OBJECT_BYTES:
+        what = "its settings and the parameters, usage and extra of its messages"
+        raise TooLarge(f"{what} have {size:,} bytes; the limit is {MAX_OBJECT_BYTES:,}")
 
 
 def parse_ours(raw: Mapping[str, Any]) -> Draft:
@@ -88,7 +104,7 @@ def parse_ours(raw: Mapping[str, Any]) -> Draft:
     messages = in_order([_message(each) for each in _listed(raw.get("messages"))])
     ids = {message.id for message in messages}
     current_id = raw.get("current_id")
-    if current_id is not None and current_id not in ids:
+    if current_id is not None and not (isinstance(current_id, str) and current_id in ids):
         raise InvalidRequest(f"current_id {shown(current_id)} is none of its messages")
     return Draft(
         parse_id(raw.get("id")),
@@ -109,20 +125,23 @@ def parse_ours(raw: Mapping[str, Any]) -> Draft:
 
 def in_order(messages: Iterable[DraftMessage]) -> tuple[DraftMessage, ...]:
     """The same, each behind its parent, else as they are. Raises InvalidRequest where a parent is missing."""
-    waiting, placed, ordered = list(messages), {None}, list[DraftMessage]()
-    if len({message.id for message in waiting}) < len(waiting):
+    given = list(messages)
+    if len({message.id for message in given}) < len(given):
         raise InvalidRequest("two of its messages have the same id")
-    while waiting:
-        ready, later = [], []
-        for message in waiting:
-            if message.parent_id in placed:
-                placed.add(message.id)  # type: ignore[arg-type]
-                ready.append(message)
-            else:
-                later.append(message)
+    placed: set[str | None] = {None}
+    waiting, ordered = dict[str | None, list[DraftMessage]](), list[DraftMessage]()
+    for message in given:
+        ready = [message] if message.parent_id in placed else []
         if not ready:
-            raise InvalidRequest(f"the message {later[0].id!r:.80} stands under one that is not there")
-        ordered, waiting = ordered + ready, later
+            waiting.setdefault(message.parent_id, []).append(message)
+        while ready:
+            ordered.append(ready.pop())
+            placed.add(ordered[-1].id)
+            ready += reversed(waiting.pop(ordered[-1].id, []))
+    if waiting:
+        raise InvalidRequest(
+            f"the message {next(iter(waiting.values()))[0].id!r:.80} stands under one that is not there"
+        )
     return tuple(ordered)
 
 

@@ -1,40 +1,34 @@
-"""Takes conversations of files and of browsers into the database. The routes call it.
+"""Takes conversations of files and of browsers into the database. The routes call it; `reading.py` reads the files.
 
-Each conversation is one transaction. One that this owner has already is skipped, so an import may be repeated. Ids that
-are in use get new ones.
+A conversation is one transaction. A long one is several, and belongs to nobody until the last of them, so that others
+can write meanwhile; what a crash leaves of it is removed when it is imported again, or by the purge. One that this
+owner has already is skipped, so an import may be repeated. Ids that are in use get new ones.
 """
 
 import uuid
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-import orjson
 from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
 
 from services.conversations.browser import parse_browser
-from services.conversations.chatgpt import is_chatgpt, parse_chatgpt
-from services.conversations.drafts import Draft, DraftMessage, parse_ours
-from services.conversations.exports import FORMAT, VERSION
+from services.conversations.drafts import Draft, DraftMessage, size_of
+from services.conversations.portions import Pace, in_parts, remove
+from services.conversations.reading import Found, Skipped, drafted
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
-from services.database.calls import once_more
 from services.database.clock import now_ms
 from services.database.database import Database
-from services.errors import InvalidRequest, TooLarge, shown
+from services.errors import Conflict, InvalidRequest, StorageFull
+from services.machine.disk import free_bytes, full_words
 
-MAX_UNPACKED_BYTES = 1_073_741_824
-ZIP = b"PK\x03\x04"
 LOST_HERE = {"state": "failed", "code": "lost", "error": "it had not ended when it was exported"}
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A conversation that was not taken."""
-
-    title: str
-    reason: str
+IMPORTING = "importing {}"  # the owner of a conversation that is not whole yet: no user's name has a space
+DEAD_MS = 30_000  # whoever imports a conversation writes a part of it more often
+RESERVE_BYTES = 1 << 30  # of the disk, left for answers, for jobs and for Redis
 
 
 class Importer:
@@ -44,103 +38,95 @@ class Importer:
         self._database = database
         self._is_known = is_known
 
-    def take(self, owner: str, file: IO[bytes]) -> dict[str, Any]:
-        """What an import answers: how many were imported, and which were not. Raises InvalidRequest, TooLarge."""
-        imported, skipped = 0, list[Skipped]()
-        for raw in _records(file):
-            try:
-                is_new = once_more(self._add, owner, _draft(raw))
-                reason = "" if is_new else "it is here already"
-            except InvalidRequest as error:
-                reason = error.message
-            imported += not reason
-            if reason:
-                skipped.append(Skipped(str(raw.get("title") if isinstance(raw, Mapping) else "")[:200], reason))
+    def check_room(self) -> None:
+        """Raises StorageFull while the disk of the database has no room for an import."""
+        path = self._database.url.database if self._database.is_sqlite else None
+        if path and path != ":memory:" and (free := free_bytes(Path(path).parent)) < RESERVE_BYTES:
+            raise StorageFull(
+                f"{full_words(Path(path).parent, free)}; {RESERVE_BYTES >> 20:,} MiB are kept free",
+                remedy="ask whoever runs this server to make room there, then import again",
+            )
+
+    def take(self, owner: str, file: Iterable[Found]) -> dict[str, Any]:
+        """What an import answers: how many were imported, and which were not. Raises StorageFull, and as `file`."""
+        self.check_room()
+        imported, skipped, pace = 0, list[Skipped](), Pace()
+        for found in file:
+            why = found if isinstance(found, Skipped) else self._skipped(owner, found, pace)
+            imported += why is None
+            if why:
+                skipped.append(why)
         return {"imported": imported, "skipped": [asdict(each) for each in skipped]}
 
     def take_over(self, owner: str, kept: object) -> list[str]:
         """The ids of the browser's conversations that are here now. One that cannot be read stays where it is."""
         if not isinstance(kept, list):
             raise InvalidRequest("conversations must be a list", field="conversations")
-        taken: list[str] = []
+        self.check_room()
+        taken, pace = list[str](), Pace()
         for raw in kept:
             try:
-                draft = parse_browser(raw, owner, lambda rid: self._is_known(rid, owner))
-            except InvalidRequest:
+                draft = drafted(lambda raw=raw: self._browsers(raw, owner))  # type: ignore[misc]
+                self._add(owner, draft, pace)
+            except (InvalidRequest, Conflict):
                 continue
-            once_more(self._add, owner, draft)
             taken.append(draft.id)
         return taken
 
-    def _add(self, owner: str, draft: Draft) -> bool:
-        """False: this owner has it."""
-        with self._database.write() as session:
-            if _is_here(session, owner, draft):
-                return False
-            if _collides(session, draft):
-                draft = draft.renamed(lambda: uuid.uuid4().hex)
-            session.add(_conversation(owner, draft))
-            session.flush()
-            for place, message in enumerate(draft.messages):
-                session.add(_row(draft.id, place, message))
-                if place % 500 == 499:
-                    session.flush()
-            session.flush()
-            session.add_all(_judged(owner, message) for message in draft.messages if message.feedback)
+    def _browsers(self, raw: object, owner: str) -> Draft:
+        return parse_browser(raw, owner, lambda rid: self._is_known(rid, owner))
+
+    def _skipped(self, owner: str, draft: Draft, pace: Pace) -> Skipped | None:
+        try:
+            return None if self._add(owner, draft, pace) else Skipped(draft.title, "it is here already")
+        except Conflict as error:
+            return Skipped(draft.title, error.message)
+
+    def _add(self, owner: str, draft: Draft, pace: Pace) -> bool:
+        """False: this owner has it. Raises Conflict while another process imports it, or takes its ids."""
+        self._remove_broken(owner, draft.id, pace)
+        parts = list(in_parts(draft.messages, size_of))
+        try:
+            with self._database.write() as session:
+                if _is_here(session, owner, draft):
+                    return False
+                if _collides(session, draft):
+                    draft = draft.renamed(lambda: uuid.uuid4().hex)
+                    parts = list(in_parts(draft.messages, size_of))
+                row = _conversation(owner, draft)
+                session.add(row)
+                if len(parts) <= 1:
+                    _add_messages(session, owner, draft.id, 0, draft.messages)
+                else:
+                    row.owner, row.deleted_ms = IMPORTING.format(owner), now_ms()
+            pace.rest()
+            if len(parts) > 1:
+                self._add_parts(owner, draft.id, parts, pace)
+        except (IntegrityError, NoResultFound):
+            raise Conflict("its ids came into use while it was imported; import it again") from None
         return True
 
+    def _add_parts(self, owner: str, cid: str, parts: list[list[DraftMessage]], pace: Pace) -> None:
+        place = 0
+        for part in parts:
+            with self._database.write() as session:
+                session.get_one(ConversationRow, cid).deleted_ms = now_ms()
+                _add_messages(session, owner, cid, place, part)
+            place += len(part)
+            pace.rest()
+        with self._database.write() as session:
+            row = session.get_one(ConversationRow, cid)
+            row.owner, row.deleted_ms = owner, None
 
-def _records(file: IO[bytes]) -> Iterator[Any]:
-    """The conversations of a file, undecided."""
-    begin = file.read(4)
-    file.seek(0)
-    if begin == ZIP:
-        for data in _unpacked(file):
-            yield from _listed(data)
-    else:
-        yield from _listed(file.read())
-
-
-def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            chosen = [info for info in archive.infolist() if _is_conversations(info.filename)]
-            if sum(info.file_size for info in chosen) > MAX_UNPACKED_BYTES:
-                raise TooLarge(f"the archive holds more than {MAX_UNPACKED_BYTES:,} bytes; import its files one by one")
-            if not chosen:
-                raise InvalidRequest("the archive has no conversations.json")
-            for info in sorted(chosen, key=lambda each: each.filename):
-                with archive.open(info) as opened:
-                    yield opened.read(MAX_UNPACKED_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
-        raise InvalidRequest(f"the archive cannot be unpacked: {error}") from None
-
-
-def _is_conversations(name: str) -> bool:
-    base = name.rpartition("/")[2]
-    return base.startswith("conversations") and base.endswith(".json")
-
-
-def _listed(data: bytes) -> Iterable[Any]:
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the file is no JSON: {error}"[:300]) from None
-    if isinstance(found, dict) and found.get("format") == FORMAT:
-        if found.get("version") != VERSION:
-            raise InvalidRequest(f"version {shown(found.get('version'))} of our export is unknown to this build")
-        found = found.get("conversations")
-    if isinstance(found, dict):
-        found = [found]
-    if not isinstance(found, list):
-        raise InvalidRequest("the file holds no conversations; import our export, or ChatGPT's conversations.json")
-    return found
-
-
-def _draft(raw: object) -> Draft:
-    if not isinstance(raw, Mapping):
-        raise InvalidRequest("it is no conversation")
-    return parse_chatgpt(raw) if is_chatgpt(raw) else parse_ours(raw)
+    def _remove_broken(self, owner: str, cid: str, pace: Pace) -> None:
+        """What an import that was interrupted has left of this conversation."""
+        with self._database.read() as session:
+            row = session.get(ConversationRow, cid)
+        if row is None or row.owner != IMPORTING.format(owner):
+            return
+        if (row.deleted_ms or 0) > now_ms() - DEAD_MS:
+            raise Conflict("an import of it has been at work just now; import it again in a minute")
+        remove(self._database, cid, pace)
 
 
 def _is_here(session: Session, owner: str, draft: Draft) -> bool:
@@ -162,6 +148,14 @@ def _collides(session: Session, draft: Draft) -> bool:
 def _conversation(owner: str, draft: Draft) -> ConversationRow:
     columns = {name: value for name, value in vars(draft).items() if name != "messages"}
     return ConversationRow(owner=owner, **{**columns, "settings": dict(draft.settings)})
+
+
+def _add_messages(session: Session, owner: str, cid: str, first: int, messages: Iterable[DraftMessage]) -> None:
+    """Rows behind those that are there; `first`: the place of the first of them."""
+    session.flush()
+    session.add_all(_row(cid, first + number, message) for number, message in enumerate(messages))
+    session.flush()
+    session.add_all(_judged(owner, message) for message in messages if message.feedback)
 
 
 def _row(cid: str, place: int, message: DraftMessage) -> MessageRow:

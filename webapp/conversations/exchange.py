@@ -3,13 +3,15 @@
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import IO
+from contextlib import contextmanager
+from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request
 
 from services.conversations.conversations import Conversations
 from services.conversations.exports import ENDINGS, MIMETYPES, exported
 from services.conversations.imports import Importer
+from services.conversations.reading import IN_PARTS, read_apart
 from services.conversations.search import Search
 from services.conversations.shapes import Tree
 from services.errors import Busy, InvalidRequest, NotFound, TooLarge, shown
@@ -20,6 +22,7 @@ from webapp.server.threads import in_thread
 
 IMPORT_PATH = "/api/import"
 BLOCK_BYTES = 262_144
+MAX_RECEIVING = 8
 MAX_QUERY_CHARS = 1_000
 
 
@@ -60,34 +63,50 @@ def _add_exports(routes: Blueprint, conversations: Conversations) -> None:
 
 
 def _add_imports(routes: Blueprint, importer: Importer, max_bytes: int) -> None:
-    one_at_a_time = threading.Lock()  # each holds a whole file in memory
+    one_at_a_time = threading.Lock()  # each takes memory, and the processor
+    receiving: set[str] = set()
 
     @routes.post("/import")
     def take() -> Response:
         user = current_user()
-        if not one_at_a_time.acquire(blocking=False):
-            raise Busy("another import runs; try again in a minute", retry_after_s=30)
-        try:
-            with tempfile.TemporaryFile() as file:
-                _receive(file, max_bytes)
-                return jsonify(in_thread(importer.take, user, file))
-        finally:
-            one_at_a_time.release()
+        in_thread(importer.check_room)
+        with tempfile.TemporaryDirectory(prefix="chatserver-import-") as folder:
+            path = Path(folder) / "file"
+            with _received(receiving, user):
+                _receive(path, max_bytes)
+            if not one_at_a_time.acquire(blocking=False):
+                raise Busy("another import runs; try again in a minute", retry_after_s=30)
+            try:
+                return jsonify(in_thread(importer.take, user, read_apart(path)))
+            finally:
+                one_at_a_time.release()
 
     @routes.post("/conversations/take-over")
     def take_over() -> Response:
         return jsonify(taken=in_thread(importer.take_over, current_user(), json_object().get("conversations")))
 
 
-def _receive(file: IO[bytes], max_bytes: int) -> None:
+@contextmanager
+def _received(receiving: set[str], user: str) -> Iterator[None]:
+    """Bounds how many files come in at once: a slow sender keeps nobody else from importing."""
+    if user in receiving or len(receiving) >= MAX_RECEIVING:
+        raise Busy("files for the import are on their way already; try again in a minute", retry_after_s=30)
+    receiving.add(user)
+    try:
+        yield
+    finally:
+        receiving.discard(user)
+
+
+def _receive(path: Path, max_bytes: int) -> None:
     request.max_content_length = max_bytes
     received = 0
-    while block := request.stream.read(BLOCK_BYTES):
-        received += len(block)
-        if received > max_bytes:
-            raise TooLarge(f"the file has more than {max_bytes:,} bytes; split it")
-        in_thread(file.write, block)
-    file.seek(0)
+    with path.open("wb") as file:
+        while block := request.stream.read(BLOCK_BYTES):
+            received += len(block)
+            if received > max_bytes:
+                raise TooLarge(f"the file has more than {max_bytes:,} bytes; {IN_PARTS}")
+            in_thread(file.write, block)
 
 
 def _kind() -> str:

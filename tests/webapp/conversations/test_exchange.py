@@ -1,5 +1,6 @@
 """Search, files and take-over over HTTP, as the chat page uses them."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from services.conversations.asking import Asker, parse_ask
 from tests.webapp.conversations.conftest import HERE, Page
 from webapp import application
+from webapp.conversations import exchange
 from webapp.conversations.exchange import IMPORT_PATH
 
 
@@ -61,6 +63,22 @@ def test_a_file_that_is_too_large_is_refused(
     monkeypatch.setattr(application, "MAX_IMPORT_MIB", 0)
     small = Page(application.create_app(settings, database)[0].test_client())
     assert sent(small, b"[ ]").status_code == 413
+
+
+def test_a_slow_sender_keeps_nobody_else_from_importing(
+    pages: tuple[Page, Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive, codes = exchange._receive, list[int]()
+
+    def slowly(path: Path, max_bytes: int) -> None:
+        if not codes:
+            codes.append(0)
+            codes[:] = [sent(each, b"[]").status_code for each in pages]
+        receive(path, max_bytes)
+
+    monkeypatch.setattr(exchange, "_receive", slowly)
+    assert sent(pages[0], b"[]").status_code == 200
+    assert codes == [429, 200], "one file of each user at a time"
 
 
 def test_what_a_browser_kept_is_taken_over(pages: tuple[Page, Page]) -> None:
