@@ -12,6 +12,8 @@ TWO_SETTINGS: tuple[Mapping[str, Any], Mapping[str, Any]] = (
     {"sampling": {"temperature": 1.0}},
 )  # of a model that meets itself
 
+PRIVATE = ("stop", "response_format", "logit_bias")  # a user's own words, which no name may show
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -22,10 +24,16 @@ class Contestant:
 
     @property
     def name(self) -> str:
-        """As the leaderboard lists it: settings make another contestant of a model."""
-        settings = {**self.parameters, **self.parameters.get("sampling", {})}
-        words = [f"{key} {value}" for key, value in sorted(settings.items()) if key != "sampling"]
+        """As the leaderboard lists it for everybody: settings make another contestant of a model."""
+        settings = {**self.parameters, **(self.parameters.get("sampling") or {})}
+        named = {key: value for key, value in settings.items() if key not in ("sampling", *PRIVATE)}
+        words = [f"{key} {_rounded(value)}" for key, value in sorted(named.items()) if value is not None]
         return f"{self.model} ({', '.join(words)})" if words else self.model
+
+
+def _rounded(value: object) -> object:
+    """Numbers that differ by less make no other contestant."""
+    return round(value, 2) if isinstance(value, float) else value
 
 
 def draw(
@@ -35,8 +43,8 @@ def draw(
     if not served:
         raise Unavailable("no worker serves a model; start one with `chatserver worker` or `chatserver up`")
     first, second = _named(asked, served, chance)
-    if first == second:
-        if first.parameters:
+    if first.name == second.name:
+        if first.parameters or second.parameters:
             raise InvalidRequest(
                 f"both sides are {shown(first.name)}; give them two models or two settings", field="sides"
             )

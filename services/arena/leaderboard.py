@@ -16,6 +16,7 @@ from services.arena.tables import VOTES
 
 FEW_VOTES = 10
 RESAMPLES = 400
+MAX_RANKED = 50  # what the scores cost grows faster than the number of contestants
 AVERAGE_POINTS = 1_000.0  # of the imaginary contestant
 POINTS_PER_TENFOLD = 400.0  # of the strength: 400 points more win ten of eleven games
 MAX_ITERATIONS = 100_000
@@ -55,25 +56,46 @@ class Standing:
 
 @dataclass(frozen=True)
 class Leaderboard:
+    """`unranked`: how many contestants have too few votes for a row; `votes` are those among the others."""
+
     standings: tuple[Standing, ...]
     votes: int
     groups: int
+    unranked: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def leaderboard(games: Sequence[Game], *, resamples: int = RESAMPLES, seed: int = 0) -> Leaderboard:
-    """The contestants, the best one first. Games of a contestant with itself say nothing and are left out."""
-    counts = Counter(game for game in games if game.left != game.right)
+    """The MAX_RANKED contestants with the most votes, the best one first.
+
+    Games of a contestant with itself say nothing and are left out.
+    """
+    everybody = Counter(game for game in games if game.left != game.right)
+    counts = _between_the_most_voted(everybody)
+    unranked = len(_votes_of_each(everybody)) - len(_votes_of_each(counts))
     if not counts:
-        return Leaderboard((), 0, 0)
+        return Leaderboard((), 0, 0, unranked)
     scores, resampled = _scores(counts), [_scores(each) for each in _resampled(counts, resamples, seed)]
     groups = _groups(counts)
     found = [_Record.of(name, counts).standing(scores, resampled, groups[name]) for name in sorted(scores)]
     ranked = [_with_rank(each, found) for each in found]
     ranked.sort(key=lambda each: (each.rank, -each.score, each.name))
-    return Leaderboard(tuple(ranked), counts.total(), len(set(groups.values())))
+    return Leaderboard(tuple(ranked), counts.total(), len(set(groups.values())), unranked)
+
+
+def _between_the_most_voted(counts: Counter[Game]) -> Counter[Game]:
+    votes = _votes_of_each(counts)
+    ranked = set(sorted(votes, key=lambda name: (-votes[name], name))[:MAX_RANKED])
+    return Counter({game: n for game, n in counts.items() if {game.left, game.right} <= ranked})
+
+
+def _votes_of_each(counts: Counter[Game]) -> Counter[str]:
+    votes = Counter[str]()
+    for game, n in counts.items():
+        votes.update({game.left: n, game.right: n})
+    return votes
 
 
 # -- strengths -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.arena.battles import Battle, battle_of
@@ -11,6 +11,16 @@ from services.arena.contestants import Contestant
 from services.arena.leaderboard import Game
 from services.arena.tables import BattleRow
 from services.conversations.tables import ConversationRow
+
+Tally = tuple[int, int | None]
+
+
+def tally(session: Session) -> Tally:
+    """How many votes there are, and when the last one came: another vote, or one that has gone, changes it."""
+    number, last_ms = session.execute(
+        select(func.count(), func.max(BattleRow.voted_ms)).where(BattleRow.vote.is_not(None))
+    ).one()
+    return int(number), last_ms
 
 
 def games(session: Session) -> list[Game]:

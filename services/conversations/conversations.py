@@ -79,9 +79,8 @@ class Conversations:
             found = session.scalars(shared).one_or_none() if secret else None
             if found is None:
                 raise NotFound("this link does not lead to a conversation (any more)")
-            tree = _tree(session, found)
-        branch = [message for message in tree.branch() if not message.hidden]
-        return {**Tree(tree.conversation, branch, {}).as_dict(), "system": "", "folder": "", "settings": {}}
+            branch = [message for message in path_of(session, found.id, found.current_id) if not message.hidden]
+        return {**Tree(found, branch, {}).as_dict(), "system": "", "folder": "", "settings": {}}
 
     # -- writing -------------------------------------------------------------------------------------------------
 

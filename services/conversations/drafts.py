@@ -77,6 +77,11 @@ class Draft:
         return replace(self, id=new_id(), messages=messages, current_id=ids.get(self.current_id or ""))
 
 
+def _renamed(extra: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    """`continues` names a message."""
+    return {name: ids.get(value, value) if name == "continues" else value for name, value in extra.items()}
+
+
 def cut_title(text: object) -> str:
     """A title of another program, as ours can be."""
     told = text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""  # without halves of pairs

@@ -133,11 +133,10 @@ def _hit(row: Any, words: Sequence[str]) -> Hit:
 
 
 def _snippet(content: str, words: Sequence[str]) -> list[tuple[str, bool]]:
-    """The text around the first of the words."""
+    """The text around the first of the words. The expression, which may go back far, sees no more than that text."""
     found = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)), re.IGNORECASE)
-    first = found.search(content)
-    start = max(first.start() - BEFORE_CHARS, 0) if first else 0
-    end = min((first.end() if first else 0) + AFTER_CHARS, len(content))
+    first, num_chars = _first(content, words)
+    start, end = max(first - BEFORE_CHARS, 0), min(first + num_chars + AFTER_CHARS, len(content))
     cut = content[start:end]
     pieces: list[tuple[str, bool]] = [("…", False)] if start else []
     place = 0
@@ -146,3 +145,11 @@ def _snippet(content: str, words: Sequence[str]) -> list[tuple[str, bool]]:
         place = match.end()
     pieces += [(cut[place:], False), ("…" if end < len(content) else "", False)]
     return [(re.sub(r"\s+", " ", piece), is_hit) for piece, is_hit in pieces if piece]
+
+
+def _first(content: str, words: Sequence[str]) -> tuple[int, int]:
+    """Where the first of the words begins, and its length; the beginning where only another spelling stands there."""
+    lower = content.lower()
+    places = [(place, len(word)) for word in words if (place := lower.find(word.lower())) >= 0]
+    first, num_chars = min(places, default=(0, 0))
+    return min(first, len(content)), num_chars  # a few letters are two in lower case

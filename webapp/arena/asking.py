@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.arena.battles import Battle, Battles
-from services.arena.contestants import Contestant, draw
+from services.arena.contestants import PRIVATE, Contestant, draw
 from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.conversations.edits import parse_id, parse_settings, parse_text
@@ -56,8 +56,14 @@ def parse_question(raw: object, max_chars: int) -> str:
 def _parse_side(raw: object) -> Contestant:
     if not isinstance(raw, Mapping) or set(raw) - {"model", "settings"}:
         raise InvalidRequest("a side must be an object with model and settings", field="sides")
-    model = raw.get("model") or ""
-    return Contestant(check_name(model, "model") if model else "", parse_settings(raw.get("settings") or {}))
+    model, settings = raw.get("model") or "", parse_settings(raw.get("settings") or {})
+    if private := [name for name in PRIVATE if name in (settings.get("sampling") or {})]:
+        raise InvalidRequest(
+            f"sampling.{private[0]} has no place in a battle: the leaderboard shows everybody a side's settings; "
+            "leave it out",
+            field="settings",
+        )
+    return Contestant(check_name(model, "model") if model else "", settings)
 
 
 class Arena:

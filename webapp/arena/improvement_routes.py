@@ -19,7 +19,7 @@ from services.judgements.records import Export, pairs
 from services.models.catalogue import packaged_models
 from services.serving.trained_models import TrainedModel, TrainedModels
 from webapp.access.visitors import guard
-from webapp.server.threads import in_thread
+from webapp.server.threads import in_slow_thread
 
 
 def make_blueprint(
@@ -31,7 +31,7 @@ def make_blueprint(
 
     @routes.get("")
     def choices() -> Response:
-        found = in_thread(_pairs, database)
+        found = in_slow_thread(_pairs, database)
         with translated():
             models = sorted(_trainable(trained))
         told = {"pairs": len(found.records), "left_out": found.said(), "min_pairs": MIN_PAIRS}
@@ -44,7 +44,7 @@ def make_blueprint(
         preset, model = (body.get(name, "") if isinstance(body, dict) else "" for name in ("preset", "model"))
         with translated():
             known = _trainable(trained)
-        made = in_thread(_ordered, database, state_dir, known, preset, model)
+        made = in_slow_thread(_ordered, database, state_dir, known, preset, model)
         with translated():
             job = jobs.submit(made.id, "train", made.name, made.spec)
             wake(job.id)

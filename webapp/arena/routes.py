@@ -14,7 +14,7 @@ from webapp.access.bodies import json_object
 from webapp.access.submit_rate import SubmitRate
 from webapp.access.visitors import current_user, guard, is_admin
 from webapp.arena.asking import Arena, parse_challenge, parse_question
-from webapp.server.threads import in_thread
+from webapp.server.threads import in_slow_thread, in_thread
 
 
 def make_blueprint(
@@ -37,7 +37,7 @@ def make_blueprint(
 
     @routes.get("/leaderboard")
     def leaderboard() -> Response:
-        return jsonify(in_thread(standings.board).as_dict())
+        return jsonify(in_slow_thread(standings.board).as_dict())
 
     _add_battles(routes, battles, arena, submit_rate, max_chars)
     return routes

@@ -18,7 +18,7 @@ from services.errors import Busy, InvalidRequest, NotFound, TooLarge, shown
 from webapp.access.bodies import json_object
 from webapp.access.visitors import current_user, guard
 from webapp.conversations.routes import limit_in_query
-from webapp.server.threads import in_thread
+from webapp.server.threads import in_slow_thread, in_thread
 
 IMPORT_PATH = "/api/import"
 BLOCK_BYTES = 262_144
@@ -44,7 +44,7 @@ def _add_search(routes: Blueprint, search: Search) -> None:
         query = request.args.get("q", "")
         if len(query) > MAX_QUERY_CHARS:
             raise InvalidRequest(f"q has more than {MAX_QUERY_CHARS} characters", field="q")
-        hits = in_thread(search.find, current_user(), query, limit_in_query(30))
+        hits = in_slow_thread(search.find, current_user(), query, limit_in_query(30))
         return jsonify(results=[hit.as_dict() for hit in hits])
 
 
@@ -52,13 +52,13 @@ def _add_exports(routes: Blueprint, conversations: Conversations) -> None:
     @routes.get("/conversations/<cid>/export")
     def export_one(cid: str) -> Response:
         kind = _kind()
-        tree = in_thread(conversations.find, current_user(), cid)
+        tree = in_slow_thread(conversations.find, current_user(), cid)
         return _file(exported(iter([tree]), kind), kind, "conversation")
 
     @routes.get("/export")
     def export_all() -> Response:
         kind, user = _kind(), current_user()
-        ids = in_thread(conversations.ids, user)
+        ids = in_slow_thread(conversations.ids, user)
         return _file(exported(_trees(conversations, user, ids), kind), kind, "conversations")
 
 
@@ -77,13 +77,13 @@ def _add_imports(routes: Blueprint, importer: Importer, max_bytes: int) -> None:
             if not one_at_a_time.acquire(blocking=False):
                 raise Busy("another import runs; try again in a minute", retry_after_s=30)
             try:
-                return jsonify(in_thread(importer.take, user, read_apart(path)))
+                return jsonify(in_slow_thread(importer.take, user, read_apart(path)))
             finally:
                 one_at_a_time.release()
 
     @routes.post("/conversations/take-over")
     def take_over() -> Response:
-        return jsonify(taken=in_thread(importer.take_over, current_user(), json_object().get("conversations")))
+        return jsonify(taken=in_slow_thread(importer.take_over, current_user(), json_object().get("conversations")))
 
 
 @contextmanager
@@ -119,12 +119,22 @@ def _kind() -> str:
 def _trees(conversations: Conversations, user: str, ids: list[str]) -> Iterator[Tree]:
     for cid in ids:
         try:
-            yield in_thread(conversations.find, user, cid)
+            yield conversations.find(user, cid)
         except NotFound:  # deleted meanwhile
             continue
 
 
 def _file(pieces: Iterator[bytes], kind: str, name: str) -> Response:
-    response = Response(pieces, mimetype=MIMETYPES[kind])
+    response = Response(_in_threads(pieces), mimetype=MIMETYPES[kind])
     response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{ENDINGS[kind]}")
     return response
+
+
+def _in_threads(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, each read and written in a thread."""
+
+    def following() -> bytes | None:
+        return next(pieces, None)
+
+    while (piece := in_slow_thread(following)) is not None:
+        yield piece

@@ -14,6 +14,7 @@ from services.conversations.edits import parse_edits, parse_id
 from services.errors import Forbidden, Gone, InvalidRequest, Unavailable, shown
 from webapp.access.bodies import json_object
 from webapp.access.visitors import current_user, guard
+from webapp.server.json_answers import json_in_thread
 from webapp.server.threads import in_thread
 
 NEW = ("title", "model", "system", "settings", "folder")
@@ -39,7 +40,8 @@ def _add_reading(routes: Blueprint, conversations: Conversations) -> None:
 
     @routes.get("/<cid>")
     def find(cid: str) -> Response:
-        return jsonify(in_thread(conversations.find, current_user(), cid).as_dict())
+        user = current_user()
+        return json_in_thread(lambda: conversations.find(user, cid).as_dict())
 
 
 def _add_writing(routes: Blueprint, conversations: Conversations) -> None:
@@ -48,7 +50,7 @@ def _add_writing(routes: Blueprint, conversations: Conversations) -> None:
         body = json_object()
         edits = parse_edits({name: value for name, value in body.items() if name != "id"}, NEW)
         tree, is_new = in_thread(conversations.create, current_user(), parse_id(body.get("id")), edits)
-        return jsonify(tree.as_dict()), 201 if is_new else 200
+        return json_in_thread(tree.as_dict), 201 if is_new else 200
 
     @routes.patch("/<cid>")
     def edit(cid: str) -> Response:
@@ -87,6 +89,6 @@ def _cancel(requests: Requests, rid: str) -> None:
 def limit_in_query(usual: int) -> int:
     """`limit` of this request's address. Raises InvalidRequest."""
     text = request.args.get("limit", str(usual))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 200):
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 200):
         raise InvalidRequest(f"limit={shown(text)} is not a number from 1 to 200", field="limit")
     return int(text)

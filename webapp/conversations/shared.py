@@ -1,10 +1,10 @@
 """A conversation that its owner shares by a link: whoever has the link reads it, and nothing else."""
 
-from flask import Blueprint, Response, jsonify, render_template
+from flask import Blueprint, Response, render_template
 
 from services.conversations.conversations import Conversations
 from webapp.access.visitors import open_to_all
-from webapp.server.threads import in_thread
+from webapp.server.json_answers import json_in_thread
 
 
 def make_blueprint(conversations: Conversations) -> Blueprint:
@@ -19,7 +19,7 @@ def make_blueprint(conversations: Conversations) -> Blueprint:
     @routes.get("/api/shared/<secret>")
     @open_to_all
     def conversation(secret: str) -> Response:
-        return jsonify(in_thread(conversations.shared, secret))
+        return json_in_thread(lambda: conversations.shared(secret))
 
     @routes.after_request
     def fresh(response: Response) -> Response:

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import gevent
+from gevent.lock import BoundedSemaphore
+
+SLOW_AT_ONCE = 3  # of the ten threads that a hub has
+_SLOW = BoundedSemaphore(SLOW_AT_ONCE)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,3 +27,9 @@ def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise error
     result: R = value
     return result
+
+
+def in_slow_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """As `in_thread`, for what may take seconds: it never holds the threads that check sessions and take questions."""
+    with _SLOW:
+        return in_thread(function, *args, **kwargs)

@@ -53,6 +53,8 @@ def _said(board: "Leaderboard") -> Iterator[str]:
     yield f"{board.votes} votes; a tie counts as half a win, and so do two bad answers"
     if board.groups > 1:
         yield f"{board.groups} groups never met, so nothing tells which of them is better"
+    if board.unranked:
+        yield f"the {len(board.standings)} contestants with the most votes; {board.unranked} more have no row"
 
 
 @application.command()

@@ -41,3 +41,14 @@ def test_twice_the_same_settings_and_no_model_at_all_are_refused() -> None:
         draw((same, same), ["a"], random.Random())
     with pytest.raises(Unavailable, match="no worker serves a model"):
         draw((ANY, ANY), [], random.Random())
+
+
+def test_a_name_shows_none_of_a_users_own_words_and_rounds_numbers() -> None:
+    own = {"stop": ["my secret project"], "response_format": {"type": "json_schema"}, "logit_bias": {"5": 1.0}}
+    sampling = {**own, "temperature": 0.7041, "seed": None, "top_k": 40}
+    assert (
+        Contestant("a", {"sampling": sampling, "thinking": True}).name == "a (temperature 0.7, thinking True, top_k 40)"
+    )
+    nearly = tuple(Contestant("a", {"sampling": {"temperature": number}}) for number in (0.7041, 0.7042))
+    with pytest.raises(InvalidRequest, match="two models or two settings"):
+        draw((nearly[0], nearly[1]), ["a"], random.Random())

@@ -4,7 +4,7 @@ from math import log10
 
 import pytest
 
-from services.arena.leaderboard import Game, Leaderboard, Standing, leaderboard
+from services.arena.leaderboard import MAX_RANKED, Game, Leaderboard, Standing, leaderboard
 
 
 def games(left: str, right: str, wins: int = 0, losses: int = 0, ties: int = 0, bad: int = 0) -> list[Game]:
@@ -109,3 +109,13 @@ def test_no_vote_and_a_model_against_itself_make_no_row() -> None:
 def test_the_same_votes_give_the_same_board() -> None:
     matches = games("a", "b", wins=7, losses=3, ties=2)
     assert leaderboard(matches) == leaderboard(list(reversed(matches)))
+
+
+def test_the_contestants_with_the_most_votes_are_ranked_and_the_others_counted() -> None:
+    often = [game for number in range(10) for game in games("a", f"often {number}", wins=2, losses=2)]
+    once = [game for number in range(100) for game in games("a", f"once {number:03}", wins=1)]
+    board = leaderboard(often + once, resamples=2)
+    assert (len(board.standings), board.unranked) == (MAX_RANKED, 111 - MAX_RANKED)
+    assert {"a", *(f"often {number}" for number in range(10))} <= set(by_name(board))
+    assert board.votes == 40 + MAX_RANKED - 11 == by_name(board)["a"].votes
+    assert leaderboard(often, resamples=2).unranked == 0

@@ -1,9 +1,12 @@
 """Messages are found by any word in them, on both databases, whatever a query looks like."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.conversations import search as search_module
 from services.conversations.asking import append
 from services.conversations.conversations import Conversations, owned
 from services.conversations.search import Search
@@ -131,3 +134,21 @@ def test_the_newest_messages_come_first_and_no_more_than_asked_for(search: Searc
             row.created_ms += number
     assert [hit.message_id for hit in search.find("ada", "same", limit=3)] == ["w4", "w3", "w2"]
     assert [hit.message_id for hit in search.find("ada", "am", limit=2)] == ["w4", "w3"]
+
+
+def test_a_snippet_of_a_long_message_of_one_letter_is_cut_at_once() -> None:
+    """The expression of the words went back 199 letters at each of two million, and nothing else ran meanwhile."""
+    word, before_s = "a" * 199 + "b", time.thread_time()
+    snippet = search_module._snippet("a" * 2_000_000 + "b and the end", [word])
+    assert time.thread_time() - before_s < 2
+    assert [piece for piece, is_hit in snippet if is_hit] == [word]
+    assert "".join(piece for piece, _ in snippet).endswith("b and the end")
+
+
+def test_a_letter_that_is_longer_in_lower_case_moves_no_snippet_out_of_its_message(
+    search: Search, database: Database
+) -> None:
+    with database.write() as session:
+        append(session, owned(session, "ada", "c"), id="turkish", role="user", content="\u0130" * 300 + "anchor")
+    (hit,) = search.find("ada", "anchor")
+    assert "anchor" in "".join(piece for piece, _ in hit.snippet)

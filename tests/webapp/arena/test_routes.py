@@ -139,6 +139,9 @@ def test_a_second_question_goes_to_both(pages: tuple[Page, Page], database: Data
         ({"sides": [{}]}, "sides"),
         ({"sides": [{"model": "a", "owner": "b"}, {}]}, "sides"),
         ({"sides": [{"settings": {"system": "x"}}, {}]}, "settings"),
+        ({"sides": [{"settings": {"sampling": {"stop": ["my words"]}}}, {}]}, "settings"),
+        ({"sides": [{}, {"settings": {"sampling": {"response_format": {"type": "json_object"}}}}]}, "settings"),
+        ({"sides": [{}, {"settings": {"sampling": {"logit_bias": {"5": 1}}}}]}, "settings"),
     ],
 )
 def test_what_is_no_battle_is_refused_by_field(
@@ -157,7 +160,7 @@ def test_the_leaderboard_counts_votes_and_follows_them(
     pages: tuple[Page, Page], database: Database, served: Registry
 ) -> None:
     page = pages[0]
-    assert page.json("GET", "/api/arena/leaderboard") == {"standings": [], "votes": 0, "groups": 0}
+    assert page.json("GET", "/api/arena/leaderboard") == {"standings": [], "votes": 0, "groups": 0, "unranked": 0}
     answered(page, database)
     winner = page.json("POST", f"{BATTLES}/b1/vote", {"vote": "right"})["battle"]["right"]["name"]
     board = page.json("GET", "/api/arena/leaderboard")

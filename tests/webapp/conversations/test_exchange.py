@@ -1,12 +1,20 @@
 """Search, files and take-over over HTTP, as the chat page uses them."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import gevent
 import orjson
 import pytest
 
+from services.arena.standings import Standings
+from services.conversations import exports
 from services.conversations.asking import Asker, parse_ask
+from services.conversations.conversations import Conversations
+from services.conversations.exports import ours
+from services.conversations.search import Search
+from services.conversations.shapes import Tree
 from tests.webapp.conversations.conftest import HERE, Page
 from webapp import application
 from webapp.conversations import exchange
@@ -89,3 +97,47 @@ def test_what_a_browser_kept_is_taken_over(pages: tuple[Page, Page]) -> None:
     assert pages[0].json("POST", "/api/conversations/take-over", body) == {"taken": ["old"]}
     assert pages[0].json("GET", "/api/conversations/old")["messages"][0]["content"] == "sea?"
     assert pages[0].ask("POST", "/api/conversations/take-over", {}, headers={"Origin": HERE}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "path"),
+    [
+        (Search, "find", "/api/search?q=sea"),
+        (Conversations, "ids", "/api/export"),
+        (Conversations, "find", "/api/conversations/c/export"),
+        (Standings, "board", "/api/arena/leaderboard"),
+    ],
+)
+def test_many_slow_requests_do_not_stop_the_quick_ones(
+    page: Page, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, path: str
+) -> None:
+    """Ten at once held every thread of the process."""
+    goes_on, quick = threading.Event(), getattr(owner, name)
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert goes_on.wait(60)
+        return quick(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, slow)
+    calls = [gevent.spawn(page.ask, "GET", path) for _ in range(15)]
+    gevent.sleep(0)  # each has asked for a thread
+    try:
+        with gevent.Timeout(30):
+            assert page.json("GET", "/api/conversations")["conversations"]
+    finally:
+        goes_on.set()
+        gevent.joinall(calls)
+    assert [call.value.status_code for call in calls] == [200] * 15
+
+
+def test_files_are_made_outside_the_event_loop(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_in: set[int] = set()
+
+    def noted(tree: Tree) -> dict[str, Any]:
+        made_in.add(threading.get_ident())
+        return ours(tree)
+
+    monkeypatch.setattr(exports, "ours", noted)
+    for path in ("/api/export", "/api/conversations/c/export"):
+        assert orjson.loads(page.ask("GET", path).data)["conversations"]
+    assert made_in and threading.get_ident() not in made_in

@@ -1,10 +1,16 @@
 """The HTTP API of conversations, as the chat page uses it."""
 
+import threading
+from typing import Any
+
 import pytest
 from redis import Redis
+from sqlalchemy import event
 
 from services.chat.requests import Requests
 from services.conversations.asking import Asker, parse_ask
+from services.conversations.shapes import Tree
+from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.settings import Settings
 from services.wire.keys import Keys
@@ -56,6 +62,9 @@ def test_a_stranger_and_a_foreign_page_are_refused(settings: Settings, pages: tu
         ("POST", "", {"id": "c", "pinned": True}),
         ("POST", "", []),
         ("GET", "?limit=0", None),
+        ("GET", "?limit=201", None),
+        ("GET", "?limit=0000000019", None),
+        ("GET", "?limit=0000000019999999", None),
         ("GET", "?before=x", None),
     ],
 )
@@ -95,3 +104,51 @@ def test_readiness_is_the_database_too(pages: tuple[Page, Page], settings: Setti
     away = Database("postgresql://nobody@127.0.0.1:1/none")
     refused = create_app(settings, away)[0].test_client().get("/readyz")
     assert refused.status_code == 503 and "database" in refused.text and "nobody" not in refused.text
+
+
+def test_a_link_reads_no_message_beside_its_branch(
+    pages: tuple[Page, Page], asker: Asker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("a", "b"):
+        raw = {"conversation": "c", "id": version, "model": "echo", "question": {"id": "q", "content": "sea?"}}
+        asker.ask(pages[0].user, parse_ask(raw, max_chars=100))
+    url = pages[0].json("POST", "/api/conversations/c/share")["url"]
+    read: list[str] = []
+
+    def loaded(row: MessageRow, _: object) -> None:
+        read.append(row.id)
+
+    event.listen(MessageRow, "load", loaded)
+    try:
+        shown = pages[0].json("GET", f"/api{url}")
+    finally:
+        event.remove(MessageRow, "load", loaded)
+    assert [message["id"] for message in shown["messages"]] == ["q", "b"]
+    assert sorted(read) == ["b", "q"]
+
+
+def test_what_no_quick_json_holds_is_told_all_the_same(pages: tuple[Page, Page], database: Database) -> None:
+    """A schema in stored settings may have a number beyond 64 bits."""
+    pages[0].json("POST", "/api/conversations", {"id": "c"})
+    with database.write() as session:
+        session.get_one(ConversationRow, "c").settings = {"limit": 2**70, "text": "\ud800"}
+    assert pages[0].json("GET", "/api/conversations/c")["settings"] == {"limit": 2**70, "text": "\ud800"}
+
+
+def test_conversations_are_written_outside_the_event_loop(
+    pages: tuple[Page, Page], asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {"conversation": "c", "id": "a", "model": "echo", "question": {"id": "q", "content": "sea?"}}
+    asker.ask(pages[0].user, parse_ask(raw, max_chars=100))
+    url, made_in = pages[0].json("POST", "/api/conversations/c/share")["url"], list[int]()
+
+    def noted(tree: Tree) -> dict[str, Any]:
+        made_in.append(threading.get_ident())
+        return as_dict(tree)
+
+    as_dict = Tree.as_dict
+    monkeypatch.setattr(Tree, "as_dict", noted)
+    pages[0].json("GET", "/api/conversations/c")
+    pages[0].json("POST", "/api/conversations", {"id": "c"})
+    pages[0].json("GET", f"/api{url}")
+    assert len(made_in) == 3 and threading.get_ident() not in made_in

@@ -57,6 +57,7 @@ export interface Leaderboard {
   standings: Standing[];
   votes: number;
   groups: number;
+  unranked: number;
 }
 
 export interface Improvement {

@@ -39,7 +39,7 @@ export function describeInterval({ low, high }: Pick<Standing, "low" | "high">):
   return `${bound(low)} to ${bound(high)}`;
 }
 
-export function describeBoard({ votes, groups, standings }: Leaderboard): string[] {
+export function describeBoard({ votes, groups, unranked, standings }: Leaderboard): string[] {
   if (!votes) return ["Nobody has voted yet. Ask two models one question, and vote."];
   const said = [
     `${votes} ${votes === 1 ? "vote" : "votes"}. Scores are Bradley-Terry's: 400 points more win ten games of eleven; 1000 is average. Ties count as half a win, and so do two bad answers.`,
@@ -50,5 +50,7 @@ export function describeBoard({ votes, groups, standings }: Leaderboard): string
   if (standings.some(({ few_votes }) => few_votes)) said.push("With few votes a score says little.");
   if (groups > 1)
     said.push(`There are ${groups} groups of models that never met, so nothing tells which group is better.`);
+  if (unranked)
+    said.push(`The ${standings.length} contestants with the most votes have a row; ${unranked} more have none.`);
   return said;
 }

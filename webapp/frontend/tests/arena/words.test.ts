@@ -29,12 +29,13 @@ test("models are named after the vote alone", () => {
 });
 
 test("a leaderboard says what its votes cannot tell", () => {
-  const said = (change: Partial<Standing>, groups = 1) =>
-    describeBoard({ standings: [{ ...STANDING, ...change }], votes: 12, groups }).join(" ");
+  const said = (change: Partial<Standing>, groups = 1, unranked = 0) =>
+    describeBoard({ standings: [{ ...STANDING, ...change }], votes: 12, groups, unranked }).join(" ");
   assert.match(said({ high: null }), /every time/);
   assert.match(said({ few_votes: true }), /few votes/);
   assert.match(said({}, 2), /never met/);
-  assert.doesNotMatch(said({}), /every time|few votes|never met/);
-  assert.match(describeBoard({ standings: [], votes: 0, groups: 0 }).join(" "), /Nobody has voted/);
+  assert.match(said({}, 1, 7), /7 more have none/);
+  assert.doesNotMatch(said({}), /every time|few votes|never met|have none/);
+  assert.match(describeBoard({ standings: [], votes: 0, groups: 0, unranked: 0 }).join(" "), /Nobody has voted/);
   assert.equal(describeInterval({ low: null, high: 1012.4 }), "open to 1012");
 });
