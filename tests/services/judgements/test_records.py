@@ -181,11 +181,11 @@ def test_every_pair_and_rating_is_read_by_the_fine_tuning(people: People, databa
     people.judge("a2", "down", better="By itself.")
     people.battle("b1", "Why?", "good", "bad", "left")
     read = [read_pair(orjson.loads(line)) for line in pairs(database).lines()]
-    assert [(pair.chosen, pair.rejected, len(pair.prompt)) for pair in read] == [
+    assert [(pair.chosen.text, pair.rejected.text, len(pair.prompt)) for pair in read] == [
         ("By itself.", "Thus.", 3),
         ("good", "bad", 1),
     ]
     with database.read() as session:
         rows = list(records.rated(session, "any").lines())
     (found,) = [rating for line in rows for rating in read_ratings(orjson.loads(line))]
-    assert (found.answer, found.good, len(found.prompt)) == ("Thus.", False, 3)
+    assert (found.answer.text, found.good, len(found.prompt)) == ("Hm.Thus.", False, 3)
