@@ -181,7 +181,7 @@ def _answer(message: MessageRow) -> dict[str, Any]:
 
 
 def _record(judged: _Judged, pair: _Pair) -> dict[str, Any]:
-    """Where one side alone has reasoning, as beside a correction, neither has it here: nobody judged thinking itself."""
+    """Where one side alone has reasoning, as beside a correction, neither has it here: nobody judged thinking."""
     chosen = {"role": "assistant", "content": pair.better} if pair.chosen is None else _answer(pair.chosen)
     rejected = _answer(pair.rejected)
     if not ("reasoning" in chosen and "reasoning" in rejected):

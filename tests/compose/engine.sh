@@ -71,6 +71,26 @@ WORKDIR /data
 VOLUME /data
 CMD ["redis-server"]
 D
+  stand_in postgres <<'D'
+# As the official image: the first start makes the cluster, its user and its database from the environment.
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/postgresql && mkdir -p /var/lib/postgresql/data && chown -R postgres:postgres /var/lib/postgresql \
+ && install -d -m 3777 -o postgres -g postgres /run/postgresql && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ \
+ && printf '%s\n' '#!/bin/sh' 'set -e' \
+    'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
+    '  initdb --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-local=trust --auth-host=scram-sha-256' \
+    '  echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"' \
+    '  pg_ctl -w -o "-c listen_addresses=" start' \
+    '  createdb --username="$POSTGRES_USER" "$POSTGRES_DB"' \
+    '  pg_ctl -w -m fast stop' \
+    'fi' \
+    'exec "$@"' >/usr/local/bin/docker-entrypoint.sh \
+ && chmod 755 /usr/local/bin/docker-entrypoint.sh
+ENV PGDATA=/var/lib/postgresql/data
+VOLUME /var/lib/postgresql/data
+ENTRYPOINT ["docker-entrypoint.sh"]
+CMD ["postgres", "-c", "listen_addresses=*"]
+D
   stand_in caddy <<'D'
 RUN apt-get update && apt-get install -y --no-install-recommends caddy && rm -rf /var/lib/apt/lists/*
 CMD ["caddy"]
