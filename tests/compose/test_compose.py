@@ -103,8 +103,8 @@ def test_nothing_runs_as_root_or_may_write_where_it_lives_and_the_worker_has_no_
 def test_a_service_sees_its_own_secrets_and_the_proxy_no_redis(stack: Stack) -> None:
     assert stack.execute("worker", "ls", "/secrets").split() == ["redis_url"]
     assert "://worker:" in stack.execute("worker", "cat", "/secrets/redis_url")
-    assert stack.execute("web", "ls", "/secrets").split() == ["job_key", "redis_url", "secret_key"]
-    assert stack.execute("cleaner", "ls", "/secrets").split() == ["job_key", "redis_url"]
+    assert stack.execute("web", "ls", "/secrets").split() == ["database_url", "job_key", "redis_url", "secret_key"]
+    assert stack.execute("cleaner", "ls", "/secrets").split() == ["database_url", "job_key", "redis_url"]
     networks = {}
     for service in ("proxy", "redis", "web"):
         (container,) = stack.containers(service)
