@@ -6,7 +6,7 @@ A browser names a preset and a model of this installation, never a file or folde
 from collections.abc import Callable
 from pathlib import Path
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from services.connection.connect import translated
 from services.database.database import Database
@@ -18,6 +18,7 @@ from services.judgements.improvement import MIN_PAIRS, Improvement, improvement,
 from services.judgements.records import Export, pairs
 from services.models.catalogue import packaged_models
 from services.serving.trained_models import TrainedModel, TrainedModels
+from webapp.access.bodies import json_object
 from webapp.access.visitors import guard
 from webapp.server.threads import in_slow_thread
 
@@ -40,8 +41,8 @@ def make_blueprint(
     @routes.post("")
     def order() -> tuple[Response, int]:
         """`{preset, model?}` → `{job}`: the id of the job; the same one until somebody judges again."""
-        body = request.get_json(silent=True)
-        preset, model = (body.get(name, "") if isinstance(body, dict) else "" for name in ("preset", "model"))
+        body = json_object()
+        preset, model = body.get("preset", ""), body.get("model", "")
         with translated():
             known = _trainable(trained)
         made = in_slow_thread(_ordered, database, state_dir, known, preset, model)

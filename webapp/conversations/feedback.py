@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from services.conversations.feedback import Feedback, parse_judgement
+from webapp.access.bodies import json_object
 from webapp.access.visitors import current_user, guard
 from webapp.server.threads import in_thread
 
@@ -16,7 +17,7 @@ def make_blueprint(feedback: Feedback, *, max_chars: int) -> Blueprint:
 
     @routes.post("/api/messages/<mid>/feedback")
     def judge(mid: str) -> Response:
-        judgement = parse_judgement(request.get_json(silent=True), max_chars=max_chars)
+        judgement = parse_judgement(json_object(), max_chars=max_chars)
         holds = in_thread(feedback.add, current_user(), mid, judgement)
         return jsonify(feedback=None if holds is None else asdict(holds))
 
