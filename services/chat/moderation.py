@@ -1,11 +1,15 @@
-"""Asks an HTTP endpoint of the operator's whether a request may be queued. `services/chat/requests.py` calls it.
+"""Asks an HTTP endpoint of the operator's about questions and answers. `services/chat/requests.py` calls it.
+
+A question is judged before it is queued, the answer of a conversation when it is archived.
 
     POST MODERATION_URL {"stage": "question", "id", "user", "model", "messages": [{"role", "content", …}], "prompt",
                          "tools": [{"type": "function", "function"}], "stop": ["…"], "response_format": {"type", …}}
+    POST MODERATION_URL {"stage": "answer", "id", "user", "model",
+                         "messages": [{"role": "assistant", "content", "reasoning"}]}
     200 {"verdict": "pass" | "flag" | "refuse", "reason": "…"}
 
 Whatever else the endpoint does (it is away, slow, answers another status or other JSON) is an outage, and a setting
-says what happens to the request then. No call takes longer than its limit.
+says what happens to the question then; an answer without a verdict is flagged. No call takes longer than its limit.
 """
 
 import contextlib
@@ -30,6 +34,7 @@ log = logging.getLogger("chatserver.moderation")
 VerdictKind = Literal["pass", "flag", "refuse"]
 MOST_BYTES = 65_536  # of a verdict
 MOST_REASON_CHARS = 500
+NO_VERDICT = "no verdict"
 CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -48,6 +53,17 @@ class Verdict:
         if kind not in get_args(VerdictKind):
             raise ValueError(f"its verdict {kind!r:.80} is not pass, flag or refuse")
         return cls(kind, str(raw.get("reason") or "")[:MOST_REASON_CHARS])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote to a user."""
+
+    rid: str
+    user: str
+    model: str
+    content: str
+    reasoning: str
 
 
 class Moderator:
@@ -71,20 +87,30 @@ class Moderator:
 
     def judge(self, request: ChatRequest) -> Verdict:
         """The verdict on a request that nobody has accepted yet. Raises ContentRefused, or Unavailable in an outage."""
-        try:
-            verdict = Verdict.decode(self._post(_question(request)))
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            return self._without(request, error)
+        verdict = self._verdict(request.rid, _question(request))
+        if verdict is None:
+            if self._outage == "refuse":
+                raise Unavailable("the moderation does not answer, and nothing is accepted without it", retry_after_s=5)
+            return Verdict(self._outage, NO_VERDICT if self._outage == "flag" else "")
         if verdict.kind == "refuse":
             raise ContentRefused(verdict.reason or "the operator's moderation refuses this text")
         return verdict
 
-    def _without(self, request: ChatRequest, error: Exception) -> Verdict:
-        why = str(error) or type(error).__name__
-        log.warning("no verdict: %s", why, extra={"rid": request.rid, "outage": self._outage})
-        if self._outage == "refuse":
-            raise Unavailable("the moderation does not answer, and nothing is accepted without it", retry_after_s=5)
-        return Verdict(self._outage, "no verdict" if self._outage == "flag" else "")
+    def judge_answer(self, answer: Answer) -> Verdict:
+        """The verdict on what a user has read already: `refuse` keeps it from nobody. Without one it is a flag."""
+        verdict = self._verdict(answer.rid, _answer(answer))
+        if verdict is None:
+            return Verdict() if self._outage == "pass" else Verdict("flag", NO_VERDICT)
+        return verdict
+
+    def _verdict(self, rid: str, body: bytes) -> Verdict | None:
+        """None in an outage."""
+        try:
+            return Verdict.decode(self._post(body))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = str(error) or type(error).__name__
+            log.warning("no verdict: %s", why, extra={"rid": rid, "outage": self._outage})
+            return None
 
     def _post(self, body: bytes) -> bytes:
         """The body of a 200 that came in time. Raises OSError, HTTPException or ValueError."""
@@ -127,3 +153,9 @@ def _question(request: ChatRequest) -> bytes:
     said = {"messages": [message.encoded() for message in request.messages], "prompt": request.prompt}
     form = {"stop": request.sampling.stop, "response_format": request.sampling.response_format}
     return orjson.dumps({"stage": "question", **who, **said, "tools": request.tools, **form})
+
+
+def _answer(answer: Answer) -> bytes:
+    who = {"id": answer.rid, "user": answer.user, "model": answer.model}
+    said = {"role": "assistant", "content": answer.content, "reasoning": answer.reasoning}
+    return orjson.dumps({"stage": "answer", **who, "messages": [said]})

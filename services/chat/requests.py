@@ -11,7 +11,7 @@ from redis import Redis
 
 from services.chat.charges import estimate
 from services.chat.journal import Created, Head, Journal
-from services.chat.moderation import Moderator
+from services.chat.moderation import Answer, Moderator, Verdict
 from services.chat.queue import Limits, RequestQueue
 from services.chat.quotas import Quotas
 from services.connection.redis_disk import RedisDisk
@@ -79,12 +79,15 @@ class Requests:
         """Why the request is flagged; empty if it is not. What was accepted is not judged again."""
         if self._moderator is None or self.journal.head(request.rid) is not None:
             return ""
-        verdict = self._moderator.judge(request)
-        if verdict.kind != "flag":
-            return ""
-        reason = " ".join(verdict.reason.split())  # one record is one line
-        log.warning("flagged: %s", reason, extra={"rid": request.rid, "user": request.user})
-        return f"flag: {verdict.reason}"
+        return _flagged(self._moderator.judge(request), request.rid, request.user)
+
+    def judgement(self, answer: Answer) -> dict[str, str]:
+        """Why the moderation flagged the `question` and the `answer`; neither is there where it did not."""
+        if self._moderator is None:
+            return {}
+        on_answer = _flagged(self._moderator.judge_answer(answer), answer.rid, answer.user)
+        verdicts = {"question": self.journal.verdict(answer.rid), "answer": on_answer}
+        return {stage: verdict for stage, verdict in verdicts.items() if verdict}
 
     def _check_disk(self, rid: str) -> None:
         """Refuse what would be new to a full disk; a repeat of what was accepted is not."""
@@ -178,3 +181,12 @@ class Requests:
         """Take the text and the note of an ended answer away, and count its tokens before. Raises Gone or Forbidden."""
         self.quotas.look(user)
         self.journal.forget(rid, user)
+
+
+def _flagged(verdict: Verdict, rid: str, user: str) -> str:
+    """The verdict as it is kept; empty for a pass."""
+    if verdict.kind == "pass":
+        return ""
+    reason = " ".join(verdict.reason.split())  # one record is one line
+    log.warning("flagged: %s", reason, extra={"rid": rid, "user": user})
+    return f"{verdict.kind}: {verdict.reason}"

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from services.chat.journal import Head
+from services.chat.moderation import Answer
 from services.chat.reader import Done, JournalView, in_parts
 from services.chat.requests import Requests
 from services.chat.said import Said
@@ -49,6 +50,38 @@ class Unfinished:
     missing_ms: int | None
     code: str
     error: str
+    model: str
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What the journal has of an answer that ended: reasoning and answer apart."""
+
+    said: Said
+    end: Done
+    ended_ms: int
+
+    @classmethod
+    def of(cls, head: Head, events: Any) -> "_Ended":
+        view = JournalView.of(events)
+        said = Said()
+        for text in in_parts(view.text, view.parts):
+            said.take(text)
+        end = view.end or Done(head.status, head.toff, head.code, "", {})
+        return cls(said, end, head.ended_ms or now_ms())
+
+    def values(self) -> dict[str, Any]:
+        """What its closed row has: the text stands behind what it began with."""
+        return {
+            "content": MessageRow.content + self.said.answer,
+            "reasoning": MessageRow.reasoning + self.said.reasoning,
+            "state": self.end.status,
+            "code": self.end.code,
+            "error": self.end.message,
+            "usage": self.end.usage or None,
+            "ended_ms": self.ended_ms,
+        }
 
 
 class Archivist:
@@ -142,11 +175,19 @@ class Archivist:
             ours = head is not None and head.user == row.asked_by
             found = self._journal.read(row.id) if head is not None and ours and head.ended else None
         if found is not None:
-            return bool(self._run(self._close, row.id, _values(*found)))
+            return bool(self._run(self._close, row.id, self._judged(row, _Ended.of(*found))))
         if ours:
             self._run(self._found, row)
             return False
         return bool(self._run(self._missing, row))
+
+    def _judged(self, row: Unfinished, ended: _Ended) -> dict[str, Any]:
+        """What a closed row has, with the verdict of the moderation."""
+        said = ended.said
+        with translated():
+            verdicts = self._requests.judgement(Answer(row.id, row.asked_by, row.model, said.answer, said.reasoning))
+        values = ended.values()
+        return {**values, "extra": {**row.extra, "moderation": verdicts}} if verdicts else values
 
     def _found(self, row: Unfinished) -> None:
         """Its request runs or waits."""
@@ -181,24 +222,6 @@ class Archivist:
 
 def _still_unfinished(rid: str) -> Any:
     return update(MessageRow).where(MessageRow.id == rid, MessageRow.state.in_(UNFINISHED))
-
-
-def _values(head: Head, events: Any) -> dict[str, Any]:
-    """What a closed row has: the text behind what it began with, reasoning and answer apart."""
-    view = JournalView.of(events)
-    said = Said()
-    for text in in_parts(view.text, view.parts):
-        said.take(text)
-    end = view.end or Done(head.status, head.toff, head.code, "", {})
-    return {
-        "content": MessageRow.content + said.answer,
-        "reasoning": MessageRow.reasoning + said.reasoning,
-        "state": end.status,
-        "code": end.code,
-        "error": end.message,
-        "usage": end.usage or None,
-        "ended_ms": head.ended_ms or now_ms(),
-    }
 
 
 def _lost() -> dict[str, Any]:

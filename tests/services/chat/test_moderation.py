@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import redis
@@ -17,55 +15,17 @@ from services.errors import ConfigurationError, ContentRefused, Unavailable
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, SamplingOptions
-
-
-def question(rid: str = "r1", text: str = "hello") -> ChatRequest:
-    return ChatRequest(rid, "ann", "m", (Message("user", text),))
-
-
-class Endpoint:
-    """A moderation that refuses what has the word `bad`, flags `odd`, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.reply: Callable[[BaseHTTPRequestHandler], None] | None = None
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.asked.append(body)
-                (endpoint.reply or endpoint.verdict)(self)
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/judge?v=1"
-
-    def verdict(self, handler: BaseHTTPRequestHandler) -> None:
-        text = json.dumps(self.asked[-1]["messages"])
-        kind = "refuse" if "bad" in text else "flag" if "odd" in text else "pass"
-        send(handler, json.dumps({"verdict": kind, "reason": f"it says {kind}"}).encode())
-
-
-def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200) -> None:
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    with contextlib.suppress(OSError):
-        handler.wfile.write(body)
+from tests.moderation import Endpoint, send
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with Endpoint() as made:
+        yield made
+
+
+def question(rid: str = "r1", text: str = "hello") -> ChatRequest:
+    return ChatRequest(rid, "ann", "m", (Message("user", text),))
 
 
 def moderated(client: redis.Redis, namespace: str, url: str, outage: VerdictKind = "refuse") -> Requests:

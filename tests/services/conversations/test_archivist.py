@@ -7,16 +7,19 @@ import pytest
 from redis import Redis
 
 from services.chat.journal import Ownership
+from services.chat.moderation import Moderator, VerdictKind
 from services.chat.requests import Requests
 from services.conversations import archivist as room
 from services.conversations.archivist import Archivist
 from services.conversations.asking import Asker, parse_ask
 from services.conversations.conversations import Conversations
+from services.conversations.prompt import PromptLimits
 from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.errors import Unavailable, UnknownModel
 from services.wire.messages import ChatRequest, Event, Message
 from tests.conftest import Eventually
+from tests.moderation import Endpoint
 
 
 @pytest.fixture
@@ -284,3 +287,33 @@ def test_a_refused_question_that_its_new_owner_sends_again_is_archived(
     write(requests, "The sea")
     finish(requests, "finished", 7, code="stop")
     assert archivist.round() == 1 and row(database).content == "The sea"
+
+
+def moderated(requests: Requests, url: str, outage: VerdictKind = "flag") -> Requests:
+    return Requests(requests._redis, requests.keys, moderator=Moderator(url, timeout_s=0.4, outage=outage))
+
+
+def archived(database: Database, requests: Requests, text: str) -> MessageRow:
+    answered(Asker(database, requests, PromptLimits(1_000, 10_000)), requests, text=text)
+    assert Archivist(database, requests).round() == 1
+    return row(database)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("odd", {"answer": "flag: it says flag"}), ("bad", {"answer": "refuse: it says refuse"}), ("sea", None)],
+)
+def test_the_verdict_on_an_answer_stands_with_it_and_takes_nothing_away(
+    text: str, kept: object, requests: Requests, database: Database
+) -> None:
+    with Endpoint() as endpoint:
+        closed = archived(database, moderated(requests, endpoint.url), text)
+    assert endpoint.asked[-1]["stage"] == "answer" and endpoint.asked[-1]["user"] == "ada"
+    assert endpoint.asked[-1]["messages"] == [{"role": "assistant", "content": text, "reasoning": ""}]
+    assert (closed.state, closed.content, closed.extra.get("moderation")) == ("finished", text, kept)
+
+
+def test_an_answer_is_archived_while_the_moderation_is_away(requests: Requests, database: Database) -> None:
+    closed = archived(database, moderated(requests, "http://127.0.0.1:9/"), "sea")
+    flagged = "flag: no verdict"
+    assert (closed.content, closed.extra["moderation"]) == ("sea", {"question": flagged, "answer": flagged})

@@ -52,7 +52,7 @@ export interface Message {
   error: string;
   model: string;
   usage: Partial<Usage> | null;
-  extra: { omitted?: number };
+  extra: { omitted?: number; moderation?: { question?: string; answer?: string } };
   hidden: boolean;
   created_ms: number;
   feedback: Feedback | null;

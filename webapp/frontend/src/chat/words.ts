@@ -100,6 +100,8 @@ export function describeUsage(message: Message): string {
   if (message.state === "finished" && message.code === "length")
     parts.push(isContextFull(message) ? "The context is full" : "Reached the token limit");
   if (message.reasoning && !message.content) parts.push("No answer: the model only thought");
+  const verdict = message.extra.moderation?.answer;
+  if (typeof verdict === "string") parts.push(`Moderation: ${verdict}`);
   const { completion_tokens, first_token_ms, total_ms } = message.usage ?? {};
   if (completion_tokens) {
     parts.push(`${completion_tokens.toLocaleString("en")} ${completion_tokens === 1 ? "token" : "tokens"}`);

@@ -100,6 +100,11 @@ test("the rate leaves out the time before the first token", () => {
   assert.equal(describeUsage(message({ state: "cancelled" })), "Stopped");
 });
 
+test("the verdict of the moderation on an answer is told", () => {
+  const moderation = { question: "flag: odd", answer: "refuse: bad" };
+  assert.equal(describeUsage(message({ state: "finished", extra: { moderation } })), "Moderation: refuse: bad");
+});
+
 test("an error is told with its remedy", () => {
   assert.equal(describeError({ message: "no room" }), "no room");
   assert.equal(
