@@ -31,6 +31,7 @@ from services.conversations.feedback import Feedback
 from services.conversations.imports import Importer
 from services.conversations.prompt import PromptLimits
 from services.conversations.search import Search
+from services.conversations.titling import Titler
 from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
@@ -197,7 +198,7 @@ def create_app(
             max_message_bytes=max_message_bytes,
         )
     )
-    _add_conversations(app, settings, database, requests)
+    _add_conversations(app, settings, database, requests, feed, submit_rate)
     _add_arena(app, settings, redis, keys, database, requests, submit_rate)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
     _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts)
@@ -273,7 +274,14 @@ def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars:
     return ask_handler(asker, admit=admit, check_room=relay.check_room, watch=watch, max_chars=max_chars)
 
 
-def _add_conversations(app: Flask, settings: Settings, database: Database, requests: Requests) -> None:
+def _add_conversations(
+    app: Flask,
+    settings: Settings,
+    database: Database,
+    requests: Requests,
+    feed: AnswerFeed,
+    submit_rate: SubmitRate,
+) -> None:
     """Conversations: one, all of them as files, those that are shared, and what readers think of answers."""
     conversations = Conversations(database)
     judging = feedback.make_blueprint(Feedback(database), max_chars=settings.max_message_chars)
@@ -287,7 +295,8 @@ def _add_conversations(app: Flask, settings: Settings, database: Database, reque
     max_import_bytes = min(settings.max_upload_mib, MAX_IMPORT_MIB) * 1_048_576
     parts = (conversations, Search(database), Importer(database, is_known))
     app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
-    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests))
+    titler = Titler(conversations, requests, feed, in_thread, max_chars=settings.max_message_chars)
+    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests, titler, submit_rate))
     app.register_blueprint(shared.make_blueprint(conversations))
 
 

@@ -97,14 +97,14 @@ class Conversations:
             session.flush()
             return _tree(session, row), found is None
 
-    def edit(self, owner: str, cid: str, edits: dict[str, Any]) -> dict[str, Any]:
+    def edit(self, owner: str, cid: str, edits: dict[str, Any], titled_by: str = "user") -> dict[str, Any]:
         """Change fields; returns the summary. Raises NotFound, and InvalidRequest for a foreign `current_id`."""
         with self._database.write() as session:
             row = owned(session, owner, cid)
             if edits.get("current_id") is not None:
                 _check_inside(session, cid, edits["current_id"])
             if "title" in edits:
-                edits = {**edits, "titled_by": "user"}
+                edits = {**edits, "titled_by": titled_by}
             for name, value in edits.items():
                 setattr(row, name, value)
             return summary(row, running=cid in _running(session, [cid]))

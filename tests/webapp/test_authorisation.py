@@ -80,6 +80,7 @@ GET     /api/conversations/<cid>/export owned
 POST    /api/conversations/<cid>/restore owned
 POST    /api/conversations/<cid>/share  owned
 DELETE  /api/conversations/<cid>/share  owned
+POST    /api/conversations/<cid>/title  owned
 POST    /api/conversations/take-over    user
 GET     /api/export                     user
 POST    /api/import                     user

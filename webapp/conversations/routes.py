@@ -11,8 +11,11 @@ from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.conversations.conversations import Conversations
 from services.conversations.edits import parse_edits, parse_id
+from services.conversations.titling import Titler
 from services.errors import Forbidden, Gone, InvalidRequest, Unavailable, shown
+from webapp.access.address import address_of
 from webapp.access.bodies import json_object
+from webapp.access.submit_rate import SubmitRate
 from webapp.access.visitors import current_user, guard
 from webapp.server.json_answers import json_in_thread
 from webapp.server.threads import in_thread
@@ -20,13 +23,16 @@ from webapp.server.threads import in_thread
 NEW = ("title", "model", "system", "settings", "folder")
 
 
-def make_blueprint(conversations: Conversations, requests: Requests) -> Blueprint:
+def make_blueprint(
+    conversations: Conversations, requests: Requests, titler: Titler, submit_rate: SubmitRate
+) -> Blueprint:
     """Routes `/api/conversations…`."""
     routes = Blueprint("conversations", __name__, url_prefix="/api/conversations")
     guard(routes)
     _add_reading(routes, conversations)
     _add_writing(routes, conversations)
     _add_removing(routes, conversations, requests)
+    _add_titling(routes, titler, submit_rate)
     return routes
 
 
@@ -92,3 +98,11 @@ def limit_in_query(usual: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 200):
         raise InvalidRequest(f"limit={shown(text)} is not a number from 1 to 200", field="limit")
     return int(text)
+
+
+def _add_titling(routes: Blueprint, titler: Titler, submit_rate: SubmitRate) -> None:
+    @routes.post("/<cid>/title")
+    def title(cid: str) -> Response:
+        user, address = current_user(), address_of(request)
+        submit_rate.admit(user, address)
+        return jsonify(titler.title(user, cid, address))

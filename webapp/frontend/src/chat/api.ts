@@ -48,6 +48,7 @@ export const api = {
   change: (id: string, change: Change) => askJson<Summary>("PATCH", at(id), change),
   remove: (id: string) => askJson<{ undo_until_ms: number }>("DELETE", at(id)),
   restore: (id: string) => askJson<Summary>("POST", `${at(id)}/restore`, {}),
+  title: (id: string) => askJson<Summary>("POST", `${at(id)}/title`, {}),
   share: (id: string) => askJson<{ url: string }>("POST", `${at(id)}/share`, {}),
   endShare: (id: string) => answerOf("DELETE", `${at(id)}/share`),
   shared: (token: string) => askJson<Conversation>("GET", `/api/shared/${encodeURIComponent(token)}`),

@@ -13,7 +13,7 @@ import { type Outbox, type Unsent, withUnsent } from "./outbox";
 import type { Ask } from "./protocol";
 import { type Conversation, isOpen, type Message, pathOf, type Summary, titleFrom } from "./tree";
 
-type Server = Pick<ApiClient, "list" | "get" | "change" | "remove" | "restore">;
+type Server = Pick<ApiClient, "list" | "get" | "change" | "remove" | "restore" | "title">;
 
 export class Conversations {
   folders: string[] = [];
@@ -135,6 +135,20 @@ export class Conversations {
       this.pending.set(id, this.pending.get(id)?.filter((one) => one !== change) ?? []);
       this.revision++;
       this.changed(id);
+    }
+  }
+
+  /** The model reads the beginning and names the conversation; that may take a while. */
+  async askTitle(id: string): Promise<void> {
+    try {
+      const summary = await this.server.title(id);
+      this.summaries.set(id, summary);
+      const tree = this.trees.get(id);
+      if (tree) this.trees.set(id, { ...tree, title: summary.title });
+      this.revision++;
+      this.changed(id);
+    } catch (error) {
+      this.tell("The conversation keeps its title", error);
     }
   }
 

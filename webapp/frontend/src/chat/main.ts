@@ -85,6 +85,7 @@ class ChatPage {
   private sidebar = new Sidebar({
     open: (id) => this.open(id, true),
     rename: (id, title) => void this.conversations.change(id, { title }),
+    askTitle: (summary) => this.askTitle(summary),
     pin: (id, pinned) => void this.conversations.change(id, { pinned }),
     move: (summary) => this.folderDialog.open(summary, this.conversations.folders),
     export: (summary) => this.files.open(summary),
@@ -331,6 +332,11 @@ class ChatPage {
     if (until_ms === undefined) return;
     const undo = { label: "Undo", run: () => void this.conversations.restore(id) };
     this.toast.show(`“${title}” is deleted.`, until_ms > 0 ? undo : undefined, UNDO_MS);
+  }
+
+  private askTitle({ id, title }: Summary): void {
+    this.toast.show(`The model looks for a title of “${title}”`);
+    void this.conversations.askTitle(id);
   }
 
   private chooseModel(name: string): void {

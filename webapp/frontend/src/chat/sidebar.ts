@@ -7,6 +7,7 @@ import type { Summary } from "./tree";
 export interface SidebarActions {
   open(id: string | undefined): void;
   rename(id: string, title: string): void;
+  askTitle(summary: Summary): void;
   pin(id: string, pinned: boolean): void;
   move(summary: Summary): void;
   export(summary: Summary): void;
@@ -115,6 +116,7 @@ export class Sidebar {
     return [
       { label: pinned ? "Unpin" : "Pin", symbol: "pin", testid: "pin", run: () => actions.pin(id, !pinned) },
       { label: "Rename", symbol: "edit", testid: "rename", run: () => this.rename(item, summary) },
+      { label: "Let the model name it", symbol: "again", testid: "title", run: () => actions.askTitle(summary) },
       { label: "Move to a folder", symbol: "folder", testid: "move", run: () => actions.move(summary) },
       { label: "Export", symbol: "download", testid: "export", run: () => actions.export(summary) },
       { label: "Share by link", symbol: "link", testid: "share", run: () => actions.share(summary) },

@@ -38,6 +38,9 @@ class FakeServer {
   async restore(id: string): Promise<Summary> {
     return this.get(id);
   }
+  async title(id: string): Promise<Summary> {
+    return this.answer({ ...(this.trees.get(id) as Conversation), title: "named by the model" });
+  }
   private async answer<T>(told: T): Promise<T> {
     await this.before();
     if (this.error) throw this.error;
@@ -225,4 +228,15 @@ test("a silent server leaves what is shown", async () => {
   server.error = new ApiError(0, "unreachable", "The server does not answer.");
   await page.refresh(undefined);
   assert.deepEqual([ids(page.list()), told], [["c"], []]);
+});
+
+test("a title that the model wrote is shown in the list and in the conversation; a refusal keeps the old one", async () => {
+  const { server, page, told } = setUp(conversation("c", ROUND, { title: "before" }));
+  await page.refresh("c");
+  server.error = new ApiError(503, "unavailable", "no time");
+  await page.askTitle("c");
+  assert.deepEqual([page.list()[0]?.title, told], ["before", ["The conversation keeps its title: no time"]]);
+  server.error = undefined;
+  await page.askTitle("c");
+  assert.deepEqual([page.list()[0]?.title, page.get("c")?.title], ["named by the model", "named by the model"]);
 });
