@@ -182,6 +182,7 @@ class ChatPage {
   }
 
   private async loadOpen(id: string): Promise<void> {
+    if (this.conversations.get(id)?.messages.every(({ local }) => local)) return; // it is being sent
     if (!(await this.conversations.load(id)) && id === this.activeId) this.open(undefined, false);
   }
 
