@@ -116,6 +116,8 @@ class Asker:
                 return Asked(answer.id, 0, None)
             path = path_of(session, conversation.id, answer.parent_id)
             prompt = prompt_for(path, conversation.system, _beside(answer, self._limits))
+            if prompt.omitted:
+                answer.extra = {**answer.extra, "omitted": prompt.omitted}
             return Asked(answer.id, prompt.omitted, self._request(owner, answer, prompt))
 
     def _request(self, owner: str, answer: MessageRow, prompt: Prompt) -> ChatRequest:

@@ -191,6 +191,8 @@ def test_a_text_that_is_carried_on_has_room_beside_the_rounds(asker: Asker, conv
     asked = asker.ask("ada", ask("more", parent="q-a3", continues="a3"))
     assert asked.request is not None and asked.omitted == 2
     assert asked.request.messages[-1].content == "x" * 120
+    (kept,) = (each for each in conversations.find("ada", "c").messages if each.id == "more")
+    assert kept.extra == {"continues": "a3", "omitted": 2}, "the page marks where the model began to read"
 
 
 def test_an_answer_with_its_questions_id_is_refused() -> None:
