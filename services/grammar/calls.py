@@ -13,6 +13,7 @@ import orjson
 from services.errors import InvalidRequest
 from services.grammar.expressions import EMPTY, Expression, Grammar, Repeat, Rule, Text, choice, sequence
 from services.grammar.json_schema import MAX_SCHEMA_BYTES, SPACE, any_object, json_schemas
+from services.grammar.tagged import TaggedArguments
 
 _CALL = Rule("call")
 _MOST_CALLS = 16  # a weak model may call until its budget ends
@@ -33,6 +34,7 @@ class CallFrame:
     first: str = ""
     again: str | None = None
     last: str = ""
+    tagged: TaggedArguments | None = None  # else they are an object of JSON
 
     def begun(self, text: str) -> str | None:
         """What a text has of its calls behind their opening; None while there is none."""
@@ -60,8 +62,10 @@ def check_strict(schemas: Mapping[str, Any]) -> None:
 def _grammar(frame: CallFrame, named_schemas: bytes, several: bool) -> Grammar:
     """An application asks with the same tools again and again."""
     schemas: list[tuple[str, Any]] = orjson.loads(named_schemas)
-    known, rules = json_schemas({name: schema for name, schema in schemas if schema is not None})
-    named = [sequence(Text(name), _framed(frame.arguments), known.get(name, any_object())) for name, _ in schemas]
+    strict = {name: schema for name, schema in schemas if schema is not None}
+    known, rules = frame.tagged.of(strict) if frame.tagged else json_schemas(strict)
+    free = frame.tagged.open() if frame.tagged else any_object()
+    named = [sequence(Text(name), _framed(frame.arguments), known.get(name, free)) for name, _ in schemas]
     call = sequence(_framed(frame.name), choice(named), _framed(frame.end))
     more: Expression = EMPTY
     if several and frame.again is not None:

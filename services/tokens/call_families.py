@@ -43,10 +43,12 @@ class CallFamily:
 
 
 _TAGGED = [
-    CallFamily(name, tags.read, tags.marks, tags.opening, arguments="<") for name, tags in tagged_calls.DIALECTS.items()
+    CallFamily(name, tags.read, tags.marks, tags.opening, tags.frames, arguments="<")
+    for name, tags in tagged_calls.DIALECTS.items()
 ]
 _LISTED = [
-    CallFamily(name, listed.read, listed.marks, listed.opening) for name, listed in listed_calls.DIALECTS.items()
+    CallFamily(name, listed.read, listed.marks, listed.opening, listed.frames)
+    for name, listed in listed_calls.DIALECTS.items()
 ]
 _NAMED = [CallFamily(name, named.read, named.marks, named.opening) for name, named in named_calls.DIALECTS.items()]
 FAMILIES = (

@@ -7,6 +7,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from services.grammar.calls import CallFrame
+from services.grammar.tagged import TaggedArguments
 from services.tokens.argument_types import Types, as_json
 from services.tokens.call_text import Broken, CallText, Reading
 
@@ -45,6 +47,21 @@ class Tags:
         return tuple(
             word for word in (self.opening, *words, self.before_value, self.closing, *self.others) if len(word) > 1
         )
+
+    @property
+    def frames(self) -> tuple[CallFrame, ...]:
+        """None where a tag says the type of a value, or a value may be quoted: the grammar of a text cannot."""
+        if len(self.keyed) > 1 or self.quoted[0]:
+            return ()
+        opening = re.compile(re.escape(self.opening))
+        line = "\n" if self.lines else ""
+        behind_key = self.keyed[0][0] + self.before_value + line
+        tagged = TaggedArguments(self.before_key, behind_key, line + self.behind_value)
+        name, behind_name = f"~{self.before_name}", f"{self.behind_name}~"
+        if self.several:
+            return (CallFrame(opening, name, behind_name, self.end, again="", last=f"~{self.closing}", tagged=tagged),)
+        end = f"{self.end}~{self.closing}" if self.closing else self.end
+        return (CallFrame(opening, name, behind_name, end, again=f"~{self.opening}", tagged=tagged),)
 
     def read(self, text: CallText) -> Reading[None]:
         """Reads to the end of the text."""

@@ -13,7 +13,7 @@ from services.grammar.notations import written
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
 from tests.services.tokens.chat_tokenizers import fast, smollm2
-from tests.workers.test_tool_calls import HERMES
+from tests.workers.test_tool_calls import TEMPLATES
 from tests.workers.text_decoders import packaged_source
 from workers.engine import Engine, EngineEvent, EngineOptions
 from workers.generation import Plan
@@ -66,13 +66,17 @@ def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 3
     return ChatPlanner(TOKENIZER, engine, SamplingDefaults())(ChatRequest("r", "ann", "m", question, options))
 
 
-def called(engine: Engine, choice: str, **sampling: Any) -> Plan:
-    """A request that must call a tool, of a model that calls tools as Hermes does."""
-    own = ChatTokenizer(fast(smollm2(), own=HERMES, bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None))
+def called(
+    engine: Engine, choice: str, manner: str = "hermes", schema: dict[str, Any] = PERSON, **sampling: Any
+) -> Plan:
+    """A request that must call a tool, of a model that calls tools in this manner."""
+    own = ChatTokenizer(
+        fast(smollm2(), own=TEMPLATES[manner], bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
+    )
     options = SamplingOptions(max_new_tokens=300, **{"temperature": 0.0, **sampling})
     question = (Message("user", "Tell me about Ann, who is 31 years old."),)
     tools = tuple(
-        {"type": "function", "function": {"name": name, "description": "", "parameters": PERSON}}
+        {"type": "function", "function": {"name": name, "description": "", "parameters": schema}}
         for name in ("describe", "remember")
     )
     one = {"parallel_tool_calls": choice == "required"}
@@ -133,6 +137,19 @@ def test_required_calls_are_of_tools_that_were_offered_with_arguments_of_their_s
     plan = called(engine, "required", temperature=1.5)
     text, _, end = generated(engine, plan, [])
     assert has_called(plan, end), text
+
+
+def test_a_required_call_in_tags_has_arguments_of_its_schema(engine: Engine) -> None:
+    age, mood = {"type": "integer", "minimum": 18, "maximum": 99}, {"enum": ["calm", "très gai"]}
+    about = {"name": {"type": "string"}, "age": age, "mood": mood, "tags": {"type": "array", "items": {"type": "null"}}}
+    schema = {"type": "object", "properties": about, "required": ["age", "mood"]}
+    plan = called(engine, ":describe", "qwen-coder", schema, temperature=1.5)
+    text, _, end = generated(engine, plan, [])
+    answer: Any = plan.answer
+    assert plan.grammar is not None and plan.grammar.after(answer.obeying) is not None, text
+    if end.reason != "length":  # the name may be as long as it likes
+        told = json.loads(text.removeprefix("describe"))
+        assert 18 <= told["age"] <= 99 and told["mood"] in mood["enum"], text
 
 
 def test_a_takeover_in_the_middle_of_a_call_leaves_it_whole(engine: Engine) -> None:

@@ -189,7 +189,7 @@ class Obedient(Idle):
 STRICT = ChatRequest("r1", "ann", "m", (QUESTION,), tools=(TOOL,), strict_tools=("weather",))
 
 
-@pytest.mark.parametrize("manner", ["hermes", "mistral", "mistral with names", "llama"])
+@pytest.mark.parametrize("manner", ["hermes", "mistral", "mistral with names", "llama", "qwen-coder", "glm"])
 def test_a_strict_tool_or_a_required_call_has_a_grammar_that_goes_on_behind_its_beginning(manner: str) -> None:
     tokenizer = tokenizer_of(TEMPLATES[manner])
     for choice in ("auto", "required", ":weather"):
@@ -203,7 +203,7 @@ def test_a_strict_tool_or_a_required_call_has_a_grammar_that_goes_on_behind_its_
 
 
 def test_a_strict_tool_is_refused_where_engine_or_format_cannot_hold_its_arguments() -> None:
-    for manner, engine in (("hermes", Idle()), ("glm", Obedient())):
+    for manner, engine in (("hermes", Idle()), ("kimi", Obedient())):
         with pytest.raises(Unsupported, match="cannot hold this model's arguments to a schema"):
             ChatPlanner(tokenizer_of(TEMPLATES[manner]), engine, SamplingDefaults())(STRICT)  # type: ignore[arg-type]
 
