@@ -1,6 +1,7 @@
 """Answers that obey a grammar, by the packaged model on each engine, and takeovers in their middle."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from queue import SimpleQueue
@@ -73,7 +74,7 @@ def called(
     own = ChatTokenizer(
         fast(smollm2(), own=TEMPLATES[manner], bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
     )
-    options = SamplingOptions(max_new_tokens=300, **{"temperature": 0.0, **sampling})
+    options = SamplingOptions(**{"max_new_tokens": 300, "temperature": 0.0, **sampling})
     question = (Message("user", "Tell me about Ann, who is 31 years old."),)
     tools = tuple(
         {"type": "function", "function": {"name": name, "description": "", "parameters": schema}}
@@ -141,15 +142,11 @@ def test_required_calls_are_of_tools_that_were_offered_with_arguments_of_their_s
 
 def test_a_required_call_in_tags_has_arguments_of_its_schema(engine: Engine) -> None:
     age, mood = {"type": "integer", "minimum": 18, "maximum": 99}, {"enum": ["calm", "très gai"]}
-    about = {"name": {"type": "string"}, "age": age, "mood": mood, "tags": {"type": "array", "items": {"type": "null"}}}
-    schema = {"type": "object", "properties": about, "required": ["age", "mood"]}
-    plan = called(engine, ":describe", "qwen-coder", schema, temperature=1.5)
-    text, _, end = generated(engine, plan, [])
-    answer: Any = plan.answer
-    assert plan.grammar is not None and plan.grammar.after(answer.obeying) is not None, text
-    if end.reason != "length":  # the name may be as long as it likes
-        told = json.loads(text.removeprefix("describe"))
-        assert 18 <= told["age"] <= 99 and told["mood"] in mood["enum"], text
+    about = {"age": age, "mood": mood, "notes": {"type": "string"}}
+    schema = {"type": "object", "properties": about, "required": list(about)}
+    plan = called(engine, ":describe", "qwen-coder", schema, temperature=1.5, max_new_tokens=60)
+    text = generated(engine, plan, [])[0]
+    assert re.match(r'describe\{"age": (1[89]|[2-9][0-9]), "mood": "(calm|très gai)", "notes": "', text), text
 
 
 def test_a_takeover_in_the_middle_of_a_call_leaves_it_whole(engine: Engine) -> None:
