@@ -10,6 +10,7 @@ The text is the reasoning, the answer and the calls of tools, one after the othe
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.grammar.calls import CallFrame
 from services.tokens.answer_parser import AnswerParser
 from services.tokens.call_families import CallParser
 from services.tokens.pieces import Piece
@@ -21,11 +22,12 @@ from workers.stop_strings import StopMatcher
 @dataclass(frozen=True)
 class Calls:
     """How an answer calls tools. `marks`: special tokens that the parser reads as text. `begun`: what the prompt has of
-    a call that the answer must make."""
+    a call that the answer must make. `frame`: what begins the text that obeys a grammar of calls, if there is one."""
 
     parser: CallParser
     marks: Mapping[int, str] = field(default_factory=dict)
     begun: str = ""
+    frame: CallFrame | None = None
 
 
 class Answer:
@@ -55,7 +57,9 @@ class Answer:
         self.reasoning_tokens = 0
         self._calls = calls.parser if calls else None
         self._call_marks = calls.marks if calls else {}
+        self._frame = calls.frame if calls else None
         self._read(begun)
+        self._spoken = calls.begun if calls else ""
         if calls and calls.begun:
             calls.parser.text(calls.begun)
 
@@ -71,9 +75,17 @@ class Answer:
 
     @property
     def spoken(self) -> str:
-        """The answer without its reasoning, with what is held back of it but for an incomplete character."""
+        """The answer without its reasoning, with the marks of its calls and what is held back but for an incomplete
+        character. A call that the prompt begins is a part of it."""
         held = self._parser.held if self._parser is not None and not self._parser.reasoning else ""
         return self._spoken + held
+
+    @property
+    def obeying(self) -> str | None:
+        """The text that the answer's grammar is about, so far; None where it has not begun."""
+        if self.reasoning:
+            return None
+        return self._frame.begun(self.spoken) if self._frame else self.spoken
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +103,9 @@ class Answer:
             self._text += self._matcher.push(text)
         else:
             self.reasoning_tokens += self._parser is not None and self._parser.reasoning
-            self._show(self._with_calls(self._parsed(token_id)))
+            pieces = self._parsed(token_id)
+            self._spoken += "".join(piece.text for piece in pieces if piece.kind == "answer")
+            self._show(self._with_calls(pieces))
         self.token_ids.append(token_id)
         added = self._text[before:]
         self._ends.append(len(self._text))
@@ -155,7 +169,6 @@ class Answer:
             if self._matcher.matched:
                 return
             if kind == "answer":
-                self._spoken += text
                 self._append(kind, self._matcher.push(text))
             else:
                 self._append("answer", self._matcher.flush())

@@ -28,12 +28,8 @@ class AnswerText(Transcript, Protocol):
     reasoning_tokens: int  # of the tokens
 
     @property
-    def reasoning(self) -> bool:
-        """Whether what comes next belongs to the reasoning."""
-
-    @property
-    def spoken(self) -> str:
-        """The text behind the reasoning, with what is held back of it."""
+    def obeying(self) -> str | None:
+        """The text that the grammar is about, with what is held back of it; None where it has not begun."""
 
     @property
     def is_over(self) -> bool: ...
@@ -47,7 +43,7 @@ class Plan:
     """How to generate one answer: the rendered prompt, how to sample after it, and the text to come.
 
     `context_tokens`: what the model can read (0: unknown). `omitted_messages`: how many of the oldest it does not read.
-    `grammar`: what the answer obeys behind its reasoning, and the notation in which the engine reads it.
+    `grammar`: what the answer obeys behind its reasoning, or behind what begins its calls, and the engine's notation.
     """
 
     prompt_ids: list[int]
@@ -79,7 +75,7 @@ class Generation:
         self.heard_at = now  # last token or beat that readers could see
         self.plan: Plan | None = None
         self.ending: Ending | None = None
-        self.resubmit = False  # the reasoning is over: the engine shall go on under the grammar
+        self.resubmit = False  # the grammar begins here: the engine shall go on under the grammar
         self._is_free = False  # the engine generates without the grammar
         self.restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
         self._began_at = now
@@ -106,18 +102,19 @@ class Generation:
         return [*self.plan.prompt_ids, *done], sampling
 
     def _grammar(self) -> str:
-        """The grammar of the rest of the answer; empty while the model thinks. An engine cannot begin in its middle."""
+        """The grammar of the rest of the answer; empty before it begins. An engine cannot begin in its middle."""
         assert self.plan is not None
         plan, self.resubmit = self.plan, False
-        self._is_free = plan.grammar is not None and plan.answer.reasoning
-        if plan.grammar is None or self._is_free:
+        obeying = None if plan.grammar is None else plan.answer.obeying
+        self._is_free = plan.grammar is not None and obeying is None
+        if plan.grammar is None or obeying is None:
             return ""
         try:
-            rest = plan.grammar.after(plan.answer.spoken)
+            rest = plan.grammar.after(obeying)
         except TooAmbiguous:
-            raise EngineError("the response_format can be read in too many ways to go on here; ask again") from None
+            raise EngineError("the answer's form can be read in too many ways to go on here; ask again") from None
         if rest is None:
-            raise EngineError("the answer has left its response_format; ask again")
+            raise EngineError("the answer has left its response_format or a tool's schema; ask again")
         return written(rest, plan.notation)
 
     def extends(self, journalled: list[int]) -> bool:
@@ -138,7 +135,7 @@ class Generation:
         try:
             for token_id in token_ids:
                 answer.push(token_id)
-                if answer.is_over or self._leaves_reasoning(answer):
+                if answer.is_over or self._meets_grammar(answer):
                     break
         except Exception:
             log.exception("decoding failed", extra={"rid": self.held.rid})
@@ -150,9 +147,9 @@ class Generation:
                 self.end("finished", "length")
         return len(answer.token_ids) - before
 
-    def _leaves_reasoning(self, answer: AnswerText) -> bool:
+    def _meets_grammar(self, answer: AnswerText) -> bool:
         """Whether the grammar begins here. What the engine has generated behind this token knew nothing of it."""
-        self.resubmit = self.resubmit or (self._is_free and not answer.reasoning)
+        self.resubmit = self.resubmit or (self._is_free and answer.obeying is not None)
         return self.resubmit
 
     def leave_engine(self, event: EngineEvent) -> None:

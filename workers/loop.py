@@ -159,7 +159,7 @@ class WorkerLoop:
         self._engage(generation, now)
 
     def _resubmit(self, generation: Generation, now: float) -> None:
-        """Go on after the reasoning, under the grammar. The engine knows the rest of the answer by another name."""
+        """Go on under the grammar, which begins here. The engine knows the rest of the answer by another name."""
         self._by_engine_id.pop(generation.engine_id, None)
         generation.engine_id += "+"
         self._engage(generation, now)

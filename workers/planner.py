@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.errors import TemplateError, Unsupported
+from services.grammar.calls import CallFrame
 from services.grammar.expressions import Grammar
 from services.grammar.response_format import grammar_of
 from services.tokens.context import newest_rounds, prompt_room
@@ -33,7 +34,7 @@ class ChatPlanner:
         self._check_tools(request)
         grammar = self._grammar(request)
         messages, prompt = self._prompt(request)
-        if grammar is not None:
+        if request.sampling.response_format is not None:
             prompt = self._before_reasoning(request, prompt)
         sampling = validate(
             prompt.ids,
@@ -57,10 +58,32 @@ class ChatPlanner:
         """What the answer must obey."""
         form = request.sampling.response_format
         if form is None:
-            return None
+            return self._grammar_of_calls(request)
         if not self._engine.limits.grammar_notation:
             raise Unsupported(f"response_format: engine {self._engine.name} obeys no grammar; leave it out")
         return grammar_of(form)
+
+    def _grammar_of_calls(self, request: ChatRequest) -> Grammar | None:
+        """What the answer obeys behind what begins its calls. None: calls are what the model writes."""
+        frame = self._frame(request)
+        if frame is None:
+            return None
+        chosen = request.tool_choice
+        tools = [tool for tool in request.tools if chosen[:1] != ":" or tool["function"]["name"] == chosen[1:]]
+        return frame.grammar(tools, request.strict_tools, several=not request.calls_once)
+
+    def _frame(self, request: ChatRequest) -> CallFrame | None:
+        """How calls are written that must obey a grammar, where engine and model can."""
+        found = self._tokenizer.call_format
+        if found is None or not (request.must_call or request.strict_tools):
+            return None
+        frame = found.frame if self._engine.limits.grammar_notation else None
+        if frame is None and request.strict_tools:
+            raise Unsupported(
+                f"tools: engine {self._engine.name} cannot hold this model's arguments to a schema; leave strict out",
+                field="tools",
+            )
+        return frame
 
     def _before_reasoning(self, request: ChatRequest, prompt: Prompt) -> Prompt:
         """The prompt, with the mark of the reasoning behind it where the model itself would write that mark.
@@ -86,7 +109,8 @@ class ChatPlanner:
         found = self._tokenizer.call_format
         if not request.tools or found is None:
             return None
-        return Calls(found.parser(parallel=request.parallel_tool_calls), self._call_marks, self._beginning(request))
+        parser = found.parser(request.tools, parallel=not request.calls_once)
+        return Calls(parser, self._call_marks, self._beginning(request), self._frame(request))
 
     def _special_marks(self) -> dict[int, str]:
         """The marks of calls that are special tokens, which the decoder leaves out."""

@@ -120,11 +120,13 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
 
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
     """What a request may carry. The names of what the loop alone tells the engine are not among them."""
-    parser = tokenizer.answer_parser([])
+    parser, calls = tokenizer.answer_parser([]), tokenizer.call_format
+    obeys = bool(engine.limits.grammar_notation)
     found = {
         "thinking": tokenizer.has_thinking_switch,
-        "tools": tokenizer.call_format is not None,
-        "response_format": bool(engine.limits.grammar_notation) and not (parser and parser.has_heads),
+        "tools": calls is not None,
+        "strict_tools": obeys and calls is not None and calls.frame is not None,
+        "response_format": obeys and not (parser and parser.has_heads),
     }
     known = {"ignore_eos", "continue_final", "prompt"} | {name for name, is_there in found.items() if is_there}
     return engine.limits.supports - {"num_answered", "grammar"} | known

@@ -65,7 +65,7 @@ _FORMATS = {  # a part of what each allows: no day after the 29th but where all 
     "email": rf"^[a-zA-Z0-9_+-]{{1,32}}(\.[a-zA-Z0-9_+-]{{1,32}}){{0,2}}@{_LABEL}(\.{_LABEL}){{1,3}}$",
 }
 
-_SPACE = Choice(
+SPACE = Choice(
     (EMPTY, Text(" "), sequence(Text("\n"), repeat(Text(" "), 0, _MAX_INDENTATION))),
 )
 _DIGIT = Characters(((48, 57),))
@@ -89,32 +89,53 @@ def json_object() -> Grammar:
     return Grammar(_OBJECT, _OPEN_RULES)
 
 
+def any_object() -> Expression:
+    """Any object of JSON, in a grammar that has the rules of `json_schemas`."""
+    return _OBJECT
+
+
+def json_schemas(schemas: Mapping[str, object]) -> tuple[dict[str, Expression], Mapping[str, Expression]]:
+    """The expressions of several schemas, each by its place, and the rules that all of them name. The limit of parts is
+    for all together. Raises InvalidRequest, with the path."""
+    rules, parts = dict(_OPEN_RULES), 0
+    found: dict[str, Expression] = {}
+    for place, schema in schemas.items():
+        compiler = _Compiler(_checked(schema, place), place, rules, parts)
+        found[place] = compiler.compile(schema, place, ())
+        parts = compiler.parts
+    return found, rules
+
+
 def json_schema(schema: object, place: str) -> Grammar:
     """The texts that this schema allows. `place` is the field that has it. Raises InvalidRequest, with the path."""
+    found, rules = json_schemas({place: schema})
+    return Grammar(found[place], rules)
+
+
+def _checked(schema: object, place: str) -> Mapping[str, Any]:
     if not isinstance(schema, Mapping):
         raise InvalidRequest(f"{place} must be an object, not {shown(schema)}", field=place)
     size = len(orjson.dumps(schema))
     if size > MAX_SCHEMA_BYTES:
         raise InvalidRequest(f"{place} has {size:,} bytes; the limit is {MAX_SCHEMA_BYTES:,}", field=place)
-    compiler = _Compiler(schema, place)
-    return Grammar(compiler.compile(schema, place, ()), compiler.rules)
+    return schema
 
 
 def _between(open_: str, inner: Expression, close: str) -> Expression:
-    return sequence(Text(open_), _SPACE, inner, _SPACE, Text(close))
+    return sequence(Text(open_), SPACE, inner, SPACE, Text(close))
 
 
 def _listed(first: Expression, other: Expression, low: int, high: int | None) -> Expression:
     """From `low` to `high` items with commas between; `other` is an item behind a comma."""
     if high == 0:
         return EMPTY
-    more = repeat(sequence(Text(","), _SPACE, other), max(low - 1, 0), None if high is None else high - 1)
+    more = repeat(sequence(Text(","), SPACE, other), max(low - 1, 0), None if high is None else high - 1)
     whole = sequence(first, more)
     return whole if low else optional(whole)
 
 
 def _named(name: Expression, value: Expression) -> Expression:
-    return sequence(name, Text(":"), _SPACE, value)
+    return sequence(name, Text(":"), SPACE, value)
 
 
 def _json_text(value: object) -> Expression:
@@ -127,14 +148,14 @@ _OPEN_RULES["array"] = _between("[", _listed(_VALUE, _VALUE, 0, None), "]")
 
 
 class _Compiler:
-    """One schema on its way to a grammar: its definitions, the rules so far, and how much of it was read."""
+    """One schema on its way to a grammar: its definitions, the rules so far, and how much was read."""
 
-    def __init__(self, root: Mapping[str, Any], place: str) -> None:
+    def __init__(self, root: Mapping[str, Any], place: str, rules: dict[str, Expression], parts: int) -> None:
         self._root = root
         self._place = place
-        self._parts = 0
         self._patterns: dict[str, Expression] = {}
-        self.rules: dict[str, Expression] = dict(_OPEN_RULES)
+        self.rules = rules
+        self.parts = parts
 
     def compile(self, schema: object, place: str, within: tuple[str, ...]) -> Expression:
         """`within`: the references that led here; one that comes again is a recursion."""
@@ -156,8 +177,8 @@ class _Compiler:
         return self._typed(schema, place, within)
 
     def _count(self, place: str, parts: int = 1) -> None:
-        self._parts += parts
-        if self._parts > MAX_PARTS:
+        self.parts += parts
+        if self.parts > MAX_PARTS:
             raise InvalidRequest(f"{self._place} has more than {MAX_PARTS:,} parts; ask for less", field=self._place)
 
     def _only(self, schema: Mapping[str, Any], place: str, known: set[str]) -> None:
@@ -266,7 +287,7 @@ class _Compiler:
         behind: Expression = EMPTY
         alone: Expression = EMPTY  # what follows where no member came
         for member, required in reversed(members):
-            with_comma = sequence(Text(","), _SPACE, member)
+            with_comma = sequence(Text(","), SPACE, member)
             first = sequence(member, behind)
             alone = first if required else choice([first, alone])
             behind = sequence(with_comma if required else optional(with_comma), behind)
@@ -301,7 +322,7 @@ class _Compiler:
         if not low <= len(items) <= (len(items) if high is None else high):
             raise InvalidRequest(f"{path} has {len(items)} items, which minItems and maxItems forbid", field=path)
         read = [self.compile(each, f"{path}.{index}", within) for index, each in enumerate(items)]
-        parts = [part for each in read for part in (Text(","), _SPACE, each)]
+        parts = [part for each in read for part in (Text(","), SPACE, each)]
         return _between("[", sequence(*parts[2:]), "]")
 
     def _string(self, schema: Mapping[str, Any], place: str) -> Expression:

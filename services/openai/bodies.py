@@ -51,7 +51,7 @@ class FunctionBody(BaseModel):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of the arguments.")
-    strict: bool | None = Field(None, description="Accepted and not enforced.")
+    strict: bool | None = Field(None, description="Whether the arguments must be an instance of the parameters.")
 
 
 class ToolBody(BaseModel):

@@ -83,6 +83,10 @@ def check_served(order: ChatRequest, supports: Supports, form_field: str = "resp
             "leave tools and tool messages out, or choose another model",
             field="tools",
         )
+    if order.strict_tools and "strict_tools" not in known:
+        raise Unsupported(
+            f"tools: the workers of {order.model} cannot hold arguments to a schema; leave strict out", field="tools"
+        )
 
 
 def _nth(first: ChatRequest, rid: str, index: int, choice: int) -> ChatRequest:

@@ -242,7 +242,10 @@ def _as_ordered(record: ResponseRecord) -> Frame:
         "temperature": record.temperature,
         "text": {"format": record.text_format or {"type": "text"}, "verbosity": "medium"},
         "tool_choice": _tool_choice(record.tool_choice),
-        "tools": [{"type": "function", **tool["function"], "strict": False} for tool in record.tools],
+        "tools": [
+            {"type": "function", **tool["function"], "strict": tool["function"]["name"] in record.strict_tools}
+            for tool in record.tools
+        ],
         "top_logprobs": 0,
         "top_p": record.top_p,
         "truncation": record.truncation,

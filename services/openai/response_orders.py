@@ -9,7 +9,7 @@ from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
 from services.wire.messages import ChatRequest, Message, Priority, SamplingDefaults
 from services.wire.parsing import parse_request
-from services.wire.tools import parse_tools
+from services.wire.tools import parse_strict_tools, parse_tools
 
 
 def turns_of(record: ResponseRecord, responses: Responses, user: str, max_chars: int) -> list[Message]:
@@ -21,6 +21,7 @@ def turns_of(record: ResponseRecord, responses: Responses, user: str, max_chars:
 
 def record_of(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -> ResponseRecord:
     usual = defaults(body.model) if body.temperature is None or body.top_p is None else SamplingDefaults()
+    tools = parse_tools(body.tools_of_request)
     return ResponseRecord(
         created_s=int(time.time()),
         model=body.model,
@@ -36,7 +37,8 @@ def record_of(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -
         effort=body.effort,
         metadata=body.metadata or {},
         text_format=body.text.format.shown() if body.text and body.text.format else None,
-        tools=parse_tools(body.tools_of_request),
+        tools=tools,
+        strict_tools=parse_strict_tools(body.tools_of_request, tools),
         tool_choice=body.tool_choice_of_request,
         parallel_tool_calls=body.parallel_tool_calls is not False,
     )

@@ -35,6 +35,7 @@ class ResponseRecord:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"  # as in `ChatRequest`, or `none`
     parallel_tool_calls: bool = True
+    strict_tools: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         return orjson.dumps({"v": VERSION, **asdict(self), "messages": [each.encoded() for each in self.messages]})
@@ -48,6 +49,7 @@ class ResponseRecord:
                 raise ProtocolError(f"response of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
             messages = tuple(Message.decode(each) for each in raw["messages"])
-            return cls(**{**known, "messages": messages, "tools": tuple(raw.get("tools", ()))})
+            lists = {name: tuple(raw.get(name, ())) for name in ("tools", "strict_tools")}
+            return cls(**{**known, **lists, "messages": messages})
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"undecodable response of {len(data)} bytes: {error}") from None

@@ -5,28 +5,66 @@ same call back. `tokenization.py` asks it once for each model.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.tokens import hermes_calls, llama_calls, mistral_calls
+from services.grammar.calls import CallFrame
+from services.tokens import (
+    apertus_calls,
+    gemma_calls,
+    hermes_calls,
+    listed_calls,
+    llama_calls,
+    mistral_calls,
+    named_calls,
+    python_calls,
+    tagged_calls,
+)
+from services.tokens.argument_types import ArgumentTypes
 from services.tokens.call_text import CallText, Reading
 from services.tokens.pieces import Piece
+from services.wire.messages import Tool
 
 
 @dataclass(frozen=True)
 class CallFamily:
-    """`read` parses a text. `marks` may be special tokens, which are no text elsewhere. `opening` begins a call."""
+    """`read` parses a text. `marks` may be special tokens, which are no text elsewhere. `opening` begins a call.
+
+    `arguments` is the character that begins a call's arguments. `frames`: how models of the family write calls that
+    must obey a grammar; without them, none can be made to.
+    """
 
     name: str
     read: Callable[[CallText], Reading[None]]
     marks: tuple[str, ...]
     opening: str
+    frames: tuple[CallFrame, ...] = ()
+    arguments: str = "{"
 
 
+_TAGGED = [
+    CallFamily(name, tags.read, tags.marks, tags.opening, tags.frames, arguments="<")
+    for name, tags in tagged_calls.DIALECTS.items()
+]
+_LISTED = [
+    CallFamily(name, listed.read, listed.marks, listed.opening, listed.frames)
+    for name, listed in listed_calls.DIALECTS.items()
+]
+_NAMED = [CallFamily(name, named.read, named.marks, named.opening) for name, named in named_calls.DIALECTS.items()]
 FAMILIES = (
-    CallFamily("hermes", hermes_calls.read, (hermes_calls.OPENING, "</tool_call>"), hermes_calls.OPENING),
-    CallFamily("mistral", mistral_calls.read, mistral_calls.MARKS, mistral_calls.OPENING),
-    CallFamily("llama", llama_calls.read, (llama_calls.OPENING,), "{"),
+    CallFamily(
+        "hermes", hermes_calls.read, (hermes_calls.OPENING, "</tool_call>"), hermes_calls.OPENING, hermes_calls.FRAMES
+    ),
+    CallFamily("mistral", mistral_calls.read, mistral_calls.MARKS, mistral_calls.OPENING, mistral_calls.FRAMES),
+    CallFamily("llama", llama_calls.read, (llama_calls.OPENING,), "{", llama_calls.FRAMES),
+    *_TAGGED,
+    *_LISTED,
+    *_NAMED,
+    CallFamily("gemma", gemma_calls.read, gemma_calls.MARKS, gemma_calls.OPENING),
+    CallFamily(
+        "python", python_calls.read, (python_calls.OPENING, python_calls.CLOSING), python_calls.OPENING, arguments="("
+    ),
+    CallFamily("apertus", apertus_calls.read, (apertus_calls.OPENING, apertus_calls.CLOSING), apertus_calls.OPENING),
 )
 
 
@@ -38,13 +76,14 @@ class CallFormat:
     any_call: str
     named: str  # with the name of the probe
     probe: str
+    frame: CallFrame | None = None
 
     def beginning(self, name: str) -> str:
         """What an answer begins with that must call the tool of this name; empty: any tool."""
         return self.named.replace(self.probe, name) if name else self.any_call
 
-    def parser(self, *, parallel: bool = True) -> "CallParser":
-        return CallParser(self.family, parallel=parallel)
+    def parser(self, tools: Sequence[Tool] = (), *, parallel: bool = True) -> "CallParser":
+        return CallParser(self.family, tools, parallel=parallel)
 
 
 class CallParser:
@@ -53,10 +92,10 @@ class CallParser:
     Without `parallel` the answer is over once its first call is whole.
     """
 
-    def __init__(self, family: CallFamily, *, parallel: bool = True) -> None:
+    def __init__(self, family: CallFamily, tools: Sequence[Tool] = (), *, parallel: bool = True) -> None:
         self.family = family
         self._parallel = parallel
-        self._text = CallText()
+        self._text = CallText(ArgumentTypes(tools))
         self._reading = family.read(self._text)
         self._ended = False
         self._has_called = False
@@ -100,9 +139,18 @@ def find_call_format(written: str, name: str, arguments: dict[str, str]) -> Call
             continue
         call = written[start:]
         if _calls(family, call) == [(name, arguments)]:
-            opened = call.rindex("{", 0, call.index(next(iter(arguments))))
-            return CallFormat(family, call[: call.index(name)], call[:opened], name)
+            opened = call.rindex(family.arguments, 0, call.index(next(iter(arguments))))
+            frame = next((frame for frame in family.frames if _frames(frame, call[:opened], name)), None)
+            return CallFormat(family, call[: call.index(name)], call[:opened], name, frame)
     return None
+
+
+def _frames(frame: CallFrame, beginning: str, name: str) -> bool:
+    """Whether a call of this name that begins so is one of the frame's."""
+    begun = frame.begun(beginning)
+    return (
+        begun is not None and frame.grammar([{"function": {"name": name}}], (), several=False).after(begun) is not None
+    )
 
 
 def _calls(family: CallFamily, text: str) -> list[tuple[str, object]]:

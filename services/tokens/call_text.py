@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from services.tokens.argument_types import ArgumentTypes
 from services.tokens.pieces import Piece
 
 T = TypeVar("T")
@@ -16,9 +17,9 @@ Reading = Generator[None, None, T]
 
 _SPACES = " \t\r\n"
 _OUTSIDE_STRINGS = frozenset(_SPACES + '{}[],:"+-.0123456789eEtrufalsn')  # all else is no JSON
-_NAME_KEYS = frozenset({"name"})
+_NAME_KEYS = frozenset({"name", "tool_name"})
 _ARGUMENT_KEYS = frozenset({"arguments", "parameters"})
-_OTHER_KEYS = frozenset({"id", "type"})
+_OTHER_KEYS = frozenset({"id", "type", "tool_call_id"})
 
 
 class Broken(Exception):
@@ -28,7 +29,8 @@ class Broken(Exception):
 class CallText:
     """The text that a parser reads, and the pieces that it makes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, types: ArgumentTypes) -> None:
+        self.types = types
         self.pieces: list[Piece] = []
         self.num_calls = 0
         self.num_whole = 0  # of the calls
@@ -128,6 +130,53 @@ class CallText:
                 raise Broken
             yield
 
+    def word(self, stops: str, longest: int) -> Reading[str]:
+        """The characters before one of these, which is not taken. Raises Broken where they are too many, or none."""
+        begin = self._at
+        while True:
+            while self._at < len(self._text) and self._text[self._at] not in stops:
+                self._at += 1
+            word = self._text[begin : self._at]
+            if len(word) > longest or (self._at == len(self._text) and self._ended):
+                raise Broken
+            if self._at < len(self._text):
+                return word
+            behind = len(self._text) - begin
+            yield
+            begin = self._at - behind
+
+    def follows(self, word: str) -> Reading[bool]:
+        """Whether the text goes on with white space and this word, of which nothing is taken."""
+        yield from self.spaces()
+        found = yield from self.next_is(word)
+        self.go_back()
+        return found
+
+    def up_to(self, marks: tuple[str, ...], tell: Callable[[str], None]) -> Reading[bool]:
+        """Give what stands before the next of these marks as it comes, and take the mark; false: it never came."""
+        while True:
+            found = min(((at, mark) for mark in marks if (at := self._text.find(mark, self._at)) >= 0), default=None)
+            end = found[0] if found else len(self._text) if self._ended else self._certain(marks)
+            part, self._at = self._text[self._at : end], end + (len(found[1]) if found else 0)
+            self._settle()
+            if part:
+                tell(part)
+            if found or self._ended:
+                return found is not None
+            yield
+
+    def kept_up_to(self, mark: str, longest: int, parts: list[str]) -> Reading[bool]:
+        """The same, but the text can be read again; false, too, where it is too long."""
+        while True:
+            end = self._text.find(mark, self._at)
+            if end >= 0:
+                parts.append(self._text[self._at : end])
+                self._at = end + len(mark)
+                return True
+            if self._ended or len(self._text) - self._at > longest:
+                return False
+            yield
+
     def optional(self, word: str) -> Reading[bool]:
         """Take white space and this word, where the text goes on with them."""
         yield from self.spaces()
@@ -169,7 +218,7 @@ class CallText:
             yield from self.expect(",")
         if not name:
             raise Broken
-        self._tell_whole(name, _as_object(early))
+        self.tell_whole(name, _as_object(early))
 
     def _key(self) -> Reading[str]:
         yield from self.spaces()
@@ -186,20 +235,36 @@ class CallText:
             self.go_back(1)
             yield from self.arguments(name)
         else:
-            self._tell_whole(name, _as_object((yield from self._value())))
+            self.tell_whole(name, _as_object((yield from self._value())))
 
     def arguments(self, name: str) -> Reading[None]:
         """A call of this name with the JSON object that follows, told as it comes."""
-        self.num_calls += 1
-        self.pieces.append(Piece("call", name))
-        yield from self._scan(self._tell_arguments)
+        self.begin(name)
+        yield from self._scan(self.tell_arguments)
         self.num_whole += 1
 
-    def _tell_arguments(self, text: str) -> None:
+    def begin(self, name: str) -> None:
+        """A call of this name, whose arguments follow."""
+        self.num_calls += 1
+        self.pieces.append(Piece("call", name))
+
+    def tell_text(self, text: str) -> None:
+        """More of a text in the arguments, as JSON has it between quotes."""
+        self.tell_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
+
+    def finish(self, text: str) -> None:
+        """The end of the arguments of a call that was begun."""
+        if text:
+            self.tell_arguments(text)
+        self.num_whole += 1
+
+    def tell_arguments(self, text: str) -> None:
+        """More of the arguments. What came before is not read again."""
         self.pieces.append(Piece("arguments", text))
         self._settle()
 
-    def _tell_whole(self, name: str, arguments: str) -> None:
+    def tell_whole(self, name: str, arguments: str) -> None:
+        """A call with all of its arguments."""
         self.num_calls += 1
         self.num_whole += 1
         self.pieces += [Piece("call", name), Piece("arguments", arguments)]

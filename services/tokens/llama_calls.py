@@ -4,10 +4,15 @@ Several stand one after the other, with `;` or line ends between. Elsewhere such
 one. The calls of its built-in tools (`brave_search.call(…)`) stay text, since no request describes those tools.
 """
 
+import re
+
+from services.grammar.calls import CallFrame
 from services.tokens.call_text import Broken, CallText, Reading
 
 OPENING = "<|python_tag|>"
 _OBJECT = "{"
+_TO_NAME = re.compile(r'\A\s*(<\|python_tag\|>\s*)?\{\s*("type"\s*:\s*"function"\s*,\s*)?"name"\s*:')
+FRAMES = (CallFrame(opening=_TO_NAME, name='~"', arguments='",~"parameters":~', end="~}"),)  # it calls one at a time
 
 
 def read(text: CallText) -> Reading[None]:

@@ -4,12 +4,24 @@ The older ones write a list, `[TOOL_CALLS][{"name": …, "arguments": {…}, "id
 `[TOOL_CALLS]name[ARGS]{…}` (some with `[CALL_ID]id` between) for each call.
 """
 
+import re
+
+from services.grammar.calls import CallFrame
 from services.tokens.call_text import Broken, CallText, Reading
 
 OPENING = "[TOOL_CALLS]"
 _ARGUMENTS, _CALL_ID = "[ARGS]", "[CALL_ID]"
 MARKS = (OPENING, _ARGUMENTS, _CALL_ID)
 _LONGEST_NAME = 200  # with the id behind it
+_OPENED = re.compile(re.escape(OPENING))
+_LIST = CallFrame(
+    opening=_OPENED, first="~[", name='~{~"name":~"', arguments='",~"arguments":~', end="~}", again="~,", last="~]"
+)
+_NAMED = CallFrame(opening=_OPENED, name="~", arguments=f"{_ARGUMENTS}~", end="", again=OPENING)
+_WITH_IDS = CallFrame(
+    opening=_OPENED, name="~", arguments=f"{_CALL_ID}callid001{_ARGUMENTS}~", end="", again=OPENING
+)  # readers get ids of ours
+FRAMES = (_LIST, _NAMED, _WITH_IDS)
 
 
 def read(text: CallText) -> Reading[None]:

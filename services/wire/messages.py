@@ -147,10 +147,12 @@ _USUAL = {
     "tools": (),
     "tool_choice": "auto",
     "parallel_tool_calls": True,
+    "strict_tools": (),
 }
 # Of requests that earlier builds would answer wrongly: those refuse the version.
 _EXACT_VERSION = VERSION + 0.1
 _TOOLS_VERSION = VERSION + 0.2
+_STRICT_VERSION = VERSION + 0.3
 ANY_TOOL = "required"
 
 
@@ -166,6 +168,7 @@ class ChatRequest:
 
     `tools`: what the model may call. `tool_choice`: `auto`, `required` (it calls one at least), or the name of the
     tool that it calls, behind a colon. Without `parallel_tool_calls` the answer ends with its first call.
+    `strict_tools`: names of those whose arguments must be instances of their schemas.
     """
 
     rid: str
@@ -181,11 +184,17 @@ class ChatRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    strict_tools: tuple[str, ...] = ()
 
     @property
     def must_call(self) -> bool:
         """Whether the answer is a call of a tool."""
         return self.tool_choice != "auto"
+
+    @property
+    def calls_once(self) -> bool:
+        """Whether the answer ends with its first call."""
+        return not self.parallel_tool_calls or self.tool_choice[:1] == ":"
 
     @property
     def has_tools(self) -> bool:
@@ -198,6 +207,8 @@ class ChatRequest:
         return orjson.dumps({name: value for name, value in raw.items() if name not in _USUAL or value != _USUAL[name]})
 
     def _version(self) -> float:
+        if self.strict_tools:
+            return _STRICT_VERSION
         if self.has_tools:
             return _TOOLS_VERSION
         return _EXACT_VERSION if self.continue_final or self.prompt else VERSION
@@ -207,13 +218,13 @@ class ChatRequest:
         """Raises ProtocolError unless `encode` of this version wrote the data."""
         try:
             raw = orjson.loads(data)
-            if raw["v"] not in (VERSION, _EXACT_VERSION, _TOOLS_VERSION):
+            if raw["v"] not in (VERSION, _EXACT_VERSION, _TOOLS_VERSION, _STRICT_VERSION):
                 raise ProtocolError(f"request of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             sampling = SamplingOptions.decode(raw["sampling"])
             messages = tuple(Message.decode(message) for message in raw["messages"])
             rid, user, model = (check_name(raw[name], name) for name in ("rid", "user", "model"))
             rest: Any = {name: raw.get(name, usual) for name, usual in _USUAL.items()}
-            rest["tools"] = tuple(rest["tools"])
+            rest["tools"], rest["strict_tools"] = tuple(rest["tools"]), tuple(rest["strict_tools"])
             return cls(rid, user, model, messages, sampling, raw["priority"], **rest)
         except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
             raise ProtocolError(f"undecodable request of {len(data)} bytes: {error}") from None

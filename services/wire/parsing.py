@@ -8,7 +8,13 @@ from services.errors import InvalidRequest, shown
 from services.grammar.response_format import grammar_of
 from services.wire.keys import check_name
 from services.wire.messages import CallMessage, ChatRequest, Message, Priority, SamplingOptions, Truncation
-from services.wire.tools import parse_call_message, parse_result_message, parse_tool_choice, parse_tools
+from services.wire.tools import (
+    parse_call_message,
+    parse_result_message,
+    parse_strict_tools,
+    parse_tool_choice,
+    parse_tools,
+)
 
 MAX_MESSAGES = 2_000
 
@@ -25,7 +31,7 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
 }
 _MAY_BE_NULL = ("seed", "min_p", "presence_penalty", "frequency_penalty", "logit_bias", "ignore_eos", "response_format")
 _OTHERS = ("stop", "logit_bias", "ignore_eos", "response_format")
-_FIELDS = {field.name for field in fields(ChatRequest)} - {"rid", "user"} | {"id"}
+_FIELDS = {field.name for field in fields(ChatRequest)} - {"rid", "user", "strict_tools"} | {"id"}
 MAX_BIASES = 1_024
 _MAX_BIAS = 100
 _MAX_TOKEN_ID = 2**31 - 1
@@ -71,6 +77,7 @@ def parse_request(raw: object, *, user: str, max_chars: int) -> ChatRequest:
         tools,
         parse_tool_choice(raw.get("tool_choice"), tools),
         _parse_switch(raw.get("parallel_tool_calls"), "parallel_tool_calls") is not False,
+        parse_strict_tools(raw.get("tools"), tools),
     )
 
 

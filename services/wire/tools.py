@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from services.errors import InvalidRequest, shown
+from services.grammar.calls import check_strict
 from services.wire.messages import ANY_TOOL, CallMessage, Message, ResultMessage, Tool, ToolCall
 
 MAX_TOOLS = 128
@@ -26,6 +27,16 @@ def parse_tools(raw: object) -> tuple[Tool, ...]:
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise InvalidRequest(f"two tools have the name {twice!r}; give each its own", field="tools")
     return tools
+
+
+def parse_strict_tools(raw: object, tools: Sequence[Tool]) -> tuple[str, ...]:
+    """The names of the strict ones among tools that `parse_tools` has read from this. Raises InvalidRequest."""
+    if not isinstance(raw, list | tuple):
+        return ()
+    strict = [index for index, tool in enumerate(raw) if tool["function"].get("strict")]
+    functions = [tool["function"] for tool in tools]
+    check_strict({f"tools.{index}.function.parameters": functions[index]["parameters"] for index in strict})
+    return tuple(functions[index]["name"] for index in strict)
 
 
 def parse_tool_choice(raw: object, tools: Sequence[Tool]) -> str:

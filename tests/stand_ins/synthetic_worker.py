@@ -110,7 +110,7 @@ def speaking_plan(request: ChatRequest, *, reasons: bool, calls: CallFormat | No
 def calls_of(request: ChatRequest, calls: CallFormat) -> Calls:
     name = request.tool_choice.removeprefix(":").replace("required", "")
     begun = calls.beginning(name) if request.must_call else ""
-    return Calls(calls.parser(parallel=request.parallel_tool_calls), begun=begun)
+    return Calls(calls.parser(request.tools, parallel=not request.calls_once), begun=begun)
 
 
 def call_format(family: str) -> CallFormat:
@@ -229,6 +229,7 @@ def main() -> None:
         emitted=options.emitted,
     )
     able = {"thinking": options.reasoning, "tools": options.tools, "response_format": options.forms}
+    able["strict_tools"] = options.tools and options.forms
     supports = SUPPORTS | {name for name, is_able in able.items() if is_able}
     if options.reasoning or options.tools:
         calls = call_format(options.tools) if options.tools else None

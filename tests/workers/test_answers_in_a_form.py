@@ -1,6 +1,7 @@
 """Answers that obey a grammar, by the packaged model on each engine, and takeovers in their middle."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from queue import SimpleQueue
@@ -10,8 +11,10 @@ import pytest
 
 from services.engines import ENGINES
 from services.grammar.notations import written
-from services.tokens.tokenization import load_tokenizer
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
+from tests.services.tokens.chat_tokenizers import fast, smollm2
+from tests.workers.test_tool_calls import TEMPLATES
 from tests.workers.text_decoders import packaged_source
 from workers.engine import Engine, EngineEvent, EngineOptions
 from workers.generation import Plan
@@ -64,10 +67,40 @@ def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 3
     return ChatPlanner(TOKENIZER, engine, SamplingDefaults())(ChatRequest("r", "ann", "m", question, options))
 
 
+def called(
+    engine: Engine, choice: str, manner: str = "hermes", schema: dict[str, Any] = PERSON, **sampling: Any
+) -> Plan:
+    """A request that must call a tool, of a model that calls tools in this manner."""
+    own = ChatTokenizer(
+        fast(smollm2(), own=TEMPLATES[manner], bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
+    )
+    options = SamplingOptions(**{"max_new_tokens": 300, "temperature": 0.0, **sampling})
+    question = (Message("user", "Tell me about Ann, who is 31 years old."),)
+    tools = tuple(
+        {"type": "function", "function": {"name": name, "description": "", "parameters": schema}}
+        for name in ("describe", "remember")
+    )
+    one = {"parallel_tool_calls": choice == "required"}
+    request = ChatRequest("r", "ann", "m", question, options, tools=tools, tool_choice=choice, **one)
+    return ChatPlanner(own, engine, SamplingDefaults())(replace(request, strict_tools=("describe", "remember")))
+
+
+def has_called(plan: Plan, end: EngineEvent) -> bool:
+    """Whether the answer is calls of the tools with their arguments. The last may be cut by the length."""
+    answer: Any = plan.answer
+    places = [at for at, _ in answer.parts]
+    parts = [(kind, answer.text[at:to]) for (at, kind), to in zip(answer.parts, [*places[1:], None], strict=True)]
+    names = [text for kind, text in parts if kind == "call"]
+    arguments = [text for kind, text in parts if kind == "arguments"]
+    whole = arguments[:-1] if end.reason == "length" and len(arguments) > 1 else arguments
+    return bool(names) and set(names) <= {"describe", "remember"} and all(map(is_person, whole))
+
+
 def generated(engine: Engine, plan: Plan, done: list[int]) -> tuple[str, list[int], EngineEvent]:
     """The text and the tokens of an answer that goes on behind `done`, and its end."""
     plan.answer.replay(done)
-    rest = plan.grammar.after(plan.answer.spoken) if plan.grammar else None
+    obeying = plan.answer.obeying  # type: ignore[attr-defined]
+    rest = plan.grammar.after(obeying) if plan.grammar and obeying is not None else None
     sampling = replace(
         plan.sampling,
         max_new_tokens=plan.sampling.max_new_tokens - len(done),
@@ -80,7 +113,7 @@ def generated(engine: Engine, plan: Plan, done: list[int]) -> tuple[str, list[in
         event = events.get(timeout=120)
         for token_id in event.token_ids:
             plan.answer.push(token_id)
-        if event.outcome:
+        if event.outcome or plan.answer.is_over:
             plan.answer.finish()
             return plan.answer.text, plan.answer.token_ids, event  # type: ignore[attr-defined]
 
@@ -99,6 +132,29 @@ def test_a_takeover_anywhere_in_an_object_leaves_it_whole(engine: Engine) -> Non
         assert end.reason == "stop" and is_person(text), text
     text, again, end = generated(engine, planned(engine, FORM), ids)
     assert (text, again, end.reason) == (whole, ids, "stop"), "a whole object is not gone on with"
+
+
+def test_required_calls_are_of_tools_that_were_offered_with_arguments_of_their_schemas(engine: Engine) -> None:
+    plan = called(engine, "required", temperature=1.5)
+    text, _, end = generated(engine, plan, [])
+    assert has_called(plan, end), text
+
+
+def test_a_required_call_in_tags_has_arguments_of_its_schema(engine: Engine) -> None:
+    age, mood = {"type": "integer", "minimum": 18, "maximum": 99}, {"enum": ["calm", "très gai"]}
+    about = {"age": age, "mood": mood, "notes": {"type": "string"}}
+    schema = {"type": "object", "properties": about, "required": list(about)}
+    plan = called(engine, ":describe", "qwen-coder", schema, temperature=1.5, max_new_tokens=60)
+    text = generated(engine, plan, [])[0]
+    assert re.match(r'describe\{"age": (1[89]|[2-9][0-9]), "mood": "(calm|très gai)", "notes": "', text), text
+
+
+def test_a_takeover_in_the_middle_of_a_call_leaves_it_whole(engine: Engine) -> None:
+    ids = generated(engine, called(engine, ":describe"), [])[1]
+    for done in range(3, len(ids), len(ids) // 3):
+        plan = called(engine, ":describe")
+        text, _, end = generated(engine, plan, ids[:done])
+        assert has_called(plan, end), text
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from services.tokens.answer_format import pair
 from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
-from tests.stand_ins.synthetic_worker import CodePoints, EchoText, plan, speaking_plan
-from workers.answer import Answer
+from tests.stand_ins.synthetic_worker import CodePoints, EchoText, call_format, plan, speaking_plan
+from workers.answer import Answer, Calls
 from workers.assignment import Assignment, WorkerIdentity
 from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan
@@ -663,6 +663,49 @@ def test_a_worker_that_takes_an_answer_over_obeys_the_rest_of_its_grammar(bench:
     bench.release()
     assert bench.take(bench.new_loop("w2", 0.0), "w2")
     rest = json_object().after('{"a":')
+    assert rest is not None and only_job(bench)[1].grammar == written(rest, EBNF)
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "", "parameters": {"enum": [{}]}}}]
+HERMES = call_format("hermes")
+
+
+def calling_plan(request: ChatRequest) -> Plan:
+    """The answer of a model whose calls obey a grammar once one begins."""
+    decoder: Any = CodePoints()
+    frame = HERMES.family.frames[0]
+    calls = Calls(HERMES.parser(), frame=frame)
+    grammar = frame.grammar(TOOLS, ("weather",), several=True)
+    return replace(plan(request), answer=Answer(decoder, calls=calls), grammar=grammar, notation=EBNF)
+
+
+def test_a_call_obeys_its_grammar_from_the_mark_on_that_begins_it(bench: Bench) -> None:
+    bench.plan = calling_plan
+    bench.ask("r1", "x" * 90)
+    bench.accept()
+    assert only_job(bench)[1].grammar == ""
+    bench.engine.emit("I look. <tool_")
+    bench.engine.emit('call>\n{"name": "wither"')
+    bench.settle()
+    prompt, sampling = only_job(bench)
+    assert prompt.endswith("I look. <tool_call>") and "weather" in sampling.grammar
+    bench.engine.emit('\n{"name": "weather", "arguments": {}}\n</tool_call>', "finished", "stop")
+    bench.settle()
+    assert bench.text("r1") == "I look.weather{}" and bench.head("r1").status == "finished"
+
+
+def test_a_worker_that_takes_a_call_over_obeys_the_rest_of_its_grammar(bench: Bench) -> None:
+    bench.plan = calling_plan
+    bench.ask("r1", "x" * 90)
+    bench.accept()
+    for text in ("<tool_call>", '\n{"name": "wea'):
+        bench.engine.emit(text)
+        bench.settle()
+    bench.engine.jobs.clear()
+    bench.release()
+    assert bench.take(bench.new_loop("w2", 0.0), "w2")
+    grammar = HERMES.family.frames[0].grammar(TOOLS, ("weather",), several=True)
+    rest = grammar.after('\n{"name": "wea')
     assert rest is not None and only_job(bench)[1].grammar == written(rest, EBNF)
 
 

@@ -1,11 +1,13 @@
 """Requests with tools, from the model's template to the calls in its answer, for a template of each family."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from services.errors import Unsupported
+from services.grammar.notations import EBNF
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import CallMessage, ChatRequest, Message, ResultMessage, SamplingDefaults, ToolCall
 from tests.services.tokens.chat_tokenizers import fast
@@ -49,6 +51,23 @@ TEMPLATES = {
         "{{ '[TOOL_CALLS]' + c.function.name + '[ARGS]' }}{{ c.function.arguments | tojson }}"
     ),
     "llama": template(_object("parameters")),
+    "kimi": template(
+        "{{ '<|tool_calls_section_begin|><|tool_call_begin|>functions.' + c.function.name + ':0' }}"
+        "{{ '<|tool_call_argument_begin|>' }}{{ c.function.arguments | tojson }}"
+        "{{ '<|tool_call_end|><|tool_calls_section_end|>' }}"
+    ),
+    "qwen-coder": template(
+        "{{ '<tool_call>\n<function=' + c.function.name + '>\n' }}{% for key, value in c.function.arguments.items() %}"
+        "{{ '<parameter=' + key + '>\n' + value + '\n</parameter>\n' }}{% endfor %}{{ '</function>\n</tool_call>' }}"
+    ),
+    "glm": template(
+        "{{ '<tool_call>' + c.function.name + '\n' }}{% for key, value in c.function.arguments.items() %}"
+        "{{ '<arg_key>' + key + '</arg_key>\n<arg_value>' + value + '</arg_value>\n' }}{% endfor %}{{ '</tool_call>' }}"
+    ),
+}
+ARGUMENTS = {
+    "qwen-coder": "<parameter=city>\nParis\n</parameter>\n</function>",
+    "glm": "<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>",
 }
 TOOL = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {"type": "object"}}}
 QUESTION = Message("user", "How warm is it?")
@@ -100,7 +119,7 @@ def test_an_answer_that_another_worker_continues_has_the_same_calls(manner: str)
     tokenizer = tokenizer_of(TEMPLATES[manner])
     found = tokenizer.call_format
     assert found is not None
-    ids = tokenizer.decoder().encode(found.beginning("weather") + '{"city": "Paris"}}').ids
+    ids = tokenizer.decoder().encode(found.beginning("weather") + ARGUMENTS.get(manner, '{"city": "Paris"}}')).ids
     whole = planned(tokenizer).answer
     whole.extend(ids)
     for taken_over_at in range(len(ids)):
@@ -117,7 +136,7 @@ def test_a_required_call_is_begun_in_the_prompt_and_told_with_its_name(manner: s
     for choice in ("required", ":weather"):
         plan = planned(tokenizer, tool_choice=choice)
         assert "weather" in text_of(tokenizer, plan.prompt_ids).rpartition("assistant\n")[2]
-        plan.answer.extend(map(ord, '{"city": "Paris"}'))
+        plan.answer.extend(map(ord, ARGUMENTS.get(manner, '{"city": "Paris"}')))
         assert (plan.answer.text, plan.answer.parts) == (FOUND, [(0, "call"), (7, "arguments")])
         assert plan.answer.slice_from(0)[1:] == (0, FOUND)
 
@@ -159,6 +178,34 @@ def test_a_model_that_thinks_before_it_calls_can_be_made_to_call_only_where_thin
     )
     answer.finish()
     assert (answer.text, answer.parts) == ("hm" + FOUND, [(0, "reasoning"), (2, "call"), (9, "arguments")])
+
+
+class Obedient(Idle):
+    """An engine that obeys grammars, and never runs."""
+
+    limits = replace(Idle.limits, supports=frozenset({"temperature", "grammar"}), grammar_notation=EBNF)
+
+
+STRICT = ChatRequest("r1", "ann", "m", (QUESTION,), tools=(TOOL,), strict_tools=("weather",))
+
+
+@pytest.mark.parametrize("manner", ["hermes", "mistral", "mistral with names", "llama", "qwen-coder", "glm"])
+def test_a_strict_tool_or_a_required_call_has_a_grammar_that_goes_on_behind_its_beginning(manner: str) -> None:
+    tokenizer = tokenizer_of(TEMPLATES[manner])
+    for choice in ("auto", "required", ":weather"):
+        plan = ChatPlanner(tokenizer, Obedient(), SamplingDefaults())(replace(STRICT, tool_choice=choice))  # type: ignore[arg-type]
+        assert plan.grammar is not None
+        obeying = plan.answer.obeying  # type: ignore[attr-defined]
+        assert (obeying is None) == (choice == "auto")
+        assert obeying is None or plan.grammar.after(obeying) is not None
+    free = replace(STRICT, strict_tools=())
+    assert ChatPlanner(tokenizer, Obedient(), SamplingDefaults())(free).grammar is None  # type: ignore[arg-type]
+
+
+def test_a_strict_tool_is_refused_where_engine_or_format_cannot_hold_its_arguments() -> None:
+    for manner, engine in (("hermes", Idle()), ("kimi", Obedient())):
+        with pytest.raises(Unsupported, match="cannot hold this model's arguments to a schema"):
+            ChatPlanner(tokenizer_of(TEMPLATES[manner]), engine, SamplingDefaults())(STRICT)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("called", ["{{ c.function.name }}({{ c.function.arguments | tojson }})", "nothing"])

@@ -15,6 +15,145 @@ WEATHER = [("call", "weather"), ("arguments", '{"city": "Paris"}')]
 TIME = [("call", "time"), ("arguments", '{"zone": {"of": ["a }", "\\"]"]}, "n": -1.5e3}')]
 W, T = '{"name": "weather", "arguments": {"city": "Paris"}}', '{"name": "time", "arguments": ' + TIME[1][1] + "}"
 
+PARAMETERS = {
+    "city": {"type": "string"},
+    "days": {"type": "integer"},
+    "id": {"type": ["string", "null"]},
+    "of": {"anyOf": [{"type": "array"}, {"type": "null"}]},
+}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"properties": PARAMETERS}}}]
+
+
+def qwen(*values: tuple[str, str]) -> str:
+    keyed = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values)
+    return f"<tool_call>\n<function=weather>\n{keyed}</function>\n</tool_call>"
+
+
+def glm(*values: tuple[str, str]) -> str:
+    keyed = "".join(f"<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n" for key, value in values)
+    return f"<tool_call>weather\n{keyed}</tool_call>"
+
+
+def weather(arguments: str) -> Told:
+    return [("call", "weather"), ("arguments", arguments)]
+
+
+KIMI = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>{}<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_calls_section_end|>"
+)
+SEED = "<seed:tool_call>\n<function=weather>\n<parameter=city>Paris</parameter>\n</function>\n</seed:tool_call>"
+INVOKE = '<invoke name="weather">\n<parameter name="city">Paris</parameter>\n</invoke>\n'
+DSML = (
+    INVOKE.replace("</", "</｜DSML｜")
+    .replace("<i", "<｜DSML｜i")
+    .replace("<p", "<｜DSML｜p")
+    .replace('y">', 'y" string="true">')
+)
+DSML_DAYS = DSML.replace("city", "days").replace("Paris", "3")
+NEWER: list[tuple[str, str, Told]] = [
+    ("qwen-coder", "I look.\n\n" + qwen(("city", "Paris")) + "\n", [("answer", "I look."), *WEATHER]),
+    ("qwen-coder", qwen(("city", "Paris")), WEATHER),
+    ("qwen-coder", qwen(), weather("{}")),
+    (
+        "qwen-coder",
+        qwen(("city", '\n"<a>" \\\n'), ("days", "3"), ("of", "[1, {}]"), ("id", "7"), ("other", "True")),
+        weather('{"city": "\\n\\"<a>\\" \\\\\\n", "days": 3, "of": [1, {}], "id": "7", "other": true}'),
+    ),
+    ("qwen-coder", qwen(("city", "3"), ("id", "None")), weather('{"city": "3", "id": null}')),
+    ("qwen-coder", qwen(("days", "many")) + qwen(), [*weather('{"days": "many"}'), *weather("{}")]),
+    ("qwen-coder", f"<tool_call>\n{W}\n</tool_call>", [("answer", f"<tool_call>\n{W}\n</tool_call>")]),
+    ("qwen-coder", qwen(("city", "Paris")).partition("s\n</p")[0], weather('{"city": "Pari')),
+    (
+        "qwen-coder",
+        qwen(("city", "Paris")).replace("</function>", "oh"),
+        [*weather('{"city": "Paris"'), ("answer", "\noh\n</tool_call>")],
+    ),
+    ("seed", SEED, WEATHER),
+    ("glm", glm(("city", "Paris")), WEATHER),
+    ("glm", glm(("city", "Paris")).replace("\n", "") * 2, WEATHER * 2),
+    ("glm", glm(("days", "2"), ("city", "a\nb")), weather('{"days": 2, "city": "a\\nb"}')),
+    ("glm", "<tool_call>see there</tool_call>", [("answer", "<tool_call>see there</tool_call>")]),
+    (
+        "hunyuan",
+        glm(("city", "Paris"))
+        .replace("weather", "weather<tool_sep>")
+        .replace("<tool_call>", "<tool_calls>\n<tool_call>")
+        .replace(">", ":opensource>")
+        + "\n</tool_calls:opensource>",
+        WEATHER,
+    ),
+    ("minimax", f"<minimax:tool_call>\n{INVOKE}</minimax:tool_call>", WEATHER),
+    ("minimax", f"<minimax:tool_call>\n{INVOKE}{INVOKE}</minimax:tool_call>", WEATHER * 2),
+    ("deepseek-3.2", f"<｜DSML｜function_calls>\n{DSML}</｜DSML｜function_calls>", WEATHER),
+    (
+        "deepseek-3.2",
+        f"<｜DSML｜function_calls>\n{DSML_DAYS}{DSML_DAYS.replace('true', 'false')}</｜DSML｜function_calls>",
+        [*weather('{"days": "3"}'), *weather('{"days": 3}')],
+    ),
+    ("deepseek-4", f"<｜DSML｜tool_calls>\n{DSML}</｜DSML｜tool_calls>", WEATHER),
+    ("minicpm", '<function name="weather"><param name="city">Paris</param></function>', WEATHER),
+    (
+        "minicpm",
+        '<function name="weather"><param name="city"><![CDATA[a</param>]]></param></function>',
+        weather('{"city": "a</param>"}'),
+    ),
+    ("apriel", f"<tool_calls>[{W}]</tool_calls>", WEATHER),
+    ("apriel", f"<tool_calls>\n{W}\n{T}\n</tool_calls>", [*WEATHER, *TIME]),
+    ("apriel", f"<tool_calls>[{W}, {T}]</tool_calls>", [*WEATHER, *TIME]),
+    ("apriel", f"<tool_calls>[{W}, 1]", [*WEATHER, ("answer", " 1]")]),
+    ("nemotron", f"<TOOLCALL>[{W}]</TOOLCALL>", WEATHER),
+    ("gigachat", f"<|function_call|>{W}", WEATHER),
+    (
+        "cohere",
+        "<|START_ACTION|>[\n    "
+        f'{{"tool_call_id": "0", "tool_name": "weather", "parameters": {WEATHER[1][1]}}}\n]<|END_ACTION|>',
+        WEATHER,
+    ),
+    ("command-r", f"Action:\n```json\n[\n{W.replace('name', 'tool_name')}\n]```", WEATHER),
+    ("command-r", "Action:\n```json\n[1]```", [("answer", "Action:\n```json\n[1]```")]),
+    ("kimi", KIMI.format("functions.weather:0", WEATHER[1][1]), WEATHER),
+    ("kimi", KIMI.format("no name", "{}"), [("answer", KIMI.format("no name", "{}"))]),
+    (
+        "functionary",
+        f"<function=weather>{WEATHER[1][1]}</function><function=time>{TIME[1][1]}</function>",
+        [*WEATHER, *TIME],
+    ),
+    ("functionary", f"<function=weather>{WEATHER[1][1]}</function>", WEATHER),
+    (
+        "solar",
+        "<|tool_calls|><|tool_call:begin|>a1<|tool_call:name|>weather<|tool_call:args|>"
+        f"{WEATHER[1][1]}<|tool_call:end|><|calls|>",
+        WEATHER,
+    ),
+    ("gemma", '<|tool_call>call:weather{city:<|"|>Paris<|"|>}<tool_call|>', WEATHER),
+    (
+        "gemma",
+        '<|tool_call>call:weather{a:[1,{<|"|>b c<|"|>:true}],d:{},e:<|"|>"x",}<|"|>}<tool_call|>',
+        weather('{"a": [1, {"b c": true}], "d": {}, "e": "\\"x\\",}"}'),
+    ),
+    ("gemma", "<|tool_call>weather{}<tool_call|>", [("answer", "<|tool_call>weather{}<tool_call|>")]),
+    ("gemma", "<|tool_call>call:weather{a:b c}", [*weather('{"a": '), ("answer", "b c}")]),
+    ("python", "<|tool_call_start|>[weather(city='Paris')]<|tool_call_end|>", weather('{"city":"Paris"}')),
+    (
+        "python",
+        "<|tool_call_start|>[weather(city='a]', of=[None, True]), time()]<|tool_call_end|>",
+        [*weather('{"city":"a]","of":[null,true]}'), ("call", "time"), ("arguments", "{}")],
+    ),
+    (
+        "python",
+        "<|tool_call_start|>[weather(x + 1)]<|tool_call_end|>",
+        [("answer", "<|tool_call_start|>[weather(x + 1)]<|tool_call_end|>")],
+    ),
+    ("python", "<|tool_call_start|>[weather(", [("answer", "<|tool_call_start|>[weather(")]),
+    ("apertus", '<|tools_prefix|>[{"weather": {"city": "Paris"}}]<|tools_suffix|>', WEATHER),
+    (
+        "apertus",
+        f'<|tools_prefix|>[{{"weather": {WEATHER[1][1]}}}, {{"time": {TIME[1][1]}}}]<|tools_suffix|>',
+        [*WEATHER, *TIME],
+    ),
+    ("apertus", "<|tools_prefix|>[]", [("answer", "<|tools_prefix|>[]")]),
+]
 FOUND: list[tuple[str, str, Told]] = [
     ("hermes", f"<tool_call>\n{W}\n</tool_call>", WEATHER),
     (
@@ -64,13 +203,14 @@ FOUND: list[tuple[str, str, Told]] = [
     ("llama", "{", [("answer", "{")]),
     ("llama", f"So: {W}", [("answer", f"So: {W}")]),
     ("llama", '<|python_tag|>brave_search.call(query="x")', [("answer", '<|python_tag|>brave_search.call(query="x")')]),
+    *NEWER,
 ]
 IDS = [f"{family}-{text[:40]}" for family, text, _ in FOUND]
 
 
 def read(family: str, parts: list[str], *, parallel: bool = True) -> Told:
     """What the parser tells, pieces of one part together."""
-    parser = CallParser(FAMILY[family], parallel=parallel)
+    parser = CallParser(FAMILY[family], TOOLS, parallel=parallel)
     pieces = [piece for part in parts for piece in parser.text(part)]
     return joined([*pieces, *parser.finish()])
 
@@ -112,6 +252,7 @@ def test_any_text_is_read_alike_however_it_is_cut(family: str, data: st.DataObje
         "}",
         "[",
     ]
+    words += [FAMILY[family].opening, *FAMILY[family].marks, "call:a", "a", "=", "(", ")", "'"]
     words += ["]", '"name"', ":", ",", '"a"', '"arguments"', " ", "\n", "text", "\\", '"', ";", "1"]
     text = "".join(data.draw(st.lists(st.sampled_from(words), max_size=12)))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
@@ -136,8 +277,11 @@ def test_text_that_can_be_no_call_is_not_held_back() -> None:
 
 @pytest.mark.parametrize("family", sorted(FAMILY))
 def test_an_answer_is_over_after_its_only_call(family: str) -> None:
-    text = next(text for name, text, told in FOUND if name == family and told == WEATHER)
-    parser = CallParser(FAMILY[family], parallel=False)
+    text, told = next((text, told) for name, text, told in FOUND if name == family and len(told) == 2)
+    parser = CallParser(FAMILY[family], TOOLS, parallel=False)
     over = [(parser.text(character), parser.is_over)[1] for character in text]
-    assert over.index(True) == text.index("}")
-    assert read(family, [text + text + " more"], parallel=False) == WEATHER
+    whole = "".join(piece for kind, piece in told if kind == "arguments")
+    assert joined(parser.finish()) == [] and over.index(True) >= text.rindex(whole[-6:-2])
+    if "}" in text:
+        assert over.index(True) == text.index("}")
+    assert read(family, [text + text + " more"], parallel=False) == told

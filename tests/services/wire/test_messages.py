@@ -143,8 +143,8 @@ def test_a_result_gets_the_name_of_its_tool() -> None:
 
 
 def test_a_request_of_a_later_version_is_refused() -> None:
-    with pytest.raises(ProtocolError, match=r"version 1\.3"):
-        ChatRequest.decode(parsed().encode().replace(b'"v":1,', b'"v":1.3,'))
+    with pytest.raises(ProtocolError, match=r"version 1\.4"):
+        ChatRequest.decode(parsed().encode().replace(b'"v":1,', b'"v":1.4,'))
 
 
 def test_a_begun_answer_may_be_empty_or_only_reasoning() -> None:

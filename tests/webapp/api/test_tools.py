@@ -12,7 +12,7 @@ from tests.webapp.api.client import CHAT, ask, error_of, post, stream, text_of
 
 RESPONSES = "/v1/responses"
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
-WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS, "strict": True}}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 TIME = {"type": "function", "function": {"name": "time", "description": "The time."}}
 TOOLS = [WEATHER, TIME]
 FLAT = [{"type": "function", **tool["function"]} for tool in TOOLS]  # type: ignore[dict-item]
@@ -34,6 +34,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("tools")) as system:
         options = {family: ("--tools", family) for family in FAMILIES} | {"plain": ()}
         options["hermes"] += ("--reasoning",)
+        options["mistral"] += ("--forms",)
         synthetic = ("tests.stand_ins.synthetic_worker", "--rate", "100", "--chunk", "7")
         workers = [system.start(*synthetic, "--model", model, *more) for model, more in options.items()]
         for worker in workers:
@@ -178,6 +179,32 @@ def test_a_model_that_cannot_call_tools_is_never_asked_to(url: str) -> None:
     assert "cannot call tools" in error_of(refused)["message"]
     assert post(url, RESPONSES, {"model": "plain", "input": "hi", "tools": FLAT}).status_code == 400
     assert post(url, CHAT, ask("hi", "plain", tools=TOOLS, tool_choice="none")).status_code == 200
+
+
+STRICT = [{"type": "function", "function": {**WEATHER["function"], "strict": True}}, TIME]  # type: ignore[dict-item]
+
+
+def test_a_model_whose_workers_obey_no_grammar_is_given_no_strict_tools(url: str) -> None:
+    refused = post(url, CHAT, ask(SAID["hermes"], "hermes", tools=STRICT))
+    assert refused.status_code == 400 and error_of(refused)["param"] == "tools"
+    assert "leave strict out" in error_of(refused)["message"]
+    served = post(url, CHAT, ask(SAID["mistral"], "mistral", tools=STRICT)).json()["choices"][0]
+    assert called(served["message"]) == CALLED
+
+
+def test_a_strict_schema_that_no_grammar_can_promise_is_refused_by_its_path(url: str) -> None:
+    function = {"name": "f", "strict": True, "parameters": {"type": "object", "properties": {"a": {"oneOf": []}}}}
+    refused = post(url, CHAT, ask("hi", "mistral", tools=[TIME, {"type": "function", "function": function}]))
+    assert refused.status_code == 400
+    assert error_of(refused)["param"] == "tools.1.function.parameters.properties.a.oneOf"
+    loose = {"type": "function", "function": {**function, "strict": False}}
+    assert post(url, CHAT, ask("hi", "mistral", tools=[loose])).status_code == 200
+
+
+def test_a_response_says_again_which_of_its_tools_are_strict(url: str) -> None:
+    tools = [{"type": "function", **tool["function"]} for tool in STRICT]  # type: ignore[dict-item]
+    told = post(url, RESPONSES, {"model": "mistral", "input": "hi", "tools": tools}).json()
+    assert [tool["strict"] for tool in told["tools"]] == [True, False]
 
 
 # -- responses ---------------------------------------------------------------------------------------------------------
