@@ -173,4 +173,4 @@ def test_a_body_at_a_bound_is_answered_and_one_over_it_is_refused(api: Api, boun
     path, body, most = BOUNDS[bound]
     answered, refused = (post(api.url, path, body(size)) for size in (most, most + 1))
     assert answered.status_code == 200, answered.text
-    assert refused.status_code in (400, 413) and error_of(refused)["message"]
+    assert refused.status_code in (400, 413) and refused.json()["error"]["message"]
