@@ -1,8 +1,10 @@
-"""The pipelines' processes: `python -m pipelines worker`, `… trainings`, `… beat`, `… flower`, set by the environment.
+"""The pipelines' processes: `python -m pipelines worker`, `… trainings`, `… batches`, `… beat`, `… flower`, set by the
+environment.
 
 `worker` cleans in child processes; `trainings` looks after what other processes compute: it launches fine-tunings and
-follows them, and asks the questions of batches; `beat` wakes both every few seconds; `flower` shows Celery's workers on
-a page. Several of each may run. With `--check` each is its own health probe. On SIGTERM a worker gives its running
+follows them, and asks the questions of batches; `batches` asks those alone, and needs nothing that trains; `beat` wakes
+all of them every few seconds; `flower` shows Celery's workers on a page. Several of each may run. With `--check` each
+is its own health probe. On SIGTERM a worker gives its running
 units some seconds to end, then hands them back; fine-tunings go on.
 """
 
@@ -53,7 +55,8 @@ log = logging.getLogger("chatserver.pipelines")
 MOST_PROCESSES = 16
 TRAINING_PROCESSES = 4  # some may wait for a cloud, some for the answers of a batch
 SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowhere
-CLEAN, TRAIN = "clean", "train"  # what the workers' names in Celery begin with
+BATCH_PROCESSES = 2  # batches take turns
+CLEAN, TRAIN, BATCH = "clean", "train", "batch"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
 PING_S = 3.0
 END_S = SOFT_SHUTDOWN_S + 3.0  # from SIGTERM on: before Docker kills
@@ -72,6 +75,11 @@ def serve_trainings(settings: Settings) -> None:
     """Launch and follow fine-tunings and batches until SIGTERM or SIGINT."""
     log_ready = partial(log.info, "looking after fine-tunings and batches")
     _work(settings, TRAIN, (TRAININGS_QUEUE, BATCHES_QUEUE), TRAINING_PROCESSES, log_ready)
+
+
+def serve_batches(settings: Settings) -> None:
+    """Ask the questions of batches until SIGTERM or SIGINT."""
+    _work(settings, BATCH, (BATCHES_QUEUE,), BATCH_PROCESSES, partial(log.info, "looking after batches"))
 
 
 def _work(
@@ -152,6 +160,11 @@ def check_worker(settings: Settings) -> str:
 def check_trainings(settings: Settings) -> str:
     """The same of a worker that looks after fine-tunings."""
     return _check(settings, TRAIN, "trainings")
+
+
+def check_batches(settings: Settings) -> str:
+    """The same of a worker that looks after batches alone."""
+    return _check(settings, BATCH, "batches")
 
 
 def _check(settings: Settings, name: str, role: str) -> str:
@@ -235,6 +248,7 @@ def _keep_logging(**_: Any) -> None:
 ROLES: dict[str, tuple[Callable[[Settings], None], Callable[[Settings], str], str]] = {  # and its name in log lines
     "worker": (serve_worker, check_worker, CLEAN),
     "trainings": (serve_trainings, check_trainings, TRAIN),
+    "batches": (serve_batches, check_batches, BATCH),
     "beat": (serve_beat, check_beat, "beat"),
     "flower": (serve_flower, check_flower, "flower"),
 }

@@ -140,6 +140,9 @@ class Settings(BaseModel):
     max_upload_mib: int = Field(
         2048, ge=1, description="Most MiB of the files of one job, and of one file of /v1/files."
     )
+    max_user_files: int = Field(1000, ge=1, description="Most files of /v1/files that one user keeps.")
+    max_user_files_mib: int = Field(10240, ge=1, description="Most MiB of the files of /v1/files of one user.")
+    max_user_batches: int = Field(100, ge=1, description="Most batches of one user that have not ended.")
 
     database_url: str = Field(
         "", description="URL of the database, postgresql://… or sqlite:///…; empty: SQLite in the state folder."

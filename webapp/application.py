@@ -40,7 +40,7 @@ from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.previews import Previews
 from services.jobs.signature import job_key
-from services.jobs.stored_files import StoredFiles
+from services.jobs.stored_files import StoredFiles, UserRoom
 from services.machine.files import kept_key
 from services.responses.responses import Responses
 from services.serving.overview import served_names, waiting_for
@@ -390,7 +390,11 @@ def _add_api(
         registry.supports,
         settings.max_message_chars,
     )
-    stored_files = StoredFiles(settings.state_dir / "files", max_bytes=settings.max_upload_mib * 1_048_576)
+    stored_files = StoredFiles(
+        settings.state_dir / "files",
+        max_bytes=settings.max_upload_mib * 1_048_576,
+        room=UserRoom(settings.max_user_files, settings.max_user_files_mib * 1_048_576),
+    )
     jobs = Jobs(redis, keys, job_key(settings))
     ordered = Batches(jobs, stored_files, settings.state_dir / "jobs")
     parts = [
@@ -398,7 +402,14 @@ def _add_api(
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
         responses.make_blueprint(callers, responder, document),
         files.make_blueprint(callers, stored_files, document),
-        batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
+        batches.make_blueprint(
+            callers,
+            jobs,
+            ordered,
+            partial(wake_soon, waker(settings)),
+            document,
+            max_unfinished=settings.max_user_batches,
+        ),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
     app.register_blueprint(usage.make_blueprint(requests.quotas, callers))

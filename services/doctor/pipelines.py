@@ -16,7 +16,7 @@ from services.wire.keys import Keys
 
 PING_S = 2.0  # workers that are busy answer all the same: the pings have a process of their own
 ROLES = {"clean": "worker", "train": "trainings"}  # first word of a Celery worker's name → `chatserver pipelines …`
-DONE_BY = {**ROLES, "batch": "trainings"}  # kind of a job → who does it
+DONE_BY = {**ROLES, "batch": "trainings"}  # kind of a job → who does it; `batches` does batches, too
 
 
 def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def check_pipelines(redis: Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def _said(answering: list[str], missing: list[str], unfinished: list[str]) -> Iterator[Finding]:
-    needed = {DONE_BY.get(kind, "worker") for kind in unfinished} | {"beat", "worker"} if unfinished else set()
+    needed = {_doer(kind, answering) for kind in unfinished} | {"beat", "worker"} if unfinished else set()
     lacking = [role for role in missing if role in needed]
     remedy = "start " + " and ".join(f"`chatserver pipelines {role}`" for role in lacking or missing)
     if lacking:
@@ -53,6 +53,12 @@ def _said(answering: list[str], missing: list[str], unfinished: list[str]) -> It
         yield note(f"no {', no '.join(missing)} runs; {len(unfinished)} job(s) are unfinished", f"for jobs: {remedy}")
     else:
         yield ok(f"{', '.join(answering)} and a beat; {len(unfinished)} job(s) are unfinished")
+
+
+def _doer(kind: str, answering: list[str]) -> str:
+    """Who does such a job here, or should."""
+    runs_batches = any(name.startswith("batch-") for name in answering)
+    return "batches" if kind == "batch" and runs_batches else DONE_BY.get(kind, "worker")
 
 
 def workers(settings: Settings) -> list[str]:

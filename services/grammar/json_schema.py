@@ -153,6 +153,7 @@ class _Compiler:
     def __init__(self, root: Mapping[str, Any], place: str, rules: dict[str, Expression], parts: int) -> None:
         self._root = root
         self._place = place
+        self._level = -1  # of the schema that is being read; the root's is 0
         self._patterns: dict[str, Expression] = {}
         self.rules = rules
         self.parts = parts
@@ -160,8 +161,14 @@ class _Compiler:
     def compile(self, schema: object, place: str, within: tuple[str, ...]) -> Expression:
         """`within`: the references that led here; one that comes again is a recursion."""
         self._count(place)
-        if place.count(".") + len(within) > MAX_DEPTH + self._place.count("."):
+        self._level += 1
+        if self._level > MAX_DEPTH:
             raise InvalidRequest(f"{place} is nested deeper than {MAX_DEPTH} levels", field=place)
+        expression = self._read(schema, place, within)
+        self._level -= 1
+        return expression
+
+    def _read(self, schema: object, place: str, within: tuple[str, ...]) -> Expression:
         if schema is True:
             return _VALUE
         if not isinstance(schema, Mapping):

@@ -8,21 +8,24 @@ The job's folder has its own link to the input, so the file may be deleted meanw
 
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from services.errors import Gone, InvalidRequest, NotFound, shown
+from services.errors import Gone, InvalidRequest, NotFound, UserLimit, shown
 from services.jobs.jobs import Job, Jobs
 from services.jobs.stored_files import StoredFile, StoredFiles
 from services.machine.files import private
+from services.settings import variable_of
 
 KIND = "batch"
 UNIT = "batch"  # the name of its one unit
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 MAX_LINES = 50_000
+ID_PREFIX = "batch_"  # of the ids of all batches
 WINDOW_S = 86_400  # from the submit to the end, whatever is answered by then
+ADMIT_AFTER_S = 60.0  # batches take minutes to hours
 INPUT = "input.jsonl"
 
 
@@ -67,7 +70,7 @@ class Batches:
 
     def submit(self, user: str, file_id: str, endpoint: str) -> Job:
         """Make the job of a new batch. Raises InvalidRequest or NotFound."""
-        jid = f"batch_{secrets.token_hex(16)}"
+        jid = f"{ID_PREFIX}{secrets.token_hex(16)}"
         return self._jobs.submit(jid, KIND, *self.prepare(jid, user, file_id, endpoint))
 
     def prepare(
@@ -100,6 +103,34 @@ class Batches:
             if job.kind == KIND and job.spec["user"] == user:
                 return job
         raise NotFound(f"no batch has the id {shown(batch_id)}; it was removed, or has expired")
+
+    def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
+        """The user's batches, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
+        ids = self._jobs.ids(ID_PREFIX)
+        ids = ids[::-1] if newest_first else ids
+        if after and not (after in ids and any(self._owned([after], user))):
+            raise InvalidRequest("after is the id of none of your batches", field="after")
+        return self._owned(ids[ids.index(after) + 1 :] if after else ids, user)
+
+    def _owned(self, ids: Iterable[str], user: str) -> Iterator[Job]:
+        for jid in ids:
+            with contextlib.suppress(NotFound):
+                yield self.get(jid, user)
+
+    def admit(self, jid: str, user: str, max_unfinished: int) -> None:
+        """Raises UserLimit for a new batch of a user who has so many that have not ended."""
+        unfinished = self._jobs.unfinished(ID_PREFIX)
+        num_unfinished = sum(job.kind == KIND and job.spec["user"] == user for job in unfinished)
+        if num_unfinished < max_unfinished:
+            return
+        with contextlib.suppress(NotFound):
+            self.get(jid, user)
+            return  # it is submitted once more
+        raise UserLimit(
+            f"{num_unfinished:,} of your batches have not ended; a user may have {max_unfinished:,} "
+            f"({variable_of('max_user_batches')}): wait for the end of one, or cancel one",
+            retry_after_s=ADMIT_AFTER_S,
+        )
 
     def progress(self, job: Job) -> BatchProgress:
         return BatchProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))

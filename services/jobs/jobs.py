@@ -149,8 +149,7 @@ class Jobs:
 
     def sign_all(self) -> int:
         """Sign every job without a signature, as older builds left them; how many those were."""
-        names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
-        found = [job for job in self._existing(names) if not job.signature]
+        found = [job for job in self._existing(self.ids()) if not job.signature]
         for job in found:
             _SIGN(self._redis, self._keys.job(job.id).all, self._signature(job.kind, job.id, _encoded(job.spec)))
         return len(found)
@@ -166,10 +165,14 @@ class Jobs:
         """The newest jobs, newest first."""
         return self._existing(raw.decode() for raw in self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
 
-    def unfinished(self) -> Sequence[Job]:
-        """All jobs that are submitted or running, oldest first."""
+    def ids(self, prefix: str = "") -> Sequence[str]:
+        """The ids of all jobs that begin so, oldest first; some may have expired."""
         names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
-        return [job for job in self._existing(filter(self._not_ended, names)) if not job.ended]
+        return [name for name in names if name.startswith(prefix)]
+
+    def unfinished(self, prefix: str = "") -> Sequence[Job]:
+        """All jobs that are submitted or running and whose ids begin so, oldest first."""
+        return [job for job in self._existing(filter(self._not_ended, self.ids(prefix))) if not job.ended]
 
     def _not_ended(self, jid: str) -> bool:
         """Whether a job is not ended, or expired. It does not read the spec: the sweep asks it of every job."""

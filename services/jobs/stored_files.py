@@ -35,6 +35,14 @@ _DRAFT = "draft-"
 
 
 @dataclass(frozen=True)
+class UserRoom:
+    """What the files of one user may take together."""
+
+    num_files: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
 class StoredFile:
     """One file. `filename` is its user's name for it, only a label."""
 
@@ -50,10 +58,11 @@ class StoredFile:
 class FileDraft:
     """A file that is being written; it exists for nobody before `StoredFiles.publish`."""
 
-    def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int, room_bytes: int | None) -> None:
         self.folder = folder
         self.num_bytes = 0
         self._max_bytes = max_bytes
+        self._room_bytes = room_bytes
         self._reserve_bytes = reserve_bytes
         self._digest = hashlib.sha256()
         self._file = (folder / "content").open("wb")
@@ -68,6 +77,8 @@ class FileDraft:
         if self.num_bytes > self._max_bytes:
             limit = f"{self._max_bytes:,} bytes ({variable_of('max_upload_mib')})"
             raise TooLarge(f"the file has more than {limit}; send it in several files", field="file")
+        if self._room_bytes is not None and self.num_bytes > self._room_bytes:
+            raise _no_room()
         if shutil.disk_usage(self.folder).free - len(data) < self._reserve_bytes:
             raise _full(f"{self._reserve_bytes:,} bytes are kept free")
         self._digest.update(data)
@@ -87,22 +98,26 @@ class FileDraft:
 
 
 class StoredFiles:
-    """The files of one state folder; one has at most `max_bytes`."""
+    """The files of one state folder; one has at most `max_bytes`, those of a user at most `room` if there is one."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, room: UserRoom | None = None, reserve_bytes: int = RESERVE_BYTES
+    ) -> None:
         self.max_bytes = max_bytes
+        self._room = room
         self._folder = folder
         self._reserve_bytes = reserve_bytes
 
     @contextlib.contextmanager
     def draft(self, user: str) -> Iterator[FileDraft]:
-        """A new file to write into. It is deleted at the end, unless it was published."""
+        """A new file to write into. It is deleted at the end, unless it was published. Raises InvalidRequest."""
         private(self._folder)
         owned = self._folder_of(user)
         owned.mkdir(mode=0o700, exist_ok=True)
         self._sweep(owned)
+        room_bytes = self._room_bytes(owned, "*") if self._room else None
         with draft(owned, _DRAFT) as folder:
-            made = FileDraft(folder, self.max_bytes, self._reserve_bytes)
+            made = FileDraft(folder, self.max_bytes, self._reserve_bytes, room_bytes)
             try:
                 yield made
             finally:
@@ -113,6 +128,8 @@ class StoredFiles:
         if not made.num_bytes and purpose != "batch_output":
             raise InvalidRequest("the file is empty", field="file")
         made.close()
+        if self._room and made.num_bytes > self._room_bytes(made.folder.parent, "file-*"):
+            raise _no_room()  # another upload was faster
         now_s = time.time()
         file_id = file_id or f"file-{int(now_s * 1000):011x}{secrets.token_hex(8)}"
         label = "".join(filter(str.isprintable, filename))[-MAX_NAME_CHARS:].encode("utf-8", "replace").decode()
@@ -156,6 +173,18 @@ class StoredFiles:
             (owned / stored.id).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
+    def _room_bytes(self, owned: Path, names: str) -> int:
+        """How many bytes another file may have beside those of these names. Raises InvalidRequest."""
+        assert self._room
+        sizes = [size for path in owned.glob(f"{names}/content") if (size := _size(path)) is not None]
+        if len(sizes) >= self._room.num_files:
+            raise InvalidRequest(
+                f"you have {len(sizes):,} files, of {self._room.num_files:,} that a user may have "
+                f"({variable_of('max_user_files')}); delete some with `DELETE /v1/files/{{id}}`",
+                field="file",
+            )
+        return self._room.num_bytes - sum(sizes)
+
     def _folder_of(self, user: str) -> Path:
         return self._folder / hashlib.sha256(user.encode()).hexdigest()[:32]
 
@@ -180,6 +209,22 @@ def _checked(file_id: str) -> str:
     if not _ID.fullmatch(file_id):
         raise _unknown(file_id)
     return file_id
+
+
+def _size(path: Path) -> int | None:
+    """None for a file that was deleted just now."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _no_room() -> TooLarge:
+    return TooLarge(
+        f"with this file yours have more bytes than those of a user may have ({variable_of('max_user_files_mib')}); "
+        "delete some with `DELETE /v1/files/{id}`",
+        field="file",
+    )
 
 
 def _unknown(file_id: str) -> NotFound:

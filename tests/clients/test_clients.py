@@ -1,6 +1,6 @@
 """The API as real clients use it: the official one, LangChain, LlamaIndex, and the examples of docs/api.md.
 
-Each client runs in an environment of its own, which `make test-clients` makes, against real processes.
+Each client runs in an environment of its own, which `make test-clients` makes, against a real `chatserver up`.
 """
 
 import os
@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
-from services.accounts.api_keys import ApiKeys
 from services.places import ROOT
-from tests.end_to_end.system import System, running_system
+from tests.clients.installation import Installation, running_installation
+from tests.end_to_end.system import wait_until
 
 HERE = Path(__file__).parent
 PYTHONS = {"openai": ".venv-openai", "frameworks": ".venv-frameworks"}
@@ -21,30 +22,33 @@ EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/api.md").read_text("u
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("clients")) as system:
-        synthetic = "tests.stand_ins.synthetic_worker"
-        workers = [
-            system.start(synthetic, "--model", "thinker", "--rate", "50", "--chunk", "3", "--reasoning"),
-            system.start(synthetic, "--model", "qwen3", "--rate", "50", "--chunk", "3", "--tools", "hermes"),
-            system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
-            system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms"),
-        ]
-        for role in ("beat", "worker", "trainings"):  # the examples have a batch
-            system.start("pipelines", role)
-        for worker in workers:
-            system.wait_for_worker(worker)
-        yield system
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The packaged model is `packaged` here; `smollm2-135m`, which the examples ask, is one that repeats them."""
+    settings = {"served_name": "packaged", "max_user_requests": 4, "api_keys_required": "true"}
+    with running_installation(tmp_path_factory.mktemp("clients"), **settings) as installation:
+        installation.repeat("thinker", "--rate", "50", "--chunk", "3", "--reasoning")
+        installation.repeat("qwen3", "--rate", "50", "--chunk", "3", "--tools", "hermes")
+        installation.repeat("slow", "--rate", "5", "--chunk", "1")
+        installation.repeat("smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms")
+        yield installation
 
 
 @pytest.fixture(scope="module")
-def url(system: System) -> str:
-    return system.web(max_user_requests=4, api_keys_required=True)
+def key(installation: Installation) -> str:
+    return installation.command("keys", "create", "clients", "--user", "clients").split()[-1]
 
 
 @pytest.fixture(scope="module")
-def key(system: System) -> str:
-    return ApiKeys(system.redis, system.keys).create("clients", "clients")
+def url(installation: Installation, key: str) -> str:
+    """The address, once all models are there."""
+    models = ("packaged", "thinker", "qwen3", "slow", "smollm2-135m")
+
+    def served() -> bool:
+        listed = requests.get(f"{installation.url}/v1/models", headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        return {each["id"] for each in listed.json()["data"]} == set(models)
+
+    wait_until(served, "the models", 60.0, 0.1)
+    return installation.url
 
 
 def run(command: list[str], stdin: str = "", **variables: str) -> str:
@@ -61,7 +65,12 @@ def python_of(environment: str) -> str:
 
 @pytest.mark.parametrize(
     ("environment", "program"),
-    [("openai", "openai_client"), ("frameworks", "langchain_client"), ("frameworks", "llamaindex_client")],
+    [
+        ("openai", "openai_client"),
+        ("openai", "open_responses"),
+        ("frameworks", "langchain_client"),
+        ("frameworks", "llamaindex_client"),
+    ],
 )
 def test_a_client_is_served(url: str, key: str, environment: str, program: str) -> None:
     said = run([python_of(environment), str(HERE / "programs" / f"{program}.py"), url, key])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 
 CAPITAL = "What is the capital of France?"
 STORY = "Tell me a long story about a lighthouse keeper."
-OURS = ("web", "worker", "cleaner", "beat")
+OURS = ("web", "worker", "cleaner", "batches", "beat")
 
 
 def ask(browser: Browser, text: str, max_tokens: int) -> str:

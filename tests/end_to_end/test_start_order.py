@@ -30,6 +30,7 @@ READY = {  # program → what it says when it does its work
     "workers --standby": "standing by for ",
     "pipelines worker": "cleaning with ",
     "pipelines trainings": "looking after fine-tunings",
+    "pipelines batches": "looking after batches",
     "pipelines beat": "a sweep every ",
 }
 WAITING = "waiting for Redis at 127.0.0.1:"
@@ -177,5 +178,6 @@ def test_every_line_that_they_write_is_json_and_names_its_process(redis_came: St
         "workers --standby": {"worker"},
         "pipelines worker": {"clean"},
         "pipelines trainings": {"train"},
+        "pipelines batches": {"batch"},
         "pipelines beat": {"beat"},
     }

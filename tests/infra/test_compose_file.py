@@ -48,7 +48,7 @@ def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
         variable_of(field): str(info.default).lower() if info.annotation is bool else str(info.default)
         for field, info in Settings.model_fields.items()
     }
-    for service in ("web", "worker", "cleaner", "beat"):
+    for service in ("web", "worker", "cleaner", "batches", "beat"):
         for variable, value in SERVICES[service]["environment"].items():
             if variable in known.keys() - changed:
                 assert float_or_text(_default(value)) == float_or_text(known[variable]), f"{service}: {variable}"
@@ -57,7 +57,7 @@ def test_defaults_of_the_compose_file_are_those_of_the_settings() -> None:
 def test_containers_take_each_setting_of_the_moderation() -> None:
     """The web process, the pipelines and the commands in their containers submit requests."""
     wanted = {variable_of(field) for field in Settings.model_fields if field.startswith("moderation_")}
-    for service in ("web", "trainer"):
+    for service in ("web", "batches", "trainer"):
         assert wanted <= SERVICES[service]["environment"].keys(), service
 
 
@@ -278,7 +278,7 @@ def test_every_service_finds_its_secrets_and_may_read_them(secrets: SecretsFolde
     """Redis runs under another user than the service that makes them."""
     secrets.make()
     kinds = dict.fromkeys(("worker", "gpu-worker", "standby"), "worker")
-    kinds |= dict.fromkeys(("cleaner", "beat", "trainer", "doctor"), "pipelines")
+    kinds |= dict.fromkeys(("cleaner", "batches", "beat", "trainer", "doctor"), "pipelines")
     kinds |= {name: name for name in ("redis", "database", "web", "flower")}
     for name, service in SERVICES.items():
         mounted = [each for each in service["volumes"] if each.split(":")[1] == "/secrets"]

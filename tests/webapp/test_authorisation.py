@@ -109,6 +109,7 @@ GET     /api/uploads/<upload_id>        admin
 PUT     /api/uploads/<upload_id>        admin
 DELETE  /api/uploads/<upload_id>        admin
 GET     /arena                          user
+GET     /health                         everybody
 GET     /healthz                        everybody
 GET     /jobs                           admin
 GET     /jobs/<jid>                     admin

@@ -20,7 +20,7 @@ from services.machine.addresses import is_loopback
 from services.settings import variable_of
 from webapp.access.local_only import OUR_HOST
 
-PROBES = ("/healthz", "/readyz")  # say nothing of anybody, and a probe may use any name of its machine
+PROBES = ("/healthz", "/readyz", "/health")  # say nothing of anybody, and a probe may use any name of its machine
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -7,8 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from services.connection.connect import translated
-from services.errors import InvalidRequest
-from services.jobs.batches import KIND, WINDOW_S, Batches, BatchProgress
+from services.jobs.batches import ID_PREFIX, KIND, WINDOW_S, Batches, BatchProgress
 from services.jobs.jobs import Job, Jobs
 from services.openai.bodies import checked
 from services.openai.response_bodies import MetadataName, MetadataValue
@@ -18,7 +17,6 @@ from webapp.api.intake import asked
 from webapp.api.pages import PageQuery, page_of
 from webapp.server.threads import in_thread
 
-MAX_LISTED = 1_000  # of all jobs, the newest
 UNSERVED: dict[str, tuple[Any, ...]] = {"output_expires_after": ()}
 
 
@@ -32,12 +30,18 @@ class BatchBody(BaseModel):
 
 
 def make_blueprint(
-    callers: Callers, jobs: Jobs, batches: Batches, wake: Callable[[str], object], document: Document
+    callers: Callers,
+    jobs: Jobs,
+    batches: Batches,
+    wake: Callable[[str], object],
+    document: Document,
+    *,
+    max_unfinished: int,
 ) -> Blueprint:
-    """All routes of batches. `wake(jid)` tells the pipelines of a job."""
+    """All routes of batches. `wake(jid)` tells the pipelines of a job; a user may have `max_unfinished`."""
     routes = Blueprint("batches", __name__, url_prefix="/v1/batches")
-    _add_changing(routes, callers, jobs, batches, wake, document)
-    _add_looking(routes, callers, jobs, batches, document)
+    _add_changing(routes, callers, jobs, batches, wake, document, max_unfinished)
+    _add_looking(routes, callers, batches, document)
     return routes
 
 
@@ -48,6 +52,7 @@ def _add_changing(
     batches: Batches,
     wake: Callable[[str], object],
     document: Document,
+    max_unfinished: int,
 ) -> None:
     @routes.post("")
     @document.describes(json=BatchBody, tag="Batches")
@@ -56,7 +61,8 @@ def _add_changing(
         with translated():
             user = callers.user(request)
             base, body = asked(request, user, BatchBody, UNSERVED)
-            jid, order = f"batch_{base}", (user, body.input_file_id, body.endpoint, body.metadata)
+            jid, order = f"{ID_PREFIX}{base}", (user, body.input_file_id, body.endpoint, body.metadata)
+            batches.admit(jid, user, max_unfinished)
             job = jobs.submit(jid, KIND, *in_thread(batches.prepare, jid, *order))
         wake(job.id)
         return jsonify(batch_object(job, BatchProgress()))
@@ -72,7 +78,7 @@ def _add_changing(
         return jsonify(batch_object(job, progress))
 
 
-def _add_looking(routes: Blueprint, callers: Callers, jobs: Jobs, batches: Batches, document: Document) -> None:
+def _add_looking(routes: Blueprint, callers: Callers, batches: Batches, document: Document) -> None:
     @routes.get("/<batch_id>")
     @document.describes(tag="Batches")
     def retrieve_batch(batch_id: str) -> Response:
@@ -88,13 +94,8 @@ def _add_looking(routes: Blueprint, callers: Callers, jobs: Jobs, batches: Batch
         query = checked(request.args, PageQuery)
         with translated():
             user = callers.user(request)
-            own = [job for job in jobs.list(MAX_LISTED) if job.kind == KIND and job.spec["user"] == user]
-            found = own if query.order == "desc" else own[::-1]
-            ids = [job.id for job in found]
-            if query.after and query.after not in ids:
-                raise InvalidRequest("after is the id of none of your batches", field="after")
-            rest = found[ids.index(query.after) + 1 :] if query.after else found
-            return jsonify(page_of((batch_object(job, batches.progress(job)) for job in rest), query.limit))
+            found = batches.list(user, newest_first=query.order == "desc", after=query.after)
+            return jsonify(page_of((batch_object(job, batches.progress(job)) for job in found), query.limit))
 
 
 def batch_object(job: Job, progress: BatchProgress) -> dict[str, Any]:

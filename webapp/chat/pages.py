@@ -35,7 +35,7 @@ def make_blueprint(
     max_message_chars: int,
     max_message_bytes: int,
 ) -> Blueprint:
-    """Routes `/`, `/api/session`, `/api/models`, `/healthz`, `/readyz`."""
+    """Routes `/`, `/api/session`, `/api/models`, `/healthz`, and `/readyz`, which vLLM calls `/health`."""
     pages = Blueprint("pages", __name__)
 
     @pages.get("/")
@@ -65,6 +65,7 @@ def make_blueprint(
     def healthz() -> Response:
         return jsonify(ok=True)
 
+    @pages.get("/health")
     @pages.get("/readyz")
     @visitors.open_to_all
     def readyz() -> Response:

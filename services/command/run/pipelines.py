@@ -8,7 +8,8 @@ import typer
 from services.command.launch import become
 
 application = typer.Typer(
-    help="Processes of cleaning and fine-tuning: worker, trainings, beat, flower.", no_args_is_help=True
+    help="Processes of cleaning, fine-tuning and batches: worker, trainings, batches, beat, flower.",
+    no_args_is_help=True,
 )
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
 StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
@@ -44,6 +45,19 @@ def trainings(
     Fine-tunings get the variables WANDB_API_KEY and HF_TOKEN of this process.
     """
     become("pipelines", "trainings", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
+
+
+@application.command()
+def batches(
+    redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
+    log_format: LogFormat = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
+    ] = False,
+) -> None:
+    """Ask the questions of batches, where no `trainings` does. It shares the state folder with the web app."""
+    become("pipelines", "batches", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)
 
 
 @application.command()

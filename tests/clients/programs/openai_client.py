@@ -24,7 +24,7 @@ def ask(**fields: object) -> openai.types.chat.ChatCompletion:
 
 
 def models() -> None:
-    assert {model.id for model in client.models.list()} == {"thinker", "qwen3", "slow", "smollm2-135m"}
+    assert {model.id for model in client.models.list()} == {"packaged", "thinker", "qwen3", "slow", "smollm2-135m"}
     assert client.models.retrieve("thinker").owned_by == "chatserver"
 
 
@@ -50,6 +50,16 @@ def streamed() -> None:
     with client.chat.completions.stream(model="thinker", messages=QUESTION) as stream:
         stream.until_done()
         assert stream.get_final_completion().choices[0].message.content == "four, five"
+
+
+def real() -> None:
+    """The packaged model, whose tokens are no code points."""
+    question = {"model": "packaged", "messages": [{"role": "user", "content": "What is 2 + 2?"}], "max_tokens": 12}
+    answer = ask(**question, temperature=0)
+    streamed = list(ask(**question, temperature=0, stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed[:-1])
+    assert text and answer.choices[0].message.content
+    assert 0 < streamed[-1].usage.completion_tokens <= 12
 
 
 def several() -> None:
@@ -127,6 +137,6 @@ def tools_of_responses() -> None:
     assert after.output_text == "18 degrees"
 
 
-for case in (models, whole, streamed, several, cut, texts, errors, crowds, retries, tools, tools_of_responses):
+for case in (models, whole, streamed, real, several, cut, texts, errors, crowds, retries, tools, tools_of_responses):
     case()
     print(case.__name__, "is right")

@@ -59,7 +59,7 @@ class BatchSystem(System):
         return self.asker()
 
     def asker(self) -> subprocess.Popen[bytes]:
-        process = self.start("pipelines", "trainings")
+        process = self.start("pipelines", "batches")
         log = self.folder / f"process-{len(self.processes) - 1}.log"
         wait_until(lambda: b"looking after" in log.read_bytes() or process.poll() is not None, "the asker's start", 60)
         assert process.poll() is None, log.read_text()

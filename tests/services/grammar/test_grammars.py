@@ -147,6 +147,17 @@ def test_what_a_grammar_cannot_promise_is_refused_by_its_path(told: dict[str, An
     assert field in refused.value.message
 
 
+@pytest.mark.parametrize("name", ["a", "a.b", "." * 30])
+def test_levels_are_counted_and_not_the_dots_of_names(name: str) -> None:
+    """An object with a property called `v1.2.3.…` was refused as too deep, and twelve objects counted as 24 levels."""
+    told: dict[str, Any] = STRING
+    for _ in range(MAX_DEPTH):
+        told = {"type": "object", "properties": {name: told}, "required": [name]}
+    assert json_schema(told, "schema.of.a.field")
+    with pytest.raises(InvalidRequest, match="nested deeper"):
+        json_schema({"type": "array", "items": told}, "schema.of.a.field")
+
+
 @pytest.mark.parametrize(
     "form",
     [

@@ -118,6 +118,36 @@ def test_a_list_has_pages(url: str) -> None:
     assert get(url, "", after="batch_none").status_code == 400
 
 
+def test_a_batch_behind_a_thousand_other_jobs_is_listed(system: BatchSystem, url: str) -> None:
+    """The list looked at the newest 1,000 jobs of everybody."""
+    batch_id = create(url, upload(url, as_file(chat_lines(1)))).json()["id"]
+    newer = {f"newer-{number}": 4e9 for number in range(1_000)}
+    system.redis.zadd(system.keys.jobs, newer)  # type: ignore[arg-type]
+    try:
+        assert batch_id in [each["id"] for each in get(url, "").json()["data"]]
+    finally:
+        system.redis.zrem(system.keys.jobs, *newer)
+
+
+def test_a_user_may_have_so_many_batches_that_have_not_ended(system: BatchSystem) -> None:
+    url = system.web(max_user_batches=1)
+    lines = [chat_line(f"q{n}", "12345678901234567890", model="slow") for n in range(100)]
+    key = {"Authorization": "Bearer bounded"}
+    form: Any = {"purpose": (None, "batch"), "file": ("in.jsonl", as_file(lines))}
+    file_id = requests.post(f"{url}/v1/files", files=form, headers=key, timeout=30).json()["id"]
+    body = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
+
+    def order(name: str) -> requests.Response:
+        return requests.post(url + PATH, json=body, headers={**key, "Idempotency-Key": name}, timeout=30)
+
+    first, refused = order("first"), order("second")
+    assert refused.status_code == 429 and "CHATSERVER_MAX_USER_BATCHES" in error_of(refused)["message"]
+    assert order("first").json()["id"] == first.json()["id"], "a repeat is no further batch"
+    requests.post(f"{url}{PATH}/{first.json()['id']}/cancel", headers=key, timeout=30)
+    wait_until(lambda: order("second").status_code == 200, "room for the next", 60, 0.2)
+    requests.post(f"{url}{PATH}/{order('second').json()['id']}/cancel", headers=key, timeout=30)
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from services.accounts.api_keys import ApiKeys
-from services.errors import StorageFull
-from services.jobs.stored_files import StoredFiles
+from services.errors import StorageFull, TooLarge
+from services.jobs.stored_files import StoredFiles, UserRoom
 from tests.end_to_end.system import System, running_system, wait_until
 from tests.webapp.api.client import error_of
 
@@ -168,6 +168,30 @@ def test_who_needs_a_key_sends_no_byte_to_the_disk(system: System) -> None:
     before = set(files_of(system))
     assert send(url, key="guess").status_code == 401 and set(files_of(system)) == before
     assert send(url, key=ApiKeys(system.redis, system.keys).create("files", "team")).status_code == 200
+
+
+def test_a_user_may_keep_so_many_files_and_bytes_and_delete_makes_room(system: System) -> None:
+    url, size = system.web(max_user_files=2, max_user_files_mib=1), 700_000
+    first = send(url, b"x" * size, key="keeps").json()["id"]
+    refused = send(url, b"x" * size, key="keeps")
+    assert refused.status_code == 413 and "CHATSERVER_MAX_USER_FILES_MIB" in error_of(refused)["message"]
+    send(url, key="keeps")
+    refused = send(url, key="keeps")
+    assert refused.status_code == 400 and "`DELETE /v1/files/{id}`" in error_of(refused)["message"]
+    assert send(url, key="others").status_code == 200
+    requests.delete(f"{url}{PATH}/{first}", headers=bearer("keeps"), timeout=30)
+    assert send(url, b"x" * size, key="keeps").status_code == 200
+
+
+def test_of_uploads_at_once_the_slower_one_has_no_room(tmp_path: Path) -> None:
+    files = StoredFiles(tmp_path, max_bytes=100, room=UserRoom(num_files=9, num_bytes=100))
+    with files.draft("ann") as slower, files.draft("ann") as faster:
+        for each in (slower, faster):
+            each.write(b"x" * 60)
+        files.publish(faster, "ann", "batch", "a")
+        with pytest.raises(TooLarge, match="those of a user"):
+            files.publish(slower, "ann", "batch", "b")
+    assert len(list(files.list("ann"))) == 1
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_link_shows_a_conversation_to_whoever_has_it_until_it_ends(pages: tupl
 
 
 def test_readiness_is_the_database_too(pages: tuple[Page, Page], settings: Settings) -> None:
-    assert pages[0].ask("GET", "/readyz").status_code == 200
+    assert [pages[0].ask("GET", path).status_code for path in ("/readyz", "/health")] == [200, 200]
     away = Database("postgresql://nobody@127.0.0.1:1/none")
     refused = create_app(settings, away)[0].test_client().get("/readyz")
     assert refused.status_code == 503 and "database" in refused.text and "nobody" not in refused.text
