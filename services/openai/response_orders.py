@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from services.openai.bodies import MAX_TOKENS
+from services.openai.orders import with_logprobs
 from services.openai.response_bodies import ResponseBody, messages_of
 from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
@@ -39,6 +40,7 @@ def record_of(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -
         tools=parse_tools(body.tools_of_request),
         tool_choice=body.tool_choice_of_request,
         parallel_tool_calls=body.parallel_tool_calls is not False,
+        top_logprobs=body.num_logprobs or 0,
     )
 
 
@@ -67,4 +69,4 @@ def response_order(
         "thinking": False if body.effort == "none" else None,
         **body.tool_options,
     }
-    return parse_request(raw, user=user, max_chars=max_chars)
+    return with_logprobs(parse_request(raw, user=user, max_chars=max_chars), body.num_logprobs)
