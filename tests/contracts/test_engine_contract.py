@@ -494,6 +494,14 @@ def logprobs_of(rig: Rig, request_id: str, **options: Any) -> tuple[list[int], l
     return tokens, rig.recorder.logprobs(request_id)
 
 
+def check_same(found: tuple[list[int], list[Logprob]], expected: tuple[list[int], list[Logprob]]) -> None:
+    """But for roundings: a prompt that is computed anew may be cut otherwise."""
+    assert found[0] == expected[0]
+    for (logprob, likeliest), (its_logprob, its_likeliest) in zip(found[1], expected[1], strict=True):
+        assert logprob == pytest.approx(its_logprob, abs=1e-4)
+        assert dict(likeliest) == pytest.approx(dict(its_likeliest), abs=1e-4)
+
+
 def test_every_token_has_its_log_probability_and_a_greedy_one_is_the_likeliest(repeatable: Rig) -> None:
     tokens, logprobs = logprobs_of(repeatable, "r", max_new_tokens=12)
     assert len(logprobs) == len(tokens) == 12
@@ -510,14 +518,14 @@ def test_log_probabilities_are_those_of_the_model_whatever_the_options_of_drawin
     options: dict[str, Any] = {"temperature": 2.0, "top_k": 1}
     if "logit_bias" in repeatable.engine.limits.supports:
         options["logit_bias"] = ((plain[0][0], 50.0),)
-    assert logprobs_of(repeatable, "drawn", max_new_tokens=1, **options) == plain
+    check_same(logprobs_of(repeatable, "drawn", max_new_tokens=1, **options), plain)
 
 
 def test_log_probabilities_are_the_same_with_neighbours_and_nobody_else_gets_any(repeatable: Rig) -> None:
     alone = logprobs_of(repeatable, "alone", max_new_tokens=12)
     for n in range(SLOTS):
         repeatable.submit(f"neighbour{n}", [2, 90 + n, 91], max_new_tokens=20)
-    assert logprobs_of(repeatable, "beside", max_new_tokens=12) == alone
+    check_same(logprobs_of(repeatable, "beside", max_new_tokens=12), alone)
     assert {repeatable.recorder.end(f"neighbour{n}").outcome for n in range(SLOTS)} == {"finished"}
     assert not any(repeatable.recorder.logprobs(f"neighbour{n}") for n in range(SLOTS))
 

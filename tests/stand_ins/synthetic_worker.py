@@ -9,8 +9,8 @@ on exactly where its journal ends; so does one that a request begins. A bare pro
 to think. With `--tools hermes` (or `mistral`, `llama`) it calls the request's tools where the message is such a call;
 of a conversation that ends with a tool's result it repeats the result. With `--phases 4` a quarter of the requests
 steps at a time, as with four engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time
-(`time.monotonic()`) of each of its steps. With `--logprobs top` it tells log probabilities, made of the code points (`logprob_of`); with
-`--logprobs own` it claims to know those of its tokens alone.
+(`time.monotonic()`) of each of its steps. With `--logprobs top` it tells log probabilities, made of the code points
+(`logprob_of`); with `--logprobs own` it claims to know those of its tokens alone.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def speaking_plan(request: ChatRequest, *, reasons: bool, calls: CallFormat | No
     marks: Any = CodePoints()
     parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), marks), "begin") if reasons else None
     called = calls_of(request, calls) if calls and request.tools else None
-    return with_text(plan(request), parser=parser, calls=called)
+    return with_text(plan(request), stop=request.sampling.stop, parser=parser, calls=called)
 
 
 def with_text(
