@@ -28,7 +28,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             system.start(synthetic, "--model", "thinker", "--rate", "50", "--chunk", "3", "--reasoning"),
             system.start(synthetic, "--model", "qwen3", "--rate", "50", "--chunk", "3", "--tools", "hermes"),
             system.start(synthetic, "--model", "slow", "--rate", "5", "--chunk", "1"),
-            system.start(synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms"),
+            system.start(
+                synthetic, "--model", "smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms", "--logprobs", "top"
+            ),
         ]
         for role in ("beat", "worker", "trainings"):  # the examples have a batch
             system.start("pipelines", role)
