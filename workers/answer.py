@@ -91,9 +91,12 @@ class Answer:
             return ""
         before = len(self._text)
         if self._parser is None and self._calls is None:
-            text = self._detokenizer.push(token_id) if self._logprobs is None else self._detokenized(token_id)
+            if self._logprobs is None:
+                text = self._detokenizer.push(token_id)
+            else:
+                text = self._detokenized(token_id)
+                self._place(text)
             self._spoken += text
-            self._place(text)
             self._text += self._matcher.push(text)
         else:
             self.reasoning_tokens += self._parser is not None and self._parser.reasoning

@@ -159,10 +159,7 @@ class EngineProcess:
         message: str,
         logprobs: Sequence[Logprob] = (),
     ) -> None:
-        if outcome is None:
-            self._running.tokens(rid, token_ids, logprobs)
-        else:
-            self._running.end(rid, outcome, reason=reason, message=message, token_ids=token_ids, logprobs=logprobs)
+        self._running.pass_on(EngineEvent(rid, tuple(token_ids), outcome, reason, message, tuple(logprobs)))
 
 
 class _Line:
