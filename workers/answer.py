@@ -15,6 +15,7 @@ from services.tokens.answer_parser import AnswerParser
 from services.tokens.call_families import CallParser
 from services.tokens.pieces import Piece
 from services.wire.messages import Part, PartKind
+from workers.answer_logprobs import AnswerLogprobs
 from workers.detokenizer import TextDecoder
 from workers.stop_strings import StopMatcher
 
@@ -40,12 +41,14 @@ class Answer:
         parser: AnswerParser | None = None,
         begun: Iterable[int] = (),
         calls: Calls | None = None,
+        logprobs: AnswerLogprobs | None = None,
     ) -> None:
         """`begun`: the end of the prompt that is the beginning of this text. The answer is what follows it.
 
-        Without `calls`, calls of tools are text.
+        Without `calls`, calls of tools are text. `logprobs` is told where each token's text goes.
         """
         self._detokenizer = decoder.stream()
+        self._skipped = decoder.skipped
         self._parser = parser
         self._matcher = StopMatcher(stop)
         self._text = ""
@@ -58,8 +61,10 @@ class Answer:
         self._calls = calls.parser if calls else None
         self._call_marks = calls.marks if calls else {}
         self._frame = calls.frame if calls else None
+        self._logprobs: AnswerLogprobs | None = None  # until the prompt's part is read
         self._read(begun)
         self._spoken = calls.begun if calls else ""
+        self._logprobs = logprobs
         if calls and calls.begun:
             calls.parser.text(calls.begun)
 
@@ -98,7 +103,11 @@ class Answer:
             return ""
         before = len(self._text)
         if self._parser is None and self._calls is None:
-            text = self._detokenizer.push(token_id)
+            if self._logprobs is None:
+                text = self._detokenizer.push(token_id)
+            else:
+                text = self._detokenized(token_id)
+                self._place(text)
             self._spoken += text
             self._text += self._matcher.push(text)
         else:
@@ -135,6 +144,8 @@ class Answer:
             return ""
         self._finished = True
         before, text = len(self._text), self._detokenizer.flush()
+        if self._logprobs is not None:
+            self._logprobs.rest(text)
         pieces = [*self._parser.text(text), *self._parser.finish()] if self._parser else [Piece("answer", text)]
         self._show([*self._with_calls(pieces), *(self._calls.finish() if self._calls else ())])
         if not self._matcher.matched:
@@ -152,9 +163,26 @@ class Answer:
         """What the token adds, reasoning and answer apart; marks of calls are text yet."""
         parser, mark = self._parser, self._call_marks.get(token_id)
         if parser is not None and parser.expects(token_id):
+            if self._logprobs is not None:
+                self._logprobs.skip()
             return [*parser.text(self._detokenizer.flush()), *parser.mark(token_id)]
-        text = self._detokenizer.push(token_id) if mark is None else self._detokenizer.flush() + mark
+        text = self._detokenized(token_id, mark)
         return [Piece("answer", text)] if parser is None else parser.text(text)
+
+    def _detokenized(self, token_id: int, mark: str | None = None) -> str:
+        """The text that a token completes; a mark of a call is its own."""
+        text = self._detokenizer.push(token_id) if mark is None else self._detokenizer.flush() + mark
+        if self._logprobs is not None:
+            if self.reasoning or (mark is None and token_id in self._skipped):
+                self._logprobs.skip()
+            else:
+                self._logprobs.read(token_id, text)
+        return text
+
+    def _place(self, text: str) -> None:
+        """Text of the answer follows what is shown and what may be a stop string."""
+        if self._logprobs is not None and text:
+            self._logprobs.shown(text, len(self._text) + len(self._matcher.held))
 
     def _with_calls(self, pieces: Iterable[Piece]) -> list[Piece]:
         """The same, with calls apart from the answer."""
@@ -169,6 +197,7 @@ class Answer:
             if self._matcher.matched:
                 return
             if kind == "answer":
+                self._place(text)
                 self._append(kind, self._matcher.push(text))
             else:
                 self._append("answer", self._matcher.flush())

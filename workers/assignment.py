@@ -20,7 +20,7 @@ from services.chat.journal import Journal, Ownership, Refusal
 from services.chat.queue import RETRY_PLACE, SUSPECT_PLACE, Entry, RequestQueue
 from services.errors import Forbidden, Gone, ProtocolError
 from services.wire.keys import NAME
-from services.wire.messages import ChatRequest, Event, Part
+from services.wire.messages import ChatRequest, Event, Part, Place, TokenLogprob
 
 log = logging.getLogger("chatserver.worker")
 
@@ -60,6 +60,7 @@ class Ending:
     tail: str  # text that was held back until the end was known
     usage: dict[str, int]
     parts: tuple[Part, ...] = ()  # that begin in the tail
+    places: tuple[Place, ...] = ()  # of the tokens that begin in it, where log probabilities are asked for
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,14 @@ class Assignment:
             ids[event.off :] = event.ids if event.kind == "tokens" else ids[event.off :]
         return ids
 
+    def journalled_logprobs(self) -> list[TokenLogprob | None]:
+        """What the journal has of them, where the request asks for it: one for each token."""
+        found: list[TokenLogprob | None] = []
+        for event in self.events:
+            if event.kind == "tokens":
+                found[event.off :] = event.logprobs or [None] * len(event.ids)
+        return found[: self.journalled]
+
     def behind(self, transcript: Transcript) -> bool:
         """Whether the journal lacks tokens."""
         return self.journalled < len(transcript.token_ids)
@@ -253,6 +262,7 @@ class Assignment:
             message=ending.message,
             usage=dict(ending.usage),
             parts=ending.parts,
+            places=ending.places,
         )
         refused = self._journal.finish(self.rid, self.entry.epoch, event)
         if refused is None:

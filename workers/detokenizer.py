@@ -6,11 +6,13 @@ equals `tokenizer.decode(all ids)`, with one exception. Where a model with byte-
 because text that was shown is never taken back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes it
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -22,10 +24,27 @@ class TextDecoder:
         added = tokenizer.get_added_tokens_decoder()
         self.skipped = frozenset(index for index, token in added.items() if token.special)
         self.byte_of = _byte_tokens(tokenizer)
+        self._written = {index: token.content for index, token in added.items()}
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of whole ids, special tokens left out."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What one token stands for, by the vocabulary; a special one for its own name."""
+        if token_id in self._written:
+            return self._written[token_id].encode()
+        if token_id in self.byte_of:
+            return bytes([self.byte_of[token_id]])
+        token = self.tokenizer.id_to_token(token_id) or ""
+        if self._byte_letters:
+            return b"".join(self._byte_letters.get(letter) or letter.encode() for letter in token)
+        return (token.replace(_SPACE, " ") if _SPACE in token else self.decode([token_id])).encode()
+
+    @cached_property
+    def _byte_letters(self) -> Mapping[str, bytes]:
+        """Letter of a token → byte, for tokenizers whose tokens are bytes."""
+        return _letters_of_bytes() if "ByteLevel" in repr(self.tokenizer.decoder) else {}
 
     def stream(self) -> "Detokenizer":
         """A detokenizer for one answer."""
@@ -99,3 +118,11 @@ def _byte_tokens(tokenizer: Tokenizer) -> dict[int, int]:
         return {}
     ids = {tokenizer.token_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
     return {token_id: byte for token_id, byte in ids.items() if token_id is not None}
+
+
+def _letters_of_bytes() -> dict[str, bytes]:
+    """How GPT-2 and its heirs write bytes in their tokens: printable ones as themselves, the others from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}
+    return {letter: bytes([byte]) for byte, letter in letters.items()}

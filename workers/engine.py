@@ -12,6 +12,10 @@ from typing import Literal, Protocol, Self
 from services.models.catalogue import ModelSource
 from services.settings import Settings
 
+Logprob = tuple[float, tuple[tuple[int, float], ...]]
+"""The logarithm of a token's probability; the ids of the likeliest tokens in its place, and theirs. Of the model's own
+distribution, before penalties, biases, grammar and temperature."""
+
 Outcome = Literal["finished", "failed", "cancelled"]
 
 ENGINE_LOST = "engine_lost"
@@ -55,6 +59,8 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
     num_answered: int = 0
     grammar: str = ""  # of what is still to come, in the engine's notation
+    logprobs: bool = False  # whether events have those of their tokens
+    top_logprobs: int = 0  # how many of the likeliest tokens they have
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class EngineEvent:
     """New tokens of one request. Exactly one event of a request says how it ended.
 
     `token_ids` holds only tokens not reported before; a stop token is never among them. `reason` is `stop` or
-    `length` when finished; an error code of `services.errors`, or ENGINE_LOST, when failed.
+    `length` when finished; an error code of `services.errors`, or ENGINE_LOST, when failed. `logprobs`: one for each
+    token, if the request asks for them.
     """
 
     request_id: str
@@ -70,6 +77,7 @@ class EngineEvent:
     outcome: Outcome | None = None
     reason: str = ""
     message: str = ""
+    logprobs: tuple[Logprob, ...] = ()
 
 
 @dataclass(frozen=True)

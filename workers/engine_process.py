@@ -25,7 +25,17 @@ import orjson
 
 from services.errors import ChatServerError, ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, ModelLimits, OnEvent, Outcome, Sampling
+from workers.engine import (
+    ENGINE_LOST,
+    Engine,
+    EngineEvent,
+    EngineOptions,
+    Logprob,
+    ModelLimits,
+    OnEvent,
+    Outcome,
+    Sampling,
+)
 from workers.running import RunningRequests
 from workers.select_engine import adapter_of
 from workers.validation import check_submission
@@ -140,11 +150,16 @@ class EngineProcess:
             self._alive = False
             self._running.end_all("failed", reason=ENGINE_LOST, message=f"the process of the {self.name} engine ended")
 
-    def _pass_on(self, rid: str, token_ids: list[int], outcome: Outcome | None, reason: str, message: str) -> None:
-        if outcome is None:
-            self._running.tokens(rid, token_ids)
-        else:
-            self._running.end(rid, outcome, reason=reason, message=message, token_ids=token_ids)
+    def _pass_on(
+        self,
+        rid: str,
+        token_ids: list[int],
+        outcome: Outcome | None,
+        reason: str,
+        message: str,
+        logprobs: Sequence[Logprob] = (),
+    ) -> None:
+        self._running.pass_on(EngineEvent(rid, tuple(token_ids), outcome, reason, message, tuple(logprobs)))
 
 
 class _Line:
@@ -214,7 +229,8 @@ def _serve(
     line.send("ready", engine.description, {**limits, "supports": sorted(limits["supports"])})
 
     def report(event: EngineEvent) -> None:
-        line.send("event", event.request_id, event.token_ids, event.outcome, event.reason, event.message)
+        told = (event.request_id, event.token_ids, event.outcome, event.reason, event.message)
+        line.send("event", *told, *((event.logprobs,) if event.logprobs else ()))
 
     def heartbeat() -> None:
         while line.send("beat", engine.progress(), engine.alive()):

@@ -13,8 +13,9 @@ from services.errors import EngineError, OutOfMemory
 from services.grammar.expressions import Grammar, TooAmbiguous
 from services.grammar.notations import written
 from services.wire.messages import ChatRequest, Event
+from workers.answer_logprobs import AnswerLogprobs
 from workers.assignment import Assignment, Ending, Transcript, parts_within
-from workers.engine import ENGINE_LOST, EngineEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineEvent, Logprob, Sampling
 
 log = logging.getLogger("chatserver.worker")
 
@@ -44,6 +45,7 @@ class Plan:
 
     `context_tokens`: what the model can read (0: unknown). `omitted_messages`: how many of the oldest it does not read.
     `grammar`: what the answer obeys behind its reasoning, or behind what begins its calls, and the engine's notation.
+    `logprobs`: those of the answer, where they are asked for.
     """
 
     prompt_ids: list[int]
@@ -53,6 +55,7 @@ class Plan:
     omitted_messages: int = 0
     grammar: Grammar | None = None
     notation: str = ""
+    logprobs: AnswerLogprobs | None = None
 
     @property
     def context(self) -> dict[str, int]:
@@ -88,6 +91,8 @@ class Generation:
         self.plan, self.held.prompt_tokens = plan, len(plan.prompt_ids)
         done = self.held.journalled_ids()
         plan.answer.replay(done)
+        if plan.logprobs is not None:
+            plan.logprobs.tokens = self.held.journalled_logprobs()
         if plan.answer.is_over:
             self.end("finished", "stop")
         elif len(done) >= plan.sampling.max_new_tokens:
@@ -128,13 +133,18 @@ class Generation:
         """Whether tokens may still come."""
         return self.plan is not None and self.ending is None
 
-    def push(self, token_ids: Sequence[int]) -> int:
-        """Take new tokens. End at a stop string, or where decoding fails. Returns how many tokens it took."""
+    def push(self, token_ids: Sequence[int], logprobs: Sequence[Logprob] = ()) -> int:
+        """Take new tokens, and what the engine says of each if it was asked. Returns how many tokens it took.
+
+        End at a stop string, or where decoding fails.
+        """
         assert self.plan is not None
         answer, before = self.plan.answer, len(self.plan.answer.token_ids)
         try:
-            for token_id in token_ids:
+            for at, token_id in enumerate(token_ids):
                 answer.push(token_id)
+                if self.plan.logprobs is not None:
+                    self.plan.logprobs.add(logprobs[at])
                 if answer.is_over or self._meets_grammar(answer):
                     break
         except Exception:
@@ -172,7 +182,8 @@ class Generation:
         usage = {**self.plan.context, "completion_tokens": len(answer.token_ids)}
         if answer.reasoning_tokens:
             usage["reasoning_tokens"] = answer.reasoning_tokens
-        self.ending = Ending(kind, code, message, tail, usage, parts_within(answer, toff, tail))
+        places = self.plan.logprobs.places(toff, tail) if self.plan.logprobs else ()
+        self.ending = Ending(kind, code, message, tail, usage, parts_within(answer, toff, tail), places)
 
     @property
     def unwritten(self) -> bool:
@@ -183,6 +194,9 @@ class Generation:
     def unsent(self) -> Event | None:
         """The tokens that the journal lacks, as one event. The first one says what the prompt leaves out."""
         event = self.held.next_event(self.plan.answer) if self.plan else None
+        if event and self.plan and self.plan.logprobs:
+            tokens = self.plan.logprobs.of_tokens(event.off, len(event.ids))
+            event = replace(event, logprobs=tokens, places=self.plan.logprobs.places(event.toff, event.text))
         if event and self.plan and self.plan.omitted_messages and event.off <= self._continued:
             return replace(event, context=self.plan.context)
         return event

@@ -21,7 +21,7 @@ from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
 from services.tokens.tokenization import load_tokenizer
 from workers import slots
-from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, Logprob, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.slots import DecodeFailed, Row, SlotTable
 from workers.validation import check_submission
@@ -227,20 +227,24 @@ class LlamaCppEngine:
     def _advance(self, run: _Run, logits: Any) -> None:
         """Draw a sequence's next token and report it, or its end."""
         sequence = run.sequence
+        own = logits.copy() if sequence.sampling.logprobs else None
         token_id = run.sampler.draw(logits, sequence.tokens)
         if token_id in run.stop_token_ids:
             self._finish(sequence, "stop", ())
             return
         sequence.tokens.append(token_id)
+        logprobs = () if own is None else _logprobs(own, token_id, sequence.sampling)
         if sequence.is_full:
-            self._finish(sequence, "length", (token_id,))
+            self._finish(sequence, "length", (token_id,), logprobs)
         else:
-            self._running.tokens(sequence.request_id, (token_id,))
+            self._running.tokens(sequence.request_id, (token_id,), logprobs)
 
-    def _finish(self, sequence: slots.Sequence, reason: str, token_ids: tuple[int, ...]) -> None:
+    def _finish(
+        self, sequence: slots.Sequence, reason: str, token_ids: tuple[int, ...], logprobs: tuple[Logprob, ...] = ()
+    ) -> None:
         del self._runs[sequence.request_id]
         self._table.remove(sequence, keep=True)
-        self._running.end(sequence.request_id, "finished", reason=reason, token_ids=token_ids)
+        self._running.end(sequence.request_id, "finished", reason=reason, token_ids=token_ids, logprobs=logprobs)
 
     def _fail(self, row: Row, code: str, message: str) -> None:
         sequence = row.slot.sequence
@@ -388,6 +392,12 @@ def _processor_flags() -> frozenset[str]:
 
 def _code_of(error: Exception) -> str:
     return OutOfMemory.code if "memory" in str(error).lower() or isinstance(error, MemoryError) else ENGINE_LOST
+
+
+def _logprobs(logits: Any, token_id: int, sampling: Sampling) -> tuple[Logprob]:
+    from workers.token_logprobs import logprob_of
+
+    return (logprob_of(logits, token_id, sampling.top_logprobs),)
 
 
 def _nothing() -> None:

@@ -133,6 +133,55 @@ class Adjustments(ContinuousBatchingLogitsProcessor):
         return next(index for index in range(self._slots) if index not in taken)
 
 
+class OwnLogits:
+    """The model's own logits from which the tokens of one request are drawn, until they are taken.
+
+    The loop's thread keeps them, the reader's takes them. A token that is drawn again after a preemption has its last.
+    """
+
+    def __init__(self, num_prompt: int) -> None:
+        self._num_prompt = num_prompt
+        self._rows: dict[int, Any] = {}
+
+    def keep(self, num_read: int, row: torch.Tensor) -> None:
+        """What follows the `num_read` tokens, prompt and answer, that the model has read."""
+        self._rows[num_read - self._num_prompt] = row.numpy().copy()
+
+    def take(self, number: int) -> Any:
+        """Those of one token of the answer, counted from 0: float32, one for each id."""
+        return self._rows.pop(number)
+
+    def __deepcopy__(self, memo: object) -> "OwnLogits":
+        return self  # the library copies what a request brings when it preempts it
+
+
+class KeepLogits(ContinuousBatchingLogitsProcessor):
+    """Keeps the logits of the requests that ask for them. Comes first, and changes nothing. On a CPU alone."""
+
+    supported_kwargs = {"own_logits": OwnLogits}  # noqa: RUF012 - the library's attribute
+    ignored_kwargs = ()
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[int, int, OwnLogits]] = []  # of this step: row, tokens read, where to keep it
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
+        int32_tensor.zero_()
+
+    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
+        states = [request.state for request in requests_with_new_token]
+        self._asked = [
+            (row, int(state.position_offset), state.logit_processor_kwargs["own_logits"])
+            for row, state in enumerate(states)
+            if "own_logits" in state.logit_processor_kwargs
+        ]
+        return torch.zeros(len(states), dtype=torch.int32)
+
+    def __call__(self, scores: Any, tensor_arg: torch.Tensor) -> Any:
+        for row, num_read, own in self._asked:
+            own.keep(num_read, scores[row])
+        return scores
+
+
 class MinP(ContinuousBatchingLogitsProcessor):
     """Leaves out the tokens that are less likely than this part of the likeliest one."""
 

@@ -74,7 +74,7 @@ class WorkerLoop:
         if generation is None or not generation.generating or generation.resubmit:
             return False
         first = generation.held.journalled == 0
-        self.tokens += generation.push(event.token_ids)
+        self.tokens += generation.push(event.token_ids, event.logprobs)
         if generation.ending or generation.resubmit:
             self._engine.cancel(event.request_id)
         elif event.outcome:

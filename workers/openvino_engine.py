@@ -22,7 +22,7 @@ from services.grammar.notations import EBNF
 from services.machine import files
 from services.models.catalogue import ModelSource
 from services.models.gguf_metadata import read_gguf_metadata
-from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, Logprob, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 GGUF_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 _SUPPORTS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"}
-    | {"grammar"}
+    | {"grammar", "logprobs"}  # of the drawn token only
 )
 _MAX_MIN_P = 0.99999  # it refuses 1, which leaves the likeliest token
 _STOP_TIMEOUT_S = 30.0
@@ -55,6 +55,7 @@ class _Run:
     request_id: str
     handle: Any
     stop_token_ids: frozenset[int]
+    logprobs: bool
 
 
 class OpenVinoEngine:
@@ -209,7 +210,7 @@ class OpenVinoEngine:
             logger.warning("request %s refused by openvino: %s", request_id, error)
             self._running.end(request_id, "failed", reason=EngineError.code, message=str(error))
             return
-        self._runs[request_id] = _Run(request_id, handle, frozenset(sampling.stop_token_ids))
+        self._runs[request_id] = _Run(request_id, handle, frozenset(sampling.stop_token_ids), sampling.logprobs)
 
     def _cancel(self, request_id: str) -> None:
         run = self._runs.pop(request_id, None)
@@ -219,18 +220,27 @@ class OpenVinoEngine:
 
     def _report(self, run: _Run) -> None:
         token_ids: list[int] = []
+        logprobs: list[Logprob] = []
         while run.handle.can_read():
             for output in run.handle.read().values():
                 token_ids += output.generated_ids
+                if run.logprobs:
+                    logprobs += ((logprob, ()) for logprob in output.generated_log_probs)
         status = run.handle.get_status().name
         if status == "RUNNING":
-            self._running.tokens(run.request_id, token_ids)
+            self._running.tokens(run.request_id, token_ids, logprobs)
             return
         del self._runs[run.request_id]
         if status == "FINISHED":
             stopped = bool(token_ids) and token_ids[-1] in run.stop_token_ids
-            kept = token_ids[:-1] if stopped else token_ids
-            self._running.end(run.request_id, "finished", reason="stop" if stopped else "length", token_ids=kept)
+            num_kept = len(token_ids) - stopped
+            self._running.end(
+                run.request_id,
+                "finished",
+                reason="stop" if stopped else "length",
+                token_ids=token_ids[:num_kept],
+                logprobs=logprobs[:num_kept],
+            )
             return
         message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib} GiB is full"
         self._running.end(run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids)
@@ -298,6 +308,7 @@ class OpenVinoEngine:
         config.repetition_penalty = sampling.repetition_penalty
         config.presence_penalty = sampling.presence_penalty
         config.frequency_penalty = sampling.frequency_penalty
+        config.logprobs = int(sampling.logprobs)
         if sampling.grammar:
             config.structured_output_config = openvino_genai.StructuredOutputConfig(grammar=sampling.grammar)
         config.do_sample = sampling.temperature > 0

@@ -10,6 +10,7 @@ from services.tokens.context import newest_rounds, prompt_room
 from services.tokens.tokenization import ChatTokenizer, Prompt
 from services.wire.messages import ANY_TOOL, ChatRequest, Message, SamplingDefaults
 from workers.answer import Answer, Calls
+from workers.answer_logprobs import AnswerLogprobs
 from workers.detokenizer import TextDecoder
 from workers.engine import Engine
 from workers.generation import Plan
@@ -44,14 +45,16 @@ class ChatPlanner:
             defaults=self._defaults,
             stop_token_ids=self._tokenizer.stop_token_ids,
         )
+        logprobs = AnswerLogprobs(self._decoder) if sampling.logprobs else None
         return Plan(
             prompt.ids,
             sampling,
-            self._answer(request, prompt),
+            self._answer(request, prompt, logprobs),
             context_tokens=self._engine.limits.context_tokens,
             omitted_messages=len(request.messages) - len(messages),
             grammar=grammar,
             notation=self._engine.limits.grammar_notation,
+            logprobs=logprobs,
         )
 
     def _grammar(self, request: ChatRequest) -> Grammar | None:
@@ -98,12 +101,12 @@ class ChatPlanner:
         mark = parser.opening
         return prompt if mark is None else Prompt([*prompt.ids, mark], len(prompt.ids) + 1)
 
-    def _answer(self, request: ChatRequest, prompt: Prompt) -> Answer:
+    def _answer(self, request: ChatRequest, prompt: Prompt, logprobs: AnswerLogprobs | None) -> Answer:
         """The text to come. The strings that end a turn of a template end nothing that has no turns or ignores ends."""
         ends = () if request.prompt or request.sampling.ignore_eos else self._tokenizer.stop_strings
         parser = None if request.prompt else self._tokenizer.answer_parser(prompt.ids[: prompt.begun])
         stop, begun = (*request.sampling.stop, *ends), prompt.ids[prompt.begun :]
-        return Answer(self._decoder, stop, parser, begun, self._calls(request))
+        return Answer(self._decoder, stop, parser, begun, self._calls(request), logprobs)
 
     def _calls(self, request: ChatRequest) -> Calls | None:
         found = self._tokenizer.call_format

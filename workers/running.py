@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from services.errors import InvalidRequest
-from workers.engine import EngineEvent, OnEvent, Outcome
+from workers.engine import EngineEvent, Logprob, OnEvent, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -38,27 +38,42 @@ class RunningRequests:
         with self._lock:
             return self._callbacks.pop(request_id, None) is not None
 
-    def tokens(self, request_id: str, token_ids: Sequence[int]) -> None:
+    def tokens(self, request_id: str, token_ids: Sequence[int], logprobs: Sequence[Logprob] = ()) -> None:
         """Report new tokens; nothing if the request has ended."""
-        on_event = self._callbacks.get(request_id)
-        if on_event is not None and token_ids:
-            _tell(on_event, EngineEvent(request_id, tuple(token_ids)))
+        self.pass_on(EngineEvent(request_id, tuple(token_ids), logprobs=tuple(logprobs)))
 
     def end(
-        self, request_id: str, outcome: Outcome, *, reason: str = "", message: str = "", token_ids: Sequence[int] = ()
+        self,
+        request_id: str,
+        outcome: Outcome,
+        *,
+        reason: str = "",
+        message: str = "",
+        token_ids: Sequence[int] = (),
+        logprobs: Sequence[Logprob] = (),
     ) -> bool:
         """Report the end, with the last tokens. False, and no event, if the request had ended before."""
-        with self._lock:
-            on_event = self._callbacks.pop(request_id, None)
-        if on_event is None:
-            return False
-        _tell(on_event, EngineEvent(request_id, tuple(token_ids), outcome, reason, message))
-        return True
+        return self._end(EngineEvent(request_id, tuple(token_ids), outcome, reason, message, tuple(logprobs)))
+
+    def pass_on(self, event: EngineEvent) -> None:
+        """Report what the engine says that runs this request for us."""
+        if event.outcome is not None:
+            self._end(event)
+        elif (on_event := self._callbacks.get(event.request_id)) is not None and event.token_ids:
+            _tell(on_event, event)
 
     def end_all(self, outcome: Outcome, *, reason: str = "", message: str = "") -> None:
         """End all running requests alike."""
         for request_id in list(self._callbacks):
             self.end(request_id, outcome, reason=reason, message=message)
+
+    def _end(self, event: EngineEvent) -> bool:
+        with self._lock:
+            on_event = self._callbacks.pop(event.request_id, None)
+        if on_event is None:
+            return False
+        _tell(on_event, event)
+        return True
 
 
 def _tell(on_event: OnEvent, event: EngineEvent) -> None:

@@ -10,7 +10,7 @@ class StopMatcher:
         self._stop = tuple(stop)
         self._prefixes = frozenset(text[:length] for text in stop for length in range(1, len(text)))
         self._longest = max((len(text) for text in stop), default=0)
-        self._held = ""
+        self.held = ""  # text that may begin a stop string
         self.matched = ""  # the stop string that ended the text
 
     def push(self, text: str) -> str:
@@ -19,18 +19,18 @@ class StopMatcher:
             return ""
         if not self._stop:
             return text
-        text = self._held + text
+        text = self.held + text
         start = self._first_match(text)
         if start is not None:
-            self._held = ""
+            self.held = ""
             return text[:start]
         keep = self._possible_start(text)
-        self._held = text[len(text) - keep :]
+        self.held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def flush(self) -> str:
         """The text that was held back, when no more text can come."""
-        text, self._held = self._held, ""
+        text, self.held = self.held, ""
         return text
 
     def _first_match(self, text: str) -> int | None:

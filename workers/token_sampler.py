@@ -14,7 +14,7 @@ from workers.engine import Sampling
 
 SUPPORTS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
-    | {"seed", "logit_bias", "num_answered"}
+    | {"seed", "logit_bias", "num_answered", "logprobs", "top_logprobs"}
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.errors import ChatServerError, ConfigurationError, EngineError, OutOfMemory
 from services.grammar.notations import LARK
@@ -23,9 +23,12 @@ from services.models.attention import plain_attention
 from services.models.catalogue import ModelSource
 from services.tokens.tokenization import load_tokenizer
 from workers.adapters import merged
-from workers.engine import ENGINE_LOST, EngineOptions, ModelLimits, OnEvent, Sampling
+from workers.engine import ENGINE_LOST, EngineOptions, Logprob, ModelLimits, OnEvent, Sampling
 from workers.running import RunningRequests
 from workers.validation import check_submission
+
+if TYPE_CHECKING:
+    from workers.logits_processors import OwnLogits
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ _SUPPORTS = frozenset(
         "num_answered",
     }
 )
+_ON_HOST = frozenset({"logprobs", "top_logprobs"})  # where the host sees each step's logits before the next one
 _CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
 _CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
 _POLL_S = 0.1
@@ -53,6 +57,17 @@ class _Run:
     request_id: str
     stop_token_ids: frozenset[int]
     num_reported: int = 0
+    logits: "OwnLogits | None" = None  # of the tokens that are not reported yet, where they are asked for
+    top_logprobs: int = 0
+
+    def logprobs(self, token_ids: Sequence[int]) -> list[Logprob]:
+        """Of the tokens to report next."""
+        if self.logits is None:
+            return []
+        from workers.token_logprobs import logprob_of
+
+        rows = [self.logits.take(self.num_reported + at) for at in range(len(token_ids))]
+        return [logprob_of(row, token_id, self.top_logprobs) for row, token_id in zip(rows, token_ids, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -141,12 +156,17 @@ class TransformersEngine:
     def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
         if not self.alive():
             raise EngineError("the transformers engine is not running; start it first")
+        from workers.logits_processors import OwnLogits
+
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
         grammar = self._grammars.compile(sampling.grammar, len(prompt_token_ids)) if sampling.grammar else None
         self._running.add(request_id, on_event)
         key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
-        self._runs[key] = _Run(request_id, frozenset(sampling.stop_token_ids))
-        if not self._add(key, prompt_token_ids, sampling, grammar):
+        own = OwnLogits(len(prompt_token_ids)) if sampling.logprobs else None
+        self._runs[key] = _Run(
+            request_id, frozenset(sampling.stop_token_ids), logits=own, top_logprobs=sampling.top_logprobs
+        )
+        if not self._add(key, prompt_token_ids, sampling, grammar, own):
             self._runs.pop(key, None)
             self._running.discard(request_id)
             raise EngineError("the transformers engine takes no more requests: it is stopping or has failed")
@@ -171,7 +191,7 @@ class TransformersEngine:
             return False
         return manager.background_thread_status.fatal_error is None and bool(manager.is_running())
 
-    def _add(self, key: str, prompt: Sequence[int], sampling: Sampling, grammar: Any) -> bool:
+    def _add(self, key: str, prompt: Sequence[int], sampling: Sampling, grammar: Any, own: Any) -> bool:
         from workers.logits_processors import Adjustment
 
         greedy = sampling.temperature == 0
@@ -188,6 +208,7 @@ class TransformersEngine:
             min_p=0.0 if greedy else sampling.min_p,
             **({"adjustment": adjustment} if adjustment else {}),
             **({"grammar": grammar} if grammar else {}),
+            **({"own_logits": own} if own else {}),
         )
         return added is not None
 
@@ -215,18 +236,27 @@ class TransformersEngine:
         if run is None:  # cancelled before
             return
         new = output.generated_tokens[run.num_reported :]
+        logprobs = run.logprobs(new)
         run.num_reported += len(new)
         if not output.is_finished():
-            self._running.tokens(run.request_id, new)
+            self._running.tokens(run.request_id, new, logprobs)
             return
         del self._runs[output.request_id]
         if output.error is not None:
             code = self._code_of(output.error)
-            self._running.end(run.request_id, "failed", reason=code, message=output.error, token_ids=new)
+            self._running.end(
+                run.request_id, "failed", reason=code, message=output.error, token_ids=new, logprobs=logprobs
+            )
             return
         stopped = bool(new) and new[-1] in run.stop_token_ids
-        kept = new[:-1] if stopped else new
-        self._running.end(run.request_id, "finished", reason="stop" if stopped else "length", token_ids=kept)
+        num_kept = len(new) - stopped
+        self._running.end(
+            run.request_id,
+            "finished",
+            reason="stop" if stopped else "length",
+            token_ids=new[:num_kept],
+            logprobs=logprobs[:num_kept],
+        )
 
     def _end_cancelled(self, key: str) -> None:
         run = self._runs.pop(key, None)
@@ -301,7 +331,7 @@ class TransformersEngine:
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
         from workers.grammar_processor import Grammars
-        from workers.logits_processors import Adjustments, MinP, RequestProcessors, TopK, TopP
+        from workers.logits_processors import Adjustments, KeepLogits, MinP, RequestProcessors, TopK, TopP
 
         _use_our_log()
         _tell_length_of_cache(self._model)
@@ -318,16 +348,22 @@ class TransformersEngine:
         assert temperature.supported_kwargs.keys() == {"temperature"}
         vocab_size = self._model.config.get_text_config().vocab_size
         adjustments = Adjustments(self._slots, vocab_size, self._model.device)
+        keep = [KeepLogits()] if self._is_on_host else []
         manager.logit_processor = RequestProcessors(
-            [adjustments, Grammars(), temperature, MinP(), TopK(top_k), TopP(top_p)]
+            [*keep, adjustments, Grammars(), temperature, MinP(), TopK(top_k), TopP(top_p)]
         )
         return manager
 
+    @property
+    def _is_on_host(self) -> bool:
+        """Whether the host sees the logits and the token of each step before the next one."""
+        return bool(self._model.device.type == "cpu")
+
     def _make_grammars(self) -> Any:
         """The compiler of grammars, where the host knows each token before the next step, and the model's texts."""
-        if self._model.device.type != "cpu":
+        if not self._is_on_host:
             logger.info(
-                "No response_format on this device: its steps overlap, and a grammar must read each token first."
+                "No response_format and no logprobs on this device: its steps overlap, and the host must see each one."
             )
             return None
         from workers.answer_grammar import GrammarCompiler
@@ -363,7 +399,7 @@ class TransformersEngine:
         in_cache = (cache.num_blocks - 1) * cache.page_size
         vocab_size = self._model.config.get_text_config().vocab_size
         context = min(self._context(), in_cache)
-        supports = _SUPPORTS | {"grammar"} if self._grammars else _SUPPORTS
+        supports = _SUPPORTS | (_ON_HOST if self._is_on_host else set()) | ({"grammar"} if self._grammars else set())
         return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from services.errors import InvalidRequest, PromptTooLong, Unsupported
-from services.wire.messages import SamplingDefaults, SamplingOptions
+from services.wire.messages import MAX_TOP_LOGPROBS, SamplingDefaults, SamplingOptions
 from workers.engine import ModelLimits, Sampling
 
 # At its default an option changes nothing, so that an engine without it can still serve the request.
@@ -49,6 +49,8 @@ def validate(
         presence_penalty=float(options.presence_penalty or 0),
         frequency_penalty=float(options.frequency_penalty or 0),
         logit_bias=tuple(options.logit_bias.items()),
+        logprobs=options.logprobs,
+        top_logprobs=min(options.top_logprobs, limits.vocab_size),
     )
     check_submission(prompt_ids, sampling, limits, engine=engine)
     return sampling
@@ -70,6 +72,7 @@ def check_submission(prompt_ids: Sequence[int], sampling: Sampling, limits: Mode
         _check_number("logit_bias", bias, -100, 100)
     _check_whole("num_answered", sampling.num_answered, 0, len(prompt_ids))
     _check_whole("top_k", sampling.top_k, 0, limits.vocab_size)
+    _check_whole("top_logprobs", sampling.top_logprobs, 0, MAX_TOP_LOGPROBS if sampling.logprobs else 0)
     if sampling.seed is not None:
         _check_whole("seed", sampling.seed, 0, 2**63 - 1)
     if sampling.grammar and not sampling.stop_token_ids:

@@ -113,14 +113,8 @@ class SupervisedEngine:
         return self._ready and self._engine.alive()
 
     def _forward(self, engine: Engine, event: EngineEvent) -> None:
-        if engine is not self._engine:  # an abandoned engine that woke up
-            return
-        if event.outcome is None:
-            self._running.tokens(event.request_id, event.token_ids)
-            return
-        self._running.end(
-            event.request_id, event.outcome, reason=event.reason, message=event.message, token_ids=event.token_ids
-        )
+        if engine is self._engine:  # else an abandoned engine that woke up
+            self._running.pass_on(event)
 
     # ---- the supervisor's thread
 

@@ -14,7 +14,15 @@ from services.errors import InvalidRequest
 from services.openai import response_bodies
 from services.openai.bodies import ChatCompletionBody, CompletionBody, SamplingFields, served
 from services.openai.frames import ChatFrames, Frames, TextFrames, usage_of
-from services.openai.orders import Supports, chat_orders, check_served, completion_orders
+from services.openai.orders import (
+    CHAT_FIELDS,
+    RESPONSE_FIELDS,
+    TEXT_FIELDS,
+    Supports,
+    chat_orders,
+    check_served,
+    completion_orders,
+)
 from services.openai.response_bodies import ResponseBody
 from services.openai.response_objects import PREFIX, whole_response
 from services.openai.response_orders import record_of, response_order, turns_of
@@ -64,15 +72,18 @@ class Questions:
     def _chat(self, raw: object, base: str) -> Question:
         body = served(raw, ChatCompletionBody)
         orders = chat_orders(body, base, self._user, self._max_chars, "batch")
-        check_served(orders[0], self._supports)
-        return _completion(base, body, orders, ChatFrames(base, body.model, includes_usage=False))
+        check_served(orders[0], self._supports, CHAT_FIELDS)
+        has_logprobs = body.num_logprobs is not None
+        frames = ChatFrames(base, body.model, includes_usage=False, has_logprobs=has_logprobs)
+        return _completion(base, body, orders, frames)
 
     def _text(self, raw: object, base: str) -> Question:
         body = served(raw, CompletionBody)
         orders = completion_orders(body, base, self._user, self._max_chars, "batch")
-        check_served(orders[0], self._supports)
+        check_served(orders[0], self._supports, TEXT_FIELDS)
         echoes = [order.prompt if body.echo else "" for order in orders]
-        return _completion(base, body, orders, TextFrames(base, body.model, includes_usage=False, echoes=echoes))
+        frames = TextFrames(base, body.model, includes_usage=False, echoes=echoes, logprobs=body.num_logprobs)
+        return _completion(base, body, orders, frames)
 
     def _response(self, raw: object, base: str) -> Question:
         body = served(raw, ResponseBody, response_bodies.UNSERVED)
@@ -82,7 +93,7 @@ class Questions:
         rid, record = PREFIX + base, record_of(body, self._defaults)
         turns = turns_of(record, self._responses, self._user, self._max_chars)
         order = response_order(body, turns, rid, self._user, self._max_chars, "batch")
-        check_served(order, self._supports, form_field="text.format")
+        check_served(order, self._supports, RESPONSE_FIELDS)
         return Question(rid, [order], lambda _: self._whole(rid), record.encode(), kept=record.store)
 
     def _whole(self, rid: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from services.chat.answer import Answer, Outage
+from services.chat.logprobs import Logprobs, within
 from services.chat.reader import Done, ReaderEvent, Rewind, Status, Text, part_at
 from services.wire.messages import ANSWER
 
@@ -25,6 +26,11 @@ class Follower:
     def text(self) -> str:
         """The whole text, reasoning and answer, as far as this process knows it."""
         return self._answer.reader.shown
+
+    @property
+    def logprobs(self) -> Logprobs:
+        """Those of the whole text."""
+        return tuple(self._answer.reader.logprobs.placed)
 
     @property
     def status(self) -> Status | None:
@@ -80,7 +86,8 @@ class Follower:
         if text:
             offset = self.offset
             self.offset += len(text)
-            return Text(offset, reader.nonce, text, part)
+            logprobs = within(reader.logprobs.placed, offset, self.offset)
+            return Text(offset, reader.nonce, text, part, logprobs)
         if end is None or self.offset < len(shown):
             return None
         self.done = True

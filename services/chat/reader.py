@@ -10,11 +10,12 @@ rewound. While silent, compare the head; without progress, audit the queue.
 """
 
 import os.path
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from services.chat.journal import Head
+from services.chat.logprobs import LogprobLog, Logprobs, PlacedLogprob, within
 from services.wire.messages import ANSWER, Event, Part
 
 HEAD_INTERVAL_S = 2.0
@@ -22,12 +23,16 @@ AUDIT_INTERVAL_S = 5.0
 
 
 class Text(NamedTuple):  # one is made per token and follower
-    """`text` continues at `offset`. All of it belongs to one part: `answer`, `reasoning`, or one of a later build."""
+    """`text` continues at `offset`. All of it belongs to one part: `answer`, `reasoning`, or one of a later build.
+
+    `logprobs`: of the tokens that begin in it, where the request asks for them.
+    """
 
     offset: int
     nonce: str
     text: str
     part: str = ANSWER
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class JournalView:
     terminal: Event | None
     context: dict[str, int]
     parts: tuple[Part, ...] = ()
+    logprobs: LogprobLog = field(default_factory=LogprobLog)
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "JournalView":
@@ -93,7 +99,9 @@ class JournalView:
         ends: dict[str, int] = {}
         context: dict[str, int] = {}
         parts: tuple[Part, ...] = ()
+        logprobs = LogprobLog()
         for event in events:
+            logprobs.fold(event)
             text = text[: event.toff] + event.text
             if parts or event.parts:
                 parts = (*(part for part in parts if part[0] < event.toff), *event.parts)
@@ -102,7 +110,7 @@ class JournalView:
             ends[nonce] = len(text)
             if event.terminal:
                 terminal = event
-        return cls(text, nonce, ends, terminal, context, parts)
+        return cls(text, nonce, ends, terminal, context, parts, logprobs)
 
     @property
     def end(self) -> Done | None:
@@ -123,12 +131,13 @@ def part_at(parts: tuple[Part, ...], offset: int) -> tuple[str, int | None]:
     return kind, None
 
 
-def in_parts(text: str, parts: tuple[Part, ...]) -> Iterator[Text]:
+def in_parts(text: str, parts: tuple[Part, ...], logprobs: Sequence[PlacedLogprob] = ()) -> Iterator[Text]:
     """A whole text as a follower tells it: what belongs to one part at a time."""
     offset: int | None = 0
     while offset is not None and offset < len(text):
         kind, following = part_at(parts, offset)
-        yield Text(offset, "", text[offset:following], kind)
+        its_text = text[offset:following]
+        yield Text(offset, "", its_text, kind, within(logprobs, offset, offset + len(its_text)))
         offset = following
 
 
@@ -136,12 +145,14 @@ class JournalReader:
     """One answer, as far as this process knows it: `shown` is its text, `rewinds` where text of it was taken back.
 
     `end` is its end, once `shown` is whole. Followers look without a lock while this is changed: they are told nothing
-    while `rewinding`; else the nonce and the parts are written before the text, the text before the end.
+    while `rewinding`; else the nonce, the parts and the log probabilities are written before the text, the text before
+    the end.
     """
 
     def __init__(self, now: float, interrupted_s: float = 2.5) -> None:
         self.shown = ""
         self.parts: tuple[Part, ...] = ()
+        self.logprobs = LogprobLog()
         self.rewinds: list[int] = []
         self.rewinding = False  # a rewind is noted, and the text that it took back still stands in `shown`
         self.status: Status | None = None
@@ -216,6 +227,8 @@ class JournalReader:
             self._unread = True
             return
         self.parts += tuple(part for part in event.parts if part[0] >= len(self.shown))
+        if event.logprobs or event.places:
+            self.logprobs.take(event)
         self.shown += event.text[len(self.shown) - event.toff :]
         if event.terminal:
             self._finish(event)
@@ -236,7 +249,7 @@ class JournalReader:
         if view.text.startswith(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 heard = True
-            self._nonce, self.parts, self.shown = view.nonce, view.parts, view.text
+            self._take(view)
         elif self.shown.startswith(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
             if view.nonce != self._nonce:
@@ -244,7 +257,7 @@ class JournalReader:
         else:
             self.rewinding = True
             self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
-            self._nonce, self.parts, self.shown = view.nonce, view.parts, view.text
+            self._take(view)
             self.rewinding = False
             heard = True
         if heard:
@@ -287,6 +300,9 @@ class JournalReader:
     @property
     def _context(self) -> dict[str, int] | None:
         return self.status.context if self.status and self.running else None
+
+    def _take(self, view: JournalView) -> None:
+        self._nonce, self.parts, self.logprobs, self.shown = view.nonce, view.parts, view.logprobs, view.text
 
     def _hear(self, now: float) -> None:
         """The owner of the answer lives, if it has one."""

@@ -6,6 +6,7 @@ The command, `/v1`, responses and batches keep answers so.
 import hashlib
 from typing import NamedTuple
 
+from services.chat.logprobs import PlacedLogprob
 from services.chat.reader import Text
 from services.wire.messages import ANSWER
 
@@ -27,14 +28,17 @@ class Said:
 
     def __init__(self) -> None:
         self._texts: list[tuple[int, str, str]] = []  # offset, part, text
+        self.logprobs: list[PlacedLogprob] = []
 
     def take(self, event: Text) -> None:
         self._texts.append((event.offset, event.part, event.text))
+        self.logprobs += event.logprobs
 
     def rewind(self, offset: int) -> None:
         """Forget all text from an offset on."""
         kept = [(start, part, text[: offset - start]) for start, part, text in self._texts if start < offset]
         self._texts = kept
+        self.logprobs = [each for each in self.logprobs if each.offset < offset]
 
     @property
     def answer(self) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.errors import InvalidRequest, Unsupported, shown
 from services.field_errors import in_words
 from services.openai.answer_forms import Form, ResponseFormat, StructuredOutputs
+from services.wire.messages import MAX_TOP_LOGPROBS
 from services.wire.parsing import MAX_BIASES
 
 MAX_CHOICES = 64  # of one body: its prompts, times `n`
@@ -174,6 +175,20 @@ class ChatCompletionBody(SamplingFields):
     tools: Annotated[list[ToolBody], FIRST_FAULT] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
+    logprobs: bool | None = Field(None, description="Whether the answer has the log probabilities of its tokens.")
+    top_logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_TOP_LOGPROBS,
+        description="How many of the likeliest tokens, for each token; none by default.",
+    )
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """How many of the likeliest tokens are asked for; None: no log probabilities are. Raises InvalidRequest."""
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidRequest("top_logprobs has a meaning with logprobs=true only", field="top_logprobs")
+        return self.top_logprobs or 0 if self.logprobs else None
 
     @model_validator(mode="after")
     def _one_way_to_go_on(self) -> "ChatCompletionBody":
@@ -206,6 +221,18 @@ class CompletionBody(SamplingFields):
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES, fail_fast=True)]
     echo: bool | None = Field(None, description="Whether the text begins with the prompt.")
+    logprobs: int | None = Field(
+        None, ge=0, le=MAX_TOP_LOGPROBS, description="How many of the likeliest tokens are told for each token."
+    )
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """As of a chat. Raises Unsupported for those of a prompt."""
+        if self.echo and self.logprobs is not None:
+            raise Unsupported(
+                "echo beside logprobs: a prompt has no log probabilities here; leave one out", field="echo"
+            )
+        return self.logprobs
 
     @property
     def prompts(self) -> list[str]:
@@ -218,10 +245,8 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "function_call": ("none",),
     "functions": ([],),
-    "logprobs": (False,),
     "modalities": (["text"],),
     "suffix": ("",),
-    "top_logprobs": (0,),
     "web_search_options": (),
 }
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from services.chat.logprobs import PlacedLogprob
 from services.chat.reader import Done, Text
 from services.chat.said import Said
 from services.openai.call_frames import CALL_PARTS, CallDeltas, whole_calls
+from services.openai.logprobs import content_logprobs, text_logprobs
 from services.wire.messages import ANSWER
 
 Frame = dict[str, Any]
@@ -37,12 +39,13 @@ class Frames(Protocol):
 class ChatFrames:
     """`chat.completion`. Reasoning is sent under both names that clients look for."""
 
-    def __init__(self, base: str, model: str, *, includes_usage: bool) -> None:
+    def __init__(self, base: str, model: str, *, includes_usage: bool, has_logprobs: bool) -> None:
         self.id = f"chatcmpl-{base}"
         self._head = {"id": self.id, "object": "chat.completion", "created": int(time.time()), "model": model}
         self._chunk = {**self._head, "object": "chat.completion.chunk", "system_fingerprint": None}
         self._tail = {"usage": None} if includes_usage else {}
         self._base = base
+        self._has_logprobs = has_logprobs
         self._calls: dict[int, CallDeltas] = {}  # by choice
 
     def first(self, choice: int) -> Frame:
@@ -50,7 +53,7 @@ class ChatFrames:
 
     def text(self, choice: int, text: Text) -> list[Frame]:
         if text.part == ANSWER:
-            return [self._of(choice, {"content": text.text})]
+            return [self._of(choice, {"content": text.text}, logprobs=self._logprobs(text.logprobs))]
         if text.part not in CALL_PARTS:
             return [self._of(choice, _reasoning(text.text))]
         deltas = self._calls.setdefault(choice, CallDeltas(self._rid(choice)))
@@ -69,7 +72,7 @@ class ChatFrames:
             {
                 "index": index,
                 "message": {**_message(each), **whole_calls(each, self._rid(index))},
-                "logprobs": None,
+                "logprobs": self._logprobs(each.logprobs),
                 "finish_reason": _finish_reason(done, has_called=bool(each.calls)),
             }
             for index, (each, done) in enumerate(said)
@@ -79,25 +82,34 @@ class ChatFrames:
     def _rid(self, choice: int) -> str:
         return f"{self._base}-{choice}"
 
-    def _of(self, choice: int, delta: Frame, finish_reason: str | None = None) -> Frame:
-        about = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _logprobs(self, placed: Sequence[PlacedLogprob]) -> Frame | None:
+        return {"content": content_logprobs(placed), "refusal": None} if self._has_logprobs else None
+
+    def _of(self, choice: int, delta: Frame, finish_reason: str | None = None, logprobs: Frame | None = None) -> Frame:
+        about = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**self._chunk, "choices": [about], **self._tail}
 
 
 class TextFrames:
-    """`text_completion`. `echoes` has the prompt of each choice, where the client wants it back."""
+    """`text_completion`. `echoes` has the prompt of each choice, where the client wants it back.
 
-    def __init__(self, base: str, model: str, *, includes_usage: bool, echoes: Sequence[str]) -> None:
+    `logprobs`: how many of the likeliest tokens a client wants to know for each; None: it asks for nothing of the kind.
+    """
+
+    def __init__(
+        self, base: str, model: str, *, includes_usage: bool, echoes: Sequence[str], logprobs: int | None
+    ) -> None:
         self.id = f"cmpl-{base}"
         self._head = {"id": self.id, "object": "text_completion", "created": int(time.time()), "model": model}
         self._tail = {"usage": None} if includes_usage else {}
         self._echoes = echoes
+        self._num_logprobs = logprobs
 
     def first(self, choice: int) -> Frame:
         return self._of(choice, self._echoes[choice])
 
     def text(self, choice: int, text: Text) -> list[Frame]:
-        return [self._of(choice, text.text)]
+        return [self._of(choice, text.text, logprobs=self._logprobs(choice, text.logprobs))]
 
     def end(self, choice: int, done: Done) -> list[Frame]:
         return [self._of(choice, "", done.code)]
@@ -107,16 +119,22 @@ class TextFrames:
 
     def whole(self, said: Sequence[tuple[Said, Done]], usage: Frame) -> Frame:
         choices = [
-            _text_choice(index, self._echoes[index] + each.answer, done.code) for index, (each, done) in enumerate(said)
+            _text_choice(index, self._echoes[index] + each.answer, done.code, self._logprobs(index, each.logprobs))
+            for index, (each, done) in enumerate(said)
         ]
         return {**self._head, "choices": choices, "usage": usage}
 
-    def _of(self, choice: int, text: str, finish_reason: str | None = None) -> Frame:
-        return {**self._head, "choices": [_text_choice(choice, text, finish_reason)], **self._tail}
+    def _logprobs(self, choice: int, placed: Sequence[PlacedLogprob]) -> Frame | None:
+        if self._num_logprobs is None:
+            return None
+        return text_logprobs(placed, len(self._echoes[choice]), with_top=self._num_logprobs > 0)
+
+    def _of(self, choice: int, text: str, finish_reason: str | None = None, logprobs: Frame | None = None) -> Frame:
+        return {**self._head, "choices": [_text_choice(choice, text, finish_reason, logprobs)], **self._tail}
 
 
-def _text_choice(index: int, text: str, finish_reason: str | None) -> Frame:
-    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason}
+def _text_choice(index: int, text: str, finish_reason: str | None, logprobs: Frame | None) -> Frame:
+    return {"text": text, "index": index, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def _message(said: Said) -> Frame:

@@ -1,7 +1,7 @@
 """From OpenAI's bodies to our requests: one for each choice of the answer."""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from services.errors import InvalidRequest, Unsupported
@@ -18,6 +18,16 @@ from services.wire.parsing import parse_request
 from services.wire.tools import parse_arguments
 
 _ROLES = {"developer": "system"}
+
+# What each kind of body calls the options that not every engine has.
+CHAT_FIELDS = {"response_format": "response_format", "logprobs": "logprobs", "top_logprobs": "top_logprobs"}
+TEXT_FIELDS = {**CHAT_FIELDS, "top_logprobs": "logprobs"}
+RESPONSE_FIELDS = {"response_format": "text.format", "logprobs": "include", "top_logprobs": "top_logprobs"}
+_LACKS = {
+    "response_format": "obey no grammar; leave it out",
+    "logprobs": "tell no log probabilities; leave it out",
+    "top_logprobs": "tell the log probability of the chosen token alone; ask for 0 of the likeliest ones",
+}
 
 Supports = Callable[[str], Collection[str] | None]
 """What all workers of a model can do; None while it has none."""
@@ -37,7 +47,8 @@ def chat_orders(
     asked = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
     raw: dict[str, Any] = {**asked, **body.tool_options}
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-    return _choices(body, [{**raw, "priority": priority}], max_tokens, rid, user, max_chars)
+    orders = _choices(body, [{**raw, "priority": priority}], max_tokens, rid, user, max_chars)
+    return [with_logprobs(order, body.num_logprobs) for order in orders]
 
 
 def completion_orders(
@@ -47,7 +58,8 @@ def completion_orders(
     if not all(body.prompts):
         raise InvalidRequest("prompt must not be empty", field="prompt")
     raws = [{"prompt": prompt, "priority": priority} for prompt in body.prompts]
-    return _choices(body, raws, body.max_tokens, rid, user, max_chars)
+    orders = _choices(body, raws, body.max_tokens, rid, user, max_chars)
+    return [with_logprobs(order, body.num_logprobs) for order in orders]
 
 
 def _choices(
@@ -70,13 +82,31 @@ def _choices(
     return orders
 
 
-def check_served(order: ChatRequest, supports: Supports, form_field: str = "response_format") -> None:
-    """Refuse at the door what a worker would refuse. While a model has no worker, the first one decides."""
+def with_logprobs(order: ChatRequest, num_top: int | None) -> ChatRequest:
+    """The same request, for an answer with log probabilities and the likeliest tokens; None: without."""
+    if num_top is None:
+        return order
+    sampling = dataclasses.replace(order.sampling, logprobs=True, top_logprobs=num_top)
+    return dataclasses.replace(order, sampling=sampling)
+
+
+def check_served(order: ChatRequest, supports: Supports, fields: Mapping[str, str] = CHAT_FIELDS) -> None:
+    """Refuse at the door what a worker would refuse. While a model has no worker, the first one decides.
+
+    `fields`: what the body calls an option.
+    """
     known = supports(order.model)
     if known is None:
         return
-    if order.sampling.response_format is not None and "response_format" not in known:
-        raise Unsupported(f"{form_field}: the workers of {order.model} obey no grammar; leave it out", field=form_field)
+    asked = {
+        "response_format": order.sampling.response_format is not None,
+        "logprobs": order.sampling.logprobs,
+        "top_logprobs": order.sampling.top_logprobs > 0,
+    }
+    for name, is_asked in asked.items():
+        if is_asked and name not in known:
+            field = fields[name]
+            raise Unsupported(f"{field}: the workers of {order.model} {_LACKS[name]}", field=field)
     if order.has_tools and "tools" not in known:
         raise Unsupported(
             f"{order.model} cannot call tools: its chat template writes none, or its calls are not understood; "

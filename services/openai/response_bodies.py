@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.errors import InvalidRequest, Unsupported
 from services.openai.answer_forms import Form, TextFormat
 from services.openai.bodies import FIRST_FAULT, MAX_TOKENS
-from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
+from services.wire.messages import MAX_TOP_LOGPROBS, CallMessage, Message, ResultMessage, ToolCall
 from services.wire.parsing import MAX_MESSAGES
 from services.wire.tools import parse_arguments
 
 _ROLES: dict[str, Literal["system"]] = {"developer": "system"}
+_LOGPROBS = "message.output_text.logprobs"
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"  # nobody needs it: reasoning comes in plain, and is taken back so
 _PARTS = ("input_text", "output_text")
 
 MetadataName = Annotated[str, StringConstraints(max_length=64)]
@@ -87,6 +89,23 @@ class ResponseBody(BaseModel):
     tools: Annotated[list[FunctionTool], FIRST_FAULT] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
+    include: Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
+    top_logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_TOP_LOGPROBS,
+        description="How many of the likeliest tokens, for each token; none by default.",
+    )
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """As of a chat. Raises InvalidRequest or Unsupported."""
+        include = self.include or ()
+        if unknown := set(include) - {_LOGPROBS, _ENCRYPTED_REASONING}:
+            raise Unsupported(f"include: {min(unknown)!r:.80} is not served by this server", field="include")
+        if self.top_logprobs and _LOGPROBS not in include:
+            raise InvalidRequest(f"top_logprobs has a meaning with include=[{_LOGPROBS!r}] only", field="top_logprobs")
+        return self.top_logprobs or 0 if _LOGPROBS in include else None
 
     @property
     def tool_choice_of_request(self) -> str:
@@ -128,15 +147,13 @@ class ResponseQuery(BaseModel):
     starting_after: int | None = Field(None, ge=0, description="Only events with a larger sequence_number.")
 
 
-# Known to OpenAI, not honoured here: field → the values that ask for nothing. Reasoning comes in full and in plain, and
-# is accepted back as it came: who wants to send it back needs no encrypted form of it.
+# Known to OpenAI, not honoured here: field → the values that ask for nothing.
 UNSERVED: dict[str, tuple[Any, ...]] = {
     "access_programs": (),
     "background_options": (),
     "context_management": ([],),
     "conversation": (),
     "image": (),
-    "include": ([], ["reasoning.encrypted_content"]),
     "moderation": (),
     "prompt": (),
     "reasoning.context": ("auto",),
@@ -144,7 +161,6 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "reasoning.mode": ("standard",),
     "reasoning.summary": (),
     "text.verbosity": ("medium",),
-    "top_logprobs": (0,),
 }
 
 

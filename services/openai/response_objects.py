@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import orjson
 
+from services.chat.logprobs import PlacedLogprob
 from services.chat.reader import Done, Text, in_parts
 from services.chat.said import call_id
 from services.openai.call_frames import CALL_PARTS
 from services.openai.frames import Frame
+from services.openai.logprobs import content_logprobs
 from services.responses.record import ResponseRecord
 from services.responses.responses import KeptResponse
 from services.wire.messages import ANSWER, CallMessage, Message, Part, ResultMessage
@@ -40,6 +42,7 @@ class OutputItem:
     call_id: str = ""
     name: str = ""
     texts: list[str] = field(default_factory=list)
+    logprobs: list[Frame] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.end = self.start
@@ -61,6 +64,7 @@ class OutputItem:
             self.name += text.text
         else:
             self.texts.append(text.text)
+        self.logprobs += content_logprobs(text.logprobs)
         self.end += len(text.text)
 
     @property
@@ -68,9 +72,10 @@ class OutputItem:
         return "".join(self.texts)
 
     def part(self, text: str) -> Frame:
-        """Its only content part."""
+        """Its only content part, with all of its text or none."""
         if self.is_message:
-            return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+            logprobs = self.logprobs if text else []
+            return {"type": "output_text", "annotations": [], "logprobs": logprobs, "text": text}
         return {"type": "reasoning_text", "text": text}
 
     def added(self) -> Frame:
@@ -150,10 +155,18 @@ class ResponseFrames:
             usage=_usage(done.usage),
         )
 
-    def whole(self, text: str, parts: tuple[Part, ...], done: Done | None, *, running: bool) -> Frame:
+    def whole(
+        self,
+        text: str,
+        parts: tuple[Part, ...],
+        done: Done | None,
+        *,
+        running: bool,
+        logprobs: Sequence[PlacedLogprob] = (),
+    ) -> Frame:
         """The response with all text there is."""
         output = Output(self.rid)
-        for each in in_parts(text, parts):
+        for each in in_parts(text, parts, logprobs):
             output.take(each)
         if done is None:
             return self.begun("in_progress" if running else "queued", output.frames("in_progress"))
@@ -170,7 +183,7 @@ class ResponseFrames:
 def whole_response(kept: KeptResponse) -> Frame:
     """A kept response as it is now."""
     frames = ResponseFrames(kept.rid, kept.record)
-    return frames.whole(kept.text, kept.parts, kept.end, running=kept.running)
+    return frames.whole(kept.text, kept.parts, kept.end, running=kept.running, logprobs=kept.logprobs)
 
 
 def _kind(part: str) -> ItemKind:
@@ -246,7 +259,7 @@ def _as_ordered(record: ResponseRecord) -> Frame:
             {"type": "function", **tool["function"], "strict": tool["function"]["name"] in record.strict_tools}
             for tool in record.tools
         ],
-        "top_logprobs": 0,
+        "top_logprobs": record.top_logprobs,
         "top_p": record.top_p,
         "truncation": record.truncation,
         "user": None,

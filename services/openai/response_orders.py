@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from services.openai.bodies import MAX_TOKENS
+from services.openai.orders import with_logprobs
 from services.openai.response_bodies import ResponseBody, messages_of
 from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
@@ -41,6 +42,7 @@ def record_of(body: ResponseBody, defaults: Callable[[str], SamplingDefaults]) -
         strict_tools=parse_strict_tools(body.tools_of_request, tools),
         tool_choice=body.tool_choice_of_request,
         parallel_tool_calls=body.parallel_tool_calls is not False,
+        top_logprobs=body.num_logprobs or 0,
     )
 
 
@@ -69,4 +71,4 @@ def response_order(
         "thinking": False if body.effort == "none" else None,
         **body.tool_options,
     }
-    return parse_request(raw, user=user, max_chars=max_chars)
+    return with_logprobs(parse_request(raw, user=user, max_chars=max_chars), body.num_logprobs)

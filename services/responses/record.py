@@ -36,6 +36,7 @@ class ResponseRecord:
     tool_choice: str = "auto"  # as in `ChatRequest`, or `none`
     parallel_tool_calls: bool = True
     strict_tools: tuple[str, ...] = ()
+    top_logprobs: int = 0
 
     def encode(self) -> bytes:
         return orjson.dumps({"v": VERSION, **asdict(self), "messages": [each.encoded() for each in self.messages]})

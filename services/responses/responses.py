@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from services.chat.dead_letters import DeadLetters
 from services.chat.journal import Head
+from services.chat.logprobs import PlacedLogprob
 from services.chat.reader import Done, JournalView, in_parts
 from services.chat.requests import Requests
 from services.chat.said import Said, SaidCall, call_id
@@ -30,6 +31,7 @@ class KeptResponse:
     text: str
     parts: tuple[Part, ...]
     end: Done | None
+    logprobs: Sequence[PlacedLogprob] = ()
 
     @property
     def answer(self) -> Message:
@@ -69,7 +71,7 @@ class Responses:
             raise _unknown(rid)
         head, events = found
         view = JournalView.of(events)
-        return KeptResponse(rid, record, _begun(head), view.text, view.parts, view.end)
+        return KeptResponse(rid, record, _begun(head), view.text, view.parts, view.end, view.logprobs.placed)
 
     def conversation(self, rid: str, user: str, max_chars: int) -> list[Message]:
         """All turns up to the end of this response, with reasoning. Keeps all of its responses as if they ended now.

@@ -23,6 +23,13 @@ ANSWER: PartKind = "answer"
 Part = tuple[int, str]
 """Where a part of an answer's text begins, in code points, and its kind: a `PartKind`, or one of a later build.
 Text before the first part is the answer's."""
+Alternative = tuple[str, float]
+"""A token's bytes, each as the code point of the same number, and the logarithm of its probability."""
+TokenLogprob = tuple[str, float, tuple[Alternative, ...]]
+"""The same of a token of an answer, and the likeliest tokens in its place, as many as the request asks for."""
+Place = tuple[int, int]
+"""The number of a token in its answer, and where its text begins, in code points."""
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class ResultMessage(Message):
 
 
 _ALWAYS_WRITTEN = ("max_new_tokens", "seed", "stop")  # the first builds wrote them, set or not
+_LEFT_OUT_IF_FALSE = ("ignore_eos", "logprobs", "top_logprobs")
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ class SamplingOptions:
 
     `presence_penalty` and `frequency_penalty` count the tokens of the answer, `repetition_penalty` those of the prompt
     too. `logit_bias`: token id → what is added to its logit. `ignore_eos`: no token ends the answer. `response_format`:
-    the form of the answer, as `services.grammar.response_format` has it.
+    the form of the answer, as `services.grammar.response_format` has it. `logprobs`: whether the answer has the log
+    probabilities of its tokens, and of the `top_logprobs` likeliest ones in the place of each.
     """
 
     max_new_tokens: int = 512
@@ -108,6 +117,8 @@ class SamplingOptions:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
     response_format: Mapping[str, Any] | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
 
     def over(self, defaults: "SamplingDefaults") -> "SamplingDefaults":
         """What applies with this model's defaults."""
@@ -116,7 +127,8 @@ class SamplingOptions:
     def encoded(self) -> dict[str, Any]:
         """For JSON. An option that is not set is left out, which every build reads."""
         biases = {str(token_id): bias for token_id, bias in self.logit_bias.items()}
-        raw = {**asdict(self), "logit_bias": biases or None, "ignore_eos": self.ignore_eos or None}
+        unset = {"logit_bias": biases or None, **{name: getattr(self, name) or None for name in _LEFT_OUT_IF_FALSE}}
+        raw = {**asdict(self), **unset}
         return {name: value for name, value in raw.items() if name in _ALWAYS_WRITTEN or value is not None}
 
     @classmethod
@@ -152,7 +164,8 @@ _USUAL = {
 # Of requests that earlier builds would answer wrongly: those refuse the version.
 _EXACT_VERSION = VERSION + 0.1
 _TOOLS_VERSION = VERSION + 0.2
-_STRICT_VERSION = VERSION + 0.3
+_LATEST_VERSION = VERSION + 0.3  # of strict tools and log probabilities
+_VERSIONS = (VERSION, _EXACT_VERSION, _TOOLS_VERSION, _LATEST_VERSION)
 ANY_TOOL = "required"
 
 
@@ -207,8 +220,8 @@ class ChatRequest:
         return orjson.dumps({name: value for name, value in raw.items() if name not in _USUAL or value != _USUAL[name]})
 
     def _version(self) -> float:
-        if self.strict_tools:
-            return _STRICT_VERSION
+        if self.strict_tools or self.sampling.logprobs:
+            return _LATEST_VERSION
         if self.has_tools:
             return _TOOLS_VERSION
         return _EXACT_VERSION if self.continue_final or self.prompt else VERSION
@@ -218,7 +231,7 @@ class ChatRequest:
         """Raises ProtocolError unless `encode` of this version wrote the data."""
         try:
             raw = orjson.loads(data)
-            if raw["v"] not in (VERSION, _EXACT_VERSION, _TOOLS_VERSION, _STRICT_VERSION):
+            if raw["v"] not in _VERSIONS:
                 raise ProtocolError(f"request of protocol version {raw['v']!r:.20}; this process speaks {VERSION}")
             sampling = SamplingOptions.decode(raw["sampling"])
             messages = tuple(Message.decode(message) for message in raw["messages"])
@@ -242,6 +255,9 @@ class Event:
     prompt. An owner says so with its first tokens, and in `usage`.
 
     `parts`: those that begin within `text`. Models that do not reason name none.
+
+    `logprobs`, where the request asks for them: one for each of `ids`; None for a token that is no text of the answer,
+    such as a reasoning's. `places`: of the tokens whose text begins within `text`; their ids may be in an event before.
     """
 
     kind: EventKind
@@ -255,6 +271,8 @@ class Event:
     usage: dict[str, Any] = field(default_factory=dict)
     context: dict[str, int] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    logprobs: tuple[TokenLogprob | None, ...] = ()
+    places: tuple[Place, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -271,6 +289,10 @@ class Event:
             raw["context"] = self.context
         if self.parts:
             raw["parts"] = self.parts
+        if self.logprobs:
+            raw["logprobs"] = self.logprobs
+        if self.places:
+            raw["places"] = self.places
         if self.terminal:
             raw.update(code=self.code, message=self.message, usage=self.usage)
         return orjson.dumps(raw)
@@ -294,6 +316,15 @@ class Event:
                 raw.get("usage") or {},
                 raw.get("context") or {},
                 tuple((offset, kind) for offset, kind in raw.get("parts", ())),
+                tuple(map(_decoded_logprob, raw.get("logprobs", ()))),
+                tuple((number, offset) for number, offset in raw.get("places", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"undecodable event of {len(data)} bytes: {error}") from None
+
+
+def _decoded_logprob(raw: Any) -> TokenLogprob | None:
+    if raw is None:
+        return None
+    token, logprob, likeliest = raw
+    return token, logprob, tuple((other, its_logprob) for other, its_logprob in likeliest)

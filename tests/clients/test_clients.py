@@ -29,7 +29,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         installation.repeat("thinker", "--rate", "50", "--chunk", "3", "--reasoning")
         installation.repeat("qwen3", "--rate", "50", "--chunk", "3", "--tools", "hermes")
         installation.repeat("slow", "--rate", "5", "--chunk", "1")
-        installation.repeat("smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms")
+        installation.repeat("smollm2-135m", "--rate", "50", "--chunk", "1000", "--forms", "--logprobs", "top")
         yield installation
 
 

@@ -6,6 +6,7 @@ tests that compare answers run on those.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from services.engines import ENGINES
 from services.errors import ConfigurationError, EngineError, InvalidRequest, PromptTooLong, Unsupported
 from services.models.catalogue import ModelSource, resolve
 from tests.workers import tiny_gguf
-from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, Sampling
+from workers.engine import ENGINE_LOST, Engine, EngineEvent, EngineOptions, Logprob, Sampling
 from workers.llamacpp_engine import LlamaCppEngine
 from workers.openvino_engine import OpenVinoEngine
 from workers.select_engine import adapter_of
@@ -50,6 +51,9 @@ class Recorder:
         with self._changed:
             self.events.setdefault(event.request_id, []).append(event)
             self._changed.notify_all()
+
+    def logprobs(self, request_id: str) -> list[Logprob]:
+        return [logprob for event in self.events.get(request_id, ()) for logprob in event.logprobs]
 
     def tokens(self, request_id: str) -> list[int]:
         return [token for event in self.events.get(request_id, ()) for token in event.token_ids]
@@ -433,6 +437,8 @@ BAD: dict[str, tuple[type[Exception], list[int] | None, dict[str, Any]]] = {
     "penalty out of its bounds": (InvalidRequest, None, {"presence_penalty": 2.5}),
     "bias of a token beyond the vocabulary": (InvalidRequest, None, {"logit_bias": ((10**6, 1.0),)}),
     "bias out of its bounds": (InvalidRequest, None, {"logit_bias": ((1, 101.0),)}),
+    "likeliest tokens without log probabilities": (InvalidRequest, None, {"top_logprobs": 3}),
+    "more likeliest tokens than are told": (InvalidRequest, None, {"logprobs": True, "top_logprobs": 21}),
     "stop token beyond the vocabulary": (InvalidRequest, None, {"stop_token_ids": (10**6,)}),
 }
 
@@ -479,6 +485,79 @@ def test_a_bias_is_added_to_the_logit_of_its_token_or_refused_by_its_name(rig: R
     else:
         with pytest.raises(Unsupported, match=r"sampling.logit_bias=.*engine"):
             rig.submit("biased", logit_bias=((7, 100.0),))
+
+
+def logprobs_of(rig: Rig, request_id: str, **options: Any) -> tuple[list[int], list[Logprob]]:
+    """An answer and its log probabilities, with the likeliest tokens where the engine knows them."""
+    top = 20 if "top_logprobs" in rig.engine.limits.supports else 0
+    tokens = rig.answer(request_id, logprobs=True, top_logprobs=top, **options)
+    return tokens, rig.recorder.logprobs(request_id)
+
+
+def check_same(found: tuple[list[int], list[Logprob]], expected: tuple[list[int], list[Logprob]]) -> None:
+    """But for roundings: a prompt that is computed anew may be cut otherwise."""
+    assert found[0] == expected[0]
+    for (logprob, likeliest), (its_logprob, its_likeliest) in zip(found[1], expected[1], strict=True):
+        assert logprob == pytest.approx(its_logprob, abs=1e-4)
+        assert dict(likeliest) == pytest.approx(dict(its_likeliest), abs=1e-4)
+
+
+def test_every_token_has_its_log_probability_and_a_greedy_one_is_the_likeliest(repeatable: Rig) -> None:
+    tokens, logprobs = logprobs_of(repeatable, "r", max_new_tokens=12)
+    assert len(logprobs) == len(tokens) == 12
+    for token_id, (logprob, likeliest) in zip(tokens, logprobs, strict=True):
+        assert logprob <= 0
+        if "top_logprobs" in repeatable.engine.limits.supports:
+            assert [each for _, each in likeliest] == sorted((each for _, each in likeliest), reverse=True)
+            assert (len(likeliest), likeliest[0]) == (20, (token_id, logprob))
+            assert 0 < sum(math.exp(each) for _, each in likeliest) <= 1 + 1e-6
+
+
+def test_log_probabilities_are_those_of_the_model_whatever_the_options_of_drawing_are(repeatable: Rig) -> None:
+    plain = logprobs_of(repeatable, "plain", max_new_tokens=1)
+    options: dict[str, Any] = {"temperature": 2.0, "top_k": 1}
+    if "logit_bias" in repeatable.engine.limits.supports:
+        options["logit_bias"] = ((plain[0][0], 50.0),)
+    check_same(logprobs_of(repeatable, "drawn", max_new_tokens=1, **options), plain)
+
+
+def test_log_probabilities_are_the_same_with_neighbours_and_nobody_else_gets_any(repeatable: Rig) -> None:
+    alone = logprobs_of(repeatable, "alone", max_new_tokens=12)
+    for n in range(SLOTS):
+        repeatable.submit(f"neighbour{n}", [2, 90 + n, 91], max_new_tokens=20)
+    check_same(logprobs_of(repeatable, "beside", max_new_tokens=12), alone)
+    assert {repeatable.recorder.end(f"neighbour{n}").outcome for n in range(SLOTS)} == {"finished"}
+    assert not any(repeatable.recorder.logprobs(f"neighbour{n}") for n in range(SLOTS))
+
+
+def test_a_stop_token_has_no_log_probability(repeatable: Rig) -> None:
+    free = repeatable.answer("free", max_new_tokens=8)
+    stopped, logprobs = logprobs_of(repeatable, "stopped", max_new_tokens=8, stop_token_ids=(free[-1], 3))
+    assert len(logprobs) == len(stopped) == free.index(free[-1])
+
+
+def test_log_probabilities_of_transformers_are_those_of_a_forward_pass_also_after_a_preemption(
+    request: pytest.FixtureRequest, tiny_llama: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaForCausalLM
+
+    hurried = transformers_rig(request.getfixturevalue, cache_gib=6 * 32 * 512 / 2**30, repeatable=True)
+    for _ in running(hurried):
+        answers = answers_at_once(hurried, logprobs=True, top_logprobs=3)
+        model = LlamaForCausalLM.from_pretrained(tiny_llama).float().eval()
+        for n, answer in enumerate(answers):
+            prompt = [1, *range(40 + n, 48 + n)]
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+            expected = torch.log_softmax(logits.double(), -1)
+            got = hurried.recorder.logprobs(f"r{n}")
+            assert len(got) == len(answer)
+            for row, token_id, (logprob, likeliest) in zip(expected, answer, got, strict=True):
+                assert logprob == pytest.approx(float(row[token_id]), abs=1e-4)
+                values, ids = row.topk(3)
+                assert [each for each, _ in likeliest] == ids.tolist()
+                assert [each for _, each in likeliest] == pytest.approx(values.tolist(), abs=1e-4)
 
 
 def test_stopping_cancels_what_runs_and_leaves_no_thread(rig: Rig) -> None:

@@ -9,11 +9,13 @@ on exactly where its journal ends; so does one that a request begins. A bare pro
 to think. With `--tools hermes` (or `mistral`, `llama`) it calls the request's tools where the message is such a call;
 of a conversation that ends with a tool's result it repeats the result. With `--phases 4` a quarter of the requests
 steps at a time, as with four engines. With `--emitted FILE` each ended request adds a line of JSON: its id and the time
-(`time.monotonic()`) of each of its steps.
+(`time.monotonic()`) of each of its steps. With `--logprobs top` it tells log probabilities, made of the code points
+(`logprob_of`); with `--logprobs own` it claims to know those of its tokens alone.
 """
 
 import argparse
 import json
+import math
 import re
 import signal
 import threading
@@ -33,7 +35,8 @@ from services.tokens.answer_parser import AnswerParser, MarkedTokens
 from services.tokens.call_families import FAMILIES, CallFormat
 from services.wire.messages import ChatRequest, Part
 from workers.answer import Answer, Calls
-from workers.engine import Engine, EngineEvent, ModelLimits, OnEvent, Sampling
+from workers.answer_logprobs import AnswerLogprobs
+from workers.engine import Engine, EngineEvent, Logprob, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan, Planner
 from workers.worker import Worker
 
@@ -69,8 +72,12 @@ class EchoText:
 def plan(request: ChatRequest) -> Plan:
     """The prompt is the text's length, then its code points: enough to know where a continued answer stands."""
     text = [ord(character) for character in said(request)]
-    sampling = Sampling(max_new_tokens=min(request.sampling.max_new_tokens, len(text)))
-    return Plan([len(text), *text], sampling, EchoText())
+    asked = request.sampling
+    sampling = Sampling(
+        max_new_tokens=min(asked.max_new_tokens, len(text)), logprobs=asked.logprobs, top_logprobs=asked.top_logprobs
+    )
+    plain = Plan([len(text), *text], sampling, EchoText())
+    return with_text(plain, stop=asked.stop) if asked.logprobs else plain
 
 
 def said(request: ChatRequest) -> str:
@@ -86,8 +93,13 @@ def said(request: ChatRequest) -> str:
 class CodePoints:
     """The decoder of a tokenizer whose tokens are code points."""
 
+    skipped: frozenset[int] = frozenset()
+
     def stream(self) -> "CodePoints":
         return self
+
+    def bytes_of(self, token_id: int) -> bytes:
+        return chr(token_id).encode()
 
     def token_to_id(self, token: str) -> None:
         """No mark is a token."""
@@ -101,10 +113,20 @@ class CodePoints:
 
 def speaking_plan(request: ChatRequest, *, reasons: bool, calls: CallFormat | None) -> Plan:
     """The same, with the text of a model that reasons or calls tools."""
-    decoder: Any = CodePoints()
-    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), decoder), "begin") if reasons else None
+    marks: Any = CodePoints()
+    parser = AnswerParser(MarkedTokens(pair("<think>", "</think>"), marks), "begin") if reasons else None
     called = calls_of(request, calls) if calls and request.tools else None
-    return replace(plan(request), answer=Answer(decoder, parser=parser, calls=called))
+    return with_text(plan(request), stop=request.sampling.stop, parser=parser, calls=called)
+
+
+def with_text(
+    plan: Plan, *, stop: Sequence[str] = (), parser: AnswerParser | None = None, calls: Calls | None = None
+) -> Plan:
+    """The plan with the text that real workers make, and its log probabilities where they are asked for."""
+    decoder: Any = CodePoints()
+    logprobs = AnswerLogprobs(decoder) if plan.sampling.logprobs else None
+    answer = Answer(decoder, stop, parser, calls=calls, logprobs=logprobs)
+    return replace(plan, answer=answer, logprobs=logprobs)
 
 
 def calls_of(request: ChatRequest, calls: CallFormat) -> Calls:
@@ -121,6 +143,13 @@ def call_format(family: str) -> CallFormat:
     return CallFormat(found, start, f'{start}NAME", "{arguments}": ', "NAME")
 
 
+def logprob_of(token_id: int, num_top: int) -> Logprob:
+    """A made one: the token has half of the probability or more, its followers in Unicode half of the rest each."""
+    likely = 0.5 + token_id % 5 / 10
+    others = [((token_id + at) % 0xD800, math.log((1 - likely) / 2**at)) for at in range(1, num_top)]
+    return math.log(likely), tuple([(token_id, math.log(likely)), *others][:num_top])
+
+
 @dataclass
 class Job:
     """One running request: what is left is `text[position:end]`."""
@@ -130,6 +159,7 @@ class Job:
     end: int
     on_event: OnEvent
     phase: int
+    top_logprobs: int | None  # None: no log probabilities are asked for
     emitted: list[float] = field(default_factory=list)
 
 
@@ -173,7 +203,8 @@ class EchoEngine:
         position = len(prompt_token_ids) - 1 - length
         with self._lock:
             phase = self._num_submitted % self._phases
-            self._jobs[request_id] = Job(text, position, position + sampling.max_new_tokens, on_event, phase)
+            end, asked = position + sampling.max_new_tokens, sampling.top_logprobs if sampling.logprobs else None
+            self._jobs[request_id] = Job(text, position, end, on_event, phase, asked)
             self._num_submitted += 1
 
     def cancel(self, request_id: str) -> None:
@@ -197,11 +228,14 @@ class EchoEngine:
         token_ids = tuple(job.text[job.position : min(job.position + self._chunk, job.end)])
         job.position += len(token_ids)
         job.emitted.append(time.monotonic())
+        num_top = job.top_logprobs
+        logprobs = () if num_top is None else tuple(logprob_of(each, num_top) for each in token_ids)
         if job.position < job.end:
-            job.on_event(EngineEvent(request_id, token_ids))
+            job.on_event(EngineEvent(request_id, token_ids, logprobs=logprobs))
             return
         del self._jobs[request_id]
-        job.on_event(EngineEvent(request_id, token_ids, "finished", "stop" if job.end == len(job.text) else "length"))
+        reason = "stop" if job.end == len(job.text) else "length"
+        job.on_event(EngineEvent(request_id, token_ids, "finished", reason, logprobs=logprobs))
         if self._emitted:
             self._emitted.write(json.dumps({"id": request_id.partition("#")[0], "emitted": job.emitted}) + "\n")
             self._emitted.flush()
@@ -215,6 +249,7 @@ def main() -> None:
     parser.add_argument("--reasoning", action="store_true", help="what stands in <think> tags is reasoning")
     parser.add_argument("--forms", action="store_true", help="claim to keep forms; it repeats what is in one already")
     parser.add_argument("--tools", choices=[each.name for each in FAMILIES], help="how the model calls tools")
+    parser.add_argument("--logprobs", choices=["own", "top"], help="which log probabilities it tells")
     parser.add_argument("--slots", type=int, default=8, help="requests that run at once")
     parser.add_argument("--phases", type=int, default=1, help="groups of requests that step one after the other")
     parser.add_argument("--emitted", type=Path, help="where to write when each token of each request was emitted")
@@ -230,6 +265,7 @@ def main() -> None:
     )
     able = {"thinking": options.reasoning, "tools": options.tools, "response_format": options.forms}
     able["strict_tools"] = options.tools and options.forms
+    able |= {"logprobs": options.logprobs, "top_logprobs": options.logprobs == "top"}
     supports = SUPPORTS | {name for name, is_able in able.items() if is_able}
     if options.reasoning or options.tools:
         calls = call_format(options.tools) if options.tools else None

@@ -42,9 +42,11 @@ def test_the_options_of_a_request_reach_the_other_process_as_they_are() -> None:
 
 def test_tokens_and_the_end_come_through_and_stop_leaves_nothing(engine: EngineProcess) -> None:
     events: list[EngineEvent] = []
-    engine.submit("a", PROMPT, Sampling(max_new_tokens=8), events.append)
+    engine.submit("a", PROMPT, Sampling(max_new_tokens=8, logprobs=True), events.append)
     eventually(lambda: events and events[-1].outcome)
     assert sum(len(event.token_ids) for event in events) == 8
+    assert [len(event.logprobs) for event in events] == [len(event.token_ids) for event in events]
+    assert all(logprob < 0 for event in events for logprob, _ in event.logprobs)
     assert (events[-1].outcome, events[-1].reason) == ("finished", "length")
     assert "openvino" in engine.description and engine.limits.max_running == 4
     with pytest.raises(InvalidRequest):

@@ -117,9 +117,13 @@ def test_events_pass_through_and_the_request_is_forgotten_at_its_end(
 ) -> None:
     events: list[EngineEvent] = []
     supervised.submit("r", [1], Sampling(5), events.append)
-    factory.made[0].callbacks["r"](EngineEvent("r", (1, 2)))
-    factory.made[0].callbacks["r"](EngineEvent("r", (3,), "finished", "length"))
-    assert events == [EngineEvent("r", (1, 2)), EngineEvent("r", (3,), "finished", "length")]
+    told = [
+        EngineEvent("r", (1, 2), logprobs=((-1.0, ()), (-2.0, ()))),
+        EngineEvent("r", (3,), "finished", "length", logprobs=((-3.0, ()),)),
+    ]
+    for event in told:
+        factory.made[0].callbacks["r"](event)
+    assert events == told
     supervised.submit("r", [1], Sampling(5), events.append)
 
 

@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions` and `POST /v1/completions`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.openai.bodies import ChatCompletionBody, CompletionBody, SamplingFields
 from services.openai.frames import ChatFrames, Frames, TextFrames
-from services.openai.orders import Supports, chat_orders, check_served, completion_orders
+from services.openai.orders import CHAT_FIELDS, TEXT_FIELDS, Supports, chat_orders, check_served, completion_orders
 from services.wire.messages import ChatRequest
 from webapp.access.address import address_of
 from webapp.access.callers import Callers
@@ -33,11 +33,13 @@ class Completer:
     supports: Supports
     client_left: Callable[[Request], bool]
 
-    def answer(self, body: SamplingFields, orders: list[ChatRequest], frames: Frames) -> Response:
+    def answer(
+        self, body: SamplingFields, orders: list[ChatRequest], frames: Frames, fields: Mapping[str, str]
+    ) -> Response:
         """The response for these requests, in whole or as a stream."""
         address, current = address_of(request), request._get_current_object()  # type: ignore[attr-defined]
         with translated():
-            check_served(orders[0], self.supports)
+            check_served(orders[0], self.supports, fields)
         for order in orders:
             self.submit_rate.admit(order.user, address)
         with translated():
@@ -69,8 +71,11 @@ def make_blueprint(callers: Callers, completer: Completer, document: Document, *
         With `stream` the answer comes as server-sent events, else as one JSON object.
         """
         user, base, body = _asked(callers, ChatCompletionBody)
-        frames = ChatFrames(base, body.model, includes_usage=body.includes_usage)
-        return completer.answer(body, chat_orders(body, base, user, max_chars), frames)
+        orders = chat_orders(body, base, user, max_chars)
+        frames = ChatFrames(
+            base, body.model, includes_usage=body.includes_usage, has_logprobs=body.num_logprobs is not None
+        )
+        return completer.answer(body, orders, frames, CHAT_FIELDS)
 
     @completions.post("/completions")
     @document.describes(json=CompletionBody, tag="Completions")
@@ -79,8 +84,10 @@ def make_blueprint(callers: Callers, completer: Completer, document: Document, *
         user, base, body = _asked(callers, CompletionBody)
         orders = completion_orders(body, base, user, max_chars)
         echoes = [order.prompt if body.echo else "" for order in orders]
-        frames = TextFrames(base, body.model, includes_usage=body.includes_usage, echoes=echoes)
-        return completer.answer(body, orders, frames)
+        frames = TextFrames(
+            base, body.model, includes_usage=body.includes_usage, echoes=echoes, logprobs=body.num_logprobs
+        )
+        return completer.answer(body, orders, frames, TEXT_FIELDS)
 
     return completions
 

@@ -11,6 +11,7 @@ import orjson
 from flask import Response
 
 from services.chat.feed import AnswerFeed
+from services.chat.follower import Follower
 from services.chat.reader import Done, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.errors import ChatServerError
@@ -50,9 +51,8 @@ class ResponseAnswer(Answers):
         )
 
     @property
-    def text(self) -> str:
-        """All text, as far as this process knows it."""
-        return self._followers[0].text
+    def follower(self) -> Follower:
+        return self._followers[0]
 
     def _submit(self, address: str) -> None:
         order = self._orders[0] if self._orders else None
@@ -102,7 +102,9 @@ class ResponseDelivery:
     def _ended(self, done: Done) -> Response:
         if done.status == "failed":
             return failed(done)
-        return as_json(self._frames.whole(self._answer.text, done.parts or (), done, running=True))
+        answer = self._answer.follower
+        whole = self._frames.whole(answer.text, done.parts or (), done, running=True, logprobs=answer.logprobs)
+        return as_json(whole)
 
     def _events(self, told: Iterator[Told], events: ResponseEvents) -> Iterator[bytes]:
         try:

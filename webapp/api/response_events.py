@@ -15,8 +15,10 @@ A number tells a delta's end. So whoever was told a number has all text up to it
 
 from collections.abc import Iterator
 
+from services.chat.logprobs import within
 from services.chat.reader import Done, Text
 from services.openai.frames import Frame
+from services.openai.logprobs import content_logprobs
 from services.openai.response_objects import (
     ItemStatus,
     Output,
@@ -75,7 +77,8 @@ class ResponseEvents:
         number = self._number(item)
         if number > self._after:
             news = text.text[-(number - self._after) :]
-            logprobs: Frame = {"logprobs": []} if item.is_message else {}
+            its_logprobs = within(text.logprobs, item.end - len(news), item.end)
+            logprobs: Frame = {"logprobs": content_logprobs(its_logprobs)} if item.is_message else {}
             yield from self._of_part(number, f"{_TEXTS[item.kind]}.delta", item, delta=news, **logprobs)
 
     def end(self, done: Done) -> Iterator[Frame]:
@@ -130,7 +133,7 @@ class ResponseEvents:
             yield from self._added(item) if not item.texts else ()
             yield from self._of_part(number + 1, f"{kind}.done", item, name=item.name, arguments=text)
         else:
-            logprobs: Frame = {"logprobs": []} if item.is_message else {}
+            logprobs: Frame = {"logprobs": item.logprobs} if item.is_message else {}
             yield from self._of_part(number + 1, f"{kind}.done", item, text=text, **logprobs)
             yield from self._of_part(number + 2, "content_part.done", item, part=item.part(text))
         yield from self._of_item(number + 3, "output_item.done", item, status)

@@ -12,7 +12,7 @@ from services.connection.connect import translated
 from services.errors import InvalidRequest
 from services.openai.bodies import checked
 from services.openai.frames import Frame
-from services.openai.orders import Supports, check_served
+from services.openai.orders import RESPONSE_FIELDS, Supports, check_served
 from services.openai.response_bodies import UNSERVED, ResponseBody, ResponseQuery
 from services.openai.response_objects import PREFIX, ResponseFrames, input_items, whole_response
 from services.openai.response_orders import record_of, response_order, turns_of
@@ -52,7 +52,7 @@ class Responder:
         self.submit_rate.admit(user, address_of(request))
         messages = turns_of(record, self.responses, user, self.max_chars)
         order = response_order(body, messages, rid, user, self.max_chars)
-        check_served(order, self.supports, form_field="text.format")
+        check_served(order, self.supports, RESPONSE_FIELDS)
         note = record.encode() if record.store else b""
         is_repeatable = bool(idempotency_key(request))
         if body.background and not body.stream:

@@ -79,6 +79,20 @@ def texts() -> None:
     assert "".join(part.choices[0].text for part in parts) == "abc"
 
 
+def probabilities() -> None:
+    asked = {"model": "smollm2-135m", "logprobs": True, "top_logprobs": 2}
+    choice = ask(**asked).choices[0]
+    assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
+    assert all(token.top_logprobs[0].logprob == token.logprob for token in choice.logprobs.content)
+    told = [chunk.choices[0].logprobs for chunk in ask(stream=True, **asked) if chunk.choices]
+    assert [token for each in told if each for token in each.content] == choice.logprobs.content
+    include, said = ["message.output_text.logprobs"], ""
+    for event in client.responses.create(model="smollm2-135m", input="hi", include=include, stream=True):
+        if event.type == "response.output_text.delta":
+            said += "".join(token.token for token in event.logprobs)
+    assert said == "hi"
+
+
 def errors() -> None:
     assert fails(openai.BadRequestError, "invalid_request", lambda: ask(temperature=9)).param == "temperature"
     fails(openai.BadRequestError, "unsupported", lambda: ask(logprobs=True))
@@ -137,6 +151,20 @@ def tools_of_responses() -> None:
     assert after.output_text == "18 degrees"
 
 
-for case in (models, whole, streamed, real, several, cut, texts, errors, crowds, retries, tools, tools_of_responses):
+for case in (
+    models,
+    whole,
+    streamed,
+    real,
+    several,
+    cut,
+    texts,
+    probabilities,
+    errors,
+    crowds,
+    retries,
+    tools,
+    tools_of_responses,
+):
     case()
     print(case.__name__, "is right")

@@ -1,5 +1,7 @@
 """What is written of a request and of an event. Builds that know no newer field read the same bytes as ever."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -136,6 +138,13 @@ def test_a_request_with_tools_has_a_version_that_workers_without_them_refuse(fie
     assert ChatRequest.decode(request.encode()) == request
     assert orjson.loads(request.encode())["v"] == 1.2
     assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(orjson.loads(parsed().encode()))
+
+
+def test_a_request_for_log_probabilities_has_a_version_that_workers_without_them_refuse() -> None:
+    asked = replace(parsed(), sampling=SamplingOptions(logprobs=True, top_logprobs=2))
+    assert ChatRequest.decode(asked.encode()) == asked
+    assert orjson.loads(asked.encode())["v"] == 1.3
+    assert orjson.loads(asked.encode())["sampling"].items() >= {"logprobs": True, "top_logprobs": 2}.items()
 
 
 def test_a_result_gets_the_name_of_its_tool() -> None:
