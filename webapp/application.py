@@ -35,6 +35,7 @@ from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import ask_preview, make_celery, wake
+from services.jobs.fine_tunings import FineTunings
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.previews import Previews
@@ -61,10 +62,11 @@ from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.provider import provider_of
 from webapp.admin import blueprints as admin_pages
 from webapp.admin.storage import Storage
-from webapp.api import batches, blueprints, completions, files, models, responses
+from webapp.api import batches, blueprints, completions, files, fine_tunings, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
+from webapp.api.fine_tunings import FineTuningDesk
 from webapp.api.responses import Responder
 from webapp.arena import improvement_routes
 from webapp.arena import routes as arena_routes
@@ -383,13 +385,20 @@ def _add_api(
     )
     stored_files = StoredFiles(settings.state_dir / "files", max_bytes=settings.max_upload_mib * 1_048_576)
     jobs = Jobs(redis, keys, job_key(settings))
-    ordered = Batches(jobs, stored_files, settings.state_dir / "jobs")
+    ordered, wake_pipelines = (
+        Batches(jobs, stored_files, settings.state_dir / "jobs"),
+        partial(wake_soon, waker(settings)),
+    )
+    desk = FineTuningDesk(
+        callers, jobs, FineTunings(jobs, stored_files, settings.state_dir), TrainedModels(redis, keys), wake_pipelines
+    )
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
         responses.make_blueprint(callers, responder, document),
         files.make_blueprint(callers, stored_files, document),
-        batches.make_blueprint(callers, jobs, ordered, partial(wake_soon, waker(settings)), document),
+        batches.make_blueprint(callers, jobs, ordered, wake_pipelines, document),
+        fine_tunings.make_blueprint(desk, document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
     app.register_blueprint(usage.make_blueprint(requests.quotas, callers))

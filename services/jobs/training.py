@@ -115,6 +115,7 @@ _OTHER_NAMES = {  # what other programs call a field
 }
 
 EVENT_MARK = "::train "
+PREFERENCES_RATE = 0.1  # of a preset's learning rate for answers, where it trains on pairs of answers
 MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the devices do not divide them
 
 STOPPED_EXIT = 33  # SIGTERM stopped the program, which saved everything: started again, it continues

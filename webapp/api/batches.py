@@ -7,7 +7,6 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from services.connection.connect import translated
-from services.errors import InvalidRequest
 from services.jobs.batches import KIND, WINDOW_S, Batches, BatchProgress
 from services.jobs.jobs import Job, Jobs
 from services.openai.bodies import checked
@@ -15,7 +14,7 @@ from services.openai.response_bodies import MetadataName, MetadataValue
 from webapp.access.callers import Callers
 from webapp.api.document import Document
 from webapp.api.intake import asked
-from webapp.api.pages import PageQuery, page_of
+from webapp.api.pages import PageQuery, listed, page_of
 from webapp.server.threads import in_thread
 
 MAX_LISTED = 1_000  # of all jobs, the newest
@@ -89,11 +88,7 @@ def _add_looking(routes: Blueprint, callers: Callers, jobs: Jobs, batches: Batch
         with translated():
             user = callers.user(request)
             own = [job for job in jobs.list(MAX_LISTED) if job.kind == KIND and job.spec["user"] == user]
-            found = own if query.order == "desc" else own[::-1]
-            ids = [job.id for job in found]
-            if query.after and query.after not in ids:
-                raise InvalidRequest("after is the id of none of your batches", field="after")
-            rest = found[ids.index(query.after) + 1 :] if query.after else found
+            rest = listed(own, query, lambda job: job.id, "batches")
             return jsonify(page_of((batch_object(job, batches.progress(job)) for job in rest), query.limit))
 
 
