@@ -38,7 +38,7 @@ class JobFolders:
     def _data(self, job: Job) -> Path | None:
         """The folder with our links to the data of a fine-tuning that a program ordered."""
         folder = self.jobs_dir / job.id
-        is_name = Path(job.id).name == job.id and job.id != ".."
+        is_name = job.id not in ("", "..") and Path(job.id).name == job.id
         is_ours = job.kind == "train" and is_name and self._signed(job)
         return folder if is_ours and folder.is_dir() and not folder.is_symlink() else None
 
