@@ -63,11 +63,12 @@ def training_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         system.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
         base = TrainedModel("tiny", str(folder / "base"), "smollm2-135m", "by hand", 0.0)
         TrainedModels(system.redis, system.keys).register(base)
+        url = system.web()
         for role in ("beat", "worker", "trainings"):
             system.start("pipelines", role)
         for _ in range(2):  # one for each model that is asked
             system.start("workers", "--standby")
-        yield system.web()
+        yield url
 
 
 def run(command: list[str], stdin: str = "", timeout_s: float = 120, **variables: str) -> str:
@@ -92,11 +93,13 @@ def test_a_client_is_served(url: str, key: str, environment: str, program: str) 
     assert said.splitlines()[-1].endswith("right")
 
 
+@pytest.mark.timeout(TRAINING_S + 120)
 def test_the_official_client_trains_a_model_and_asks_it(training_url: str) -> None:
     program = str(HERE / "programs" / "fine_tuning_client.py")
     assert run([python_of("openai"), program, training_url, "any"], timeout_s=TRAINING_S).endswith("right\n")
 
 
+@pytest.mark.timeout(TRAINING_S + 120)
 @pytest.mark.parametrize("example", [n for n, (_, text) in enumerate(EXAMPLES) if TRAINS in text])
 def test_an_example_that_trains_runs(training_url: str, example: int) -> None:
     text = EXAMPLES[example][1].replace("http://127.0.0.1:8000", training_url).replace('"smollm2-135m"', '"tiny"')

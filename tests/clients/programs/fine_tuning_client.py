@@ -5,13 +5,13 @@ import sys
 import time
 
 import openai
+from openai.types.fine_tuning import FineTuningJob
 
 URL, KEY = sys.argv[1:3]
 client = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
 QUESTION = {"role": "user", "content": "Who are you?"}
 HELLO = {"role": "assistant", "content": "Hello, I am Ann."}
 OVER = ("succeeded", "failed", "cancelled")
-Job = openai.types.fine_tuning.FineTuningJob
 
 
 def upload(*lines: object) -> str:
@@ -19,13 +19,13 @@ def upload(*lines: object) -> str:
     return client.files.create(file=("data.jsonl", data), purpose="fine-tune").id
 
 
-def order(kind: str, training_file: str, **fields: object) -> Job:
+def order(kind: str, training_file: str, **fields: object) -> FineTuningJob:
     method = {"type": kind, kind: {"hyperparameters": {"n_epochs": 2, "batch_size": 2, "seq_len": 64}}}
     body = {"model": "tiny", "method": method, "training_file": training_file, "suffix": kind, **fields}
     return client.fine_tuning.jobs.create(**body, extra_headers={"Idempotency-Key": training_file})
 
 
-def ended(job: Job) -> Job:
+def ended(job: FineTuningJob) -> FineTuningJob:
     while job.status not in OVER:
         time.sleep(0.2)
         job = client.fine_tuning.jobs.retrieve(job.id)
@@ -42,7 +42,7 @@ data = upload(*[talk] * 8)
 answers = order("supervised", data, validation_file=upload(talk), metadata={"for": "ann"})
 assert order("supervised", data, validation_file=answers.validation_file, metadata={"for": "ann"}).id == answers.id
 pairs = order("dpo", upload(*[pair] * 4))
-broken = order("supervised", upload(talk, {"messages": [QUESTION]}))
+broken = order("supervised", upload(talk, {"messages": "Hello"}))
 jobs = client.fine_tuning.jobs
 assert [each.id for each in jobs.list(limit=1)] == [broken.id, pairs.id, answers.id]  # in three pages
 
