@@ -55,20 +55,30 @@ def key(system: System) -> str:
 
 
 @pytest.fixture(scope="module")
-def training_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A system that trains a random model, `tiny`, in seconds, and serves what was trained; any key will do."""
+def training_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, TrainedModels]]:
+    """A system that trains a random model, `tiny`, in seconds, and serves two at a time of what it trained."""
     folder = tmp_path_factory.mktemp("trains")
     write_base(folder / "base", load_tokenizer(resolve("smollm2-135m")))
     with running_system(folder, slots=2, cache_gib=0.01) as system:
         system.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
         base = TrainedModel("tiny", str(folder / "base"), "smollm2-135m", "by hand", 0.0)
-        TrainedModels(system.redis, system.keys).register(base)
+        trained = TrainedModels(system.redis, system.keys)
+        trained.register(base)
         url = system.web()
         for role in ("beat", "worker", "trainings"):
             system.start("pipelines", role)
-        for _ in range(2):  # one for each model that is asked
+        for _ in range(2):
             system.start("workers", "--standby")
-        yield url
+        yield url, trained
+
+
+@pytest.fixture
+def training_url(training_system: tuple[str, TrainedModels]) -> Iterator[str]:
+    """Its address; any key will do. What a test trained is served no longer, so that the next test's models are."""
+    url, trained = training_system
+    yield url
+    for model in trained.wanted():
+        trained.stop_serving(model.name)
 
 
 def run(command: list[str], stdin: str = "", timeout_s: float = 120, **variables: str) -> str:
