@@ -140,13 +140,14 @@ def configured(body: FineTuningBody, trained: Sequence[TrainedModel]) -> tuple[T
 
 
 def _base(model: str, presets: Mapping[str, TrainingConfig], trained: Sequence[TrainedModel]) -> Base:
+    """What `/v1/models` lists under a name goes before a preset of that name."""
     known = {each.name: Base(each.name, each.name, each.name) for each in packaged_models()}
-    for name, preset in presets.items():
-        for called in (preset.model, name):
-            known.setdefault(called, Base(Path(called).name, preset.model, preset.model))
     for each in trained:
         if each.trainable:
             known.setdefault(each.name, Base(each.name, each.path, (*each.lineage, each.base)[0]))
+    for name, preset in presets.items():
+        for called in (preset.model, name):
+            known.setdefault(called, Base(Path(called).name, preset.model, preset.model))
     if model not in known:
         raise ConfigurationError(f"{shown(model)} cannot be trained here; known: {', '.join(known)}", field="model")
     return known[model]
@@ -162,16 +163,16 @@ def _objective(body: FineTuningBody, presets: Mapping[str, TrainingConfig]) -> s
 
 def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[str, TrainingConfig]) -> str:
     """The preset's name: the one that is asked for, else one for this model, at best for this objective, too."""
-    if wanted := body.options.preset:
-        if wanted not in presets:
-            raise ConfigurationError(f"{shown(wanted)} is not a preset; presets: {', '.join(presets)}", field="preset")
-        return wanted
+    if chosen := body.options.preset:
+        if chosen not in presets:
+            raise ConfigurationError(f"{shown(chosen)} is not a preset; presets: {', '.join(presets)}", field="preset")
+        return chosen
     of_model = [name for name in presets if body.model == name] + [
         name for name, preset in presets.items() if preset.model == base.root
     ]
-    for objectives in ((objective,), ("answers",)):
+    for wanted in (objective, "answers"):
         for name in of_model:
-            if presets[name].objective in objectives:
+            if presets[name].objective == wanted:
                 return name
     raise ConfigurationError(
         f"no preset trains {shown(body.model)}; give one in the hyperparameters, as `preset`: {', '.join(presets)}",

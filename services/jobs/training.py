@@ -183,7 +183,9 @@ class TrainingConfig(BaseModel):
         2048, ge=16, le=1_048_576, description="Tokens of one training sequence. A longer conversation is cut."
     )
     tokens_per_step: int = Field(65_536, ge=16, description="Tokens of one optimizer step over all devices.")
-    per_device_tokens: int = Field(8_192, ge=16, description="The most tokens that one device computes at once.")
+    per_device_tokens: int = Field(
+        8_192, ge=16, le=4_194_304, description="The most tokens that one device computes at once."
+    )
     packing: Literal["auto"] | bool = Field(
         "auto",
         description="Put several conversations in one sequence. "

@@ -24,7 +24,7 @@ PYTHONS = {"openai": ".venv-openai", "frameworks": ".venv-frameworks"}
 EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL)
 
 TRAINS = "fine_tuning.jobs.create"
-TRAINING_S = 300.0  # torch alone takes many seconds to be imported on a busy machine
+TRAINING_S = 600.0  # torch alone takes many seconds to be imported on a busy machine
 
 
 @pytest.fixture(scope="module")

@@ -194,6 +194,7 @@ def test_another_users_job_does_not_exist_and_a_list_has_pages(url: str) -> None
         ({"hyperparameters": {"n_epochs": 0}}, "method.supervised.hyperparameters.n_epochs"),
         ({"hyperparameters": {"seq_len": 3}}, "seq_len"),
         ({"hyperparameters": {"nonsense": 3}}, "nonsense"),
+        ({"hyperparameters": {"per_device_tokens": 10**15}}, "per_device_tokens"),  # of which a list would be made
         ({"hyperparameters": {"model": "/etc"}}, "model"),
         ({"hyperparameters": {"preset": "/etc/passwd"}}, "preset"),
     ],
@@ -241,6 +242,9 @@ def test_a_trained_model_is_trained_further_by_the_preset_of_its_oldest_ancestor
     config = ordered((july,), model="july", suffix="s" * 40)
     assert (config.model, config.name) == ("/trained/july/model", f"july-{'s' * 40}")
     assert (config.seq_len, config.learning_rate) == (512, 1e-4)
+    vicuna = TrainedModel("vicuna-7b", "/trained/vicuna/model", "x", "j", 1.0, lineage=("huggyllama/llama-7b",))
+    assert ordered((vicuna,), model="vicuna-7b").model == "/trained/vicuna/model"
+    assert ordered(model="vicuna-7b").model == "huggyllama/llama-7b"
 
 
 def test_auto_and_the_older_place_of_the_hyperparameters_are_read() -> None:
