@@ -33,9 +33,10 @@ from pipelines.celery.batch_tasks import BatchTasks
 from pipelines.celery.cleaning_tasks import CleaningTasks
 from pipelines.celery.preview_tasks import PreviewTasks
 from pipelines.celery.sweep import Sweep
-from pipelines.celery.training_tasks import TrainingTasks
+from pipelines.celery.training_tasks import Registering, TrainingTasks
 from pipelines.launching.local_target import LocalTarget
 from pipelines.launching.registering import register_model
+from pipelines.launching.results import publish_results
 from pipelines.launching.sky import SkyPilot
 from pipelines.launching.sky_target import SkyTarget
 from pipelines.launching.targets import Target
@@ -43,9 +44,11 @@ from services.chat.requests import Requests
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
-from services.jobs.jobs import Jobs
+from services.jobs.jobs import Job, Jobs
 from services.jobs.previews import Previews
 from services.jobs.signature import job_key
+from services.jobs.stored_files import StoredFiles
+from services.jobs.training_progress import TrainingProgress
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
 from services.wire.keys import BATCHES_QUEUE, SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
@@ -141,7 +144,8 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
         "local": partial(LocalTarget, secrets=secrets),
         "sky": partial(SkyTarget, SkyPilot()),  # all looks of a process ask one process of SkyPilot's
     }
-    trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, partial(register_model, redis, keys))
+    register = _registering(redis, keys, jobs, settings)
+    trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, register)
     trainings.register()
     PreviewTasks(app, Previews(redis, keys, job_key(settings)), admission, trainings.masked).register()
     cleaning = CleaningTasks(app, redis, keys, jobs, admission)
@@ -150,6 +154,17 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
     batches.register()
     ArchiveTask(app, Requests.from_settings(redis, settings), settings).register()
     Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send, "batch": batches.send}).register()
+
+
+def _registering(redis: Redis, keys: Keys, jobs: Jobs, settings: Settings) -> Registering:
+    """What is done with a finished fine-tuning before its job ends."""
+    files = StoredFiles(settings.state_dir / "files", max_bytes=2**63)  # what we write ourselves is small
+
+    def register(job: Job, progress: TrainingProgress) -> str:
+        publish_results(files, job, jobs.points(job.id), progress)
+        return register_model(redis, keys, job, progress)
+
+    return register
 
 
 def check_worker(settings: Settings) -> str:

@@ -36,6 +36,7 @@ from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
 from services.jobs.batches import Batches
 from services.jobs.celery_app import ask_preview, make_celery, wake
+from services.jobs.fine_tunings import FineTunings
 from services.jobs.job_folders import JobFolders
 from services.jobs.jobs import Jobs
 from services.jobs.previews import Previews
@@ -62,10 +63,11 @@ from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.provider import provider_of
 from webapp.admin import blueprints as admin_pages
 from webapp.admin.storage import Storage
-from webapp.api import batches, blueprints, completions, files, models, responses
+from webapp.api import batches, blueprints, completions, files, fine_tunings, models, responses
 from webapp.api.completions import Completer
 from webapp.api.custodian import Custodian
 from webapp.api.document import Document
+from webapp.api.fine_tunings import FineTuningDesk
 from webapp.api.responses import Responder
 from webapp.arena import improvement_routes
 from webapp.arena import routes as arena_routes
@@ -397,6 +399,10 @@ def _add_api(
     )
     jobs = Jobs(redis, keys, job_key(settings))
     ordered = Batches(jobs, stored_files, settings.state_dir / "jobs")
+    wake_pipelines = partial(wake_soon, waker(settings))
+    desk = FineTuningDesk(
+        callers, jobs, FineTunings(jobs, stored_files, settings.state_dir), TrainedModels(redis, keys), wake_pipelines
+    )
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
@@ -406,10 +412,11 @@ def _add_api(
             callers,
             jobs,
             ordered,
-            partial(wake_soon, waker(settings)),
+            wake_pipelines,
             document,
             max_unfinished=settings.max_user_batches,
         ),
+        fine_tunings.make_blueprint(desk, document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
     app.register_blueprint(usage.make_blueprint(requests.quotas, callers))

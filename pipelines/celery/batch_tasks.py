@@ -7,7 +7,6 @@ sends the next turn itself. `pipelines/celery/sweep.py` sends it when nobody doe
 died. What was asked goes on in the queue meanwhile; `pipelines/batches/window.py` says why nothing is answered twice.
 """
 
-import hashlib
 import logging
 import os
 import socket
@@ -36,7 +35,7 @@ from services.jobs.batches import KIND, UNIT, WINDOW_S, BatchProgress
 from services.jobs.celery_app import num_waiting
 from services.jobs.dispatch import Dispatch, DispatchNotes, calmly
 from services.jobs.jobs import Job, Jobs
-from services.jobs.stored_files import StoredFiles
+from services.jobs.stored_files import StoredFiles, made_id
 from services.responses.responses import Responses
 from services.serving.registry import Registry
 from services.settings import Settings
@@ -215,9 +214,7 @@ class BatchTasks:
         """The id of the file that the user finds; empty if nothing is in it. A repeat finds the first one."""
         if not path.stat().st_size:
             return ""
-        digest = hashlib.sha256(f"{job.id} {what}".encode()).hexdigest()[:16]
-        file_id = f"file-{int(job.created_s * 1000):011x}{digest}"
-        user = job.spec["user"]
+        file_id, user = made_id(job.created_s, job.id, what), job.spec["user"]
         with self._files.draft(user) as made, path.open("rb") as file:
             while block := file.read(COPY_BYTES):
                 made.write(block)

@@ -57,7 +57,7 @@ class Follower:
                 continue
             progress = after(progress, event, now_s)
             if point := point_of(event):
-                points.append(point)
+                points.append({**point, "time_s": round(now_s, 3)})
         return LogBatch(cursor, cursor_after, UNIT, progress.as_note(), shown, points), progress
 
 

@@ -26,7 +26,7 @@ def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) ->
         return progress
     match event["event"]:
         case "plan":
-            return replace(progress, plan=told, of=told.get("steps", progress.of), failure="")
+            return replace(progress, plan=told, of=told.get("steps", progress.of), failure="", faulty_file="")
         case "resumed":
             resumes = [*progress.resumes, {"step": told["step"], "time_s": now_s}]
             return replace(progress, resumes=resumes, records=told["step"])
@@ -42,7 +42,7 @@ def after(progress: TrainingProgress, event: Mapping[str, Any], now_s: float) ->
         case "finished":
             return replace(progress, records=told.get("step", progress.records), model=str(told.get("model", "")))
         case "failed":
-            return replace(progress, failure=str(told.get("message", "")))
+            return replace(progress, failure=str(told.get("message", "")), faulty_file=str(told.get("file", "")))
     return progress
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import check_same_run, finished_manifest
-from pipelines.training.reporting import Aborted, Reporter, Stopped
+from pipelines.training.reporting import Aborted, BadData, Reporter, Stopped
 from pipelines.training.train import Training, tell_finished
 from services.errors import ConfigurationError
 from services.jobs.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, TrainingConfig, read_training
@@ -57,19 +57,22 @@ def main() -> int:
     report = Reporter.of_this_process()
     try:
         run(arguments(), report)
+    except BadData as error:
+        return failed(report, REFUSED_EXIT, str(error), error.file)
     except ConfigurationError as error:
         return failed(report, REFUSED_EXIT, str(error))
     except Aborted as error:
-        return failed(report, ABORTED_EXIT, str(error))
+        return failed(report, ABORTED_EXIT, str(error), error.file)
     except Stopped as stopped:
         report.say(str(stopped))
         return STOPPED_EXIT
     return 0
 
 
-def failed(report: Reporter, code: int, message: str) -> int:
+def failed(report: Reporter, code: int, message: str, file: str = "") -> int:
+    """`file`: the name of the data file at fault."""
     report.say(f"Not trained: {message}")
-    report.event("failed", code=code, message=message)
+    report.event("failed", code=code, message=message, file=file)
     return code
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.records import Record, Refusal, read_records
-from pipelines.training.reporting import Aborted
+from pipelines.training.reporting import Aborted, BadData
 from pipelines.training.samples import (
     IGNORED,
     LoadTokenizer,
@@ -56,6 +56,7 @@ class Counts:
     records: int = 0
     refused: dict[str, int] = field(default_factory=dict)  # reason → number
     told: list[str] = field(default_factory=list)  # the first refusals: where and why
+    faulty_file: str = ""  # of the first refusal
     unreadable: bool = False  # the first refusal is no conversation at all
     examples: int = 0  # conversations that can be trained on
     samples: int = 0  # sequences that they are trained as
@@ -259,6 +260,7 @@ def _sampled(
 def refuse(counts: Counts, found: Refusal) -> None:
     """Count a record that cannot be trained on; the first ones are told."""
     counts.unreadable |= not counts.num_refused and not found.readable
+    counts.faulty_file = counts.faulty_file or found.where.rpartition(":")[0]
     counts.refused[found.reason] = counts.refused.get(found.reason, 0) + 1
     if len(counts.told) < NUM_TOLD:
         counts.told.append(f"{found.where}: {found.detail}")
@@ -340,8 +342,8 @@ def check_refused(counts: Counts, config: TrainingConfig) -> None:
         f"({reasons}), and max_refused={config.max_refused} allows fewer"
     )
     if counts.unreadable:
-        raise ConfigurationError(f"{message}: train on what `chatserver clean` wrote, which leaves such out")
-    raise Aborted(message)
+        raise BadData(f"{message}: train on what `chatserver clean` wrote, which leaves such out", counts.faulty_file)
+    raise Aborted(message, counts.faulty_file)
 
 
 def _written(rows: Iterator[tuple[Sample, bool]], path: Path) -> Any:

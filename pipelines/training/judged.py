@@ -25,6 +25,7 @@ from pipelines.training.data import (
     refuse,
 )
 from pipelines.training.records import UNUSED, Refusal, reasoning_of
+from pipelines.training.reporting import BadData
 from pipelines.training.samples import NO_PLACE
 from pipelines.training.tool_records import message_of, tools_of
 from services.errors import ConfigurationError, TemplateError
@@ -184,7 +185,7 @@ def check_judged(counts: Counts, config: TrainingConfig, *, what: str, remedy: s
     """Raises ConfigurationError for data without a row, Aborted for too many records that are none."""
     if not counts.examples:
         told = f": {counts.told[0]}" if counts.told else ""
-        raise ConfigurationError(f"the data holds no {what}{told}; {remedy}")
+        raise BadData(f"the data holds no {what}{told}; {remedy}", counts.faulty_file)
     check_refused(counts, config)
     if counts.examples == counts.evaluated:
         raise ConfigurationError(f"eval_fraction={config.eval_fraction} leaves nothing to train on; lower it")

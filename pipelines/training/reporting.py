@@ -1,17 +1,33 @@
 """The output of the training program: lines for people and event lines for programs, from the first process only.
 
-Also the two errors that end a training early: `Aborted` and `Stopped`. Every module of the program uses it.
+Also the errors that end a training early: `Aborted`, `BadData` and `Stopped`. Every module of the program uses it.
 """
 
 import os
 import signal
 from typing import Any
 
+from services.errors import ConfigurationError
 from services.jobs.training import event_line
 
 
 class Aborted(Exception):
-    """Training on would produce a broken model. The message names the cause and the remedy."""
+    """Training on would produce a broken model. The message names the cause and the remedy.
+
+    `file`: the name of the data file at fault, where one is.
+    """
+
+    def __init__(self, message: str, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
+
+
+class BadData(ConfigurationError):
+    """A data file is none: `file` is its name, where one is at fault."""
+
+    def __init__(self, message: str, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class Stopped(Exception):

@@ -16,7 +16,6 @@ from typing import Any
 from services.errors import Gone, InvalidRequest, NotFound, UserLimit, shown
 from services.jobs.jobs import Job, Jobs
 from services.jobs.stored_files import StoredFile, StoredFiles
-from services.machine.files import private
 from services.settings import variable_of
 
 KIND = "batch"
@@ -82,18 +81,13 @@ class Batches:
         """
         if endpoint not in ENDPOINTS:
             raise InvalidRequest(f"endpoint={shown(endpoint)} is not {', '.join(ENDPOINTS)}", field="endpoint")
-        stored = self._files.get(file_id, user)
-        if stored.purpose != "batch":
-            raise InvalidRequest(
-                f"the file {file_id} has the purpose {stored.purpose}; send it again with the purpose batch",
-                field="input_file_id",
-            )
+        stored = self._files.get_for("batch", file_id, user, field="input_file_id")
         return stored.filename, {
             "user": user,
             "file": file_id,
             "endpoint": endpoint,
             "metadata": dict(metadata or {}),
-            "out": str(self._link(stored, self._folder / jid)),
+            "out": str(self._linked(stored, self._folder / jid)),
         }
 
     def get(self, batch_id: str, user: str) -> Job:
@@ -135,9 +129,6 @@ class Batches:
     def progress(self, job: Job) -> BatchProgress:
         return BatchProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))
 
-    def _link(self, stored: StoredFile, folder: Path) -> Path:
-        private(folder.parent)
-        private(folder)
-        with contextlib.suppress(FileExistsError):
-            (folder / INPUT).hardlink_to(self._files.content(stored))
+    def _linked(self, stored: StoredFile, folder: Path) -> Path:
+        self._files.link(stored, folder / INPUT)
         return folder

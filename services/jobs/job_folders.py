@@ -1,6 +1,7 @@
 """The folders that the installation itself made for jobs, and what is deleted of them with the job.
 
-    state_dir/jobs/<job>/       of a cleaning that the page ordered, or of a batch: its uploads and results
+    state_dir/jobs/<job>/       of a cleaning that the page ordered, or of a batch: its uploads and results; of a
+                                fine-tuning that a program ordered: its data
     state_dir/trained/<name>/   of a fine-tuning on this machine, unless its order names another folder
 
 The page and `chatserver jobs remove` call it. A folder that somebody chose (`--out`) is theirs and stays. So does a
@@ -34,6 +35,13 @@ class JobFolders:
         is_there = job.spec.get("on") == "local" and out == self.trained_dir / out.name and not out.is_symlink()
         return out if job.kind == "train" and is_there and out.name not in ("", "..") and self._signed(job) else None
 
+    def _data(self, job: Job) -> Path | None:
+        """The folder with our links to the data of a fine-tuning that a program ordered."""
+        folder = self.jobs_dir / job.id
+        is_name = job.id not in ("", "..") and Path(job.id).name == job.id
+        is_ours = job.kind == "train" and is_name and self._signed(job)
+        return folder if is_ours and folder.is_dir() and not folder.is_symlink() else None
+
     def check_unused(self, job: Job, unfinished: Iterable[Job]) -> None:
         """Raises Conflict while a fine-tuning reads from the job's folder."""
         folder = self.own(job)
@@ -50,6 +58,8 @@ class JobFolders:
         """Delete the folder of an ended job, but for what a fine-tuning made. What stays of it, if anything."""
         if not job.ended:
             raise Conflict(f"the job is {job.state}; cancel it first")
+        if data := self._data(job):
+            _delete(data)
         folder = self.own(job)
         if folder is None or not folder.is_dir():
             return None

@@ -1,11 +1,11 @@
-"""The files that programs give to batches through `/v1/files`, and those that batches write for them.
+"""The files that programs give to jobs through `/v1/files`, and those that jobs write for them.
 
     state_dir/files/<user>/<id>/about.json   whose file it is, its name, purpose, size and digest
     state_dir/files/<user>/<id>/content      its bytes
 
 A file is whole or absent, and belongs to one user: for all others it does not exist. An id begins with the time at
-which the file was made, so the order of the names is the order of the files. `webapp/api/files.py` and
-`pipelines/batches/` call it. Functions here block.
+which the file was made, so the order of the names is the order of the files. `webapp/api/files.py`, `batches.py`,
+`fine_tunings.py` and the pipelines call it. Functions here block.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from services.settings import variable_of
 RESERVE_BYTES = 1 << 30  # of the disk, left for jobs and for Redis
 STALE_S = 86_400  # a draft of a process that died
 MAX_NAME_CHARS = 255
+MADE_HERE = ("batch_output", "fine-tune-results")  # purposes of what jobs write
 
 _ID = re.compile("file-[A-Za-z0-9_-]{1,64}")
 _DRAFT = "draft-"
@@ -125,13 +126,13 @@ class StoredFiles:
 
     def publish(self, made: FileDraft, user: str, purpose: str, filename: str, file_id: str = "") -> StoredFile:
         """Give a draft its name. With an id that is there already, the older file stays. Raises InvalidRequest."""
-        if not made.num_bytes and purpose != "batch_output":
+        if not made.num_bytes and purpose not in MADE_HERE:
             raise InvalidRequest("the file is empty", field="file")
         made.close()
         if self._room and made.num_bytes > self._room_bytes(made.folder.parent, "file-*"):
             raise _no_room()  # another upload was faster
         now_s = time.time()
-        file_id = file_id or f"file-{int(now_s * 1000):011x}{secrets.token_hex(8)}"
+        file_id = file_id or _id_of(now_s, secrets.token_hex(8))
         label = "".join(filter(str.isprintable, filename))[-MAX_NAME_CHARS:].encode("utf-8", "replace").decode()
         stored = StoredFile(file_id, user, purpose, label or "file", made.num_bytes, int(now_s), made.sha256)
         write_json(made.folder / "about.json", asdict(stored))
@@ -150,8 +151,31 @@ class StoredFiles:
             raise _unknown(file_id)
         return found
 
+    def get_for(self, purpose: str, file_id: str, user: str, *, field: str) -> StoredFile:
+        """A file that was sent for this purpose; `field` names it. Raises NotFound or InvalidRequest."""
+        stored = self.get(file_id, user)
+        if stored.purpose != purpose:
+            raise InvalidRequest(
+                f"the file {file_id} has the purpose {stored.purpose}; send it again with the purpose {purpose}",
+                field=field,
+            )
+        return stored
+
     def content(self, stored: StoredFile) -> Path:
         return self._folder_of(stored.user) / stored.id / "content"
+
+    def link(self, stored: StoredFile, path: Path) -> None:
+        """The job's own link to a file, in a private folder below another: the user may delete the file meanwhile.
+
+        Raises NotFound.
+        """
+        private(path.parent.parent)
+        private(path.parent)
+        with contextlib.suppress(FileExistsError):
+            try:
+                path.hardlink_to(self.content(stored))
+            except FileNotFoundError:
+                raise _unknown(stored.id) from None
 
     def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[StoredFile]:
         """The user's files, beginning behind the id `after`."""
@@ -203,6 +227,15 @@ class StoredFiles:
             with contextlib.suppress(OSError):
                 if time.time() - (folder / "content").stat().st_mtime > STALE_S:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def made_id(created_s: float, job: str, what: str) -> str:
+    """The id of a file that a job writes: the same whenever the job writes the file. `created_s` is the job's."""
+    return _id_of(created_s, hashlib.sha256(f"{job} {what}".encode()).hexdigest()[:16])
+
+
+def _id_of(created_s: float, rest: str) -> str:
+    return f"file-{int(created_s * 1000):011x}{rest}"
 
 
 def _checked(file_id: str) -> str:

@@ -115,6 +115,7 @@ _OTHER_NAMES = {  # what other programs call a field
 }
 
 EVENT_MARK = "::train "
+PREFERENCES_RATE = 0.1  # of a preset's learning rate for answers, where it trains on pairs of answers
 MOST_ABOVE = 0.125  # by how much a step may exceed the tokens per step when the devices do not divide them
 
 STOPPED_EXIT = 33  # SIGTERM stopped the program, which saved everything: started again, it continues
@@ -182,7 +183,9 @@ class TrainingConfig(BaseModel):
         2048, ge=16, le=1_048_576, description="Tokens of one training sequence. A longer conversation is cut."
     )
     tokens_per_step: int = Field(65_536, ge=16, description="Tokens of one optimizer step over all devices.")
-    per_device_tokens: int = Field(8_192, ge=16, description="The most tokens that one device computes at once.")
+    per_device_tokens: int = Field(
+        8_192, ge=16, le=4_194_304, description="The most tokens that one device computes at once."
+    )
     packing: Literal["auto"] | bool = Field(
         "auto",
         description="Put several conversations in one sequence. "

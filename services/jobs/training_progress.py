@@ -31,6 +31,7 @@ class TrainingProgress:
     resumes: list[dict[str, Any]] = field(default_factory=list)  # {step, time_s}: where it went on after an end
     outcome: dict[str, Any] = field(default_factory=dict)  # of its target, as a mapping
     failure: str = ""  # what the program said of its end
+    faulty_file: str = ""  # the name of the data file at fault; empty: none, or an older build trained
     model: str = ""  # the finished model's folder
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from services.errors import ConfigurationError
-from services.jobs.training import TrainingConfig, read_training
+from services.jobs.training import PREFERENCES_RATE, TrainingConfig, read_training
 from services.jobs.training_jobs import Place, training_spec
 from services.judgements.records import Export
 from services.machine.files import write
@@ -21,7 +21,6 @@ from services.serving.trained_models import TrainedModel
 
 FOLDER = "judgements"
 MIN_PAIRS = 20
-PREFERENCES_RATE = 0.1  # of a preset's learning rate, which is for answers
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,11 @@ class TrainedModel:
     def remote(self) -> bool:
         return "://" in self.path
 
+    @property
+    def trainable(self) -> bool:
+        """Whether a fine-tuning on this machine can begin with it: it is on its disks, and no adapter."""
+        return not (self.remote or self.is_adapter)
+
     def source(self) -> ModelSource:
         """The place of the weights, for an engine. Raises ConfigurationError if they are not whole, or not here."""
         if self.remote:
@@ -164,6 +169,11 @@ class TrainedModels:
         """All models, the oldest first."""
         found = [_model(raw) for raw in self._redis.hvals(self._keys.catalogue)]
         return sorted(found, key=lambda model: (model.created_s, model.name))
+
+    def made_by(self, jid: str) -> TrainedModel | None:
+        """The model that a job registered last; its adapter, if it registered nothing else."""
+        made = [model for model in reversed(self.list()) if model.job == jid]
+        return next((model for model in made if not model.is_adapter), next(iter(made), None))
 
     def remove(self, name: str) -> None:
         """Forget a model that is not served; its folder stays. Raises UnknownModel or InvalidRequest."""

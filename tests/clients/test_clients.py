@@ -12,13 +12,20 @@ from pathlib import Path
 import pytest
 import requests
 
+from services.models.catalogue import resolve
 from services.places import ROOT
+from services.serving.trained_models import TrainedModel, TrainedModels
+from services.tokens.tokenization import load_tokenizer
 from tests.clients.installation import Installation, running_installation
-from tests.end_to_end.system import wait_until
+from tests.end_to_end.system import running_system, wait_until
+from tests.pipelines.training.runs import write_base
 
 HERE = Path(__file__).parent
 PYTHONS = {"openai": ".venv-openai", "frameworks": ".venv-frameworks"}
 EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL)
+
+TRAINS = "fine_tuning.jobs.create"
+TRAINING_S = 600.0  # torch alone takes many seconds to be imported on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,37 @@ def url(installation: Installation, key: str) -> str:
     return installation.url
 
 
-def run(command: list[str], stdin: str = "", **variables: str) -> str:
+@pytest.fixture(scope="module")
+def training_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, TrainedModels]]:
+    """A system that trains a random model, `tiny`, in seconds, and serves two at a time of what it trained."""
+    folder = tmp_path_factory.mktemp("trains")
+    write_base(folder / "base", load_tokenizer(resolve("smollm2-135m")))
+    with running_system(folder, slots=2, cache_gib=0.01) as system:
+        system.environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+        base = TrainedModel("tiny", str(folder / "base"), "smollm2-135m", "by hand", 0.0)
+        trained = TrainedModels(system.redis, system.keys)
+        trained.register(base)
+        url = system.web()
+        for role in ("beat", "worker", "trainings"):
+            system.start("pipelines", role)
+        for _ in range(2):
+            system.start("workers", "--standby")
+        yield url, trained
+
+
+@pytest.fixture
+def training_url(training_system: tuple[str, TrainedModels]) -> Iterator[str]:
+    """Its address; any key will do. What a test trained is served no longer, so that the next test's models are."""
+    url, trained = training_system
+    yield url
+    for model in trained.wanted():
+        trained.stop_serving(model.name)
+
+
+def run(command: list[str], stdin: str = "", timeout_s: float = 120, **variables: str) -> str:
+    environment = {**os.environ, **variables}
     done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=120, env={**os.environ, **variables}, check=False
+        command, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -77,7 +112,20 @@ def test_a_client_is_served(url: str, key: str, environment: str, program: str) 
     assert said.splitlines()[-1].endswith("right")
 
 
-@pytest.mark.parametrize("example", range(len(EXAMPLES)))
+@pytest.mark.timeout(TRAINING_S + 120)
+def test_the_official_client_trains_a_model_and_asks_it(training_url: str) -> None:
+    program = str(HERE / "programs" / "fine_tuning_client.py")
+    assert run([python_of("openai"), program, training_url, "any"], timeout_s=TRAINING_S).endswith("right\n")
+
+
+@pytest.mark.timeout(TRAINING_S + 120)
+@pytest.mark.parametrize("example", [n for n, (_, text) in enumerate(EXAMPLES) if TRAINS in text])
+def test_an_example_that_trains_runs(training_url: str, example: int) -> None:
+    text = EXAMPLES[example][1].replace("http://127.0.0.1:8000", training_url).replace('"smollm2-135m"', '"tiny"')
+    assert "Hello" in run([python_of("openai"), "-"], text, timeout_s=TRAINING_S)
+
+
+@pytest.mark.parametrize("example", [n for n, (_, text) in enumerate(EXAMPLES) if TRAINS not in text])
 def test_an_example_of_the_documentation_runs(url: str, key: str, example: int, tmp_path: Path) -> None:
     kind, text = EXAMPLES[example]
     text = text.replace("http://127.0.0.1:8000", url).replace('"local"', f'"{key}"')

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.training.models import trained_tokenizer
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
-from tests.pipelines.training.runs import Material, Run, finished
+from tests.pipelines.training.runs import Material, Run, finished, write_base
 
 CONFIG = """\
 name: tiny
@@ -42,25 +41,6 @@ def uninterrupted(material: Material, tmp_path_factory: pytest.TempPathFactory) 
     """One process that nothing disturbs, and its folder."""
     out = tmp_path_factory.mktemp("uninterrupted")
     return finished(material, out), out
-
-
-def write_base(folder: Path, tokenizer: ChatTokenizer) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=tokenizer.decoder().get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    trained_tokenizer(tokenizer).save_pretrained(folder)
 
 
 def write_conversations(path: Path, num: int) -> None:

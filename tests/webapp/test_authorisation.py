@@ -135,6 +135,12 @@ GET     /v1/files                       key
 DELETE  /v1/files/<file_id>             key owned
 GET     /v1/files/<file_id>             key owned
 GET     /v1/files/<file_id>/content     key owned
+GET     /v1/fine_tuning/jobs                      key admin
+POST    /v1/fine_tuning/jobs                      key admin
+GET     /v1/fine_tuning/jobs/<job_id>             key admin
+POST    /v1/fine_tuning/jobs/<job_id>/cancel      key admin
+GET     /v1/fine_tuning/jobs/<job_id>/checkpoints key admin
+GET     /v1/fine_tuning/jobs/<job_id>/events      key admin
 GET     /v1/models                      key
 GET     /v1/models/<path:name>          key
 GET     /v1/openapi.json                everybody
@@ -205,6 +211,7 @@ class Site:
             "filename",
             "batch_id",
             "file_id",
+            "job_id",
             "rid",
         ):
             for part in (f"<{name}>", f"<path:{name}>"):
@@ -335,6 +342,10 @@ def test_the_api_answers_keys_and_no_cookies(site: Site, route: str, who: str) -
     if (route, who) == ("DELETE /v1/files/<file_id>", "owner"):
         pytest.skip("it would be gone for those after it")
     answer = site.ask(method, path, who, Authorization=f"Bearer {site.keys[who]}")
+    if rows()[route] == "key admin" and who != "admin":
+        assert answer.status_code == 403 and answer.json is not None
+        assert answer.json["error"]["type"] == "permission_error"
+        return
     is_others = rows()[route] == "key owned" and (who != "owner" or "nobody-has-this" in path)
     assert (answer.status_code == 404) == (is_others or "nobody-has-this" in path), (
         answer.status_code,

@@ -1,4 +1,4 @@
-"""The routes `/v1/files…`: what programs give to batches, and what batches give back.
+"""The routes `/v1/files…`: what programs give to batches and fine-tunings, and what these give back.
 
 A body is written to the disk as it comes, and nobody's before it is known who sends it.
 """
@@ -36,7 +36,7 @@ class FilesQuery(PageQuery):
     """The query of `GET /v1/files`."""
 
     limit: int = Field(10_000, ge=1, le=10_000)
-    purpose: Literal["batch", "fine-tune", "batch_output"] | None = None
+    purpose: Literal["batch", "fine-tune", "batch_output", "fine-tune-results"] | None = None
 
 
 @dataclass

@@ -1,10 +1,14 @@
 """One page of a list, as OpenAI's lists have them: the routes of files, batches and responses."""
 
 import itertools
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
+
+from services.errors import InvalidRequest
+
+Item = TypeVar("Item")
 
 
 class PageQuery(BaseModel):
@@ -13,6 +17,17 @@ class PageQuery(BaseModel):
     limit: int = Field(20, ge=1, le=100)
     after: str = Field("", description="The id behind which the page begins.")
     order: Literal["asc", "desc"] = "desc"
+
+
+def listed(items: Sequence[Item], query: PageQuery, id_of: Callable[[Item], str], what: str) -> Sequence[Item]:
+    """The items, newest first, as the query wants them. Raises InvalidRequest for an `after` that none of them has."""
+    found = items if query.order == "desc" else items[::-1]
+    if not query.after:
+        return found
+    ids = [id_of(item) for item in found]
+    if query.after not in ids:
+        raise InvalidRequest(f"after is the id of none of your {what}", field="after")
+    return found[ids.index(query.after) + 1 :]
 
 
 def page_of(objects: Iterable[dict[str, Any]], limit: int) -> dict[str, Any]:

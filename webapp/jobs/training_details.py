@@ -58,9 +58,7 @@ class TrainingAnswers:
         return {**config, "model": names.get(str(config.get("model")), config.get("model"))}
 
     def model_of(self, job: Job) -> TrainedModel | None:
-        """The model that this job registered last; its adapter, if it registered nothing else."""
-        made = [model for model in reversed(self._trained.list()) if model.job == job.id]
-        return next((model for model in made if not model.is_adapter), next(iter(made), None))
+        return self._trained.made_by(job.id)
 
     def serving(self, model: TrainedModel) -> dict[str, Any]:
         """Whether the model is wanted, which worker loads or serves it, and why loading failed."""

@@ -144,8 +144,8 @@ class PageTraining:
 
 
 def _folders(trained: Sequence[TrainedModel]) -> dict[str, str]:
-    """Name → folder of each registered model that is on this machine's disks and can be trained: no adapter can."""
-    return {model.name: model.path for model in trained if not (model.remote or model.is_adapter)}
+    """Name → folder of each registered model that can be trained."""
+    return {model.name: model.path for model in trained if model.trainable}
 
 
 def data_of(cleaning: Job) -> Path:

@@ -19,9 +19,12 @@ def test_a_resumed_run_tells_its_steps_again_and_nothing_is_there_twice() -> Non
 
 
 def test_a_start_forgets_what_ended_the_last_one() -> None:
-    failed = told({"event": "failed", "code": 3, "message": "the loss is NaN"})
-    assert failed.failure == "the loss is NaN"
-    assert after(failed, {"event": "plan", "steps": 4}, 1.0).failure == ""
+    failed = told({"event": "failed", "code": 3, "message": "data.jsonl:1: no answer", "file": "data.jsonl"})
+    assert (failed.failure, failed.faulty_file) == ("data.jsonl:1: no answer", "data.jsonl")
+    again = after(failed, {"event": "plan", "steps": 4}, 1.0)
+    assert (again.failure, again.faulty_file) == ("", "")
+    older = told({"event": "failed", "code": 3, "message": "the loss is NaN"})
+    assert (older.failure, older.faulty_file) == ("the loss is NaN", "")
 
 
 def test_what_is_no_event_of_ours_changes_nothing() -> None:

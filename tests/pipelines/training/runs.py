@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.models import trained_tokenizer
 from services.jobs.training import parse_event
 from services.places import ROOT
+from services.tokens.tokenization import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,23 @@ def finished(material: Material, out: Path, *settings: str, launcher: tuple[str,
 def torchrun(num_processes: int) -> tuple[str, ...]:
     """As many processes as asked for, on a free port of this machine."""
     return ("-m", "pipelines.training.torchrun", "--standalone", "--nproc-per-node", str(num_processes))
+
+
+def write_base(folder: Path, tokenizer: ChatTokenizer) -> None:
+    """Two layers of random weights over this tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.decoder().get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    trained_tokenizer(tokenizer).save_pretrained(folder)

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.training.data import Prepared, is_evaluated, lines_of, prepare
 from pipelines.training.records import Record, Refusal, read_records
-from pipelines.training.reporting import Aborted
+from pipelines.training.reporting import Aborted, BadData
 from pipelines.training.samples import IGNORED, Sampled, sampled_by_many, sampled_here
 from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig
@@ -77,8 +77,17 @@ def test_few_conversations_without_a_token_to_learn_are_dropped(tmp_path: Path, 
 
 def test_turns_that_serving_would_never_ask_for_abort(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     turns = [{"role": "assistant", "content": "Hi."}]
-    with pytest.raises(Aborted, match=r"data\.jsonl:1: the first message is assistant"):
+    with pytest.raises(Aborted, match=r"data\.jsonl:1: the first message is assistant") as refused:
         prepared(tmp_path, tokenizer, [{"id": "a", "messages": turns}])
+    assert refused.value.file == "data.jsonl"
+
+
+def test_data_that_are_no_conversations_are_refused_with_the_name_of_their_file(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    with pytest.raises(BadData, match=r"data\.jsonl:2: ") as refused:
+        prepared(tmp_path, tokenizer, [talk("a", "Hello", "Hi."), {"id": "b", "messages": 3}])
+    assert refused.value.file == "data.jsonl"
 
 
 def test_a_few_refused_records_are_counted_and_dropped(tmp_path: Path, tokenizer: ChatTokenizer) -> None:

@@ -46,6 +46,15 @@ def test_a_fine_tuning_goes_with_its_checkpoints_and_its_model_stays(folders: Jo
     assert folders.remove(ended("train", without)) is None and not without.exists()
 
 
+@pytest.mark.parametrize(("jid", "signature", "goes"), [("j1", "ours", True), ("j1", "", False), ("", "ours", False)])
+def test_a_fine_tuning_that_a_program_ordered_goes_with_its_data(
+    folders: JobFolders, jid: str, signature: str, goes: bool
+) -> None:
+    written(folders.jobs_dir / "j1", "training.jsonl")
+    folders.remove(replace(ended("train", folders.trained_dir / "july", jid), signature=signature))
+    assert (folders.jobs_dir / "j1").exists() is not goes
+
+
 def test_what_others_own_is_left(folders: JobFolders, tmp_path: Path) -> None:
     mine = written(tmp_path / "mine", "data.jsonl")
     link = folders.trained_dir / "link"

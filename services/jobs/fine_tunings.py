@@ -1,0 +1,213 @@
+"""Fine-tunings that programs order through `/v1/fine_tuning/jobs`: jobs of kind `train` over uploaded files.
+
+    name, spec = FineTunings(jobs, files, settings.state_dir).prepare(jid, user, body, trained.list())
+    jobs.submit(jid, KIND, name, spec)
+
+`webapp/api/fine_tunings.py` orders and shows them; the pipelines train them as any other, and serve the model at the
+end. What the order said stands in the spec under `fine_tuning`. The job has its own links to the files, in
+state_dir/jobs/<job>/; the result goes to state_dir/trained/<model's name>-<job>/.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.errors import ConfigurationError, Gone, InvalidRequest, NotFound, shown
+from services.jobs.jobs import Job, Jobs
+from services.jobs.stored_files import StoredFiles, made_id
+from services.jobs.training import PREFERENCES_RATE, ROW_SIZES, TrainingConfig, preset_names, read_training
+from services.jobs.training_jobs import Place, training_spec
+from services.models.catalogue import packaged_models
+from services.openai.fine_tuning_bodies import FineTuningBody, Hyperparameters
+from services.serving.trained_models import TrainedModel
+
+KIND = "train"
+ORDER = "fine_tuning"  # the field of the spec
+TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
+MAX_LISTED = 1_000  # of all jobs, the newest
+MAX_NAME_CHARS = 64
+TUNED = "tuned"  # the suffix where nobody gives one
+METHODS = {"answers": "supervised", "dpo": "dpo"}  # objective → OpenAI's method; kto has none
+
+# Of our configuration what the body says elsewhere, and what is not for a program to say.
+_ELSEWHERE = frozenset({"name", "model", "objective", "seed", "eval_files", "sky", "wandb"})
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model to train. `model`: as the training program finds it; `root`: the oldest ancestor, which presets name."""
+
+    name: str
+    model: str
+    root: str
+
+
+class FineTunings:
+    """Makes the specs of the fine-tunings of one installation, and finds their jobs."""
+
+    def __init__(self, jobs: Jobs, files: StoredFiles, state_dir: Path) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._state_dir = state_dir.resolve()
+
+    def prepare(
+        self, jid: str, user: str, body: FineTuningBody, trained: Sequence[TrainedModel]
+    ) -> tuple[str, dict[str, Any]]:
+        """The name and spec of a job, whose folder has the data. It needs the disk and not Redis.
+
+        Raises InvalidRequest, which names the field, or NotFound.
+        """
+        given = {TRAINING: body.training_file, VALIDATION: body.validation_file}
+        stored = {
+            name: self._files.get_for("fine-tune", file_id, user, field=f"{Path(name).stem}_file")
+            for name, file_id in given.items()
+            if file_id is not None
+        }
+        try:
+            preset, config = configured(body, trained)
+            out = self._state_dir / "trained" / f"{config.name}-{jid[-8:]}"
+            spec = training_spec(
+                config, [str(self._files.content(each)) for each in stored.values()], str(out), Place()
+            )
+        except ConfigurationError as error:
+            raise InvalidRequest.of(error) from None
+        links = {name: self._state_dir / "jobs" / jid / name for name in stored}
+        for name, file in stored.items():
+            self._files.link(file, links[name])
+        order = {
+            "user": user,
+            "model": body.model,
+            "training_file": body.training_file,
+            "validation_file": body.validation_file,
+            "hyperparameters": _told(config, preset),
+            "metadata": dict(body.metadata or {}),
+        }
+        return config.name, {**spec, "data": [str(path) for path in links.values()], "serve": True, ORDER: order}
+
+    def get(self, job_id: str, user: str) -> Job:
+        """Raises NotFound."""
+        with contextlib.suppress(Gone, InvalidRequest):
+            job = self._jobs.get(job_id)
+            if _is_of(user, job):
+                return job
+        raise NotFound(f"no fine-tuning has the id {shown(job_id)}; it was removed, or has expired")
+
+    def find(self, job_id: str, user: str) -> Job | None:
+        """The same; None where there is none."""
+        try:
+            return self.get(job_id, user)
+        except NotFound:
+            return None
+
+    def list(self, user: str) -> Sequence[Job]:
+        """The user's, newest first."""
+        return [job for job in self._jobs.list(MAX_LISTED) if _is_of(user, job)]
+
+
+def results_id(job: Job) -> str:
+    """The id of the file with the losses of all steps, which the pipelines write at the end."""
+    return made_id(job.created_s, job.id, "results")
+
+
+def _is_of(user: str, job: Job) -> bool:
+    return job.kind == KIND and dict(job.spec.get(ORDER) or {}).get("user") == user
+
+
+# -- what a body asks for --------------------------------------------------------------------------------------------
+
+
+def configured(body: FineTuningBody, trained: Sequence[TrainedModel]) -> tuple[TrainingConfig, TrainingConfig]:
+    """The preset and the configuration of an order. Raises ConfigurationError, which names the field."""
+    presets = {name: read_training(name) for name in preset_names()}
+    base = _base(body.model, presets, trained)
+    objective = _objective(body, presets)
+    chosen = _preset(body, base, objective, presets)
+    fields = {
+        "max_refused": 0.0,  # as with OpenAI, a line that cannot be trained on ends the job
+        **_numbers(body.options, presets[chosen], objective),
+        **_more(body.options),
+        "name": f"{base.name[: MAX_NAME_CHARS - 1 - len(body.suffix or TUNED)]}-{body.suffix or TUNED}",
+        "model": base.model,
+        "objective": objective,
+    }
+    if body.validation_file is not None:
+        fields["eval_files"] = 1
+    if body.seed is not None:
+        fields["seed"] = body.seed
+    return presets[chosen], read_training(chosen, fields)
+
+
+def _base(model: str, presets: Mapping[str, TrainingConfig], trained: Sequence[TrainedModel]) -> Base:
+    """What `/v1/models` lists under a name goes before a preset of that name."""
+    known = {each.name: Base(each.name, each.name, each.name) for each in packaged_models()}
+    for each in trained:
+        if each.trainable:
+            known.setdefault(each.name, Base(each.name, each.path, (*each.lineage, each.base)[0]))
+    for name, preset in presets.items():
+        for called in (preset.model, name):
+            known.setdefault(called, Base(Path(called).name, preset.model, preset.model))
+    if model not in known:
+        raise ConfigurationError(f"{shown(model)} cannot be trained here; known: {', '.join(known)}", field="model")
+    return known[model]
+
+
+def _objective(body: FineTuningBody, presets: Mapping[str, TrainingConfig]) -> str:
+    """The one of the method; without a method that of the preset, which may have none of OpenAI's."""
+    if body.method is not None:
+        return next(objective for objective, method in METHODS.items() if method == body.method.type)
+    preset = presets.get(body.options.preset or body.model)
+    return preset.objective if preset else "answers"
+
+
+def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[str, TrainingConfig]) -> str:
+    """The preset's name: the one that is asked for, else one for this model, at best for this objective, too."""
+    if chosen := body.options.preset:
+        if chosen not in presets:
+            raise ConfigurationError(f"{shown(chosen)} is not a preset; presets: {', '.join(presets)}", field="preset")
+        return chosen
+    of_model = [name for name in presets if body.model == name] + [
+        name for name, preset in presets.items() if preset.model == base.root
+    ]
+    for wanted in (objective, "answers"):
+        for name in of_model:
+            if presets[name].objective == wanted:
+                return name
+    raise ConfigurationError(
+        f"no preset trains {shown(body.model)}; give one in the hyperparameters, as `preset`: {', '.join(presets)}",
+        field="model",
+    )
+
+
+def _numbers(options: Hyperparameters, preset: TrainingConfig, objective: str) -> dict[str, Any]:
+    """OpenAI's hyperparameters in our words."""
+    own = preset.objective == objective
+    rate = preset.learning_rate * (1.0 if own or objective == "answers" else PREFERENCES_RATE)
+    fields = {"learning_rate": rate * (options.number("learning_rate_multiplier") or 1.0)}
+    seq_len = (options.model_extra or {}).get("seq_len", preset.seq_len)
+    if (size := options.number("batch_size")) and isinstance(seq_len, int):
+        fields["tokens_per_step"] = size * seq_len * ROW_SIZES[objective].sequences
+    named = {"epochs": options.number("n_epochs"), "dpo_beta": options.number("beta")}
+    return fields | {name: value for name, value in named.items() if value is not None}
+
+
+def _more(options: Hyperparameters) -> dict[str, Any]:
+    """The fields of our configuration. `read_training` refuses what is none."""
+    more = options.model_extra or {}
+    if wrong := sorted(_ELSEWHERE & set(more)):
+        raise ConfigurationError(
+            f"{wrong[0]} is no hyperparameter: the body says it elsewhere, or the operator does", field=wrong[0]
+        )
+    return more
+
+
+def _told(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
+    """The hyperparameters of the run, as OpenAI calls them."""
+    epochs = int(config.epochs) if config.epochs.is_integer() else config.epochs
+    told = {
+        "n_epochs": epochs,
+        "batch_size": -(-config.tokens_per_step // config.row_tokens),
+        "learning_rate_multiplier": config.learning_rate / preset.learning_rate,
+    }
+    return {**told, "beta": config.dpo_beta} if config.objective == "dpo" else told
