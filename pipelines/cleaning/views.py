@@ -1,7 +1,7 @@
 """Shows the steps a record that is more than turns of text as plain conversations, and takes back what they made of it.
 
 `stage.py` calls it, for recipes that keep pairs, labels, tools or reasoning. So both answers of a pair are cleaned
-alike and end together, and each step is written once, for conversations. What a step is shown, its options say (`view`):
+alike and end together, and each step is written once, for conversations. The options of a step say what it is shown:
 
 texts    all texts as turns, once each: of both answers, reasoning, the strings in the arguments of calls. The step
          edits or judges texts. Definitions of tools stay as they are
@@ -15,7 +15,7 @@ answers, labels and tools included.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import orjson
@@ -174,8 +174,7 @@ def _by_rounds(step: Step, conversation: Conversation, ledger: Ledger) -> Iterat
 
 def _in_a_row(turns: Sequence[Turn]) -> str:
     """Two turns of the assistant, one of which is a round: their texts cannot become one turn's."""
-    both = zip(turns, turns[1:], strict=False)
-    found = any(one.role == other.role and Round in (type(one), type(other)) for one, other in both)
+    found = any(one.role == other.role and Round in (type(one), type(other)) for one, other in pairwise(turns))
     return "two assistant turns in a row, one with more than text" if found else ""
 
 
