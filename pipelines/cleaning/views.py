@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from pipelines.formats.shapes import TURN_KEYS
 from pipelines.records.conversation import Conversation, FullTurn, Turn, is_plain, same_answer, with_text
 from pipelines.records.ledger import Ledger
 from pipelines.records.rounds import Round, in_rounds, turns_of, without_rounds
@@ -166,10 +167,19 @@ def _by_rounds(step: Step, conversation: Conversation, ledger: Ledger) -> Iterat
     heard.tell(ledger, conversation)
     for made in heard.made:
         turns = without_rounds(made.turns)
-        if conversation.rejected is None:
-            yield made.with_turns(turns)
-        else:
-            yield replace(made, turns=(*turns[:-1], conversation.turns[-1]), rejected=conversation.rejected)
+        if conversation.rejected is not None:
+            turns = (*turns[:-1], conversation.turns[-1])
+        extra = _with_keys_of(turns, conversation, made.extra)
+        yield replace(made, turns=turns, rejected=conversation.rejected, extra=extra)
+
+
+def _with_keys_of(turns: Sequence[Turn], before: Conversation, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`extra` with the further keys of these turns alone. Those of the other answer come after them."""
+    keys = extra.get(TURN_KEYS)
+    if not isinstance(keys, list) or len(keys) < len(before.turns):
+        return extra
+    known = {id(turn): own for turn, own in zip(before.turns, keys, strict=False)}
+    return {**extra, TURN_KEYS: [*(known.get(id(turn), {}) for turn in turns), *keys[len(before.turns) :]]}
 
 
 def _in_a_row(turns: Sequence[Turn]) -> str:

@@ -193,6 +193,10 @@ def _rejected(
 def _with_turn_keys(extra: dict[str, Any], turn_keys: list[dict[str, Any]]) -> dict[str, Any]:
     if not any(turn_keys):
         return extra
+    kept = extra.get(TURN_KEYS)
+    if isinstance(kept, list) and len(kept) == len(turn_keys) and all(isinstance(keys, dict) for keys in kept):
+        both = [{**keys, **own} for keys, own in zip(kept, turn_keys, strict=True)]  # what an earlier cleaning kept
+        return {**extra, TURN_KEYS: both}
     if TURN_KEYS in extra:
         raise BadRecord("bad_shape", f"both the record and its turns have further keys that {TURN_KEYS} would hold")
     return {**extra, TURN_KEYS: turn_keys}

@@ -1,6 +1,7 @@
 """Fine-tuning reads what a cleaning keeps, in every format in which a cleaning writes it."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_each_label_is_a_rating_to_kto(tmp_path: Path, kind: str) -> None:
     ask, bad, again, good = messages_of(RATED_TWICE.turns)
     found = [rated for record in records(written(tmp_path, kind, RATED_TWICE)) for rated in read_ratings(record)]
     assert found == [Rated((ask,), bad, False), Rated((ask, bad, again), good, True)]
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_label_stands_beside_what_else_a_turn_had(tmp_path: Path, kind: str) -> None:
+    """The reader found keys in the turns and in `turn_keys`, and refused what the cleaning had written."""
+    flagged = replace(RATED, extra={"turn_keys": [{"toxic": False}, {"toxic": True}]})
+    [record] = records(written(tmp_path, kind, flagged))
+    assert [rated.good for rated in read_ratings(record)] == [False]
 
 
 @pytest.mark.parametrize("kind", SUFFIXES)
