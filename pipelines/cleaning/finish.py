@@ -117,7 +117,11 @@ def _write_data(
     after = {split: Statistics() for split in names}
     with ExitStack() as stack:
         writers = {
-            split: stack.enter_context(Writer(draft / (name + suffix(recipe.output.format)), recipe.output.format))
+            split: stack.enter_context(
+                Writer(
+                    draft / (name + suffix(recipe.output.format)), recipe.output.format, full=bool(recipe.input.keep)
+                )
+            )
             for split, name in names.items()
         }
         for number, conversation in enumerate(_with_unique_ids(_records(shards)), start=1):

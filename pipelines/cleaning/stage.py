@@ -11,10 +11,12 @@ from typing import Any
 import orjson
 
 from pipelines import steps
+from pipelines.cleaning import views
 from pipelines.cleaning.judge import verdicts
 from pipelines.cleaning.units import Folder, Unit, check_space
 from pipelines.records.conversation import Conversation, dump, load
 from pipelines.records.ledger import Ledger, StepCounts
+from pipelines.steps import Barrier
 from services.jobs.recipe import Recipe
 
 TELL_EVERY = 100  # records
@@ -53,7 +55,8 @@ def run(
             conversations = _step(folder, recipe, unit, index, conversations, ledger)
         if unit.stage + 1 < len(stages):
             barrier = steps.build(recipe.steps[stages[unit.stage + 1].start], recipe)
-            conversations = _signed(draft, barrier, conversations)
+            sign = _sign_of_views(barrier) if recipe.input.keep else barrier.sign
+            conversations = _signed(draft, sign, barrier.signature_bytes, conversations)
         num_out = _write(draft / "data.jsonl", conversations)
         counts = {**progress(num_records), "records_out": num_out}
         (draft / "counts.json").write_bytes(orjson.dumps(counts))
@@ -84,7 +87,8 @@ def _step(
     if choice.options.barrier:
         leaving = _spared(entering, verdicts(folder, unit.stage - 1, unit.shard), ledger)
     else:
-        leaving = steps.build(choice, recipe)(entering, ledger)
+        step = steps.build(choice, recipe)
+        leaving = (views.for_records(step, choice.options) if recipe.input.keep else step)(entering, ledger)
     return counted_out(leaving, ledger.counts)
 
 
@@ -112,12 +116,18 @@ def _spared(
             yield conversation
 
 
-def _signed(draft: Path, barrier: Any, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+def _sign_of_views(barrier: Barrier) -> Callable[[Conversation], bytes]:
+    return lambda conversation: barrier.sign(views.signed(conversation))
+
+
+def _signed(
+    draft: Path, sign: Callable[[Conversation], bytes], num_bytes: int, conversations: Iterable[Conversation]
+) -> Iterator[Conversation]:
     """Beside what passes, a signature and an id each, for the barrier and for what it will say."""
     with (draft / "signatures.bin").open("wb") as signatures, (draft / "ids.jsonl").open("wb") as ids:
         for conversation in conversations:
-            signature = barrier.sign(conversation)
-            assert len(signature) == barrier.signature_bytes, f"{len(signature)} bytes, not {barrier.signature_bytes}"
+            signature = sign(conversation)
+            assert len(signature) == num_bytes, f"{len(signature)} bytes, not {num_bytes}"
             signatures.write(signature)
             ids.write(orjson.dumps(conversation.id, option=orjson.OPT_APPEND_NEWLINE))
             yield conversation

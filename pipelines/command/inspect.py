@@ -1,5 +1,6 @@
 """`chatserver clean inspect`: read a dataset turn by turn, or a run before and after."""
 
+import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.command.records import before_and_after, records_of, rejects_of
-from pipelines.records.conversation import Conversation, from_record
+from pipelines.records.conversation import Conversation, FullTurn, Turn, from_record
 
 COLOURS = {"user": "green", "assistant": "blue", "system": "magenta"}
 
@@ -63,7 +64,20 @@ def _raw(line: dict[str, Any]) -> str:
 
 def _conversation(conversation: Conversation) -> RenderableType:
     head = Text(f"{conversation.id}  {conversation.source.file}:{conversation.source.line}", "dim")
-    return Group(head, *(_turn(turn.role, turn.text) for turn in conversation.turns))
+    turns = [_turn(turn.role, _shown(turn)) for turn in conversation.turns]
+    if conversation.rejected is not None:
+        turns.append(_turn("rejected", _shown(conversation.rejected)))
+    return Group(head, *turns)
+
+
+def _shown(turn: Turn) -> str:
+    """The text, and what a turn holds beside it."""
+    if not isinstance(turn, FullTurn):
+        return turn.text
+    calls = [f"calls {call.name}({json.dumps(call.arguments, ensure_ascii=False)})" for call in turn.calls]
+    thought = [f"thinks: {turn.reasoning}"] if turn.reasoning else []
+    label = [] if turn.label is None else [f"label: {str(turn.label).lower()}"]
+    return "\n".join([*thought, *([turn.text] if turn.text else []), *calls, *label])
 
 
 def _turn(role: str, text: str) -> Panel:

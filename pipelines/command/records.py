@@ -14,12 +14,13 @@ from services.jobs.recipe import InputOptions
 
 SPLITS = ("data", "validation")
 SUFFIXES = (".jsonl", ".json", ".parquet")
+_ALL = InputOptions(unlearnable="keep", keep=("pairs", "labels", "tools", "reasoning"))
 
 
 def records_of(name: str) -> Iterator[Conversation]:
     """The records of a file or URL, or of all datasets of a run's folder. What cannot be read is left out."""
     for file in dataset_files(name):
-        yield from read(file, InputOptions(unlearnable="keep"), Ledger(), lambda line: None)
+        yield from read(file, _ALL, Ledger(), lambda line: None)
 
 
 def dataset_files(name: str) -> list[str]:

@@ -6,10 +6,10 @@ A record with ShareGPT's, OpenAI's or Alpaca's keys is none of these. A format t
 the reason, so that nobody looks for a fault in a whole file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from pipelines.formats.datasets import columns, functions, open_assistant, text_columns, turn_lists
+from pipelines.formats.datasets import columns, functions, open_assistant, pairs, text_columns, turn_lists
 from pipelines.formats.exports import ai_studio, chatgpt, claude, grok, librechat, open_webui, silly_tavern
 from pipelines.formats.records import BadRecord
 from pipelines.formats.translation import Format, Record, Translation
@@ -20,7 +20,6 @@ FORMATS: tuple[Format, ...] = (
     open_assistant.FORMAT, *functions.FORMATS, *turn_lists.FORMATS, columns.FORMAT, text_columns.FORMAT,
 )  # fmt: skip
 PLAIN = ("conversations", "items", "messages")
-PAIRS = ("chosen", "rejected", "preferred_output", "non_preferred_output")
 NOT_READ: Mapping[str, frozenset[str]] = {
     "a Discord export": frozenset({"guild", "channel", "messages"}),
     "a Google Takeout of activities": frozenset({"header", "title", "time"}),
@@ -56,9 +55,10 @@ def shown(record: Any) -> Translation:
     return one
 
 
-def translations(record: Any, all_branches: bool) -> Iterator[Translation]:
+def translations(record: Any, all_branches: bool, keep: Collection[str] = ()) -> Iterator[Translation]:
     """The plain records of one record: itself if it is plain. Raises BadRecord that names the format."""
-    found = format_of(record)
+    is_pair = "pairs" in keep and isinstance(record, dict) and pairs.recognises(record)
+    found = pairs.FORMAT if is_pair else format_of(record)
     if found is None:
         check_known(record)
         yield Translation(record)
@@ -81,6 +81,6 @@ def _refusal(record: Record) -> BadRecord | None:
     for name, keys in NOT_READ.items():
         if keys <= record.keys():
             return BadRecord("not_read", f"this is {name}, which is not read")
-    if any(record.get(name) is not None for name in PAIRS):
+    if pairs.recognises(record):
         return BadRecord("preference", "this is a pair of answers, one preferred; only conversations are cleaned")
     return None

@@ -14,6 +14,7 @@ ends the run. Reasons:
     tool_calls, zero_weight  a turn that calls a tool; an answer of weight 0, not to be trained on
     negative_example, media, cut_short  what else nobody should learn (`unlearnable.py`)
     preference, plain_text   a pair of answers; a text without turns
+    other_prompts, equal_answers, bad_label  a pair, or a rating, that no fine-tuning can use
     not_read                 a format that is known and not read
     bad_row                  a row of CSV with more or fewer fields than the header; a row of a
                              table with a value that Python does not have
@@ -124,7 +125,7 @@ def _branch(one: Translation, found: Parsed, options: InputOptions, source: Sour
     try:
         if one.error:
             raise one.error
-        made = conversation(one.record, options.format, source, position)
+        made = conversation(one.record, options.format, source, position, options.keep)
         if options.unlearnable == "reject":
             check(made)
     except BadRecord as error:
@@ -137,7 +138,7 @@ def _branch(one: Translation, found: Parsed, options: InputOptions, source: Sour
 
 def _translations(value: Any, options: InputOptions) -> Iterator[Translation]:
     if options.format == "auto":
-        return foreign.translations(value, options.branches == "all")
+        return foreign.translations(value, options.branches == "all", options.keep)
     return iter([Translation(value)])
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 MAX_RECORD_BYTES = 64 * 1_048_576  # a longer one is rejected, so that memory stays bounded
 MAX_RAW_BYTES = 1_048_576  # of a rejected record that go into the reject file
+NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
 
 
 @dataclass(frozen=True, slots=True)

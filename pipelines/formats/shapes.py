@@ -11,16 +11,30 @@ one object for each turn that was read, unchanged when steps cut turns. A log of
 `messages`; `logged_answer.py` finds it there. Some records are refused, since a model would learn something else from
 them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or with `train` or `loss` false,
 which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
+
+`keep` (of InputOptions) lets more in. `turn_details.py` reads what a turn then holds beside its text; `rejected`, which
+`datasets/pairs.py` wrote, is the other one of two answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
 
 from pipelines.formats.logged_answer import with_answer
-from pipelines.formats.records import BadRecord
-from pipelines.records.conversation import Conversation, Source, Turn, digest_id
+from pipelines.formats.records import NOTHING, BadRecord
+from pipelines.formats.tool_calls import tools_of
+from pipelines.formats.turn_details import label_of, taken
+from pipelines.records.conversation import (
+    Conversation,
+    FullTurn,
+    Source,
+    Turn,
+    as_record,
+    digest_id,
+    same_answer,
+    with_label,
+)
 from services.errors import shown
 
 ROLE_NAMES = {
@@ -35,7 +49,6 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 NO_INPUT = ("<noinput>", "noinput", "no input", "nan")  # how alpaca files say that there is none
 CALLS = ("tool_calls", "function_call")
 WEIGHTS = ("weight", "train", "loss")  # of an answer: 0 or false means that nobody should learn it
-NOTHING: tuple[Any, ...] = (None, "", [], {})  # said by such a value of a turn; Parquet gives every turn every key
 TURN_KEYS = "turn_keys"  # of a record's extra
 KEYS_TOLD = 10
 NESTED = 16  # a record must still be written when it lies so deep in a line of a report
@@ -43,24 +56,31 @@ NESTED = 16  # a record must still be written when it lies so deep in a line of 
 Turns = tuple[tuple[Turn, ...], list[dict[str, Any]]]  # and for each what it holds beside role and text
 
 
-def conversation(record: Any, shape: str, source: Source, position: int) -> Conversation:
-    """The conversation that `record` holds. `position` from 0 in its file; `shape` as in InputOptions."""
+def conversation(record: Any, shape: str, source: Source, position: int, keep: Collection[str] = ()) -> Conversation:
+    """The conversation that `record` holds. `position` from 0 in its file; `shape` and `keep` as in InputOptions."""
     if not isinstance(record, dict):
         raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
     if shape == "auto":
         shape = _shape(record)
     rest = dict(record)
-    turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape])
+    turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape], keep)
+    turns = _labelled(rest, turns) if "labels" in keep else turns
+    tools = _tools(rest) if "tools" in keep else ()
+    rejected = _rejected(rest, turns, turn_keys, keep) if "pairs" in keep else None
     name = _id(rest)
     if not name:
-        name = f"alpaca_{position}" if shape == "alpaca" else digest_id(turns)
+        name = f"alpaca_{position}" if shape == "alpaca" else digest_id((*turns, rejected) if rejected else turns)
     model = rest.pop("model") if isinstance(rest.get("model"), str) else ""
     if rest.get("model", "") is None:
         del rest["model"]
     origin, source, extra = _provenance(rest, source)
     extra = _with_turn_keys(extra, turn_keys)
     _check_extra(extra)
-    return Conversation(name, turns, source, origin=origin, model=model, extra=extra)
+    if not keep:
+        return Conversation(name, turns, source, origin=origin, model=model, extra=extra)
+    made = Conversation(name, turns, source, origin=origin, model=model, extra=extra, rejected=rejected, tools=tools)
+    _check_extra(as_record(made))
+    return made
 
 
 def _kind(value: Any) -> str:
@@ -89,13 +109,13 @@ def _id(rest: dict[str, Any]) -> str:
     return "" if value is None else str(value)
 
 
-def _turns(rest: dict[str, Any], names: tuple[str, ...]) -> Turns:
+def _turns(rest: dict[str, Any], names: tuple[str, ...], keep: Collection[str]) -> Turns:
     """Takes the turns out of `rest`, and a system text that stands beside them."""
     name = next((name for name in names if name in rest), names[0])
     if not isinstance(rest.get(name), list):
         raise BadRecord("bad_shape", f"{name} is {_kind(rest.get(name))}; a list of turns is needed")
     given = with_answer(rest, rest.pop(name))
-    found = [_turn(turn, f"{name}[{index}]") for index, turn in enumerate(given)]
+    found = [_turn(turn, f"{name}[{index}]", keep) for index, turn in enumerate(given)]
     turns, turn_keys = tuple(turn for turn, _ in found), [keys for _, keys in found]
     return (turns, turn_keys) if turns and turns[0].role == "system" else _after_system(rest, turns, turn_keys)
 
@@ -105,7 +125,7 @@ def _after_system(rest: dict[str, Any], turns: tuple[Turn, ...], turn_keys: list
     return ((Turn("system", system), *turns), [{}, *turn_keys]) if system.strip() else (turns, turn_keys)
 
 
-def _turn(turn: Any, where: str) -> tuple[Turn, dict[str, Any]]:
+def _turn(turn: Any, where: str, keep: Collection[str]) -> tuple[Turn, dict[str, Any]]:
     """The turn, and what it holds beside role and text."""
     if not isinstance(turn, dict):
         raise BadRecord("bad_shape", f"{where} is {_kind(turn)}; an object is needed")
@@ -114,10 +134,14 @@ def _turn(turn: Any, where: str) -> tuple[Turn, dict[str, Any]]:
     keys = {key: turn[key] for key in turn if key not in (role_key, text_key) and turn[key] not in NOTHING}
     role, text = _string(turn.get(role_key), f"{where}.{role_key}"), turn.get(text_key)
     role = ROLE_NAMES.get(role.strip().lower(), role)
+    if "tools" in keep and role == "function":
+        role = "tool"  # OpenAI's older name
+    more = taken(keys, role, where, keep) if keep else {}
     _check_keys(keys, role, text, where)
     if isinstance(text, list):
         text = _joined(text, f"{where}.{text_key}", "" if role == "assistant" else "\n")
-    return Turn(role, _string(text, f"{where}.{text_key}")), keys
+    text = "" if text is None and "calls" in more else _string(text, f"{where}.{text_key}")
+    return (FullTurn(role, text, **more) if more else Turn(role, text)), keys
 
 
 def _check_keys(keys: Mapping[str, Any], role: str, text: Any, where: str) -> None:
@@ -134,9 +158,45 @@ def _check_keys(keys: Mapping[str, Any], role: str, text: Any, where: str) -> No
         raise BadRecord("bad_shape", f"{where} has a refusal and no text; a string is needed")
 
 
+def _labelled(rest: dict[str, Any], turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The label of the record is that of its last answer, unless answers have labels of their own."""
+    if rest.get("label") is None or any(isinstance(turn, FullTurn) and turn.label is not None for turn in turns):
+        return turns
+    label = label_of(rest.pop("label"), "label")
+    if not turns or turns[-1].role != "assistant":
+        raise BadRecord("bad_label", "the record has a label, and its last turn is no answer")
+    return (*turns[:-1], with_label(turns[-1], label))
+
+
+def _tools(rest: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The tools that stand beside the turns; `functions` is their older name."""
+    name = next((name for name in ("tools", "functions") if rest.get(name) not in NOTHING), "")
+    return tools_of(rest.pop(name)) if name else ()
+
+
+def _rejected(
+    rest: dict[str, Any], turns: tuple[Turn, ...], turn_keys: list[dict[str, Any]], keep: Collection[str]
+) -> Turn | None:
+    """The answer to which the last turn was preferred. Its further keys come after those of the turns."""
+    if not isinstance(rest.get("rejected"), dict):
+        return None
+    other, keys = _turn(rest.pop("rejected"), "rejected", keep)
+    if other.role != "assistant" or not turns or turns[-1].role != "assistant":
+        raise BadRecord("bad_shape", "one of the two answers is not the assistant's")
+    if same_answer(turns[-1], other):
+        raise BadRecord("equal_answers", "the two answers are equal: nothing is preferred")
+    if keys:
+        turn_keys.append(keys)
+    return other
+
+
 def _with_turn_keys(extra: dict[str, Any], turn_keys: list[dict[str, Any]]) -> dict[str, Any]:
     if not any(turn_keys):
         return extra
+    kept = extra.get(TURN_KEYS)
+    if isinstance(kept, list) and len(kept) == len(turn_keys) and all(isinstance(keys, dict) for keys in kept):
+        both = [{**keys, **own} for keys, own in zip(kept, turn_keys, strict=True)]  # what an earlier cleaning kept
+        return {**extra, TURN_KEYS: both}
     if TURN_KEYS in extra:
         raise BadRecord("bad_shape", f"both the record and its turns have further keys that {TURN_KEYS} would hold")
     return {**extra, TURN_KEYS: turn_keys}

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.formats.logged_answer import END_REASONS
-from pipelines.formats.records import BadRecord
-from pipelines.formats.shapes import NOTHING, TURN_KEYS, WEIGHTS
+from pipelines.formats.records import NOTHING, BadRecord
+from pipelines.formats.shapes import TURN_KEYS, WEIGHTS
 from pipelines.records.conversation import Conversation
 from services.errors import shown
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from services.wire.messages import ToolCall
+
 ROLES = ("system", "user", "assistant")
 ID_CHARS = 16  # of the digest that names a conversation without an id: 64 bits
 
@@ -20,6 +22,17 @@ class Turn:
 
     role: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FullTurn(Turn):
+    """A turn that holds more than its text: what a recipe keeps of answers, calls of tools and their results."""
+
+    reasoning: str = ""  # what the assistant thought before the answer
+    calls: tuple[ToolCall, ...] = ()
+    call: str = ""  # of a result: the id of the call that it answers
+    name: str = ""  # of a result: the tool
+    label: bool | None = None  # of an answer: whether people found it good
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Conversation:
     model: str = ""  # that answered, as far as the input says
     split: str = ""  # train or validation, once that is decided
     extra: Mapping[str, Any] = field(default_factory=dict)  # what else the record held
+    rejected: Turn | None = None  # of a pair: the answer to which people preferred the last turn
+    tools: tuple[Mapping[str, Any], ...] = ()  # that the assistant may call, as OpenAI describes them
 
     @property
     def origin_id(self) -> str:
@@ -58,9 +73,32 @@ class Conversation:
         return sum(len(turn.text) for turn in self.turns)
 
 
+def is_plain(conversation: Conversation) -> bool:
+    """Whether its turns' texts are all of it."""
+    more = conversation.rejected is not None or conversation.tools
+    return not more and all(type(turn) is Turn for turn in conversation.turns)
+
+
+def with_text(turn: Turn, text: str) -> Turn:
+    if text == turn.text:
+        return turn
+    return replace(turn, text=text) if isinstance(turn, FullTurn) else Turn(turn.role, text)
+
+
+def with_label(turn: Turn, label: bool | None) -> Turn:
+    if isinstance(turn, FullTurn):
+        return replace(turn, label=label)
+    return turn if label is None else FullTurn(turn.role, turn.text, label=label)
+
+
+def same_answer(one: Turn, other: Turn) -> bool:
+    """Whether two answers say, think and call the same."""
+    return _details(with_label(one, None)) == _details(with_label(other, None)) and one.text == other.text
+
+
 def digest_id(turns: Sequence[Turn]) -> str:
     """A stable id for a record that has none: the same turns, the same id, wherever they stand."""
-    text = orjson.dumps([[turn.role, turn.text] for turn in turns])
+    text = orjson.dumps([_listed(turn) for turn in turns])
     return hashlib.sha256(text).hexdigest()[:ID_CHARS]
 
 
@@ -68,12 +106,16 @@ def as_record(conversation: Conversation) -> dict[str, Any]:
     """The JSON shape in shard files and in the reject file; defaults are left out."""
     record: dict[str, Any] = {
         "id": conversation.id,
-        "turns": [[turn.role, turn.text] for turn in conversation.turns],
+        "turns": [[turn.role, turn.text] if type(turn) is Turn else _listed(turn) for turn in conversation.turns],
         "source": [conversation.source.file, conversation.source.line],
     }
     for name in ("origin", "model", "split", "extra"):
         if value := getattr(conversation, name):
             record[name] = value
+    if conversation.rejected is not None:
+        record["rejected"] = _listed(conversation.rejected)
+    if conversation.tools:
+        record["tools"] = list(conversation.tools)
     return record
 
 
@@ -81,13 +123,36 @@ def from_record(record: Mapping[str, Any]) -> Conversation:
     """The inverse of `as_record`."""
     return Conversation(
         id=record["id"],
-        turns=tuple(Turn(role, text) for role, text in record["turns"]),
+        turns=tuple(Turn(*given) if len(given) == 2 else _full(*given) for given in record["turns"]),
         source=Source(*record["source"]),
         origin=record.get("origin", ""),
         model=record.get("model", ""),
         split=record.get("split", ""),
         extra=record.get("extra", {}),
+        rejected=_full(*record["rejected"]) if "rejected" in record else None,
+        tools=tuple(record.get("tools", ())),
     )
+
+
+def _listed(turn: Turn) -> list[Any]:
+    """[role, text], and an object with what else the turn holds."""
+    details = _details(turn)
+    return [turn.role, turn.text, details] if details else [turn.role, turn.text]
+
+
+def _details(turn: Turn) -> dict[str, Any]:
+    if not isinstance(turn, FullTurn):
+        return {}
+    found = {name: value for name in ("reasoning", "call", "name") if (value := getattr(turn, name))}
+    if turn.calls:
+        found["calls"] = [[call.name, call.arguments, call.identity] for call in turn.calls]
+    return found if turn.label is None else {**found, "label": turn.label}
+
+
+def _full(role: str, text: str, details: Mapping[str, Any] | None = None) -> Turn:
+    if not details:
+        return Turn(role, text)
+    return FullTurn(role, text, **{**details, "calls": tuple(ToolCall(*call) for call in details.get("calls", ()))})
 
 
 def dump(conversation: Conversation) -> bytes:

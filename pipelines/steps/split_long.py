@@ -12,17 +12,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 from pipelines.records.conversation import Conversation, Turn
 from pipelines.records.ledger import Ledger
+from pipelines.records.rounds import Round
 from pipelines.steps import Step
+from pipelines.text.messages import messages_of
 from pipelines.text.tokenizer import tokenizer_of
 from services.errors import TemplateError
 from services.jobs.recipe import TokenizerChoice
 from services.jobs.steps.split_long import SplitLongOptions
 from services.tokens.tokenization import ChatTokenizer
-from services.wire.messages import Message
 
 # Tokens by which two pairs may shrink where they meet. More would cost a piece its last pair, never break the limit.
 _JOINT_TOKENS = 16
@@ -133,7 +133,7 @@ class _Splitting:
     def _over_long(self, pair: int, num_tokens: int) -> None:
         detail = f"{num_tokens} tokens, limit {self.options.max_tokens}"
         first = len(self.system) + 2 * pair
-        if self.options.over_long == "reject":
+        if self.options.over_long == "reject" or isinstance(self.turns[2 * pair + 1], Round):
             self.cuts.append(_Cut([first, first + 1], "over_long", detail))
         elif piece := self._truncated(pair):
             self.pieces.append(piece)
@@ -191,7 +191,7 @@ class _Splitting:
         return self.turns[2 * start : 2 * end]
 
     def _count(self, turns: Sequence[Turn]) -> int:
-        return self.tokenizer.count_whole([Message(cast(Any, t.role), t.text) for t in (*self.system, *turns)])
+        return self.tokenizer.count_whole(messages_of((*self.system, *turns)), tools=self.conversation.tools)
 
 
 def _check_roles(turns: Sequence[Turn]) -> None:

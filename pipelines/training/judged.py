@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.formats.read import values
-from pipelines.formats.records import BadRecord, Unreadable
-from pipelines.formats.shapes import NOTHING
+from pipelines.formats.records import NOTHING, BadRecord, Unreadable
+from pipelines.formats.tool_calls import tools_of
 from pipelines.records.conversation import Turn
 from pipelines.training.data import (
     NUM_SHOWN,
@@ -27,7 +27,7 @@ from pipelines.training.data import (
 from pipelines.training.records import UNUSED, Refusal, reasoning_of
 from pipelines.training.reporting import BadData
 from pipelines.training.samples import NO_PLACE
-from pipelines.training.tool_records import message_of, tools_of
+from pipelines.training.tool_records import message_of
 from services.errors import ConfigurationError, TemplateError
 from services.jobs.training import TrainingConfig
 from services.tokens.supervision import SupervisedSequence

@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.formats import foreign
+from pipelines.formats.datasets import pairs
 from pipelines.formats.read import values
-from pipelines.formats.records import BadRecord, Parsed
-from pipelines.formats.shapes import NOTHING, ROLE_NAMES, TURN_KEYS, TURN_LISTS, WEIGHTS, conversation
+from pipelines.formats.records import NOTHING, BadRecord, Parsed
+from pipelines.formats.shapes import ROLE_NAMES, TURN_KEYS, TURN_LISTS, WEIGHTS, conversation
+from pipelines.formats.tool_calls import tools_of
+from pipelines.formats.turn_details import CALL_KEYS, REASONING
 from pipelines.formats.unlearnable import check_labels
 from pipelines.records.conversation import Conversation, Source, Turn, digest_id
-from pipelines.training.tool_records import CALL_KEYS, message_of, tools_of
+from pipelines.training.tool_records import message_of
 from services.errors import shown
 from services.wire.messages import Message
 
-REASONING = ("reasoning_content", "reasoning", "thinking")  # of a message: the first that says something counts
 UNUSED = ("functions", "images", "videos", "audios")
 _TAKEN = (*WEIGHTS, *REASONING, *CALL_KEYS)
 
@@ -110,7 +112,7 @@ def read_dialogue(fields: Any, source: Source, position: int, unused: "Counter[s
 
 
 def _check_purpose(fields: Mapping[str, Any]) -> None:
-    for name in foreign.PAIRS:
+    for name in pairs.NAMES:
         if fields.get(name) is not None:
             raise BadRecord("preference", f"{name}: a pair of answers, one preferred; answers alone can be trained on")
     if fields.get("label") is False and "completion" in fields:

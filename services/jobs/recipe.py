@@ -40,7 +40,7 @@ class TokenizerChoice(Options):
 
 
 # Options of the input that older builds did not have: where they say nothing, a recipe is the one that it was.
-_LATER = {"unlearnable": "reject", "branches": "shown"}
+_LATER: dict[str, Any] = {"unlearnable": "reject", "branches": "shown", "keep": ()}
 
 
 class InputOptions(Options):
@@ -55,10 +55,15 @@ class InputOptions(Options):
         description="Of a conversation with branches (a question asked anew, an answer made again): the branch that "
         "its program shows, or all, each as a record of its own. Of an OpenAssistant tree: the best path, or all.",
     )
+    keep: tuple[Literal["pairs", "labels", "tools", "reasoning"], ...] = Field(
+        default=(),
+        description="What is kept beside conversations, and cleaned with them: pairs of answers, labels of answers "
+        "(good or bad), tools with their calls and results, reasoning. Pairs, calls and bad answers are else rejects.",
+    )
 
 
 class OutputOptions(Options):
-    format: Literal["sharegpt-jsonl", "sharegpt-json", "openai-jsonl", "parquet"] = "sharegpt-jsonl"
+    format: Literal["sharegpt-jsonl", "sharegpt-json", "openai-jsonl", "trl-jsonl", "parquet"] = "sharegpt-jsonl"
 
 
 class StepChoice(Options):

@@ -1,7 +1,8 @@
 """The job that makes a model better by what people preferred: pairs of answers → DPO → served.
 
-`chatserver improve` and the arena's page call it. The pairs go straight to the fine-tuning: a cleaning keeps no pairs
-yet. The same judgements with the same settings are the same job, so ordering twice is harmless.
+`chatserver improve` and the arena's page call it. The pairs go straight to the fine-tuning, without a cleaning, whose
+recipe somebody would have to choose. The same judgements with the same settings are the same job, so ordering twice is
+harmless.
 """
 
 import hashlib

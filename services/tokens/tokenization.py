@@ -166,9 +166,9 @@ class ChatTokenizer:
         """A conversation for training, with its last answer and no prompt after it. Raises TemplateError."""
         return self._text.encode(self._pieces(messages, ask=False))
 
-    def count_whole(self, messages: Sequence[Message]) -> int:
-        """`len(render_whole(messages))`, faster. Raises TemplateError."""
-        return self._text.count(self._pieces(messages, ask=False))
+    def count_whole(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> int:
+        """`len(render_whole(messages))`, faster, with tools if there are any. Raises TemplateError."""
+        return self._text.count(self._pieces(messages, ask=False, tools=tools))
 
     def supervised(self, messages: Sequence[Message]) -> SupervisedSequence:
         """A conversation for training, with its supervised tokens: all that the model would generate.

@@ -7,7 +7,7 @@ checks recipes with it and may load neither the pipelines nor their libraries. T
 
 import pkgutil
 from importlib import import_module
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,9 @@ class StepOptions(Options):
     barrier: ClassVar[bool] = False  # the step sees all shards before it decides
     asks_tokenizer: ClassVar[bool] = False  # the step uses the tokenizer of the model that will be trained
     files: ClassVar[str] = ""  # the option that names the files which the step reads
+    # What the step is shown of a record with more than turns of text (`pipelines/cleaning/views.py`): all texts of both
+    # answers of a pair; rounds, each answer with its calls as one turn; the record, of which it reads no text.
+    view: ClassVar[Literal["texts", "rounds", "record"]] = "texts"
 
 
 def known_steps() -> dict[str, type[StepOptions]]:

@@ -11,6 +11,7 @@ class ErrorMessagesOptions(StepOptions):
     """Finds assistant turns that are error messages of a service, such as `Too many requests in 1 hour`."""
 
     reasons = ("error_message",)
+    view = "rounds"
 
     starts: tuple[str, ...] = Field(
         (), max_length=MAX_LISTED, description="More texts with which an error message begins."

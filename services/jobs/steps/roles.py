@@ -18,6 +18,7 @@ class RolesOptions(StepOptions):
         *("too_few_turns", "too_short"),
         *("system", "leading_assistant", "trailing_user", "max_turns"),  # only turns are cut
     )
+    view = "rounds"
 
     system: Literal["keep", "cut"] = "keep"
     same_role: Literal["merge", "reject"] = Field(

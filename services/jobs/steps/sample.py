@@ -10,6 +10,7 @@ class SampleOptions(StepOptions):
 
     reasons = ("not_sampled",)
     barrier = True
+    view = "record"
 
     fraction: Fraction | None = None
     count: int | None = Field(None, ge=1)

@@ -11,6 +11,7 @@ class SelectOptions(StepOptions):
     """Keeps or rejects a record by the model and the plugins that the record names."""
 
     reasons = ("plugins", "unknown_model", "other_model")
+    view = "record"
 
     models: tuple[str, ...] = Field(
         (), max_length=MAX_LISTED, description="Keep only records that one of these models answered. Empty: keep all."

@@ -15,6 +15,7 @@ class SplitLongOptions(StepOptions):
 
     reasons = ("over_long", "over_long_question", "unanswered", "template_refused")
     asks_tokenizer = True
+    view = "rounds"
 
     max_tokens: int = Field(2048, ge=16)
     over_long: Literal["reject", "truncate"] = Field(

@@ -9,5 +9,7 @@ class SplitValidationOptions(StepOptions):
     All pieces of one input record are on the same side.
     """
 
+    view = "record"
+
     fraction: Fraction = 0.01
     seed: int = 0

@@ -1,0 +1,105 @@
+"""Pairs of answers to one prompt, of which people prefer one. `foreign.py` calls it for recipes that keep pairs.
+
+    {"prompt", "chosen", "rejected"}                       TRL, ours: texts, or lists of messages
+    {"chosen": [messages], "rejected": [messages]}         UltraFeedback, TRL: whole conversations with one prompt
+    {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected"}    Anthropic's HH
+    {"input": {"messages", "tools"}, "preferred_output", "non_preferred_output"}     OpenAI
+    {"system", "question", "chosen", "rejected"}           Orca's pairs; "instruction" and "input" of Alpaca
+    {"conversations", "chosen": {turn}, "rejected": {turn}}    ShareGPT
+
+The plain record has the conversation with the answer that is preferred as its `messages`, the other answer as
+`rejected`. Fine-tuning compares two last answers to one prompt: two conversations that part earlier are refused.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.formats.datasets.columns import CONTEXTS, QUESTIONS, SYSTEMS
+from pipelines.formats.datasets.text_columns import HUMAN, marked
+from pipelines.formats.records import NOTHING, BadRecord
+from pipelines.formats.translation import Format, Record, each, message, parsed, without
+from services.errors import shown
+
+TRL = ("chosen", "rejected")
+OPENAI = ("preferred_output", "non_preferred_output")
+NAMES = (*TRL, *OPENAI)
+TURNS = ("conversations", "messages")  # that may hold the prompt
+
+Turns = list[dict[str, Any]]
+
+
+def recognises(record: Record) -> bool:
+    return any(record.get(name) is not None for name in NAMES)
+
+
+def _translate(record: Record) -> dict[str, Any]:
+    names = OPENAI if any(record.get(name) is not None for name in OPENAI) else TRL
+    prompt, rest = _of_input(record) if names is OPENAI else _beside(record)
+    chosen, rejected = (_whole(prompt, _turns(rest.pop(name, None), name)) for name in names)
+    if _said(chosen[:-1]) != _said(rejected[:-1]):
+        raise BadRecord("other_prompts", "the two answers have different prompts; fine-tuning compares answers to one")
+    return {**rest, "messages": chosen, "rejected": rejected[-1]}
+
+
+def _of_input(record: Record) -> tuple[Turns, dict[str, Any]]:
+    """OpenAI's prompt, and what else the record says."""
+    given = record.get("input")
+    if not isinstance(given, dict):
+        raise BadRecord("bad_shape", f"input is {shown(given)}; an object with messages is needed")
+    tools = {"tools": given["tools"]} if given.get("tools") not in NOTHING else {}
+    others = without(given, "messages", "tools")
+    about = {**without(record, "input"), **tools, **({"input": others} if others else {})}
+    return _turns(given.get("messages"), "input.messages"), about
+
+
+def _beside(record: Record) -> tuple[Turns, dict[str, Any]]:
+    """The prompt in whichever columns hold it, and what else the record says."""
+    system, asked = _first(record, SYSTEMS), _first(record, (*TURNS, *QUESTIONS))
+    rest = without(record, system, asked)
+    prompt = _turns(record[asked], asked, "user") if asked else []
+    context = _first(rest, CONTEXTS) if asked == "instruction" else ""
+    if context and prompt:
+        prompt[-1]["content"] += f"\nInput:\n{rest.pop(context)}"
+    given = record[system] if system else ""
+    if isinstance(given, str) and given.strip():
+        prompt = [message("system", given), *prompt]
+    return prompt, rest
+
+
+def _first(record: Record, names: Sequence[str]) -> str:
+    return next((name for name in names if record.get(name) not in NOTHING), "")
+
+
+def _turns(value: Any, name: str, role: str = "assistant") -> Turns:
+    """The turns in a text, a turn or a list of turns."""
+    value = parsed(value)
+    if isinstance(value, str):
+        return _marked(value) or [message(role, value)]
+    found = [value] if isinstance(value, dict) else value
+    if not isinstance(found, list) or not found or not all(isinstance(turn, dict) for turn in found):
+        raise BadRecord("bad_shape", f"{name} is {shown(value)}; a text or a list of messages is needed")
+    return list(found)
+
+
+def _marked(text: str) -> Turns:
+    """The turns of a text with HH's marks; what only mentions such a mark has none."""
+    turns = marked(HUMAN, text) if text.lstrip().startswith("Human:") else []
+    return turns if len(turns) > 1 else []
+
+
+def _whole(prompt: Turns, answer: Turns) -> Turns:
+    """The conversation of an answer, which may bring its prompt along."""
+    brings_prompt = len(answer) > 1 and _role(answer[0]) not in ("assistant", "gpt")
+    return answer if brings_prompt else [*prompt, *answer]
+
+
+def _role(turn: dict[str, Any]) -> Any:
+    return turn.get("role", turn.get("from"))
+
+
+def _said(turns: Turns) -> list[dict[str, Any]]:
+    """Without what says nothing: Parquet gives every turn every key."""
+    return [{name: value for name, value in turn.items() if value not in NOTHING} for turn in turns]
+
+
+FORMAT = Format("a pair of answers", recognises, each(_translate))
