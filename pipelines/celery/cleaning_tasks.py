@@ -22,7 +22,6 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import orjson
 from celery import Celery
@@ -128,8 +127,7 @@ class CleaningTasks:
     @staticmethod
     def _is_dead(cleaning: Cleaning, unit: Unit) -> bool:
         """For a unit that somebody began: nobody holds it, and it is not done."""
-        with cleaning.lock(unit) as free:
-            return free and not cleaning.done(unit)
+        return not cleaning.is_held(unit) and not cleaning.done(unit)
 
     def _admitted(self, job: Job) -> Cleaning:
         """Raises ConfigurationError for a recipe that is none, or a job that must not be done."""
@@ -149,9 +147,8 @@ class CleaningTasks:
     def _finish_cancel(self, job: Job, cleaning: Cleaning) -> None:
         """Cancelled once nobody works on it: then it can be submitted again, or removed with its folder."""
         for name in Dispatch(self._redis, self._keys, job.id).read().held:
-            with cleaning.lock(Unit.parse(name)) as free:
-                if not free:
-                    return
+            if cleaning.is_held(Unit.parse(name)):
+                return
         self._jobs.cancelled(job.id, "cancelled; submitted again it goes on from here")
 
     # -- a unit --------------------------------------------------------------------------------------------------
@@ -292,16 +289,13 @@ class _Watch:
 def _cleaning(job: Job) -> Cleaning:
     """Raises ConfigurationError for a recipe that is none."""
     recipe = parse_recipe(job.spec["recipe"], job.spec["recipe_name"])
-    return Cleaning(Path(job.spec["out"]), recipe, job.spec["inputs"], job.spec.get("labels") or ())
+    return Cleaning(job.spec["out"], recipe, job.spec["inputs"], job.spec.get("labels") or ())
 
 
 def _done_units(cleaning: Cleaning) -> list[Unit]:
     """All that are done, from the folder."""
-    folder = cleaning.folder
-    if folder.finished.exists():
-        names = [*orjson.loads(folder.finished.read_bytes())["units"], "finish"]
-    else:
-        names = [path.name for path in folder.work.iterdir() if path.is_dir()]
+    finished = cleaning.folder.finished_counts()
+    names = cleaning.folder.done_names() if finished is None else [*finished, "finish"]
     found = []
     for name in names:
         with contextlib.suppress(ConfigurationError):  # the locks, a draft
@@ -322,7 +316,7 @@ def _line(unit: Unit, counts: Progress) -> str:
 
 
 def _totals(cleaning: Cleaning) -> str:
-    sums = orjson.loads((cleaning.folder.out / "report.json").read_bytes())["sums"]
+    sums = orjson.loads(cleaning.folder.result("report.json"))["sums"]
     return totals(sums["records_read"], sums["records_rejected"], sums["records_written"])
 
 

@@ -117,8 +117,8 @@ def test_a_reject_says_how_sure_the_detector_was_and_what_else_it_might_be() -> 
 
 GERMAN_QUESTION = "u:Bitte erkläre mir auf Englisch, wie ein Verbrennungsmotor funktioniert und wofür man ihn braucht."
 ENGLISH_ANSWER = (
-    "a:An engine burns fuel in its cylinders. The heat moves each piston, and they turn the shaft that drives the wheels "
-    "of the car; all of this is for one thing, which is to get you from where you are to where you would be."
+    "a:An engine burns fuel in its cylinders. The heat moves each piston, and they turn the shaft that drives the "
+    "wheels of the car; all of this is for one thing, which is to get you from where you are to where you would be."
 )
 
 
