@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp demo-loop test-model check bench soak clean venv page browser postgres test-postgres
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp datatrove test-datatrove demo-loop test-model check bench soak clean venv page browser postgres test-postgres
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,12 @@ LLAMACPP := $(shell sed -n 's/^\(llama-cpp-python==[^ ]*\) .*/\1/p' requirements
 	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(PIP_INSTALL) --no-deps --force-reinstall --no-cache-dir $(LLAMACPP)
 	$(PIP_INSTALL) $(LLAMACPP)
 	@touch $@
+
+datatrove: .venv/.installed ## install datatrove, on whose executors a recipe can run (Slurm, Ray)
+	$(PIP_INSTALL) $(shell sed -n 's/^\(datatrove==[^ ]*\) .*/\1/p' requirements.txt)
+
+test-datatrove: .venv/.dev datatrove ## a recipe on datatrove makes what our own run makes
+	$(BIN)/python -m pytest tests/pipelines/cleaning/test_datatrove_blocks.py
 
 test-llamacpp: .venv/.dev .venv/.llamacpp ## the engine llamacpp under the contract of all engines; compiles it first
 	$(BIN)/python -m pytest -k llamacpp tests/contracts/test_engine_contract.py tests/workers/test_llamacpp_engine.py \
