@@ -144,7 +144,7 @@ endif
 	@touch $@
 
 .venv/.dev: .venv/.installed
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev,s3]'
 	@touch $@
 
 # The page is built by Node 20+: the system's, else the one that a PyPI package carries.

@@ -9,7 +9,8 @@ unit's flock, which the kernel frees when the process dies. Messages and the not
 a sweep finds a unit whose process was killed (begun, not done, lock free), and sends lost messages again; a message
 that comes twice finds its unit done or locked. This needs a file system that shares flocks between all machines that
 clean: a local disk on one machine, containers that share it, NFS 4, CephFS, Lustre with `-o flock`; not SMB, not an
-object store mounted as a disk.
+object store mounted as a disk. A run whose folder is an `s3://` URL has leases in their place, which end some seconds
+after their process (`pipelines/cleaning/leases.py`).
 
 A unit that raises is tried three times, a unit whose process dies (out of memory) five times. Then the tasks give the
 unit up with its traceback, the other units of its stage finish, and the job fails. Submitted again, the job continues.

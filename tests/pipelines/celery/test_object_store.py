@@ -9,7 +9,7 @@ from services.jobs.recipe import parse_recipe
 from tests.pipelines.celery.cleaning_processes import FILES, Pipelines, running_pipelines
 from tests.s3_server import BUCKET, S3Server, s3_server
 
-pytestmark = pytest.mark.slow  # the lease of the dead takes a quarter of a minute to end
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]  # the lease of the dead ends after a quarter of a minute
 
 
 class BucketPipelines(Pipelines):
@@ -54,7 +54,7 @@ def test_a_run_in_a_bucket_whose_worker_was_killed_is_finished_by_another(
     pipelines.kill(doomed)
     assert pipelines.is_held("shared", held), "the lease outlives its holder"
     pipelines.worker()
-    job = pipelines.ended("shared", 150)
+    job = pipelines.ended("shared", 300)
     assert job.state == "finished", job.error
     assert any(line.startswith(f"{held}: its process") for line in pipelines.lines("shared"))
     assert pipelines.output("shared") == pipelines.expected
