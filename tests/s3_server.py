@@ -38,7 +38,7 @@ class S3Server:
 
     def client(self) -> s3fs.S3FileSystem:
         """Needs the environment."""
-        return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+        return s3fs.S3FileSystem(use_listings_cache=False)
 
     def names(self, prefix: str) -> set[str]:
         return {path.removeprefix(f"{prefix}/") for path in self.client().find(prefix)}
@@ -56,6 +56,7 @@ def s3_server(log: Path) -> Iterator[S3Server]:
     try:
         until(lambda: server.answers() or process.poll() is not None, "the S3 server")
         assert process.poll() is None, log.read_text()
+        s3fs.S3FileSystem.clear_instance_cache()  # clients of an earlier server
         yield server
     finally:
         end_tied(process, signal.SIGKILL, STOP_TIMEOUT_S)

@@ -48,7 +48,7 @@ class ObjectStore:
             import s3fs
         except ImportError:
             raise ConfigurationError(f"the folder {url} needs a package: pip install s3fs") from None
-        self._fs: Any = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+        self._fs: Any = s3fs.S3FileSystem(use_listings_cache=False)  # one client a process: a new one takes a second
 
     # -- whole objects -------------------------------------------------------------------------------------------
 
