@@ -41,7 +41,7 @@ class Cleaning:
         self.recipe = recipe
         self.inputs = tuple(map(checked_input, inputs))
         self.names = tuple(_distinct(labels if len(labels) == len(inputs) else inputs))
-        self.folder = run_folder(out)
+        self.folder = run_folder(checked_input(out) if isinstance(out, str) else out)
         self.stages = _stretches(recipe)
 
     def prepare(self) -> None:

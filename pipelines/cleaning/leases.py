@@ -84,11 +84,13 @@ class Lease:
         while not self._ended.wait(self._renew_s):
             try:
                 renewed = self._write(self._id, etag)
+                is_lost = renewed is None and self._store.look(self._name) is not None
             except OSError as error:
                 log.warning("the lease %s is not renewed: %s", self._name, error)
                 continue
             if renewed is None:
-                log.warning("the lease %s was lost: it was not renewed for %g s", self._name, self._lease_s)
+                if is_lost:  # else the run is finished, and its leases are gone
+                    log.warning("the lease %s was lost: it was not renewed for %g s", self._name, self._lease_s)
                 return
             etag = renewed
         with contextlib.suppress(OSError):  # it expires

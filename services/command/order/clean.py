@@ -75,7 +75,7 @@ def _spec(recipe: Path, inputs: list[str], out: str) -> dict[str, Any]:
         "recipe": recipe.read_text("utf-8"),
         "recipe_name": str(recipe),
         "inputs": [_absolute(name) for name in inputs],
-        "out": out if "://" in out else str(Path(out).resolve()),
+        "out": checked_input(out) if "://" in out else str(Path(out).resolve()),
     }
 
 
