@@ -10,7 +10,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp demo-loop test-model check bench soak clean venv page browser postgres test-postgres
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp datatrove test-datatrove demo-loop test-model check bench soak clean venv page browser postgres test-postgres
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,12 @@ LLAMACPP := $(shell sed -n 's/^\(llama-cpp-python==[^ ]*\) .*/\1/p' requirements
 	$(PIP_INSTALL) $(LLAMACPP)
 	@touch $@
 
+datatrove: .venv/.installed ## install datatrove, on whose executors a recipe can run (Slurm, Ray)
+	$(PIP_INSTALL) $(shell sed -n 's/^\(datatrove==[^ ]*\) .*/\1/p' requirements.txt)
+
+test-datatrove: .venv/.dev datatrove ## a recipe on datatrove makes what our own run makes
+	$(BIN)/python -m pytest tests/pipelines/cleaning/test_datatrove_blocks.py
+
 test-llamacpp: .venv/.dev .venv/.llamacpp ## the engine llamacpp under the contract of all engines; compiles it first
 	$(BIN)/python -m pytest -k llamacpp tests/contracts/test_engine_contract.py tests/workers/test_llamacpp_engine.py \
 		tests/workers/test_answers_in_a_form.py
@@ -138,7 +144,7 @@ endif
 	@touch $@
 
 .venv/.dev: .venv/.installed
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev,s3]'
 	@touch $@
 
 # The page is built by Node 20+: the system's, else the one that a PyPI package carries.

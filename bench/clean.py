@@ -122,13 +122,13 @@ def ours(source: Path, folder: Path, text: str, cores: Sequence[int]) -> Measure
         return measured([*command, "--out", out, "--processes", str(len(cores))], cores)
 
 
-def bench_memory(folder: Path, sizes: Sequence[float]) -> None:
+def bench_memory(folder: Path, sizes: Sequence[float], text: str) -> None:
     """Peak memory of the largest process against the size of the input."""
     print(f"\n{'input MB':>10} {'peak MiB':>9} {'wall s':>8}")
     for size in sizes:
         source = folder / "memory.json"
         write(source, corpus(1), "json", int(size * 1e6))
-        run = ours(source, folder, RECIPE, [0])
+        run = ours(source, folder, text, [0])
         print(f"{_megabytes(source):10.1f} {run.peak_rss_bytes / 2**20:9.0f} {run.wall_s:8.1f}", flush=True)
 
 
@@ -145,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Cleaning, ours against the forerunner's.")
     parser.add_argument("--megabytes", type=float, nargs="+", default=[50.0])
     parser.add_argument("--only", choices=("steps", "recipe", "memory"))
+    parser.add_argument("--recipe", type=Path, help="of the memory; infra/recipes/vicuna.yaml")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="numbers of cores")
     given = parser.parse_args()
     unwind_on_sigterm()
@@ -159,7 +160,8 @@ def main() -> None:
             for number in given.cores:
                 bench_recipe(source, folder, range(number))
         if given.only in (None, "memory"):
-            bench_memory(folder, given.megabytes if given.only else [given.megabytes[0] / 5, *given.megabytes])
+            sizes = given.megabytes if given.only else [given.megabytes[0] / 5, *given.megabytes]
+            bench_memory(folder, sizes, given.recipe.read_text("utf-8") if given.recipe else RECIPE)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,15 @@ BEAT_TTL_S = 30
 PING_S = 3.0
 END_S = SOFT_SHUTDOWN_S + 3.0  # from SIGTERM on: before Docker kills
 _safe_say = celery_worker.safe_say
-_QUIET = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.utils.functional", "kombu")
+_QUIET = (
+    "celery.beat",
+    "celery.worker.strategy",
+    "celery.app.trace",
+    "celery.utils.functional",
+    "kombu",
+    "botocore",
+    "aiobotocore",
+)
 
 
 def serve_worker(settings: Settings) -> None:

@@ -9,7 +9,8 @@ unit's flock, which the kernel frees when the process dies. Messages and the not
 a sweep finds a unit whose process was killed (begun, not done, lock free), and sends lost messages again; a message
 that comes twice finds its unit done or locked. This needs a file system that shares flocks between all machines that
 clean: a local disk on one machine, containers that share it, NFS 4, CephFS, Lustre with `-o flock`; not SMB, not an
-object store mounted as a disk.
+object store mounted as a disk. A run whose folder is an `s3://` URL has leases in their place, which end some seconds
+after their process (`pipelines/cleaning/leases.py`).
 
 A unit that raises is tried three times, a unit whose process dies (out of memory) five times. Then the tasks give the
 unit up with its traceback, the other units of its stage finish, and the job fails. Submitted again, the job continues.
@@ -22,7 +23,6 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import orjson
 from celery import Celery
@@ -128,8 +128,7 @@ class CleaningTasks:
     @staticmethod
     def _is_dead(cleaning: Cleaning, unit: Unit) -> bool:
         """For a unit that somebody began: nobody holds it, and it is not done."""
-        with cleaning.lock(unit) as free:
-            return free and not cleaning.done(unit)
+        return not cleaning.is_held(unit) and not cleaning.done(unit)
 
     def _admitted(self, job: Job) -> Cleaning:
         """Raises ConfigurationError for a recipe that is none, or a job that must not be done."""
@@ -149,9 +148,8 @@ class CleaningTasks:
     def _finish_cancel(self, job: Job, cleaning: Cleaning) -> None:
         """Cancelled once nobody works on it: then it can be submitted again, or removed with its folder."""
         for name in Dispatch(self._redis, self._keys, job.id).read().held:
-            with cleaning.lock(Unit.parse(name)) as free:
-                if not free:
-                    return
+            if cleaning.is_held(Unit.parse(name)):
+                return
         self._jobs.cancelled(job.id, "cancelled; submitted again it goes on from here")
 
     # -- a unit --------------------------------------------------------------------------------------------------
@@ -292,16 +290,13 @@ class _Watch:
 def _cleaning(job: Job) -> Cleaning:
     """Raises ConfigurationError for a recipe that is none."""
     recipe = parse_recipe(job.spec["recipe"], job.spec["recipe_name"])
-    return Cleaning(Path(job.spec["out"]), recipe, job.spec["inputs"], job.spec.get("labels") or ())
+    return Cleaning(job.spec["out"], recipe, job.spec["inputs"], job.spec.get("labels") or ())
 
 
 def _done_units(cleaning: Cleaning) -> list[Unit]:
     """All that are done, from the folder."""
-    folder = cleaning.folder
-    if folder.finished.exists():
-        names = [*orjson.loads(folder.finished.read_bytes())["units"], "finish"]
-    else:
-        names = [path.name for path in folder.work.iterdir() if path.is_dir()]
+    finished = cleaning.folder.finished_counts()
+    names = cleaning.folder.done_names() if finished is None else [*finished, "finish"]
     found = []
     for name in names:
         with contextlib.suppress(ConfigurationError):  # the locks, a draft
@@ -322,7 +317,7 @@ def _line(unit: Unit, counts: Progress) -> str:
 
 
 def _totals(cleaning: Cleaning) -> str:
-    sums = orjson.loads((cleaning.folder.out / "report.json").read_bytes())["sums"]
+    sums = orjson.loads(cleaning.folder.result("report.json"))["sums"]
     return totals(sums["records_read"], sums["records_rejected"], sums["records_written"])
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import orjson
 
 from pipelines.cleaning import finish, judge, reading, stage
-from pipelines.cleaning.units import Folder, Unit
+from pipelines.cleaning.store_folder import run_folder
+from pipelines.cleaning.units import Unit
 from pipelines.formats.read import values
 from services.errors import ConfigurationError
 from services.jobs.recipe import Recipe, checked_input
@@ -29,18 +30,18 @@ from services.jobs.recipe import Recipe, checked_input
 Progress = dict[str, Any]
 Watch = Callable[[Progress], None]
 
-CODE_VERSION = 2  # raise it when a step begins to give other output: a half-done run is then not continued
+CODE_VERSION = 3  # raise it when a step begins to give other output: a half-done run is then not continued
 
 
 class Cleaning:
     """A run and its folder. Cheap to make; every process makes an object of its own."""
 
-    def __init__(self, out: Path, recipe: Recipe, inputs: Sequence[str], labels: Sequence[str] = ()) -> None:
-        """`labels`: what people call each input, as for an upload; its own name where there is none."""
+    def __init__(self, out: Path | str, recipe: Recipe, inputs: Sequence[str], labels: Sequence[str] = ()) -> None:
+        """`out`: a path, or an `s3://` URL. `labels`: what people call each input, if not its name."""
         self.recipe = recipe
         self.inputs = tuple(map(checked_input, inputs))
         self.names = tuple(_distinct(labels if len(labels) == len(inputs) else inputs))
-        self.folder = Folder(out)
+        self.folder = run_folder(checked_input(out) if isinstance(out, str) else out)
         self.stages = _stretches(recipe)
 
     def prepare(self) -> None:
@@ -60,14 +61,15 @@ class Cleaning:
 
     def todo(self) -> list[Unit]:
         """Every unit that is not done and could be done now; empty when the run is finished."""
+        done = self.folder.done_names()
         for units in self._waves():
-            if left := [unit for unit in units if not self.folder.done(unit)]:
+            if left := [unit for unit in units if unit.name not in done]:
                 return left
         return []
 
     def _waves(self) -> Iterator[list[Unit]]:
         """The units in the order of their dependence; those of one wave do not depend on each other."""
-        if self.folder.finished.exists():
+        if self.finished:
             return
         yield [Unit("read")]
         for number in range(len(self.stages)):
@@ -83,9 +85,13 @@ class Cleaning:
 
     def num_units(self) -> int:
         """Of the whole run; 0 before the input is read."""
-        if not self.folder.done(Unit("read")) or self.folder.finished.exists():
+        if not self.folder.done(Unit("read")) or self.finished:
             return 0
         return sum(len(units) for units in self._waves())
+
+    @property
+    def finished(self) -> bool:
+        return self.folder.done(Unit("finish"))
 
     def done(self, unit: Unit) -> bool:
         return self.folder.done(unit)
@@ -93,6 +99,10 @@ class Cleaning:
     def lock(self, unit: Unit) -> AbstractContextManager[bool]:
         """Holds the unit for this process; yields False if another one holds it."""
         return self.folder.lock(unit)
+
+    def is_held(self, unit: Unit) -> bool:
+        """A process works on the unit."""
+        return self.folder.is_held(unit)
 
     def do(self, unit: Unit, watch: Watch | None = None) -> None:
         """Do one unit, unless it is done. `watch` sees the progress about every 100 records, and may raise to stop."""
@@ -117,10 +127,15 @@ class Cleaning:
 
     def counts(self, unit: Unit) -> Progress:
         """What a done unit wrote of itself: the last progress that it told. Empty for a judge."""
-        if self.folder.finished.exists():
-            return dict(orjson.loads(self.folder.finished.read_bytes())["units"].get(unit.name, {}))
-        path = self.folder.of(unit) / "counts.json"
-        return dict(orjson.loads(path.read_bytes())) if path.exists() else {}
+        if (finished := self.folder.finished_counts()) is not None:
+            return dict(finished.get(unit.name, {}))
+        if not self.folder.done(unit):
+            return {}
+        try:
+            with self.folder.open(unit, "counts.json") as file:
+                return dict(orjson.loads(file.read()))
+        except FileNotFoundError:
+            return {}
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:

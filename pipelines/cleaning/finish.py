@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from pipelines.cleaning.report import render
-from pipelines.cleaning.units import Folder, Unit
+from pipelines.cleaning.units import RunFolder, Unit
 from pipelines.formats.write import Writer, suffix
 from pipelines.records.conversation import Conversation, from_record, load
 from pipelines.records.ledger import StepCounts
@@ -30,7 +30,7 @@ MAX_PIECES = 3  # of one sample
 
 
 def run(
-    folder: Folder,
+    folder: RunFolder,
     recipe: Recipe,
     inputs: Sequence[str],
     stages: Sequence[range],
@@ -39,13 +39,13 @@ def run(
 ) -> None:
     """Write the output beside, move it in place, say that all is done, remove what is no longer needed."""
     units = [Unit("read"), *(Unit("shard", s, n) for s in range(len(stages)) for n in range(num_shards))]
-    counts = {unit.name: orjson.loads((folder.of(unit) / "counts.json").read_bytes()) for unit in units}
+    counts = {unit.name: _counts(folder, unit) for unit in units}
     steps = _steps(recipe, counts)
     with folder.draft(Unit("finish")) as draft:
         samples = _Samples(folder)
         _write_rejects(folder, units, draft / "rejects.jsonl", samples)
-        last = [folder.of(Unit("shard", len(stages) - 1, shard)) / "data.jsonl" for shard in range(num_shards)]
-        after = _write_data(draft, recipe, last, samples, tell)
+        last = [Unit("shard", len(stages) - 1, shard) for shard in range(num_shards)]
+        after = _write_data(draft, recipe, _records(folder, last), samples, tell)
         report = {
             "recipe": {"name": recipe.name, "digest": recipe.digest, "steps": [step.name for step in recipe.steps]},
             "inputs": list(inputs),
@@ -57,11 +57,12 @@ def run(
         }
         files.write_json(draft / "report.json", report)
         (draft / "report.html").write_text(render(report), "utf-8")
-        files.sync_all(draft)
-        for path in sorted(draft.iterdir()):
-            path.replace(folder.out / path.name)
-    files.write_json(folder.finished, {"units": {name: _without_statistics(found) for name, found in counts.items()}})
-    folder.clear()
+        folder.finish(draft, {name: _without_statistics(found) for name, found in counts.items()})
+
+
+def _counts(folder: RunFolder, unit: Unit) -> dict[str, Any]:
+    with folder.open(unit, "counts.json") as file:
+        return dict(orjson.loads(file.read()))
 
 
 def _without_statistics(counts: dict[str, Any]) -> dict[str, Any]:
@@ -98,17 +99,21 @@ def check_sums(steps: dict[str, StepCounts]) -> dict[str, int]:
     }
 
 
-def _write_rejects(folder: Folder, units: Sequence[Unit], path: Path, samples: "_Samples") -> None:
+def _write_rejects(folder: RunFolder, units: Sequence[Unit], path: Path, samples: "_Samples") -> None:
     with path.open("wb") as out:
         for unit in units:
-            with (folder.of(unit) / "rejects.jsonl").open("rb") as file:
+            with folder.open(unit, "rejects.jsonl") as file:
                 for line in file:
                     out.write(line)
                     samples.see_reject(line)
 
 
 def _write_data(
-    draft: Path, recipe: Recipe, shards: Sequence[Path], samples: "_Samples", tell: Callable[[dict[str, Any]], None]
+    draft: Path,
+    recipe: Recipe,
+    records: Iterator[Conversation],
+    samples: "_Samples",
+    tell: Callable[[dict[str, Any]], None],
 ) -> dict[str, Statistics]:
     """The files of records by split. The statistics of each."""
     names = {"train": "data", "validation": "validation"}
@@ -124,7 +129,7 @@ def _write_data(
             )
             for split, name in names.items()
         }
-        for number, conversation in enumerate(_with_unique_ids(_records(shards)), start=1):
+        for number, conversation in enumerate(_with_unique_ids(records), start=1):
             split = conversation.split or "train"
             writers[split].write(conversation)
             after[split].add(conversation)
@@ -134,9 +139,9 @@ def _write_data(
     return after
 
 
-def _records(shards: Sequence[Path]) -> Iterator[Conversation]:
-    for path in shards:
-        with path.open("rb") as file:
+def _records(folder: RunFolder, shards: Sequence[Unit]) -> Iterator[Conversation]:
+    for unit in shards:
+        with folder.open(unit, "data.jsonl") as file:
             for line in file:
                 yield load(line)
 
@@ -157,8 +162,8 @@ def _with_unique_ids(conversations: Iterator[Conversation]) -> Iterator[Conversa
 class _Samples:
     """A few records of the input and their results, for the report."""
 
-    def __init__(self, folder: Folder) -> None:
-        with (folder.of(Unit("read")) / "samples.jsonl").open("rb") as file:
+    def __init__(self, folder: RunFolder) -> None:
+        with folder.open(Unit("read"), "samples.jsonl") as file:
             before = [load(line) for line in file]
         self._found: dict[tuple[str, str, int], dict[str, Any]] = {
             _key(one): {"id": one.id, "source": [one.source.file, one.source.line], "before": _turns(one), "after": []}

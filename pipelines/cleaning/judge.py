@@ -4,29 +4,31 @@ Its verdicts are written by shard; the next stage carries them out (`pipelines/c
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import orjson
 
 from pipelines import steps
-from pipelines.cleaning.units import Folder, Unit
+from pipelines.cleaning.units import RunFolder, Unit
 from pipelines.steps import Verdict
 from services.jobs.recipe import Recipe
 
 
-def run(folder: Folder, recipe: Recipe, stages: Sequence[range], unit: Unit, num_shards: int) -> None:
+def run(folder: RunFolder, recipe: Recipe, stages: Sequence[range], unit: Unit, num_shards: int) -> None:
     """Write the folder of `unit`: for each shard, index of the record → [reason, detail]."""
     barrier = steps.build(recipe.steps[stages[unit.stage + 1].start], recipe)
-    shards = [folder.of(Unit("shard", unit.stage, shard)) for shard in range(num_shards)]
-    judged = barrier.judge([shard / "signatures.bin" for shard in shards])
-    twins = _ids(shards, judged)
+    shards = [Unit("shard", unit.stage, shard) for shard in range(num_shards)]
+    with folder.local(shards, "signatures.bin") as signatures:
+        judged = barrier.judge(signatures)
+    twins = _ids(folder, shards, judged)
     with folder.making(unit) as draft:
         for number, ended in enumerate(judged):
             said = {str(index): [verdict.reason, _detail(verdict, twins)] for index, verdict in sorted(ended.items())}
             (draft / f"{number:05d}.json").write_bytes(orjson.dumps(said))
 
 
-def _ids(shards: Sequence[Path], judged: Sequence[Mapping[int, Verdict]]) -> dict[tuple[int, int], str]:
+def _ids(
+    folder: RunFolder, shards: Sequence[Unit], judged: Sequence[Mapping[int, Verdict]]
+) -> dict[tuple[int, int], str]:
     """The ids of all records that stay for another."""
     wanted: dict[int, set[int]] = {}
     for ended in judged:
@@ -35,7 +37,7 @@ def _ids(shards: Sequence[Path], judged: Sequence[Mapping[int, Verdict]]) -> dic
                 wanted.setdefault(verdict.twin[0], set()).add(verdict.twin[1])
     found = {}
     for number, indices in sorted(wanted.items()):
-        with (shards[number] / "ids.jsonl").open("rb") as file:
+        with folder.open(shards[number], "ids.jsonl") as file:
             for index, line in enumerate(file):
                 if index in indices:
                     found[number, index] = orjson.loads(line)
@@ -46,7 +48,8 @@ def _detail(verdict: Verdict, ids: Mapping[tuple[int, int], str]) -> str:
     return f"kept: {ids[verdict.twin]}" if verdict.twin is not None else ""
 
 
-def verdicts(folder: Folder, stage: int, shard: int) -> dict[int, tuple[str, str]]:
+def verdicts(folder: RunFolder, stage: int, shard: int) -> dict[int, tuple[str, str]]:
     """What the barrier after `stage` said of one shard: index of the record → (reason, detail)."""
-    said = orjson.loads((folder.of(Unit("judge", stage)) / f"{shard:05d}.json").read_bytes())
+    with folder.open(Unit("judge", stage), f"{shard:05d}.json") as file:
+        said = orjson.loads(file.read())
     return {int(index): (reason, detail) for index, (reason, detail) in said.items()}

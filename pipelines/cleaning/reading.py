@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import orjson
 
-from pipelines.cleaning.units import Folder, Unit, check_space
+from pipelines.cleaning.units import RunFolder, Unit, check_space
 from pipelines.formats.read import read
 from pipelines.records.conversation import Conversation, dump
 from pipelines.records.ledger import Ledger
@@ -23,7 +23,9 @@ TELL_EVERY = 100  # records
 NUM_SAMPLES = 24  # records that the report shows before and after
 
 
-def read_all(folder: Folder, recipe: Recipe, inputs: Mapping[str, str], tell: Callable[[dict[str, Any]], None]) -> None:
+def read_all(
+    folder: RunFolder, recipe: Recipe, inputs: Mapping[str, str], tell: Callable[[dict[str, Any]], None]
+) -> None:
     """Write `read/`: shards, rejects, samples, counts. `inputs`: what a file is called → its path or URL."""
     unit = Unit("read")
     with folder.making(unit) as draft, (draft / "rejects.jsonl").open("wb") as rejects:

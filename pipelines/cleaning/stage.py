@@ -13,7 +13,7 @@ import orjson
 from pipelines import steps
 from pipelines.cleaning import views
 from pipelines.cleaning.judge import verdicts
-from pipelines.cleaning.units import Folder, Unit, check_space
+from pipelines.cleaning.units import RunFolder, Unit, check_space
 from pipelines.records.conversation import Conversation, dump, load
 from pipelines.records.ledger import Ledger, StepCounts
 from pipelines.steps import Barrier
@@ -23,7 +23,7 @@ TELL_EVERY = 100  # records
 
 
 def run(
-    folder: Folder,
+    folder: RunFolder,
     recipe: Recipe,
     stages: Sequence[range],
     unit: Unit,
@@ -63,18 +63,18 @@ def run(
         tell(counts)
 
 
-def _entering(folder: Folder, unit: Unit) -> Iterator[Conversation]:
+def _entering(folder: RunFolder, unit: Unit) -> Iterator[Conversation]:
     if unit.stage == 0:
-        path = folder.of(Unit("read")) / f"{unit.shard:05d}.jsonl"
+        before, name = Unit("read"), f"{unit.shard:05d}.jsonl"
     else:
-        path = folder.of(Unit("shard", unit.stage - 1, unit.shard)) / "data.jsonl"
-    with path.open("rb") as file:
+        before, name = Unit("shard", unit.stage - 1, unit.shard), "data.jsonl"
+    with folder.open(before, name) as file:
         for line in file:
             yield load(line)
 
 
 def _step(
-    folder: Folder,
+    folder: RunFolder,
     recipe: Recipe,
     unit: Unit,
     index: int,

@@ -21,7 +21,7 @@ MAX_REASONS = 5  # that the terminal shows
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe: YAML, such as infra/recipes/vicuna.yaml.")],
     inputs: Annotated[list[str], typer.Option("--in", help="A file or URL to read; repeat it for more.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder of the result; half-done work there is continued.")],
+    out: Annotated[str, typer.Option("--out", help="The folder or s3:// URL of the result; half-done work continues.")],
     processes: Annotated[int, typer.Option(min=1, max=256, help="Shards that are cleaned at once.")] = os.cpu_count()
     or 1,
 ) -> None:
@@ -43,20 +43,18 @@ def run(
                 bars.update(bar, description=unit.kind, total=total, advance=1)
 
         local.run(cleaning, processes, tell)
-    raise typer.Exit(_summary(orjson.loads((out / "report.json").read_bytes()), out / "report.html", console))
+    raise typer.Exit(_summary(orjson.loads(cleaning.folder.result("report.json")), cleaning.folder.out, console))
 
 
-def _summary(report: dict[str, Any], page: Path, console: Console) -> int:
+def _summary(report: dict[str, Any], out: str, console: Console) -> int:
     """Says what became of the records. The exit status: 1 if there is none, or an input ended before its end."""
     sums, ended_early = report["sums"], _num_ended_early(report)
     said = totals(sums["records_read"], sums["records_rejected"], sums["records_written"])
-    console.print(f"{said}; report: {page}", highlight=False)
+    console.print(f"{said}; report: {out}/report.html", highlight=False)
     for number, reason in _commonest_reasons(report):
         console.print(f"  {number:,} × {reason}", highlight=False)
     if not sums["records_written"]:
-        console.print(
-            f"no record was written: {page.with_name('rejects.jsonl')} says why", style="red", highlight=False
-        )
+        console.print(f"no record was written: {out}/rejects.jsonl says why", style="red", highlight=False)
     if ended_early:
         console.print("an input is cut or damaged: what comes after that place was not read", style="red")
     return int(not sums["records_written"] or ended_early > 0)

@@ -7,7 +7,7 @@ report read the counts.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,11 +67,16 @@ class Ledger:
         self.counts = StepCounts()
         self._sink = sink
 
-    def reject(self, conversation: Conversation, reason: str, detail: str = "") -> None:
-        """The whole record ends here. `reason` is a short stable name, `detail` the offending value."""
+    def reject(
+        self, conversation: Conversation, reason: str, detail: str = "", numbers: Mapping[str, Any] | None = None
+    ) -> None:
+        """The whole record ends here. `reason` is a short stable name, `detail` the offending value.
+
+        `numbers`: what the step measured and what it allows; further keys of the line.
+        """
         self.counts.rejected[reason] += 1
         self.counts.turns_rejected += len(conversation.turns)
-        self._write(conversation, reason, detail, None)
+        self._write(conversation, reason, detail, None, numbers)
 
     def cut(self, conversation: Conversation, turns: Sequence[int], reason: str, detail: str = "") -> None:
         """These turns (indices into `conversation.turns`, as it entered the step) end here; the record goes on."""
@@ -98,7 +103,7 @@ class Ledger:
         reason: str,
         detail: str,
         turns: list[int] | None,
-        further: dict[str, Any] | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         if self._sink is None:
             return

@@ -7,11 +7,11 @@ characters. So the step takes a text with many English function words, as most d
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from pipelines.records.conversation import Conversation
+from pipelines.records.conversation import Conversation, Turn
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import prose
@@ -24,6 +24,7 @@ MAX_READ_CHARS = 1000  # of a turn, code and all
 MIN_LETTERS = 60  # Latin ones: "hello" could be Sotho, a short haiku Estonian
 MIN_CONFIDENCE = 0.7  # of lingua, whose confidences in all languages add up to 1
 MIN_LETTERS_NOT_LATIN = 3  # their script tells much more
+SHOWN_CANDIDATES = 3  # in the reject file
 
 UNKNOWN = "unknown"
 
@@ -42,37 +43,68 @@ _NO_LETTERS = re.compile(r"[\W\d_]+")
 _NOT_LATIN = re.compile("[^\u0000-\u024f\u1e00-\u1eff]")
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The ISO 639-1 code of a text's language, or `unknown`; lingua's likeliest languages with their confidences.
+
+    There are no candidates where lingua was not asked: too few letters, or plainly English words.
+    """
+
+    language: str
+    candidates: tuple[tuple[str, float], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"language": self.language, "candidates": [[code, round(score, 3)] for code, score in self.candidates]}
+
+
 def build(options: LanguagesOptions) -> Step:
     _check(options)
+    detect = detect_sides if options.sides == "apart" else _detect_together
 
-    def reason_against(language: str) -> str:
-        if language == UNKNOWN:
-            return "unknown_language" if options.unknown == "reject" else ""
-        wanted = language in options.keep if options.keep else language not in options.skip
-        return "" if wanted else "language"
+    def is_wanted(language: str) -> bool:
+        return language in options.keep if options.keep else language not in options.skip
 
     def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
         for conversation in conversations:
-            language = language_of(conversation)
-            ledger.changed(f"language:{language}")
-            known = replace(conversation, extra={**conversation.extra, "language": language})
-            if reason := reason_against(language):
-                ledger.reject(known, reason, language)
+            found = detect(conversation)
+            named = {name: detection.language for name, detection in found.items()}
+            ledger.changed(f"language:{named['language']}")
+            known = replace(conversation, extra={**conversation.extra, **named})
+            languages = [language for language in dict.fromkeys(named.values()) if language != UNKNOWN]
+            unwanted = [language for language in languages if not is_wanted(language)]
+            numbers = {name: detection.as_dict() for name, detection in found.items()}
+            if unwanted:
+                ledger.reject(known, "language", ", ".join(unwanted), numbers)
+            elif not languages and options.unknown == "reject":
+                ledger.reject(known, "unknown_language", UNKNOWN, numbers)
             else:
                 yield known
 
     return step
 
 
-def language_of(conversation: Conversation) -> str:
-    """The ISO 639-1 code of its language, or `unknown`."""
-    sample = _sample(conversation)
+def _detect_together(conversation: Conversation) -> dict[str, Detection]:
+    return {"language": detect(conversation.turns)}
+
+
+def detect_sides(conversation: Conversation) -> dict[str, Detection]:
+    """The record's language is that of its answers. A side may be one turn, so a turn may be the whole sample."""
+    answers = detect([turn for turn in conversation.turns if turn.role == "assistant"], MAX_SAMPLE_CHARS)
+    questions = detect([turn for turn in conversation.turns if turn.role != "assistant"], MAX_SAMPLE_CHARS)
+    return {"language": answers, "question_language": questions}
+
+
+def detect(turns: Iterable[Turn], max_turn_chars: int = MAX_TURN_CHARS) -> Detection:
+    """Of the prose of these turns; from each, at most so many characters."""
+    sample = _sample(turns, max_turn_chars)
     if _is_plainly_english(sample, MIN_ENGLISH_WORDS):
-        return "en"
+        return Detection("en")
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
-        return "en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN
-    return _detector()(sample)
+        return Detection("en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN)
+    candidates = tuple(_detector()(sample))
+    is_sure = bool(candidates) and candidates[0][1] >= MIN_CONFIDENCE
+    return Detection(candidates[0][0] if is_sure else UNKNOWN, candidates)
 
 
 def _is_plainly_english(text: str, min_words: int) -> bool:
@@ -83,28 +115,29 @@ def _is_plainly_english(text: str, min_words: int) -> bool:
     return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
 
 
-def _sample(conversation: Conversation) -> str:
+def _sample(turns: Iterable[Turn], max_turn_chars: int) -> str:
     """Prose from the beginning of each turn, about MAX_SAMPLE_CHARS of all."""
     pieces, num_chars = [], 0
-    for turn in conversation.turns:
+    for turn in turns:
         if turn.role != "system" and num_chars < MAX_SAMPLE_CHARS:
-            piece = " ".join(prose(turn.text[:MAX_READ_CHARS], " ").split())[:MAX_TURN_CHARS]
+            piece = " ".join(prose(turn.text[:MAX_READ_CHARS], " ").split())[:max_turn_chars]
             pieces.append(piece)
             num_chars += len(piece)
     return "\n".join(pieces)
 
 
 @cache
-def _detector() -> Callable[[str], str]:
+def _detector() -> Callable[[str], Iterator[tuple[str, float]]]:
+    """A text → its likeliest languages with their confidences, the likeliest first."""
     from lingua import LanguageDetectorBuilder
 
     detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
 
-    def detect(text: str) -> str:
-        likely = detector.compute_language_confidence_values(text)[:1]
-        return _code(likely[0].language) if likely and likely[0].value >= MIN_CONFIDENCE else UNKNOWN
+    def candidates(text: str) -> Iterator[tuple[str, float]]:
+        for likely in detector.compute_language_confidence_values(text)[:SHOWN_CANDIDATES]:
+            yield _code(likely.language), likely.value
 
-    return detect
+    return candidates
 
 
 def _check(options: LanguagesOptions) -> None:

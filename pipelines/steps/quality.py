@@ -7,7 +7,8 @@ digits in every turn, for the rest in assistant turns.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 from pipelines.records.conversation import Conversation
 from pipelines.records.ledger import Ledger
@@ -25,7 +26,17 @@ _ROW = re.compile(
     r"|(?:INFO|WARN|WARNING|ERROR|DEBUG)\b)"
 )
 
-Rule = Callable[[str], str | None]  # a text → what is wrong with it, or None
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with a text: the offending place, what was measured there, and the limit that it is beyond."""
+
+    detail: str
+    score: float
+    limit: float
+
+
+Rule = Callable[[str], Flaw | None]
 
 
 def build(options: QualityOptions) -> Step:
@@ -33,28 +44,30 @@ def build(options: QualityOptions) -> Step:
 
     def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
         for conversation in conversations:
-            if (wrong := find(conversation)) is None:
+            if (found := find(conversation)) is None:
                 yield conversation
             else:
-                ledger.reject(conversation, *wrong)
+                reason, flaw = found
+                ledger.reject(conversation, reason, flaw.detail, {"score": flaw.score, "limit": flaw.limit})
 
     return step
 
 
-def _finder(options: QualityOptions) -> Callable[[Conversation], tuple[str, str] | None]:
-    """A conversation → (reason, detail) of the first rule that it breaks."""
+def _finder(options: QualityOptions) -> Callable[[Conversation], tuple[str, Flaw] | None]:
+    """A conversation → the first rule that it breaks, and how."""
     of_any, of_answers = _rules(options)
 
-    def find(conversation: Conversation) -> tuple[str, str] | None:
+    def find(conversation: Conversation) -> tuple[str, Flaw] | None:
         for turn in conversation.turns:
             answers = turn.role == "assistant"
-            if answers and len(turn.text.strip()) < options.min_answer_chars:
-                return "short_answer", f"{len(turn.text.strip())} characters"
+            num_chars = len(turn.text.strip()) if answers else options.min_answer_chars
+            if num_chars < options.min_answer_chars:
+                return "short_answer", Flaw(f"{num_chars} characters", num_chars, options.min_answer_chars)
             rules = [*of_any, *of_answers] if answers else of_any
             text = prose(turn.text) if rules else ""
             for reason, rule in rules:
-                if (detail := rule(text)) is not None:
-                    return reason, detail
+                if (flaw := rule(text)) is not None:
+                    return reason, flaw
         return None
 
     return find
@@ -65,8 +78,7 @@ def _rules(options: QualityOptions) -> tuple[list[tuple[str, Rule]], list[tuple[
     of_any: list[tuple[str, Rule]] = []
     of_answers: list[tuple[str, Rule]] = []
     if options.max_digit_run:
-        runs = [digit * (options.max_digit_run + 1) for digit in "0123456789"]
-        of_any.append(("digit_run", lambda text: next((run for run in runs if run in text), None)))
+        of_any.append(("digit_run", lambda text: _digit_run(text, options.max_digit_run)))
     if options.max_line_repeats:
         of_answers.append(("repeated_lines", lambda text: _repeated_line(text, options.max_line_repeats)))
     if options.max_repeated_share:
@@ -76,25 +88,29 @@ def _rules(options: QualityOptions) -> tuple[list[tuple[str, Rule]], list[tuple[
     return of_any, of_answers
 
 
-def _repeated_line(text: str, at_most: int) -> str | None:
-    """The line that stands more often in a row than it may; blank lines between do not count."""
-    if text.count("\n") < at_most:
-        return None
-    last, times = "", 0
-    for line in text.split("\n"):
-        if not (line := line.strip()):
-            continue
-        times = times + 1 if line == last else 1
-        last = line
-        if times > at_most:
-            return line[:SHOWN_CHARS]
+def _digit_run(text: str, at_most: int) -> Flaw | None:
+    """The score is the length of the whole run."""
+    for digit in "0123456789":
+        if (start := text.find(run := digit * (at_most + 1))) >= 0:
+            rest = text[start:]
+            return Flaw(run, len(rest) - len(rest.lstrip(digit)), at_most)
     return None
 
 
-def _over_repeated(text: str, at_most: float) -> str | None:
+def _repeated_line(text: str, at_most: int) -> Flaw | None:
+    """The line that stands more often in a row than it may; blank lines between do not count."""
+    if text.count("\n") < at_most:
+        return None
+    for line, same in groupby(filter(None, map(str.strip, text.split("\n")))):
+        if (times := sum(1 for _ in same)) > at_most:
+            return Flaw(line[:SHOWN_CHARS], times, at_most)
+    return None
+
+
+def _over_repeated(text: str, at_most: float) -> Flaw | None:
     words = _running_text(text).split()
     share = repeated_share(words, MIN_TIMES) if len(words) >= MIN_WORDS else 0.0
-    return f"{share:.2f}" if share > at_most else None
+    return Flaw(f"{share:.2f}", round(share, 3), at_most) if share > at_most else None
 
 
 def _running_text(text: str) -> str:
@@ -120,7 +136,7 @@ def repeated_share(words: list[str], min_times: int = 2) -> float:
     return covered / len(words)
 
 
-def _wrongly_numbered(text: str) -> str | None:
+def _wrongly_numbered(text: str) -> Flaw | None:
     """The second of two items number 1 that follow each other in one list; a list that begins anew is another list.
 
     A list goes on over blank lines and whatever is indented deeper than its items; any other line ends it.
@@ -135,7 +151,7 @@ def _wrongly_numbered(text: str) -> str | None:
         indent = len(line) - len(content)
         marker = _item_marker(content)
         if marker in ("1.", "1)") and items.get(indent) == marker:
-            return line[:SHOWN_CHARS]
+            return Flaw(line[:SHOWN_CHARS], 2, 1)  # items number 1 that one list has, and may have
         items = {deep: last for deep, last in items.items() if deep < indent}
         if marker:
             items[indent] = marker

@@ -119,11 +119,11 @@ class Recipe(Options):
 
 
 def checked_input(name: str) -> str:
-    """The name of an input. Raises ConfigurationError for a URL with credentials, since records and logs hold names."""
+    """The name of an input or output. Raises ConfigurationError for a URL with credentials, since logs hold names."""
     if "://" in name and "@" in name.split("://", 1)[1].split("/", 1)[0]:
         scheme = name.split("://", 1)[0]
         raise ConfigurationError(
-            f"the input {scheme}://… holds credentials, which would end up in records and logs; give them in the "
+            f"{scheme}://… holds credentials, which would end up in records and logs; give them in the "
             "environment or in the storage library's own configuration"
         )
     return name

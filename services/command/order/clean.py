@@ -34,7 +34,7 @@ def submit(
     recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, such as infra/recipes/vicuna.yaml.")],
     inputs: Annotated[list[str], typer.Option("--in", help="A file or URL to read; repeat it for more.")],
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the result: its path on the machines of the pipelines.")
+        str, typer.Option("--out", help="Folder for the result: its path on the machines of the pipelines, or s3://…")
     ],
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the job's log until the job ends; exit code 0 if it finished.")
@@ -66,7 +66,7 @@ def submit(
             raise typer.Exit(follow(jobs, redis, job.id, again))
 
 
-def _spec(recipe: Path, inputs: list[str], out: Path) -> dict[str, Any]:
+def _spec(recipe: Path, inputs: list[str], out: str) -> dict[str, Any]:
     """The spec of the job. Raises ConfigurationError for an invalid recipe or a missing input."""
     from services.jobs.recipe import read_recipe
 
@@ -75,7 +75,7 @@ def _spec(recipe: Path, inputs: list[str], out: Path) -> dict[str, Any]:
         "recipe": recipe.read_text("utf-8"),
         "recipe_name": str(recipe),
         "inputs": [_absolute(name) for name in inputs],
-        "out": str(out.resolve()),
+        "out": checked_input(out) if "://" in out else str(Path(out).resolve()),
     }
 
 

@@ -19,6 +19,11 @@ class LanguagesOptions(StepOptions):
     unknown: Literal["keep", "reject"] = Field(
         "keep", description="Keep or reject a conversation with too little prose, or without a likely language."
     )
+    sides: Literal["together", "apart"] = Field(
+        "together",
+        description="Detect one language for the whole conversation, or one for the answers and one for the questions; "
+        "apart, both must be wanted, and a side of unknown language follows the other.",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "LanguagesOptions":

@@ -137,8 +137,7 @@ class Pipelines(System):
     def is_held(self, name: str, unit: str) -> bool:
         """Somebody works on it now."""
         cleaning = self.cleaning(name)
-        with cleaning.lock(Unit.parse(unit)) as free:
-            return not free and not cleaning.done(Unit.parse(unit))
+        return cleaning.is_held(Unit.parse(unit)) and not cleaning.done(Unit.parse(unit))
 
     def ended(self, name: str, timeout_s: float = 60) -> Job:
         wait_until(lambda: self.jobs.get(name).ended, f"the end of {name}", timeout_s)
@@ -165,9 +164,9 @@ def _half_done(unit: str, noted: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def running_pipelines(folder: Path, **options: Any) -> Iterator[Pipelines]:
+def running_pipelines(folder: Path, kind: type[Pipelines] = Pipelines, **options: Any) -> Iterator[Pipelines]:
     """Redis only; the test starts the rest."""
-    system = Pipelines(folder, **options)
+    system = kind(folder, **options)
     try:
         yield system
     finally:

@@ -6,12 +6,18 @@ import sys
 import pytest
 
 from pipelines.records.conversation import Conversation
-from pipelines.steps.languages import build, language_of
+from pipelines.steps.languages import UNKNOWN, build, detect
 from services.errors import ConfigurationError
 from services.jobs.steps.languages import LanguagesOptions
 from tests.pipelines.steps.local import Ran, talk
 
 CODE = "```python\n# returns all of the items that are in the list\ndef f(items):\n    return [x for x in items]\n```"
+
+
+def language_of(conversation: Conversation) -> str:
+    return detect(conversation.turns).language
+
+
 TALKS = {
     "en": talk(
         "u:How do I write a letter to my landlord about the broken heating?",
@@ -99,3 +105,43 @@ def test_building_the_step_loads_no_detector() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout == "0\n"
+
+
+def test_a_reject_says_how_sure_the_detector_was_and_what_else_it_might_be() -> None:
+    """Hinglish was rejected as Estonian, and nothing in the line told how near the other languages were."""
+    line = Ran(build(LanguagesOptions(keep=("en",))), TALKS["nl"]).lines[0]
+    candidates = dict(line["language"]["candidates"])
+    assert line["detail"] == line["language"]["language"] == next(iter(candidates)) == "nl"
+    assert 0.7 <= candidates["nl"] <= 1 and len(candidates) == 3 and sum(candidates.values()) <= 1.001
+
+
+GERMAN_QUESTION = "u:Bitte erkläre mir auf Englisch, wie ein Verbrennungsmotor funktioniert und wofür man ihn braucht."
+ENGLISH_ANSWER = (
+    "a:An engine burns fuel in its cylinders. The heat moves each piston, and they turn the shaft that drives the "
+    "wheels of the car; all of this is for one thing, which is to get you from where you are to where you would be."
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "unwanted"),
+    [
+        ({"keep": ("en",)}, "de"),
+        ({"skip": ("de",)}, "de"),
+        ({"keep": ("de",)}, "en"),
+        ({"keep": ("de", "en")}, ""),
+    ],
+)
+def test_question_and_answer_are_judged_apart_by_option(options: dict[str, tuple[str, ...]], unwanted: str) -> None:
+    """An English answer to a German question counted as one language, whichever had more of the sample."""
+    ran = Ran(build(LanguagesOptions(sides="apart", **options)), talk(GERMAN_QUESTION, ENGLISH_ANSWER))
+    if unwanted:
+        assert ran.reason == ("language", unwanted)
+        assert ran.lines[0]["question_language"]["language"] == "de"
+    else:
+        assert ran.kept[0].extra == {"language": "en", "question_language": "de"}
+
+
+def test_a_side_of_unknown_language_follows_the_other() -> None:
+    step = build(LanguagesOptions(keep=("en",), sides="apart", unknown="reject"))
+    assert Ran(step, talk("u:hi", ENGLISH_ANSWER)).kept[0].extra["question_language"] == UNKNOWN
+    assert Ran(step, talk("u:hi", "a:hello")).reason == ("unknown_language", UNKNOWN)

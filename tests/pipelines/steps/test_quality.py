@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines.steps import Step
 from pipelines.steps.quality import build, repeated_share
 from services.jobs.steps.quality import QualityOptions
 from tests.pipelines.steps.local import Ran, answered, talk
@@ -34,6 +35,21 @@ def test_an_answer_that_repeats_itself_is_rejected_with_its_share() -> None:
     assert Ran(WORDS, answered(" ".join([told] * 12))).reason == ("repeated_words", "1.00")
     assert Ran(WORDS, answered(told + " and nobody lived there but a cat")).kept
     assert Ran(WORDS, answered("\n\n".join(f"```\n{told}\n```" for _ in range(12)))).kept
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "score", "limit"),
+    [
+        (DIGITS, "so 1000000000000", 12, 8),
+        (LINES, "a\n" + "b\n\n" * 7, 7, 3),
+        (WORDS, " ".join(["all work and no play makes jack a dull boy and a tired one"] * 12), 1.0, 0.5),
+        (build(QualityOptions(min_answer_chars=5)), " Yes ", 3, 5),
+    ],
+)
+def test_a_reject_carries_what_was_measured_and_the_limit(step: Step, answer: str, score: float, limit: float) -> None:
+    """A limit is chosen by looking at how far beyond it the rejects are."""
+    line = Ran(step, answered(answer)).lines[0]
+    assert (line["score"], line["limit"]) == (score, limit)
 
 
 REFRAIN = "oh the river runs down to the sea and the sea runs back to me, sing it again my love, sing it again"
