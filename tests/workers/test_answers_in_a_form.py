@@ -10,15 +10,14 @@ import pytest
 
 from services.engines import ENGINES
 from services.grammar.notations import written
-from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_source, packaged_tokenizer
 from workers.engine import Engine, EngineEvent, EngineOptions
 from workers.generation import Plan
 from workers.planner import ChatPlanner
 from workers.select_engine import adapter_of
 
-TOKENIZER = load_tokenizer(packaged_source())
+TOKENIZER = packaged_tokenizer()
 PERSON = {
     "type": "object",
     "properties": {
