@@ -69,7 +69,12 @@ def test_a_damaged_file_of_an_archive_costs_what_follows_in_it(tmp_path: Path) -
         (zipped({"a.json": "[]"})[:-30], "no readable zip archive"),
         (zipped({"a.json": zipped({"b.json": "[]"})}), "a zip archive in another archive"),
     ],
-    ids=["no-records", "empty", "cut", "archive-in-archive"],  # an archive holds its time: no name that two processes share
+    ids=[
+        "no-records",
+        "empty",
+        "cut",
+        "archive-in-archive",
+    ],  # an archive holds its time: no name that two processes share
 )
 def test_an_archive_without_records_names_what_it_is(tmp_path: Path, data: bytes, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
