@@ -23,7 +23,7 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 sky: .venv/.installed ## SkyPilot in an environment of its own, .venv-sky; else the first command that needs it installs it
 	@$(BIN)/python -m services.machine.environments sky
 
-# Three processes on two processors: a test waits for a third of its time, for a program, a lease or a browser.
+# Three processes on two processors: tests wait for programs, leases and browsers much of their time.
 test: .venv/.dev sky page browser postgres ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
 	@if command -v redis-server >/dev/null; then \
