@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
+# Images set it. Then every process of the tests compiles our modules anew, and some hundred are started.
+unexport PYTHONDONTWRITEBYTECODE
 RUN ?=
 WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py subscription.py) \
 	$(addprefix tests/services/chat/test_,queue.py shares.py quotas.py journal.py dead_letters.py) tests/services/jobs/test_jobs.py \
@@ -21,13 +23,14 @@ run: .venv/.installed page ## install, build the page, start everything here, pr
 sky: .venv/.installed ## SkyPilot in an environment of its own, .venv-sky; else the first command that needs it installs it
 	@$(BIN)/python -m services.machine.environments sky
 
+# Three processes on two processors: tests wait for programs, leases and browsers much of their time.
 test: .venv/.dev sky page browser postgres ## everything that needs no GPU and no cloud
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm test --silent
 	@if command -v redis-server >/dev/null; then \
 		$(BIN)/python -m pytest -n 2 --redis-binary=redis $(WIRE_TESTS) tests/contracts/test_protocol_model.py -m "not slow"; \
 	else echo "no redis-server on this machine: the wire is tested on the packaged Valkey only"; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --redis-topology=cluster $(WIRE_TESTS) tests/webapp/chat/test_relay.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=$(KILLED_PROGRAM)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" --ignore=$(KILLED_PROGRAM)
 
 # What uses a database is tested on Debian's PostgreSQL too; where it cannot be installed, those tests say so and are skipped.
 postgres:

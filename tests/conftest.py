@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 import redis
 
+from services.accounts.passwords import Passwords
 from services.connection.cluster import primaries_of
 from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer, candidates
@@ -166,6 +167,14 @@ def _databases(kind: str, request: pytest.FixtureRequest, folder: Path, template
     yield database
     database.close()
     server.drop(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Hashes of the test process cost little; its programs, and tests that say how much, hash as in production."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Passwords.__init__, "__defaults__", (64, 1))
+        yield
 
 
 @pytest.fixture

@@ -8,20 +8,21 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from services.engines import ENGINES
 from services.grammar.notations import written
-from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
-from tests.services.tokens.chat_tokenizers import fast, smollm2
+from tests.services.tokens.chat_tokenizers import fast
 from tests.workers.test_tool_calls import TEMPLATES
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_source, packaged_tokenizer
 from workers.engine import Engine, EngineEvent, EngineOptions
 from workers.generation import Plan
 from workers.planner import ChatPlanner
 from workers.select_engine import adapter_of
 
-TOKENIZER = load_tokenizer(packaged_source())
+TOKENIZER = packaged_tokenizer()
 PERSON = {
     "type": "object",
     "properties": {
@@ -72,7 +73,13 @@ def called(
 ) -> Plan:
     """A request that must call a tool, of a model that calls tools in this manner."""
     own = ChatTokenizer(
-        fast(smollm2(), own=TEMPLATES[manner], bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
+        fast(
+            Tokenizer.from_str(TOKENIZER.decoder().to_str()),
+            own=TEMPLATES[manner],
+            bos_token="<|im_start|>",
+            eos_token="<|im_end|>",
+            unk_token=None,
+        )
     )
     options = SamplingOptions(**{"max_new_tokens": 300, "temperature": 0.0, **sampling})
     question = (Message("user", "Tell me about Ann, who is 31 years old."),)

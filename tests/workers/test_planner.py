@@ -7,15 +7,14 @@ import pytest
 from services.errors import PromptTooLong, TemplateError, Unsupported
 from services.grammar.json_schema import json_object
 from services.grammar.notations import EBNF
-from services.tokens.tokenization import load_tokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions, Truncation
 from tests.services.tokens.chat_tokenizers import chat, sentencepiece, smollm2
 from tests.services.tokens.reasoning_templates import MANNERS, tokenizer_of
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_tokenizer
 from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
 
-TOKENIZER = load_tokenizer(packaged_source())
+TOKENIZER = packaged_tokenizer()
 CONTEXT = 400
 SYSTEM = Message("system", "You are a kind harbour master.")
 QUESTION = Message("user", "And what about the mountains?")

@@ -1,11 +1,13 @@
 """Tokenizers of the three kinds in use, for the tests of text: byte-level BPE, Metaspace, byte fallback."""
 
+from functools import cache
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from services.errors import ConfigurationError
 from services.models.catalogue import ModelSource, resolve
-from services.tokens.tokenization import load_tokenizer
+from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from workers.detokenizer import TextDecoder
 
 WORDS = ["▁", "▁the", "▁a", "n", "d", "▁and", "é", "世", "▁世", "lo", "▁hel", " ", ".", "▁▁", "\ufffd"]
@@ -19,8 +21,14 @@ def packaged_source() -> ModelSource:
         pytest.skip(str(error), allow_module_level=True)
 
 
+@cache
+def packaged_tokenizer() -> ChatTokenizer:
+    """The packaged model's, read once in a test process: 49,152 tokens take most of a second."""
+    return load_tokenizer(packaged_source())
+
+
 def smollm2() -> TextDecoder:
-    return TextDecoder(load_tokenizer(packaged_source()).decoder())
+    return TextDecoder(packaged_tokenizer().decoder())
 
 
 def byte_fallback() -> TextDecoder:

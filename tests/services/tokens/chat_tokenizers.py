@@ -7,9 +7,10 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from services.tokens.tokenization import ChatTokenizer, load_tokenizer
-from tests.workers.text_decoders import packaged_source
+from services.tokens.tokenization import ChatTokenizer
+from tests.workers.text_decoders import packaged_tokenizer
 
+NUM_MERGES = 2_000
 WORDS = "USER: ASSISTANT: Hello the cat answers questions, a curious user asks. User Assistant ### Response Instruction"
 LLAMA3 = (
     "{{ bos_token }}{% for message in messages %}"
@@ -27,8 +28,18 @@ MISTRAL = (
 
 
 def smollm2() -> Tokenizer:
-    """A copy of the packaged model's: byte-level BPE."""
-    return Tokenizer.from_str(load_tokenizer(packaged_source()).decoder().to_str())
+    """Byte-level BPE: the packaged model's with its first merges only, for each copy of all takes most of a second."""
+    return Tokenizer.from_str(_first_merges())
+
+
+@cache
+def _first_merges() -> str:
+    spec = json.loads(packaged_tokenizer().decoder().to_str())
+    model = spec["model"]
+    kept, others = model["merges"][:NUM_MERGES], model["merges"][NUM_MERGES:]
+    first_of_others = min(model["vocab"]["".join(merge)] for merge in others)
+    vocabulary = {token: number for token, number in model["vocab"].items() if number < first_of_others}
+    return json.dumps(spec | {"model": model | {"vocab": vocabulary, "merges": kept}})
 
 
 @cache

@@ -1,6 +1,5 @@
 """Templates in the manners of real families: the model sees what its makers' own rendering would show it."""
 
-from functools import cache
 from typing import Any
 
 import pytest
@@ -50,13 +49,8 @@ EXTRA = (
 )
 
 
-@cache
-def base() -> str:
-    return smollm2().to_str()
-
-
 def reference(own: Any, *, rstrip: bool = False) -> Any:
-    backend = Tokenizer.from_str(base())
+    backend = smollm2()
     backend.add_special_tokens([AddedToken(token, rstrip=rstrip, normalized=False) for token in EXTRA])
     backend.add_tokens([AddedToken(token, normalized=False) for token in ("<think>", "</think>", "    ", "\n\n\n")])
     return fast(backend, own=own, bos_token="<|im_start|>", eos_token="<|endoftext|>", unk_token=None)
@@ -91,7 +85,7 @@ def test_ids_are_those_of_transformers_where_no_control_token_was_typed(own: str
 
 
 def test_a_turn_mark_that_the_tokenizer_does_not_call_special_cannot_be_typed() -> None:
-    backend = Tokenizer.from_str(base())
+    backend = smollm2()
     backend.add_tokens(["<|user|>", "<|assistant|>"])
     chat = ChatTokenizer(fast(backend, own=GLM, bos_token=None, eos_token="<|im_end|>", unk_token=None))
     mark = backend.token_to_id("<|user|>")

@@ -8,12 +8,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from services.tokens.pre_tokenizers import GPT4O_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT, QWEN35_SPLIT, TEKKEN_SPLIT
 from services.tokens.stretches import stretch_pattern
 from services.tokens.text_encoding import TextEncoder
-from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
+from tests.services.tokens.chat_tokenizers import smollm2
 from tests.services.tokens.test_tokenization import like_llama
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_tokenizer
 
-SMOLLM2 = load_tokenizer(packaged_source())
+SMOLLM2 = packaged_tokenizer()
 CHATS = (SMOLLM2, ChatTokenizer(SMOLLM2._tokenizer, template="vicuna-v1.1"), like_llama(template="alpaca"))
 WHITE = ["\x1c", "\x85", "\u2028", "\u3000", "\xa0", "\r\n", "\n", "  ", "\t"]
 HARD = [*WHITE, "\u0301", "e", "1234", "!", "'s", "世", "ﬁ", "aB", "/", "क\u093c", "<|im_end|>", "<|"]
@@ -26,8 +27,8 @@ def messages(contents: list[str]) -> list[Message]:
 
 
 def byte_level(*parts: pre_tokenizers.PreTokenizer, nfc: bool = False) -> Tokenizer:
-    """SmolLM2's vocabulary and merges behind another way to cut words."""
-    backend = Tokenizer.from_str(SMOLLM2.decoder().to_str())
+    """Merges of SmolLM2 behind another way to cut words."""
+    backend = smollm2()
     backend.pre_tokenizer = pre_tokenizers.Sequence(list(parts))
     if nfc:
         backend.normalizer = normalizers.NFC()

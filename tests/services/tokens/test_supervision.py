@@ -14,10 +14,10 @@ from tokenizers.processors import TemplateProcessing
 from services.errors import TemplateError
 from services.tokens.supervision import SupervisedSequence
 from services.tokens.templates import TEMPLATES
-from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
 from tests.services.tokens.chat_tokenizers import LLAMA3, MISTRAL, chat, fast, sentencepiece, smollm2, word_level
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_tokenizer
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "byte-level": smollm2,
@@ -25,7 +25,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "sentencepiece legacy": lambda: sentencepiece(legacy=True),
 }
 LEADS = {"vicuna-v1.1": " ", "alpaca": "", "plain": " "}  # what the named templates write before an answer
-CHATML = load_tokenizer(packaged_source())
+CHATML = packaged_tokenizer()
 
 
 @cache

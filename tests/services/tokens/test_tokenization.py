@@ -16,10 +16,10 @@ from services.tokens.templates import TEMPLATES
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
 from services.wire.messages import Message
 from tests.services.tokens.chat_tokenizers import MISTRAL, chat, fast, sentencepiece, smollm2
-from tests.workers.text_decoders import byte_fallback, packaged_source
+from tests.workers.text_decoders import byte_fallback, packaged_tokenizer
 from workers.detokenizer import TextDecoder
 
-SMOLLM2 = load_tokenizer(packaged_source())
+SMOLLM2 = packaged_tokenizer()
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<repo_name>"]
 
 

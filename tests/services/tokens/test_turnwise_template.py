@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from services.errors import TemplateError
 from services.tokens.supervision import SupervisedSequence
 from services.tokens.templates import TEMPLATES
-from services.tokens.tokenization import ChatTokenizer, load_tokenizer
+from services.tokens.tokenization import ChatTokenizer
 from services.tokens.turnwise_template import MARK, beginnings, marked_by_turns
 from services.wire.messages import Message
 from tests.services.tokens.chat_tokenizers import LLAMA3, MISTRAL, chat, smollm2
-from tests.workers.text_decoders import packaged_source
+from tests.workers.text_decoders import packaged_tokenizer
 
-CHATML = load_tokenizer(packaged_source()).chat_template
+CHATML = packaged_tokenizer().chat_template
 PADDED = """{{ bos_token }}
 {%- for message in messages -%}
     {% if loop.index0 %}|{% endif %}
