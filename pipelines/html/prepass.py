@@ -48,11 +48,14 @@ _LANGUAGE_NAME = re.compile(r"[A-Za-z](?:[\w+#. -]{0,24}[\w+#])?")
 _NO_LANGUAGE = ("nohighlight", "no-highlight", "none", "undefined", "copy", "code")
 _HIGHLIGHTERS = ("hljs", "sourceCode")  # their elements bear the language as a class of its own
 # Bare text before the `code` of a `pre` is its header only if it is one of these: `python` is, `sudo` is not.
-_HEADER_LANGUAGES = frozenset(
-    "bash c c# c++ cpp csharp css dart diff go graphql haskell html java javascript js json jsx kotlin latex lua makefile"
-    " markdown matlab perl php plaintext powershell python r ruby rust scala scss sh shell sql swift text ts tsx"
-    " typescript xml yaml".split()
+# fmt: off
+_HEADER_LANGUAGES = (
+    "bash", "c", "c#", "c++", "cpp", "csharp", "css", "dart", "diff", "go", "graphql", "haskell", "html", "java",
+    "javascript", "js", "json", "jsx", "kotlin", "latex", "lua", "makefile", "markdown", "matlab", "perl", "php",
+    "plaintext", "powershell", "python", "r", "ruby", "rust", "scala", "scss", "sh", "shell", "sql", "swift", "text",
+    "ts", "tsx", "typescript", "xml", "yaml",
 )
+# fmt: on
 _COPY_LABEL = "Copy code"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")

@@ -7,7 +7,6 @@ characters. So the step takes a text with many English function words, as most d
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -35,8 +34,14 @@ out other were all there when your how an which do their if will about would so 
 ENGLISH = frozenset(FUNCTION_WORDS.split())
 MIN_ENGLISH_WORDS = 20
 MIN_WORDS_IF_SHORT = 10  # where lingua has too few letters to go by
-MIN_ENGLISH_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
-MIN_ENGLISH_KINDS = 5
+MIN_FUNCTION_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
+MIN_FUNCTION_KINDS = 5
+HINDI_WORDS = """
+aur bhai bhi ek hai hain ho hota ja ka kaise kar karta ke ki ko kya me mein nahi par se tha wo ye
+"""
+HINDI = frozenset(HINDI_WORDS.split())
+NUM_CANDIDATES = 3  # that a reject names
+MIN_CANDIDATE = 0.01
 
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _NOT_LATIN = re.compile("[^\u0000-\u024f\u1e00-\u1eff]")
@@ -53,11 +58,11 @@ def build(options: LanguagesOptions) -> Step:
 
     def step(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
         for conversation in conversations:
-            language = language_of(conversation)
+            language, candidates = _judged(conversation)
             ledger.changed(f"language:{language}")
-            known = replace(conversation, extra={**conversation.extra, "language": language})
+            known = conversation.with_finding("language", language)
             if reason := reason_against(language):
-                ledger.reject(known, reason, language)
+                ledger.reject(known, reason, f"{language}; likely: {candidates}" if candidates else language)
             else:
                 yield known
 
@@ -66,21 +71,37 @@ def build(options: LanguagesOptions) -> Step:
 
 def language_of(conversation: Conversation) -> str:
     """The ISO 639-1 code of its language, or `unknown`."""
+    return _judged(conversation)[0]
+
+
+def _judged(conversation: Conversation) -> tuple[str, str]:
+    """The language, and the languages that lingua thinks likely, with its confidence; nothing if it was not asked."""
     sample = _sample(conversation)
     if _is_plainly_english(sample, MIN_ENGLISH_WORDS):
-        return "en"
+        return "en", ""
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
-        return "en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN
-    return _detector()(sample)
+        return ("en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN), ""
+    language, candidates = _detector()(sample)
+    return (UNKNOWN if _is_hindi_in_latin_letters(sample) else language), candidates
 
 
 def _is_plainly_english(text: str, min_words: int) -> bool:
-    words = text.lower().split()
-    english = [word for word in words if word in ENGLISH]
-    if len(words) < min_words or len(english) < MIN_ENGLISH_SHARE * len(words):
+    return _consists_of(ENGLISH, text, min_words, ("the",))
+
+
+def _is_hindi_in_latin_letters(text: str) -> bool:
+    """Lingua does not know it, and is 95 in 100 sure of Estonian or Swahili."""
+    return _consists_of(HINDI, text, MIN_WORDS_IF_SHORT, ("hai", "hain", "kya", "nahi", "aur"))
+
+
+def _consists_of(function_words: frozenset[str], text: str, min_words: int, one_of: tuple[str, ...]) -> bool:
+    """Whether so many of the words are function words, of several kinds, and one of these among them."""
+    words = [word.strip(",.?!") if function_words is HINDI else word for word in text.lower().split()]
+    found = [word for word in words if word in function_words]
+    if len(words) < min_words or len(found) < MIN_FUNCTION_SHARE * len(words):
         return False
-    return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
+    return len(set(found)) >= MIN_FUNCTION_KINDS and any(word in found for word in one_of)
 
 
 def _sample(conversation: Conversation) -> str:
@@ -95,14 +116,15 @@ def _sample(conversation: Conversation) -> str:
 
 
 @cache
-def _detector() -> Callable[[str], str]:
+def _detector() -> Callable[[str], tuple[str, str]]:
     from lingua import LanguageDetectorBuilder
 
     detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
 
-    def detect(text: str) -> str:
-        likely = detector.compute_language_confidence_values(text)[:1]
-        return _code(likely[0].language) if likely and likely[0].value >= MIN_CONFIDENCE else UNKNOWN
+    def detect(text: str) -> tuple[str, str]:
+        likely = detector.compute_language_confidence_values(text)[:NUM_CANDIDATES]
+        candidates = ", ".join(f"{_code(one.language)} {one.value:.2f}" for one in likely if one.value > MIN_CANDIDATE)
+        return (_code(likely[0].language) if likely and likely[0].value >= MIN_CONFIDENCE else UNKNOWN), candidates
 
     return detect
 

@@ -290,8 +290,10 @@ def test_a_column_of_nulls_claims_no_more_rows_than_a_file_may_hold(tmp_path: Pa
     with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     found = reading(tmp_path, sink.getvalue().to_pybytes(), "in.arrow")
-    [(reason, detail)] = found.reasons
-    assert reason == "damaged" and detail.startswith(f"{1 << 24} rows from row 1 on are claimed, and 0 bytes")
+    [line] = found.bad
+    assert line["reason"] == "damaged" and line["detail"].startswith(
+        f"{1 << 24} rows from row 1 on are claimed, and 0 bytes"
+    )
 
 
 def json_column(values: list[object]) -> pyarrow.Array:
