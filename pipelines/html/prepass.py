@@ -37,6 +37,7 @@ NESTED_BLOCKS = ", ".join(f"{outer} {inner}" for outer in ("li", "blockquote") f
 HIDDEN = "[hidden], " + ", ".join(
     f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
 )
+PILL = "webpage-citation-pill"  # ChatGPT's link to a source, which stands in the text like a word
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
@@ -264,6 +265,8 @@ def _remove_counters_and_controls(body: Any, html: str, tags: set[str]) -> None:
     for tag in UNWANTED:
         if tag in tags:
             _remove(body.css(tag))
+    if PILL in html:
+        _remove(body.css(f'[data-testid="{PILL}"]'))
     if "hidden" in html or "display:" in html:
         _remove(body.css(HIDDEN))
 
