@@ -18,6 +18,7 @@ from services.errors import ConfigurationError
 from services.jobs.steps.languages import LanguagesOptions
 
 MAX_SAMPLE_CHARS = 320
+MAX_DETECTED_CHARS = 200  # of the sample; more takes as much longer and changes no verdict
 MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many
 MAX_READ_CHARS = 1000  # of a turn, code and all
 MIN_LETTERS = 60  # Latin ones: "hello" could be Sotho, a short haiku Estonian
@@ -82,7 +83,7 @@ def _judged(conversation: Conversation) -> tuple[str, str]:
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
         return ("en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN), ""
-    language, candidates = _detector()(sample)
+    language, candidates = _detector()(sample[:MAX_DETECTED_CHARS])
     return (UNKNOWN if _is_hindi_in_latin_letters(sample) else language), candidates
 
 
