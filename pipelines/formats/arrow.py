@@ -8,6 +8,7 @@ from pipelines.formats.records import Found, Unreadable
 from services.errors import ConfigurationError
 
 FILE, STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+MAX_ROWS_OF_BYTE = 8  # a value takes a bit at least; a column of nulls takes nothing, and may claim any number
 NO_UTF8 = "UTF8"  # stands in what pyarrow says of a text that is none
 
 
@@ -30,6 +31,10 @@ def records(name: str, file: IO[bytes]) -> Iterator[Found]:
 
 def _valid_rows(batch: Any, first: int) -> Iterator[Found]:
     """The rows, of which none is read before it is checked: behind a wrong offset pyarrow reads memory of others."""
+    if batch.num_rows > MAX_ROWS_OF_BYTE * (batch.nbytes + 1):
+        told = f"{batch.num_rows} rows from row {first} on are claimed, and {batch.nbytes} bytes are there for them"
+        yield Unreadable(first, "damaged", told)
+        return
     fault = _fault(batch)
     if fault and not _is_of_a_row(batch, fault):
         yield Unreadable(first, "damaged", f"rows {first} to {first + batch.num_rows - 1}: {fault}")

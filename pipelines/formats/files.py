@@ -20,6 +20,10 @@ MAGIC_BYTES = 8  # that tell what a file is
 COMPRESSED_BYTES = 65_536  # read at a time
 ZSTD_STEP_BYTES = 128  # a failing read loses what it gathered, so it gathers little
 
+ZSTD_WINDOW = (
+    "an input is zstd with a window of more than 128 MiB (`zstd --long` above 27), which is not unpacked; pack it anew "
+    "without --long"
+)
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 NOT_READ = {
     b"PK\x03\x04": "a zip archive in another archive; unpack it",
@@ -217,6 +221,8 @@ def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
         except OSError as error:
             if "Truncated" in str(error):
                 raise Damaged("truncated", "zstd: the file ends in the middle") from None
+            if "too much memory" in str(error):
+                raise ConfigurationError(ZSTD_WINDOW) from None
             if "ZSTD" in str(error):
                 raise Damaged("damaged", f"{error}; {_not_read(file, 0)}") from None
             raise

@@ -4,14 +4,15 @@ At a broken place the reader skips as little as is safe. In a file of lines it s
 everything up to the next place that looks exactly like the start of an earlier element (`{"id"`, whitespace included);
 inside a string the quotes would be escaped, so no text looks like the start of an element. A record in which a key
 stands twice is rejected, since nobody can say which value is meant. Halves of surrogate pairs (a cut emoji) become
-U+FFFD.
+U+FFFD; NaN, by which pandas says that there is no value, becomes null.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 import orjson
 
@@ -90,7 +91,7 @@ def parse(line: int, raw: bytes) -> Found:
 
 
 def _diagnose(line: int, raw: bytes, told: str) -> Found:
-    """What orjson refuses: mended if only a half surrogate is wrong with it, else named."""
+    """What orjson refuses: mended if only a half surrogate or a NaN is wrong with it, else named."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -99,9 +100,12 @@ def _diagnose(line: int, raw: bytes, told: str) -> Found:
         return Unreadable.of(line, "too_deep", "more than 1024 values inside each other", raw)
     if "infinity" in told:
         return Unreadable.of(line, "not_finite", told, raw)
+    constants: list[str] = []
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-        return Parsed(line, orjson.loads(orjson.dumps(_without_surrogates(value))), raw, repaired=True)
+        value = json.loads(text, parse_constant=partial(_null, constants))
+        whole = _without_surrogates(value)
+        repaired = not constants or whole != value
+        return Parsed(line, orjson.loads(orjson.dumps(whole)), raw, repaired, emptied=len(constants))
     except _NotFinite as error:
         return Unreadable.of(line, "not_finite", f"{error} is no number in JSON", raw)
     except (ValueError, TypeError, RecursionError) as error:
@@ -113,8 +117,11 @@ class _NotFinite(Exception):
     pass
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise _NotFinite(name)
+def _null(found: list[str], name: str) -> None:
+    """In the place of NaN. Raises _NotFinite for the infinities, which are values."""
+    if name != "NaN":
+        raise _NotFinite(name)
+    found.append(name)
 
 
 def _without_surrogates(value: Any) -> Any:

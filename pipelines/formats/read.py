@@ -7,7 +7,7 @@ ends the run. Reasons:
     truncated, damaged       the file or a record ends early; a compressed stream, row group cannot be read further
     bad_json, bad_encoding   no JSON; no UTF-8
     duplicate_key            a key stands twice in an object
-    not_finite, too_deep     NaN, Infinity or a number beyond them; more nesting than can be written again
+    not_finite, too_deep     Infinity or a number beyond it; more nesting than can be written again
     too_large                over 64 MiB
     trailing_data            text after the end of the array
     not_an_object, bad_shape JSON, but no conversation
@@ -23,7 +23,7 @@ ends the run. Reasons:
 A message of an export that is no turn is counted as a cut turn, with its reason, and stands in the reject file too:
 hidden, thoughts, tool_turn, preamble, custom_instructions, error_message, interrupted, canvas, other_branch.
 
-Kept: half surrogates as U+FFFD, counted as `lone_surrogate` among the changes.
+Kept: half surrogates as U+FFFD and NaN as null, counted as `lone_surrogate` and `not_a_number` among the changes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -132,8 +132,13 @@ def _branch(one: Translation, found: Parsed, options: InputOptions, source: Sour
         yield Unreadable.of(found.line, error.reason, str(error), found.raw)
         return
     yield from one.left_out
-    changed = {**one.changed, "lone_surrogate": 1} if found.repaired else one.changed
-    yield made.renamed(f"{made.id}_{one.branch}") if one.branch else made, changed
+    yield made.renamed(f"{made.id}_{one.branch}") if one.branch else made, {**one.changed, **_mended(found)}
+
+
+def _mended(found: Parsed) -> dict[str, int]:
+    """The edits without which the record would be no JSON."""
+    edits = {"lone_surrogate": int(found.repaired), "not_a_number": found.emptied}
+    return {name: number for name, number in edits.items() if number}
 
 
 def _translations(value: Any, options: InputOptions) -> Iterator[Translation]:

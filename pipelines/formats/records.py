@@ -17,6 +17,7 @@ class Parsed:
     raw: bytes = b""
     repaired: bool = False  # halves of surrogate pairs became U+FFFD
     member: str = ""  # the file of the archive that holds it
+    emptied: int = 0  # numbers that are none (NaN) became null
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@
     alpaca    {"instruction", "input", "output"}, with "system" and "history" (earlier rounds) where there are such
 
 `foreign.py` turns the formats of other programs and data sets into these before. A record that `write.py` wrote gets
-its source, origin and extra back. `extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight):
-one object for each turn that was read, unchanged when steps cut turns. A log of calls keeps the last answer beside its
-`messages`; `logged_answer.py` finds it there. Some records are refused, since a model would learn something else from
+its source, origin and extra back, and is read in the shape that it has, whatever the recipe calls the input.
+`extra["turn_keys"]` holds what a turn has beside role and text (a name, a weight): one object for each turn that was
+read, unchanged when steps cut turns. A log of calls keeps the last answer beside its `messages`; `logged_answer.py`
+finds it there. Some records are refused, since a model would learn something else from
 them than they say: a turn that calls a tool (`tool_calls`), an answer of weight 0, or with `train` or `loss` false,
 which nobody wants to train on (`zero_weight`), and a refusal in place of a text.
 
@@ -60,7 +61,7 @@ def conversation(record: Any, shape: str, source: Source, position: int, keep: C
     """The conversation that `record` holds. `position` from 0 in its file; `shape` and `keep` as in InputOptions."""
     if not isinstance(record, dict):
         raise BadRecord("not_an_object", f"a record is an object, this is {_kind(record)}")
-    if shape == "auto":
+    if shape == "auto" or _is_ours(record.get("source")):
         shape = _shape(record)
     rest = dict(record)
     turns, turn_keys = _alpaca(rest) if shape == "alpaca" else _turns(rest, TURN_LISTS[shape], keep)
@@ -252,12 +253,18 @@ def _provenance(rest: dict[str, Any], source: Source) -> tuple[str, Source, dict
     """Origin, source and what else there is, as written by us if `source` is our {file, line}, else all of it."""
     given: Any = rest.get("source")
     origin, extra = rest.get("origin", ""), rest.get("extra", {})
-    match given:
-        case {"file": str(file), "line": int(line)} if len(given) == 2:
-            if isinstance(extra, dict) and isinstance(origin, str):
-                others = {name: rest[name] for name in rest if name not in ("source", "origin", "extra")}
-                return origin, Source(file, line), {**others, **extra}
+    if _is_ours(given) and isinstance(extra, dict) and isinstance(origin, str):
+        others = {name: rest[name] for name in rest if name not in ("source", "origin", "extra")}
+        return origin, Source(given["file"], given["line"]), {**others, **extra}
     return "", source, rest
+
+
+def _is_ours(source: Any) -> bool:
+    """Whether `write.py` wrote the record of this source, in the shape that its recipe named."""
+    match source:
+        case {"file": str(), "line": int()}:
+            return len(source) == 2
+    return False
 
 
 def _check_extra(extra: dict[str, Any]) -> None:

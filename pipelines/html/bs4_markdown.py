@@ -60,7 +60,12 @@ class ChatMarkdown(MarkdownConverter):  # type: ignore[misc]  # untyped
     convert_ol = convert_list
 
     def convert_li(self, el: Any, text: str, parent_tags: Tags) -> str:
-        """One item; the zero character after it becomes an empty line if the list turns out to be loose."""
+        """One item; the zero character after it becomes an empty line if the list turns out to be loose.
+
+        A heading or a cell is one line, in which a marker would be text.
+        """
+        if not parent_tags.isdisjoint(HEADINGS_AND_CELLS):
+            return f" {text.strip()} "
         marker = self._marker(el)
         indented = _LINE.sub("\n" + " " * len(marker), text.strip("\n").strip())
         return f"{marker}{indented}".rstrip() + "\n\0"

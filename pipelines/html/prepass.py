@@ -12,6 +12,7 @@ a token of private-use characters that occur nowhere in the turn, and `finish` p
                    it. `<p>2 / 3</p><p>is the fraction</p>` has no counter, nor have items, cells and lines of text
     the page       buttons, other controls, scripts, styles, frames, drawings, what is hidden: removed by their elements
     links          only schemes that carry no code; what would end a markdown destination early is percent-encoded
+    lists          a list directly within a list belongs to the item before it; a list starts with a number of markdown
 """
 
 import html as entities
@@ -36,6 +37,7 @@ NESTED_BLOCKS = ", ".join(f"{outer} {inner}" for outer in ("li", "blockquote") f
 HIDDEN = "[hidden], " + ", ".join(
     f'[style*="{rule}" i]' for rule in ("display:none", "display: none", "visibility:hidden", "visibility: hidden")
 )
+PILL = "webpage-citation-pill"  # ChatGPT's link to a source, which stands in the text like a word
 SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "irc", "magnet", "news", "sms", "xmpp")
 
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
@@ -46,10 +48,20 @@ _LANGUAGE_CLASS = re.compile(r"(?:language|lang|highlight-source)-([\w+#.-]+)")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z](?:[\w+#. -]{0,24}[\w+#])?")
 _NO_LANGUAGE = ("nohighlight", "no-highlight", "none", "undefined", "copy", "code")
 _HIGHLIGHTERS = ("hljs", "sourceCode")  # their elements bear the language as a class of its own
+# Bare text before the `code` of a `pre` is its header only if it is one of these: `python` is, `sudo` is not.
+# fmt: off
+_HEADER_LANGUAGES = (
+    "bash", "c", "c#", "c++", "cpp", "csharp", "css", "dart", "diff", "go", "graphql", "haskell", "html", "java",
+    "javascript", "js", "json", "jsx", "kotlin", "latex", "lua", "makefile", "markdown", "matlab", "perl", "php",
+    "plaintext", "powershell", "python", "r", "ruby", "rust", "scala", "scss", "sh", "shell", "sql", "swift", "text",
+    "ts", "tsx", "typescript", "xml", "yaml",
+)
+# fmt: on
 _COPY_LABEL = "Copy code"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _URL_JUNK = re.compile(r"[\x00-\x20\x7f]")
 _URL_ESCAPED = re.compile(r"[\x00-\x20<>\\\x7f]")
+_START = re.compile("[0-9]{1,9}")  # that a numbered list of markdown may begin with
 _BACKTICKS = re.compile(r"`+")
 _BREAKS = re.compile(r"(?:<br>\s*){2,}")
 _EDGE_BREAKS = re.compile(
@@ -148,6 +160,8 @@ def prepare(html: str) -> Prepared:
         _take_code_spans(body, prepared)
     if not tags.isdisjoint(("a", "img")):
         _mend_links(body)
+    if not tags.isdisjoint(("ul", "ol")):
+        _mend_lists(body, html)
     _mend_breaks(body, html, tags, prepared)
     if not tags.isdisjoint(("li", "blockquote")) and not tags.isdisjoint(SET_APART):
         _take_nested_blocks(body, prepared)
@@ -251,6 +265,8 @@ def _remove_counters_and_controls(body: Any, html: str, tags: set[str]) -> None:
     for tag in UNWANTED:
         if tag in tags:
             _remove(body.css(tag))
+    if PILL in html:
+        _remove(body.css(f'[data-testid="{PILL}"]'))
     if "hidden" in html or "display:" in html:
         _remove(body.css(HIDDEN))
 
@@ -336,9 +352,14 @@ def _read_block(pre: Any) -> tuple[str, str]:
     if len(text) == len(whole):
         return text, language
     header = whole[: -len(text)] if text and whole.endswith(text) else ""
-    if codes[0].parent.tag == "div" or header.rstrip().endswith(_COPY_LABEL):
+    if codes[0].parent.tag == "div" or header.rstrip().endswith(_COPY_LABEL) or _is_language(header):
         return text, language or _language_of_header(header)
     return (text if whole.strip() == text.strip() else whole), language
+
+
+def _is_language(header: str) -> bool:
+    """True for a language that stands against the code or on a line of its own: `python script.py` is a command."""
+    return header.strip().lower() in _HEADER_LANGUAGES and not header.endswith((" ", "\t"))
 
 
 def _language_of_classes(nodes: list[Any]) -> str:
@@ -419,6 +440,23 @@ def _as_destination(url: str) -> str:
         if depth < 0:
             break
     return url if depth == 0 else url.replace("(", "%28").replace(")", "%29")
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+
+
+def _mend_lists(body: Any, html: str) -> None:
+    for inner in reversed(
+        body.css("ul > ul, ul > ol, ol > ul, ol > ol")
+    ):  # the innermost first: a list moves as a copy
+        item = _element(inner.prev, "prev")
+        if item is not None and item.tag == "li":
+            item.insert_child(inner)
+            inner.decompose()
+    if "start" in html:
+        for numbered in body.css("ol[start]"):
+            if not _START.fullmatch(numbered.attributes.get("start") or ""):
+                del numbered.attrs["start"]
 
 
 def _mend_breaks(body: Any, html: str, tags: set[str], prepared: Prepared) -> None:

@@ -69,6 +69,13 @@ class Conversation:
         """The same under another id; `origin` keeps the id of the input record."""
         return replace(self, id=name, origin=self.origin_id)
 
+    def with_finding(self, name: str, value: Any) -> "Conversation":
+        """`extra[name]` is what a step found. What the input says of that name stays, as `given_<name>`."""
+        extra = {**self.extra, name: value}
+        if name in self.extra and self.extra[name] != value:
+            extra.setdefault(f"given_{name}", self.extra[name])
+        return replace(self, extra=extra)
+
     def num_chars(self) -> int:
         return sum(len(turn.text) for turn in self.turns)
 

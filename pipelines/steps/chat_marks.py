@@ -3,7 +3,7 @@
     citations   ChatGPT's (`\\ue200cite\\ue202turn0search3\\ue201`, also without its private-use characters;
                 `【8†source】`), Bing's (`[^1^][1]`)
     reasoning   Open WebUI's `<details type="reasoning" …>…</details>` at the begin of an answer
-    label       `Copy code` as the first line of a code block
+    label       `Copy code` as the first line of a code block, also of one that lost its fence: under a language's name
 
 Code keeps its citations. If the user wrote a mark of some kind, the talk is about that kind: all of its marks stay. An
 answer that is nothing but marks becomes empty, so the step stands before `roles`.
@@ -32,7 +32,9 @@ WHOLE = {
     "reasoning": re.compile(r"\A\s*<details type=\"reasoning\"[^<>]{0,200}>.*?</details>\s*", re.DOTALL),
     "label": re.compile(r"(?<=\n)Copy code\n"),
 }
-_LABELLED = re.compile(r"^[ \t]*```[\w+#.-]{0,30}\nCopy code\n", re.MULTILINE)
+# In every mark of the kind. Most texts hold none of these, which is quick to see.
+SIGNS = {"citation": "cite", "source": "\u2020", "footnote": "[^", "reasoning": "<details", "label": "Copy code"}
+_LABELLED = re.compile(r"^[ \t]*(?:```[\w+#.-]{0,30}|[a-z][\w+#.-]{0,30})\nCopy code\n", re.MULTILINE)
 
 
 def build(options: ChatMarksOptions) -> Step:
@@ -53,11 +55,11 @@ def _cleared(turn: Turn, asked: str, found: "Counter[str]") -> Turn:
         return turn
     text = turn.text
     for name, mark in CITATIONS.items():
-        if mark.search(text) and not mark.search(asked):
+        if SIGNS[name] in text and mark.search(text) and not mark.search(asked):
             text = edit_prose(text, partial(_without, mark, name, found))
-    if not WHOLE["reasoning"].search(asked):
+    if SIGNS["reasoning"] in text and not WHOLE["reasoning"].search(asked):
         text = _without(WHOLE["reasoning"], "reasoning", found, text)
-    if "Copy code" not in asked:
+    if SIGNS["label"] in text and SIGNS["label"] not in asked:
         text = _LABELLED.sub(lambda block: _without(WHOLE["label"], "label", found, block[0]), text)
     return turn if text == turn.text else Turn(turn.role, text)
 

@@ -52,6 +52,7 @@ NUM_ANSWER_PERM = 64  # of the answers' own sketch, which only tells much from l
 NEAR_BYTES = GUARD_BYTES + 4 * (NUM_PERM + NUM_ANSWER_PERM)
 MIN_ANSWER_SHARE = 0.5  # of the threshold: one other word in an answer of 20 changes half of its runs
 SHORT_ANSWER_WORDS = 20  # with fewer, one word is much of the answer and little of the record
+SHORT_ANSWER_CHARS = 400  # that hold more words than that, mostly
 # The permutations are datasketch's "affine32" of this seed. Signatures live no longer than a run.
 SEED = 1
 MAX_BANDING_THRESHOLD = 0.95  # above it there would be too few bands to find anything with
@@ -87,10 +88,7 @@ class Deduplicate:
         if self.ids:
             parts.append(_key(conversation.id.encode("utf-8", "surrogatepass")))
         if self.sketch is not None:
-            said = _said(conversation)
-            answers = "\n".join(turn.text for turn in conversation.turns if turn.role == "assistant")
-            parts += [_guard(said, _last_answer(conversation)), self.sketch.values(said)]
-            parts.append(self.sketch.values(answers, NUM_ANSWER_PERM))
+            parts += [_guard(_said(conversation), _last_answer(conversation)), *self.sketch.both(conversation)]
         return b"".join(parts)
 
     def judge(self, signatures: Sequence[Path]) -> list[Mapping[int, Verdict]]:
@@ -124,11 +122,30 @@ class Sketch:
         self._factors = random.randint(0, 1 << 31, NUM_PERM, np.uint32) * np.uint32(2) + np.uint32(1)
         self._summands = random.randint(0, 1 << 32, NUM_PERM, np.uint32)
 
-    def values(self, text: str, number: int = NUM_PERM) -> bytes:
-        """So many little-endian 32-bit values. A text without any word is its own only shingle."""
+    def both(self, conversation: Conversation) -> tuple[bytes, bytes]:
+        """The values of all that was said, and of the answers: no word reaches from one turn into another."""
         import numpy as np
 
-        hashes = self._hashes.of(words(text) or [text.strip()])
+        told = [turn for turn in conversation.turns if turn.role != "system"]
+        hashes = [self._hashes.of(words(turn.text)) for turn in told]
+        answers = [found for turn, found in zip(told, hashes, strict=True) if turn.role == "assistant"]
+        texts = _said(conversation), "\n".join(turn.text for turn in told if turn.role == "assistant")
+        nothing = np.zeros(0, np.uint64)
+        return (
+            self._values(np.concatenate([nothing, *hashes]), texts[0], NUM_PERM),
+            self._values(np.concatenate([nothing, *answers]), texts[1], NUM_ANSWER_PERM),
+        )
+
+    def values(self, text: str, number: int = NUM_PERM) -> bytes:
+        """So many little-endian 32-bit values."""
+        return self._values(self._hashes.of(words(text)), text, number)
+
+    def _values(self, hashes: "NDArray[np.uint64]", text: str, number: int) -> bytes:
+        """Of the hashes of a text's words. A text without any word is its own only shingle."""
+        import numpy as np
+
+        if not len(hashes):
+            hashes = self._hashes.of([text.strip()])
         shingles = _mixed((longest_runs(hashes, SHINGLE_WORDS) >> np.uint64(32)).astype(np.uint32))
         values = np.full(number, 0xFFFFFFFF, np.uint32)
         for start in range(0, len(shingles), SHINGLES_AT_ONCE):
@@ -208,7 +225,9 @@ def _last_answer(conversation: Conversation) -> str:
 
 def _guard(said: str, answer: str) -> bytes:
     """What near duplicates must have in common beside most of their words."""
-    answered = words(answer.casefold())
+    answered = words(answer[:SHORT_ANSWER_CHARS].casefold())
+    if len(answered) <= SHORT_ANSWER_WORDS:  # the last one may be cut
+        answered = words(answer.casefold())
     if len(answered) >= SHORT_ANSWER_WORDS:
         answered = []
     common = "\0".join([*marks(said), "\n", *answered])

@@ -2,7 +2,8 @@
 
 An error message is short, begins with a known text, and otherwise holds only the advice that services give: "The server
 is overloaded when …" and "An error occurred. Here is the corrected function:" are answers. For a beginning that the
-recipe adds, the beginning alone decides. A bare `Bad Gateway` is an answer if the question is about errors.
+recipe adds, the beginning alone decides. A bare `Bad Gateway` is an answer if the question is about errors. An answer
+behind whose last paragraph such a message stands is not whole.
 """
 
 import re
@@ -72,7 +73,7 @@ _ADVICE = rf"""(?:
 )\b"""
 _GOES_ON = r"""(?:\ (?:
     at\ the\ moment | right\ now | currently | per\ hour | for\ (?:gpt|this|your|today)[\w.-]*(?:\ \w+)?
-  | (?:in|every)\ \d+\ hours?
+  | (?:in|every)\ \d+\ hours? | (?=[\w-]*\d)[\w-]{6,64}
   | (?:with|by)\ (?:too\ many\ |other\ )*requests | or\ not\ ready\ yet | (?:while|when)\ processing\ your\ request
   | (?:an?\ )?(?:exceptionally\ |unusually\ |very\ )*(?:high|heavy)\ (?:demand|traffic|load|volume)(?:\ of\ requests)?
 ))*"""
@@ -116,6 +117,8 @@ def _finder(starts: tuple[str, ...]) -> Callable[[str, str], str]:
     named = re.compile(rf"{_ORNAMENT}({_any_of(starts)})", re.IGNORECASE) if _any_of(starts) else None
 
     def find(text: str, question: str) -> str:
+        if tail := _tail(text, question):
+            return tail
         text = text.strip() if len(text) < 2 * MAX_MESSAGE_CHARS else text
         if len(text) > MAX_MESSAGE_CHARS:
             return ""
@@ -125,6 +128,15 @@ def _finder(starts: tuple[str, ...]) -> Callable[[str, str], str]:
         return match["start"] if match and _is_message(text, question) else ""
 
     return find
+
+
+def _tail(text: str, question: str) -> str:
+    """The message for the sake of which an answer broke off: alone in its last paragraph, and not what it quotes."""
+    before, _, last = text.rstrip().rpartition("\n\n")
+    if not before or len(last) > MAX_MESSAGE_CHARS or (match := _KNOWN.match(last)) is None:
+        return ""
+    quoted = before.rstrip().endswith(":") or _ABOUT_ERRORS.search(question)
+    return match["start"] if _TAIL.match(last) and _is_message(last, question) and not quoted else ""
 
 
 def _is_message(text: str, question: str) -> bool:
@@ -151,4 +163,5 @@ _START = rf"{_ORNAMENT}(?P<start>{_any_of((*MESSAGES, *AMBIGUOUS))})"
 _KNOWN = _compiled(_START)
 _FIRST = _compiled(rf"{_START}{_GOES_ON}{_MARKS}(?:(?:and|so|but)\ )?(?:{_ADVICE}.*)?")
 _FURTHER = _compiled(rf"{_ORNAMENT}(?:{_ADVICE}|(?:{_any_of((*MESSAGES, *AMBIGUOUS))}){_GOES_ON}{_MARKS}\Z)")
+_TAIL = _compiled(rf"{_ORNAMENT}(?:{_any_of((*MESSAGES, 'Network error'))})")
 _AMBIGUOUS = _compiled(rf"{_ORNAMENT}(?:{_any_of(AMBIGUOUS)}){_MARKS}")

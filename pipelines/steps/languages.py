@@ -7,7 +7,7 @@ characters. So the step takes a text with many English function words, as most d
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from services.errors import ConfigurationError
 from services.jobs.steps.languages import LanguagesOptions
 
 MAX_SAMPLE_CHARS = 320
+MAX_DETECTED_CHARS = 200  # of the sample; more takes as much longer and changes no verdict
 MAX_TURN_CHARS = 110  # so that a sample is of three turns at least, if there are so many
 MAX_READ_CHARS = 1000  # of a turn, code and all
 MIN_LETTERS = 60  # Latin ones: "hello" could be Sotho, a short haiku Estonian
@@ -36,8 +37,12 @@ out other were all there when your how an which do their if will about would so 
 ENGLISH = frozenset(FUNCTION_WORDS.split())
 MIN_ENGLISH_WORDS = 20
 MIN_WORDS_IF_SHORT = 10  # where lingua has too few letters to go by
-MIN_ENGLISH_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
-MIN_ENGLISH_KINDS = 5
+MIN_FUNCTION_SHARE = 0.2  # running English has 0.2 to 0.5, other languages less than 0.1
+MIN_FUNCTION_KINDS = 5
+HINDI_WORDS = """
+aur bhai bhi ek hai hain ho hota ja ka kaise kar karta ke ki ko kya me mein nahi par se tha wo ye
+"""
+HINDI = frozenset(HINDI_WORDS.split())
 
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _NOT_LATIN = re.compile("[^\u0000-\u024f\u1e00-\u1eff]")
@@ -69,7 +74,9 @@ def build(options: LanguagesOptions) -> Step:
             found = detect(conversation)
             named = {name: detection.language for name, detection in found.items()}
             ledger.changed(f"language:{named['language']}")
-            known = replace(conversation, extra={**conversation.extra, **named})
+            known = conversation
+            for name, language in named.items():
+                known = known.with_finding(name, language)
             languages = [language for language in dict.fromkeys(named.values()) if language != UNKNOWN]
             unwanted = [language for language in languages if not is_wanted(language)]
             numbers = {name: detection.as_dict() for name, detection in found.items()}
@@ -102,17 +109,27 @@ def detect(turns: Iterable[Turn], max_turn_chars: int = MAX_TURN_CHARS) -> Detec
     letters = _NO_LETTERS.sub("", sample)
     if len(letters) < MIN_LETTERS and len(_NOT_LATIN.findall(letters)) < MIN_LETTERS_NOT_LATIN:
         return Detection("en" if _is_plainly_english(sample, MIN_WORDS_IF_SHORT) else UNKNOWN)
-    candidates = tuple(_detector()(sample))
-    is_sure = bool(candidates) and candidates[0][1] >= MIN_CONFIDENCE
+    candidates = tuple(_detector()(sample[:MAX_DETECTED_CHARS]))
+    is_sure = bool(candidates) and candidates[0][1] >= MIN_CONFIDENCE and not _is_hindi_in_latin_letters(sample)
     return Detection(candidates[0][0] if is_sure else UNKNOWN, candidates)
 
 
 def _is_plainly_english(text: str, min_words: int) -> bool:
-    words = text.lower().split()
-    english = [word for word in words if word in ENGLISH]
-    if len(words) < min_words or len(english) < MIN_ENGLISH_SHARE * len(words):
+    return _consists_of(ENGLISH, text, min_words, ("the",))
+
+
+def _is_hindi_in_latin_letters(text: str) -> bool:
+    """Lingua does not know it, and is 95 in 100 sure of Estonian or Swahili."""
+    return _consists_of(HINDI, text, MIN_WORDS_IF_SHORT, ("hai", "hain", "kya", "nahi", "aur"))
+
+
+def _consists_of(function_words: frozenset[str], text: str, min_words: int, one_of: tuple[str, ...]) -> bool:
+    """Whether so many of the words are function words, of several kinds, and one of these among them."""
+    words = [word.strip(",.?!") if function_words is HINDI else word for word in text.lower().split()]
+    found = [word for word in words if word in function_words]
+    if len(words) < min_words or len(found) < MIN_FUNCTION_SHARE * len(words):
         return False
-    return len(set(english)) >= MIN_ENGLISH_KINDS and "the" in english
+    return len(set(found)) >= MIN_FUNCTION_KINDS and any(word in found for word in one_of)
 
 
 def _sample(turns: Iterable[Turn], max_turn_chars: int) -> str:

@@ -5,6 +5,9 @@ text). A piece takes as many whole pairs as fit, and each piece has the system t
 the ledger gets each pair that cannot fit, and the whole text of a truncated answer. `extra["num_tokens"]` of each
 record that leaves is its exact length.
 
+A later piece that would begin with "continue", or within a code block, teaches a model to answer without what it
+answers: such pairs are cut (`continued`) until one stands by itself, or kept and counted.
+
 The turns add up as turns in = turns out - `changed["system_repeated"]` + cut + rejected.
 """
 
@@ -30,6 +33,16 @@ _LOOK_AHEAD_CHARS = 24  # finishing a word may take fewer tokens than half of it
 _JOINERS = ("\u200d", "\ufe0e", "\ufe0f")  # zero-width joiner and variation selectors: what they join stays whole
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _FLAG_HALVES = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two make a flag
+# A question that means nothing without the answer before it.
+_CONTINUE = re.compile(
+    r"(?:(?:please|pls|yes|ok|okay|and|now|can you|could you|you can)[ ,.!]+)*"
+    r"(?:continue|go on|keep going|carry on|proceed|resume|keep writing|finish it|weiter|mach weiter|fahre? fort"
+    r"|weiterschreiben|contin[uú]a(?:r)?|sigue|prosigue|continue[zr]?|continuez|poursuis|continua|continui|prosseguir"
+    r"|продолжай|продолжи|продолжить|继续|繼續|接着写|続けて(?:ください)?|계속(?:해(?:줘|주세요)?)?)"
+    r"(?: (?:please|pls|writing|generating|the (?:code|answer|story|text|list|above)|from (?:there|here)"
+    r"|(?:from )?where you (?:left off|stopped|were)))*[\s.!?…。！]*",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"(`{3,}(?!.*`)|~{3,})")  # a line with further backticks is code within a line
 
 
@@ -78,6 +91,7 @@ class _Splitting:
         self.pieces: list[_Piece] = []
         self.cuts: list[_Cut] = []
         self.shortened: list[tuple[int, str]] = []  # (turn, detail) of truncated answers
+        self.num_continued = 0  # pieces that go on with an answer which they do not hold
 
     def into_pieces(self, ledger: Ledger) -> list[Conversation]:
         _check_roles(self.turns)
@@ -108,6 +122,11 @@ class _Splitting:
         if alone[start] > self.options.max_tokens:
             self._over_long(start, alone[start])
             return start + 1
+        if start and self._continues(start):
+            if self.options.continued == "cut":
+                self._cut_pair(start, "continued", "it goes on with an answer that is not in this piece")
+                return start + 1
+            self.num_continued += 1
         end, num_tokens = self._longest_run(start, alone, head)
         self.pieces.append(_Piece(start, self._pairs(start, end), num_tokens))
         return end
@@ -132,14 +151,22 @@ class _Splitting:
 
     def _over_long(self, pair: int, num_tokens: int) -> None:
         detail = f"{num_tokens} tokens, limit {self.options.max_tokens}"
-        first = len(self.system) + 2 * pair
         if self.options.over_long == "reject" or isinstance(self.turns[2 * pair + 1], Round):
-            self.cuts.append(_Cut([first, first + 1], "over_long", detail))
+            self._cut_pair(pair, "over_long", detail)
         elif piece := self._truncated(pair):
             self.pieces.append(piece)
-            self.shortened.append((first + 1, detail))
+            self.shortened.append((len(self.system) + 2 * pair + 1, detail))
         else:
-            self.cuts.append(_Cut([first, first + 1], "over_long_question", detail))
+            self._cut_pair(pair, "over_long_question", detail)
+
+    def _cut_pair(self, pair: int, reason: str, detail: str) -> None:
+        first = len(self.system) + 2 * pair
+        self.cuts.append(_Cut([first, first + 1], reason, detail))
+
+    def _continues(self, pair: int) -> bool:
+        """Whether a pair makes no sense without the one before it."""
+        (_, before), (question, _) = self._pairs(pair - 1, pair), self._pairs(pair, pair + 1)
+        return _CONTINUE.fullmatch(question.text.strip()) is not None or bool(_open_fence(before.text))
 
     def _truncated(self, pair: int) -> _Piece | None:
         """The pair with the longest beginning of its answer that fits; None if not one visible character does."""
@@ -169,17 +196,15 @@ class _Splitting:
             ledger.cut(self.conversation, cut.turns, cut.reason, cut.detail)
         for turn, detail in self.shortened:
             ledger.shortened(self.conversation, turn, "over_long", detail)
+        if self.num_continued:
+            ledger.changed("continued", self.num_continued)
         if repeated := self._num_repeated():
             ledger.changed("system_repeated", repeated)
         return [self._record(piece) for piece in self.pieces]
 
     def _record(self, piece: _Piece) -> Conversation:
         """One piece as a conversation; one that nothing was taken from keeps its id."""
-        record = replace(
-            self.conversation,
-            turns=self.system + piece.turns,
-            extra={**self.conversation.extra, "num_tokens": piece.num_tokens},
-        )
+        record = self.conversation.with_turns(self.system + piece.turns).with_finding("num_tokens", piece.num_tokens)
         if len(self.pieces) == 1 and not self.cuts:
             return record
         return replace(record, id=f"{record.id}_{2 * piece.start}", origin=record.origin_id)

@@ -7,6 +7,7 @@ Lao, Khmer, Burmese) count each character as a word. The numbers are the same in
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_KNOWN_WORDS = 100_000  # about 15 MB; text holds few words very often and many once
+MAX_KNOWN_MARKS = 4_096
 MAX_KNOWN_WORD_CHARS = 32
 
 _UNSPACED_CHARS = (
@@ -44,7 +46,7 @@ def words(text: str) -> list[str]:
     text = _without_punctuation(text.lower())
     if text.isascii():
         return text.translate(_ASCII_WORDS).split()  # as _WORD finds them, in a quarter of the time
-    return _WORD.findall(_UNSPACED.sub(r" \1 ", text))
+    return _WORD.findall(" ".join(_UNSPACED.split(text)))
 
 
 def marks(text: str) -> list[str]:
@@ -53,11 +55,16 @@ def marks(text: str) -> list[str]:
     found = _MARK.findall(text)
     if text.isascii():
         return found
-    return ["-" if mark == "\u2212" else mark for mark in found if mark[0].isalnum() or _is_symbol(mark)]
+    return list(filter(None, map(_meaning, found)))
 
 
-def _is_symbol(mark: str) -> bool:
-    return mark.isascii() or mark == "\u2212" or (unicodedata.category(mark)[0] == "S" and mark != "\u00b4")
+@lru_cache(MAX_KNOWN_MARKS)
+def _meaning(mark: str) -> str:
+    """The mark, if it is a number or a symbol; else nothing."""
+    if mark == "\u2212":
+        return "-"
+    is_symbol = mark.isascii() or (unicodedata.category(mark[0])[0] == "S" and mark != "\u00b4")
+    return mark if mark[0].isalnum() or is_symbol else ""
 
 
 def _without_punctuation(text: str) -> str:

@@ -25,6 +25,14 @@ class ChatTemplate:
     stop: tuple[str, ...]
 
 
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+ALPACA_SYSTEM = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
 _VICUNA = """\
 {{- bos_token or '' -}}
 {%- if messages[0]['role'] == 'system' -%}

@@ -40,6 +40,7 @@ from services.tokens.tool_turns import ToolPlaces, mapped, texts_of_tools, writt
 from services.tokens.tool_turns import probe as probe_tools
 from services.tokens.turn_tokens import TEXT_ENDS, turn_ends, turn_marks
 from services.tokens.turnwise_template import beginnings, marked_by_turns
+from services.tokens.written_templates import written
 from services.wire.messages import CallMessage, Message, ResultMessage, Tool
 
 if TYPE_CHECKING:  # the libraries themselves are loaded by whoever makes a tokenizer
@@ -352,12 +353,17 @@ class ChatTokenizer:
         tools: Sequence[Tool] = (),
         template: str = "",
     ) -> str:
+        named_tokens = self._tokenizer.special_tokens_map
+        if not (template or continued or tools):
+            text = written(self.chat_template, conversation, ask=ask, named_tokens=named_tokens)
+            if text is not None:
+                return text
         return render_template(
             template or self.chat_template,
             conversation,
             ask=ask,
             thinking=thinking,
-            named_tokens=self._tokenizer.special_tokens_map,
+            named_tokens=named_tokens,
             continued=continued,
             tools=tools,
         )

@@ -68,6 +68,11 @@ def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 3
     return ChatPlanner(TOKENIZER, engine, SamplingDefaults())(ChatRequest("r", "ann", "m", question, options))
 
 
+def whole_vocabulary() -> Tokenizer:
+    """A copy of the packaged model's, whose tokens the engines write."""
+    return Tokenizer.from_str(TOKENIZER.decoder().to_str())
+
+
 def called(
     engine: Engine, choice: str, manner: str = "hermes", schema: dict[str, Any] = PERSON, **sampling: Any
 ) -> Plan:

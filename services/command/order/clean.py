@@ -71,10 +71,13 @@ def _spec(recipe: Path, inputs: list[str], out: str) -> dict[str, Any]:
     from services.jobs.recipe import read_recipe
 
     read_recipe(recipe)
+    absolute = [_absolute(name) for name in inputs]
     return {
         "recipe": recipe.read_text("utf-8"),
         "recipe_name": str(recipe),
-        "inputs": [_absolute(name) for name in inputs],
+        "inputs": absolute,
+        # What records call their source: as typed, so that the result has the bytes of `clean run`.
+        **({"labels": inputs} if inputs != absolute else {}),
         "out": checked_input(out) if "://" in out else str(Path(out).resolve()),
     }
 

@@ -103,6 +103,13 @@ def test_what_fills_the_disk_when_it_is_unpacked_is_refused(tmp_path: Path, monk
         reading(tmp_path, compressed(arrow(stream=False), "gzip"), "data.arrow.gz")
 
 
+def test_a_zstd_window_that_is_not_unpacked_is_no_damage(tmp_path: Path) -> None:
+    """`zstd --long=28` is a valid file; the reader called it damaged."""
+    window, last_block = bytes([0, (28 - 10) << 3]), bytes([1 | 5 << 3, 0, 0])
+    with pytest.raises(ConfigurationError, match="window of more than 128 MiB"):
+        reading(tmp_path, bytes.fromhex("28b52ffd") + window + last_block + b"hello", "in.jsonl.zst")
+
+
 # -- CSV and TSV -----------------------------------------------------------------------------------------------------
 
 
@@ -270,3 +277,40 @@ def test_an_arrow_file_that_asks_for_more_memory_than_there_is_is_refused(
 
 def test_lines_that_end_as_on_old_macs(tmp_path: Path) -> None:
     assert reading(tmp_path, LINES.replace("\n", "\r")).ids == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_a_column_of_nulls_claims_no_more_rows_than_a_file_may_hold(tmp_path: Path) -> None:
+    """A null takes no byte, so a file of 500 bytes could claim as many rows as it liked."""
+    sink = pyarrow.BufferOutputStream()
+    batch = pyarrow.record_batch({"x": pyarrow.nulls(1 << 24)})
+    with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    found = reading(tmp_path, sink.getvalue().to_pybytes(), "in.arrow")
+    [line] = found.bad
+    assert line["reason"] == "damaged" and line["detail"].startswith(
+        f"{1 << 24} rows from row 1 on are claimed, and 0 bytes"
+    )
+
+
+def json_column(values: list[object]) -> pyarrow.Array:
+    texts = pyarrow.array([None if value is None else json.dumps(value) for value in values], pyarrow.string())
+    return pyarrow.ExtensionArray.from_storage(pyarrow.json_(), texts)
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
+def test_texts_and_parts_in_one_column_are_read_as_what_they_are(tmp_path: Path, name: str) -> None:
+    """`datasets` writes such a column as JSON: every text was read with its quotes, and accepted."""
+    said = ["Good question about trees?", "Trees are tall.", [{"type": "text", "text": "And lakes?"}], "Deep."]
+    roles = pyarrow.array(["user", "assistant"] * 2)
+    turns = pyarrow.StructArray.from_arrays([roles, json_column(said)], names=["role", "content"])
+    messages = pyarrow.ListArray.from_arrays(pyarrow.array([0, 2, 4], pyarrow.int32()), turns)
+    table = pyarrow.table({"messages": messages, "score": json_column([None, {"x": 1}])})
+    sink = pyarrow.BufferOutputStream()
+    if name == "in.parquet":
+        parquet.write_table(table, sink)
+    else:
+        with pyarrow.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    found = reading(tmp_path, sink.getvalue().to_pybytes(), name)
+    assert found.said == [said[:2], ["And lakes?", "Deep."]]
+    assert [talk.extra for talk in found.conversations] == [{}, {"score": {"x": 1}}]

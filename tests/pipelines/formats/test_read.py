@@ -71,7 +71,6 @@ BROKEN = {  # the text of r2, changed: the reason
     "one quote too many": ('"r2",', '"r2"",', "bad_json"),
     "no such escape": ('"r2"', r'"r\2"', "bad_json"),
     "raw control character": ('"r2"', '"r\t2"', "bad_json"),
-    "not a number": ('"r2"', "NaN", "not_finite"),
     "minus infinity": ('"r2"', "-Infinity", "not_finite"),
     "too great a number": ('"r2"', "1e999", "not_finite"),
     "a very long number": ('"r2"', "1" * 5000, "not_finite"),
@@ -111,6 +110,13 @@ def test_the_first_record_may_be_the_broken_one(tmp_path: Path) -> None:
         found = reading(tmp_path, text.replace('"r0",', '"r0" '))
         assert [reason for reason, _ in found.reasons] == ["bad_json"]
         assert found.ids == NAMES[1:]
+
+
+def test_a_number_that_is_none_is_no_reason_to_lose_a_record(tmp_path: Path) -> None:
+    """pandas writes NaN where a table has no value: the record was rejected for a score that nobody had given."""
+    found = reading(tmp_path, json.dumps([{**record("r0"), "score": float("nan"), "of": {"x": [float("nan"), 1]}}]))
+    assert (found.bad, found.conversations[0].extra) == ([], {"score": None, "of": {"x": [None, 1]}})
+    assert found.counts.changed == {"not_a_number": 2}
 
 
 def test_half_a_surrogate_pair_is_kept_as_a_replacement_character(tmp_path: Path) -> None:

@@ -92,6 +92,31 @@ def test_deeper_nesting_than_converters_keep_is_refused(tags: str, converter: Co
         to_markdown(tags * 3000 + "deep text", converter)
 
 
+ALIKE = {
+    "<ul><li>one</li>\n<ul><li>a</li><ol><li>b</li></ol></ul>\n<li>two</li></ul>": "- one\n  - a\n    1. b\n- two",
+    "<ol><li><p>one</p></li><ul><li>a</li></ul><li><p>two</p></li></ol>": "1. one\n\n   - a\n\n2. two",
+    '<p>x</p><ol start="-1"><li>a</li><li>b</li></ol>': "x\n\n1. a\n2. b",
+    '<ol start="9999999999"><li>a</li></ol>': "1. a",
+    '<ol start="0"><li>a</li></ol>': "0. a",
+    "<table><tr><th>a</th></tr><tr><td>x<ul><li>y<ol><li>z</li></ol></li></ul></td></tr></table>": (
+        "| a |\n| --- |\n| x y z |"
+    ),
+    "<h2>a<ul><li>b</li></ul></h2>": "## a b",
+    "<pre>python<code>x = 1</code></pre>": "```python\nx = 1\n```",
+    "<pre><span>C++</span>\n<code>int x;</code></pre>": "```c++\nint x;\n```",
+    '<pre>bash<code class="language-bash">$ ls</code></pre>': "```bash\n$ ls\n```",
+    "<pre>python <code>script.py</code></pre>": "```\npython script.py\n```",
+    "<pre>foo<code>(x)</code></pre>": "```\nfoo(x)\n```",
+}
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+@pytest.mark.parametrize("markup", ALIKE)
+def test_both_converters_make_the_same_of(markup: str, converter: Converter) -> None:
+    """Lists in lists lost their level, a negative number became no markdown, and a language was glued to its code."""
+    assert to_markdown(markup, converter) == ALIKE[markup]
+
+
 @pytest.mark.parametrize("converter", CONVERTERS)
 def test_many_elements_side_by_side_are_no_nesting(converter: Converter) -> None:
     assert to_markdown("<p>a<b>b</b></p>" * 400, converter) == "\n\n".join(["a**b**"] * 400)

@@ -35,6 +35,10 @@ MESSAGES = [
     "network error\n\nThere was an error generating a response",
     "Bad gateway. Please try again later.",
     "Too many requests in 1 hour",
+    "Unable to load conversation abc-123",
+    "Unable to load conversation 6c0f4d5e-aa11-4b2c-9d3e-000000000001",
+    "Ceres is small.\n\nnetwork error",
+    "Here is the first half of a long answer. " * 20 + "\n\nError in message stream",
 ]
 
 ANSWERS = [
@@ -51,6 +55,10 @@ ANSWERS = [
     "Network error. Please try `ping 127.0.0.1` first.",
     "The message `Too many requests in 1 hour` is sent by the service.",
     "Too many requests in 1 hour. " + "Here is how a token bucket works. " * 12,
+    "Look at the log. It says:\n\nnetwork error",
+    "The program prints its last line:\n\n```\nError in message stream\n```",
+    "Some things end badly.\n\nAn error occurred.",
+    "Unable to load conversation partners into the car, she sighed.",
     "",
 ]
 

@@ -72,7 +72,7 @@ def test_english_in_another_conversation_is_not_enough() -> None:
 def test_a_language_is_skipped_and_the_others_are_counted() -> None:
     """FastChat's recipe skips Korean."""
     result = Ran(build(LanguagesOptions(skip=("ko",))), *TALKS.values())
-    assert result.reason == ("language", "ko")
+    assert result.reason == ("language", "ko; likely: ko 1.00")
     assert [kept.extra["language"] for kept in result.kept] == [code for code in TALKS if code != "ko"]
     assert result.counts.changed == {f"language:{code}": 1 for code in TALKS}
 
@@ -145,3 +145,29 @@ def test_a_side_of_unknown_language_follows_the_other() -> None:
     step = build(LanguagesOptions(keep=("en",), sides="apart", unknown="reject"))
     assert Ran(step, talk("u:hi", ENGLISH_ANSWER)).kept[0].extra["question_language"] == UNKNOWN
     assert Ran(step, talk("u:hi", "a:hello")).reason == ("unknown_language", UNKNOWN)
+
+
+def test_what_the_input_says_of_the_language_stays() -> None:
+    """WildChat says English; the step wrote its own guess in that place."""
+    [kept] = Ran(build(LanguagesOptions(skip=("ko",))), talk("u:hi", "a:hello", extra={"language": "English"})).kept
+    assert kept.extra == {"language": "unknown", "given_language": "English"}
+    [again] = Ran(build(LanguagesOptions(skip=("ko",))), kept).kept
+    assert again.extra == kept.extra
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        talk(
+            "u:Hinglish me batao ki ye kaise kaam karta hai bhai, jaldi se",
+            "a:Ye system pehle data ko load karta hai aur phir usko process karke result dikhata hai, simple hai bhai.",
+        ),
+        talk(
+            "u:Mujhe ek acchi si kahani sunao jo bacchon ko pasand aaye",
+            "a:Ek baar ki baat hai, ek chhote se gaon me ek ladka rehta tha jo bahut mehnati tha.",
+        ),
+    ],
+)
+def test_hindi_in_latin_letters_is_no_estonian(given: Conversation) -> None:
+    assert language_of(given) == "unknown"
+    assert language_of(TALKS["de"]) == "de"

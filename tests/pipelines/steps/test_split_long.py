@@ -344,3 +344,29 @@ assert after <= before, (before, after)
 def test_counting_starts_no_threads_so_that_a_forked_process_can_go_on() -> None:
     done = subprocess.run([sys.executable, "-c", COUNTS], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+CONTINUING = {
+    "asked to go on": ("w " * 60, "Please continue where you left off."),
+    "in another language": ("w " * 60, "继续"),
+    "within a code block": ("w " * 60 + "\n```python\nx = 1", "and the rest of it"),
+}
+
+
+@pytest.mark.parametrize("case", CONTINUING)
+def test_no_piece_begins_with_what_goes_on_with_another(words: TokenizerChoice, case: str) -> None:
+    """A model learnt to answer "continue" with the second half of something."""
+    answer, question = CONTINUING[case]
+    texts = ["first", answer, question, "v " * 60, "another matter", "u " * 20]
+    talk = Conversation("c", tuple(Turn(("user", "assistant")[n % 2], t) for n, t in enumerate(texts)), Source("f", 1))
+    cut = Result(build(SplitLongOptions(max_tokens=100), words), talk)
+    assert (cut.ids(), cut.kept()) == (["c_0", "c_4"], [[0, 1], [4, 5]])
+    assert (cut.counts.cut, [line["turns"] for line in cut.lines]) == ({"continued": 2}, [[2, 3]])
+    kept = Result(build(SplitLongOptions(max_tokens=100, continued="keep"), words), talk)
+    assert (kept.ids(), kept.counts.cut, kept.counts.changed) == (["c_0", "c_2", "c_4"], {}, {"continued": 1})
+
+
+def test_who_asks_to_go_on_within_a_piece_is_left_alone(words: TokenizerChoice) -> None:
+    texts = ["first", "w " * 10, "continue", "v " * 10]
+    talk = Conversation("c", tuple(Turn(("user", "assistant")[n % 2], t) for n, t in enumerate(texts)), Source("f", 1))
+    assert Result(build(SplitLongOptions(max_tokens=100), words), talk).pieces[0].turns == talk.turns
