@@ -52,14 +52,16 @@ class _Heard(Ledger):
 
     def __init__(self, step: Step, view: Conversation) -> None:
         super().__init__()
-        self.ended: tuple[Conversation, str, str] | None = None
+        self.ended: tuple[Conversation, str, str, Mapping[str, Any] | None] | None = None
         self.cuts: list[tuple[list[int], str, str]] = []
         self.short: list[tuple[int, str, str]] = []
         self.view = view
         self.made = list(step([view], self))
 
-    def reject(self, conversation: Conversation, reason: str, detail: str = "") -> None:
-        self.ended = conversation, reason, detail
+    def reject(
+        self, conversation: Conversation, reason: str, detail: str = "", numbers: Mapping[str, Any] | None = None
+    ) -> None:
+        self.ended = conversation, reason, detail, numbers
 
     def cut(self, conversation: Conversation, turns: Sequence[int], reason: str, detail: str = "") -> None:
         self.cuts.append((list(turns), reason, detail))
@@ -95,8 +97,8 @@ def _by_texts(step: Step, conversation: Conversation, ledger: Ledger) -> Iterato
     heard = _Heard(step, replace(conversation, turns=_texts(conversation), rejected=None))
     heard.tell(ledger, conversation)
     if heard.ended:
-        view, reason, detail = heard.ended
-        ledger.reject(replace(conversation, extra=view.extra), reason, detail)
+        view, reason, detail, numbers = heard.ended
+        ledger.reject(replace(conversation, extra=view.extra), reason, detail, numbers)
         return
     [made] = heard.made
     new = iter(made.turns)
@@ -158,7 +160,7 @@ def _by_rounds(step: Step, conversation: Conversation, ledger: Ledger) -> Iterat
         return
     heard = _Heard(step, in_rounds(_compared(conversation, conversation.turns[-1:])))
     if conversation.rejected is None:
-        end = heard.ended[1:] if heard.ended else None
+        end: tuple[Any, ...] | None = heard.ended[1:] if heard.ended else None
     else:
         end = _end_of_pair(heard, _Heard(step, in_rounds(_compared(conversation, (conversation.rejected,)))))
     if end:
