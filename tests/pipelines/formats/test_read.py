@@ -260,7 +260,6 @@ def test_object_storage_through_fsspec() -> None:
         ("missing.json", "there is no such file"),
         ("", "is a folder"),
         ("foo://bucket/x.json", "Protocol not known: foo"),
-        ("s3://bucket/x.json", "pip install s3fs"),
         ("gs://bucket/x.json", "pip install gcsfs"),
         ("memory://nowhere/x.json", "there is no such file"),
     ],

@@ -295,7 +295,7 @@ def small(web: Web) -> Iterator[str]:
     """The address of a web process with small bounds. A proxy stands before it, and says who asks."""
     yield web.system.web(
         max_unread_mib=4, max_address_sockets=3, max_user_submits_per_minute=5, max_address_submits_per_minute=7,
-        published_on="192.0.2.1",
+        published_on="192.0.2.1", accounts="off",
     )  # fmt: skip
     web.system.processes[-1].terminate()
 
