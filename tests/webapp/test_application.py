@@ -12,9 +12,8 @@ from services.serving.registry import Registry, WorkerInfo
 from services.serving.trained_models import Claim, TrainedModel, TrainedModels
 from services.settings import Settings
 from services.wire.keys import Keys
-from services.wire.parsing import MAX_MESSAGES
 from webapp.access.newcomers import PER_MINUTE
-from webapp.application import create_app, origin_check
+from webapp.application import MAX_MESSAGE_OVERHEAD_BYTES, create_app, origin_check
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_the_session_is_kept_in_a_cookie_that_scripts_cannot_read(visitor: Flask
 def test_the_page_gets_its_limits_from_the_server(visitor: FlaskClient, settings: Settings) -> None:
     page = visitor.get("/").text
     assert f'data-max-characters="{settings.max_message_chars}"' in page
-    assert f'data-max-messages="{MAX_MESSAGES}"' in page
+    assert f'data-max-bytes="{4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES}"' in page
 
 
 def test_every_answer_forbids_foreign_scripts_and_frames(visitor: FlaskClient) -> None:
