@@ -446,7 +446,12 @@ def test_the_samples_come_with_the_server_and_nothing_else_does(page: Page) -> N
 def test_the_recipes_that_come_with_the_server_pass(page: Page) -> None:
     answer = page.get("/api/recipes").json
     assert answer is not None and answer["max_upload_bytes"] == 1_048_576
-    assert [recipe["name"] for recipe in answer["recipes"]] == ["alpaca.yaml", "ours.yaml", "preferences.yaml", "vicuna.yaml"]
+    assert [recipe["name"] for recipe in answer["recipes"]] == [
+        "alpaca.yaml",
+        "ours.yaml",
+        "preferences.yaml",
+        "vicuna.yaml",
+    ]
     for recipe in answer["recipes"]:
         assert page.post("/api/recipes/check", {"recipe": recipe["text"]}).status_code == 200
 
