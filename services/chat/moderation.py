@@ -35,6 +35,7 @@ VerdictKind = Literal["pass", "flag", "refuse"]
 MOST_BYTES = 65_536  # of a verdict
 MOST_REASON_CHARS = 500
 NO_VERDICT = "no verdict"
+AWAY_S = 5.0
 CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -76,6 +77,7 @@ class Moderator:
         self._parts = parts
         self._timeout_s = timeout_s
         self._outage = outage
+        self._away_until = 0.0  # answers, of which many may wait to be archived, are not shown to it until then
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Moderator | None":
@@ -98,7 +100,8 @@ class Moderator:
 
     def judge_answer(self, answer: Answer) -> Verdict:
         """The verdict on what a user has read already: `refuse` keeps it from nobody. Without one it is a flag."""
-        verdict = self._verdict(answer.rid, _answer(answer))
+        away = time.monotonic() < self._away_until
+        verdict = None if away else self._verdict(answer.rid, _answer(answer))
         if verdict is None:
             return Verdict() if self._outage == "pass" else Verdict("flag", NO_VERDICT)
         return verdict
@@ -110,6 +113,7 @@ class Moderator:
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = str(error) or type(error).__name__
             log.warning("no verdict: %s", why, extra={"rid": rid, "outage": self._outage})
+            self._away_until = time.monotonic() + AWAY_S
             return None
 
     def _post(self, body: bytes) -> bytes:

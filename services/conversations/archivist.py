@@ -10,6 +10,7 @@ less the fuller the memory of Redis is, down to ten minutes, and ten minutes whe
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from services.errors import Unavailable
 log = logging.getLogger("chatserver.archive")
 
 LOOK_S = 1.0
+AT_ONCE = 8  # a moderation may take seconds for each answer
 WHOLE_S = 60.0  # between rounds that also look at what has long been unsent, and purge
 YOUNG_MS = 120_000
 LOST_MS = 60_000  # Redis does not know the request for so long: whoever has it would have submitted it again
@@ -130,7 +132,8 @@ class Archivist:
         """
         rows: list[Unfinished] = self._run(self._unfinished, whole)
         self._unreadable &= {row.id for row in rows}
-        closed = sum(self._safely(row) for row in rows)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            closed = sum(pool.map(self._safely, rows))
         if whole:
             self._absent = {row.id: self._audit(row.id) for row in rows if row.state == "open"}
         return closed

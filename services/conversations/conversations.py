@@ -97,16 +97,24 @@ class Conversations:
             session.flush()
             return _tree(session, row), found is None
 
-    def edit(self, owner: str, cid: str, edits: dict[str, Any], titled_by: str = "user") -> dict[str, Any]:
+    def edit(self, owner: str, cid: str, edits: dict[str, Any]) -> dict[str, Any]:
         """Change fields; returns the summary. Raises NotFound, and InvalidRequest for a foreign `current_id`."""
         with self._database.write() as session:
             row = owned(session, owner, cid)
             if edits.get("current_id") is not None:
                 _check_inside(session, cid, edits["current_id"])
             if "title" in edits:
-                edits = {**edits, "titled_by": titled_by}
+                edits = {**edits, "titled_by": "user"}
             for name, value in edits.items():
                 setattr(row, name, value)
+            return summary(row, running=cid in _running(session, [cid]))
+
+    def name(self, owner: str, cid: str, title: str, before: str) -> dict[str, Any]:
+        """Give it the title of a model, unless it is called otherwise than `before` by now; returns the summary."""
+        with self._database.write() as session:
+            row = owned(session, owner, cid)
+            if row.title == before:
+                row.title, row.titled_by = title, "model"
             return summary(row, running=cid in _running(session, [cid]))
 
     def delete(self, owner: str, cid: str) -> tuple[int, list[str]]:

@@ -49,13 +49,14 @@ class Titler:
         Raises NotFound, what `Requests.submit` raises, Conflict for a conversation without an answer or a model that
         wrote nothing, and Unavailable after a minute.
         """
-        request = self._request(owner, self._run(self._conversations.find, owner, cid))
+        tree: Tree = self._run(self._conversations.find, owner, cid)
+        before, request = tree.conversation.title, self._request(owner, tree)
         with translated():
             self._requests.submit(request, address)
         title = title_of(self._written(request))
         if not title:
             raise Conflict(f"{request.model} wrote no title; name the conversation yourself")
-        named: dict[str, Any] = self._run(self._conversations.edit, owner, cid, {"title": title}, "model")
+        named: dict[str, Any] = self._run(self._conversations.name, owner, cid, title, before)
         return named
 
     def _request(self, owner: str, tree: Tree) -> ChatRequest:

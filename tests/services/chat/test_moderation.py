@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import redis
 
-from services.chat.moderation import Moderator, Verdict, VerdictKind
+from services.chat.moderation import Answer, Moderator, Verdict, VerdictKind
 from services.chat.requests import Requests
 from services.errors import ConfigurationError, ContentRefused, Unavailable
 from services.settings import Settings
@@ -143,6 +143,15 @@ def test_an_outage_may_let_requests_pass_or_flag_them(
     requests = moderated(redis_client, namespace, "http://127.0.0.1:9/", outage)
     requests.submit(question())
     assert requests.queue("m").waiting() == ["r1"] and requests.journal.verdict("r1") == verdict
+
+
+def test_an_endpoint_that_was_away_is_spared_the_answers_for_a_while(endpoint: Endpoint) -> None:
+    """Of a thousand answers that wait to be archived each would wait for its limit."""
+    moderator, answer = Moderator(endpoint.url, timeout_s=0.4, outage="flag"), Answer("r1", "ann", "m", "sea", "")
+    endpoint.reply = FAULTS["no JSON"]
+    assert {moderator.judge_answer(answer).reason for _ in range(9)} == {"no verdict"} and len(endpoint.asked) == 1
+    endpoint.reply = None
+    assert moderator.judge(question()).kind == "pass", "a question is shown to it all the same"
 
 
 def test_nothing_is_moderated_unless_a_setting_says_so() -> None:

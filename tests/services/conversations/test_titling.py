@@ -72,6 +72,18 @@ def test_the_model_reads_the_beginning_and_its_title_is_kept_as_its_own(
     assert "sea?" in request.messages[0].content and "The sea" in request.messages[0].content
 
 
+def test_a_title_that_the_user_gave_meanwhile_stays(
+    talk: None, titler: Titler, requests: Requests, conversations: Conversations, eventually: Eventually
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        named = pool.submit(titler.title, "ada", "c")
+        eventually(lambda: any(rid.startswith("title-") for rid in requests.queue("echo").waiting()))
+        conversations.edit("ada", "c", {"title": "mine"})
+        write_title(requests, " The model's", eventually)
+    assert named.result()["title"] == "mine"
+    assert conversations.find("ada", "c").conversation.titled_by == "user"
+
+
 def test_a_model_that_writes_nothing_changes_nothing(
     talk: None, titler: Titler, requests: Requests, conversations: Conversations, eventually: Eventually
 ) -> None:
