@@ -10,11 +10,12 @@ import pytest
 from services.chat.logprobs import PlacedLogprob
 from services.chat.reader import Done, Text
 from services.openai.frames import ChatFrames
+from services.openai.response_objects import ResponseFrames
 from services.responses.record import ResponseRecord
 from services.responses.responses import KeptResponse
 from services.wire.messages import Message
-from webapp.api import response_delivery
 from webapp.api.delivery import Delivery
+from webapp.api.response_delivery import kept_response
 
 
 def texts_of(num_tokens: int) -> tuple[Text, Done]:
@@ -56,13 +57,13 @@ def test_many_log_probabilities_of_a_kept_response_hold_up_no_other_answer(monke
     text, done = texts_of(1_000)
     record = ResponseRecord(1_700_000_000, "m", (Message("user", "hi"),), 1.0, 1.0)
     kept = KeptResponse("resp_r", record, True, text.text, (), done, text.logprobs)
-    makers, whole = list[int](), response_delivery.whole_response
+    makers, whole = list[int](), ResponseFrames.whole
 
-    def noting(kept: KeptResponse) -> Any:
+    def noting(*asked: Any, **more: Any) -> Any:
         makers.append(threading.get_ident())
-        return whole(kept)
+        return whole(*asked, **more)
 
-    monkeypatch.setattr(response_delivery, "whole_response", noting)
-    (item,) = orjson.loads(response_delivery.kept_response(kept).get_data())["output"]
+    monkeypatch.setattr(ResponseFrames, "whole", noting)
+    (item,) = orjson.loads(kept_response(kept).get_data())["output"]
     assert len(item["content"][0]["logprobs"]) == 1_000
     assert makers and threading.get_ident() not in makers
