@@ -61,6 +61,7 @@ class Answer:
         self._calls = calls.parser if calls else None
         self._call_marks = calls.marks if calls else {}
         self._frame = calls.frame if calls else None
+        self._searched = 0  # so much of `_spoken` holds no opening of calls
         self._logprobs: AnswerLogprobs | None = None  # until the prompt's part is read
         self._read(begun)
         self._spoken = calls.begun if calls else ""
@@ -90,7 +91,12 @@ class Answer:
         """The text that the answer's grammar is about, so far; None where it has not begun."""
         if self.reasoning:
             return None
-        return self._frame.begun(self.spoken) if self._frame else self.spoken
+        if self._frame is None:
+            return self.spoken
+        begun = self._frame.begun(self.spoken, self._searched)
+        if begun is None:
+            self._searched = len(self._spoken)  # the worker asks at each token; what is held back may yet be a mark
+        return begun
 
     @property
     def is_over(self) -> bool:

@@ -17,6 +17,7 @@ from services.grammar.tagged import TaggedArguments
 
 _CALL = Rule("call")
 _MOST_CALLS = 16  # a weak model may call until its budget ends
+_LONGEST_OPENING = 1_000  # behind the beginning of an answer; longer ones would be white space
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,12 @@ class CallFrame:
     last: str = ""
     tagged: TaggedArguments | None = None  # else they are an object of JSON
 
-    def begun(self, text: str) -> str | None:
-        """What a text has of its calls behind their opening; None while there is none."""
-        found = self.opening.search(text)
+    def begun(self, text: str, searched: int = 0) -> str | None:
+        """What a text has of its calls behind their opening; None while there is none.
+
+        `searched`: so many characters at the beginning of the text hold no whole opening.
+        """
+        found = self.opening.match(text) or self.opening.search(text, max(0, searched - _LONGEST_OPENING))
         return text[found.end() :] if found else None
 
     def grammar(self, tools: Iterable[Mapping[str, Any]], strict: Collection[str], *, several: bool) -> Grammar:

@@ -23,7 +23,7 @@ class Frames(Protocol):
     def first(self, choice: int) -> Frame:
         """What a stream says of a choice before its text."""
 
-    def text(self, choice: int, text: Text) -> Iterable[Frame]:
+    def text(self, choice: int, text: Text) -> list[Frame]:
         """A part of a choice's text."""
 
     def end(self, choice: int, done: Done) -> Iterable[Frame]:

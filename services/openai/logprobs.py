@@ -1,7 +1,12 @@
-"""Log probabilities as OpenAI's clients read them. A token that is not text by itself is told by its bytes."""
+"""Log probabilities as OpenAI's clients read them. A token that is not text by itself is told by its bytes.
+
+What a token has is JSON at once, as a fragment: its objects would take some ten times the memory until the answer ends.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import orjson
 
 from services.chat.logprobs import PlacedLogprob
 from services.wire.messages import Alternative
@@ -9,10 +14,10 @@ from services.wire.messages import Alternative
 Frame = dict[str, Any]
 
 
-def content_logprobs(placed: Iterable[PlacedLogprob]) -> list[Frame]:
+def content_logprobs(placed: Iterable[PlacedLogprob]) -> list[orjson.Fragment]:
     """One object for each token, in chats and responses."""
     return [
-        {**_of_token(token, logprob), "top_logprobs": [_of_token(*each) for each in likeliest]}
+        _json({**_of_token(token, logprob), "top_logprobs": [_of_token(*each) for each in likeliest]})
         for _, (token, logprob, likeliest) in placed
     ]
 
@@ -20,13 +25,17 @@ def content_logprobs(placed: Iterable[PlacedLogprob]) -> list[Frame]:
 def text_logprobs(placed: Sequence[PlacedLogprob], offset: int, *, with_top: bool) -> Frame:
     """The lists of `text_completion`. `offset`: what stands before the answer. A token's own is among its likeliest."""
     told = [(at, (token, logprob), likeliest) for at, (token, logprob, likeliest) in placed]
-    top = [dict(map(_named, [*likeliest, own])) for _, own, likeliest in told]
+    top = [_json(dict(map(_named, [*likeliest, own]))) for _, own, likeliest in told] if with_top else None
     return {
         "tokens": [_named(own)[0] for _, own, _ in told],
         "token_logprobs": [own[1] for _, own, _ in told],
-        "top_logprobs": top if with_top else None,
+        "top_logprobs": top,
         "text_offset": [offset + at for at, _, _ in told],
     }
+
+
+def _json(frame: Frame) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(frame))
 
 
 def _of_token(token: str, logprob: float) -> Frame:

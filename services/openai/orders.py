@@ -18,6 +18,7 @@ from services.wire.parsing import parse_request
 from services.wire.tools import parse_arguments
 
 _ROLES = {"developer": "system"}
+MAX_LOGPROBS = 1_000_000  # of one body: its choices, times their tokens, times what each token has
 
 # What each kind of body calls the options that not every engine has.
 CHAT_FIELDS = {"response_format": "response_format", "logprobs": "logprobs", "top_logprobs": "top_logprobs"}
@@ -46,9 +47,10 @@ def chat_orders(
         )
     asked = {"messages": messages, "continue_final": continues, "thinking": body.thinking}
     raw: dict[str, Any] = {**asked, **body.tool_options}
-    max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    max_tokens: int | None = getattr(body, field)
     orders = _choices(body, [{**raw, "priority": priority}], max_tokens, rid, user, max_chars)
-    return [with_logprobs(order, body.num_logprobs) for order in orders]
+    return with_logprobs(orders, body.num_logprobs, max_tokens, field)
 
 
 def completion_orders(
@@ -59,7 +61,7 @@ def completion_orders(
         raise InvalidRequest("prompt must not be empty", field="prompt")
     raws = [{"prompt": prompt, "priority": priority} for prompt in body.prompts]
     orders = _choices(body, raws, body.max_tokens, rid, user, max_chars)
-    return [with_logprobs(order, body.num_logprobs) for order in orders]
+    return with_logprobs(orders, body.num_logprobs, body.max_tokens)
 
 
 def _choices(
@@ -82,11 +84,31 @@ def _choices(
     return orders
 
 
-def with_logprobs(order: ChatRequest, num_top: int | None) -> ChatRequest:
-    """The same request, for an answer with log probabilities and the likeliest tokens; None: without."""
+def with_logprobs(
+    orders: list[ChatRequest], num_top: int | None, max_tokens: int | None, field: str = "max_tokens"
+) -> list[ChatRequest]:
+    """The same requests, for answers with log probabilities and the likeliest tokens; None: without.
+
+    `max_tokens`: what the body's `field` says. Where it says nothing, an answer ends at the limit of log probabilities;
+    more than that raises InvalidRequest.
+    """
     if num_top is None:
-        return order
-    sampling = dataclasses.replace(order.sampling, logprobs=True, top_logprobs=num_top)
+        return orders
+    room = MAX_LOGPROBS // (len(orders) * (num_top + 1))
+    if max_tokens is not None and max_tokens > room:
+        raise InvalidRequest(
+            f"{field}={max_tokens:,} is too much beside log probabilities, of which a request may ask "
+            f"{MAX_LOGPROBS:,}: {len(orders):,} choices with {num_top} of the likeliest tokens each and the chosen one "
+            f"have room for {room:,} tokens; ask for fewer tokens, choices or likeliest tokens",
+            field=field,
+        )
+    return [_with_logprobs(order, num_top, room) for order in orders]
+
+
+def _with_logprobs(order: ChatRequest, num_top: int, room: int) -> ChatRequest:
+    sampling = order.sampling
+    num_tokens = min(sampling.max_new_tokens, room)
+    sampling = dataclasses.replace(sampling, logprobs=True, top_logprobs=num_top, max_new_tokens=num_tokens)
     return dataclasses.replace(order, sampling=sampling)
 
 

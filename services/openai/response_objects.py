@@ -42,7 +42,7 @@ class OutputItem:
     call_id: str = ""
     name: str = ""
     texts: list[str] = field(default_factory=list)
-    logprobs: list[Frame] = field(default_factory=list)
+    logprobs: list[orjson.Fragment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.end = self.start

@@ -71,4 +71,5 @@ def response_order(
         "thinking": False if body.effort == "none" else None,
         **body.tool_options,
     }
-    return with_logprobs(parse_request(raw, user=user, max_chars=max_chars), body.num_logprobs)
+    order = parse_request(raw, user=user, max_chars=max_chars)
+    return with_logprobs([order], body.num_logprobs, body.max_output_tokens, "max_output_tokens")[0]

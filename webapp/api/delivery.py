@@ -19,6 +19,7 @@ from services.errors import ChatServerError
 from services.openai.failures import error_body, failure
 from services.openai.frames import Frame, Frames, usage_of
 from webapp.api.answers import Answers, Tick
+from webapp.api.apart import apart
 from webapp.api.errors import failed
 
 log = logging.getLogger("chatserver.web")
@@ -65,7 +66,9 @@ class Delivery:
         finally:
             self._answers.close()
         pairs = [(each, self._ends[choice]) for choice, each in enumerate(said)]
-        return Response(orjson.dumps(self._frames.whole(pairs, self._usage())), mimetype="application/json")
+        num_logprobs = sum(len(each.logprobs) for each in said)
+        whole = apart(num_logprobs, lambda: orjson.dumps(self._frames.whole(pairs, self._usage())))
+        return Response(whole, mimetype="application/json")
 
     def stream(self, *, includes_usage: bool) -> Response:
         """As it comes."""
@@ -106,7 +109,7 @@ class Delivery:
                 continue
             choice, event = each
             if isinstance(event, Text):
-                yield from map(_data, self._frames.text(choice, event))
+                yield from map(_data, apart(len(event.logprobs), self._frames.text, choice, event))
             elif isinstance(event, Rewind):
                 lost = "Redis lost a part of the answer that is already sent; ask again"
                 yield _data(error_body("interrupted", 500, lost))

@@ -5,7 +5,8 @@ A stream that somebody may leave and take up again begins at once; another one a
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import orjson
 from flask import Response
@@ -16,9 +17,11 @@ from services.chat.reader import Done, Rewind, Status, Text
 from services.chat.requests import Requests
 from services.errors import ChatServerError
 from services.openai.frames import Frame
-from services.openai.response_objects import ResponseFrames
+from services.openai.response_objects import ResponseFrames, whole_response
+from services.responses.responses import KeptResponse
 from services.wire.messages import ChatRequest
 from webapp.api.answers import Answers
+from webapp.api.apart import apart
 from webapp.api.delivery import END, Told, event_stream, opening, with_comments
 from webapp.api.errors import failed
 from webapp.api.response_events import ResponseEvents
@@ -103,8 +106,9 @@ class ResponseDelivery:
         if done.status == "failed":
             return failed(done)
         answer = self._answer.follower
-        whole = self._frames.whole(answer.text, done.parts or (), done, running=True, logprobs=answer.logprobs)
-        return as_json(whole)
+        logprobs = answer.logprobs
+        whole = partial(self._frames.whole, answer.text, done.parts or (), done, running=True, logprobs=logprobs)
+        return _made(len(logprobs), whole)
 
     def _events(self, told: Iterator[Told], events: ResponseEvents) -> Iterator[bytes]:
         try:
@@ -135,12 +139,21 @@ class ResponseDelivery:
                 yield END
 
 
-def _frames_of(event: Text | Done | Status, events: ResponseEvents) -> Iterator[Frame]:
+def _frames_of(event: Text | Done | Status, events: ResponseEvents) -> Iterable[Frame]:
     if isinstance(event, Text):
-        return events.text(event)
+        return apart(len(event.logprobs), lambda: list(events.text(event)))
     if isinstance(event, Done):
         return events.end(event)
-    return events.begun() if event.state in ("running", "interrupted") else iter(())
+    return events.begun() if event.state in ("running", "interrupted") else ()
+
+
+def kept_response(kept: KeptResponse) -> Response:
+    """A kept response as it is now, as a whole response of HTTP."""
+    return _made(len(kept.logprobs), partial(whole_response, kept))
+
+
+def _made(num_logprobs: int, make: Callable[[], Frame]) -> Response:
+    return Response(apart(num_logprobs, lambda: orjson.dumps(make())), mimetype="application/json")
 
 
 def as_json(frame: Frame) -> Response:

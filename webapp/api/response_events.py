@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from services.chat.logprobs import within
 from services.chat.reader import Done, Text
 from services.openai.frames import Frame
-from services.openai.logprobs import content_logprobs
 from services.openai.response_objects import (
     ItemStatus,
     Output,
@@ -77,8 +76,8 @@ class ResponseEvents:
         number = self._number(item)
         if number > self._after:
             news = text.text[-(number - self._after) :]
-            its_logprobs = within(text.logprobs, item.end - len(news), item.end)
-            logprobs: Frame = {"logprobs": content_logprobs(its_logprobs)} if item.is_message else {}
+            before = len(item.logprobs) - len(within(text.logprobs, item.end - len(news), item.end))
+            logprobs: Frame = {"logprobs": item.logprobs[before:]} if item.is_message else {}
             yield from self._of_part(number, f"{_TEXTS[item.kind]}.delta", item, delta=news, **logprobs)
 
     def end(self, done: Done) -> Iterator[Frame]:

@@ -11,10 +11,9 @@ from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.errors import InvalidRequest
 from services.openai.bodies import checked
-from services.openai.frames import Frame
 from services.openai.orders import RESPONSE_FIELDS, Supports, check_served
 from services.openai.response_bodies import UNSERVED, ResponseBody, ResponseQuery
-from services.openai.response_objects import PREFIX, ResponseFrames, input_items, whole_response
+from services.openai.response_objects import PREFIX, ResponseFrames, input_items
 from services.openai.response_orders import record_of, response_order, turns_of
 from services.responses.record import ResponseRecord
 from services.responses.responses import Responses
@@ -26,7 +25,7 @@ from webapp.api.custodian import Custodian
 from webapp.api.document import Document
 from webapp.api.intake import asked, idempotency_key
 from webapp.api.pages import PageQuery, page_of
-from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json
+from webapp.api.response_delivery import ResponseAnswer, ResponseDelivery, as_json, kept_response
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Responder:
         if body.background and not body.stream:
             self.requests.submit(order, address_of(request), note)
             self.custodian.watch(rid, user, order, note)
-            return as_json(self._accepted(rid, user, None if is_repeatable else record))
+            return self._accepted(rid, user, None if is_repeatable else record)
         answer = self._answer(rid, user, order, note, outlives_reader=record.background or is_repeatable)
         try:
             if body.background:
@@ -79,14 +78,16 @@ class Responder:
         if not query.stream:
             if kept.end is None and kept.record.background:
                 self.custodian.watch(rid, user)
-            return as_json(whole_response(kept))
+            return kept_response(kept)
         after = -1 if query.starting_after is None else query.starting_after
         delivery = self._delivery(self._answer(rid, user), ResponseFrames(rid, kept.record))
         return delivery.stream(after=after, at_once=True)
 
-    def _accepted(self, rid: str, user: str, record: ResponseRecord | None) -> Frame:
+    def _accepted(self, rid: str, user: str, record: ResponseRecord | None) -> Response:
         """A response in the background just now. Without its record it may be older."""
-        return ResponseFrames(rid, record).begun("queued") if record else whole_response(self.responses.find(rid, user))
+        if record:
+            return as_json(ResponseFrames(rid, record).begun("queued"))
+        return kept_response(self.responses.find(rid, user))
 
     def _answer(
         self,
@@ -155,7 +156,7 @@ def _add_changing(routes: Blueprint, callers: Callers, responder: Responder, doc
     def cancel_response(rid: str) -> Response:
         """End a response; one that has ended stays as it is."""
         with translated():
-            return as_json(whole_response(responder.responses.cancel(rid, callers.user(request))))
+            return kept_response(responder.responses.cancel(rid, callers.user(request)))
 
     @routes.delete("/<rid>")
     @document.describes(tag="Responses")

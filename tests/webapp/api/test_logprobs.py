@@ -120,6 +120,24 @@ def test_what_cannot_be_told_is_refused_by_its_name(url: str, path: str, body: A
     assert (response.status_code, error_of(response)["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field", "most"),
+    [
+        (CHAT, ask("x", "sure", logprobs=True, top_logprobs=20, n=64), "max_tokens", 744),
+        (CHAT, ask("x", "sure", logprobs=True, n=10), "max_completion_tokens", 100_000),
+        (TEXT, {"model": "sure", "prompt": ["x", "y"], "logprobs": 19, "n": 5}, "max_tokens", 5_000),
+        (PATH, responses_client.ask("x", "sure", include=INCLUDE, top_logprobs=20), "max_output_tokens", 47_619),
+    ],
+)
+def test_a_request_has_a_million_of_them_at_most(url: str, path: str, body: Any, field: str, most: int) -> None:
+    """More held up a web process for seconds, with all its other readers, and grew it by hundreds of megabytes."""
+    for least in ({}, {field: 1}):
+        assert post(url, path, {**body, **least}).status_code == 200
+    refusal = post(url, path, {**body, field: most + 1})
+    assert (refusal.status_code, error_of(refusal)["param"]) == (400, field)
+    assert f"room for {most:,} tokens" in error_of(refusal)["message"]
+
+
 def test_an_engine_that_knows_its_own_tokens_alone_serves_those(url: str) -> None:
     content = post(url, CHAT, ask("ab", "own", logprobs=True)).json()["choices"][0]["logprobs"]["content"]
     assert [each["token"] for each in content] == ["a", "b"]
