@@ -27,6 +27,7 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from pipelines import steps
+from pipelines.cleaning.stage import signer, step_of
 from pipelines.formats.read import read
 from pipelines.formats.write import Writer, suffix
 from pipelines.records.conversation import Conversation, as_record, dump, from_record, load
@@ -119,8 +120,7 @@ class RunStep(_Block):
         self.count(ledger.counts)
 
     def apply(self, conversations: Iterable[Conversation], ledger: Ledger, rank: int) -> Iterator[Conversation]:
-        step: steps.Step = steps.build(self.recipe.steps[self.index], self.recipe)
-        return step(conversations, ledger)
+        return step_of(self.recipe, self.index)(conversations, ledger)
 
 
 class SignRecords(_Block):
@@ -133,7 +133,7 @@ class SignRecords(_Block):
 
     def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         self.place.mkdir(parents=True, exist_ok=True)
-        barrier: steps.Barrier = steps.build(self.recipe.steps[self.index], self.recipe)
+        sign = signer(steps.build(self.recipe.steps[self.index], self.recipe), self.recipe)
         with ExitStack() as stack:
             records, signatures, ids = (
                 stack.enter_context((self.place / f"{rank:05d}.{kind}").open("wb"))
@@ -142,7 +142,7 @@ class SignRecords(_Block):
             for document in data:
                 conversation = as_conversation(document)
                 records.write(dump(conversation))
-                signatures.write(barrier.sign(conversation))
+                signatures.write(sign(conversation))
                 ids.write(orjson.dumps(conversation.id, option=orjson.OPT_APPEND_NEWLINE))
                 yield document
 
@@ -210,11 +210,11 @@ class WriteRecords(_Block):
 
     def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         self.place.mkdir(parents=True, exist_ok=True)
-        kind = self.recipe.output.format
+        kind, full = self.recipe.output.format, bool(self.recipe.input.keep)
         with ExitStack() as stack:
             names = {"train": f"{rank:05d}", "validation": f"validation-{rank:05d}"}
             writers = {
-                split: stack.enter_context(Writer(self.place / (name + suffix(kind)), kind))
+                split: stack.enter_context(Writer(self.place / (name + suffix(kind)), kind, full=full))
                 for split, name in names.items()
             }
             for document in data:

@@ -47,7 +47,7 @@ class ObjectStore:
         try:
             import s3fs
         except ImportError:
-            raise ConfigurationError(f"the folder {url} needs a package: pip install s3fs") from None
+            raise ConfigurationError(f"the folder {url} needs a package: pip install -e '.[s3]'") from None
         self._fs: Any = s3fs.S3FileSystem(use_listings_cache=False)  # one client a process: a new one takes a second
 
     # -- whole objects -------------------------------------------------------------------------------------------

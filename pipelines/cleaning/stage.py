@@ -16,7 +16,7 @@ from pipelines.cleaning.judge import verdicts
 from pipelines.cleaning.units import RunFolder, Unit, check_space
 from pipelines.records.conversation import Conversation, dump, load
 from pipelines.records.ledger import Ledger, StepCounts
-from pipelines.steps import Barrier
+from pipelines.steps import Barrier, Step
 from services.jobs.recipe import Recipe
 
 TELL_EVERY = 100  # records
@@ -55,8 +55,7 @@ def run(
             conversations = _step(folder, recipe, unit, index, conversations, ledger)
         if unit.stage + 1 < len(stages):
             barrier = steps.build(recipe.steps[stages[unit.stage + 1].start], recipe)
-            sign = _sign_of_views(barrier) if recipe.input.keep else barrier.sign
-            conversations = _signed(draft, sign, barrier.signature_bytes, conversations)
+            conversations = _signed(draft, signer(barrier, recipe), barrier.signature_bytes, conversations)
         num_out = _write(draft / "data.jsonl", conversations)
         counts = {**progress(num_records), "records_out": num_out}
         (draft / "counts.json").write_bytes(orjson.dumps(counts))
@@ -82,14 +81,24 @@ def _step(
     ledger: Ledger,
 ) -> Iterator[Conversation]:
     """One step, counted. A barrier has judged before: here its verdicts are carried out."""
-    choice = recipe.steps[index]
     entering = counted_in(conversations, ledger.counts)
-    if choice.options.barrier:
+    if recipe.steps[index].options.barrier:
         leaving = _spared(entering, verdicts(folder, unit.stage - 1, unit.shard), ledger)
     else:
-        step = steps.build(choice, recipe)
-        leaving = (views.for_records(step, choice.options) if recipe.input.keep else step)(entering, ledger)
+        leaving = step_of(recipe, index)(entering, ledger)
     return counted_out(leaving, ledger.counts)
+
+
+def step_of(recipe: Recipe, index: int) -> Step:
+    """The step for whatever the recipe keeps of a record."""
+    choice = recipe.steps[index]
+    step: Step = steps.build(choice, recipe)
+    return views.for_records(step, choice.options) if recipe.input.keep else step
+
+
+def signer(barrier: Barrier, recipe: Recipe) -> Callable[[Conversation], bytes]:
+    """The barrier's signature of whatever the recipe keeps of a record."""
+    return (lambda conversation: barrier.sign(views.signed(conversation))) if recipe.input.keep else barrier.sign
 
 
 def counted_in(conversations: Iterable[Conversation], counts: StepCounts) -> Iterator[Conversation]:
@@ -114,10 +123,6 @@ def _spared(
             ledger.reject(conversation, *ended[index])
         else:
             yield conversation
-
-
-def _sign_of_views(barrier: Barrier) -> Callable[[Conversation], bytes]:
-    return lambda conversation: barrier.sign(views.signed(conversation))
 
 
 def _signed(

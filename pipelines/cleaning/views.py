@@ -5,6 +5,7 @@ alike and end together, and each step is written once, for conversations. The op
 
 texts    all texts as turns, once each: of both answers, reasoning, the strings in the arguments of calls. The step
          edits or judges texts. Definitions of tools stay as they are
+answers  the same texts, but a pair twice, once with each answer, as two conversations that the step judges whole
 rounds   the conversation with each answer and its calls as one turn. A pair is shown twice, once with each answer. It
          ends if one of them would be rejected, cut or split; its last answers are what was compared
 record   the record itself, of whose texts the step reads none
@@ -21,20 +22,20 @@ from typing import Any
 import orjson
 
 from pipelines.formats.shapes import TURN_KEYS
-from pipelines.records.conversation import Conversation, FullTurn, Turn, is_plain, same_answer, with_text
+from pipelines.records.conversation import Aside, Conversation, FullTurn, Turn, is_plain, same_answer, with_text
 from pipelines.records.ledger import Ledger
 from pipelines.records.rounds import Round, in_rounds, turns_of, without_rounds
 from pipelines.steps import Step
 from services.jobs.steps import StepOptions
 
-Edit = Callable[[str, str], str]  # (role, text) → the text
+Edit = Callable[[Turn], str]  # what is shown of a turn → its text
 
 
 def for_records(step: Step, options: StepOptions) -> Step:
     """The step for plain conversations and for all other records, in their order."""
     if options.view == "record":
         return step
-    shown = _by_texts if options.view == "texts" else _by_rounds
+    shown = {"texts": _by_texts, "answers": _by_answers, "rounds": _by_rounds}[options.view]
 
     def over(conversations: Iterable[Conversation], ledger: Ledger) -> Iterator[Conversation]:
         for plain, some in groupby(conversations, key=is_plain):
@@ -102,7 +103,7 @@ def _by_texts(step: Step, conversation: Conversation, ledger: Ledger) -> Iterato
         return
     [made] = heard.made
     new = iter(made.turns)
-    turns, rejected = _edited(conversation, lambda role, text: next(new).text)
+    turns, rejected = _edited(conversation, lambda turn: next(new).text)
     whole = replace(made, turns=turns, rejected=rejected)
     if rejected is not None and same_answer(turns[-1], rejected):
         ledger.reject(whole, "equal_answers", "both answers of the pair are the same now")
@@ -110,12 +111,29 @@ def _by_texts(step: Step, conversation: Conversation, ledger: Ledger) -> Iterato
         yield whole
 
 
+def _by_answers(step: Step, conversation: Conversation, ledger: Ledger) -> Iterator[Conversation]:
+    """A step that edits nothing. Of a pair that stays, what it finds is that of the chosen answer."""
+    sides = [replace(conversation, rejected=None)]
+    if conversation.rejected is not None:
+        sides.append(replace(sides[0], turns=(*conversation.turns[:-1], conversation.rejected)))
+    judged = [_Heard(step, replace(side, turns=_texts(side))) for side in sides]
+    found = next((heard for heard in judged if heard.ended), judged[0])
+    found.tell(ledger, conversation)
+    if found.ended:
+        view, reason, detail, numbers = found.ended
+        if conversation.rejected is not None:
+            detail = f"the {'chosen' if found is judged[0] else 'rejected'} answer: {detail}"
+        ledger.reject(replace(conversation, extra=view.extra), reason, detail, numbers)
+    else:
+        yield replace(conversation, extra=found.made[0].extra)
+
+
 def _texts(conversation: Conversation) -> tuple[Turn, ...]:
     found: list[Turn] = []
 
-    def see(role: str, text: str) -> str:
-        found.append(Turn(role, text))
-        return text
+    def see(turn: Turn) -> str:
+        found.append(turn)
+        return turn.text
 
     _edited(conversation, see)
     return tuple(found)
@@ -124,7 +142,7 @@ def _texts(conversation: Conversation) -> tuple[Turn, ...]:
 def _edited(conversation: Conversation, edit: Edit) -> tuple[tuple[Turn, ...], Turn | None]:
     """The turns and the other answer, with every text edited: first what was said, then what is beside it."""
     sides = conversation.turns if conversation.rejected is None else (*conversation.turns, conversation.rejected)
-    said = [with_text(turn, edit(turn.role, turn.text)) if _speaks(turn) else turn for turn in sides]
+    said = [with_text(turn, edit(_words(turn))) if _speaks(turn) else turn for turn in sides]
     full = [_with_details(turn, edit) if isinstance(turn, FullTurn) else turn for turn in said]
     return (tuple(full), None) if conversation.rejected is None else (tuple(full[:-1]), full[-1])
 
@@ -134,8 +152,12 @@ def _speaks(turn: Turn) -> bool:
     return bool(turn.text) or not (isinstance(turn, FullTurn) and turn.calls)
 
 
+def _words(turn: Turn) -> Turn:
+    return (Aside if isinstance(turn, FullTurn) and turn.calls else Turn)(turn.role, turn.text)
+
+
 def _with_details(turn: FullTurn, edit: Edit) -> FullTurn:
-    reasoning = edit(turn.role, turn.reasoning) if turn.reasoning else ""
+    reasoning = edit(Aside(turn.role, turn.reasoning)) if turn.reasoning else ""
     calls = tuple(replace(call, arguments=_strings(call.arguments, edit)) for call in turn.calls)
     return (
         turn if (reasoning, calls) == (turn.reasoning, turn.calls) else replace(turn, reasoning=reasoning, calls=calls)
@@ -145,7 +167,7 @@ def _with_details(turn: FullTurn, edit: Edit) -> FullTurn:
 def _strings(value: Any, edit: Edit) -> Any:
     """A JSON value with its strings edited; the names in it are the tool's."""
     if isinstance(value, str):
-        return edit("tool", value) if value else value
+        return edit(Turn("tool", value)) if value else value
     if isinstance(value, Mapping):
         return {name: _strings(one, edit) for name, one in value.items()}
     return [_strings(one, edit) for one in value] if isinstance(value, list) else value

@@ -39,8 +39,9 @@ NOT_READ = {
     b"{\0": "text in UTF-16; convert it to UTF-8",
     b"[\0": "text in UTF-16; convert it to UTF-8",
 }
-PACKAGES = {
-    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
+PACKAGES = {  # what pip installs; s3fs is an extra, since its version is that of fsspec
+    "s3": "-e '.[s3]'", "s3a": "-e '.[s3]'",
+    "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
     "http": "aiohttp requests", "https": "aiohttp requests", "sftp": "paramiko", "ssh": "paramiko",
 }  # fmt: skip
 

@@ -36,6 +36,11 @@ class FullTurn(Turn):
 
 
 @dataclass(frozen=True, slots=True)
+class Aside(Turn):
+    """What a step is shown of a turn beside its answer: reasoning, or the words before a call. It may be short."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a record began: the input's name, and the line (text) or row (Parquet), from 1."""
 

@@ -1,7 +1,7 @@
 """Rejects records from which a model learns nothing: repetition, empty answers, lists in which every item is number 1.
 
 The step judges only prose (see `pipelines/text/prose.py`): code repeats itself for good reasons. It looks for runs of
-digits in every turn, for the rest in assistant turns.
+digits in every turn, for the rest in assistant turns. Reasoning and words before a call may be short.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from pipelines.records.conversation import Conversation
+from pipelines.records.conversation import Aside, Conversation
 from pipelines.records.ledger import Ledger
 from pipelines.steps import Step
 from pipelines.text.prose import prose
@@ -60,7 +60,8 @@ def _finder(options: QualityOptions) -> Callable[[Conversation], tuple[str, Flaw
     def find(conversation: Conversation) -> tuple[str, Flaw] | None:
         for turn in conversation.turns:
             answers = turn.role == "assistant"
-            num_chars = len(turn.text.strip()) if answers else options.min_answer_chars
+            measured = answers and not isinstance(turn, Aside)
+            num_chars = len(turn.text.strip()) if measured else options.min_answer_chars
             if num_chars < options.min_answer_chars:
                 return "short_answer", Flaw(f"{num_chars} characters", num_chars, options.min_answer_chars)
             rules = [*of_any, *of_answers] if answers else of_any

@@ -48,7 +48,8 @@ class InputOptions(Options):
     unlearnable: Literal["reject", "keep"] = Field(
         default="reject",
         description="reject: records that nobody should learn (`label: false`, an image beside the texts, an answer "
-        "that stopped at its limit) are rejects. keep: they pass, as data for fine-tuning on ratings must.",
+        "that stopped at its limit) are rejects. keep: they pass. Labels for fine-tuning on ratings are kept by "
+        "`keep: [labels]`.",
     )
     branches: Literal["shown", "all"] = Field(
         default="shown",

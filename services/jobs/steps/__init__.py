@@ -30,8 +30,9 @@ class StepOptions(Options):
     asks_tokenizer: ClassVar[bool] = False  # the step uses the tokenizer of the model that will be trained
     files: ClassVar[str] = ""  # the option that names the files which the step reads
     # What the step is shown of a record with more than turns of text (`pipelines/cleaning/views.py`): all texts of both
-    # answers of a pair; rounds, each answer with its calls as one turn; the record, of which it reads no text.
-    view: ClassVar[Literal["texts", "rounds", "record"]] = "texts"
+    # answers of a pair; the texts once with each answer; rounds, each answer with its calls as one turn; the record,
+    # of which it reads no text.
+    view: ClassVar[Literal["texts", "answers", "rounds", "record"]] = "texts"
 
 
 def known_steps() -> dict[str, type[StepOptions]]:

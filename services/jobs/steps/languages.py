@@ -13,6 +13,7 @@ class LanguagesOptions(StepOptions):
     """Keeps or rejects a conversation by its language, which is detected offline from its prose."""
 
     reasons = ("language", "unknown_language")
+    view = "answers"
 
     keep: tuple[Language, ...] = ()
     skip: tuple[Language, ...] = ()

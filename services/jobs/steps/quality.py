@@ -32,7 +32,10 @@ class QualityOptions(StepOptions):
         "that occur 8 times or more.",
     )
     min_answer_chars: int = Field(
-        1, ge=0, description="Reject a record with an assistant turn of fewer characters than this."
+        1,
+        ge=0,
+        description="Reject a record with an answer of fewer characters than this. Reasoning, and words before a call, "
+        "are none.",
     )
     list_numbering: Literal["keep", "reject"] = Field(
         "keep", description="Keep or reject a record with a numbered list in which every item has the number 1."

@@ -102,6 +102,25 @@ def test_a_pair_ends_with_either_answer(name: str, which: str) -> None:
     assert (found.kept, found.reason[0]) == ([], reason)
 
 
+def test_each_answer_of_a_pair_has_its_own_language() -> None:
+    """One sample of both was English, however German the rejected answer."""
+    german = "Das ist meiner Meinung nach eine ganz schlechte Sache, die niemand in seinem Haus haben will."
+    english = "I think that it is a very good thing for all of us to have in the house, and that you will like it too."
+    found = ran("languages", pair(english, german), keep=["en"])
+    assert (found.kept, found.reason) == ([], ("language", "the rejected answer: de"))
+    assert ran("languages", pair(english, english + " Or not."), keep=["en"]).kept[0].extra["language"] == "en"
+
+
+def test_thoughts_and_words_before_a_call_are_no_answers() -> None:
+    """A short thought before a long answer was a short answer. It is still judged for its repetitions."""
+    calling = FullTurn("assistant", "Wait.", "Hm.", CALL.calls)
+    record = replace(CALLING, turns=(ASK, calling, RESULT, FullTurn("assistant", "It is noon by now.", "Oh.")))
+    assert ran("quality", record, min_answer_chars=10).kept == [record]
+    assert ran("quality", record, min_answer_chars=30).reason[0] == "short_answer"
+    looping = replace(record, turns=(ASK, FullTurn("assistant", "It is noon by now.", "Hm.\n" * 30)))
+    assert ran("quality", looping, min_answer_chars=10).reason[0] == "repeated_lines"
+
+
 def test_a_pair_whose_answers_a_step_makes_equal_ends() -> None:
     """It passed as a pair, of which the training refused every one."""
     found = ran("html_to_markdown", pair("<p>It is <b>so</b>.</p>", "It is **so**."))

@@ -1,7 +1,9 @@
 """Reading: every format and compression, and every kind of damage with its reason and its line."""
 
 import json
+import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from pipelines.cleaning.object_store import ObjectStore
 from pipelines.formats import json_records
 from pipelines.formats.read import read
 from pipelines.records.ledger import Ledger
@@ -252,6 +255,18 @@ def test_object_storage_through_fsspec() -> None:
     found = Reading("memory://bucket/in.jsonl.gz")
     assert found.ids == NAMES
     assert found.conversations[0].source.file == "memory://bucket/in.jsonl.gz"
+
+
+@pytest.mark.parametrize("opened", [Reading, ObjectStore])
+def test_a_bucket_without_s3fs_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], object]
+) -> None:
+    """The newest s3fs may need another fsspec than the pinned one."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(vars(sys.modules["fsspec.registry"])["_registry"], "s3", raising=False)
+    with pytest.raises(ConfigurationError) as caught:
+        opened("s3://bucket/x.json")
+    assert "pip install -e '.[s3]'" in caught.value.message
 
 
 @pytest.mark.parametrize(
