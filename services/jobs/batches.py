@@ -107,12 +107,15 @@ class Batches:
         return self._owned(ids[ids.index(after) + 1 :] if after else ids, user)
 
     def _owned(self, ids: Iterable[str], user: str) -> Iterator[Job]:
-        for jid in ids:
-            with contextlib.suppress(NotFound):
-                yield self.get(jid, user)
+        for _, job in self._jobs.read(ids):
+            if job is not None and job.kind == KIND and job.spec["user"] == user:
+                yield job
 
     def admit(self, jid: str, user: str, max_unfinished: int) -> None:
-        """Raises UserLimit for a new batch of a user who has so many that have not ended."""
+        """Raises UserLimit for a new batch of a user who has so many that have not ended.
+
+        Nothing is reserved: orders that are sent at the same moment may pass together.
+        """
         unfinished = self._jobs.unfinished(ID_PREFIX)
         num_unfinished = sum(job.kind == KIND and job.spec["user"] == user for job in unfinished)
         if num_unfinished < max_unfinished:
