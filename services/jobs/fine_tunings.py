@@ -73,7 +73,7 @@ class FineTunings:
             )
         except ConfigurationError as error:
             raise InvalidRequest.of(error) from None
-        links = {name: self._state_dir / "jobs" / jid / name for name in stored}
+        links = {name: self.data_folder(jid) / name for name in stored}
         for name, file in stored.items():
             self._files.link(file, links[name])
         order = {
@@ -85,6 +85,9 @@ class FineTunings:
             "metadata": dict(body.metadata or {}),
         }
         return config.name, {**spec, "data": [str(path) for path in links.values()], "serve": True, ORDER: order}
+
+    def data_folder(self, jid: str) -> Path:
+        return self._state_dir / "jobs" / jid
 
     def get(self, job_id: str, user: str) -> Job:
         """Raises NotFound."""
