@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,6 @@ import redis
 from pipelines.__main__ import _registering
 from pipelines.launching.registering import register_model
 from services.errors import StorageFull
-from services.jobs import stored_files
 from services.jobs.fine_tunings import ORDER
 from services.jobs.jobs import Job, Jobs
 from services.jobs.training import read_training
@@ -87,7 +87,7 @@ def test_a_nearly_full_disk_costs_no_model(
     redis_client: redis.Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
 ) -> None:
     """A table of some kilobytes demanded the gibibyte that uploads leave free, before the model was registered."""
-    monkeypatch.setattr(stored_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
     settings = load_settings({"CHATSERVER_STATE_DIR": str(tmp_path)})
     register = _registering(redis_client, keys, Jobs(redis_client, keys), settings)
     done = job(written(tmp_path / "out", "model"))
