@@ -90,13 +90,14 @@ def test_many_jobs_are_read_in_few_round_trips(
     """An order of a batch asked Redis once for each batch that any user had in 30 days."""
     for number in range(3 * AT_ONCE):
         jobs.submit(f"batch_{number:04}", "batch", "b", SPEC)
-    asked: list[str] = []
+    asked: list[object] = []
     send = redis.connection.Connection.send_packed_command
-    monkeypatch.setattr(
-        redis.connection.Connection,
-        "send_packed_command",
-        lambda *arguments, **options: (asked.append(""), send(*arguments, **options))[1],
-    )
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        asked.append(arguments)
+        send(*arguments, **options)
+
+    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", counted)
     assert len(jobs.unfinished("batch_")) == 3 * AT_ONCE
     assert next(jobs.read(jobs.ids("batch_")))[0] == "batch_0000"
     assert 0 < len(asked) < 30
