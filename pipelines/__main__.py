@@ -166,11 +166,13 @@ def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> N
 
 def _registering(redis: Redis, keys: Keys, jobs: Jobs, settings: Settings) -> Registering:
     """What is done with a finished fine-tuning before its job ends."""
-    files = StoredFiles(settings.state_dir / "files", max_bytes=2**63)  # what we write ourselves is small
+    # What we write ourselves is small: hours of training are not lost for want of the room that uploads leave free.
+    files = StoredFiles(settings.state_dir / "files", max_bytes=2**63, reserve_bytes=0)
 
     def register(job: Job, progress: TrainingProgress) -> str:
+        name = register_model(redis, keys, job, progress)
         publish_results(files, job, jobs.points(job.id), progress)
-        return register_model(redis, keys, job, progress)
+        return name
 
     return register
 

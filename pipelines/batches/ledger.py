@@ -5,6 +5,8 @@
     folder/errors.jsonl    a line for each question without one
     folder/progress.json   how far the other three count; written after them
 
+The first three are deleted once the batch has ended and its user has the files that it wrote.
+
 A line is in one of the two files once `commit` has returned. What a process wrote behind that and did not commit, the
 next one cuts off. `lock` lets one process at a time work on the batch.
 """
@@ -35,6 +37,9 @@ class BatchPlace:
     num_lines: int = 0  # 0: the input was not checked yet
     checked_s: int = 0
     ended: str = ""  # `done`, `cancelled` or `expired`, once no line follows
+    published: bool = False  # the user has both files, under these ids; empty: there was nothing to write
+    output_file: str = ""
+    error_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,16 @@ class BatchLedger:
                 ended=ended or self.place.ended,
             )
         )
+
+    def published(self, output_file: str, error_file: str) -> None:
+        """The user has what was written: from now on nothing in this folder is needed but the place."""
+        files = replace(self.place, output_file=output_file, error_file=error_file)
+        self._keep(replace(files, published=True, output_bytes=0, error_bytes=0))
+
+    def let_go(self) -> None:
+        """Delete the questions and what was written of the answers."""
+        for path in (self.input, self.output, self.errors):
+            path.unlink(missing_ok=True)
 
     def _keep(self, place: BatchPlace) -> None:
         write_json(self._place_file, asdict(place))

@@ -146,15 +146,24 @@ class BatchTasks:
 
     def _check(self, job: Job, ledger: BatchLedger) -> bool:
         """Whether the input is one. Else the job fails, and says why."""
-        num_lines, errors = check_input(ledger.input, job.spec["endpoint"])
+        num_lines, errors = self._checked(job, ledger)
         if errors:
             self._jobs.note(job.id, UNIT, BatchProgress("failed", errors=errors).as_note())
+            ledger.let_go()
             lines = [f"line {each['line']}: {each['message']}" if each["line"] else each["message"] for each in errors]
             self._jobs.failed(job.id, "\n".join(lines), f"failed: {lines[0]}")
             return False
         ledger.checked(num_lines, int(server_time(self._redis)))
         self._jobs.planned(job.id, 1, 0)
         return True
+
+    def _checked(self, job: Job, ledger: BatchLedger) -> tuple[int, list[dict[str, Any]]]:
+        """The number of lines, and the errors. Without the input those that a process found which died then."""
+        try:
+            return check_input(ledger.input, job.spec["endpoint"])
+        except FileNotFoundError:
+            found = BatchProgress.from_note(self._jobs.units(job.id).get(UNIT, {})).errors
+            return 0, found or [{"code": "missing_file", "line": None, "message": "the input is gone", "param": None}]
 
     def _ask(self, job: Job, ledger: BatchLedger) -> None:
         feed = AnswerFeed(self._requests, self._redis, spawn=_thread)
@@ -196,15 +205,18 @@ class BatchTasks:
     # -- its end -------------------------------------------------------------------------------------------------
 
     def _conclude(self, job: Job, ledger: BatchLedger) -> None:
-        place = ledger.place
         progress = replace(_progress(ledger), finalizing_s=int(server_time(self._redis)))
         self._jobs.note(job.id, UNIT, progress.as_note())
+        if not ledger.place.published:
+            ledger.published(self._publish(job, ledger.output, "output"), self._publish(job, ledger.errors, "error"))
+        ledger.let_go()
+        place = ledger.place
         progress = replace(
             progress,
             state="done",
             expired=place.ended == "expired",
-            output_file=self._publish(job, ledger.output, "output"),
-            error_file=self._publish(job, ledger.errors, "error"),
+            output_file=place.output_file,
+            error_file=place.error_file,
         )
         self._jobs.note(job.id, UNIT, progress.as_note())
         end = self._jobs.cancelled if place.ended == "cancelled" else self._jobs.finished

@@ -3,7 +3,8 @@
     job = Batches(jobs, files, settings.state_dir / "jobs").submit(user, file_id, "/v1/chat/completions")
 
 `webapp/api/batches.py` and `chatserver batch` submit and show them; `pipelines/celery/batch_tasks.py` does the work.
-The job's folder has its own link to the input, so the file may be deleted meanwhile.
+The job's folder has its own link to the input, so the file may be deleted meanwhile. When the batch ends, its folder
+gives back the input and what it wrote: otherwise a user's deleted files would fill the disk.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import Gone, InvalidRequest, NotFound, UserLimit, shown
+from services.jobs.job_folders import removed_unless_made
 from services.jobs.jobs import Job, Jobs
 from services.jobs.stored_files import StoredFile, StoredFiles
 from services.settings import variable_of
@@ -70,7 +72,8 @@ class Batches:
     def submit(self, user: str, file_id: str, endpoint: str) -> Job:
         """Make the job of a new batch. Raises InvalidRequest or NotFound."""
         jid = f"{ID_PREFIX}{secrets.token_hex(16)}"
-        return self._jobs.submit(jid, KIND, *self.prepare(jid, user, file_id, endpoint))
+        with removed_unless_made(self._jobs, jid, self.folder_of(jid)):
+            return self._jobs.submit(jid, KIND, *self.prepare(jid, user, file_id, endpoint))
 
     def prepare(
         self, jid: str, user: str, file_id: str, endpoint: str, metadata: Mapping[str, str] | None = None
@@ -87,7 +90,7 @@ class Batches:
             "file": file_id,
             "endpoint": endpoint,
             "metadata": dict(metadata or {}),
-            "out": str(self._linked(stored, self._folder / jid)),
+            "out": str(self._linked(stored, self.folder_of(jid))),
         }
 
     def get(self, batch_id: str, user: str) -> Job:
@@ -98,6 +101,13 @@ class Batches:
                 return job
         raise NotFound(f"no batch has the id {shown(batch_id)}; it was removed, or has expired")
 
+    def find(self, batch_id: str, user: str) -> Job | None:
+        """The same; None where there is none."""
+        try:
+            return self.get(batch_id, user)
+        except NotFound:
+            return None
+
     def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
         """The user's batches, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
         ids = self._jobs.ids(ID_PREFIX)
@@ -107,24 +117,35 @@ class Batches:
         return self._owned(ids[ids.index(after) + 1 :] if after else ids, user)
 
     def _owned(self, ids: Iterable[str], user: str) -> Iterator[Job]:
-        for jid in ids:
-            with contextlib.suppress(NotFound):
-                yield self.get(jid, user)
+        for _, job in self._jobs.read(ids):
+            if job is not None and job.kind == KIND and job.spec["user"] == user:
+                yield job
 
-    def admit(self, jid: str, user: str, max_unfinished: int) -> None:
-        """Raises UserLimit for a new batch of a user who has so many that have not ended."""
+    def admit(self, user: str, max_unfinished: int) -> None:
+        """Raises UserLimit for a new batch of a user who has so many that have not ended.
+
+        Nothing is reserved: orders that are sent at the same moment may pass together.
+        """
         unfinished = self._jobs.unfinished(ID_PREFIX)
         num_unfinished = sum(job.kind == KIND and job.spec["user"] == user for job in unfinished)
         if num_unfinished < max_unfinished:
             return
-        with contextlib.suppress(NotFound):
-            self.get(jid, user)
-            return  # it is submitted once more
         raise UserLimit(
             f"{num_unfinished:,} of your batches have not ended; a user may have {max_unfinished:,} "
             f"({variable_of('max_user_batches')}): wait for the end of one, or cancel one",
             retry_after_s=ADMIT_AFTER_S,
         )
+
+    def let_go(self, job: Job) -> None:
+        """Give back the input of a batch that has ended. The pipelines do it, too, and never see one not begun."""
+        if job.ended:
+            folder = self.folder_of(job.id)
+            (folder / INPUT).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was begun: how far it came stays
+                folder.rmdir()
+
+    def folder_of(self, jid: str) -> Path:
+        return self._folder / jid
 
     def progress(self, job: Job) -> BatchProgress:
         return BatchProgress.from_note(self._jobs.units(job.id).get(UNIT, {}))

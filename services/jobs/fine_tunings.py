@@ -34,6 +34,13 @@ METHODS = {"answers": "supervised", "dpo": "dpo"}  # objective → OpenAI's meth
 # Of our configuration what the body says elsewhere, and what is not for a program to say.
 _ELSEWHERE = frozenset({"name", "model", "objective", "seed", "eval_files", "sky", "wandb"})
 
+_TWICE = {  # OpenAI's hyperparameter → ours of the same meaning
+    "n_epochs": "epochs",
+    "batch_size": "tokens_per_step",
+    "learning_rate_multiplier": "learning_rate",
+    "beta": "dpo_beta",
+}
+
 
 @dataclass(frozen=True)
 class Base:
@@ -73,7 +80,7 @@ class FineTunings:
             )
         except ConfigurationError as error:
             raise InvalidRequest.of(error) from None
-        links = {name: self._state_dir / "jobs" / jid / name for name in stored}
+        links = {name: self.data_folder(jid) / name for name in stored}
         for name, file in stored.items():
             self._files.link(file, links[name])
         order = {
@@ -85,6 +92,9 @@ class FineTunings:
             "metadata": dict(body.metadata or {}),
         }
         return config.name, {**spec, "data": [str(path) for path in links.values()], "serve": True, ORDER: order}
+
+    def data_folder(self, jid: str) -> Path:
+        return self._state_dir / "jobs" / jid
 
     def get(self, job_id: str, user: str) -> Job:
         """Raises NotFound."""
@@ -120,6 +130,8 @@ def _is_of(user: str, job: Job) -> bool:
 
 def configured(body: FineTuningBody, trained: Sequence[TrainedModel]) -> tuple[TrainingConfig, TrainingConfig]:
     """The preset and the configuration of an order. Raises ConfigurationError, which names the field."""
+    _check_places(body)
+    _check_said_once(body.options)
     presets = {name: read_training(name) for name in preset_names()}
     base = _base(body.model, presets, trained)
     objective = _objective(body, presets)
@@ -137,6 +149,25 @@ def configured(body: FineTuningBody, trained: Sequence[TrainedModel]) -> tuple[T
     if body.seed is not None:
         fields["seed"] = body.seed
     return presets[chosen], read_training(chosen, fields)
+
+
+def _check_places(body: FineTuningBody) -> None:
+    """Raises ConfigurationError for hyperparameters that stand where nobody would read them."""
+    if body.method is None:
+        return
+    other = "dpo" if body.method.type == "supervised" else "supervised"
+    if (options := getattr(body.method, other)) is not None and options.hyperparameters is not None:
+        raise ConfigurationError(f"the method is {body.method.type}; leave {other} out", field=f"method.{other}")
+    if body.hyperparameters is not None and body.hyperparameters is not body.options:
+        raise ConfigurationError("`method` has hyperparameters, too: leave these out", field="hyperparameters")
+
+
+def _check_said_once(options: Hyperparameters) -> None:
+    """Raises ConfigurationError for a number that is given in OpenAI's words and in ours."""
+    more = options.model_extra or {}
+    for theirs, ours in _TWICE.items():
+        if options.number(theirs) is not None and ours in more:
+            raise ConfigurationError(f"{ours} and {theirs} say the same; give one of them", field=ours)
 
 
 def _base(model: str, presets: Mapping[str, TrainingConfig], trained: Sequence[TrainedModel]) -> Base:
@@ -186,7 +217,9 @@ def _numbers(options: Hyperparameters, preset: TrainingConfig, objective: str) -
     rate = preset.learning_rate * (1.0 if own or objective == "answers" else PREFERENCES_RATE)
     fields = {"learning_rate": rate * (options.number("learning_rate_multiplier") or 1.0)}
     seq_len = (options.model_extra or {}).get("seq_len", preset.seq_len)
-    if (size := options.number("batch_size")) and isinstance(seq_len, int):
+    if size := options.number("batch_size"):
+        if type(seq_len) is not int:
+            raise ConfigurationError(f"seq_len={shown(seq_len)} is not a whole number", field="seq_len")
         fields["tokens_per_step"] = size * seq_len * ROW_SIZES[objective].sequences
     named = {"epochs": options.number("n_epochs"), "dpo_beta": options.number("beta")}
     return fields | {name: value for name, value in named.items() if value is not None}

@@ -8,13 +8,16 @@ The page and `chatserver jobs remove` call it. A folder that somebody chose (`--
 finished model or adapter: it may be served, or be the base of another one. Functions that touch the disk block.
 """
 
+import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from services.errors import Conflict
-from services.jobs.jobs import Job
+from redis.exceptions import RedisError
+
+from services.errors import ChatServerError, Conflict, Gone
+from services.jobs.jobs import Job, Jobs
 from services.models.model_folder import RESULTS
 
 
@@ -71,6 +74,20 @@ class JobFolders:
             if path not in kept:
                 _delete(path)
         return kept[0]
+
+
+@contextlib.contextmanager
+def removed_unless_made(jobs: Jobs, jid: str, folder: Path) -> Iterator[None]:
+    """Prepare the folder of a job inside, then submit the job. Where no job comes of it, the folder is deleted."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(ChatServerError, RedisError):  # without an answer of Redis the job may be there
+            try:
+                jobs.get(jid)
+            except Gone:
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _delete(path: Path) -> None:

@@ -10,7 +10,8 @@ again. The results are in the job's folder: nothing here decides whether work is
 """
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from services.wire.messages import TERMINAL
 LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
+AT_ONCE = 200  # jobs that are read in one round trip
 REMOTE = "remote of train"  # what is signed beside jobs; no kind of a job has a space
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
@@ -172,20 +174,38 @@ class Jobs:
 
     def unfinished(self, prefix: str = "") -> Sequence[Job]:
         """All jobs that are submitted or running and whose ids begin so, oldest first."""
-        return [job for job in self._existing(filter(self._not_ended, self.ids(prefix))) if not job.ended]
+        names = self.ids(prefix)  # their states alone first: the sweep asks this of every job, and a spec is long
+        states = self._replies("HGET", names, "state")
+        running = [name for name, state in zip(names, states, strict=True) if (state or b"").decode() not in TERMINAL]
+        return [job for job in self._existing(running) if not job.ended]
 
-    def _not_ended(self, jid: str) -> bool:
-        """Whether a job is not ended, or expired. It does not read the spec: the sweep asks it of every job."""
-        return (self._redis.hget(self._keys.job(jid).job, "state") or b"").decode() not in TERMINAL
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Job | None]]:
+        """Each of these jobs, in this order; None for one that has expired. It reads on as far as the caller does."""
+        first, second = itertools.tee(names)
+        for jid, fields in zip(first, self._replies("HGETALL", second), strict=True):
+            known = b"state" in fields
+            yield jid, _job(jid, {name.decode(): value for name, value in fields.items()}) if known else None
+
+    def _replies(self, command: str, names: Iterable[str], *arguments: str) -> Iterator[Any]:
+        """The reply to a command for each job. A round trip for each of thousands would last for seconds."""
+        rest = iter(names)
+        while some := tuple(itertools.islice(rest, AT_ONCE)):
+            pipe = self._redis.pipeline(transaction=False)
+            for jid in some:
+                pipe.execute_command(command, self._keys.job(jid).job, *arguments)
+            for reply in pipe.execute(raise_on_error=False):
+                if isinstance(reply, Exception):
+                    raise reply
+                yield reply
 
     def _existing(self, names: Iterable[str]) -> Sequence[Job]:
         """The jobs that have not expired. Removes the others from the list."""
         found = []
-        for jid in names:
-            try:
-                found.append(self.get(jid))
-            except Gone:
+        for jid, job in self.read(names):
+            if job is None:
                 self._forget_expired(jid)
+            else:
+                found.append(job)
         return found
 
     def _forget_expired(self, jid: str) -> None:

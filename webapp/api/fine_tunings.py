@@ -11,6 +11,7 @@ from pydantic import Field
 
 from services.connection.connect import translated
 from services.jobs.fine_tunings import KIND, ORDER, FineTunings
+from services.jobs.job_folders import removed_unless_made
 from services.jobs.jobs import LOG_LINES, Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.openai.bodies import checked
@@ -58,8 +59,9 @@ class FineTuningDesk:
         jid = f"ftjob-{base}"
         if known := self._orders.find(jid, user):
             return known
-        name, spec = in_thread(self._orders.prepare, jid, user, body, self._trained.list())
-        job = self._jobs.submit(jid, KIND, name, spec)
+        with removed_unless_made(self._jobs, jid, self._orders.data_folder(jid)):
+            name, spec = in_thread(self._orders.prepare, jid, user, body, self._trained.list())
+            job = self._jobs.submit(jid, KIND, name, spec)
         self._wake(job.id)
         return job
 

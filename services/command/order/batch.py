@@ -63,8 +63,9 @@ def cancel(batch_id: BatchId) -> None:
     """End a batch. What is answered by then is in its files."""
     from services.jobs.celery_app import make_celery, wake
 
-    with _opened() as (settings, _, jobs, _, _):
+    with _opened() as (settings, _, jobs, batches, _):
         job = jobs.cancel(_batch(jobs, batch_id).id)
+        batches.let_go(job)
         wake(make_celery(settings), job.id)
         print(f"{job.id} is {'ending' if job.cancelling else job.state}")
 

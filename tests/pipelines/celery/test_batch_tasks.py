@@ -90,6 +90,14 @@ def test_a_wrong_line_goes_to_the_file_of_errors(system: BatchSystem) -> None:
     assert (progress.of, progress.answered, progress.failed) == (6, 2, 4)
 
 
+@pytest.mark.parametrize("lines", [chat_lines(2), [*chat_lines(1), *chat_lines(1)]])
+def test_the_folder_of_a_batch_that_has_ended_keeps_no_data(system: BatchSystem, lines: list[dict[str, Any]]) -> None:
+    """Beside the user's files it would hold a second copy for ever, which no limit counts."""
+    job = system.ended(system.submit(as_file(lines)))
+    assert {path.name for path in Path(job.spec["out"]).iterdir()} <= {"lock", "progress.json"}
+    assert len(system.output(job)) == (2 if job.state == "finished" else 0)
+
+
 @pytest.mark.parametrize(
     ("content", "code", "line"),
     [

@@ -1,19 +1,26 @@
 """What a finished fine-tuning made, under which names it is known."""
 
+import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
+from pipelines.__main__ import _registering
 from pipelines.launching.registering import register_model
-from services.jobs.jobs import Job
+from services.errors import StorageFull
+from services.jobs.fine_tunings import ORDER
+from services.jobs.jobs import Job, Jobs
 from services.jobs.training import read_training
 from services.jobs.training_progress import TrainingProgress
 from services.machine.files import seal
 from services.serving.trained_models import TrainedModels
+from services.settings import load_settings
 from services.wire.keys import Keys
 
 PROGRESS = TrainingProgress(records=7, loss=0.5)
@@ -73,6 +80,20 @@ def test_a_bucket_has_what_was_asked_for(redis_client: redis.Redis, keys: Keys) 
         ("july", "model", "s3://b/run/model"),
         ("july-adapter", "adapter", "s3://b/run/adapter"),
     ]
+
+
+@pytest.mark.parametrize("free_bytes", [0, 1 << 20])
+def test_a_nearly_full_disk_costs_no_model(
+    redis_client: redis.Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    """A table of some kilobytes demanded the gibibyte that uploads leave free, before the model was registered."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
+    settings = load_settings({"CHATSERVER_STATE_DIR": str(tmp_path)})
+    register = _registering(redis_client, keys, Jobs(redis_client, keys), settings)
+    done = job(written(tmp_path / "out", "model"))
+    with contextlib.nullcontext() if free_bytes else pytest.raises(StorageFull):
+        register(replace(done, spec={**done.spec, ORDER: {"user": "ann"}}), PROGRESS)
+    assert [name for name, _, _ in listed(redis_client, keys)] == ["july"]
 
 
 def test_a_model_is_wanted_where_its_job_says_so(redis_client: redis.Redis, keys: Keys, tmp_path: Path) -> None:

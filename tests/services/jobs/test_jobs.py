@@ -7,7 +7,7 @@ import redis
 
 from services.connection.connect import server_time
 from services.errors import Conflict, Gone, InvalidRequest
-from services.jobs.jobs import LOG_LINES, Job, Jobs, LogBatch, progress_of
+from services.jobs.jobs import AT_ONCE, LOG_LINES, Job, Jobs, LogBatch, progress_of
 from services.wire.keys import Keys
 
 SPEC = {"recipe": "steps: [roles]", "recipe_name": "r.yaml", "inputs": ["/in.json"], "out": "/out"}
@@ -82,6 +82,25 @@ def test_jobs_are_listed_newest_first_and_the_unfinished_oldest_first(jobs: Jobs
     assert {job.id for job in jobs.list()} == {"a", "b", "c"}
     assert [job.id for job in jobs.list(1)] == ["c"]
     assert [job.id for job in jobs.unfinished()] == ["a", "c"]
+
+
+def test_many_jobs_are_read_in_few_round_trips(
+    jobs: Jobs, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order of a batch asked Redis once for each batch that any user had in 30 days."""
+    for number in range(3 * AT_ONCE):
+        jobs.submit(f"batch_{number:04}", "batch", "b", SPEC)
+    asked: list[object] = []
+    send = redis.connection.Connection.send_packed_command
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        asked.append(arguments)
+        send(*arguments, **options)
+
+    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", counted)
+    assert len(jobs.unfinished("batch_")) == 3 * AT_ONCE
+    assert next(jobs.read(jobs.ids("batch_")))[0] == "batch_0000"
+    assert 0 < len(asked) < 30
 
 
 def test_a_job_that_is_listed_and_lost_is_passed_over(jobs: Jobs, redis_client: redis.Redis, namespace: str) -> None:

@@ -172,6 +172,10 @@ def test_a_repeated_order_under_a_key_is_one_batch(url: str) -> None:
     body = {"input_file_id": upload(url, as_file(chat_lines(1))), "endpoint": CHAT, "completion_window": "24h"}
     sent = [requests.post(url + PATH, json=body, headers={**KEY, "Idempotency-Key": "k"}, timeout=30) for _ in range(2)]
     assert sent[0].json()["id"] == sent[1].json()["id"]
+    over = ended(url, sent[0].json()["id"])
+    requests.delete(f"{url}/v1/files/{body['input_file_id']}", headers=KEY, timeout=30)
+    again = requests.post(url + PATH, json=body, headers={**KEY, "Idempotency-Key": "k"}, timeout=30)
+    assert again.json() == over, "one that has ended stays ended"
 
 
 def test_the_job_page_shows_the_same(url: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from services.accounts.api_keys import ApiKeys
+from services.errors import ConfigurationError
 from services.jobs.fine_tunings import configured
 from services.openai.bodies import served
 from services.openai.fine_tuning_bodies import FineTuningBody
@@ -193,6 +194,10 @@ def test_another_users_job_does_not_exist_and_a_list_has_pages(url: str) -> None
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
         ({"hyperparameters": {"n_epochs": 0}}, "method.supervised.hyperparameters.n_epochs"),
         ({"hyperparameters": {"seq_len": 3}}, "seq_len"),
+        ({"hyperparameters": {"seq_len": "1024", "batch_size": 4}}, "seq_len"),
+        ({"hyperparameters": {"n_epochs": 1, "epochs": 5}}, "epochs"),
+        ({"hyperparameters": {"learning_rate_multiplier": 2, "learning_rate": 1e-5}}, "learning_rate"),
+        ({"method": {"type": "dpo", "supervised": {"hyperparameters": {"n_epochs": 1}}}}, "method.supervised"),
         ({"hyperparameters": {"nonsense": 3}}, "nonsense"),
         ({"hyperparameters": {"per_device_tokens": 10**15}}, "per_device_tokens"),  # of which a list would be made
         ({"hyperparameters": {"model": "/etc"}}, "model"),
@@ -251,6 +256,13 @@ def test_auto_and_the_older_place_of_the_hyperparameters_are_read() -> None:
     old = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": 2}
     config = ordered(model="smollm2-135m", hyperparameters=old)
     assert (config.epochs, config.tokens_per_step, config.learning_rate) == (3.0, 1024, pytest.approx(2e-4))
+
+
+def test_hyperparameters_in_two_places_are_refused() -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
+    with pytest.raises(ConfigurationError) as refused:
+        ordered(model="smollm2-135m", method=method, hyperparameters={"n_epochs": 5})
+    assert refused.value.field == "hyperparameters"
 
 
 def test_the_data_of_a_job_are_deleted_with_it(url: str, system: Trainings) -> None:
