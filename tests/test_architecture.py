@@ -51,7 +51,7 @@ LOADS_TORCH = {ROOT / "pipelines/training/trainer.py"}  # subclasses TRL's train
 RUN_BY_ALEMBIC = {ROOT / "services/database/migrations/env.py"}
 OF_AN_EXTRA = {
     ROOT / "pipelines/cleaning/datatrove_blocks.py"
-}  # subclasses datatrove's blocks; nothing of ours imports it
+}  # subclasses blocks of datatrove
 
 
 def sources(package: str) -> list[Path]:
