@@ -147,6 +147,7 @@ def test_before_its_opening_an_answer_says_what_it_likes() -> None:
     assert FRAMES["hermes 0"].begun('{"name": "weather"') is None
     assert FRAMES["llama 0"].begun('So: {"name": "weather"') is None
     assert FRAMES["llama 0"].begun('{"name": "wea') == ' "wea'
+    assert FRAMES["llama 0"].begun('I look.\n<|python_tag|>{"name": "wea') == ' "wea'
 
 
 def test_the_schemas_of_all_strict_tools_are_bounded_together() -> None:
