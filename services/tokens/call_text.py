@@ -177,6 +177,21 @@ class CallText:
                 return False
             yield
 
+    def json_before(self, mark: str) -> Reading[str]:
+        """A whole object or list of JSON, then white space and a mark, which are taken too; else empty, of which
+        nothing is taken. A text within may have the mark."""
+        parts: list[str] = []
+        begin = self._at - self._checkpoint  # what was told is dropped, so `_at` itself may shift
+        if (yield from self.next_is("{")) or (yield from self.next_is("[")):
+            self.go_back(1)
+            if (yield from self._scan(parts.append)):
+                yield from self.spaces()
+                if (yield from self.next_is(mark)):
+                    self._settle()
+                    return "".join(parts)
+        self._at = self._checkpoint + begin
+        return ""
+
     def optional(self, word: str) -> Reading[bool]:
         """Take white space and this word, where the text goes on with them."""
         yield from self.spaces()

@@ -129,9 +129,13 @@ class Tags:
             if (yield from text.up_to(ends, text.tell_text)):
                 text.tell_arguments('"')
             return
-        parts: list[str] = []
-        whole = yield from text.up_to(ends, parts.append)
-        value = "".join(parts)
+        value, whole = "", True
+        if "string" not in types:
+            value = yield from text.json_before(self.behind_value)
+        if not value:
+            parts: list[str] = []
+            whole = yield from text.up_to(ends, parts.append)
+            value = "".join(parts)
         if value:
             text.tell_arguments(as_json(value, types) if whole else value)
         elif whole:
