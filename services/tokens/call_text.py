@@ -34,6 +34,7 @@ class CallText:
         self.pieces: list[Piece] = []
         self.num_calls = 0
         self.num_whole = 0  # of the calls
+        self.ran_out = False  # whether the last word that was not found might have come if the text had gone on
         self._text = ""
         self._at = 0
         self._ended = False
@@ -107,6 +108,7 @@ class CallText:
                 self._at += len(word)
                 return True
             if self._ended or not word.startswith(text):
+                self.ran_out = word.startswith(text)
                 return False
             yield
 
@@ -138,6 +140,7 @@ class CallText:
                 self._at += 1
             word = self._text[begin : self._at]
             if len(word) > longest or (self._at == len(self._text) and self._ended):
+                self.ran_out = len(word) <= longest
                 raise Broken
             if self._at < len(self._text):
                 return word

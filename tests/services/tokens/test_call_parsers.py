@@ -67,9 +67,17 @@ NEWER: list[tuple[str, str, Told]] = [
     (
         "qwen-coder",
         qwen(("city", "Paris")).replace("</function>", "oh"),
-        [*weather('{"city": "Paris"'), ("answer", "\noh\n</tool_call>")],
+        [*WEATHER, ("answer", "\noh\n</tool_call>")],
     ),
+    ("qwen-coder", qwen(("city", "Paris")).replace("</function>\n", "") + "\nSo.", [*WEATHER, ("answer", "\nSo.")]),
+    ("qwen-coder", qwen(("city", "Paris")).partition("</function")[0], weather('{"city": "Paris"')),
     ("seed", SEED, WEATHER),
+    ("seed", SEED.replace("</function>\n", ""), WEATHER),
+    (
+        "seed",
+        SEED.replace("</seed", "<function=b ad</seed"),
+        [*WEATHER, ("answer", "\n<function=b ad</seed:tool_call>")],
+    ),
     ("glm", glm(("city", "Paris")), WEATHER),
     ("glm", glm(("city", "Paris")).replace("\n", "") * 2, WEATHER * 2),
     ("glm", glm(("days", "2"), ("city", "a\nb")), weather('{"days": 2, "city": "a\\nb"}')),
