@@ -140,6 +140,11 @@ NEWER: list[tuple[str, str, Told]] = [
         '<|tool_call>call:weather{a:[1,{<|"|>b c<|"|>:true}],d:{},e:<|"|>"x",}<|"|>}<tool_call|>',
         weather('{"a": [1, {"b c": true}], "d": {}, "e": "\\"x\\",}"}'),
     ),
+    (
+        "gemma",
+        '<|tool_call>call:weather{ city : <|"|>a<|"|>, of: [ 1 , true ], d: { } }<tool_call|>',
+        weather('{"city": "a", "of": [1, true], "d": {}}'),
+    ),
     ("gemma", "<|tool_call>weather{}<tool_call|>", [("answer", "<|tool_call>weather{}<tool_call|>")]),
     ("gemma", "<|tool_call>call:weather{a:b c}", [*weather('{"a": '), ("answer", "b c}")]),
     ("python", "<|tool_call_start|>[weather(city='Paris')]<|tool_call_end|>", weather('{"city":"Paris"}')),
