@@ -243,7 +243,14 @@ class OpenVinoEngine:
             )
             return
         message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib} GiB is full"
-        self._running.end(run.request_id, "failed", reason=OutOfMemory.code, message=message, token_ids=token_ids)
+        self._running.end(
+            run.request_id,
+            "failed",
+            reason=OutOfMemory.code,
+            message=message,
+            token_ids=token_ids,
+            logprobs=logprobs,
+        )
 
     def _recover(self, error: Exception) -> bool:
         """After a failed step: fail all running requests and make a new pipeline. False if that fails."""

@@ -27,6 +27,8 @@ _BREAKS = ((9, 10), (13, 13))
 _WORDS = frozenset({"type", "title", "description", "default", "examples", "deprecated"})
 _OTHERWISE = frozenset({"$ref", "anyOf", "enum", "const"})
 _SIMPLE = frozenset({"string", "null"})
+_OF_OBJECTS = frozenset({"properties", "required", "additionalProperties"})
+_ANY = "any"  # no type of JSON
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class TaggedArguments:
         if "enum" in schema or "const" in schema:
             return self._one_of(schema.get("enum", [schema.get("const")]), place)
         kinds = _kinds(schema)
+        if _ANY in kinds:
+            raise self._refused(place)
         if "string" not in kinds:
             return None
         if not kinds <= _SIMPLE or not _is_simple(schema):
@@ -118,10 +122,14 @@ def _but(characters: str) -> Characters:
 
 
 def _kinds(schema: Mapping[str, Any]) -> set[str]:
+    """The types of its values; `any` where it says none."""
     options = schema.get("anyOf")
     if isinstance(options, list):
         return {kind for option in options if isinstance(option, Mapping) for kind in _kinds(option)}
-    named = schema.get("type")
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return {"string" if isinstance(value, str) else "other" for value in values}
+    named = schema.get("type", "object" if set(schema) & _OF_OBJECTS else _ANY)
     return {str(each) for each in named} if isinstance(named, list) else {str(named)}
 
 

@@ -48,7 +48,8 @@ def _types(schema: object) -> Types:
         if isinstance(schema.get(several), list):
             found = [_types(each) for each in schema[several]]
             return frozenset().union(*found) if all(found) else frozenset()
-    if isinstance(schema.get("enum"), list):
-        return frozenset(_NAMES.get(type(value), "string") for value in schema["enum"])
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list):
+        return frozenset(_NAMES.get(type(value), "string") for value in values)
     named = schema.get("type")
     return frozenset(each for each in (named if isinstance(named, list) else [named]) if isinstance(each, str))

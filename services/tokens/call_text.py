@@ -34,6 +34,7 @@ class CallText:
         self.pieces: list[Piece] = []
         self.num_calls = 0
         self.num_whole = 0  # of the calls
+        self.ran_out = False  # whether the last word that was not found might have come if the text had gone on
         self._text = ""
         self._at = 0
         self._ended = False
@@ -107,6 +108,7 @@ class CallText:
                 self._at += len(word)
                 return True
             if self._ended or not word.startswith(text):
+                self.ran_out = word.startswith(text)
                 return False
             yield
 
@@ -138,6 +140,7 @@ class CallText:
                 self._at += 1
             word = self._text[begin : self._at]
             if len(word) > longest or (self._at == len(self._text) and self._ended):
+                self.ran_out = len(word) <= longest
                 raise Broken
             if self._at < len(self._text):
                 return word
@@ -176,6 +179,21 @@ class CallText:
             if self._ended or len(self._text) - self._at > longest:
                 return False
             yield
+
+    def json_before(self, mark: str) -> Reading[str]:
+        """A whole object or list of JSON, then white space and a mark, which are taken too; else empty, of which
+        nothing is taken. A text within may have the mark."""
+        parts: list[str] = []
+        begin = self._at - self._checkpoint  # what was told is dropped, so `_at` itself may shift
+        if (yield from self.next_is("{")) or (yield from self.next_is("[")):
+            self.go_back(1)
+            if (yield from self._scan(parts.append)):
+                yield from self.spaces()
+                if (yield from self.next_is(mark)):
+                    self._settle()
+                    return "".join(parts)
+        self._at = self._checkpoint + begin
+        return ""
 
     def optional(self, word: str) -> Reading[bool]:
         """Take white space and this word, where the text goes on with them."""

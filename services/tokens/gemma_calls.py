@@ -42,6 +42,7 @@ def read(text: CallText) -> Reading[None]:
 def _value(text: CallText, level: int) -> Reading[None]:
     if level > _MOST_LEVELS:
         raise Broken
+    yield from text.spaces()
     if (yield from text.next_is("{")):
         yield from _members(text, level)
     elif (yield from text.next_is("[")):
@@ -54,16 +55,18 @@ def _value(text: CallText, level: int) -> Reading[None]:
 
 def _members(text: CallText, level: int) -> Reading[None]:
     text.tell_arguments("{")
+    yield from text.spaces()
     if (yield from text.next_is("}")):
         text.tell_arguments("}")
         return
     while True:
+        yield from text.spaces()
         if (yield from text.next_is(_QUOTE)):
             yield from _quoted(text)
         else:
-            text.tell_arguments(json.dumps((yield from text.word(":,{}[]", _LONGEST_WORD)), ensure_ascii=False))
-        if not (yield from text.next_is(":")):
-            raise Broken
+            key = yield from text.word(":,{}[]", _LONGEST_WORD)
+            text.tell_arguments(json.dumps(key.rstrip(), ensure_ascii=False))
+        yield from text.expect(":")
         text.tell_arguments(": ")
         yield from _value(text, level + 1)
         if (yield from _ends(text, "}")):
@@ -72,6 +75,7 @@ def _members(text: CallText, level: int) -> Reading[None]:
 
 def _items(text: CallText, level: int) -> Reading[None]:
     text.tell_arguments("[")
+    yield from text.spaces()
     if (yield from text.next_is("]")):
         text.tell_arguments("]")
         return
@@ -83,6 +87,7 @@ def _items(text: CallText, level: int) -> Reading[None]:
 
 def _ends(text: CallText, closing: str) -> Reading[bool]:
     """Whether an object or a list ends here. Raises Broken where neither its end nor a comma comes."""
+    yield from text.spaces()
     if (yield from text.next_is(closing)):
         text.tell_arguments(closing)
         return True

@@ -11,7 +11,7 @@ from services.tokens.call_text import Broken, CallText, Reading
 
 OPENING = "<|python_tag|>"
 _OBJECT = "{"
-_TO_NAME = re.compile(r'\A\s*(<\|python_tag\|>\s*)?\{\s*("type"\s*:\s*"function"\s*,\s*)?"name"\s*:')
+_TO_NAME = re.compile(r'(\A\s*|<\|python_tag\|>\s*)\{\s*("type"\s*:\s*"function"\s*,\s*)?"name"\s*:')
 FRAMES = (CallFrame(opening=_TO_NAME, name='~"', arguments='",~"parameters":~', end="~}"),)  # it calls one at a time
 
 

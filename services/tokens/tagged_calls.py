@@ -78,37 +78,50 @@ class Tags:
     def _calls(self, text: CallText) -> Reading[None]:
         yield from text.expect(self.before_name)
         yield from self._call(text)
-        while self.several and (yield from text.optional(self.before_name)):
+        while self.several and (yield from text.follows(self.before_name)):
+            yield from text.expect(self.before_name)
             yield from self._call(text)
         if self.closing:
             yield from text.optional(self.closing)
 
     def _call(self, text: CallText) -> Reading[None]:
-        """A call behind what stands before its name. It is told once an argument or its end comes."""
+        """A call behind what stands before its name. It is told once an argument or its end comes.
+
+        Models forget the end: what closes the calls ends this one too, as does text that is no argument.
+        """
         if not self.before_name:
             yield from text.spaces()
         name = yield from text.word(self.behind_name[:1] or "\n<", _LONGEST_NAME)
         if not _NAME.fullmatch(name) or not (yield from text.next_is(self.behind_name)):
             raise Broken
         yield from text.spaces()
-        keys = 0
-        while not (yield from text.next_is(self.end)):
-            yield from self._argument(text, name, keys)
-            yield from text.spaces()
-            keys += 1
-        if not keys:
+        if (yield from text.next_is(self.end)):
             text.begin(name)
-        text.finish("}" if keys else "{}")
+            text.finish("{}")
+            return
+        yield from self._argument(text, name, is_first=True)
+        try:
+            while not ((yield from text.optional(self.end)) or (yield from self._closes(text))):
+                yield from self._argument(text, name, is_first=False)
+        except Broken:
+            text.go_back()
+            if not text.ran_out:  # else the call was cut
+                text.finish("}")
+            raise
+        text.finish("}")
 
-    def _argument(self, text: CallText, name: str, before: int) -> Reading[None]:
+    def _closes(self, text: CallText) -> Reading[bool]:
+        return bool(self.closing) and (yield from text.follows(self.closing))
+
+    def _argument(self, text: CallText, name: str, *, is_first: bool) -> Reading[None]:
         yield from text.expect(self.before_key)
         key = yield from text.word(self.keyed[0][0][:1], _LONGEST_NAME)
         types = yield from self._behind_key(text)
         if self.before_value:
             yield from text.expect(self.before_value)
-        if not before:
+        if is_first:
             text.begin(name)
-        text.tell_arguments(f"{', ' if before else '{'}{json.dumps(key, ensure_ascii=False)}: ")
+        text.tell_arguments(f"{'{' if is_first else ', '}{json.dumps(key, ensure_ascii=False)}: ")
         yield from self._value(text, types or text.types.of(name, key))
 
     def _behind_key(self, text: CallText) -> Reading[Types]:
@@ -129,9 +142,13 @@ class Tags:
             if (yield from text.up_to(ends, text.tell_text)):
                 text.tell_arguments('"')
             return
-        parts: list[str] = []
-        whole = yield from text.up_to(ends, parts.append)
-        value = "".join(parts)
+        value, whole = "", True
+        if "string" not in types:
+            value = yield from text.json_before(self.behind_value)
+        if not value:
+            parts: list[str] = []
+            whole = yield from text.up_to(ends, parts.append)
+            value = "".join(parts)
         if value:
             text.tell_arguments(as_json(value, types) if whole else value)
         elif whole:

@@ -17,7 +17,7 @@ from workers.openvino_engine import OpenVinoEngine, shape_of
 
 openvino_genai = pytest.importorskip("openvino_genai")
 
-LIMITS = ModelLimits(100, 50, 2, frozenset())
+LIMITS = ModelLimits(100, 50, 2, frozenset({"logprobs"}))
 
 
 class FakeHandle:
@@ -33,7 +33,7 @@ class FakeHandle:
 
     def read(self) -> dict[int, Any]:
         ids, self.pending = self.pending, []
-        return {0: SimpleNamespace(generated_ids=ids)}
+        return {0: SimpleNamespace(generated_ids=ids, generated_log_probs=[-0.5] * len(ids))}
 
     def get_status(self) -> Any:
         return SimpleNamespace(name=self.status)
@@ -70,6 +70,7 @@ class FakePipeline:
 class Rig:
     def __init__(self, pipelines: list[Any]) -> None:
         self.events: dict[str, list[EngineEvent]] = {}
+        self.sampling = Sampling(5)
         self.engine = OpenVinoEngine(
             ModelSource("fake", "gguf", Path("fake.gguf")), EngineOptions(), make_pipeline=self._next
         )
@@ -85,7 +86,7 @@ class Rig:
     def ends(self, *prompts: int) -> list[tuple[str | None, str]]:
         """(outcome, reason) per request, each with a one-token prompt."""
         for prompt in prompts:
-            self.engine.submit(f"r{prompt}", [prompt], Sampling(5), self._record)
+            self.engine.submit(f"r{prompt}", [prompt], self.sampling, self._record)
         thread = self.engine._thread
         assert thread is not None
         while len([r for r in self.events.values() if r[-1].outcome]) < len(prompts):
@@ -115,6 +116,15 @@ def test_a_request_that_openvino_gives_up_is_out_of_memory_and_keeps_its_tokens(
     rig = started(rigs, FakePipeline("IGNORED"))
     assert rig.ends(1) == [("failed", "out_of_memory")]
     assert rig.events["r1"][-1].token_ids == (7, 7)
+    assert not rig.events["r1"][-1].logprobs
+
+
+def test_the_tokens_of_a_request_that_openvino_gives_up_keep_their_logprobs(rigs: list[Rig]) -> None:
+    """Without them the worker could not take the tokens, and told of a fault of its own."""
+    rig = started(rigs, FakePipeline("IGNORED"))
+    rig.sampling = Sampling(5, logprobs=True)
+    assert rig.ends(1) == [("failed", "out_of_memory")]
+    assert rig.events["r1"][-1].logprobs == ((-0.5, ()), (-0.5, ()))
 
 
 def test_a_request_refused_at_its_add_fails_alone(rigs: list[Rig]) -> None:

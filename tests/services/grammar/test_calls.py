@@ -94,6 +94,7 @@ PLACE = {
         "unit": {"enum": ["C", "F"]},
         "days": {"type": "integer", "minimum": 1, "maximum": 9},
         "of": {"type": "array", "items": {"type": "boolean"}},
+        "as": {"const": "5"},
     },
     "required": ["city", "days"],
 }
@@ -101,6 +102,7 @@ PLACES: list[tuple[dict[str, str], bool]] = [
     ({"city": "Paris", "days": "3"}, True),
     ({"city": 'a "b"\n</div> </', "unit": "F", "days": "9", "of": "[true]"}, True),
     ({"city": "", "unit": "F", "days": "1"}, True),
+    ({"city": "Paris", "days": "3", "as": "5"}, True),
     ({"city": "Paris"}, False),
     ({"days": "3", "city": "Paris"}, False),
     ({"city": "Paris", "unit": "K", "days": "3"}, False),
@@ -126,11 +128,30 @@ def test_arguments_in_tags_are_read_back_as_an_instance_of_the_schema(
     assert begun is not None and strict.matches(begun) == fits and free.matches(begun)
     parser = CallParser(family, offered)
     arguments = "".join(piece.text for piece in [*parser.text(text), *parser.finish()] if piece.kind == "arguments")
-    read = {key: value if key in ("city", "unit", "more") else json.loads(value) for key, value in values.items()}
+    read = {key: value if key in ("city", "unit", "as", "more") else json.loads(value) for key, value in values.items()}
     assert json.loads(arguments) == read
     matcher = LLMatcher(BYTES, LLMatcher.grammar_from_lark(written(strict, LARK)), log_level=0)
     ids = BYTES.tokenize_str(begun)
     assert (matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()) == fits
+
+
+@pytest.mark.parametrize("frame", IN_TAGS)
+@pytest.mark.parametrize(("kind", "json_text"), [("array", '["a TAG b"]'), ("object", '{"k": ["TAG", "\\"]TAG"]}')])
+def test_a_closing_tag_within_json_ends_no_value(frame: str, kind: str, json_text: str) -> None:
+    """The grammar of JSON has such a text, so a reader that stopped at the tag would break the promise of `strict`."""
+    found, family = FRAMES[frame], next(each for each in FAMILIES if each.name == frame.split()[0])
+    tags = found.tagged
+    assert tags is not None
+    value = json_text.replace("TAG", tags.behind_value.strip())
+    parameters = {"type": "object", "properties": {"k": {"type": kind}}, "required": ["k"]}
+    offered = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    told = f"{tags.before_key}k{tags.behind_key}{value}{tags.behind_value}\n"
+    text = ONE[frame].replace("NAME", "f").replace("ARGS", told)
+    begun = found.begun(text)
+    assert begun is not None and found.grammar(offered, ("f",), several=False).matches(begun)
+    parser = CallParser(family, offered)
+    pieces = [piece for character in text for piece in parser.text(character)]
+    assert json.loads("".join(piece.text for piece in pieces if piece.kind == "arguments")) == {"k": json.loads(value)}
 
 
 @given(st.lists(st.sampled_from(["<", "/", "</param", "</parameter>", "</", ">", "a", "parameter>", "\n"]), max_size=8))
@@ -143,7 +164,13 @@ def test_a_text_in_a_tag_is_any_without_its_closing_tag(words: list[str]) -> Non
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "string", "maxLength": 3}, {"anyOf": [{"type": "string"}, {"type": "object"}]}, {}, {"enum": ["a", 1]}],
+    [
+        {"type": "string", "maxLength": 3},
+        {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        {},
+        {"title": "Any"},
+        {"enum": ["a", 1]},
+    ],
 )
 def test_what_a_reader_of_tags_could_misread_is_refused_by_its_path(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"f\.properties\.a cannot be promised"):
@@ -161,6 +188,7 @@ def test_before_its_opening_an_answer_says_what_it_likes() -> None:
     assert FRAMES["hermes 0"].begun('{"name": "weather"') is None
     assert FRAMES["llama 0"].begun('So: {"name": "weather"') is None
     assert FRAMES["llama 0"].begun('{"name": "wea') == ' "wea'
+    assert FRAMES["llama 0"].begun('I look.\n<|python_tag|>{"name": "wea') == ' "wea'
 
 
 def test_the_schemas_of_all_strict_tools_are_bounded_together() -> None:
