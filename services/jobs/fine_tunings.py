@@ -8,14 +8,14 @@ end. What the order said stands in the spec under `fine_tuning`. The job has its
 state_dir/jobs/<job>/; the result goes to state_dir/trained/<model's name>-<job>/.
 """
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, Gone, InvalidRequest, NotFound, shown
+from services.errors import ConfigurationError, InvalidRequest, NotFound, shown
 from services.jobs.jobs import Job, Jobs
+from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFiles, made_id
 from services.jobs.training import PREFERENCES_RATE, ROW_SIZES, TrainingConfig, preset_names, read_training
 from services.jobs.training_jobs import Place, training_spec
@@ -26,7 +26,7 @@ from services.serving.trained_models import TrainedModel
 KIND = "train"
 ORDER = "fine_tuning"  # the field of the spec
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
-MAX_LISTED = 1_000  # of all jobs, the newest
+ID_PREFIX = "ftjob-"  # of the ids of all that are ordered here
 MAX_NAME_CHARS = 64
 TUNED = "tuned"  # the suffix where nobody gives one
 METHODS = {"answers": "supervised", "dpo": "dpo"}  # objective → OpenAI's method; kto has none
@@ -48,9 +48,9 @@ class FineTunings:
     """Makes the specs of the fine-tunings of one installation, and finds their jobs."""
 
     def __init__(self, jobs: Jobs, files: StoredFiles, state_dir: Path) -> None:
-        self._jobs = jobs
         self._files = files
         self._state_dir = state_dir.resolve()
+        self._owned = OwnedJobs(jobs, "fine-tuning", ID_PREFIX, _user_of)
 
     def prepare(
         self, jid: str, user: str, body: FineTuningBody, trained: Sequence[TrainedModel]
@@ -81,18 +81,14 @@ class FineTunings:
             "model": body.model,
             "training_file": body.training_file,
             "validation_file": body.validation_file,
-            "hyperparameters": _told(config, preset),
+            "hyperparameters": told_hyperparameters(config, preset),
             "metadata": dict(body.metadata or {}),
         }
         return config.name, {**spec, "data": [str(path) for path in links.values()], "serve": True, ORDER: order}
 
     def get(self, job_id: str, user: str) -> Job:
         """Raises NotFound."""
-        with contextlib.suppress(Gone, InvalidRequest):
-            job = self._jobs.get(job_id)
-            if _is_of(user, job):
-                return job
-        raise NotFound(f"no fine-tuning has the id {shown(job_id)}; it was removed, or has expired")
+        return self._owned.get(job_id, user)
 
     def find(self, job_id: str, user: str) -> Job | None:
         """The same; None where there is none."""
@@ -101,9 +97,9 @@ class FineTunings:
         except NotFound:
             return None
 
-    def list(self, user: str) -> Sequence[Job]:
-        """The user's, newest first."""
-        return [job for job in self._jobs.list(MAX_LISTED) if _is_of(user, job)]
+    def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
+        """The user's, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
+        return self._owned.list(user, newest_first=newest_first, after=after)
 
 
 def results_id(job: Job) -> str:
@@ -111,8 +107,9 @@ def results_id(job: Job) -> str:
     return made_id(job.created_s, job.id, "results")
 
 
-def _is_of(user: str, job: Job) -> bool:
-    return job.kind == KIND and dict(job.spec.get(ORDER) or {}).get("user") == user
+def _user_of(job: Job) -> str | None:
+    """None for a job that no program ordered."""
+    return dict(job.spec.get(ORDER) or {}).get("user") if job.kind == KIND else None
 
 
 # -- what a body asks for --------------------------------------------------------------------------------------------
@@ -202,7 +199,7 @@ def _more(options: Hyperparameters) -> dict[str, Any]:
     return more
 
 
-def _told(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
+def told_hyperparameters(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
     """The hyperparameters of the run, as OpenAI calls them."""
     epochs = int(config.epochs) if config.epochs.is_integer() else config.epochs
     told = {

@@ -183,6 +183,17 @@ def test_another_users_job_does_not_exist_and_a_list_has_pages(url: str) -> None
     assert [each["id"] for each in get(url, "", **{"metadata[n]": "1"}).json()["data"]] == [ids[1]]
 
 
+def test_a_fine_tuning_behind_a_thousand_other_jobs_is_listed(system: Trainings, url: str) -> None:
+    """The list looked at the newest 1,000 jobs of everybody."""
+    job_id = create(url, training_file=upload(url)).json()["id"]
+    newer = {f"newer-{number}": 4e9 for number in range(1_000)}
+    system.redis.zadd(system.keys.jobs, newer)  # type: ignore[arg-type]
+    try:
+        assert job_id in [each["id"] for each in get(url, "").json()["data"]]
+    finally:
+        system.redis.zrem(system.keys.jobs, *newer)
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
