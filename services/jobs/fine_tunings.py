@@ -159,18 +159,22 @@ def _objective(body: FineTuningBody, presets: Mapping[str, TrainingConfig]) -> s
 
 
 def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[str, TrainingConfig]) -> str:
-    """The preset's name: the one that is asked for, else one for this model, at best for this objective, too."""
+    """The preset's name: the one that is asked for, else the one for this model, at best for this objective, too."""
     if chosen := body.options.preset:
         if chosen not in presets:
             raise ConfigurationError(f"{shown(chosen)} is not a preset; presets: {', '.join(presets)}", field="preset")
         return chosen
-    of_model = [name for name in presets if body.model == name] + [
-        name for name, preset in presets.items() if preset.model == base.root
-    ]
     for wanted in (objective, "answers"):
-        for name in of_model:
-            if presets[name].objective == wanted:
-                return name
+        if body.model in presets and presets[body.model].objective == wanted:
+            return body.model
+        found = [name for name, each in presets.items() if (each.model, each.objective) == (base.root, wanted)]
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"several presets train {shown(body.model)}; give one in the hyperparameters: {', '.join(found)}",
+                field="preset",
+            )
+        if found:
+            return found[0]
     raise ConfigurationError(
         f"no preset trains {shown(body.model)}; give one in the hyperparameters, as `preset`: {', '.join(presets)}",
         field="model",
@@ -179,14 +183,18 @@ def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[s
 
 def _numbers(options: Hyperparameters, preset: TrainingConfig, objective: str) -> dict[str, Any]:
     """OpenAI's hyperparameters in our words."""
-    own = preset.objective == objective
-    rate = preset.learning_rate * (1.0 if own or objective == "answers" else PREFERENCES_RATE)
-    fields = {"learning_rate": rate * (options.number("learning_rate_multiplier") or 1.0)}
+    multiplier = options.number("learning_rate_multiplier") or 1.0
+    fields = {"learning_rate": _rate(preset, objective) * multiplier}
     seq_len = (options.model_extra or {}).get("seq_len", preset.seq_len)
     if (size := options.number("batch_size")) and isinstance(seq_len, int):
         fields["tokens_per_step"] = size * seq_len * ROW_SIZES[objective].sequences
     named = {"epochs": options.number("n_epochs"), "dpo_beta": options.number("beta")}
     return fields | {name: value for name, value in named.items() if value is not None}
+
+
+def _rate(preset: TrainingConfig, objective: str) -> float:
+    """The learning rate whose multiplier is 1."""
+    return preset.learning_rate * (1.0 if objective in (preset.objective, "answers") else PREFERENCES_RATE)
 
 
 def _more(options: Hyperparameters) -> dict[str, Any]:
@@ -200,11 +208,11 @@ def _more(options: Hyperparameters) -> dict[str, Any]:
 
 
 def told_hyperparameters(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
-    """The hyperparameters of the run, as OpenAI calls them."""
+    """The hyperparameters of the run, as OpenAI calls them. A run that ends by its steps has no number of epochs."""
     epochs = int(config.epochs) if config.epochs.is_integer() else config.epochs
     told = {
-        "n_epochs": epochs,
+        **({"max_steps": config.max_steps} if config.max_steps else {"n_epochs": epochs}),
         "batch_size": -(-config.tokens_per_step // config.row_tokens),
-        "learning_rate_multiplier": config.learning_rate / preset.learning_rate,
+        "learning_rate_multiplier": config.learning_rate / _rate(preset, config.objective),
     }
     return {**told, "beta": config.dpo_beta} if config.objective == "dpo" else told
