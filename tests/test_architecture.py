@@ -49,9 +49,7 @@ ROOFS = {"pipelines.command": {"services.command"}}  # a command may run as the 
 HEAVY = ("torch", "transformers", "tokenizers", "openvino", "openvino_genai", "numpy")
 LOADS_TORCH = {ROOT / "pipelines/training/trainer.py"}  # subclasses TRL's trainer; imported by who trains
 RUN_BY_ALEMBIC = {ROOT / "services/database/migrations/env.py"}
-OF_AN_EXTRA = {
-    ROOT / "pipelines/cleaning/datatrove_blocks.py"
-}  # subclasses blocks of datatrove
+OF_AN_EXTRA = {ROOT / "pipelines/cleaning/datatrove_blocks.py"}  # subclasses blocks of datatrove
 
 
 def sources(package: str) -> list[Path]:

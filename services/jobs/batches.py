@@ -9,14 +9,15 @@ gives back the input and what it wrote: otherwise a user's deleted files would f
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from services.errors import Gone, InvalidRequest, NotFound, UserLimit, shown
+from services.errors import InvalidRequest, UserLimit, shown
 from services.jobs.job_folders import removed_unless_made
 from services.jobs.jobs import Job, Jobs
+from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFile, StoredFiles
 from services.settings import variable_of
 
@@ -68,6 +69,7 @@ class Batches:
         self._jobs = jobs
         self._files = files
         self._folder = folder.resolve()
+        self._owned = OwnedJobs(jobs, "batch", ID_PREFIX, lambda job: job.spec["user"] if job.kind == KIND else None)
 
     def submit(self, user: str, file_id: str, endpoint: str) -> Job:
         """Make the job of a new batch. Raises InvalidRequest or NotFound."""
@@ -95,31 +97,15 @@ class Batches:
 
     def get(self, batch_id: str, user: str) -> Job:
         """Raises NotFound."""
-        with contextlib.suppress(Gone, InvalidRequest):
-            job = self._jobs.get(batch_id)
-            if job.kind == KIND and job.spec["user"] == user:
-                return job
-        raise NotFound(f"no batch has the id {shown(batch_id)}; it was removed, or has expired")
+        return self._owned.get(batch_id, user)
 
     def find(self, batch_id: str, user: str) -> Job | None:
         """The same; None where there is none."""
-        try:
-            return self.get(batch_id, user)
-        except NotFound:
-            return None
+        return self._owned.find(batch_id, user)
 
     def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
         """The user's batches, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
-        ids = self._jobs.ids(ID_PREFIX)
-        ids = ids[::-1] if newest_first else ids
-        if after and not (after in ids and any(self._owned([after], user))):
-            raise InvalidRequest("after is the id of none of your batches", field="after")
-        return self._owned(ids[ids.index(after) + 1 :] if after else ids, user)
-
-    def _owned(self, ids: Iterable[str], user: str) -> Iterator[Job]:
-        for _, job in self._jobs.read(ids):
-            if job is not None and job.kind == KIND and job.spec["user"] == user:
-                yield job
+        return self._owned.list(user, newest_first=newest_first, after=after)
 
     def admit(self, user: str, max_unfinished: int) -> None:
         """Raises UserLimit for a new batch of a user who has so many that have not ended.

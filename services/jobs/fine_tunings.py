@@ -8,14 +8,14 @@ end. What the order said stands in the spec under `fine_tuning`. The job has its
 state_dir/jobs/<job>/; the result goes to state_dir/trained/<model's name>-<job>/.
 """
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, Gone, InvalidRequest, NotFound, shown
+from services.errors import ConfigurationError, InvalidRequest, NotFound, shown
 from services.jobs.jobs import Job, Jobs
+from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFiles, made_id
 from services.jobs.training import PREFERENCES_RATE, ROW_SIZES, TrainingConfig, preset_names, read_training
 from services.jobs.training_jobs import Place, training_spec
@@ -26,7 +26,7 @@ from services.serving.trained_models import TrainedModel
 KIND = "train"
 ORDER = "fine_tuning"  # the field of the spec
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
-MAX_LISTED = 1_000  # of all jobs, the newest
+ID_PREFIX = "ftjob-"  # of the ids of all that are ordered here
 MAX_NAME_CHARS = 64
 TUNED = "tuned"  # the suffix where nobody gives one
 METHODS = {"answers": "supervised", "dpo": "dpo"}  # objective → OpenAI's method; kto has none
@@ -55,9 +55,9 @@ class FineTunings:
     """Makes the specs of the fine-tunings of one installation, and finds their jobs."""
 
     def __init__(self, jobs: Jobs, files: StoredFiles, state_dir: Path) -> None:
-        self._jobs = jobs
         self._files = files
         self._state_dir = state_dir.resolve()
+        self._owned = OwnedJobs(jobs, "fine-tuning", ID_PREFIX, _user_of)
 
     def prepare(
         self, jid: str, user: str, body: FineTuningBody, trained: Sequence[TrainedModel]
@@ -88,7 +88,7 @@ class FineTunings:
             "model": body.model,
             "training_file": body.training_file,
             "validation_file": body.validation_file,
-            "hyperparameters": _told(config, preset),
+            "hyperparameters": told_hyperparameters(config, preset),
             "metadata": dict(body.metadata or {}),
         }
         return config.name, {**spec, "data": [str(path) for path in links.values()], "serve": True, ORDER: order}
@@ -98,11 +98,7 @@ class FineTunings:
 
     def get(self, job_id: str, user: str) -> Job:
         """Raises NotFound."""
-        with contextlib.suppress(Gone, InvalidRequest):
-            job = self._jobs.get(job_id)
-            if _is_of(user, job):
-                return job
-        raise NotFound(f"no fine-tuning has the id {shown(job_id)}; it was removed, or has expired")
+        return self._owned.get(job_id, user)
 
     def find(self, job_id: str, user: str) -> Job | None:
         """The same; None where there is none."""
@@ -111,9 +107,9 @@ class FineTunings:
         except NotFound:
             return None
 
-    def list(self, user: str) -> Sequence[Job]:
-        """The user's, newest first."""
-        return [job for job in self._jobs.list(MAX_LISTED) if _is_of(user, job)]
+    def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
+        """The user's, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
+        return self._owned.list(user, newest_first=newest_first, after=after)
 
 
 def results_id(job: Job) -> str:
@@ -121,8 +117,9 @@ def results_id(job: Job) -> str:
     return made_id(job.created_s, job.id, "results")
 
 
-def _is_of(user: str, job: Job) -> bool:
-    return job.kind == KIND and dict(job.spec.get(ORDER) or {}).get("user") == user
+def _user_of(job: Job) -> str | None:
+    """None for a job that no program ordered."""
+    return dict(job.spec.get(ORDER) or {}).get("user") if job.kind == KIND else None
 
 
 # -- what a body asks for --------------------------------------------------------------------------------------------
@@ -193,18 +190,22 @@ def _objective(body: FineTuningBody, presets: Mapping[str, TrainingConfig]) -> s
 
 
 def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[str, TrainingConfig]) -> str:
-    """The preset's name: the one that is asked for, else one for this model, at best for this objective, too."""
+    """The preset's name: the one that is asked for, else the one for this model, at best for this objective, too."""
     if chosen := body.options.preset:
         if chosen not in presets:
             raise ConfigurationError(f"{shown(chosen)} is not a preset; presets: {', '.join(presets)}", field="preset")
         return chosen
-    of_model = [name for name in presets if body.model == name] + [
-        name for name, preset in presets.items() if preset.model == base.root
-    ]
     for wanted in (objective, "answers"):
-        for name in of_model:
-            if presets[name].objective == wanted:
-                return name
+        if body.model in presets and presets[body.model].objective == wanted:
+            return body.model
+        found = [name for name, each in presets.items() if (each.model, each.objective) == (base.root, wanted)]
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"several presets train {shown(body.model)}; give one in the hyperparameters: {', '.join(found)}",
+                field="preset",
+            )
+        if found:
+            return found[0]
     raise ConfigurationError(
         f"no preset trains {shown(body.model)}; give one in the hyperparameters, as `preset`: {', '.join(presets)}",
         field="model",
@@ -213,9 +214,8 @@ def _preset(body: FineTuningBody, base: Base, objective: str, presets: Mapping[s
 
 def _numbers(options: Hyperparameters, preset: TrainingConfig, objective: str) -> dict[str, Any]:
     """OpenAI's hyperparameters in our words."""
-    own = preset.objective == objective
-    rate = preset.learning_rate * (1.0 if own or objective == "answers" else PREFERENCES_RATE)
-    fields = {"learning_rate": rate * (options.number("learning_rate_multiplier") or 1.0)}
+    multiplier = options.number("learning_rate_multiplier") or 1.0
+    fields = {"learning_rate": _rate(preset, objective) * multiplier}
     seq_len = (options.model_extra or {}).get("seq_len", preset.seq_len)
     if size := options.number("batch_size"):
         if type(seq_len) is not int:
@@ -223,6 +223,11 @@ def _numbers(options: Hyperparameters, preset: TrainingConfig, objective: str) -
         fields["tokens_per_step"] = size * seq_len * ROW_SIZES[objective].sequences
     named = {"epochs": options.number("n_epochs"), "dpo_beta": options.number("beta")}
     return fields | {name: value for name, value in named.items() if value is not None}
+
+
+def _rate(preset: TrainingConfig, objective: str) -> float:
+    """The learning rate whose multiplier is 1."""
+    return preset.learning_rate * (1.0 if objective in (preset.objective, "answers") else PREFERENCES_RATE)
 
 
 def _more(options: Hyperparameters) -> dict[str, Any]:
@@ -235,12 +240,12 @@ def _more(options: Hyperparameters) -> dict[str, Any]:
     return more
 
 
-def _told(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
-    """The hyperparameters of the run, as OpenAI calls them."""
+def told_hyperparameters(config: TrainingConfig, preset: TrainingConfig) -> dict[str, Any]:
+    """The hyperparameters of the run, as OpenAI calls them. A run that ends by its steps has no number of epochs."""
     epochs = int(config.epochs) if config.epochs.is_integer() else config.epochs
     told = {
-        "n_epochs": epochs,
+        **({"max_steps": config.max_steps} if config.max_steps else {"n_epochs": epochs}),
         "batch_size": -(-config.tokens_per_step // config.row_tokens),
-        "learning_rate_multiplier": config.learning_rate / preset.learning_rate,
+        "learning_rate_multiplier": config.learning_rate / _rate(preset, config.objective),
     }
     return {**told, "beta": config.dpo_beta} if config.objective == "dpo" else told

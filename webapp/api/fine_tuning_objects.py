@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from services.jobs.fine_tunings import METHODS, ORDER, results_id
+from services.jobs.fine_tunings import ID_PREFIX, METHODS, ORDER, results_id
 from services.jobs.jobs import Job
 from services.jobs.training_progress import TrainingProgress
 
@@ -69,7 +69,7 @@ def checkpoints_of(job: Job, progress: TrainingProgress, model: str | None) -> l
     losses = {each["step"]: each.get("loss") for each in progress.evals}
     return [
         {
-            "id": f"ftckpt-{job.id.removeprefix('ftjob-')}-{each['step']}",
+            "id": f"ftckpt-{job.id.removeprefix(ID_PREFIX)}-{each['step']}",
             "object": "fine_tuning.job.checkpoint",
             "created_at": int(each["time_s"]),
             "fine_tuned_model_checkpoint": (model or "") if each["step"] == progress.records else "",

@@ -3,14 +3,14 @@
 They are for administrators, as the job pages are, and show the fine-tunings that the caller ordered here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
 from services.connection.connect import translated
-from services.jobs.fine_tunings import KIND, ORDER, FineTunings
+from services.jobs.fine_tunings import ID_PREFIX, KIND, ORDER, FineTunings
 from services.jobs.job_folders import removed_unless_made
 from services.jobs.jobs import LOG_LINES, Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
@@ -56,7 +56,7 @@ class FineTuningDesk:
         """The job of a body. Under an idempotency key it is made once: also one that has failed stays as it is."""
         user = self._callers.administrator(request)
         base, body = asked(request, user, FineTuningBody, UNSERVED)
-        jid = f"ftjob-{base}"
+        jid = f"{ID_PREFIX}{base}"
         if known := self._orders.find(jid, user):
             return known
         with removed_unless_made(self._jobs, jid, self._orders.data_folder(jid)):
@@ -73,11 +73,12 @@ class FineTuningDesk:
     def get(self, job_id: str) -> Job:
         return self._orders.get(job_id, self._callers.administrator(request))
 
-    def ordered(self) -> Sequence[Job]:
-        """The caller's jobs, newest first, with the metadata that the query names."""
+    def ordered(self, query: PageQuery) -> Iterator[Job]:
+        """The caller's jobs as the query wants them, with the metadata that it names."""
+        user = self._callers.administrator(request)
         wanted = {name[9:-1]: value for name, value in request.args.items() if name.startswith("metadata[")}
-        found = self._orders.list(self._callers.administrator(request))
-        return [job for job in found if wanted.items() <= job.spec[ORDER]["metadata"].items()]
+        found = self._orders.list(user, newest_first=query.order == "desc", after=query.after)
+        return (job for job in found if wanted.items() <= job.spec[ORDER]["metadata"].items())
 
     def told(self, job: Job) -> dict[str, Any]:
         """The job as clients read it."""
@@ -129,8 +130,7 @@ def _add_looking(routes: Blueprint, desk: FineTuningDesk, document: Document) ->
         """List your fine-tunings, newest first."""
         query = checked(request.args, PageQuery)
         with translated():
-            found = listed(desk.ordered(), query, lambda job: job.id, "fine-tunings")
-            return jsonify(page_of(map(desk.told, found), query.limit))
+            return jsonify(page_of(map(desk.told, desk.ordered(query)), query.limit))
 
     @routes.get("/<job_id>")
     @document.describes(tag=TAG)
@@ -145,13 +145,13 @@ def _add_details(routes: Blueprint, desk: FineTuningDesk, document: Document) ->
     @document.describes(query=EventsQuery, tag=TAG)
     def list_events(job_id: str) -> Response:
         """Its log and its losses, newest first."""
-        return jsonify(_page(desk, job_id, desk.events, checked(request.args, EventsQuery), "events"))
+        return jsonify(_page(desk, job_id, desk.events, checked(request.args, EventsQuery), "event"))
 
     @routes.get("/<job_id>/checkpoints")
     @document.describes(query=PageQuery, tag=TAG)
     def list_checkpoints(job_id: str) -> Response:
         """Its checkpoints, newest first."""
-        return jsonify(_page(desk, job_id, desk.checkpoints, checked(request.args, PageQuery), "checkpoints"))
+        return jsonify(_page(desk, job_id, desk.checkpoints, checked(request.args, PageQuery), "checkpoint"))
 
 
 def _page(
@@ -159,4 +159,4 @@ def _page(
 ) -> dict[str, Any]:
     with translated():
         found = of(desk.get(job_id))
-    return page_of(listed(found, query, lambda each: str(each["id"]), what), query.limit)
+    return page_of(listed(found, query, what), query.limit)

@@ -1,14 +1,15 @@
-"""One page of a list, as OpenAI's lists have them: the routes of files, batches and responses."""
+"""One page of a list, as OpenAI's lists have them. The routes of `/v1` that list things call it.
+
+What Redis or the disk holds is found behind `after` where it lies; `listed` is for what is in memory whole.
+"""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from services.errors import InvalidRequest
-
-Item = TypeVar("Item")
+from services.errors import InvalidRequest, shown
 
 
 class PageQuery(BaseModel):
@@ -19,14 +20,17 @@ class PageQuery(BaseModel):
     order: Literal["asc", "desc"] = "desc"
 
 
-def listed(items: Sequence[Item], query: PageQuery, id_of: Callable[[Item], str], what: str) -> Sequence[Item]:
-    """The items, newest first, as the query wants them. Raises InvalidRequest for an `after` that none of them has."""
-    found = items if query.order == "desc" else items[::-1]
+def listed(objects: Sequence[dict[str, Any]], query: PageQuery, what: str) -> Sequence[dict[str, Any]]:
+    """The objects, newest first, as the query wants them. Raises InvalidRequest for an `after` that none of them has.
+
+    `what`: the word for one.
+    """
+    found = objects if query.order == "desc" else objects[::-1]
     if not query.after:
         return found
-    ids = [id_of(item) for item in found]
+    ids = [each["id"] for each in found]
     if query.after not in ids:
-        raise InvalidRequest(f"after is the id of none of your {what}", field="after")
+        raise InvalidRequest(f"after={shown(query.after)} is the id of no {what} of this list", field="after")
     return found[ids.index(query.after) + 1 :]
 
 

@@ -5,6 +5,7 @@ API's shape if it refuses, and never with a failure of its own.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from tests.end_to_end.system import System, running_system
 from tests.webapp.api.client import CHAT, TEXT, ask, error_of, post
 
 MODEL = "echo"
+TRAINABLE = "smollm2-135m"
+FINE_TUNINGS = "/v1/fine_tuning/jobs"
+BODY_NAMES = ("model", "input_file_id", "training_file")  # of what is there, in bodies
 ANSWER_S = 30.0
 
 
@@ -51,7 +55,9 @@ class Api:
         for name in set(case.path_parameters or ()) & set(self.ids):
             case.path_parameters[name] = self.ids[name]
         if isinstance(case.body, dict):
-            case.body.update({name: self.ids[name] for name in ("model", "input_file_id") if name in case.body})
+            case.body.update({name: self.ids[name] for name in BODY_NAMES if name in case.body})
+            if "training_file" in case.body:
+                case.body["model"] = TRAINABLE
         return case
 
 
@@ -71,20 +77,28 @@ def api(system: System) -> Api:
 
 
 def things(url: str) -> dict[str, str]:
-    """A model, a file, a batch and a response."""
-    form: Any = {"purpose": (None, "batch"), "file": ("in.jsonl", b"{}\n")}
-    file_id = requests.post(f"{url}/v1/files", files=form, timeout=30).json()["id"]
+    """A model, files, a batch, a fine-tuning and a response. Nobody trains: the fine-tuning stays queued."""
+    file_id, training_file = uploaded(url, "batch"), uploaded(url, "fine-tune")
     order = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
     batch_id = post(url, "/v1/batches", order).json()["id"]
+    training = {"model": TRAINABLE, "training_file": training_file}
+    job_id = post(url, FINE_TUNINGS, training).json()["id"]
     rid = post(url, "/v1/responses", {"model": MODEL, "input": "hi"}).json()["id"]
     return {
         "name": MODEL,
         "model": MODEL,
         "file_id": file_id,
         "input_file_id": file_id,
+        "training_file": training_file,
         "batch_id": batch_id,
+        "job_id": job_id,
         "rid": rid,
     }
+
+
+def uploaded(url: str, purpose: str) -> str:
+    form: Any = {"purpose": (None, purpose), "file": ("in.jsonl", b"{}\n")}
+    return str(requests.post(f"{url}/v1/files", files=form, timeout=30).json()["id"])
 
 
 def survives(api: Api, route: APIOperation, num_examples: int, *, repeatable: bool) -> None:
@@ -111,6 +125,13 @@ def check(response: Any) -> None:
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
         assert error_of(response)["message"]
+
+
+def test_the_names_that_requests_are_given_are_those_of_things_that_are_there(api: Api) -> None:
+    """The routes of fine-tunings were asked about no job that exists, and so could not fail."""
+    names = {name for route in api.routes() for name in re.findall(r"{(\w+)}", route.path)}
+    assert names <= set(api.ids), "a route whose thing `things` does not make"
+    assert requests.get(f"{api.url}{FINE_TUNINGS}/{api.ids['job_id']}", timeout=30).status_code == 200
 
 
 @pytest.mark.timeout(600)

@@ -17,7 +17,7 @@ import requests
 
 from services.accounts.api_keys import ApiKeys
 from services.errors import ConfigurationError
-from services.jobs.fine_tunings import configured
+from services.jobs.fine_tunings import configured, told_hyperparameters
 from services.openai.bodies import served
 from services.openai.fine_tuning_bodies import FineTuningBody
 from services.serving.trained_models import TrainedModel
@@ -87,7 +87,7 @@ def test_a_model_is_trained_served_and_told_in_openais_words(
     )
     assert made.status_code == 200 and made.json()["status"] == "queued", made.text
     body = ended(url, made.json()["id"])
-    numbers = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5}
+    numbers = {"max_steps": STEPS, "batch_size": 4, "learning_rate_multiplier": 0.5}
     assert body == {
         "id": made.json()["id"], "object": "fine_tuning.job", "created_at": body["created_at"], "error": None,
         "fine_tuned_model": "smollm2-135m-july", "finished_at": body["finished_at"], "hyperparameters": numbers,
@@ -145,12 +145,18 @@ def test_a_running_job_is_cancelled_and_keeps_what_it_learnt(
     assert (out / "checkpoints" / "checkpoint-2").is_dir()
 
 
-def test_a_repeated_order_under_a_key_is_one_job_also_when_it_has_ended(url: str, system: Trainings) -> None:
+def test_a_repeated_order_under_a_key_is_one_job_also_when_it_has_ended(
+    trainer: subprocess.Popen[bytes], url: str
+) -> None:
     """`Jobs.submit` would set a failed or cancelled job going again."""
     keyed, file_id = {**KEY, "Idempotency-Key": "once"}, upload(url)
-    first = create(url, headers=keyed, training_file=file_id).json()
-    assert create(url, headers=keyed, training_file=file_id).json()["id"] == first["id"]
-    requests.post(f"{url}{PATH}/{first['id']}/cancel", headers=KEY, timeout=30)
+    os.kill(trainer.pid, signal.SIGSTOP)  # so that the job cannot succeed before it is cancelled
+    try:
+        first = create(url, headers=keyed, training_file=file_id).json()
+        assert create(url, headers=keyed, training_file=file_id).json()["id"] == first["id"]
+        requests.post(f"{url}{PATH}/{first['id']}/cancel", headers=KEY, timeout=30)
+    finally:
+        os.kill(trainer.pid, signal.SIGCONT)
     ended(url, first["id"])
     requests.delete(f"{url}/v1/files/{file_id}", headers=KEY, timeout=30)
     again = create(url, headers=keyed, training_file=file_id).json()
@@ -184,10 +190,22 @@ def test_another_users_job_does_not_exist_and_a_list_has_pages(url: str) -> None
     assert [each["id"] for each in get(url, "", **{"metadata[n]": "1"}).json()["data"]] == [ids[1]]
 
 
+def test_a_fine_tuning_behind_a_thousand_other_jobs_is_listed(system: Trainings, url: str) -> None:
+    """The list looked at the newest 1,000 jobs of everybody."""
+    job_id = create(url, training_file=upload(url)).json()["id"]
+    newer = {f"newer-{number}": 4e9 for number in range(1_000)}
+    system.redis.zadd(system.keys.jobs, newer)  # type: ignore[arg-type]
+    try:
+        assert job_id in [each["id"] for each in get(url, "").json()["data"]]
+    finally:
+        system.redis.zrem(system.keys.jobs, *newer)
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"model": "gpt-4o-mini"}, "model"),
+        ({"model": "huggyllama/llama-7b"}, "preset"),  # two presets train it, with templates that differ
         ({"model": "/etc"}, "model"),
         ({"method": {"type": "reinforcement"}}, "method.type"),
         ({"suffix": "a b"}, "suffix"),
@@ -229,8 +247,11 @@ def test_without_accounts_a_key_of_another_machine_trains_nothing(url: str, syst
 
 def ordered(trained: tuple[TrainedModel, ...] = (), **fields: Any) -> Any:
     """The configuration of a body."""
-    body = served({"training_file": "file-a", **fields}, FineTuningBody, {})
-    return configured(body, trained)[1]
+    return preset_and_config(trained, **fields)[1]
+
+
+def preset_and_config(trained: tuple[TrainedModel, ...] = (), **fields: Any) -> Any:
+    return configured(served({"training_file": "file-a", **fields}, FineTuningBody, {}), trained)
 
 
 def test_pairs_are_trained_by_a_preset_for_pairs_or_at_a_tenth_of_the_rate() -> None:
@@ -250,6 +271,32 @@ def test_a_trained_model_is_trained_further_by_the_preset_of_its_oldest_ancestor
     vicuna = TrainedModel("vicuna-7b", "/trained/vicuna/model", "x", "j", 1.0, lineage=("huggyllama/llama-7b",))
     assert ordered((vicuna,), model="vicuna-7b").model == "/trained/vicuna/model"
     assert ordered(model="vicuna-7b").model == "huggyllama/llama-7b"
+
+
+def test_a_model_that_several_presets_could_train_needs_the_name_of_one() -> None:
+    """The first by the alphabet was taken: a Vicuna was trained further with Alpaca's template and 512 tokens."""
+    mine = TrainedModel("mine", "/trained/mine/model", "x", "j", 1.0, lineage=("huggyllama/llama-7b",))
+    for method in ("supervised", "dpo"):
+        with pytest.raises(ConfigurationError, match="alpaca-7b, vicuna-7b") as refused:
+            ordered((mine,), model="mine", method={"type": method})
+        assert refused.value.field == "preset"
+    assert ordered((mine,), model="mine", hyperparameters={"preset": "vicuna-7b"}).template == "vicuna-v1.1"
+    assert ordered((mine,), model="vicuna-7b").template == "vicuna-v1.1"
+
+
+@pytest.mark.parametrize("model", ["vicuna-7b", "smollm2-135m", "smollm2-135m-dpo"])
+@pytest.mark.parametrize("method", ["supervised", "dpo"])
+def test_the_multiplier_is_told_as_it_was_given(model: str, method: str) -> None:
+    """It was told of the preset's rate for answers, of which pairs train at a tenth."""
+    options = {"hyperparameters": {"learning_rate_multiplier": 2}}
+    preset, config = preset_and_config(model=model, method={"type": method, method: options})
+    assert told_hyperparameters(config, preset)["learning_rate_multiplier"] == pytest.approx(2)
+
+
+def test_a_run_that_ends_by_its_steps_tells_no_epochs() -> None:
+    preset, config = preset_and_config(model="smollm2-135m", hyperparameters={"max_steps": 5})
+    told = told_hyperparameters(config, preset)
+    assert told["max_steps"] == 5 and "n_epochs" not in told
 
 
 def test_auto_and_the_older_place_of_the_hyperparameters_are_read() -> None:
