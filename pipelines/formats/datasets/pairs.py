@@ -76,13 +76,24 @@ def _first(record: Record, names: Sequence[str]) -> str:
 
 def _turns(value: Any, name: str, role: str = "assistant") -> Turns:
     """The turns in a text, a turn or a list of turns."""
-    value = parsed(value)
-    if isinstance(value, str):
+    found = parsed(value)
+    if isinstance(value, str) and not _are_messages(found):
         return _marked(value) or [message(role, value)]
-    found = [value] if isinstance(value, dict) else value
+    found = [found] if isinstance(found, dict) else found
     if not isinstance(found, list) or not found or not all(isinstance(turn, dict) for turn in found):
         raise BadRecord("bad_shape", f"{name} is {shown(value)}; a text or a list of messages is needed")
     return list(found)
+
+
+def _are_messages(found: Any) -> bool:
+    """Whether the JSON in a text is a list of messages; else the text is an answer that is JSON."""
+    return isinstance(found, list) and bool(found) and all(map(_is_message, found))
+
+
+def _is_message(turn: Any) -> bool:
+    if not isinstance(turn, dict):
+        return False
+    return bool({"role", "from"} & turn.keys()) and bool({"content", "value", *CALLS} & turn.keys())
 
 
 def _marked(text: str) -> Turns:

@@ -132,6 +132,13 @@ def test_nothing_of_a_prompt_is_lost_where_the_answers_bring_theirs(tmp_path: Pa
     ]
 
 
+@pytest.mark.parametrize("answer", ["[1, 2]", '[{"name": "x"}]', '[{"role": "admin", "name": "x"}]', "[]"])
+def test_an_answer_that_is_a_list_in_json_is_an_answer(tmp_path: Path, answer: str) -> None:
+    """Columns hold lists of messages as such texts, so these were taken for broken ones."""
+    found = Kept(given(tmp_path, {"prompt": ASK.text, "chosen": answer, "rejected": BAD.text})).only
+    assert (found.turns, found.rejected) == ((ASK, Turn("assistant", answer)), BAD)
+
+
 @pytest.mark.parametrize("shape", LABELS)
 def test_a_label_of_each_shape_is_the_last_answers(tmp_path: Path, shape: str) -> None:
     assert Kept(given(tmp_path, LABELS[shape])).only.turns == (ASK, FullTurn("assistant", GOOD.text, label=False))
