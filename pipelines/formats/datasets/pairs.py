@@ -8,7 +8,8 @@
     {"conversations", "chosen": {turn}, "rejected": {turn}}    ShareGPT
 
 The plain record has the conversation with the answer that is preferred as its `messages`, the other answer as
-`rejected`. Fine-tuning compares two last answers to one prompt: two conversations that part earlier are refused.
+`rejected`. Fine-tuning compares two last answers to one prompt: two conversations that part earlier are refused. Where
+a prompt stands beside whole conversations, its system turn goes before them, and the rest of it must be in them.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from pipelines.formats.datasets.columns import CONTEXTS, QUESTIONS, SYSTEMS
 from pipelines.formats.datasets.text_columns import HUMAN, marked
 from pipelines.formats.records import NOTHING, BadRecord
+from pipelines.formats.shapes import CALLS, ROLE_NAMES
 from pipelines.formats.translation import Format, Record, each, message, parsed, without
 from services.errors import shown
 
@@ -35,7 +37,10 @@ def recognises(record: Record) -> bool:
 def _translate(record: Record) -> dict[str, Any]:
     names = OPENAI if any(record.get(name) is not None for name in OPENAI) else TRL
     prompt, rest = _of_input(record) if names is OPENAI else _beside(record)
-    chosen, rejected = (_whole(prompt, _turns(rest.pop(name, None), name)) for name in names)
+    answers = [_turns(rest.pop(name, None), name) for name in names]
+    if _same(prompt[-len(answers[0]) :], answers[0]):
+        prompt = prompt[:-1]  # UltraFeedback's `messages` are the preferred conversation once more
+    chosen, rejected = (_whole(prompt, answer) for answer in answers)
     if _said(chosen[:-1]) != _said(rejected[:-1]):
         raise BadRecord("other_prompts", "the two answers have different prompts; fine-tuning compares answers to one")
     return {**rest, "messages": chosen, "rejected": rejected[-1]}
@@ -61,9 +66,8 @@ def _beside(record: Record) -> tuple[Turns, dict[str, Any]]:
     if context and prompt:
         prompt[-1]["content"] += f"\nInput:\n{rest.pop(context)}"
     given = record[system] if system else ""
-    if isinstance(given, str) and given.strip():
-        prompt = [message("system", given), *prompt]
-    return prompt, rest
+    before = [message("system", given)] if isinstance(given, str) and given.strip() else []
+    return (prompt if _same(before, prompt[:1]) else [*before, *prompt]), rest
 
 
 def _first(record: Record, names: Sequence[str]) -> str:
@@ -72,13 +76,24 @@ def _first(record: Record, names: Sequence[str]) -> str:
 
 def _turns(value: Any, name: str, role: str = "assistant") -> Turns:
     """The turns in a text, a turn or a list of turns."""
-    value = parsed(value)
-    if isinstance(value, str):
+    found = parsed(value)
+    if isinstance(value, str) and not _are_messages(found):
         return _marked(value) or [message(role, value)]
-    found = [value] if isinstance(value, dict) else value
+    found = [found] if isinstance(found, dict) else found
     if not isinstance(found, list) or not found or not all(isinstance(turn, dict) for turn in found):
         raise BadRecord("bad_shape", f"{name} is {shown(value)}; a text or a list of messages is needed")
     return list(found)
+
+
+def _are_messages(found: Any) -> bool:
+    """Whether the JSON in a text is a list of messages; else the text is an answer that is JSON."""
+    return isinstance(found, list) and bool(found) and all(map(_is_message, found))
+
+
+def _is_message(turn: Any) -> bool:
+    if not isinstance(turn, dict):
+        return False
+    return bool({"role", "from"} & turn.keys()) and bool({"content", "value", *CALLS} & turn.keys())
 
 
 def _marked(text: str) -> Turns:
@@ -88,13 +103,32 @@ def _marked(text: str) -> Turns:
 
 
 def _whole(prompt: Turns, answer: Turns) -> Turns:
-    """The conversation of an answer, which may bring its prompt along."""
-    brings_prompt = len(answer) > 1 and _role(answer[0]) not in ("assistant", "gpt")
-    return answer if brings_prompt else [*prompt, *answer]
+    """The conversation of an answer, which may bring its prompt along. Raises BadRecord where that lacks `prompt`."""
+    if len(answer) == 1 or _role(answer[0]) == "assistant":
+        return [*prompt, *answer]
+    if prompt and _role(prompt[0]) == "system" and _role(answer[0]) != "system":
+        return [prompt[0], *_whole(prompt[1:], answer)]
+    if not any(_same(prompt, answer[start : start + len(prompt)]) for start in range(len(answer))):
+        raise BadRecord("other_prompts", "the prompt is not in the conversations of the answers; leave one of both out")
+    return answer
 
 
-def _role(turn: dict[str, Any]) -> Any:
-    return turn.get("role", turn.get("from"))
+def _role(turn: dict[str, Any]) -> str:
+    role = str(turn.get("role", turn.get("from"))).strip().lower()
+    return ROLE_NAMES.get(role, role)
+
+
+def _same(turns: Turns, others: Turns) -> bool:
+    """Whether they say the same, in ShareGPT's words or OpenAI's."""
+    return list(map(_content, turns)) == list(map(_content, others))
+
+
+def _content(turn: dict[str, Any]) -> tuple[str, Any, list[Any]]:
+    text = turn.get("value" if "value" in turn else "content")
+    if isinstance(text, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in text):
+        text = "\n".join(part["text"] for part in text)
+    calls = [parsed(turn[name]) for name in CALLS if turn.get(name) not in NOTHING]
+    return _role(turn), text.strip() if isinstance(text, str) else text or "", calls
 
 
 def _said(turns: Turns) -> list[dict[str, Any]]:

@@ -111,6 +111,31 @@ def test_an_upload_that_a_killed_process_left_open_is_ended_by_the_next(folder: 
         assert server.num_open_uploads() == 0
 
 
+def test_a_finished_run_with_the_marks_of_a_pattern_in_its_name_removes_its_own_units_alone(store: ObjectStore) -> None:
+    """s3fs expands patterns when it removes: `run*` took the units of run1 along, `run[1]` found none of its own."""
+    other = ObjectStore(f"{store.url}/run1")
+    other.write(".work/read/whole", b"x")
+    for name in ("run*", "run?", "run[1]"):
+        run = ObjectStore(f"{store.url}/{name}")
+        folder = StoreFolder(run)
+        folder.claim({"recipe": "a"})
+        with folder.making(Unit("read")) as draft:
+            (draft / "whole").write_text("x")
+        with folder.draft(Unit("finish")) as draft:
+            folder.finish(draft, {})
+        assert sorted(run.names(".work")) == ["finished.json", "run.json"], name
+    assert other.read(".work/read/whole") == b"x"
+
+
+def test_a_store_that_refuses_to_remove_an_object_is_heard(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers 200 and lists what it refused."""
+    store.write(".work/read/whole", b"x")
+    refusal = {"Errors": [{"Key": "whole", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(store, "_call", lambda method, **arguments: refusal)
+    with pytest.raises(OSError, match="AccessDenied"):
+        store.remove(".work")
+
+
 def test_a_prefix_belongs_to_one_run(folder: StoreFolder) -> None:
     folder.claim({"recipe": "a"})
     with pytest.raises(ConfigurationError, match="another recipe"):

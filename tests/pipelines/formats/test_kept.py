@@ -27,6 +27,12 @@ PAIRS: dict[str, dict[str, Any]] = {
         "rejected": [QUESTION, THAT],
         "score_chosen": 8.5,
     },
+    "UltraFeedback, with the preferred conversation once more": {
+        "prompt": ASK.text,
+        "messages": [QUESTION, THIS],
+        "chosen": [QUESTION, THIS],
+        "rejected": [QUESTION, THAT],
+    },
     "HH": {"chosen": HH + GOOD.text, "rejected": HH + BAD.text},
     "OpenAI": {"input": {"messages": [QUESTION]}, "preferred_output": [THIS], "non_preferred_output": [THAT]},
     "Orca": {"system": "", "question": ASK.text, "chosen": GOOD.text, "rejected": BAD.text},
@@ -55,8 +61,38 @@ TOOLS: dict[str, dict[str, Any]] = {
         "functions": [CLOCK["function"]],
     },
 }
+SYSTEM, EARLIER, SAID = (
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Are there two?"},
+    {"role": "assistant", "content": "There are."},
+)
+BRINGING: dict[str, tuple[dict[str, Any], list[dict[str, str]], list[dict[str, str]]]] = {
+    "the system prompt is a column": ({"system": "Be brief.", "prompt": ASK.text}, [QUESTION], [SYSTEM, QUESTION]),
+    "only the prompt has the system's turn": ({"prompt": [SYSTEM, QUESTION]}, [QUESTION], [SYSTEM, QUESTION]),
+    "only the answers have the system's turn": ({"prompt": ASK.text}, [SYSTEM, QUESTION], [SYSTEM, QUESTION]),
+    "both have it": ({"prompt": [SYSTEM, QUESTION]}, [SYSTEM, QUESTION], [SYSTEM, QUESTION]),
+    "a column has it, too": ({"system": "Be brief.", "prompt": [SYSTEM, QUESTION]}, [QUESTION], [SYSTEM, QUESTION]),
+    "the prompt is ShareGPT's": (
+        {"conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": ASK.text}]},
+        [QUESTION],
+        [SYSTEM, QUESTION],
+    ),
+    "the prompt is the last question": (
+        {"prompt": ASK.text},
+        [EARLIER, SAID, QUESTION],
+        [EARLIER, SAID, QUESTION],
+    ),
+}
 UNUSABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "other prompts": ("other_prompts", {"chosen": [QUESTION, THIS], "rejected": [{**QUESTION, "content": "?"}, THAT]}),
+    "a prompt that the answers' own lacks": (
+        "other_prompts",
+        {"prompt": [EARLIER, SAID], "chosen": [QUESTION, THIS], "rejected": [QUESTION, THAT]},
+    ),
+    "another system prompt": (
+        "other_prompts",
+        {"system": "?", "prompt": ASK.text, "chosen": [SYSTEM, QUESTION, THIS], "rejected": [SYSTEM, QUESTION, THAT]},
+    ),
     "equal answers": ("equal_answers", {"prompt": "q", "chosen": "a", "rejected": "a"}),
     "one answer": ("bad_shape", {"prompt": "q", "chosen": "a"}),
     "a class": ("bad_label", {"messages": [QUESTION, THIS], "label": "positive"}),
@@ -84,6 +120,23 @@ def test_a_pair_of_each_shape_is_a_conversation_and_the_other_answer(tmp_path: P
     found = Kept(given(tmp_path, PAIRS[shape])).only
     assert (found.turns, found.rejected) == ((ASK, GOOD), BAD)
     assert found.extra.get("score_chosen") == PAIRS[shape].get("score_chosen")
+
+
+@pytest.mark.parametrize("case", BRINGING)
+def test_nothing_of_a_prompt_is_lost_where_the_answers_bring_theirs(tmp_path: Path, case: str) -> None:
+    """The answers' prompt was taken alone, so a system prompt beside them was never learnt."""
+    beside, brought, whole = BRINGING[case]
+    record = {**beside, "chosen": [*brought, THIS], "rejected": [*brought, THAT]}
+    assert [(turn.role, turn.text) for turn in Kept(given(tmp_path, record)).only.turns] == [
+        (turn["role"], turn["content"]) for turn in (*whole, THIS)
+    ]
+
+
+@pytest.mark.parametrize("answer", ["[1, 2]", '[{"name": "x"}]', '[{"role": "admin", "name": "x"}]', "[]"])
+def test_an_answer_that_is_a_list_in_json_is_an_answer(tmp_path: Path, answer: str) -> None:
+    """Columns hold lists of messages as such texts, so these were taken for broken ones."""
+    found = Kept(given(tmp_path, {"prompt": ASK.text, "chosen": answer, "rejected": BAD.text})).only
+    assert (found.turns, found.rejected) == ((ASK, Turn("assistant", answer)), BAD)
 
 
 @pytest.mark.parametrize("shape", LABELS)
