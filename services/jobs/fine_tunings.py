@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.errors import ConfigurationError, InvalidRequest, NotFound, shown
+from services.errors import ConfigurationError, InvalidRequest, shown
 from services.jobs.jobs import Job, Jobs
 from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFiles, made_id
@@ -102,10 +102,7 @@ class FineTunings:
 
     def find(self, job_id: str, user: str) -> Job | None:
         """The same; None where there is none."""
-        try:
-            return self.get(job_id, user)
-        except NotFound:
-            return None
+        return self._owned.find(job_id, user)
 
     def list(self, user: str, *, newest_first: bool = True, after: str = "") -> Iterator[Job]:
         """The user's, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
