@@ -71,9 +71,8 @@ class ChatPlanner:
         frame = self._frame(request)
         if frame is None:
             return None
-        chosen = request.tool_choice
-        tools = [tool for tool in request.tools if chosen[:1] != ":" or tool["function"]["name"] == chosen[1:]]
-        return frame.grammar(tools, request.strict_tools, several=not request.calls_once)
+        only = request.tool_choice[1:] if request.tool_choice.startswith(":") else ""
+        return frame.grammar(request.tools, request.strict_tools, several=not request.calls_once, only=only)
 
     def _frame(self, request: ChatRequest) -> CallFrame | None:
         """How calls are written that must obey a grammar, where engine and model can."""

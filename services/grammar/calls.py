@@ -45,10 +45,17 @@ class CallFrame:
         found = self.opening.match(text) or self.opening.search(text, max(0, searched - _LONGEST_OPENING))
         return text[found.end() :] if found else None
 
-    def grammar(self, tools: Iterable[Mapping[str, Any]], strict: Collection[str], *, several: bool) -> Grammar:
-        """The calls of these tools. The arguments of those in `strict` obey their schemas, others are any object."""
-        functions = [tool["function"] for tool in tools]
-        schemas = [(each["name"], each["parameters"] if each["name"] in strict else None) for each in functions]
+    def grammar(
+        self, tools: Iterable[Mapping[str, Any]], strict: Collection[str], *, several: bool, only: str = ""
+    ) -> Grammar:
+        """The calls of these tools, or of one. The arguments of those in `strict` obey their schemas, others are any
+        object. Raises InvalidRequest, with the path in the request, for a schema that its tags cannot hold."""
+        schemas: list[tuple[str, str, Any]] = []
+        for index, tool in enumerate(tools):
+            name = tool["function"]["name"]
+            if only in ("", name):
+                schema = tool["function"]["parameters"] if name in strict else None
+                schemas.append((name, f"tools.{index}.function.parameters", schema))
         return _grammar(self, orjson.dumps(schemas), several)
 
 
@@ -65,11 +72,11 @@ def check_strict(schemas: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=64)
 def _grammar(frame: CallFrame, named_schemas: bytes, several: bool) -> Grammar:
     """An application asks with the same tools again and again."""
-    schemas: list[tuple[str, Any]] = orjson.loads(named_schemas)
-    strict = {name: schema for name, schema in schemas if schema is not None}
+    schemas: list[tuple[str, str, Any]] = orjson.loads(named_schemas)
+    strict = {place: schema for _, place, schema in schemas if schema is not None}
     known, rules = frame.tagged.of(strict) if frame.tagged else json_schemas(strict)
     free = frame.tagged.open() if frame.tagged else any_object()
-    named = [sequence(Text(name), _framed(frame.arguments), known.get(name, free)) for name, _ in schemas]
+    named = [sequence(Text(name), _framed(frame.arguments), known.get(place, free)) for name, place, _ in schemas]
     call = sequence(_framed(frame.name), choice(named), _framed(frame.end))
     more: Expression = EMPTY
     if several and frame.again is not None:

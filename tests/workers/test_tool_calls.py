@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from services.errors import Unsupported
+from services.errors import InvalidRequest, Unsupported
 from services.grammar.notations import EBNF
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import CallMessage, ChatRequest, Message, ResultMessage, SamplingDefaults, ToolCall
@@ -206,6 +206,16 @@ def test_a_strict_tool_is_refused_where_engine_or_format_cannot_hold_its_argumen
     for manner, engine in (("hermes", Idle()), ("kimi", Obedient())):
         with pytest.raises(Unsupported, match="cannot hold this model's arguments to a schema"):
             ChatPlanner(tokenizer_of(TEMPLATES[manner]), engine, SamplingDefaults())(STRICT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", ["auto", ":weather"])
+def test_a_schema_that_the_tags_of_a_model_cannot_hold_is_refused_by_its_path_in_the_request(choice: str) -> None:
+    function = {"name": "weather", "description": "", "parameters": {"properties": {"city": {"title": "Any"}}}}
+    other = {**TOOL, "function": {**TOOL["function"], "name": "other"}}
+    request = replace(STRICT, tools=(other, {"type": "function", "function": function}), tool_choice=choice)
+    with pytest.raises(InvalidRequest) as refused:
+        ChatPlanner(tokenizer_of(TEMPLATES["qwen-coder"]), Obedient(), SamplingDefaults())(request)  # type: ignore[arg-type]
+    assert refused.value.field == "tools.1.function.parameters.properties.city"
 
 
 @pytest.mark.parametrize("called", ["{{ c.function.name }}({{ c.function.arguments | tojson }})", "nothing"])
