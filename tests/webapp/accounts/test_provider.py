@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from services.accounts.accounts import Accounts
 from services.database.database import Database
+from services.database.schema import migrate
 from services.settings import Settings
 from tests.stand_ins.oidc_provider import CLIENT, SECRET, Provider
 from tests.webapp.accounts.visitor import Visitor
@@ -31,6 +32,7 @@ def settings(settings: Settings, provider: Provider) -> Settings:
 
 
 def browser_of(settings: Settings) -> Visitor:
+    migrate(Database.of(settings))
     return Visitor(create_app(settings)[0].test_client())
 
 
