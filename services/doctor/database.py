@@ -1,16 +1,25 @@
 """Checks the database: can it be reached, does this build know its schema, how large is the file of SQLite?"""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from services.database.database import Database
-from services.database.schema import revisions, version
 from services.doctor.findings import Finding, note, ok, wrong
 from services.errors import ConfigurationError, Unavailable
 from services.settings import Settings, variable_of
 
+if TYPE_CHECKING:
+    from services.database.database import Database
+
 
 def check_database(settings: Settings) -> Iterator[Finding]:
+    if find_spec("sqlalchemy") is None:
+        yield note("not installed here: SQLAlchemy; the web app's doctor looks at the database")
+        return
+    from services.database.database import Database
+    from services.database.schema import revisions, version
+
     variable = variable_of("database_url")
     try:
         database = Database.of(settings)
@@ -22,6 +31,9 @@ def check_database(settings: Settings) -> Iterator[Finding]:
     except (ConfigurationError, Unavailable) as error:
         yield wrong(error.message, f"start the database, open the network to it, or correct {variable}")
         return
+    except OSError as error:  # the check of the state folder says what is wrong
+        yield note(f"without its folder the doctor cannot see the database: {error}")
+        return
     if found and found not in revisions():
         yield wrong(f"{database.address} has the schema {found}, which this build does not know", "use the newer build")
     elif found != revisions()[-1]:
@@ -32,5 +44,5 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield ok(f"{database.address} answers, schema {found}{size}")
 
 
-def _file_of(database: Database) -> Path:
+def _file_of(database: "Database") -> Path:
     return Path(database.url.database or "")

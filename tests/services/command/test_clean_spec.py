@@ -12,6 +12,6 @@ def test_records_of_a_job_name_their_source_as_typed(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text("name: r\nsteps:\n  - roles\n")
     Path("in.json").write_text("[]")
-    spec = _spec(Path("r.yaml"), ["in.json"], Path("out"))
+    spec = _spec(Path("r.yaml"), ["in.json"], "out")
     assert (spec["inputs"], spec["labels"]) == ([str(tmp_path / "in.json")], ["in.json"])
-    assert "labels" not in _spec(Path("r.yaml"), [str(tmp_path / "in.json")], Path("out"))
+    assert "labels" not in _spec(Path("r.yaml"), [str(tmp_path / "in.json")], "out")

@@ -149,7 +149,7 @@ def test_an_installation_without_redis_is_told_everything_else(tmp_path: Path) -
         "note     queues: without Redis the doctor cannot see workers, queues, dead letters and pipelines",
     ):
         assert any(line.startswith(start) for line in lines), f"{start!r} is missing in\n{answer.stdout}"
-    assert lines[-1].endswith(" 6 wrong")
+    assert lines[-1].endswith(" 6 wrong"), answer.stdout
     assert "secret" not in answer.stdout and "\x1b" not in answer.stdout
     remedies = [below for above, below in itertools.pairwise(lines) if above.startswith("WRONG")]
     assert len(remedies) == 6 and all(line.startswith("         → ") for line in remedies)
