@@ -129,7 +129,7 @@ class ChatPage {
     new Settings(
       () => this.showStorageFull(true),
       () => this.models.find(this.model),
-      () => this.subject,
+      () => this.subject(),
     );
     this.addShortcuts();
     this.keepFresh();
@@ -346,7 +346,9 @@ class ChatPage {
     this.painter.all();
   }
 
-  private get subject(): Subject {
+  /** What the settings are about. A conversation that is still being read has its own. */
+  private async subject(): Promise<Subject> {
+    if (this.activeId && !this.active) await this.conversations.load(this.activeId);
     const { active } = this;
     if (active)
       return {

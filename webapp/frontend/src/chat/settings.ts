@@ -42,14 +42,14 @@ export class Settings {
   constructor(
     private storageFull: () => void,
     private model: () => Model | undefined,
-    private subject: () => Subject,
+    private subject: () => Promise<Subject>,
   ) {
     this.presets = new Presets(
       () => this.read(),
       (choices) => this.fill(choices),
       storageFull,
     );
-    byId("open-settings").onclick = () => this.open();
+    byId("open-settings").onclick = () => void this.open();
     byId("settings-reset").onclick = () => this.fill(DEFAULTS);
     this.temperature.oninput = () => this.showTemperature(Number(this.temperature.value));
     this.theme.onchange = () => this.setTheme(this.theme.value);
@@ -59,8 +59,9 @@ export class Settings {
     byId("toggle-theme").onclick = () => this.setTheme(isDark() ? "light" : "dark");
   }
 
-  private open(): void {
-    const { scope, choices, save } = this.subject();
+  private async open(): Promise<void> {
+    const { scope, choices, save } = await this.subject();
+    if (this.dialog.open) return; // a second click, while the conversation was read
     this.save = save;
     setText(byId("settings-scope"), scope);
     this.fill(choices);
