@@ -5,8 +5,8 @@ to fetch next; each `Follower` of the answer shows its text from a cursor on. A 
 nonce): stream ids are reused when Redis loses its tail, an offset under a nonce is not.
 
 The rules: subscribe, then read; a live event counts only if its nonce is the one verified last and it continues the
-text; anything else means *read the whole journal and compare*. If what was shown is no prefix of the journal, it is
-rewound. While silent, compare the head; without progress, audit the queue.
+text; anything else means *read the whole journal and compare*. What was shown and is not in the journal, or there in
+another part, is rewound. While silent, compare the head; without progress, audit the queue.
 """
 
 import os.path
@@ -246,17 +246,18 @@ class JournalReader:
         heard = False
         if view.nonce:
             self._start(view.context)
-        if view.text.startswith(self.shown):
+        kept = self._kept(view)
+        if kept == len(self.shown):
             if view.nonce != self._nonce or len(view.text) > len(self.shown):
                 heard = True
             self._take(view)
-        elif self.shown.startswith(view.text) and view.terminal is None:
+        elif kept == len(view.text) and view.terminal is None:
             # Redis lost its tail. The same owner resends it; another owner must prove that it writes the same.
             if view.nonce != self._nonce:
                 self._nonce = None
         else:
             self.rewinding = True
-            self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))
+            self.rewinds.append(kept)
             self._take(view)
             self.rewinding = False
             heard = True
@@ -292,6 +293,13 @@ class JournalReader:
             self._finish(Event("failed", self.nonce, toff=len(self.shown), code=code, message=message))
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _kept(self, view: JournalView) -> int:
+        """How much of what is shown the journal has, in the same parts: another owner may write it as its reasoning."""
+        is_whole = view.text.startswith(self.shown)
+        same = len(self.shown if is_whole else os.path.commonprefix([self.shown, view.text]))
+        begins = sorted({start for start, _ in (*self.parts, *view.parts) if start < same})
+        return next((at for at in begins if part_at(self.parts, at)[0] != part_at(view.parts, at)[0]), same)
 
     @property
     def _state(self) -> str:

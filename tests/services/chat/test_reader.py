@@ -483,6 +483,19 @@ def test_an_owner_that_writes_a_tail_again_tells_its_parts_again() -> None:
     assert (client.text, client.kinds) == ("hm!", ["reasoning", "reasoning", "answer"])
 
 
+@pytest.mark.parametrize(("after", "kept"), [("me", 2), ("m", 2), ("my", 2), ("so", 0)])
+def test_another_owner_may_write_the_same_words_as_another_part(after: str, kept: int) -> None:
+    """Redis lost its tail; what was shown as reasoning stayed so where the answer began with the same letters."""
+    reader, client = following([begin("n1"), parted("n1", 0, "hmmy", (0, "reasoning"))])
+    reader.resubscribed()
+    written = "hm" if kept else ""
+    first = [begin("n2"), parted("n2", 0, written, (0, "reasoning"))] if kept else [begin("n2")]
+    read(reader, [*first, parted("n2", len(written), after, (len(written), "answer"))], 1.0)
+    client.take()
+    assert (client.text, client.kinds) == (written + after, ["reasoning"] * len(written) + ["answer"] * len(after))
+    assert client.rewinds == [kept]
+
+
 def test_an_answer_of_a_model_that_does_not_reason_has_no_parts() -> None:
     _, client = following([begin("n1"), tokens("n1", 0, "4"), finished("n1", 1)])
     assert (client.kinds, client.done[0].parts) == (["answer"], None)
