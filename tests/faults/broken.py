@@ -87,7 +87,7 @@ BUILDS = {
         (
             Change(
                 "services/chat/reader.py",
-                "            self.rewinds.append(len(os.path.commonprefix([self.shown, view.text])))\n",
+                "            self.rewinds.append(kept)\n",
             ),
         ),
         ("test_redis.py", "is_replaced"),
@@ -187,8 +187,8 @@ BUILDS = {
         (
             Change(
                 "services/chat/queue.py",
-                "SUSPECT_PLACE, RETRY_PLACE = -2.0, -1.0",
-                "SUSPECT_PLACE, RETRY_PLACE = 9e9, 9e9",
+                "SUSPECT_PLACE, RETRY_PLACE, BATCH_PLACE = -2.0, -1.0, 1e12",
+                "SUSPECT_PLACE, RETRY_PLACE, BATCH_PLACE = 9e9, 9e9, 1e12",
             ),
         ),
         ("test_workers.py", "those_who_wait"),
