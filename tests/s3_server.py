@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import s3fs
 
 from services.connection.embedded import free_port
@@ -49,6 +50,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server(log: Path) -> Iterator[S3Server]:
+    """A server with the bucket; this process and those that it starts reach it."""
     server = S3Server(free_port())
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)]
     with log.open("wb") as output:
@@ -57,6 +59,10 @@ def s3_server(log: Path) -> Iterator[S3Server]:
         until(lambda: server.answers() or process.poll() is not None, "the S3 server")
         assert process.poll() is None, log.read_text()
         s3fs.S3FileSystem.clear_instance_cache()  # clients of an earlier server
-        yield server
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
+            server.client().mkdir(BUCKET)
+            yield server
     finally:
         end_tied(process, signal.SIGKILL, STOP_TIMEOUT_S)

@@ -137,21 +137,7 @@ def create_app(
     Whoever runs it has migrated the database.
     """
     max_message_bytes = 4 * settings.max_message_chars + MAX_MESSAGE_OVERHEAD_BYTES
-    app = Flask(__name__)
-    app.json = ShallowJson(app)
-    app.session_interface = UndatedSessions()
-    app.config.update(
-        SECRET_KEY=settings.secret_key or kept_key(settings.state_dir / "secret_key"),
-        SESSION_COOKIE_NAME="chatserver",
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
-        MAX_CONTENT_LENGTH=max_message_bytes,
-        PUBLISHED_ON=settings.published_on,  # for webapp/access, as the next
-        ALLOWED_ORIGINS=listed_origins(settings.allowed_origins),
-        # A late answer to an earlier request would bring the cookie from before a sign-in back.
-        SESSION_REFRESH_EACH_REQUEST=settings.accounts != "on",
-    )
+    app = _make_app(settings, max_message_bytes)
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
     database = database or Database.of(settings)
@@ -209,6 +195,26 @@ def create_app(
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
     return app, feed, relay, inbox, archivist
+
+
+def _make_app(settings: Settings, max_message_bytes: int) -> Flask:
+    """An app without routes: its JSON, its sessions and what Flask and webapp/access are told."""
+    app = Flask(__name__)
+    app.json = ShallowJson(app)
+    app.session_interface = UndatedSessions()
+    app.config.update(
+        SECRET_KEY=settings.secret_key or kept_key(settings.state_dir / "secret_key"),
+        SESSION_COOKIE_NAME="chatserver",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=datetime.timedelta(days=365),
+        MAX_CONTENT_LENGTH=max_message_bytes,
+        PUBLISHED_ON=settings.published_on,  # for webapp/access, as the next
+        ALLOWED_ORIGINS=listed_origins(settings.allowed_origins),
+        # A late answer to an earlier request would bring the cookie from before a sign-in back.
+        SESSION_REFRESH_EACH_REQUEST=settings.accounts != "on",
+    )
+    return app
 
 
 def _make_sockets(app: Flask, allowed_origins: str, inbox: Inbox, max_message_bytes: int) -> SocketIO:

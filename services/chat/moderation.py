@@ -57,7 +57,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FinishedAnswer:
     """What a model wrote to a user."""
 
     rid: str
@@ -98,7 +98,7 @@ class Moderator:
             raise ContentRefused(verdict.reason or "the operator's moderation refuses this text")
         return verdict
 
-    def judge_answer(self, answer: Answer) -> Verdict:
+    def judge_answer(self, answer: FinishedAnswer) -> Verdict:
         """The verdict on what a user has read already: `refuse` keeps it from nobody. Without one it is a flag."""
         away = time.monotonic() < self._away_until
         verdict = None if away else self._verdict(answer.rid, _answer(answer))
@@ -159,7 +159,7 @@ def _question(request: ChatRequest) -> bytes:
     return orjson.dumps({"stage": "question", **who, **said, "tools": request.tools, **form})
 
 
-def _answer(answer: Answer) -> bytes:
+def _answer(answer: FinishedAnswer) -> bytes:
     who = {"id": answer.rid, "user": answer.user, "model": answer.model}
     said = {"role": "assistant", "content": answer.content, "reasoning": answer.reasoning}
     return orjson.dumps({"stage": "answer", **who, "messages": [said]})

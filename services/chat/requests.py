@@ -11,7 +11,7 @@ from redis import Redis
 
 from services.chat.charges import estimate
 from services.chat.journal import Created, Head, Journal
-from services.chat.moderation import Answer, Moderator, Verdict
+from services.chat.moderation import FinishedAnswer, Moderator, Verdict
 from services.chat.queue import Limits, RequestQueue
 from services.chat.quotas import Quotas
 from services.connection.redis_disk import RedisDisk
@@ -81,7 +81,7 @@ class Requests:
             return ""
         return _flagged(self._moderator.judge(request), request.rid, request.user)
 
-    def judgement(self, answer: Answer) -> dict[str, str]:
+    def judgement(self, answer: FinishedAnswer) -> dict[str, str]:
         """Why the moderation flagged the `question` and the `answer`; neither is there where it did not."""
         if self._moderator is None:
             return {}

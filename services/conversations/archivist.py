@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from services.chat.journal import Head
-from services.chat.moderation import Answer
+from services.chat.moderation import FinishedAnswer
 from services.chat.reader import Done, JournalView, in_parts
 from services.chat.requests import Requests
 from services.chat.said import Said
@@ -188,7 +188,8 @@ class Archivist:
         """What a closed row has, with the verdict of the moderation."""
         said = ended.said
         with translated():
-            verdicts = self._requests.judgement(Answer(row.id, row.asked_by, row.model, said.answer, said.reasoning))
+            answer = FinishedAnswer(row.id, row.asked_by, row.model, said.answer, said.reasoning)
+            verdicts = self._requests.judgement(answer)
         values = ended.values()
         return {**values, "extra": {**row.extra, "moderation": verdicts}} if verdicts else values
 

@@ -22,6 +22,10 @@ MAX_TOKENS = 131_072
 Body = TypeVar("Body", bound=BaseModel)
 FIRST_FAULT = Field(fail_fast=True)  # of a list: a body can have 400,000, and pydantic would describe each of them
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
+TopLogprobs = Annotated[
+    int | None,
+    Field(ge=0, le=MAX_TOP_LOGPROBS, description="How many of the likeliest tokens, for each token; none by default."),
+]
 
 
 class StreamOptions(BaseModel):
@@ -176,12 +180,7 @@ class ChatCompletionBody(SamplingFields):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
     logprobs: bool | None = Field(None, description="Whether the answer has the log probabilities of its tokens.")
-    top_logprobs: int | None = Field(
-        None,
-        ge=0,
-        le=MAX_TOP_LOGPROBS,
-        description="How many of the likeliest tokens, for each token; none by default.",
-    )
+    top_logprobs: TopLogprobs = None
 
     @property
     def num_logprobs(self) -> int | None:

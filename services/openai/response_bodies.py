@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.errors import InvalidRequest, Unsupported
 from services.openai.answer_forms import Form, TextFormat
-from services.openai.bodies import FIRST_FAULT, MAX_TOKENS
-from services.wire.messages import MAX_TOP_LOGPROBS, CallMessage, Message, ResultMessage, ToolCall
+from services.openai.bodies import FIRST_FAULT, MAX_TOKENS, TopLogprobs
+from services.wire.messages import CallMessage, Message, ResultMessage, ToolCall
 from services.wire.parsing import MAX_MESSAGES
 from services.wire.tools import parse_arguments
 
@@ -90,12 +90,7 @@ class ResponseBody(BaseModel):
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = Field(None, description="Whether an answer may call more than one tool.")
     include: Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
-    top_logprobs: int | None = Field(
-        None,
-        ge=0,
-        le=MAX_TOP_LOGPROBS,
-        description="How many of the likeliest tokens, for each token; none by default.",
-    )
+    top_logprobs: TopLogprobs = None
 
     @property
     def num_logprobs(self) -> int | None:

@@ -14,6 +14,9 @@ application = typer.Typer(
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis or Valkey answers.")]
 StateDir = Annotated[Path | None, typer.Option(help="Folder of caches and logs.")]
 LogFormat = Annotated[str | None, typer.Option(help="human or json.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
+]
 
 
 @application.command()
@@ -36,9 +39,7 @@ def trainings(
     redis_url: RedisUrl = None,
     state_dir: StateDir = None,
     log_format: LogFormat = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
-    ] = False,
+    check: Check = False,
 ) -> None:
     """Launch and watch fine-tunings, and ask the questions of batches.
 
@@ -52,9 +53,7 @@ def batches(
     redis_url: RedisUrl = None,
     state_dir: StateDir = None,
     log_format: LogFormat = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Health probe: exit code 0 if such a process on this machine answers.")
-    ] = False,
+    check: Check = False,
 ) -> None:
     """Ask the questions of batches, where no `trainings` does. It shares the state folder with the web app."""
     become("pipelines", "batches", check=check, redis_url=redis_url, state_dir=state_dir, log_format=log_format)

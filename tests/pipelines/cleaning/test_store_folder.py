@@ -31,10 +31,7 @@ FILES = ("data.jsonl", "validation.jsonl", "rejects.jsonl", "report.json", "repo
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with pytest.MonkeyPatch.context() as patch, s3_server(tmp_path_factory.mktemp("s3") / "log") as started:
-        for name, value in started.environment.items():
-            patch.setenv(name, value)
-        started.client().mkdir(BUCKET)
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as started:
         yield started
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import redis
 
-from services.chat.moderation import Answer, Moderator, Verdict, VerdictKind
+from services.chat.moderation import FinishedAnswer, Moderator, Verdict, VerdictKind
 from services.chat.requests import Requests
 from services.errors import ConfigurationError, ContentRefused, Unavailable
 from services.settings import Settings
@@ -147,7 +147,8 @@ def test_an_outage_may_let_requests_pass_or_flag_them(
 
 def test_an_endpoint_that_was_away_is_spared_the_answers_for_a_while(endpoint: Endpoint) -> None:
     """Of a thousand answers that wait to be archived each would wait for its limit."""
-    moderator, answer = Moderator(endpoint.url, timeout_s=0.4, outage="flag"), Answer("r1", "ann", "m", "sea", "")
+    moderator = Moderator(endpoint.url, timeout_s=0.4, outage="flag")
+    answer = FinishedAnswer("r1", "ann", "m", "sea", "")
     endpoint.reply = FAULTS["no JSON"]
     assert {moderator.judge_answer(answer).reason for _ in range(9)} == {"no verdict"} and len(endpoint.asked) == 1
     endpoint.reply = None
