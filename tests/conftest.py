@@ -34,6 +34,9 @@ for variable in [
 ]:
     del os.environ[variable]
 
+# Several test processes share the processors: threads of one engine that wait for each other would wait for all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 HERE = Path(__file__).parent
 WATCHED = (HERE / "services", HERE / "webapp")
 GRACE_S = 3.0

@@ -1,4 +1,7 @@
-"""Answers that obey a grammar, by the packaged model on each engine, and takeovers in their middle."""
+"""Answers that obey a grammar, on each engine, and takeovers in their middle.
+
+transformers has a model of two random layers over the packaged vocabulary: the packaged one takes minutes on a CPU.
+"""
 
 import json
 import re
@@ -12,6 +15,7 @@ from tokenizers import Tokenizer
 
 from services.engines import ENGINES
 from services.grammar.notations import written
+from services.models.catalogue import ModelSource
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
 from tests.services.tokens.chat_tokenizers import fast
@@ -53,13 +57,35 @@ def is_person(text: str) -> bool:
 @pytest.fixture(
     scope="module", params=[pytest.param(n, marks=pytest.mark.model) for n in ("openvino", "llamacpp", "transformers")]
 )
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     for package in ENGINES[request.param].packages:
         pytest.importorskip(package, reason=f"{request.param} is not installed: {ENGINES[request.param].install}")
-    made = adapter_of(request.param)(packaged_source(), EngineOptions(slots=2, context_tokens=512, repeatable=True))
+    source = random_source(tmp_path_factory) if request.param == "transformers" else packaged_source()
+    made = adapter_of(request.param)(source, EngineOptions(slots=2, context_tokens=512, repeatable=True))
     made.start()
     yield made
     made.stop()
+
+
+def random_source(folders: pytest.TempPathFactory) -> ModelSource:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=TOKENIZER.decoder().get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        initializer_range=0.5,
+    )
+    folder = folders.mktemp("random")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    own = fast(whole_vocabulary(), bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
+    own.save_pretrained(folder)
+    return ModelSource("random", "folder", folder)
 
 
 def planned(engine: Engine, form: dict[str, Any] | None, max_new_tokens: int = 300, **sampling: Any) -> Plan:
@@ -79,7 +105,7 @@ def called(
     """A request that must call a tool, of a model that calls tools in this manner."""
     own = ChatTokenizer(
         fast(
-            Tokenizer.from_str(TOKENIZER.decoder().to_str()),
+            whole_vocabulary(),
             own=TEMPLATES[manner],
             bos_token="<|im_start|>",
             eos_token="<|im_end|>",

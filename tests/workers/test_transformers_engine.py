@@ -6,7 +6,7 @@ import pytest
 
 from services.errors import ConfigurationError, EngineError
 from services.models.catalogue import ModelSource
-from tests.workers.text_decoders import packaged_source
+from tests.workers import tiny_gguf
 from workers import transformers_engine
 from workers.engine import EngineEvent, EngineOptions, Sampling
 from workers.transformers_engine import TransformersEngine
@@ -91,7 +91,6 @@ def random_model(kind: str, sizes: dict[str, Any]) -> Any:
     return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
-@pytest.mark.model
 def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[dict[str, Any]] = []
     load = transformers_engine._from_pretrained
@@ -101,10 +100,11 @@ def test_a_gguf_is_converted_once_and_the_copy_is_kept_whole(tmp_path: Path, mon
         return load(location, options)
 
     monkeypatch.setattr(transformers_engine, "_from_pretrained", counted)
-    engine = TransformersEngine(packaged_source(), EngineOptions(state_dir=tmp_path, dtype="bf16"))
+    source = ModelSource("tiny", "gguf", tiny_gguf.build(tmp_path / "tiny.gguf"))
+    engine = TransformersEngine(source, EngineOptions(state_dir=tmp_path, dtype="bf16"))
     options = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    first = engine._plain(packaged_source(), options)
-    second = engine._plain(packaged_source(), options)
+    first = engine._plain(source, options)
+    second = engine._plain(source, options)
     assert ["gguf_file" in used for used in loads] == [True, False, False]
     assert torch.equal(first.model.embed_tokens.weight, second.model.embed_tokens.weight)
     (copy,) = (tmp_path / "converted").iterdir()

@@ -41,6 +41,7 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
     writer.add_token_merges(["a b"])  # llama.cpp wants one
     writer.add_eos_token_id(len(alphabet))
     writer.add_bos_token_id(len(alphabet) + 1)
+    writer.add_pad_token_id(len(alphabet) + 2)
     writer.add_chat_template("{% for m in messages %}{{ m.role }}: {{ m.content }}<|0|>{% endfor %}assistant: ")
 
 

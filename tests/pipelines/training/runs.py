@@ -1,18 +1,29 @@
-"""Runs of the training program in processes of their own, as launchers start it."""
+"""Runs of the training program in processes of their own.
 
+A run without a launcher is forked from a process that has imported what the program imports: that takes ten seconds of
+a processor, and the tests start some fifty. Tests of Celery, `torchrun` and the whole path start it as launchers do.
+"""
+
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TextIO
 
+import pytest
+
+from pipelines.training import __main__ as program
 from pipelines.training.models import trained_tokenizer
 from services.jobs.training import parse_event
 from services.places import ROOT
 from services.tokens.tokenization import ChatTokenizer
+
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,22 @@ class Material:
     config: Path
 
 
+class Program(Protocol):
+    """What tests do to a process, as `subprocess.Popen` has it."""
+
+    pid: int
+    stdout: TextIO | None
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+
+
 @dataclass
 class Run:
     """One start of the program. Lines are kept as they are read."""
 
-    process: "subprocess.Popen[str]"
+    process: "Program"
     lines: list[str] = field(default_factory=list)
 
     def read(self) -> Iterator[dict[str, Any]]:
@@ -74,15 +96,57 @@ class Run:
 
 def start(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = (), config: str = "") -> Run:
     """`settings` are FIELD=VALUE; `launcher` stands before the program."""
-    command = [sys.executable, *launcher, "-m", "pipelines.training"]
-    command += ["--config", config or str(material.config), "--data", str(material.data), "--out", str(out)]
+    arguments = ["--config", config or str(material.config), "--data", str(material.data), "--out", str(out)]
     for setting in settings:
-        command += ["--set", setting]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
+        arguments += ["--set", setting]
+    return Run(_launched(launcher, arguments) if launcher else ForkedProgram(arguments))
+
+
+def _launched(launcher: tuple[str, ...], arguments: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, *launcher, "-m", "pipelines.training", *arguments]
+    environment = {**os.environ, **ENVIRONMENT}
+    return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    return Run(process)
+
+
+class ForkedProgram:
+    """The program in a fork of the process that has imported its modules."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pipelines.training.trainer"])
+        with pytest.MonkeyPatch.context() as patch:  # the first start begins the server, with this environment
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            reader, writer = context.Pipe(duplex=False)
+            self._process = context.Process(target=_run_program, args=(arguments, writer))
+            self._process.start()
+        writer.close()
+        self.pid: int = self._process.pid or 0
+        self.stdout: TextIO | None = os.fdopen(os.dup(reader.fileno()), encoding="utf-8")
+        reader.close()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        code = self._process.exitcode
+        assert code is not None
+        return code
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+def _run_program(arguments: list[str], output: Connection) -> None:
+    os.chdir(ROOT)
+    for number in (1, 2):
+        os.dup2(output.fileno(), number)
+    output.close()
+    sys.argv[1:] = arguments
+    sys.exit(program.main())
 
 
 def finished(material: Material, out: Path, *settings: str, launcher: tuple[str, ...] = ()) -> Run:
