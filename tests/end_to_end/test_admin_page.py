@@ -175,6 +175,8 @@ def test_a_phone_shows_the_same_without_scrolling_sideways(
     page.get_by_role("button", name="Cancel the request slow-3").click()
     confirm(page)
     expect(row(page, "requests", "slow-3")).to_have_count(0, timeout=LONG_MS)
+    page.get_by_role("link", name="Chat", exact=True).click()
+    page.wait_for_url(f"{address}/")
     context.close()
 
 
