@@ -1,6 +1,5 @@
 """Quotas where people and programs meet them: the refusal of `/v1` and of a socket, and `GET /me/usage`."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ from redis import Redis
 
 from services.accounts.api_keys import ApiKeys
 from services.chat.quotas import Quotas
-from services.connection.connect import connect
 from services.connection.embedded import EmbeddedServer
 from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
 from services.database.schema import migrate
+from services.jobs.stored_files import StoredFiles
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, SamplingOptions
@@ -59,9 +58,10 @@ def test_a_user_sees_what_is_used_and_when_the_day_ends(
 
 def test_a_user_sees_what_is_stored_beside_the_bounds(client: FlaskClient, settings: Settings) -> None:
     user = client.get("/api/session").json["user"]  # type: ignore[index]
-    file = {"file": (io.BytesIO(b"x" * 900), "a.txt"), "purpose": "user_data"}
-    key = {"Authorization": f"Bearer {_key_of(settings, user)}"}
-    assert client.post("/v1/files", data=file, headers=key).status_code == 200
+    files = StoredFiles(settings.state_dir / "files", max_bytes=1_000)
+    with files.draft(user) as draft:
+        draft.write(b"x" * 900)
+        files.publish(draft, user, "batch", "lines.jsonl")
     with Database.of(settings).write() as session:
         session.add(ConversationRow(id="c", owner=user, title="t", system="be kind", created_ms=1, updated_ms=1))
         session.flush()
@@ -70,11 +70,6 @@ def test_a_user_sees_what_is_stored_beside_the_bounds(client: FlaskClient, setti
     assert seen["conversation_bytes"] == len("be kindMeer{}{}")
     assert (seen["most_conversation_bytes"], seen["file_bytes"]) == (1 << 30, 900)
     assert seen["most_file_bytes"] == settings.max_user_files_mib << 20
-
-
-def _key_of(settings: Settings, user: str) -> str:
-    with connect(settings.redis_url, role="test") as redis:
-        return ApiKeys(redis, Keys(settings.namespace)).create("of-files", user)
 
 
 def test_the_cookie_of_a_browser_is_a_user_too_and_a_stranger_is_none(client: FlaskClient) -> None:
