@@ -21,7 +21,7 @@
     │       └── QuotaExceeded         429  quota_exceeded       this user has no tokens left for this on this day
     ├── EngineError                   500  engine_error         the engine failed on this request
     │   └── OutOfMemory               500  out_of_memory        the engine ran out of memory on this request
-    ├── StorageFull                   507  storage_full         the disk of the state folder has no room for this
+    ├── StorageFull                   507  storage_full         the disk, or what a user may store, has no room for this
     └── Unavailable                   503  unavailable          Redis does not answer, or its disk is full
 
 Three more codes end a request without an exception of their own: `poison` (workers died on it too often), `expired`

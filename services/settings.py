@@ -142,6 +142,7 @@ class Settings(BaseModel):
     )
     max_user_files: int = Field(1000, ge=1, description="Most files of /v1/files that one user keeps.")
     max_user_files_mib: int = Field(10240, ge=1, description="Most MiB of the files of /v1/files of one user.")
+    max_user_conversations_mib: int = Field(1024, ge=1, description="Most MiB of the conversations of one user.")
     max_user_batches: int = Field(100, ge=1, description="Most batches of one user that have not ended.")
 
     database_url: str = Field(

@@ -35,7 +35,7 @@ def serve(settings: Settings) -> None:
     from webapp.server.http_server import Server
 
     database, stopping = Database.of(settings), threading.Event()
-    app, feed, relay, inbox, archivist = create_app(settings, database)
+    app, feed, relay, inbox, loops = create_app(settings, database)
     server = Server(
         (settings.host, settings.port),
         app,
@@ -63,7 +63,8 @@ def serve(settings: Settings) -> None:
     log.info("listening on http://%s:%d", settings.host, server.server_port)
     feed.start()
     relay.start()
-    gevent.spawn(archivist.serve, stopping)
+    for loop in loops:
+        gevent.spawn(loop, stopping)
     # Wrong credentials end it; a Redis that is not there yet does not.
     wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)
     server._stop_event.wait()

@@ -3,6 +3,7 @@
 import datetime
 import logging
 import random
+import threading
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -31,6 +32,7 @@ from services.conversations.feedback import Feedback
 from services.conversations.imports import Importer
 from services.conversations.prompt import PromptLimits
 from services.conversations.search import Search
+from services.conversations.stored import StoredBytes
 from services.conversations.titling import Titler
 from services.database.database import Database
 from services.errors import InvalidRequest, TooLarge
@@ -55,11 +57,13 @@ from webapp.access.callers import Callers
 from webapp.access.newcomers import Newcomers
 from webapp.access.open_sockets import OpenSockets
 from webapp.access.our_names import browser_scheme, only_our_names
+from webapp.access.stored import Stored
 from webapp.access.submit_rate import SubmitRate
 from webapp.access.visitors import use_accounts
 from webapp.accounts import pages as account_pages
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
+from webapp.accounts.group_limits import GroupLimits
 from webapp.accounts.provider import provider_of
 from webapp.admin import blueprints as admin_pages
 from webapp.admin.storage import Storage
@@ -96,6 +100,9 @@ log = logging.getLogger("chatserver.web")
 MAX_MESSAGE_OVERHEAD_BYTES = 65_536
 MAX_IMPORT_MIB = 32  # of one file, which is read whole
 
+Loop = Callable[[threading.Event], None]
+"""Works until the event is set."""
+
 
 class UndatedSessions(SecureCookieSessionInterface):
     """Flask's signed cookie, valid for as long as the browser keeps it.
@@ -131,8 +138,8 @@ class ShallowJson(DefaultJSONProvider):
 
 def create_app(
     settings: Settings, database: Database | None = None
-) -> tuple[Flask, AnswerFeed, Relay, Inbox, Archivist]:
-    """The Flask app, its feed, relay and archivist (none started), and the inbox for the server that runs it.
+) -> tuple[Flask, AnswerFeed, Relay, Inbox, list[Loop]]:
+    """The Flask app, its feed and relay (not started), the inbox for the server, and what the process runs beside it.
 
     Whoever runs it has migrated the database.
     """
@@ -141,7 +148,8 @@ def create_app(
     redis = connect(settings.redis_url, role="web")
     keys = Keys(settings.namespace)
     database = database or Database.of(settings)
-    accounts = _add_accounts(app, settings, database, redis, keys)
+    stored = _stored(settings, database)
+    accounts = _add_accounts(app, settings, database, redis, keys, stored)
     disk = RedisDisk.of(settings.redis_url, settings.state_dir)
     requests = Requests.from_settings(redis, settings)
     archivist = Archivist(database, requests, in_thread)
@@ -170,7 +178,8 @@ def create_app(
     )
     submit_rate = SubmitRate(settings.max_user_submits_per_minute, settings.max_address_submits_per_minute)
     open_sockets = OpenSockets(accounts, lambda sid: socketio.server.disconnect(sid))
-    asker = Asker(database, requests, PromptLimits(settings.max_message_chars, max_message_bytes), in_thread)
+    prompt_limits = PromptLimits(settings.max_message_chars, max_message_bytes)
+    asker = Asker(database, requests, prompt_limits, in_thread, stored.conversations)
     ask = _ask_handler(asker, relay, submit_rate, settings.max_message_chars)
     sockets.register(
         socketio, requests, relay, disk, submit_rate, open_sockets, [ask], max_message_chars=settings.max_message_chars
@@ -186,15 +195,28 @@ def create_app(
             max_message_bytes=max_message_bytes,
         )
     )
-    _add_conversations(app, settings, database, requests, feed, submit_rate)
-    _add_arena(app, settings, redis, keys, database, requests, submit_rate)
+    _add_conversations(app, settings, database, requests, feed, submit_rate, stored.conversations)
+    _add_arena(app, settings, redis, keys, database, requests, submit_rate, stored.conversations)
     _add_jobs(app, settings, redis, keys, max_body_bytes=max_message_bytes)
-    _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts)
-    _add_admin(app, settings, database, redis, keys, requests, accounts)
+    _add_api(app, settings, redis, keys, feed, requests, submit_rate, accounts, stored)
+    _add_admin(app, settings, database, redis, keys, requests, accounts, stored)
     answer_errors(app, disk)
     address, origins = settings.published_on or settings.host, listed_origins(settings.allowed_origins)
     app.wsgi_app = only_our_names(app.wsgi_app, address, origins)  # type: ignore[method-assign, assignment]
-    return app, feed, relay, inbox, archivist
+    loops: list[Loop] = [archivist.serve]
+    if accounts is not None:
+        loops.append(GroupLimits(accounts.groups, requests.quotas).serve)
+    return app, feed, relay, inbox, loops
+
+
+def _stored(settings: Settings, database: Database) -> Stored:
+    """What users store, and their bounds."""
+    files = StoredFiles(
+        settings.state_dir / "files",
+        max_bytes=settings.max_upload_mib * 1_048_576,
+        room=UserRoom(settings.max_user_files, settings.max_user_files_mib * 1_048_576),
+    )
+    return Stored(StoredBytes(database, settings.max_user_conversations_mib * 1_048_576), files)
 
 
 def _make_app(settings: Settings, max_message_bytes: int) -> Flask:
@@ -249,7 +271,9 @@ def _emit(socketio: SocketIO, sid: str, event: str, payload: dict[str, Any]) -> 
     return bool(session.queue.has_room)
 
 
-def _add_accounts(app: Flask, settings: Settings, database: Database, redis: Redis, keys: Keys) -> Accounts | None:
+def _add_accounts(
+    app: Flask, settings: Settings, database: Database, redis: Redis, keys: Keys, stored: Stored
+) -> Accounts | None:
     """The accounts and their pages, where people sign in."""
     accounts = None
     if settings.accounts == "on":
@@ -261,6 +285,7 @@ def _add_accounts(app: Flask, settings: Settings, database: Database, redis: Red
                 SignInAttempts(redis, keys),
                 Adoption(database),
                 provider_of(app, settings),
+                stored,
                 provider_signs_up=settings.oidc_sign_up,
             )
         )
@@ -289,6 +314,7 @@ def _add_conversations(
     requests: Requests,
     feed: AnswerFeed,
     submit_rate: SubmitRate,
+    stored: StoredBytes,
 ) -> None:
     """Conversations: one, all of them as files, those that are shared, and what readers think of answers."""
     conversations = Conversations(database)
@@ -301,10 +327,10 @@ def _add_conversations(
         return head is not None and head.user == owner
 
     max_import_bytes = min(settings.max_upload_mib, MAX_IMPORT_MIB) * 1_048_576
-    parts = (conversations, Search(database), Importer(database, is_known))
+    parts = (conversations, Search(database), Importer(database, is_known, stored))
     app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
     titler = Titler(conversations, requests, feed, in_thread, max_chars=settings.max_message_chars)
-    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests, titler, submit_rate))
+    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests, titler, submit_rate, stored))
     app.register_blueprint(shared.make_blueprint(conversations))
 
 
@@ -316,10 +342,11 @@ def _add_arena(
     database: Database,
     requests: Requests,
     submit_rate: SubmitRate,
+    stored: StoredBytes,
 ) -> None:
     """The arena, and the fine-tuning on what people preferred there and in their conversations."""
     chars = settings.max_message_chars
-    battles = Battles(database, PromptLimits(chars, 4 * chars))
+    battles = Battles(database, PromptLimits(chars, 4 * chars), stored)
     served = partial(served_names, redis, keys)
     arena = Arena(battles, requests, served, random.SystemRandom())
     app.register_blueprint(arena_routes.make_page())
@@ -377,6 +404,7 @@ def _add_api(
     requests: Requests,
     submit_rate: SubmitRate,
     accounts: Accounts | None,
+    stored: Stored,
 ) -> None:
     """The API of `/v1`, and what a user has used.
 
@@ -398,22 +426,17 @@ def _add_api(
         registry.supports,
         settings.max_message_chars,
     )
-    stored_files = StoredFiles(
-        settings.state_dir / "files",
-        max_bytes=settings.max_upload_mib * 1_048_576,
-        room=UserRoom(settings.max_user_files, settings.max_user_files_mib * 1_048_576),
-    )
     jobs = Jobs(redis, keys, job_key(settings))
-    ordered = Batches(jobs, stored_files, settings.state_dir / "jobs")
+    ordered = Batches(jobs, stored.files, settings.state_dir / "jobs")
     wake_pipelines = partial(wake_soon, waker(settings))
     desk = FineTuningDesk(
-        callers, jobs, FineTunings(jobs, stored_files, settings.state_dir), TrainedModels(redis, keys), wake_pipelines
+        callers, jobs, FineTunings(jobs, stored.files, settings.state_dir), TrainedModels(redis, keys), wake_pipelines
     )
     parts = [
         models.make_blueprint(redis, keys, callers, document),
         completions.make_blueprint(callers, completer, document, max_chars=settings.max_message_chars),
         responses.make_blueprint(callers, responder, document),
-        files.make_blueprint(callers, stored_files, document),
+        files.make_blueprint(callers, stored.files, document),
         batches.make_blueprint(
             callers,
             jobs,
@@ -425,7 +448,7 @@ def _add_api(
         fine_tunings.make_blueprint(desk, document),
     ]
     blueprints.register(app, parts, document, listed_origins(settings.allowed_origins))
-    app.register_blueprint(usage.make_blueprint(requests.quotas, callers))
+    app.register_blueprint(usage.make_blueprint(requests.quotas, callers, stored))
 
 
 def _add_admin(
@@ -436,11 +459,12 @@ def _add_admin(
     keys: Keys,
     requests: Requests,
     accounts: Accounts | None,
+    stored: Stored,
 ) -> None:
     """The admin page."""
-    stored = Storage(settings.state_dir, database)
+    storage = Storage(settings.state_dir, database)
     app.register_blueprint(admin_pages.make_page(settings.flower_url))
-    app.register_blueprint(admin_pages.make_api(redis, keys, requests, accounts, ApiKeys(redis, keys), stored))
+    app.register_blueprint(admin_pages.make_api(redis, keys, requests, accounts, ApiKeys(redis, keys), storage, stored))
 
 
 def _has_left(asked: Request) -> bool:

@@ -1,5 +1,6 @@
-"""The accounts of one installation: users, their sessions, their invitations. Made by `create_app` and the commands."""
+"""The accounts of one installation: users, their groups, sessions, invitations. `create_app` and commands make them."""
 
+from services.accounts.groups import Groups
 from services.accounts.invitations import Invitations
 from services.accounts.passwords import Passwords
 from services.accounts.sessions import Sessions
@@ -12,5 +13,6 @@ class Accounts:
 
     def __init__(self, database: Database, passwords: Passwords | None = None) -> None:
         self.users = Users(database, passwords)
+        self.groups = Groups(database)
         self.sessions = Sessions(database)
         self.invitations = Invitations(database, self.users)

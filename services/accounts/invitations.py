@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
+from services.accounts.groups import check_group
 from services.accounts.sessions import digest_of, handle_of
 from services.accounts.tables import InvitationRow
 from services.accounts.users import User, Users, checked_role, insert, num_admins
@@ -44,9 +45,10 @@ class Invitations:
         self._clock = clock
 
     def invite(self, made_by: str, *, role: str = "user", group: str = "", lifetime_s: int = LIFETIME_S) -> str:
-        """A new invitation; returns its secret, the end of the link `/sign-up/SECRET`."""
+        """A new invitation; returns its secret, the end of the link `/sign-up/SECRET`. Raises InvalidRequest."""
         secret, now_ms = secrets.token_urlsafe(24), self._now_ms()
         with self._database.write() as session:
+            check_group(session, group)
             session.add(
                 InvitationRow(
                     digest=digest_of(secret),

@@ -17,13 +17,31 @@ class UserRow(Table):
     email: Mapped[str] = mapped_column(default="")
     password: Mapped[str] = mapped_column(default="")
     role: Mapped[str] = mapped_column(default="user")
-    group: Mapped[str] = mapped_column("group_name", default="")
+    group: Mapped[str] = mapped_column("group_name", default="")  # the name of a GroupRow, or empty
     subject: Mapped[str | None] = mapped_column(unique=True, default=None)  # `issuer subject` of OpenID Connect
     disabled: Mapped[bool] = mapped_column(default=False)
     created_ms: Mapped[int] = mapped_column(BigInteger)
     seen_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)
 
     __table_args__ = (CheckConstraint("role IN ('user', 'admin')", name="role"),)
+
+
+class GroupRow(Table):
+    """A group of users. A limit that is null is not the group's to set."""
+
+    __tablename__ = "user_groups"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    in_flight: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    weight: Mapped[float | None] = mapped_column(default=None)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("tokens_per_day >= 0", name="tokens_per_day"),
+        CheckConstraint("in_flight >= 0", name="in_flight"),
+        CheckConstraint("weight >= 0.1 AND weight <= 100", name="weight"),
+    )
 
 
 class InvitationRow(Table):

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from services.accounts.groups import check_group
 from services.accounts.passwords import Passwords
 from services.accounts.tables import SessionRow, UserRow
 from services.database.database import Database
@@ -157,6 +158,7 @@ class Users:
             was_admin = row.role == ADMIN and not row.disabled
             row.role = row.role if role is None else checked_role(role)
             row.disabled = row.disabled if disabled is None else disabled
+            check_group(session, group or "")
             row.group = row.group if group is None else group
             row.display_name = row.display_name if display_name is None else checked_display_name(display_name)
             session.flush()
@@ -201,7 +203,8 @@ class Users:
 
 
 def insert(session: Session, row: UserRow) -> None:
-    """Add an account. Raises Conflict for a name in use."""
+    """Add an account. Raises Conflict for a name in use, InvalidRequest for an unknown group."""
+    check_group(session, row.group)
     session.add(row)
     try:
         session.flush()

@@ -22,8 +22,9 @@ from services.arena.blind import answer_id
 from services.arena.contestants import Contestant
 from services.arena.tables import VOTES, BattleRow
 from services.conversations.asking import append
-from services.conversations.conversations import new_conversation, path_of
+from services.conversations.conversations import hidden, new_conversation, path_of
 from services.conversations.prompt import PromptLimits, prompt_for
+from services.conversations.stored import StoredBytes
 from services.conversations.tables import ConversationRow, MessageRow, storable
 from services.conversations.titles import title_from
 from services.database.clock import now_ms
@@ -90,16 +91,21 @@ def _described(contestant: Contestant) -> dict[str, Any]:
 class Battles:
     """The battles of an installation. Every method blocks: call it in a thread."""
 
-    def __init__(self, database: Database, limits: PromptLimits) -> None:
+    def __init__(self, database: Database, limits: PromptLimits, stored: StoredBytes | None = None) -> None:
         self._database = database
         self._limits = limits
+        self._stored_bytes = stored
 
     # -- asking --------------------------------------------------------------------------------------------------
 
     def start(self, user: str, battle_id: str, question: str, sides: tuple[Contestant, Contestant]) -> Battle:
-        """A battle with its first question. One that exists stays as it was drawn; another question is a Conflict."""
+        """A battle with its first question. One that exists stays as it was drawn; another question is a Conflict.
+
+        Raises StorageFull where the user has no room for it.
+        """
         with _free_ids(), self._database.write() as session:
             if session.get(BattleRow, battle_id) is None:
+                self._check_room(session, user, question)
                 self._add(session, user, battle_id, question, sides)
             battle = _read(session, _row(session, user, battle_id))
         return _asked(battle, 0, question)
@@ -111,6 +117,7 @@ class Battles:
             battle = _read(session, row)
             if number >= len(battle.rounds):
                 _check_next(battle, number)
+                self._check_room(session, user, question)
                 _add_round(session, row, number, question, (row.left_id, row.right_id))
                 session.flush()
                 battle = _read(session, row)
@@ -155,6 +162,11 @@ class Battles:
         raw = {"id": answer.id, "model": answer.model, "messages": prompt.encoded(), **answer.parameters}
         return parse_request(raw, user=user, max_chars=self._limits.characters)
 
+    def _check_room(self, session: Session, user: str, question: str) -> None:
+        """Raises StorageFull, Unavailable."""
+        if self._stored_bytes is not None:
+            self._stored_bytes.check(session, user, len(question.encode()))
+
     @staticmethod
     def _add(session: Session, user: str, battle_id: str, question: str, sides: tuple[Contestant, Contestant]) -> None:
         left, right = sides
@@ -192,11 +204,6 @@ class Battles:
             if row.vote is None:
                 _settle(session, row, str(vote))
             return _read(session, row)
-
-
-def hidden(user: str) -> str:
-    """The owner of a conversation whose battle has no vote yet. No user has such a name."""
-    return f"arena:{user}"
 
 
 def battle_of(session: Session, row: BattleRow) -> Battle:

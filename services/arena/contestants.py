@@ -13,6 +13,7 @@ TWO_SETTINGS: tuple[Mapping[str, Any], Mapping[str, Any]] = (
 )  # of a model that meets itself
 
 PRIVATE = ("stop", "response_format", "logit_bias")  # a user's own words, which no name may show
+ALIKE = ("seed", "max_new_tokens")  # chance and length: who differs in nothing else is the same contestant
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Contestant:
 
     @property
     def name(self) -> str:
-        """As the leaderboard lists it for everybody: settings make another contestant of a model."""
+        """As the leaderboard lists it for everybody: settings make another contestant of a model, but not all do."""
         settings = {**self.parameters, **(self.parameters.get("sampling") or {})}
-        named = {key: value for key, value in settings.items() if key not in ("sampling", *PRIVATE)}
+        named = {key: value for key, value in settings.items() if key not in ("sampling", *PRIVATE, *ALIKE)}
         words = [f"{key} {_rounded(value)}" for key, value in sorted(named.items()) if value is not None]
         return f"{self.model} ({', '.join(words)})" if words else self.model
 
@@ -46,7 +47,9 @@ def draw(
     if first.name == second.name:
         if first.parameters or second.parameters:
             raise InvalidRequest(
-                f"both sides are {shown(first.name)}; give them two models or two settings", field="sides"
+                f"both sides are {shown(first.name)}; give them two models or two settings (not only another "
+                f"{' or '.join(ALIKE)})",
+                field="sides",
             )
         first, second = (Contestant(first.model, settings) for settings in TWO_SETTINGS)
     return (first, second) if chance.random() < 0.5 else (second, first)

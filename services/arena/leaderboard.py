@@ -6,9 +6,10 @@ once with an imaginary average one: then every strength is finite, and 7:3 stays
 for one tie. What the votes cannot tell is said: few votes, an open end of an interval, contestants that never met.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from heapq import heapify, heappop, heappush
 from math import log10
 from typing import Any
 
@@ -68,7 +69,7 @@ class Leaderboard:
 
 
 def leaderboard(games: Sequence[Game], *, resamples: int = RESAMPLES, seed: int = 0) -> Leaderboard:
-    """The MAX_RANKED contestants with the most votes, the best one first.
+    """The MAX_RANKED contestants with the most votes among themselves, the best one first.
 
     Games of a contestant with itself say nothing and are left out.
     """
@@ -86,9 +87,29 @@ def leaderboard(games: Sequence[Game], *, resamples: int = RESAMPLES, seed: int 
 
 
 def _between_the_most_voted(counts: Counter[Game]) -> Counter[Game]:
-    votes = _votes_of_each(counts)
-    ranked = set(sorted(votes, key=lambda name: (-votes[name], name))[:MAX_RANKED])
-    return Counter({game: n for game, n in counts.items() if {game.left, game.right} <= ranked})
+    """The games of MAX_RANKED contestants at most, each with another of them.
+
+    The contestant with the fewest votes goes until so many are left, and its votes with it: who has met only such
+    contestants has no votes any more and goes next. Taken at once, the most voted might never have met.
+    """
+    votes, games = _votes_of_each(counts), defaultdict[str, list[Game]](list)
+    for game in counts:
+        games[game.left].append(game)
+        games[game.right].append(game)
+    places = {name: place for place, name in enumerate(sorted(votes, reverse=True))}  # of equals the last name goes
+    fewest = [(n, places[name], name) for name, n in votes.items()]
+    heapify(fewest)
+    while fewest and (len(votes) > MAX_RANKED or fewest[0][0] == 0):
+        n, _, gone = heappop(fewest)
+        if votes.get(gone) != n:
+            continue  # it has lost votes since, and stands in the heap again
+        del votes[gone]
+        for game in games[gone]:
+            other = game.right if game.left == gone else game.left
+            if other in votes:
+                votes[other] -= counts[game]
+                heappush(fewest, (votes[other], places[other], other))
+    return Counter({game: n for game, n in counts.items() if game.left in votes and game.right in votes})
 
 
 def _votes_of_each(counts: Counter[Game]) -> Counter[str]:

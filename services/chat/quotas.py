@@ -1,5 +1,7 @@
 """Quotas: how many tokens a user may use in a day, how many requests at once, and the weight of the user's share.
 
+A user's own limits stand before those of the user's group, and these before the defaults.
+
 Front ends reserve when they queue a request (`services/chat/requests.py`). Nobody need be alive when the request ends:
 whoever next reserves for the user, or looks at the usage, reads the ends from the states of the requests and puts what
 was used in place of what was reserved, once. Without limits nothing is counted, and nothing is asked of Redis but, now
@@ -8,11 +10,10 @@ and then, which users have limits of their own.
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from redis import Redis
 
 from services.chat.charges import Tokens, estimate
@@ -21,6 +22,7 @@ from services.connection.connect import server_time
 from services.errors import ChatServerError, InvalidRequest, QuotaExceeded, UserLimit
 from services.settings import Settings
 from services.wire.keys import Keys, check_name
+from services.wire.limits import UserLimits, decode_limits, encode_limits, given_limits
 from services.wire.messages import TERMINAL, ChatRequest
 
 _RESERVE, _SETTLE = script("reserve"), script("settle")
@@ -31,30 +33,6 @@ SETTLE_EVERY = 32  # reservations: so they stay few
 DAY_S = 86_400
 AT_ONCE = 200  # requests whose states are read in one pipeline
 _OF_STATE = ("status", "code", "epoch", "n", "used", "created_ms")
-
-
-@dataclass(frozen=True)
-class UserLimits:
-    """What a user may use; 0 is no limit. A user of `weight` 2 gets twice the tokens of others while both wait."""
-
-    tokens_per_day: int = 0
-    in_flight: int = 0
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.tokens_per_day < 0 or self.in_flight < 0:
-            raise InvalidRequest("tokens per day and requests in flight are at least 0, which is no limit")
-        if not 0.1 <= self.weight <= 100:
-            raise InvalidRequest(f"weight {self.weight:g} is not from 0.1 to 100")
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> "UserLimits":
-        return cls(settings.user_tokens_per_day, settings.user_in_flight)
-
-    @property
-    def counts(self) -> bool:
-        """Whether what the user uses is counted."""
-        return bool(self.tokens_per_day or self.in_flight)
 
 
 @dataclass(frozen=True)
@@ -144,7 +122,7 @@ class Quotas:
         redis: Redis,
         keys: Keys,
         *,
-        default: UserLimits = UserLimits(),
+        default: UserLimits = UserLimits(),  # noqa: B008  # it is frozen
         wait_s: float = 900.0,
         table_s: float = TABLE_S,
     ) -> None:
@@ -158,7 +136,7 @@ class Quotas:
 
     @classmethod
     def from_settings(cls, redis: Redis, settings: Settings) -> "Quotas":
-        default = UserLimits.from_settings(settings)
+        default = UserLimits(settings.user_tokens_per_day, settings.user_in_flight)
         return cls(redis, Keys(settings.namespace), default=default, wait_s=settings.queue_deadline_s)
 
     @property
@@ -169,45 +147,64 @@ class Quotas:
     # -- limits --------------------------------------------------------------------------------------------------
 
     def get(self, user: str) -> UserLimits:
-        """The limits of a user: those that were set, and the defaults of the others."""
-        raw = self._redis.hget(self._keys.limits, user)
-        return self._decoded(raw) if raw else self._default
+        """The limits of a user: those that were set, else those of the user's group, else the defaults."""
+        return self._of_group(user).under(self._own(user))
 
     def set(
         self, user: str, *, tokens_per_day: int | None = None, in_flight: int | None = None, weight: float | None = None
     ) -> UserLimits:
         """Give a user limits of its own; None leaves one as it is. Front ends heed them within five seconds."""
         check_name(user, "user")
-        given = {"tokens_per_day": tokens_per_day, "in_flight": in_flight, "weight": weight}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        raw = self._redis.hget(self._keys.limits, user)
-        own = {**(orjson.loads(raw) if raw else {}), **changes}
-        limits = replace(self._default, **own)
-        self._redis.hset(self._keys.limits, user, orjson.dumps(own))
+        changes = given_limits(tokens_per_day=tokens_per_day, in_flight=in_flight, weight=weight)
+        own = {**self._own(user), **changes}
+        self._redis.hset(self._keys.limits, user, encode_limits(own))
         self._table_until = 0.0
-        return limits
+        return self._of_group(user).under(own)
 
     def unset(self, user: str) -> bool:
-        """Let the defaults apply to a user again; False when they did already."""
+        """Take a user's own limits away; False when there were none."""
         self._table_until = 0.0
         return bool(self._redis.hdel(self._keys.limits, user))
 
     def all(self) -> dict[str, UserLimits]:
         """The users with limits of their own."""
-        found: Mapping[bytes, bytes] = self._redis.hgetall(self._keys.limits)
-        return {user.decode(): self._decoded(raw) for user, raw in sorted(found.items())}
+        own = self._fields(self._keys.limits)
+        return {user: limits for user, limits in self._merged(own).items() if user in own}
 
-    def _decoded(self, raw: bytes) -> UserLimits:
-        known = asdict(self._default)
-        return UserLimits(**{**known, **{name: value for name, value in orjson.loads(raw).items() if name in known}})
+    def share_groups(self, of_members: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let everybody who queues a request know what the groups allow their members: user → the group's limits.
+
+        Repeating it is harmless, and what several processes share at once becomes the same again.
+        """
+        shared, wanted = self._fields(self._keys.group_limits), dict(of_members)
+        if gone := shared.keys() - wanted.keys():
+            self._redis.hdel(self._keys.group_limits, *gone)
+        if changed := {user: encode_limits(own) for user, own in wanted.items() if shared.get(user) != own}:
+            self._redis.hset(self._keys.group_limits, mapping=changed)
 
     def heeded(self, user: str) -> UserLimits:
         """The limits of a user as this process goes by: read from Redis every few seconds, for all users at once."""
         now = time.monotonic()
         if now >= self._table_until:
-            self._table = self.all()
+            self._table = self._merged(self._fields(self._keys.limits))
             self._table_until = now + self._table_s
         return self._table.get(user, self._default)
+
+    def _merged(self, own: Mapping[str, Mapping[str, Any]]) -> dict[str, UserLimits]:
+        """The limits of everybody who has some: their own, or of their group."""
+        of_groups = self._fields(self._keys.group_limits)
+        users = sorted(of_groups.keys() | own.keys())
+        return {user: self._default.under(of_groups.get(user, {})).under(own.get(user, {})) for user in users}
+
+    def _own(self, user: str) -> dict[str, Any]:
+        return decode_limits(self._redis.hget(self._keys.limits, user))
+
+    def _of_group(self, user: str) -> UserLimits:
+        return self._default.under(decode_limits(self._redis.hget(self._keys.group_limits, user)))
+
+    def _fields(self, key: str) -> dict[str, dict[str, Any]]:
+        found: Mapping[bytes, bytes] = self._redis.hgetall(key)
+        return {user.decode(): decode_limits(raw) for user, raw in found.items()}
 
     # -- usage ---------------------------------------------------------------------------------------------------
 

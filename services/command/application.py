@@ -2,7 +2,7 @@
 
 import typer
 
-from services.command import archive, keys, limits, users
+from services.command import archive, groups, keys, limits, users
 from services.command.look import arena, dead, doctor, export, models, status
 from services.command.order import batch, clean, improve, jobs, train
 from services.command.run import pipelines, up, web, worker
@@ -26,6 +26,7 @@ application.command()(doctor.doctor)
 application.add_typer(keys.application, name="keys")
 application.add_typer(limits.application, name="limits")
 application.add_typer(users.application, name="users")
+application.add_typer(groups.application, name="groups")
 application.add_typer(arena.application, name="arena")
 application.command()(export.export)
 application.add_typer(clean.application, name="clean")

@@ -21,7 +21,7 @@ def create(name: Name, admin: Admin = False, group: Group = "") -> None:
     from services.accounts.users import checked_name
 
     checked_name(name)
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         user = accounts.users.create(name, _asked_password(), role="admin" if admin else "user", group=group)
         print(f"{user.name} can sign in{' as an administrator' if user.is_admin else ''}")
 
@@ -33,7 +33,7 @@ def list_users(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
     from services.command.tables import print_json, print_table
 
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         rows = [asdict(user) for user in accounts.users.list()]
     if as_json:
         print_json(rows)
@@ -48,7 +48,7 @@ def list_users(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 @application.command()
 def password(name: Name) -> None:
     """Give a user another password. Asks for it, or reads it from a pipe. The user is signed out everywhere."""
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         user = accounts.users.named(name)
         accounts.users.reset_password(user.id, _asked_password())
         print(f"{user.name} has a new password, and is signed out everywhere")
@@ -57,7 +57,7 @@ def password(name: Name) -> None:
 @application.command()
 def role(name: Name, new: Annotated[str, typer.Argument(help="user or admin.")]) -> None:
     """Change what a user may do."""
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         user = accounts.users.change(accounts.users.named(name).id, role=new)
         print(f"{user.name} is {'an administrator' if user.is_admin else 'a user'} now")
 
@@ -65,14 +65,14 @@ def role(name: Name, new: Annotated[str, typer.Argument(help="user or admin.")])
 @application.command()
 def disable(name: Name) -> None:
     """Sign a user out, and in no more. What the user has stays; the user's API keys do not work."""
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         print(f"{accounts.users.change(accounts.users.named(name).id, disabled=True).name} is disabled")
 
 
 @application.command()
 def enable(name: Name) -> None:
     """Let a disabled user sign in again."""
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         print(f"{accounts.users.change(accounts.users.named(name).id, disabled=False).name} can sign in again")
 
 
@@ -81,13 +81,14 @@ def invite(admin: Admin = False, group: Group = "") -> None:
     """Make a link by which one person can sign up within seven days, and print the end of it."""
     from services.command.access import user_id
 
-    with _accounts() as accounts:
+    with kept_accounts() as accounts:
         secret = accounts.invitations.invite(user_id(), role="admin" if admin else "user", group=group)
     print(f"/sign-up/{secret}")
 
 
 @contextmanager
-def _accounts() -> "Iterator[Accounts]":
+def kept_accounts() -> "Iterator[Accounts]":
+    """The accounts of this installation; the database has the schema of this build then."""
     from services.accounts.accounts import Accounts
     from services.command.access import command_settings
     from services.database.database import Database

@@ -24,6 +24,7 @@ from services.conversations.edits import (
     parse_text,
 )
 from services.conversations.prompt import Prompt, PromptLimits, prompt_for
+from services.conversations.stored import StoredBytes
 from services.conversations.tables import ConversationRow, MessageRow, storable
 from services.conversations.titles import title_from
 from services.database.calls import Run, at_once, once_more
@@ -76,15 +77,23 @@ class Asked:
 class Asker:
     """`run` calls what uses the database; the web process gives a function that does so in a thread."""
 
-    def __init__(self, database: Database, requests: Requests, limits: PromptLimits, run: Run = at_once) -> None:
+    def __init__(
+        self,
+        database: Database,
+        requests: Requests,
+        limits: PromptLimits,
+        run: Run = at_once,
+        stored: StoredBytes | None = None,
+    ) -> None:
         self._database = database
+        self._stored_bytes = stored
         self._requests = requests
         self._limits = limits
         self._run = run
         self._archivist = Archivist(database, requests, run)
 
     def ask(self, owner: str, ask: Ask, address: str = "") -> Asked:
-        """Raises InvalidRequest, NotFound, Conflict, Unavailable, and what `Requests.submit` raises.
+        """Raises InvalidRequest, NotFound, Conflict, Unavailable, StorageFull, and what `Requests.submit` raises.
 
         A refusal by the queue leaves the answer's row `unsent`, with the error.
         """
@@ -105,6 +114,8 @@ class Asker:
         with self._database.write() as session:
             conversation = _conversation(session, owner, ask)
             answer = session.get(MessageRow, ask.id)
+            if answer is None and self._stored_bytes is not None:
+                self._stored_bytes.check(session, owner, len(ask.question.content.encode()) if ask.question else 0)
             if answer is None:
                 answer = _new_answer(session, conversation, ask)
                 answer.asked_by = owner

@@ -164,6 +164,11 @@ def owned(session: Session, owner: str, cid: str, *, lock: bool = False) -> Conv
     return row
 
 
+def hidden(user: str) -> str:
+    """Whose a conversation is that no route shows yet, as that of a battle without a vote. No user has such a name."""
+    return f"arena:{user}"
+
+
 def new_conversation(session: Session, owner: str, cid: str, *, title: str = "", **fields: Any) -> ConversationRow:
     """A row that is added to the session."""
     now = now_ms()

@@ -19,6 +19,7 @@ from services.conversations.browser import parse_browser
 from services.conversations.drafts import Draft, DraftMessage, size_of
 from services.conversations.portions import Pace, in_parts, remove
 from services.conversations.reading import Found, Skipped, drafted
+from services.conversations.stored import StoredBytes
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.database.clock import now_ms
 from services.database.database import Database
@@ -32,11 +33,14 @@ RESERVE_BYTES = 1 << 30  # of the disk, left for answers, for jobs and for Redis
 
 
 class Importer:
-    """`is_known(rid, owner)`: the journal has this request of the owner."""
+    """`is_known(rid, owner)`: the journal has this request of the owner. `stored` bounds what each owner has."""
 
-    def __init__(self, database: Database, is_known: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, database: Database, is_known: Callable[[str, str], bool], stored: StoredBytes | None = None
+    ) -> None:
         self._database = database
         self._is_known = is_known
+        self._stored_bytes = stored
 
     def check_room(self) -> None:
         """Raises StorageFull while the disk of the database has no room for an import."""
@@ -59,7 +63,10 @@ class Importer:
         return {"imported": imported, "skipped": [asdict(each) for each in skipped]}
 
     def take_over(self, owner: str, kept: object) -> list[str]:
-        """The ids of the browser's conversations that are here now. One that cannot be read stays where it is."""
+        """The ids of the browser's conversations that are here now. One that cannot be read stays where it is.
+
+        Raises StorageFull at the first for which there is no room.
+        """
         if not isinstance(kept, list):
             raise InvalidRequest("conversations must be a list", field="conversations")
         self.check_room()
@@ -79,17 +86,19 @@ class Importer:
     def _skipped(self, owner: str, draft: Draft, pace: Pace) -> Skipped | None:
         try:
             return None if self._add(owner, draft, pace) else Skipped(draft.title, "it is here already")
-        except Conflict as error:
+        except (Conflict, StorageFull) as error:
             return Skipped(draft.title, error.message)
 
     def _add(self, owner: str, draft: Draft, pace: Pace) -> bool:
-        """False: this owner has it. Raises Conflict while another process imports it, or takes its ids."""
+        """False: this owner has it. Raises Conflict while another process imports it, or takes its ids, StorageFull."""
         self._remove_broken(owner, draft.id, pace)
         parts = list(in_parts(draft.messages, size_of))
         try:
             with self._database.write() as session:
                 if _is_here(session, owner, draft):
                     return False
+                if self._stored_bytes is not None:
+                    self._stored_bytes.check(session, owner, _num_bytes(draft))
                 if _collides(session, draft):
                     draft = draft.renamed(lambda: uuid.uuid4().hex)
                     parts = list(in_parts(draft.messages, size_of))
@@ -127,6 +136,11 @@ class Importer:
         if (row.deleted_ms or 0) > now_ms() - DEAD_MS:
             raise Conflict("an import of it has been at work just now; import it again in a minute")
         remove(self._database, cid, pace)
+
+
+def _num_bytes(draft: Draft) -> int:
+    texts = (text for each in draft.messages for text in (each.content, each.reasoning, each.error))
+    return sum(len(text.encode()) for text in texts)
 
 
 def _is_here(session: Session, owner: str, draft: Draft) -> bool:

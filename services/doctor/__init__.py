@@ -7,7 +7,7 @@
     gpu.py          the driver, torch and flash-attn
     queues.py       models, workers, dead letters, as Redis knows them
     web.py          the port and the page        pipelines.py    the beat, Celery's workers and the jobs
-    cloud.py        what SkyPilot says
+    cloud.py        what SkyPilot says           accounts.py     who must sign in, and who may invite
 
 A check changes nothing. It gets plain values, and imports a library that may be missing inside its function. Nothing
 here prints, and nothing here imports torch, SkyPilot, or a folder of this project other than `services`.

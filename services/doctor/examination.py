@@ -15,7 +15,19 @@ import redis
 
 from services.connection.connect import connect
 from services.connection.embedded import candidates
-from services.doctor import cloud, database, gpu, host, models, pipelines, queues, redis_access, redis_server, web
+from services.doctor import (
+    accounts,
+    cloud,
+    database,
+    gpu,
+    host,
+    models,
+    pipelines,
+    queues,
+    redis_access,
+    redis_server,
+    web,
+)
 from services.doctor.findings import Check, Finding, begin, collect, note, run, wrong
 from services.doctor.redis_access import by_sentinel
 from services.doctor.redis_server import Judge, Server, of_all
@@ -61,6 +73,7 @@ def _here(settings: Settings) -> list[Check]:
         Check("disk", lambda: host.check_disk(folder)),
         Check("state size", lambda: host.check_state_size(folder)),
         Check("database", lambda: database.check_database(settings)),
+        Check("accounts", lambda: accounts.check_accounts(settings)),
         Check("page", lambda: web.check_page(web.webapp_folder())),
         Check("engine", lambda: models.check_engine(settings)),
     ]

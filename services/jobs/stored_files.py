@@ -197,6 +197,15 @@ class StoredFiles:
             (owned / stored.id).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
+    @property
+    def most_bytes(self) -> int | None:
+        """What the files of one user may take together."""
+        return self._room.num_bytes if self._room else None
+
+    def num_bytes(self, user: str) -> int:
+        """What the user's files take, also what batches wrote for the user."""
+        return sum(_size(path) or 0 for path in self._folder_of(user).glob("file-*/content"))
+
     def _room_bytes(self, owned: Path, names: str) -> int:
         """How many bytes another file may have beside those of these names. Raises InvalidRequest."""
         assert self._room

@@ -22,6 +22,7 @@ all keys of one request share another, and a script touches one slot only.
     ns:control                channel  wake-ups for workers: `cancel <rid>`, `queued <model>`; plain, so a cluster
                                        broadcasts it
     ns:limits                 hash     user → JSON: the limits that were set for this user alone
+    ns:group-limits           hash     user → JSON: the limits of the user's group; web processes copy them there
     ns:{user}:reserved        hash     request id → `day ms prompt answer submit`: tokens that are reserved; expires
     ns:{user}:used            hash     day of UTC, since 1970 → tokens that its requests have used; expires
     ns:workers                zset     worker id → time of its last presence, seconds
@@ -139,6 +140,10 @@ class Keys:
     @property
     def limits(self) -> str:
         return f"{self.namespace}:limits"
+
+    @property
+    def group_limits(self) -> str:
+        return f"{self.namespace}:group-limits"
 
     def reserved(self, user: str) -> str:
         return f"{self.namespace}:{{{user}}}:reserved"

@@ -241,6 +241,40 @@ def test_the_admin_page_of_an_installation_with_accounts_has_no_faults(
     assert faults(page) == []
 
 
+def test_the_pages_of_accounts_have_no_faults(page: Page, accounts_address: str, accessible: System) -> None:
+    accounts = Accounts(Database.of(load_settings(accessible.environment)))
+    name = f"guest{len(accounts.users.list())}"
+    page.goto(f"{accounts_address}/sign-up/{accounts.invitations.invite('root')}")
+    assert faults(page) == []
+    page.get_by_test_id("name").fill("root")
+    page.get_by_test_id("password").fill(PASSWORD)
+    page.get_by_test_id("sign-up").click()
+    expect(page.get_by_test_id("problem")).to_contain_text("is in use")
+    assert faults(page) == []
+    page.goto(f"{accounts_address}/sign-up/no-such-link")
+    expect(page.locator("h1")).to_have_text("This link is over")
+    assert faults(page) == []
+    accounts.users.create(name, PASSWORD)
+    page.goto(f"{accounts_address}/sign-in")
+    assert faults(page) == []
+    page.get_by_test_id("name").fill(name)
+    page.get_by_test_id("password").fill("not the password")
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_test_id("problem")).to_be_visible()
+    assert faults(page) == []
+    sign_in(page, f"{accounts_address}/account", name)
+    assert faults(page) == []
+    page.get_by_test_id("key-name").fill("laptop")
+    page.get_by_test_id("create-key").click()
+    expect(page.get_by_test_id("new-key")).to_be_visible()
+    assert faults(page) == []
+    page.get_by_test_id("old").fill("not the password")
+    page.get_by_test_id("password").fill(PASSWORD)
+    page.get_by_test_id("change-password").click()
+    expect(page.get_by_test_id("problem")).to_be_visible()
+    assert faults(page) == []
+
+
 def test_the_page_for_strangers_has_no_faults(page: Page, address: str) -> None:
     page.set_extra_http_headers({"X-Forwarded-For": "203.0.113.7"})
     page.goto(f"{address}/jobs")

@@ -16,7 +16,7 @@ from services.database.database import Database
 from services.settings import load_settings
 from tests.end_to_end.admin_page import PASSWORD, ask_for, give_up, sign_in
 from tests.end_to_end.chat_page import LONG_MS
-from tests.end_to_end.system import System, running_system
+from tests.end_to_end.system import System, running_system, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -175,6 +175,39 @@ def test_a_phone_shows_the_same_without_scrolling_sideways(
     page.get_by_role("button", name="Cancel the request slow-3").click()
     confirm(page)
     expect(row(page, "requests", "slow-3")).to_have_count(0, timeout=LONG_MS)
+    page.get_by_role("link", name="Chat", exact=True).click()
+    page.wait_for_url(f"{address}/")
+    context.close()
+
+
+def test_a_group_gets_limits_and_a_member(browser: Browser, admin_system: System) -> None:
+    address = admin_system.web(accounts="on")
+    made = Accounts(Database.of(load_settings(admin_system.environment)))
+    made.users.create("gus", PASSWORD, role="admin")
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, f"{address}/admin", "gus")
+    page.get_by_test_id("group-name").fill("lab", timeout=LONG_MS)
+    page.get_by_test_id("group-tokens").fill("30000")
+    page.locator("button[data-testid=set-group]").click()
+    expect(row(page, "groups", "lab")).to_contain_text("30,000 tokens a day", timeout=LONG_MS)
+    page.get_by_test_id("move-user-name").select_option(label="gus")
+    page.get_by_test_id("move-user-group").fill("labb")
+    page.locator("button[data-testid=move-user]").click()
+    expect(page.get_by_test_id("problem")).to_contain_text("no group is named 'labb'", timeout=LONG_MS)
+    page.get_by_test_id("move-user-name").select_option(label="gus")
+    page.get_by_test_id("move-user-group").fill("lab")
+    page.locator("button[data-testid=move-user]").click()
+    expect(row(page, "users", "gus")).to_contain_text("lab", timeout=LONG_MS)
+    user = made.users.named("gus").id
+    quotas = Requests(admin_system.redis, admin_system.keys).quotas
+    wait_until(lambda: quotas.get(user).tokens_per_day == 30_000, "the limits of the group")
+    page.reload()
+    expect(row(page, "limits", "gus")).to_contain_text("group lab", timeout=LONG_MS)
+    page.get_by_role("button", name="Remove the group lab").click()
+    confirm(page)
+    expect(page.get_by_test_id("groups")).to_contain_text("There is no group.", timeout=LONG_MS)
+    wait_until(lambda: quotas.get(user).tokens_per_day == 0, "the defaults")
     context.close()
 
 

@@ -6,16 +6,18 @@ this test; none is meant to get past a check of other people's software.
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from services.conversations.exports import FORMAT, VERSION
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
 from services.serving.registry import WorkerInfo
 from services.settings import load_settings
 from tests.end_to_end.admin_page import give_up
-from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end
+from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, choose
 from tests.end_to_end.system import System, running_system
 
 pytestmark = pytest.mark.browser
@@ -109,6 +111,79 @@ def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> 
     expect(page.get_by_test_id("attachment-view")).to_have_count(4, timeout=LONG_MS)
     page.get_by_test_id("attachment-view").first.click()
     assert not flagged(page)
+
+
+@pytest.mark.parametrize("markup", CORPUS)
+def test_neither_a_title_nor_a_folder_runs(page: Page, address: str, markup: str) -> None:
+    """In the list, the search, every dialog that names the conversation, and what a stranger sees of it."""
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    ask(page, "plain words")
+    await_end(page)
+    choose(page, "rename")
+    page.get_by_test_id("rename-input").fill(markup[:120])
+    page.get_by_test_id("rename-input").press("Enter")
+    item = page.get_by_test_id("conversation")
+    expect(item).to_contain_text(markup[:20])
+    choose(page, "move")
+    page.get_by_test_id("move-folder").fill(markup[:60])
+    page.get_by_test_id("move-save").click()
+    expect(page.get_by_test_id("folder").locator("option")).to_have_count(2)
+    assert not flagged(page)
+    page.get_by_test_id("search").fill("window")
+    expect(page.get_by_test_id("search-words")).not_to_be_empty()
+    assert not flagged(page)
+    page.get_by_test_id("search").fill("")
+    for action in ("move", "export"):
+        choose(page, action)
+        assert not flagged(page)
+        page.keyboard.press("Escape")
+    choose(page, "share")
+    page.get_by_test_id("share-make").click()
+    page.goto(page.get_by_test_id("share-link").input_value())
+    expect(page.get_by_test_id("shared-title")).to_contain_text(markup[:20], timeout=LONG_MS)
+    assert not flagged(page)
+
+
+def imported(number: int, markup: str) -> dict[str, Any]:
+    """A conversation of a file, with the markup wherever the file has words."""
+    told = {"content": markup, "created_ms": 1}
+    failed = {"reasoning": markup, "state": "failed", "code": "internal", "error": markup}
+    return {
+        "id": f"imported-{number}",
+        "title": markup,
+        "folder": markup[:60],
+        "system": markup,
+        "created_ms": number,
+        "updated_ms": number,
+        "current_id": f"answer-{number}",
+        "messages": [
+            {"id": f"question-{number}", "parent_id": None, "role": "user", **told},
+            {"id": f"answer-{number}", "parent_id": f"question-{number}", "role": "assistant", **told, **failed},
+        ],
+    }
+
+
+def test_nothing_of_an_imported_file_runs(page: Page, address: str) -> None:
+    """Neither what stands in it nor its name."""
+    page.goto(address)
+    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    for number, markup in enumerate(CORPUS):
+        file_of_ours = {"format": FORMAT, "version": VERSION, "conversations": [imported(number, markup)]}
+        raw = json.dumps(file_of_ours).encode()
+        for buffer, told in ((raw, "1 conversation imported"), (b"no json", "was not imported")):
+            file = {"name": f"{markup}.json".replace("/", "|"), "mimeType": "application/json", "buffer": buffer}
+            page.get_by_test_id("import-file").set_input_files(file)  # type: ignore[arg-type]
+            expect(page.get_by_test_id("toast")).to_contain_text(told, timeout=LONG_MS)
+            assert not flagged(page)
+    conversations = page.get_by_test_id("conversation")
+    expect(conversations).to_have_count(len(CORPUS))
+    expect(page.get_by_test_id("folder").locator("option")).to_have_count(len(CORPUS) + 1)
+    for item in conversations.all():
+        item.locator(".open").click()
+        expect(item.locator(".open")).to_have_attribute("aria-current", "page")
+        expect(answer(page)).to_be_visible()
+        assert not flagged(page)
 
 
 def test_no_name_on_the_admin_page_runs(page: Page, address: str, markup_system: System) -> None:

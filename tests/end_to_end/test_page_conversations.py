@@ -248,3 +248,23 @@ def test_a_conversation_has_its_own_settings_on_the_server(browser_page: Page) -
     expect(browser_page.get_by_test_id("setting-system")).to_have_value("")
     browser_page.get_by_test_id("preset").select_option("brief")
     expect(browser_page.get_by_test_id("setting-system")).to_have_value("Be brief.")
+
+
+def test_a_wrong_option_is_told_at_its_field_also_where_the_options_are_folded(browser_page: Page) -> None:
+    """It was dropped without a word, and the dialog closed."""
+    panel, options = browser_page.get_by_test_id("settings-panel"), browser_page.get_by_test_id("more-options")
+    browser_page.get_by_test_id("settings").click()
+    options.locator("summary").click()
+    field = browser_page.get_by_test_id("setting-top_p")
+    field.fill("7")
+    options.locator("summary").click()
+    for button in ("settings-save", "preset-keep"):
+        browser_page.get_by_test_id("preset-name").fill("wrong")
+        browser_page.get_by_test_id(button).click()
+        expect(panel).to_be_visible()
+        expect(options).to_have_attribute("open", "")
+        expect(field).to_be_focused()
+    expect(browser_page.get_by_test_id("preset").locator("option")).to_have_count(1)
+    field.fill("0.5")
+    browser_page.get_by_test_id("settings-save").click()
+    expect(panel).to_be_hidden()

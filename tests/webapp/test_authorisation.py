@@ -51,6 +51,9 @@ GET     /admin                          admin
 POST    /api/account/adopt              user
 POST    /api/admin/dead-letters/drop    admin
 POST    /api/admin/dead-letters/retry   admin
+GET     /api/admin/groups               admin
+POST    /api/admin/groups/remove        admin
+POST    /api/admin/groups/set           admin
 POST    /api/admin/invitations          admin
 POST    /api/admin/invitations/withdraw admin
 GET     /api/admin/keys                 admin

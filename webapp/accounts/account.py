@@ -15,6 +15,7 @@ from services.connection.connect import translated
 from services.errors import ChatServerError, Unauthorized
 from webapp.access import visitors
 from webapp.access.address import any_address_of
+from webapp.access.stored import Stored
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.sign_in import Page, page_with, welcome
@@ -24,7 +25,12 @@ Form = Callable[[User], AnyResponse | Page]
 
 
 def add_account(
-    pages: Blueprint, accounts: Accounts, keys: ApiKeys, attempts: SignInAttempts, adoption: Adoption
+    pages: Blueprint,
+    accounts: Accounts,
+    keys: ApiKeys,
+    attempts: SignInAttempts,
+    adoption: Adoption,
+    stored: Stored,
 ) -> None:
     """Routes `/account…` and `/api/account/adopt`."""
 
@@ -41,6 +47,7 @@ def add_account(
             sessions=in_thread(accounts.sessions.of_user, user.id),
             this_session=handle_of(digest_of(str(session.get(visitors.SECRET, "")))),
             adoptable=in_thread(adoption.num_conversations, former) if former else 0,
+            stored=in_thread(stored.of, user.id),
             ago=_ago,
             now_ms=round(time.time() * 1000),
         )

@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from webapp.access.stored import Stored
 from webapp.accounts.account import add_account
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
@@ -18,6 +19,7 @@ def make_blueprint(
     attempts: SignInAttempts,
     adoption: Adoption,
     provider: FlaskOAuth2App | None,
+    stored: Stored,
     *,
     provider_signs_up: bool,
 ) -> Blueprint:
@@ -27,7 +29,7 @@ def make_blueprint(
     add_signing_up(pages, accounts, adoption)
     if provider is not None:
         add_provider(pages, accounts, provider, adoption, signs_up=provider_signs_up)
-    add_account(pages, accounts, keys, attempts, adoption)
+    add_account(pages, accounts, keys, attempts, adoption, stored)
 
     @pages.after_request
     def keep_private(response: Response) -> Response:

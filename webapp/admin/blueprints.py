@@ -12,7 +12,8 @@ from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.wire.keys import Keys
 from webapp.access import visitors
-from webapp.admin import api_keys, dead_letters, limits, people, serving, storage
+from webapp.access.stored import Stored
+from webapp.admin import api_keys, dead_letters, groups, limits, people, serving, storage
 from webapp.admin.storage import Storage
 
 
@@ -29,7 +30,13 @@ def make_page(flower_url: str) -> Blueprint:
 
 
 def make_api(
-    redis: Redis, keys: Keys, requests: Requests, accounts: Accounts | None, api: ApiKeys, stored: Storage
+    redis: Redis,
+    keys: Keys,
+    requests: Requests,
+    accounts: Accounts | None,
+    api: ApiKeys,
+    storage_of_all: Storage,
+    stored: Stored,
 ) -> Blueprint:
     """Routes `/api/admin/…`. Without accounts nobody signs in, and the routes of people say so."""
     routes = Blueprint("admin_api", __name__, url_prefix="/api/admin")
@@ -37,7 +44,8 @@ def make_api(
     serving.add(routes, redis, keys, requests)
     dead_letters.add(routes, DeadLetters(redis, requests))
     people.add(routes, accounts)
-    limits.add(routes, requests.quotas, accounts)
+    groups.add(routes, accounts)
+    limits.add(routes, requests.quotas, accounts, stored)
     api_keys.add(routes, api)
-    storage.add(routes, stored)
+    storage.add(routes, storage_of_all)
     return routes

@@ -29,24 +29,25 @@ def add(routes: Blueprint, accounts: Accounts | None) -> None:
     def change_user() -> Response:
         """Who is disabled is signed out and their keys are refused."""
         role, disabled, group = given("role", str), given("disabled", bool), given("group", str)
-        change = _kept(accounts).users.change
+        change = kept(accounts).users.change
         return jsonify(user=asdict(in_thread(change, text_of("id"), role=role, disabled=disabled, group=group)))
 
     @routes.post("/invitations")
     def invite() -> tuple[Response, int]:
         """`path` is the link's, which nobody can show again."""
         role, group = given("role", str) or "user", given("group", str) or ""
-        kept, made_by = _kept(accounts), visitors.current_user()
-        secret = in_thread(kept.invitations.invite, made_by, role=role, group=group)
+        people, made_by = kept(accounts), visitors.current_user()
+        secret = in_thread(people.invitations.invite, made_by, role=role, group=group)
         return jsonify(path=f"/sign-up/{secret}"), 201
 
     @routes.post("/invitations/withdraw")
     def withdraw() -> Response:
-        in_thread(_kept(accounts).invitations.withdraw, text_of("handle"))
+        in_thread(kept(accounts).invitations.withdraw, text_of("handle"))
         return jsonify(ok=True)
 
 
-def _kept(accounts: Accounts | None) -> Accounts:
+def kept(accounts: Accounts | None) -> Accounts:
+    """Raises NotFound where nobody signs in."""
     if accounts is None:
         raise NotFound("this installation has no accounts; start it with CHATSERVER_ACCOUNTS=on")
     return accounts

@@ -1,4 +1,4 @@
-"""`GET /me/usage`: a user's own usage and limits. The user of a key, or of the page's cookie."""
+"""`GET /me/usage`: usage, limits and what is stored, of the user of a key or of the page's cookie."""
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -6,9 +6,11 @@ from services.chat.quotas import Quotas
 from services.connection.connect import translated
 from webapp.access import visitors
 from webapp.access.callers import Callers
+from webapp.access.stored import Stored
+from webapp.server.threads import in_thread
 
 
-def make_blueprint(quotas: Quotas, callers: Callers) -> Blueprint:
+def make_blueprint(quotas: Quotas, callers: Callers, stored: Stored) -> Blueprint:
     """The route."""
     usage = Blueprint("usage", __name__)
 
@@ -17,7 +19,7 @@ def make_blueprint(quotas: Quotas, callers: Callers) -> Blueprint:
     def of_who_asks() -> Response:
         with translated():
             user = _user(callers)
-            return jsonify(user=user, **quotas.usage(user).row())
+            return jsonify(user=user, **quotas.usage(user).row(), **in_thread(stored.of, user))
 
     return usage
 

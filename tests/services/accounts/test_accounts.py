@@ -222,6 +222,7 @@ def test_whoever_is_disabled_or_gets_another_password_is_signed_out(accounts: Ac
 
 
 def test_an_invitation_makes_one_account(accounts: Accounts, database: Database) -> None:
+    accounts.groups.set("staff")
     secret = accounts.invitations.invite("ada", role="admin", group="staff")
     assert accounts.invitations.get(secret).role == "admin"
     user = accounts.invitations.accept(secret, "bob", PASSWORD, "Bob B.")

@@ -43,6 +43,15 @@ def test_twice_the_same_settings_and_no_model_at_all_are_refused() -> None:
         draw((ANY, ANY), [], random.Random())
 
 
+def test_chance_and_length_make_no_other_contestant() -> None:
+    settings = ({"seed": 1}, {"seed": 2, "max_new_tokens": 9}, {})
+    alike = [Contestant("a", {"sampling": {"temperature": 0.5, **each}}) for each in settings]
+    assert {each.name for each in alike} == {"a (temperature 0.5)"}
+    with pytest.raises(InvalidRequest, match="not only another seed or max_new_tokens"):
+        draw((alike[0], alike[1]), ["a"], random.Random())
+    assert draw((alike[0], Contestant("b")), ["a", "b"], random.Random(0))
+
+
 def test_a_name_shows_none_of_a_users_own_words_and_rounds_numbers() -> None:
     own = {"stop": ["my secret project"], "response_format": {"type": "json_schema"}, "logit_bias": {"5": 1.0}}
     sampling = {**own, "temperature": 0.7041, "seed": None, "top_k": 40}

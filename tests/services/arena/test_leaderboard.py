@@ -119,3 +119,20 @@ def test_the_contestants_with_the_most_votes_are_ranked_and_the_others_counted()
     assert {"a", *(f"often {number}" for number in range(10))} <= set(by_name(board))
     assert board.votes == 40 + MAX_RANKED - 11 == by_name(board)["a"].votes
     assert leaderboard(often, resamples=2).unranked == 0
+
+
+def test_the_most_voted_who_never_met_leave_no_empty_board() -> None:
+    """Each of 60 often voted contestants has met only newcomers of its own, who have one vote each."""
+    stars = [
+        game for star in range(60) for rival in range(3) for game in games(f"s{star:02}", f"n{star:02}-{rival}", 1)
+    ]
+    board = leaderboard(stars, resamples=2)
+    assert len(board.standings) == MAX_RANKED == 240 - board.unranked
+    assert all(each.votes for each in board.standings) and board.votes == sum(each.wins for each in board.standings)
+
+
+def test_who_met_only_contestants_without_a_row_has_none() -> None:
+    often = [game for number in range(MAX_RANKED) for game in games("a", f"b{number:02}", wins=2)]
+    board = leaderboard([*often, *games("y", "z", wins=1)], resamples=2)
+    assert {"y", "z"}.isdisjoint(by_name(board)) and "a" in by_name(board)
+    assert (len(board.standings), board.unranked) == (MAX_RANKED, 3)

@@ -12,11 +12,12 @@ import redis
 from services.chat.charges import estimate
 from services.chat.journal import Journal, Ownership
 from services.chat.queue import Limits
-from services.chat.quotas import Quotas, UserLimits
+from services.chat.quotas import Quotas
 from services.chat.requests import Requests
 from services.errors import Busy, InvalidRequest, QuotaExceeded, UserLimit
 from services.settings import Settings
 from services.wire.keys import Keys
+from services.wire.limits import UserLimits
 from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
 
 PROMPT, ANSWER = 14, 100  # what `question` reserves
@@ -328,3 +329,23 @@ def test_the_weight_of_a_user_is_that_of_the_users_requests(admitting: Admitting
 def test_the_defaults_come_from_the_settings(redis_client: redis.Redis) -> None:
     settings = Settings(user_tokens_per_day=123, user_in_flight=4)
     assert Quotas.from_settings(redis_client, settings)._default == UserLimits(123, 4, 1.0)
+
+
+def test_a_limit_of_a_users_own_comes_before_the_groups_and_that_before_the_default(quotas: Quotas) -> None:
+    quotas.share_groups({"ann": {"tokens_per_day": 70, "weight": 2.0}, "bob": {"in_flight": 0}})
+    quotas.set("ann", tokens_per_day=7)
+    expected = {"ann": UserLimits(7, 9, 2.0), "bob": UserLimits(5000, 0), "cyd": UserLimits(5000, 9)}
+    assert {user: quotas.get(user) for user in expected} == expected
+    assert {user: quotas.heeded(user) for user in expected} == expected
+    assert quotas.all() == {"ann": expected["ann"]}
+    quotas.unset("ann")
+    assert quotas.get("ann") == quotas.heeded("ann") == UserLimits(70, 9, 2.0)
+
+
+def test_who_leaves_a_group_has_its_limits_no_more(quotas: Quotas) -> None:
+    quotas.share_groups({"ann": {"tokens_per_day": 70}, "bob": {"tokens_per_day": 70}})
+    quotas.share_groups({"bob": {"tokens_per_day": 80}})
+    assert quotas.get("ann") == quotas.heeded("ann") == UserLimits(5000, 9)
+    assert quotas.get("bob") == quotas.heeded("bob") == UserLimits(80, 9)
+    quotas.share_groups({})
+    assert quotas.heeded("bob") == UserLimits(5000, 9)

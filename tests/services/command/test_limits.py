@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.chat.quotas import Quotas, UserLimits
+from services.chat.quotas import Quotas
 from services.connection.embedded import EmbeddedServer
 from services.wire.keys import Keys
+from services.wire.limits import UserLimits
 from tests.services.command.test_command import run
 
 

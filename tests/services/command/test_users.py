@@ -12,7 +12,7 @@ from services.command.application import application
 from services.command.run.first_admin import invitation_line
 from services.database.database import Database
 from services.database.schema import migrate
-from services.errors import ConfigurationError, Conflict, Unauthorized
+from services.errors import ConfigurationError, Conflict, InvalidRequest, Unauthorized
 from services.settings import Settings, load_settings
 from tests.services.command.test_command import run
 
@@ -33,6 +33,9 @@ def test_an_installation_gets_its_first_users_from_the_command(tmp_path: Path, m
     assert accounts.users.sign_in("root", PASSWORD).is_admin
     with pytest.raises(Conflict, match="only administrator"):
         told("disable", "root")
+    with pytest.raises(InvalidRequest, match="chatserver groups set"):
+        told("invite", "--group", "staff")
+    accounts.groups.set("staff")
     link = told("invite", "--group", "staff").strip()
     ada = accounts.invitations.accept(link.removeprefix("/sign-up/"), "ada", PASSWORD)
     assert (ada.role, ada.group) == ("user", "staff")

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from services.accounts.groups import Group, Groups
 from services.accounts.invitations import Invitations
 from services.accounts.sessions import Sessions, digest_of
 from services.accounts.users import Users
@@ -113,6 +114,20 @@ ROWS: dict[str, dict[str, list[dict[str, Any]]]] = {
             }
         ],
     },
+    "0004": {
+        "invitations": [
+            {
+                "digest": "too late", "role": "user", "group_name": "guests", "made_by": "user-1", "created_ms": 6,
+                "expires_ms": 7, "used_ms": None, "used_by": None,
+            }
+        ]
+    },
+    "0005": {
+        "user_groups": [
+            {"name": "guests", "tokens_per_day": 5, "in_flight": None, "weight": 0.5, "created_ms": 6},
+            {"name": "staff", "tokens_per_day": None, "in_flight": None, "weight": None, "created_ms": 7},
+        ]
+    },
 }  # fmt: skip
 BROKEN = [
     "UPDATE messages SET state = 'eaten' WHERE id = 'q'",
@@ -201,6 +216,47 @@ def test_a_battle_of_an_earlier_revision_gets_its_vote(empty_database: Database,
     )
     assert (battle.left.model, battle.right.model, battle.right.parameters) == ("m", "n", {"thinking": True})
     assert Conversations(empty_database).find("ada", "b").as_dict()["current_id"] == "battle-b-0-right"
+
+
+@pytest.mark.parametrize("revision", [each for each in revisions()[:-1] if each >= "0002"])
+def test_a_group_that_was_a_word_becomes_a_group_without_limits(empty_database: Database, revision: str) -> None:
+    migrate(empty_database, revision)
+    fill(empty_database, revision)
+    migrate(empty_database)
+    groups, users = Groups(empty_database), Users(empty_database)
+    named = ["staff"] if revision < "0004" else ["guests", "staff"]
+    assert [group.name for group in groups.list()] == named
+    assert groups.list()[-1] == Group("staff", {}, 1) and groups.limits_of_members() == {}
+    if revision == "0005":
+        assert groups.list()[0].limits == {"tokens_per_day": 5, "weight": 0.5}
+    groups.set("staff", weight=3)
+    assert groups.limits_of_members() == {"user-1": {"weight": 3}}
+    assert users.change("user-2", group="staff").group == "staff"
+    for column, wrong in (("weight", 0.05), ("tokens_per_day", -1), ("in_flight", -1)):
+        with pytest.raises(IntegrityError), empty_database.write() as session:
+            session.execute(text(f"UPDATE user_groups SET {column} = {wrong}"))
+
+
+@pytest.mark.parametrize("revision", revisions()[:-1])
+def test_the_bytes_of_an_earlier_revisions_messages_are_counted(empty_database: Database, revision: str) -> None:
+    migrate(empty_database, revision)
+    fill(empty_database, revision)
+    migrate(empty_database)
+    question, answer = ROWS["0001"]["messages"]
+    columns = ("content", "reasoning", "error", "extra", "parameters")
+    size = sum(len(row[column].encode()) for row in (question, answer) for column in columns)
+
+    def counted() -> int:
+        with empty_database.read() as session:
+            return int(session.execute(text("SELECT num_bytes FROM conversations WHERE id = 'c'")).scalar_one())
+
+    assert counted() == size
+    with empty_database.write() as session:
+        session.execute(text("UPDATE messages SET content = content || '海' WHERE id = 'a'"))
+    assert counted() == size + len("海".encode())
+    with empty_database.write() as session:
+        session.execute(text("DELETE FROM messages WHERE id = 'a'"))
+    assert counted() == sum(len(question[column].encode()) for column in columns)
 
 
 def test_every_revision_but_the_newest_has_its_rows_here() -> None:

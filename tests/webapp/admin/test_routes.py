@@ -9,6 +9,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from services.accounts.api_keys import ApiKeys
+from services.arena.blind import answer_id
 from services.chat.dead_letters import DeadLetters
 from services.chat.requests import Requests
 from services.connection.embedded import EmbeddedServer
@@ -95,10 +96,10 @@ def code_of(answer: TestResponse) -> tuple[int, str]:
 
 # -- who is answered -------------------------------------------------------------------------------------------------
 
-READS = ["overview", "people", "keys", "limits", "storage"]
+READS = ["overview", "people", "groups", "keys", "limits", "storage"]
 WRITES = [
     "requests/cancel", "dead-letters/retry", "dead-letters/drop", "users/change", "invitations",
-    "invitations/withdraw", "keys/revoke", "limits/set", "limits/unset",
+    "invitations/withdraw", "groups/set", "groups/remove", "keys/revoke", "limits/set", "limits/unset",
 ]  # fmt: skip
 
 
@@ -152,6 +153,19 @@ def test_the_overview_shows_how_many_wait_in_each_class_and_who_asks(
         "retried": 0, "interactive": 1, "batch": 1
     }  # fmt: skip
     assert {row["rid"]: row["user"] for row in found["requests"]} == {"r1": "ann", "r2": "bob"}
+
+
+def test_an_answer_in_the_arena_is_listed_without_what_tells_its_model(
+    admin: Administrator, installation: Installation
+) -> None:
+    """An administrator votes, too."""
+    rid = answer_id("b1", 0, "left")
+    installation.ask(rid, "root")
+    installation.ask("r1", "root")
+    rows = {row["rid"]: row for row in admin.shown("/api/admin/overview")["requests"]}
+    assert (rows["r1"]["model"], rows[rid]["model"], rows[rid]["wid"]) == ("m", "", "")
+    assert rows[rid]["user"] == "root"
+    assert admin.done("/api/admin/requests/cancel", rid=rid) == {"status": "cancelled"}
 
 
 def test_an_administrator_ends_anybodys_request(admin: Administrator, installation: Installation) -> None:

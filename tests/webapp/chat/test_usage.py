@@ -10,6 +10,10 @@ from redis import Redis
 from services.accounts.api_keys import ApiKeys
 from services.chat.quotas import Quotas
 from services.connection.embedded import EmbeddedServer
+from services.conversations.tables import ConversationRow, MessageRow
+from services.database.database import Database
+from services.database.schema import migrate
+from services.jobs.stored_files import StoredFiles
 from services.settings import Settings
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message, SamplingOptions
@@ -25,7 +29,9 @@ def settings(redis_server: EmbeddedServer, redis_client: Redis, namespace: str, 
 
 @pytest.fixture
 def client(settings: Settings) -> FlaskClient:
-    return create_app(settings)[0].test_client()
+    database = Database.of(settings)
+    migrate(database)
+    return create_app(settings, database)[0].test_client()
 
 
 @pytest.fixture
@@ -48,6 +54,22 @@ def test_a_user_sees_what_is_used_and_when_the_day_ends(
     seen: Any = client.get("/me/usage", headers=key).json
     assert (seen["user"], seen["tokens_per_day"], seen["tokens_reserved"], seen["counted"]) == ("ann", 1000, 0, True)
     assert 900 < seen["tokens_used"] < 1000 and seen["resets_at"].endswith("T00:00:00Z")
+
+
+def test_a_user_sees_what_is_stored_beside_the_bounds(client: FlaskClient, settings: Settings) -> None:
+    user = client.get("/api/session").json["user"]  # type: ignore[index]
+    files = StoredFiles(settings.state_dir / "files", max_bytes=1_000)
+    with files.draft(user) as draft:
+        draft.write(b"x" * 900)
+        files.publish(draft, user, "batch", "lines.jsonl")
+    with Database.of(settings).write() as session:
+        session.add(ConversationRow(id="c", owner=user, title="t", system="be kind", created_ms=1, updated_ms=1))
+        session.flush()
+        session.add(MessageRow(id="q", conversation_id="c", place=0, role="user", content="Meer", created_ms=1))
+    seen: Any = client.get("/me/usage").json
+    assert seen["conversation_bytes"] == len("be kindMeer{}{}")
+    assert (seen["most_conversation_bytes"], seen["file_bytes"]) == (1 << 30, 900)
+    assert seen["most_file_bytes"] == settings.max_user_files_mib << 20
 
 
 def test_the_cookie_of_a_browser_is_a_user_too_and_a_stranger_is_none(client: FlaskClient) -> None:

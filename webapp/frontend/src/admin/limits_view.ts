@@ -3,9 +3,9 @@
 import { byId, h, setText } from "../shared/dom";
 import type { Actions } from "./actions";
 import { api } from "./api";
-import type { Limits, UsageRow } from "./protocol";
+import type { UsageRow } from "./protocol";
 import { Table } from "./table";
-import { limitsText, limitText, reservedText, tokensText } from "./words";
+import { limitsOf, limitsText, limitText, reservedText, storedFilesText, storedText, tokensText, whose } from "./words";
 
 export class LimitsView {
   private table: Table<UsageRow>;
@@ -27,7 +27,8 @@ export class LimitsView {
           { label: "In flight", kind: "number", text: (row) => (row.counted ? `${row.requests_in_flight}` : "") },
           { label: "At once", kind: "number", text: (row) => limitText(row.most_in_flight) },
           { label: "Weight", kind: "number", text: (row) => row.weight.toLocaleString("en") },
-          { label: "Whose", text: (row) => (row.own ? "own" : "default") },
+          { label: "Whose", text: whose },
+          { label: "Stored", kind: "number", text: storedText, more: storedFilesText },
         ],
         actions: [
           {
@@ -60,13 +61,8 @@ export class LimitsView {
 
   private async set(form: HTMLFormElement): Promise<void> {
     const entered = new FormData(form);
-    const changes = Object.fromEntries(
-      ["tokens_per_day", "in_flight", "weight"].flatMap((name) =>
-        entered.get(name) ? [[name, Number(entered.get(name))]] : [],
-      ),
-    ) as Partial<Limits>;
     await this.actions.run(async () => {
-      const { limits } = await api.setLimits(String(entered.get("user")), changes);
+      const { limits } = await api.setLimits(String(entered.get("user")), limitsOf(entered));
       form.reset();
       return `The limits are set: ${limitsText(limits)}`;
     });

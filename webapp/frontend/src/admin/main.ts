@@ -7,6 +7,7 @@ import { chooseTheme, isDark } from "../shared/theme";
 import { Actions } from "./actions";
 import { api } from "./api";
 import { DeadLettersView } from "./dead_letters_view";
+import { GroupsView } from "./groups_view";
 import { KeysView } from "./keys_view";
 import { LimitsView } from "./limits_view";
 import { PeopleView } from "./people_view";
@@ -27,7 +28,12 @@ function start(): void {
   const nameOf = (user: string) => people.nameOf(user);
   const serving = new ServingView(actions, nameOf);
   const dead = new DeadLettersView(actions, nameOf);
-  const others = [new KeysView(actions, nameOf), new LimitsView(actions, nameOf), new StorageView(actions)];
+  const others = [
+    new GroupsView(actions),
+    new KeysView(actions, nameOf),
+    new LimitsView(actions, nameOf),
+    new StorageView(actions),
+  ];
 
   async function refreshSeldom(): Promise<void> {
     seldom_ms = performance.now(); // before: what is changed meanwhile is asked for again

@@ -1,7 +1,7 @@
 /** The people with accounts, and inviting more. The page shows neither where nobody signs in. */
 
 import { age } from "../shared/amounts";
-import { byId, copyButton, setText } from "../shared/dom";
+import { byId, copyButton, h, setText } from "../shared/dom";
 import type { Actions } from "./actions";
 import { api } from "./api";
 import type { Invitation, User } from "./protocol";
@@ -79,7 +79,15 @@ export class PeopleView {
     this.names = new Map(users.map((user) => [user.id, user.display_name || user.name]));
     for (const element of document.querySelectorAll<HTMLElement>("[data-people]")) element.hidden = !accounts;
     this.users.show(users);
+    this.offerToMove(users);
     this.invitations.show(invitations);
+  }
+
+  /** The users of the form that moves one to a group; who is chosen there stays chosen. */
+  private offerToMove(users: User[]): void {
+    const choice = byId<HTMLSelectElement>("move-user-name");
+    const chosen = choice.value;
+    choice.replaceChildren(...users.map(({ id, name }) => h("option", { value: id, selected: id === chosen }, name)));
   }
 
   private async invite(form: HTMLFormElement): Promise<void> {

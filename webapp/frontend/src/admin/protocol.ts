@@ -117,11 +117,20 @@ export interface Limits {
   weight: number;
 }
 
+/** `limits`: those that the group sets for each of its members. */
+export interface Group {
+  name: string;
+  limits: Partial<Limits>;
+  num_members: number;
+}
+
 /** A limit that there is not is null; nothing is counted of a user who has none. */
 export interface UsageRow {
   user: string;
   /** Whether these are limits of this user alone. */
   own: boolean;
+  /** The user's group; empty for none. */
+  group: string;
   tokens_used: number;
   tokens_reserved: number;
   tokens_per_day: number | null;
@@ -130,6 +139,10 @@ export interface UsageRow {
   weight: number;
   counted: boolean;
   resets_at: string;
+  conversation_bytes: number;
+  most_conversation_bytes: number;
+  file_bytes: number;
+  most_file_bytes: number | null;
 }
 
 export interface Storage {

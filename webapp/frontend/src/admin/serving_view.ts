@@ -6,7 +6,7 @@ import type { Actions } from "./actions";
 import { api } from "./api";
 import type { ModelRow, Overview, RequestRow, WorkerRow } from "./protocol";
 import { type Shape, Table } from "./table";
-import { lastSeen, memoryText, redisText, statusWord, waitingText } from "./words";
+import { lastSeen, memoryText, modelText, redisText, statusWord, waitingText } from "./words";
 
 const WORKERS: Shape<WorkerRow> = {
   keyOf: (row) => row.wid,
@@ -87,7 +87,7 @@ function requestShape(nameOf: (user: string) => string): Shape<RequestRow> {
     empty: "Nobody is asking anything at the moment.",
     columns: [
       { label: "User", kind: "name", text: (row) => nameOf(row.user) || "unknown" },
-      { label: "Model", text: (row) => row.model },
+      { label: "Model", text: modelText },
       { label: "State", text: statusWord, more: (row) => (row.tries > 1 ? `try ${row.tries}` : "") },
       { label: "Age", kind: "number", text: (row) => duration(row.age_s) },
       { label: "Tokens", kind: "number", text: (row) => row.tokens.toLocaleString("en") },
@@ -100,7 +100,7 @@ function requestShape(nameOf: (user: string) => string): Shape<RequestRow> {
         call: async ({ rid }) => `The request is ${(await api.cancel(rid)).status}`,
         question: ({ user, model }) => ({
           title: "Cancel this request?",
-          text: `${nameOf(user) || "Somebody"} asked ${model}. The text that there is stays.`,
+          text: `${nameOf(user) || "Somebody"} asked ${model || "in the arena"}. The text that there is stays.`,
           yes: "Cancel the request",
         }),
       },

@@ -3,6 +3,7 @@
 import { bytes, count, duration } from "../shared/amounts";
 import type {
   DeadLetter,
+  Group,
   Limits,
   ModelRow,
   RedisRow,
@@ -26,6 +27,7 @@ const STATUSES: Record<string, string> = {
   failed: "Ending",
   gone: "Gone",
 };
+const LIMITS: (keyof Limits)[] = ["tokens_per_day", "in_flight", "weight"];
 const SILENT_S = 3; // a worker announces itself every second or two
 const ENTRIES: Record<string, string> = {
   files: "Files of the API",
@@ -52,6 +54,11 @@ export function memoryText(mib: number): string {
 
 export function statusWord({ status }: RequestRow): string {
   return STATUSES[status] ?? status;
+}
+
+/** The server does not tell the model of an answer in the arena: whoever looks here may be about to vote. */
+export function modelText({ model }: RequestRow): string {
+  return model || "not told before the vote";
 }
 
 export function redisText({ server, version, used_memory_mib, memory_percent, primaries }: RedisRow): string {
@@ -94,8 +101,49 @@ export function reservedText({ tokens_reserved }: UsageRow): string {
   return tokens_reserved ? `+ ${tokens_reserved.toLocaleString("en")} reserved` : "";
 }
 
+/** What the user's conversations have; how full that is once it is nearly full. */
+export function storedText({ conversation_bytes, most_conversation_bytes }: UsageRow): string {
+  const percent = Math.round((100 * conversation_bytes) / most_conversation_bytes);
+  return bytes(conversation_bytes) + (percent >= 80 ? ` (${percent} %)` : "");
+}
+
+export function storedFilesText({ file_bytes }: UsageRow): string {
+  return file_bytes ? `+ ${bytes(file_bytes)} of files` : "";
+}
+
+/** Whose limits a user has: the user's own stand before those of the group. */
+export function whose({ own, group }: UsageRow): string {
+  const others = group ? `group ${group}` : "default";
+  return own ? `own, else ${others}` : others;
+}
+
+/** The limits that somebody has entered into a form; a field that is left empty changes nothing. */
+export function limitsOf(entered: FormData): Partial<Limits> {
+  return Object.fromEntries(LIMITS.flatMap((name) => (entered.get(name) ? [[name, Number(entered.get(name))]] : [])));
+}
+
+/** The limits that a group sets; `the defaults` where it sets none. */
+export function groupLimitsText({ limits: { tokens_per_day, in_flight, weight } }: Group): string {
+  const words = [
+    tokens_per_day !== undefined && aDay(tokens_per_day),
+    in_flight !== undefined && atOnce(in_flight),
+    weight !== undefined && weightText(weight),
+  ];
+  return words.filter(Boolean).join(", ") || "the defaults";
+}
+
 export function limitsText({ tokens_per_day, in_flight, weight }: Limits): string {
-  const tokens = tokens_per_day ? `${tokens_per_day.toLocaleString("en")} tokens a day` : "tokens without a limit";
-  const requests = in_flight ? `${count(in_flight, "request")} at once` : "requests without a limit";
-  return `${tokens}, ${requests}, weight ${weight.toLocaleString("en")}`;
+  return [aDay(tokens_per_day), atOnce(in_flight), weightText(weight)].join(", ");
+}
+
+function aDay(tokens: number): string {
+  return tokens ? `${tokens.toLocaleString("en")} tokens a day` : "tokens without a limit";
+}
+
+function atOnce(requests: number): string {
+  return requests ? `${count(requests, "request")} at once` : "requests without a limit";
+}
+
+function weightText(weight: number): string {
+  return `weight ${weight.toLocaleString("en")}`;
 }

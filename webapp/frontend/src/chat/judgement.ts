@@ -11,15 +11,15 @@ export interface Judgement {
 
 export type Judge = (message: Message, judgement: Judgement) => void;
 
-/** The buttons under an answer. A thumb that is pressed again is taken back. */
+/** The buttons under an answer. A thumb that is pressed again is taken back; a thumb down keeps what was said. */
 export function judgementButtons(message: Message, judge: Judge, open: (message: Message) => void): HTMLElement[] {
   const given = message.feedback?.verdict;
   const thumb = (verdict: "up" | "down", label: string) => {
     const pressed = given === verdict;
-    const onclick = () => judge(message, { verdict: pressed ? "none" : verdict });
+    const onclick = () => judge(message, thumbed(message.feedback, verdict));
     return button(`thumb-${verdict}`, label, `thumb-${verdict}`, pressed, onclick);
   };
-  const said = given === "flag" || given === "correction";
+  const said = Boolean(message.feedback?.reason || message.feedback?.better);
   return [
     thumb("up", "Good answer"),
     thumb("down", "Bad answer"),
@@ -64,12 +64,29 @@ export class JudgementDialog {
     this.dialog.showModal();
   }
 
-  /** A better answer is a correction, and its reason goes along. Undefined when both are empty. */
   private read(): Judgement | undefined {
-    const [reason, better] = [this.reason.value.trim(), this.better.value.trim()];
-    if (better) return { verdict: "correction", better, ...(reason && { reason }) };
-    return reason ? { verdict: "flag", reason } : undefined;
+    return said(this.message?.feedback ?? null, this.reason.value.trim(), this.better.value.trim());
   }
+}
+
+/** What a thumb says: the same thumb again takes it back, a thumb down keeps the words that go with it. */
+export function thumbed(before: Feedback | null, verdict: "up" | "down"): Judgement {
+  if (before?.verdict === verdict) return { verdict: "none" };
+  return { verdict, ...(verdict === "down" && words(before?.reason, before?.better)) };
+}
+
+/**
+ * What a reason and a better answer say. Under a thumb down they belong to it; else a better answer is a correction, a
+ * reason alone a flag. Undefined when both are empty.
+ */
+export function said(before: Feedback | null, reason: string, better: string): Judgement | undefined {
+  if (!reason && !better) return undefined;
+  const verdict = before?.verdict === "down" ? "down" : better ? "correction" : "flag";
+  return { verdict, ...words(reason, better) };
+}
+
+function words(reason: string | undefined, better: string | undefined): Partial<Judgement> {
+  return { ...(reason && { reason }), ...(better && { better }) };
 }
 
 /** As the server will tell it. */

@@ -8,9 +8,9 @@ export class Presets {
   private name = byId<HTMLInputElement>("preset-name");
   private forgetButton = byId<HTMLButtonElement>("preset-forget");
 
-  /** `shown`: what the dialog says now; `pick` fills it. */
+  /** `shown`: what the dialog says now, undefined where it tells of a wrong value; `pick` fills it. */
   constructor(
-    private shown: () => Choices,
+    private shown: () => Choices | undefined,
     private pick: (choices: Choices) => void,
     private storageFull: () => void,
   ) {
@@ -44,7 +44,9 @@ export class Presets {
       this.name.focus();
       return;
     }
-    this.store({ ...loadPreferences().presets, [name]: this.shown() });
+    const choices = this.shown();
+    if (!choices) return;
+    this.store({ ...loadPreferences().presets, [name]: choices });
     this.draw(name);
   }
 

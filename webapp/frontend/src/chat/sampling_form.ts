@@ -38,10 +38,11 @@ export class SamplingForm {
     this.stop.value = sampling.stop?.join("\n") ?? "";
   }
 
+  /** What the fields say; the form has been checked. */
   read(): Sampling {
     const sampling: Sampling = {};
     for (const [name, input] of this.inputs) {
-      if (input.value !== "" && input.validity.valid) sampling[name] = input.valueAsNumber;
+      if (input.value !== "") sampling[name] = input.valueAsNumber;
     }
     const stop = this.stop.value.split("\n").filter(Boolean);
     return stop.length > 0 ? { ...sampling, stop } : sampling;
@@ -54,6 +55,10 @@ export class SamplingForm {
       max: String(max),
       step: String(step),
       placeholder: "the model's own",
+      // The browser tells what is wrong at the field, and can only if the field is shown.
+      oninvalid: ({ currentTarget }: Event) => {
+        (currentTarget as Element).closest("details")?.setAttribute("open", "");
+      },
       "data-testid": `setting-${name}`,
     });
     this.inputs.set(name, input);

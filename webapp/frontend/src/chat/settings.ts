@@ -45,7 +45,7 @@ export class Settings {
     private subject: () => Promise<Subject>,
   ) {
     this.presets = new Presets(
-      () => this.read(),
+      () => (this.length.form?.reportValidity() ? this.read() : undefined),
       (choices) => this.fill(choices),
       storageFull,
     );
@@ -81,12 +81,11 @@ export class Settings {
   }
 
   private read(): Choices {
-    const usual = DEFAULTS.sampling.max_new_tokens as number;
     return {
       system: this.system.value,
       sampling: {
         ...this.sampling.read(),
-        max_new_tokens: Math.max(1, Math.round(Number(this.length.value)) || usual),
+        max_new_tokens: this.length.valueAsNumber,
         ...(this.own_temperature !== undefined && { temperature: this.own_temperature }),
       },
       thinking: THINKING.get(this.thinking.value) ?? null,

@@ -2,18 +2,23 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { RedisRow, RequestRow, UsageRow, WorkerRow } from "../../src/admin/protocol";
+import type { Group, RedisRow, RequestRow, UsageRow, WorkerRow } from "../../src/admin/protocol";
 import {
   diskFraction,
+  groupLimitsText,
   lastSeen,
   limitsText,
   memoryText,
+  modelText,
   namedEntries,
   redisText,
   reservedText,
   statusWord,
+  storedFilesText,
+  storedText,
   tokensText,
   waitingText,
+  whose,
 } from "../../src/admin/words";
 
 test("only classes in which something waits are told, in the order of their turn", () => {
@@ -61,6 +66,33 @@ test("tokens are told only where they are counted, with what is reserved", () =>
     limitsText({ tokens_per_day: 0, in_flight: 1, weight: 2 }),
     "tokens without a limit, 1 request at once, weight 2",
   );
+});
+
+test("of a group the limits are told that it sets, and a user's own come before them", () => {
+  const group = (limits: Group["limits"]) => groupLimitsText({ name: "lab", num_members: 1, limits });
+  assert.deepEqual(
+    [group({}), group({ tokens_per_day: 0 }), group({ in_flight: 2, weight: 3 })],
+    ["the defaults", "tokens without a limit", "2 requests at once, weight 3"],
+  );
+  const row = (own: boolean, group: string) => whose({ own, group } as UsageRow);
+  assert.deepEqual(
+    [row(false, ""), row(false, "lab"), row(true, "lab"), row(true, "")],
+    ["default", "group lab", "own, else group lab", "own, else default"],
+  );
+});
+
+test("the model of an answer in the arena is not told", () => {
+  assert.deepEqual(
+    ["m", ""].map((model) => modelText({ model } as RequestRow)),
+    ["m", "not told before the vote"],
+  );
+});
+
+test("what is stored is told with how full that is once it is nearly full", () => {
+  const row = (conversation_bytes: number, file_bytes: number) =>
+    ({ conversation_bytes, most_conversation_bytes: 1_000, file_bytes, most_file_bytes: 10_000 }) as UsageRow;
+  assert.deepEqual([row(0, 0), row(790, 0), row(800, 0)].map(storedText), ["0 bytes", "790 bytes", "800 bytes (80 %)"]);
+  assert.deepEqual([row(0, 0), row(0, 2_000)].map(storedFilesText), ["", "+ 2.0 kB of files"]);
 });
 
 test("a disk of unknown size is not full", () => {
