@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.peers.environments import PeerError
 from bench.peers.figures import Round, least_disturbed, table
 from bench.peers.prompts import Prompts
-from bench.peers.scenarios import LONG_TOKENS, Count, Scenario, Target, beside, chat, conversation, long
+from bench.peers.scenarios import LONG_TOKENS, STREAMS_BESIDE, Count, Scenario, Target, beside, chat, conversation, long
 from bench.peers.servers import CONTEXT_TOKENS, OURS, SERVERS, Place, running
 from bench.system import unwind_on_sigterm
 from services.models.catalogue import resolve
@@ -42,7 +42,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         source = resolve("smollm2-135m")
         assert source.path is not None
-        place = Place(folder.resolve(), source.path, slots=max(*options.clients, max(LONG_CLIENTS) + 1), jobs=options.jobs)
+        slots = max(*options.clients, STREAMS_BESIDE + 2)
+        place = Place(folder.resolve(), source.path, slots, options.jobs)
         tokenizer = load_tokenizer(source).decoder()
         prompts = Prompts(options.seed)
 
@@ -52,7 +53,7 @@ def main() -> int:
         targets, absent = _start(ending, place, [OURS, *options.peers])
         for target in targets:
             _warm_up(target, prompts, count, options.tokens)
-        rounds = list(_rounds(list(_scenarios(options, prompts, count)), targets, options, count))
+        rounds = list(_rounds(list(_scenarios(options, prompts, count)), targets, options.rounds, count))
     _show(rounds, absent)
     if options.out:
         options.out.write_text(json.dumps({"absent": absent, "rounds": list(map(dataclasses.asdict, rounds))}) + "\n")
@@ -126,14 +127,16 @@ def _scenarios(options: argparse.Namespace, prompts: Prompts, count: Count) -> I
         yield partial(beside, tokens, prompts, count)
 
 
-def _rounds(makes: Sequence[Make], targets: Sequence[Target], options: argparse.Namespace, count: Count) -> Iterator[Round]:
+def _rounds(makes: Sequence[Make], targets: Sequence[Target], num_rounds: int, count: Count) -> Iterator[Round]:
     """Every scenario in every round, so that slow weather meets all scenarios alike."""
-    for number in range(options.rounds):
+    for number in range(num_rounds):
         for make in makes:
             found = least_disturbed(lambda make=make: one_round(make(), targets, count))  # type: ignore[misc]
             told = ", ".join(f"{turn.server} {turn.tokens_per_s:.1f}" for turn in found.turns)
             mark = " (disturbed)" if found.disturbed else ""
-            print(f"round {number + 1}, {found.scenario}, tokens/s: {told}; others {found.others:.0%}{mark}", flush=True)
+            print(
+                f"round {number + 1}, {found.scenario}, tokens/s: {told}; others {found.others:.0%}{mark}", flush=True
+            )
             yield found
 
 
@@ -150,7 +153,9 @@ def _show(rounds: Sequence[Round], absent: dict[str, str]) -> None:
     print(f"Context {CONTEXT_TOKENS} tokens; long prompts have {LONG_TOKENS}.")
     for name, reason in absent.items():
         print(f"Absent: {name}: {reason}")
-    for error in dict.fromkeys(f"{turn.server}: {error}" for each in rounds for turn in each.turns for error in turn.errors):
+    for error in dict.fromkeys(
+        f"{turn.server}: {error}" for each in rounds for turn in each.turns for error in turn.errors
+    ):
         print(f"Error: {error}")
 
 

@@ -52,7 +52,10 @@ def ask(url: str, model: str, messages: list[Message], tokens: int) -> Reply:
     reply = Reply(time.monotonic())
     try:
         connection.request(
-            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json", "Connection": "close"}
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(body),
+            {"Content-Type": "application/json", "Connection": "close"},
         )
         response = connection.getresponse()
         if response.status != 200:

@@ -47,7 +47,7 @@ def last_words(log: Path) -> str:
 def python_environment(
     folder: Path, packages: Sequence[str], *, without: Sequence[str] = (), alone: Sequence[str] = ()
 ) -> Path:
-    """The interpreter of a virtual environment with `packages`, less `without`. `alone` come without what they ask for."""
+    """The interpreter of a virtual environment with `packages`, less `without`. `alone` come without their lists."""
     python, wanted = folder / "bin" / "python", "\n".join([sys.version, *packages, *without, *alone])
     if _complete(folder, wanted):
         return python

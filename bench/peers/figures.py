@@ -119,7 +119,11 @@ def _row(scenario: str, server: str, rounds: Sequence[Round], ours: str) -> str:
     others = f"{100 * max(turn.others for turn in turns):.0f} %"
     if disturbed:
         others += f", **{disturbed} of {len(rounds)} rounds disturbed**"
-    return f"| {scenario} | {server} | " + " | ".join([*cells, str(sum(len(turn.errors) for turn in turns)), others]) + " |"
+    return (
+        f"| {scenario} | {server} | "
+        + " | ".join([*cells, str(sum(len(turn.errors) for turn in turns)), others])
+        + " |"
+    )
 
 
 def _short(value: float) -> str:

@@ -67,7 +67,9 @@ class Scenario:
 def chat(clients: int, requests: int, tokens: int, prompts: Prompts) -> Scenario:
     """Each of `clients` asks its next question when its last one is answered."""
     num_questions = max(clients * requests, ENOUGH_REQUESTS)
-    return Scenario(f"chat, c={clients}", partial(_closed_loop, clients, _questions(prompts.chat, num_questions), tokens))
+    return Scenario(
+        f"chat, c={clients}", partial(_closed_loop, clients, _questions(prompts.chat, num_questions), tokens)
+    )
 
 
 def long(clients: int, tokens: int, prompts: Prompts, count: Count) -> Scenario:
@@ -78,7 +80,9 @@ def long(clients: int, tokens: int, prompts: Prompts, count: Count) -> Scenario:
 
 def conversation(turns: int, tokens: int, prompts: Prompts) -> Scenario:
     """Each question goes with all that was said before: what is kept of a prompt pays here."""
-    return Scenario(f"conversation of {turns}", partial(_conversation, [prompts.follow_up() for _ in range(turns)], tokens))
+    return Scenario(
+        f"conversation of {turns}", partial(_conversation, [prompts.follow_up() for _ in range(turns)], tokens)
+    )
 
 
 def beside(tokens: int, prompts: Prompts, count: Count) -> Scenario:
@@ -96,7 +100,9 @@ def _questions(make: Callable[[], str], number: int) -> list[list[Message]]:
     return [_question(make()) for _ in range(number)]
 
 
-def _closed_loop(clients: int, questions: Sequence[list[Message]], tokens: int, ask: Ask) -> tuple[list[Reply], list[Reply]]:
+def _closed_loop(
+    clients: int, questions: Sequence[list[Message]], tokens: int, ask: Ask
+) -> tuple[list[Reply], list[Reply]]:
     waiting, replies = list(questions), []
 
     def client() -> None:
@@ -148,20 +154,18 @@ def _beside(
 def in_threads(functions: Sequence[Callable[[], None]]) -> None:
     """All at once, until all have ended. The threads end with the program: Ctrl-C waits for none of them.
 
-    Raises what a function raised.
+    Raises RuntimeError if one raised; Python has printed its traceback by then.
     """
-    raised: list[BaseException] = []
+    ended: list[Callable[[], None]] = []
 
     def run(function: Callable[[], None]) -> None:
-        try:
-            function()
-        except BaseException as error:  # a thread's end would be silent, and its answers would be missing
-            raised.append(error)
+        function()
+        ended.append(function)
 
     threads = [threading.Thread(target=run, args=[function], daemon=True) for function in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if raised:
-        raise raised[0]
+    if len(ended) != len(functions):
+        raise RuntimeError("a client ended before its questions did; its traceback stands above")

@@ -141,7 +141,16 @@ def _fastchat(place: Place) -> Start:
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
     def program(name: str, port: str, *options: str) -> list[str]:
-        return [str(python), "-m", f"fastchat.serve.{name}", "--host", "127.0.0.1", "--port", str(ports[port]), *options]
+        return [
+            str(python),
+            "-m",
+            f"fastchat.serve.{name}",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(ports[port]),
+            *options,
+        ]
 
     worker = ["--model-path", str(place.weights()), "--model-names", MODEL, "--device", "cpu", "--dtype", dtype()]
     worker += ["--worker-address", urls["worker"], "--conv-template", "qwen-7b-chat"]  # its name for ChatML
@@ -191,7 +200,9 @@ def running(server: Server, start: Start, folder: Path) -> Iterator[Target]:
         url = f"http://127.0.0.1:{start.port}"
         target = Target(server.name, url, start.model, [psutil.Process(process.pid) for process in processes])
         try:
-            wait_until(lambda: _lives(processes, log) and _answers(target), f"the first answer of {server.name}", START_S)
+            wait_until(
+                lambda: _lives(processes, log) and _answers(target), f"the first answer of {server.name}", START_S
+            )
         except TimeoutError as error:
             raise PeerError(f"{error}: {last_words(log)} ({log})") from None
         yield target
