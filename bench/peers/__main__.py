@@ -101,7 +101,7 @@ def _start(ending: ExitStack, place: Place, names: Sequence[str]) -> tuple[list[
             target = ending.enter_context(running(SERVERS[name], SERVERS[name].prepare(place), place.folder))
         except PeerError as error:
             if name == OURS:
-                raise
+                raise SystemExit(f"{name}: {error}") from None
             absent[name] = str(error)
             print(f"{name}: {error}", flush=True)
         else:

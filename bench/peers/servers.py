@@ -6,6 +6,7 @@ places at once as the most clients, and the same context.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,11 +87,12 @@ class Server:
 
 
 def _ours(place: Place) -> Start:
-    port = free_port()
+    port, state = free_port(), place.folder / "chatserver-state"
+    shutil.rmtree(state, ignore_errors=True)  # of an earlier run with the same folder
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATSERVER_")}
     kept.pop("REDIS_URL", None)
     ours = {
-        "CHATSERVER_STATE_DIR": str(place.folder / "chatserver-state"),
+        "CHATSERVER_STATE_DIR": str(state),
         "CHATSERVER_MAX_USER_REQUESTS": str(2 * place.slots),
         "CHATSERVER_MAX_USER_SUBMITS_PER_MINUTE": "1000000",
         "PYTHONPATH": str(ROOT),
