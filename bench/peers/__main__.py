@@ -52,7 +52,8 @@ def main() -> int:
 
         targets, absent = _start(ending, place, [OURS, *options.peers])
         for target in targets:
-            _warm_up(target, prompts, count, options.tokens)
+            for scenario in _warm_up(options, prompts, count):
+                scenario.turn(target, count)
         rounds = list(_rounds(list(_scenarios(options, prompts, count)), targets, options.rounds, count))
     _show(rounds, absent)
     if options.out:
@@ -109,10 +110,11 @@ def _start(ending: ExitStack, place: Place, names: Sequence[str]) -> tuple[list[
     return targets, absent
 
 
-def _warm_up(target: Target, prompts: Prompts, count: Count, tokens: int) -> None:
-    """Prompts of both lengths, so that what is made once is made."""
-    for scenario in (chat(2, 1, tokens, prompts), long(1, tokens, prompts, count)):
-        scenario.turn(target, count)
+def _warm_up(options: argparse.Namespace, prompts: Prompts, count: Count) -> Iterator[Scenario]:
+    """A prompt of each length that comes, so that what is made once is made."""
+    yield chat(2, 1, options.tokens, prompts)
+    if options.scenarios != ["chat"]:
+        yield long(1, options.tokens, prompts, count)
 
 
 def _scenarios(options: argparse.Namespace, prompts: Prompts, count: Count) -> Iterator[Make]:
