@@ -133,13 +133,18 @@ def _rounds(makes: Sequence[Make], targets: Sequence[Target], num_rounds: int, c
     """Every scenario in every round, so that slow weather meets all scenarios alike."""
     for number in range(num_rounds):
         for make in makes:
-            found = least_disturbed(lambda make=make: one_round(make(), targets, count))  # type: ignore[misc]
+            found = least_disturbed(partial(_fresh_round, make, targets, count))
             told = ", ".join(f"{turn.server} {turn.tokens_per_s:.1f}" for turn in found.turns)
             mark = " (disturbed)" if found.disturbed else ""
             print(
                 f"round {number + 1}, {found.scenario}, tokens/s: {told}; others {found.others:.0%}{mark}", flush=True
             )
             yield found
+
+
+def _fresh_round(make: Make, targets: Sequence[Target], count: Count) -> Round:
+    """With prompts that no server has seen."""
+    return one_round(make(), targets, count)
 
 
 def one_round(scenario: Scenario, targets: Sequence[Target], count: Count) -> Round:
