@@ -149,7 +149,8 @@ class _Writer:
         if self._num_lists > MAX_LISTS:
             raise _Other
         self._pass(tag)
-        items, kinds = [], set()
+        items: list[str] = []
+        kinds: set[bool] = set()
         while self._tags[self._at] == "li":
             marker = "- " if tag == "ul" else f"{len(items) + 1}. "
             text, is_loose = self._item()

@@ -10,9 +10,10 @@ CODE = (
     'class="!whitespace-pre hljs language-{0}">{1}</code></div></div></pre>'
 )
 TEXT = (
-    "a word 1. 2) - # ## * + = == ~ | > ` _ __ __init__ ** *x* [x] ] ![y] [ ( ) \\ \\n \\* 2 / 3 1984. &amp; &lt; &gt;"
-    " &quot; &#39; &amp;lt; &copy; & 漢字 ñ “q” — $x$ $ ``` ~~~ www.a.example http://a.example/x_y :-) . , ! : \ufe0f \u200d"
-    " \u0301 \u00ad \ufeff \ufffd \ufdd0 \U0001f600 \u200b \u2060 \ue000 a.b@c.example --- *** ___"
+    "a word 1. 2) - # ## * + = == ~ | > ` _ __ __init__ ** *x* [x] ] ![y] [ ( ) \\ \\n \\* 2 / 3 1984. &amp; "
+    "&lt; &gt; &quot; &#39; &amp;lt; &copy; & 漢字 ñ “q” — $x$ $ ``` ~~~ www.a.example http://a.example/x_y :-) "
+    ". , ! : \ufe0f \u200d \u0301 \u00ad \ufeff \ufffd \ufdd0 \U0001f600 \u200b \u2060 \ue000 a.b@c.example "
+    "--- *** ___"
 )
 PIECES = [*TEXT.split(" "), " ", " ", " ", "some words", "The end", "\xa0", "\u3000", "\n"]
 URLS = ("https://a.example/", "https://a.example/b?c=d&amp;e=f_g", "http://a.example/*x_y~", "https://a.example/#a[b]")
