@@ -1,12 +1,12 @@
 """What is written without a parser has the characters that the pre-pass and a converter give it."""
 
-from itertools import islice
+import json
 
 import pytest
 
-from bench.corpus import conversations
 from pipelines.html.convert import CONVERTERS, Converter, parsed_markdown
 from pipelines.html.usual import usual_markdown
+from services.places import ROOT
 from tests.pipelines.html.golden_pairs import pairs
 from tests.pipelines.html.usual_answers import answer
 
@@ -22,7 +22,8 @@ def test_a_usual_answer_has_the_markdown_of_each_converter(converter: Converter)
 
 @pytest.mark.parametrize("converter", CONVERTERS)
 def test_most_answers_of_chatgpts_page_are_usual_and_have_the_markdown_of_each_converter(converter: Converter) -> None:
-    turns = [turn["value"] for record in islice(conversations(1), 100) for turn in record["conversations"]]
+    records = json.loads((ROOT / "pipelines/samples/sharegpt_html.json").read_text("utf-8"))
+    turns = [turn["value"] for record in records for turn in record["conversations"]]
     html = {turn for turn in turns if turn.startswith("<div")}
     written = {turn: text for turn in html if (text := usual_markdown(turn)) is not None}
     assert len(written) > 0.7 * len(html)
