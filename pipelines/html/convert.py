@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from pipelines.html.prepass import HEADINGS_AND_CELLS, SAFE_SCHEMES, prepare
+from pipelines.html.usual import usual_markdown
 from services.errors import InvalidRequest
 
 Converter = Literal["html-to-markdown", "markdownify"]
@@ -47,6 +48,12 @@ def to_markdown(html: str, converter: Converter) -> str:
     if converter not in CONVERTERS:
         raise InvalidRequest(f"no converter {converter!r}: choose one of {', '.join(CONVERTERS)}")
     html = _whole_characters(html)
+    usual = usual_markdown(html)
+    return parsed_markdown(html, converter) if usual is None else usual
+
+
+def parsed_markdown(html: str, converter: Converter) -> str:
+    """The markdown of any HTML, of whole characters."""
     prepared = prepare(html)
     convert = CONVERTERS[converter]
     if converter == "markdownify" and _carries_active_content(html):

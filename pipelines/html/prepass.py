@@ -42,11 +42,11 @@ SAFE_SCHEMES = ("http", "https", "mailto", "tel", "ftp", "sftp", "ssh", "git", "
 
 _PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _COUNTER = re.compile(r"\s*(\d{1,4}) / (\d{1,4})\s*")
-_MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
+MAY_COUNT = re.compile(r">\s*\d{1,4} / \d{1,4}\s*<")
 _TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)")
 _LANGUAGE_CLASS = re.compile(r"(?:language|lang|highlight-source)-([\w+#.-]+)")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z](?:[\w+#. -]{0,24}[\w+#])?")
-_NO_LANGUAGE = ("nohighlight", "no-highlight", "none", "undefined", "copy", "code")
+NO_LANGUAGE = ("nohighlight", "no-highlight", "none", "undefined", "copy", "code")
 _HIGHLIGHTERS = ("hljs", "sourceCode")  # their elements bear the language as a class of its own
 # Bare text before the `code` of a `pre` is its header only if it is one of these: `python` is, `sudo` is not.
 # fmt: off
@@ -258,7 +258,7 @@ def _take_tex(node: Any, tex: str, prepared: Prepared, *, display: bool) -> None
 
 
 def _remove_counters_and_controls(body: Any, html: str, tags: set[str]) -> None:
-    counters = _counters(body) if _MAY_COUNT.search(html) else []
+    counters = _counters(body) if MAY_COUNT.search(html) else []
     first = _counter_in_front(body, counters)
     for node in [*filter(_beside_buttons, counters), *first]:
         node.decompose()
@@ -339,7 +339,7 @@ def _take_code_blocks(body: Any, prepared: Prepared, tags: set[str]) -> None:
         if _within(pre, HEADINGS_AND_CELLS):
             _take(pre, _code_span(text), prepared, prepared.marks.inline)
         else:
-            _take(pre, _fenced(text, language), prepared, prepared.marks.block)
+            _take(pre, fenced(text, language), prepared, prepared.marks.block)
 
 
 def _read_block(pre: Any) -> tuple[str, str]:
@@ -369,17 +369,17 @@ def _language_of_classes(nodes: list[Any]) -> str:
         if any(name in _HIGHLIGHTERS for name in classes):
             names += [name for name in classes if name not in _HIGHLIGHTERS and _LANGUAGE_NAME.fullmatch(name)]
         if names:
-            return "" if names[0].lower() in _NO_LANGUAGE else names[0]
+            return "" if names[0].lower() in NO_LANGUAGE else names[0]
     return ""
 
 
 def _language_of_header(header: str) -> str:
     """The header says the language and nothing else, once its button is gone; `Shell Session` is `shell-session`."""
     name = header.replace(_COPY_LABEL, "").strip().lower()
-    return name.replace(" ", "-") if _LANGUAGE_NAME.fullmatch(name) and name not in _NO_LANGUAGE else ""
+    return name.replace(" ", "-") if _LANGUAGE_NAME.fullmatch(name) and name not in NO_LANGUAGE else ""
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(text: str, language: str) -> str:
     """A code block; the fence is longer than any run of backticks in the code."""
     fence = "`" * max(3, 1 + _longest_run(text))
     return f"{fence}{language}\n{text}\n{fence}"

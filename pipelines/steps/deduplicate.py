@@ -123,18 +123,31 @@ class Sketch:
         self._summands = random.randint(0, 1 << 32, NUM_PERM, np.uint32)
 
     def both(self, conversation: Conversation) -> tuple[bytes, bytes]:
-        """The values of all that was said, and of the answers: no word reaches from one turn into another."""
+        """The values of all that was said, and of the answers: no word reaches from one turn into another.
+
+        A shingle within an answer is one of both. It is permuted once.
+        """
         import numpy as np
 
         told = [turn for turn in conversation.turns if turn.role != "system"]
         hashes = [self._hashes.of(words(turn.text)) for turn in told]
-        answers = [found for turn, found in zip(told, hashes, strict=True) if turn.role == "assistant"]
-        texts = _said(conversation), "\n".join(turn.text for turn in told if turn.role == "assistant")
-        nothing = np.zeros(0, np.uint64)
-        return (
-            self._values(np.concatenate([nothing, *hashes]), texts[0], NUM_PERM),
-            self._values(np.concatenate([nothing, *answers]), texts[1], NUM_ANSWER_PERM),
-        )
+        turns = np.repeat(np.arange(len(told)), list(map(len, hashes)))  # for each word
+        is_answer = np.array([turn.role == "assistant" for turn in told], bool)
+        of_answers = is_answer[turns]
+        said = np.concatenate([np.zeros(0, np.uint64), *hashes])
+        if np.count_nonzero(of_answers) < SHINGLE_WORDS:
+            answers = "\n".join(turn.text for turn in told if turn.role == "assistant")
+            return (
+                self._values(said, _said(conversation), NUM_PERM),
+                self._values(said[of_answers], answers, NUM_ANSWER_PERM),
+            )
+        within = _within_turns(turns)
+        both = within & of_answers[: len(within)]
+        shingles, joints = _shingles(said), _shingles(said[of_answers])[~_within_turns(turns[of_answers])]
+        shared = self._least(shingles[both], NUM_PERM)
+        all_told = np.minimum(shared, self._least(shingles[~both], NUM_PERM))
+        answered = np.minimum(shared[:NUM_ANSWER_PERM], self._least(joints, NUM_ANSWER_PERM))
+        return _as_bytes(all_told), _as_bytes(answered)
 
     def values(self, text: str, number: int = NUM_PERM) -> bytes:
         """So many little-endian 32-bit values."""
@@ -142,16 +155,35 @@ class Sketch:
 
     def _values(self, hashes: "NDArray[np.uint64]", text: str, number: int) -> bytes:
         """Of the hashes of a text's words. A text without any word is its own only shingle."""
-        import numpy as np
-
         if not len(hashes):
             hashes = self._hashes.of([text.strip()])
-        shingles = _mixed((longest_runs(hashes, SHINGLE_WORDS) >> np.uint64(32)).astype(np.uint32))
+        return _as_bytes(self._least(_shingles(hashes), number))
+
+    def _least(self, shingles: "NDArray[np.uint32]", number: int) -> "NDArray[np.uint32]":
+        """For each of so many permutations the least value; the greatest number of all for no shingle."""
+        import numpy as np
+
         values = np.full(number, 0xFFFFFFFF, np.uint32)
         for start in range(0, len(shingles), SHINGLES_AT_ONCE):
             some = shingles[start : start + SHINGLES_AT_ONCE, np.newaxis]
             values = np.minimum(values, (some * self._factors[:number] + self._summands[:number]).min(axis=0))
-        return values.astype("<u4").tobytes()
+        return values
+
+
+def _shingles(hashes: "NDArray[np.uint64]") -> "NDArray[np.uint32]":
+    import numpy as np
+
+    return _mixed((longest_runs(hashes, SHINGLE_WORDS) >> np.uint64(32)).astype(np.uint32))
+
+
+def _within_turns(turns: "NDArray[np.int64]") -> "NDArray[np.bool_]":
+    """For each shingle of words of these turns, whether it is of one turn. Needs so many words."""
+    found: NDArray[np.bool_] = turns[SHINGLE_WORDS - 1 :] == turns[: len(turns) - SHINGLE_WORDS + 1]
+    return found
+
+
+def _as_bytes(values: "NDArray[np.uint32]") -> bytes:
+    return values.astype("<u4").tobytes()
 
 
 def _mixed(values: "NDArray[np.uint32]") -> "NDArray[np.uint32]":

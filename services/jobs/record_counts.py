@@ -1,8 +1,10 @@
 """How many records a cleaning read, rejected and wrote: the one line of page, command, log and `clean run`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from services.jobs.jobs import JobStep
+if TYPE_CHECKING:  # brings Redis' client, and `clean run` needs none
+    from services.jobs.jobs import JobStep
 
 
 def totals(records_read: int, records_rejected: int, records_written: int) -> str:
@@ -13,7 +15,7 @@ def totals(records_read: int, records_rejected: int, records_written: int) -> st
     return ", ".join([*parts, f"{records_written:,} written"])
 
 
-def totals_of(steps: Sequence[JobStep]) -> str:
+def totals_of(steps: "Sequence[JobStep]") -> str:
     """Of a finished cleaning's steps, the first of which reads; empty while nothing is known of them."""
     if not steps:
         return ""

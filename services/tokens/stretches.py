@@ -11,8 +11,9 @@ hang on threads that it did not inherit, and a process uses one core.
 
 import json
 import re
+from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.tokens.pre_tokenizers import GPT4O_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT, QWEN35_SPLIT, TEKKEN_SPLIT
 
@@ -23,8 +24,11 @@ _SPLITS = (LLAMA3_SPLIT, QWEN2_SPLIT, QWEN35_SPLIT, GPT4O_SPLIT, TEKKEN_SPLIT)  
 # Cuts come only before white space on which `re` and the library's expressions agree; on U+001C they do not.
 _BEFORE_SPACE_OR_LINE_END = re.compile(r"\s*\S+(?:[^\S \n]\s*(?:\S+|\Z))*|\s+")
 _BEFORE_SPACE = re.compile(r"\s*\S+(?:[^\S ]\s*(?:\S+|\Z))*|\s+")  # the words of Llama 3 take line ends along
+_SPACE = re.compile(r"\s")
 _MAX_CACHED = 200_000  # stretches: about 60 MB
 _MAX_CACHED_CHARS = 64  # a longer stretch hardly comes twice
+_MAX_COUNTED = 256  # contents of messages
+_MAX_COUNTED_CHARS = 65_536
 
 
 class StretchEncoder:
@@ -35,15 +39,37 @@ class StretchEncoder:
         """`stretch` is the `stretch_pattern` of the tokenizer."""
         self._stretch = stretch
         self._added = _added_pattern(backend)
+        self._can_cut = not any(map(_SPACE.search, _added_texts(backend)))
         self._known = _Stretches(backend)
+        self._contents: dict[str, _Content] = {}
 
     def ids(self, text: str) -> list[int]:
         """The token ids of a text."""
         return list(chain.from_iterable(map(self._known.__getitem__, self._parts(text))))
 
-    def count(self, text: str) -> int:
-        """`len(ids(text))`, faster."""
+    def count(self, text: str, contents: Iterable[str] = ()) -> int:
+        """`len(ids(text))`, faster. `contents` stand in the text in this order, and in other texts that are counted."""
+        total, done = 0, 0
+        for content in contents:
+            inside = self._counted(content)
+            if inside.num_tokens and (at := text.find(content, done)) >= 0:
+                total += self._num_tokens(text[done : at + inside.start]) + inside.num_tokens
+                done = at + inside.end
+        return total + self._num_tokens(text[done:])
+
+    def _num_tokens(self, text: str) -> int:
         return sum(map(len, map(self._known.__getitem__, self._parts(text))))
+
+    def _counted(self, content: str) -> "_Content":
+        """A conversation is counted as a whole, pair by pair and in pieces: each content of it only once."""
+        if (known := self._contents.get(content)) is None:
+            start, end = (_first_cut(content), _last_cut(content)) if self._can_cut else (0, 0)
+            known = _Content(start, end, self._num_tokens(content[start:end]))
+            if len(self._contents) >= _MAX_COUNTED:
+                self._contents.clear()
+            if len(content) <= _MAX_COUNTED_CHARS:
+                self._contents[content] = known
+        return known
 
     def _parts(self, text: str) -> list[str]:
         """The stretches and the added tokens of a text, in order."""
@@ -56,6 +82,29 @@ class StretchEncoder:
             else:
                 parts += self._stretch.findall(part)
         return parts
+
+
+class _Content(NamedTuple):
+    """What of a content is the same stretches wherever it stands: from its first cut to its last."""
+
+    start: int
+    end: int
+    num_tokens: int
+
+
+def _first_cut(text: str) -> int:
+    """The first space behind a visible character; 0 if there is none."""
+    at = text.find(" ", 1)
+    while at > 0 and text[at - 1].isspace():
+        at = text.find(" ", at + 1)
+    return max(at, 0)
+
+
+def _last_cut(text: str) -> int:
+    at = text.rfind(" ", 1)
+    while at > 0 and text[at - 1].isspace():
+        at = text.rfind(" ", 1, at)
+    return max(at, 0)
 
 
 class _Stretches(dict[str, tuple[int, ...]]):
@@ -76,14 +125,13 @@ class _Stretches(dict[str, tuple[int, ...]]):
 
 def stretch_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
     """A pattern that cuts a text where this tokenizer always cuts it; None for an unknown kind of tokenizer."""
-    spec = json.loads(backend.to_str())
-    if spec["model"]["type"] != "BPE" or not _added_are_plain(spec):
+    if type(backend.model).__name__ != "BPE" or not _added_are_plain(backend):
         return None
-    parts = parts_of(spec["pre_tokenizer"])
+    parts, normal_parts = _parts_in(backend.pre_tokenizer), _parts_in(backend.normalizer)
     kinds = [part["type"] for part in parts]
     if any(part.get("add_prefix_space") for part in parts):
         return None
-    normal = [part["type"] for part in parts_of(spec["normalizer"])]
+    normal = [part["type"] for part in normal_parts]
     if kinds in (["ByteLevel"], ["Digits", "ByteLevel"]) and parts[-1]["use_regex"] and normal in ([], ["NFC"]):
         return _BEFORE_SPACE_OR_LINE_END
     if kinds == ["Split", "ByteLevel"] and _is_known_split(parts) and normal in ([], ["NFC"]):
@@ -97,20 +145,29 @@ def _is_known_split(parts: list[dict[str, Any]]) -> bool:
     return known and not byte_level["use_regex"]
 
 
-def _added_are_plain(spec: dict[str, Any]) -> bool:
+def _added_are_plain(backend: "Tokenizer") -> bool:
     """Whether no added token takes white space beside it, needs word bounds, or is matched in normalised text, and all
     are looked for at once: the library looks for those that are matched as written before the others."""
-    added = spec["added_tokens"]
-    if len({token["normalized"] for token in added}) > 1:
+    added = backend.get_added_tokens_decoder().values()
+    if len({token.normalized for token in added}) > 1:
         return False
-    if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
+    if any(token.lstrip or token.rstrip or token.single_word for token in added):
         return False
-    return not spec["normalizer"] or not any(token["normalized"] for token in added)
+    return backend.normalizer is None or not any(token.normalized for token in added)
+
+
+def _added_texts(backend: "Tokenizer") -> set[str]:
+    return {token.content for token in backend.get_added_tokens_decoder().values()}
 
 
 def _added_pattern(backend: "Tokenizer") -> "re.Pattern[str] | None":
-    texts = sorted({token.content for token in backend.get_added_tokens_decoder().values()}, key=len, reverse=True)
+    texts = sorted(_added_texts(backend), key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None
+
+
+def _parts_in(component: Any) -> list[dict[str, Any]]:
+    """As `parts_of`. The vocabulary is not written with it: a million objects."""
+    return parts_of(None if component is None else json.loads(component.__getstate__()))
 
 
 def parts_of(component: dict[str, Any] | None) -> list[dict[str, Any]]:

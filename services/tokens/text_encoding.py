@@ -11,6 +11,7 @@ Control tokens are the special tokens and the turn marks of the template. Other 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ class TextEncoder:
     def __init__(self, backend: "Tokenizer", turn_marks: Iterable[str] = ()) -> None:
         """`turn_marks` are tokens that no message may spell, besides the special ones."""
         self._backend = backend
-        self._continuing = _without_prefix(backend)
         stretch = stretch_pattern(backend)
         self._stretches = StretchEncoder(backend, stretch) if stretch else None
         added = backend.get_added_tokens_decoder().values()
@@ -61,11 +61,17 @@ class TextEncoder:
             ids += self._continued(other)
         return ids
 
-    def count(self, pieces: Sequence[str]) -> int:
-        """`len(encode(pieces))`, faster."""
+    def count(self, pieces: Sequence[str], contents: Iterable[str] = ()) -> int:
+        """`len(encode(pieces))`, faster. `contents`: texts in there, in their order, that will be counted again."""
+        if self._stretches is not None and len(pieces) == 1:
+            return self._stretches.count(pieces[0], contents)
         if self._stretches is not None:
             return sum(map(self._stretches.count, pieces))
         return len(self.encode(pieces))
+
+    @cached_property
+    def _continuing(self) -> "Tokenizer":
+        return _without_prefix(self._backend)
 
     def _following(self, text: str, before: str) -> list[int]:
         """Ids of a text behind another. An added token may take along the white space behind it."""

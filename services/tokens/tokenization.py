@@ -169,7 +169,8 @@ class ChatTokenizer:
 
     def count_whole(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> int:
         """`len(render_whole(messages))`, faster, with tools if there are any. Raises TemplateError."""
-        return self._text.count(self._pieces(messages, ask=False, tools=tools))
+        contents = [message.content for message in messages]
+        return self._text.count(self._pieces(messages, ask=False, tools=tools), contents)
 
     def supervised(self, messages: Sequence[Message]) -> SupervisedSequence:
         """A conversation for training, with its supervised tokens: all that the model would generate.

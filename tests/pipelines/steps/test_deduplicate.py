@@ -11,7 +11,7 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.records.conversation import Conversation
+from pipelines.records.conversation import Conversation, Source, Turn
 from pipelines.steps import deduplicate
 from pipelines.steps.deduplicate import MAX_REPRESENTATIVES, NUM_PERM, SEED, Clusters, Sketch, _join_groups, build
 from pipelines.text.words import WordHashes, longest_runs, words
@@ -277,6 +277,22 @@ def test_a_sketch_is_what_datasketch_makes_of_the_shingles_one_by_one() -> None:
     for shingle in longest_runs(WordHashes().of(words(text)), 5).tolist():
         one_by_one.update(shingle >> 32)
     assert np.frombuffer(Sketch().values(text), "<u4").tolist() == one_by_one.hashvalues.tolist()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["system", "user", "assistant"]), st.lists(st.sampled_from(VOCABULARY[:9]), max_size=14)
+        ),
+        max_size=6,
+    )
+)
+def test_both_sketches_of_a_record_are_those_of_its_texts(turns: list[tuple[str, list[str]]]) -> None:
+    record = Conversation("c", tuple(Turn(role, " ".join(said)) for role, said in turns), Source("x", 1))
+    said = "\n".join(turn.text for turn in record.turns if turn.role != "system")
+    answers = "\n".join(turn.text for turn in record.turns if turn.role == "assistant")
+    sketch = Sketch()
+    assert sketch.both(record) == (sketch.values(said), sketch.values(answers, deduplicate.NUM_ANSWER_PERM))
 
 
 def test_a_bucket_of_many_costs_a_bounded_number_of_comparisons_for_each() -> None:

@@ -81,6 +81,20 @@ def test_stretches_of_a_text_have_the_tokens_of_the_text(name: str, parts: list[
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@given(parts=conversations, others=conversations)
+@example(parts=["a b c", " b ", "a b c"], others=["b c"])
+@example(parts=["a <|im_end|> b", "<|im_end", "|> c d"], others=[])
+def test_a_text_is_counted_alike_whatever_contents_it_is_said_to_hold(
+    name: str, parts: list[str], others: list[str]
+) -> None:
+    backend, encoder = BACKENDS[name], ENCODERS[name]
+    text = "".join(parts)
+    expected = len(backend.encode(text, add_special_tokens=False).ids)
+    for contents in (parts, others, [*parts, *parts], parts[::-1]):
+        assert encoder.count([text], contents) == expected
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 @given(before=texts, parts=conversations)
 @example(before="<|im_start|>", parts=["user"])
 @example(before="a\n", parts=["\n b"])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.errors import TemplateError
 from services.tokens.rendering import render_template
 from services.tokens.templates import TEMPLATES
 from services.tokens.written_templates import written
@@ -33,16 +34,32 @@ def test_the_text_is_that_of_jinja(name: str, said: list[Any], system: str | Non
     assert written(jinja, turns, ask=ask, named_tokens=named) == expected
 
 
+@pytest.mark.parametrize("name", ["vicuna-v1.1", "alpaca"])
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "user", "content": "a"}, {"role": "system", "content": "late"}],
+        [{"role": "system", "content": "a"}, {"role": "system", "content": "b"}, {"role": "user", "content": "c"}],
+        [{"role": "tool", "content": "a"}],
+    ],
+)
+def test_what_a_template_refuses_is_refused_in_its_words(name: str, turns: list[Any]) -> None:
+    jinja = TEMPLATES[name].jinja
+    with pytest.raises(TemplateError) as theirs:
+        render_template(jinja, turns, ask=True, thinking=None, named_tokens={})
+    with pytest.raises(TemplateError) as ours:
+        written(jinja, turns, ask=True, named_tokens={})
+    assert str(ours.value) == str(theirs.value)
+
+
 @pytest.mark.parametrize(
     "turns",
     [
         [],
-        [{"role": "user", "content": "a"}, {"role": "system", "content": "late"}],
-        [{"role": "tool", "content": "a"}],
         [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
     ],
 )
-def test_what_a_template_may_refuse_is_left_to_it(turns: list[Any]) -> None:
+def test_turns_that_are_not_of_texts_are_left_to_jinja(turns: list[Any]) -> None:
     assert written(TEMPLATES["vicuna-v1.1"].jinja, turns, ask=True, named_tokens={}) is None
 
 
