@@ -27,7 +27,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from redis import Redis
 
-from pipelines.celery.admission import Admission, sign_older_jobs
+from pipelines.celery.admission import Admission, adopt_older_jobs
 from pipelines.celery.archive_task import ArchiveTask
 from pipelines.celery.batch_tasks import BatchTasks
 from pipelines.celery.cleaning_tasks import CleaningTasks
@@ -102,7 +102,7 @@ def _work(
     _register_tasks(app, redis, jobs, settings)
     _await_servers(settings, redis)
     celery_worker.safe_say = _say_no_threats
-    sign_older_jobs(jobs, settings.state_dir)
+    adopt_older_jobs(jobs, settings.state_dir)
     redis.close()  # each process connects by itself
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",

@@ -63,6 +63,8 @@ class Answer:
         self._frame = calls.frame if calls else None
         self._searched = 0  # so much of `_spoken` holds no opening of calls
         self._logprobs: AnswerLogprobs | None = None  # until the prompt's part is read
+        if parser is not None:
+            parser.reads_calls = calls is not None
         self._read(begun)
         self._spoken = calls.begun if calls else ""
         self._logprobs = logprobs

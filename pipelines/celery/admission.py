@@ -16,7 +16,7 @@ from services.settings import Settings, variable_of
 
 log = logging.getLogger("chatserver.pipelines")
 
-MARKER = "jobs_signed"
+SIGNED, LISTED = "jobs_signed", "jobs_listed"  # files of the state folder: what was done once
 LOCAL_SCHEMES = ("file", "local")  # fsspec's names for a path of this machine
 
 
@@ -67,12 +67,13 @@ def _listed(setting: str) -> list[str]:
     return [each.strip() for each in setting.split(",") if each.strip()]
 
 
-def sign_older_jobs(jobs: Jobs, state_dir: Path) -> None:
-    """Sign what a build left that knew no signatures: once, at the first start over a state folder."""
-    marker = state_dir / MARKER
-    if marker.exists():
-        return
-    if number := jobs.sign_all():
-        log.info("%d jobs of an older build are signed", number)
-    state_dir.mkdir(parents=True, exist_ok=True)
-    write(marker, b"")
+def adopt_older_jobs(jobs: Jobs, state_dir: Path) -> None:
+    """Sign and list what builds left that did neither: once, at the first start over a state folder."""
+    for name, adopt, how in ((SIGNED, jobs.sign_all, "signed"), (LISTED, jobs.list_all_for_owners, "in their lists")):
+        marker = state_dir / name
+        if marker.exists():
+            continue
+        if number := adopt():
+            log.info("%d jobs of an older build are %s", number, how)
+        state_dir.mkdir(parents=True, exist_ok=True)
+        write(marker, b"")

@@ -8,8 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.jobs.fine_tunings import ORDER, results_id
-from services.jobs.jobs import Job
+from services.jobs.fine_tunings import results_id
+from services.jobs.jobs import ORDER, Job
 from services.jobs.stored_files import StoredFiles
 from services.jobs.training_progress import TrainingProgress
 

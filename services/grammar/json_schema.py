@@ -94,6 +94,11 @@ def any_object() -> Expression:
     return _OBJECT
 
 
+def any_value() -> Expression:
+    """Any value of JSON, in such a grammar."""
+    return _VALUE
+
+
 def json_schemas(schemas: Mapping[str, object]) -> tuple[dict[str, Expression], Mapping[str, Expression]]:
     """The expressions of several schemas, each by its place, and the rules that all of them name. The limit of parts is
     for all together. Raises InvalidRequest, with the path."""

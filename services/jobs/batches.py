@@ -69,7 +69,7 @@ class Batches:
         self._jobs = jobs
         self._files = files
         self._folder = folder.resolve()
-        self._owned = OwnedJobs(jobs, "batch", ID_PREFIX, lambda job: job.spec["user"] if job.kind == KIND else None)
+        self._owned = OwnedJobs(jobs, "batch", KIND)
 
     def submit(self, user: str, file_id: str, endpoint: str) -> Job:
         """Make the job of a new batch. Raises InvalidRequest or NotFound."""
@@ -107,20 +107,20 @@ class Batches:
         """The user's batches, beginning behind the id `after`. Raises InvalidRequest for an id of none of them."""
         return self._owned.list(user, newest_first=newest_first, after=after)
 
-    def admit(self, user: str, max_unfinished: int) -> None:
-        """Raises UserLimit for a new batch of a user who has so many that have not ended.
+    @contextlib.contextmanager
+    def admitted(self, jid: str, user: str, max_unfinished: int) -> Iterator[None]:
+        """Make a batch inside. Raises UserLimit where the user has so many that have not ended, or are being made."""
 
-        Nothing is reserved: orders that are sent at the same moment may pass together.
-        """
-        unfinished = self._jobs.unfinished(ID_PREFIX)
-        num_unfinished = sum(job.kind == KIND and job.spec["user"] == user for job in unfinished)
-        if num_unfinished < max_unfinished:
-            return
-        raise UserLimit(
-            f"{num_unfinished:,} of your batches have not ended; a user may have {max_unfinished:,} "
-            f"({variable_of('max_user_batches')}): wait for the end of one, or cancel one",
-            retry_after_s=ADMIT_AFTER_S,
-        )
+        def check(num_unfinished: int) -> None:
+            if num_unfinished >= max_unfinished:
+                raise UserLimit(
+                    f"{num_unfinished:,} of your batches have not ended; a user may have {max_unfinished:,} "
+                    f"({variable_of('max_user_batches')}): wait for the end of one, or cancel one",
+                    retry_after_s=ADMIT_AFTER_S,
+                )
+
+        with self._owned.admitted(jid, user, check), removed_unless_made(self._jobs, jid, self.folder_of(jid)):
+            yield
 
     def let_go(self, job: Job) -> None:
         """Give back the input of a batch that has ended. The pipelines do it, too, and never see one not begun."""

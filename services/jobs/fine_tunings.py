@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigurationError, InvalidRequest, shown
-from services.jobs.jobs import Job, Jobs
+from services.jobs.jobs import ORDER, Job, Jobs
 from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFiles, made_id
 from services.jobs.training import PREFERENCES_RATE, ROW_SIZES, TrainingConfig, preset_names, read_training
@@ -24,7 +24,6 @@ from services.openai.fine_tuning_bodies import FineTuningBody, Hyperparameters
 from services.serving.trained_models import TrainedModel
 
 KIND = "train"
-ORDER = "fine_tuning"  # the field of the spec
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
 ID_PREFIX = "ftjob-"  # of the ids of all that are ordered here
 MAX_NAME_CHARS = 64
@@ -57,7 +56,7 @@ class FineTunings:
     def __init__(self, jobs: Jobs, files: StoredFiles, state_dir: Path) -> None:
         self._files = files
         self._state_dir = state_dir.resolve()
-        self._owned = OwnedJobs(jobs, "fine-tuning", ID_PREFIX, _user_of)
+        self._owned = OwnedJobs(jobs, "fine-tuning", KIND)
 
     def prepare(
         self, jid: str, user: str, body: FineTuningBody, trained: Sequence[TrainedModel]
@@ -112,11 +111,6 @@ class FineTunings:
 def results_id(job: Job) -> str:
     """The id of the file with the losses of all steps, which the pipelines write at the end."""
     return made_id(job.created_s, job.id, "results")
-
-
-def _user_of(job: Job) -> str | None:
-    """None for a job that no program ordered."""
-    return dict(job.spec.get(ORDER) or {}).get("user") if job.kind == KIND else None
 
 
 # -- what a body asks for --------------------------------------------------------------------------------------------

@@ -3,21 +3,25 @@
     state_dir/jobs/<job>/       of a cleaning that the page ordered, or of a batch: its uploads and results; of a
                                 fine-tuning that a program ordered: its data
     state_dir/trained/<name>/   of a fine-tuning on this machine, unless its order names another folder
+    state_dir/orders/<job>      locked while a program's order is made into a job; left by a process that was killed
 
 The page and `chatserver jobs remove` call it. A folder that somebody chose (`--out`) is theirs and stays. So does a
 finished model or adapter: it may be served, or be the base of another one. Functions that touch the disk block.
 """
 
 import contextlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from redis.exceptions import RedisError
 
-from services.errors import ChatServerError, Conflict, Gone
+from services.errors import Busy, ChatServerError, Conflict, Gone
 from services.jobs.jobs import Job, Jobs
+from services.machine.files import flock, private
 from services.models.model_folder import RESULTS
 
 
@@ -76,18 +80,77 @@ class JobFolders:
         return kept[0]
 
 
+# -- orders: a folder first, then its job ----------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def removed_unless_made(jobs: Jobs, jid: str, folder: Path) -> Iterator[None]:
-    """Prepare the folder of a job inside, then submit the job. Where no job comes of it, the folder is deleted."""
+def undone_unless_made(jobs: Jobs, jid: str, undo: Callable[[], object]) -> Iterator[None]:
+    """Submit a job inside. `undo` is called where an error kept the job from being made."""
     try:
         yield
     except Exception:
         with contextlib.suppress(ChatServerError, RedisError):  # without an answer of Redis the job may be there
-            try:
-                jobs.get(jid)
-            except Gone:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not _is_there(jobs, jid):
+                undo()
         raise
+
+
+@contextlib.contextmanager
+def removed_unless_made(jobs: Jobs, jid: str, folder: Path) -> Iterator[None]:
+    """Prepare the folder of a job inside, then submit the job. Where no job comes of it, the folder is deleted.
+
+    If the process is killed in between, the next order of anybody deletes the folder: an order has a file which is
+    locked while its process lives. Raises Busy while another process deletes what an earlier try of this order left.
+    """
+    orders = folder.parent.with_name("orders")
+    private(orders)
+    _remove_abandoned(jobs, orders, folder.parent)
+    mark = orders / jid
+    with _marked(mark):
+        with undone_unless_made(jobs, jid, lambda: _undone(folder, mark)):
+            yield
+        mark.unlink(missing_ok=True)
+
+
+def _undone(folder: Path, mark: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    mark.unlink(missing_ok=True)
+
+
+def _remove_abandoned(jobs: Jobs, orders: Path, folders: Path) -> None:
+    for mark in orders.iterdir():
+        with contextlib.suppress(FileNotFoundError), mark.open("rb") as file:
+            if flock(file, wait=False) and not _is_removed(file):
+                if not _is_there(jobs, mark.name):
+                    shutil.rmtree(folders / mark.name, ignore_errors=True)
+                mark.unlink()
+
+
+@contextlib.contextmanager
+def _marked(mark: Path) -> Iterator[None]:
+    """Hold a lock of the file: shared, for the same order may come twice."""
+    while True:
+        with mark.open("ab") as file:
+            if not flock(file, shared=True, wait=False):
+                raise Busy(f"what an earlier try of the order {mark.name} left is being deleted", retry_after_s=1.0)
+            if not _is_removed(file):
+                yield
+                return
+
+
+def _is_removed(file: IO[bytes]) -> bool:
+    return not os.fstat(file.fileno()).st_nlink
+
+
+def _is_there(jobs: Jobs, jid: str) -> bool:
+    try:
+        jobs.get(jid)
+    except Gone:
+        return False
+    return True
+
+
+# -- deletion --------------------------------------------------------------------------------------------------------
 
 
 def _delete(path: Path) -> None:

@@ -20,6 +20,7 @@ from redis import Redis
 
 from services.connection.connect import server_time
 from services.errors import Conflict, Gone, InvalidRequest
+from services.jobs.owner_lists import OwnerLists
 from services.jobs.scripts import script
 from services.jobs.signature import signature
 from services.settings import variable_of
@@ -30,6 +31,7 @@ LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
 AT_ONCE = 200  # jobs that are read in one round trip
+ORDER = "fine_tuning"  # field of a fine-tuning's spec: what a program ordered through `/v1`
 REMOTE = "remote of train"  # what is signed beside jobs; no kind of a job has a space
 
 _SUBMIT, _MOVE, _CANCEL, _REMOVE = script("submit"), script("move"), script("cancel"), script("remove")
@@ -62,6 +64,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def owner(self) -> str | None:
+        """The user whose alone the job is; None for a job that everybody sees who may see jobs."""
+        return _owner(self.kind, self.spec)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class Jobs:
         self._redis = redis
         self._keys = keys
         self._key = key
+        self.owners = OwnerLists(redis, keys)
 
     # -- what people do ------------------------------------------------------------------------------------------
 
@@ -117,7 +125,10 @@ class Jobs:
         """
         keys = self._keys.job(check_name(jid, "job id")).all
         # Listed first: what is listed and does not exist is passed over, what exists and is not listed would be lost.
-        self._redis.zadd(self._keys.jobs, {jid: server_time(self._redis)}, nx=True)
+        now_s = server_time(self._redis)
+        self._redis.zadd(self._keys.jobs, {jid: now_s}, nx=True)
+        if owner := _owner(kind, spec):
+            self.owners.add(owner, kind, jid, now_s)
         encoded = _encoded(spec)
         if _SUBMIT(self._redis, keys, kind, name, encoded, self._signature(kind, jid, encoded)) == b"conflict":
             raise Conflict(
@@ -156,6 +167,16 @@ class Jobs:
             _SIGN(self._redis, self._keys.job(job.id).all, self._signature(job.kind, job.id, _encoded(job.spec)))
         return len(found)
 
+    def list_for_owner(self, job: Job) -> bool:
+        """List a job that an older build made, unless it is listed. Whether it is its owner's alone."""
+        if job.owner:
+            self.owners.add(job.owner, job.kind, job.id, job.created_s)
+        return bool(job.owner)
+
+    def list_all_for_owners(self) -> int:
+        """The same for all jobs; how many have an owner."""
+        return sum(map(self.list_for_owner, self._existing(self.ids())))
+
     def get(self, jid: str) -> Job:
         """Raises Gone."""
         fields = self._redis.hgetall(self._keys.job(check_name(jid, "job id")).job)
@@ -167,17 +188,21 @@ class Jobs:
         """The newest jobs, newest first."""
         return self._existing(raw.decode() for raw in self._redis.zrevrange(self._keys.jobs, 0, limit - 1))
 
-    def ids(self, prefix: str = "") -> Sequence[str]:
-        """The ids of all jobs that begin so, oldest first; some may have expired."""
-        names = [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
-        return [name for name in names if name.startswith(prefix)]
+    def ids(self) -> Sequence[str]:
+        """The ids of all jobs, oldest first; some may have expired."""
+        return [raw.decode() for raw in self._redis.zrange(self._keys.jobs, 0, -1)]
 
-    def unfinished(self, prefix: str = "") -> Sequence[Job]:
-        """All jobs that are submitted or running and whose ids begin so, oldest first."""
-        names = self.ids(prefix)  # their states alone first: the sweep asks this of every job, and a spec is long
-        states = self._replies("HGET", names, "state")
-        running = [name for name, state in zip(names, states, strict=True) if (state or b"").decode() not in TERMINAL]
+    def unfinished(self) -> Sequence[Job]:
+        """All jobs that are submitted or running, oldest first."""
+        states = self.states(self.ids())  # first: the sweep asks this of every job, and a spec is long
+        running = (name for name, state in states.items() if state not in TERMINAL)
         return [job for job in self._existing(running) if not job.ended]
+
+    def states(self, names: Iterable[str]) -> dict[str, str]:
+        """The state of each of these jobs; empty for one that is not there."""
+        listed = list(names)
+        replies = self._replies("HGET", listed, "state")
+        return {name: (state or b"").decode() for name, state in zip(listed, replies, strict=True)}
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Job | None]]:
         """Each of these jobs, in this order; None for one that has expired. It reads on as far as the caller does."""
@@ -388,6 +413,13 @@ def _job(jid: str, fields: Mapping[str, bytes]) -> Job:
         signature=text("signature"),
         remote_signature=text("remote_signature"),
     )
+
+
+def _owner(kind: str, spec: Mapping[str, Any]) -> str | None:
+    """Of a batch, and of a fine-tuning that a program ordered."""
+    about = {"batch": spec, "train": spec.get(ORDER)}.get(kind)
+    user = about.get("user") if isinstance(about, Mapping) else None
+    return user if isinstance(user, str) and user else None
 
 
 def _line(line: str) -> str:

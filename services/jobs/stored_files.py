@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from services.errors import InvalidRequest, NotFound, StorageFull, TooLarge, shown
-from services.machine.files import draft, private, publish, write_json
+from services.machine.files import draft, lock, private, publish, sync_all, write_json
 from services.settings import variable_of
 
 RESERVE_BYTES = 1 << 30  # of the disk, left for jobs and for Redis
@@ -33,6 +33,7 @@ MADE_HERE = ("batch_output", "fine-tune-results")  # purposes of what jobs write
 
 _ID = re.compile("file-[A-Za-z0-9_-]{1,64}")
 _DRAFT = "draft-"
+_LOCK = ".lock"  # so that two uploads that end together do not share the last room
 
 
 @dataclass(frozen=True)
@@ -129,19 +130,22 @@ class StoredFiles:
         if not made.num_bytes and purpose not in MADE_HERE:
             raise InvalidRequest("the file is empty", field="file")
         made.close()
-        if self._room and made.num_bytes > self._room_bytes(made.folder.parent, "file-*"):
-            raise _no_room()  # another upload was faster
         now_s = time.time()
         file_id = file_id or _id_of(now_s, secrets.token_hex(8))
         label = "".join(filter(str.isprintable, filename))[-MAX_NAME_CHARS:].encode("utf-8", "replace").decode()
         stored = StoredFile(file_id, user, purpose, label or "file", made.num_bytes, int(now_s), made.sha256)
         write_json(made.folder / "about.json", asdict(stored))
-        try:
-            publish(made.folder, self._folder_of(user) / file_id)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            return self.get(file_id, user)
+        sync_all(made.folder)  # it may take long; then the lock is short
+        owned = self._folder_of(user)
+        with lock(owned / _LOCK):
+            if self._room and made.num_bytes > self._room_bytes(owned, "file-*"):
+                raise _no_room()  # another upload was faster
+            try:
+                publish(made.folder, owned / file_id)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                return self.get(file_id, user)
         return stored
 
     def get(self, file_id: str, user: str) -> StoredFile:

@@ -12,9 +12,10 @@ from typing import Literal
 from services.errors import TemplateError
 from services.tokens.system_turns import Turn
 
-State = Literal["begin", "reasoning", "answer", "head", "judge"]
+State = Literal["begin", "reasoning", "answer", "head", "judge", "call"]
 """Where a text is: `begin` is the answer unless a mark comes first. A `head` is the words between two marks, which are
-shown nowhere. Where they decide what follows, the mark behind them leads to `judge`."""
+shown nowhere. Where they decide what follows, the mark behind them leads to `judge`. A `call` is the answer's, with its
+head, for whoever reads calls; for all others the head says something else."""
 
 Marks = Mapping[str, State]
 Render = Callable[[Sequence[Turn], bool], str]
@@ -79,7 +80,7 @@ def pair(
 
 def _everywhere(marks: Marks) -> Mapping[State, Marks]:
     """Marks that no text contains, since each is a special token."""
-    return {"begin": marks, "reasoning": marks, "answer": marks, "head": marks}
+    return {"begin": marks, "reasoning": marks, "answer": marks, "head": marks, "call": marks}
 
 
 # Each format whose marks a template shows by its own words.
@@ -88,7 +89,7 @@ BY_SIGNS = {
         ("<|channel|>", "<|message|>", "analysis"),
         begins="head",
         anywhere=_everywhere({"<|start|>": "head", "<|channel|>": "head", "<|end|>": "head", "<|message|>": "judge"}),
-        heads=(("analysis", "reasoning"), (" to=", "reasoning")),
+        heads=((" to=functions.", "call"), ("analysis", "reasoning"), (" to=", "reasoning")),
     ),
     "muse": AnswerFormat(
         ("<|message|>", "to=self"),

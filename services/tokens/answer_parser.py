@@ -15,7 +15,7 @@ from services.wire.messages import PartKind
 if TYPE_CHECKING:  # the library itself is loaded by whoever makes a tokenizer
     from tokenizers import Tokenizer
 
-LONG_HEAD_CHARS = 80  # longer ones are text of a model that keeps to no format
+LONG_HEAD_CHARS = 200  # longer ones are text of a model that keeps to no format
 PROMPT_END_TOKENS = 32  # of a prompt: enough for the marks that may end it
 _SEPARATOR = "\n\n"  # between two texts of one part, where marks stood
 
@@ -50,6 +50,8 @@ class AnswerParser:
         self._fresh = True  # no text of this state has come, but for white space
         self._behind_mark = state != "begin"
         self._head = ""  # with its marks
+        self._head_begun = 0  # characters of it that are somebody else's
+        self.reads_calls = False  # whether a call and its head are the answer's; set before the first text
         self._spoken: PartKind | None = None  # the part of the text shown last
         self._separate: set[PartKind] = set()  # parts whose next text is a new one
 
@@ -86,7 +88,7 @@ class AnswerParser:
         pieces: list[Piece] = []
         if self._state != "head":
             self._release_before_mark(len(self._held), pieces)
-        self._enter(mark, after or self._state)
+        self._enter(mark, after or self._state, pieces)
         return pieces
 
     def text(self, text: str) -> list[Piece]:
@@ -106,6 +108,7 @@ class AnswerParser:
     def go_on(self) -> None:
         """What came so far was somebody else's beginning of the answer: hold nothing of its text back."""
         if self._state == "head":
+            self._head_begun = len(self._head + self._held)
             return
         if self._held.strip() and self._fresh:
             self._begin()
@@ -124,17 +127,26 @@ class AnswerParser:
             return anywhere
         return self._marks(self._format.at_start).get(mark) if not self._held.strip() else None
 
-    def _enter(self, mark: str, after: State) -> None:
+    def _enter(self, mark: str, after: State, pieces: list[Piece]) -> None:
+        """Go on in the state behind a mark. The head of a call is told as text of the answer."""
         head = self._head + self._held + mark if self._state == "head" else mark
         if after == "judge":
-            head, after = "", self._judged(head)
+            words, after = self._judged(head)
+            if after == "call":
+                pieces.append(Piece("answer", head[max(head.index(words), self._head_begun) :]))
+                self._spoken = None
+            head = ""
         self._head = head if after == "head" else ""
+        if not self._head:
+            self._head_begun = 0
         self._state, self._held, self._fresh, self._behind_mark = after, "", True, True
         if self._spoken is not None:
             self._separate.add(self._spoken)
 
-    def _judged(self, head: str) -> State:
-        return next((after for words, after in self._format.heads if words in head), "answer")
+    def _judged(self, head: str) -> tuple[str, State]:
+        """What decides, and the state that follows."""
+        heads = (each for each in self._format.heads if each[1] != "call" or self.reads_calls)
+        return next(((words, after) for words, after in heads if words in head), ("", "answer"))
 
     # -- text ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +165,7 @@ class AnswerParser:
         at, mark = found
         rest = self._held[at + len(mark) :]
         self._release_before_mark(at, pieces)
-        self._enter(mark, self._marks(self._format.anywhere)[mark])
+        self._enter(mark, self._marks(self._format.anywhere)[mark], pieces)
         self._held = rest
         return True
 
@@ -162,7 +174,7 @@ class AnswerParser:
         text = self._held.lstrip()
         marks = [mark for mark in self._marks(self._format.at_start) if mark in self._in_text]
         if found := next((mark for mark in marks if text.startswith(mark)), None):
-            self._enter(found, self._marks(self._format.at_start)[found])
+            self._enter(found, self._marks(self._format.at_start)[found], [])
             self._held = text[len(found) :]
             return bool(self._held) and self._begun()
         if not text or any(mark.startswith(text) for mark in marks):

@@ -2,9 +2,21 @@
 
 import re
 
+from services.grammar.calls import CallFrame
 from services.tokens.call_text import Broken, CallText, Reading
 
 OPENING, CLOSING = "<|tools_prefix|>", "<|tools_suffix|>"
+FRAMES = (
+    CallFrame(
+        opening=re.compile(re.escape(OPENING)),
+        name='~{~"',
+        arguments='":~',
+        end="~}",
+        first="~[",
+        again="~,",
+        last=f"~]~{CLOSING}",
+    ),
+)
 _NAME = re.compile(r"[\w.-]{1,128}")
 
 

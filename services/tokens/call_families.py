@@ -12,6 +12,7 @@ from services.grammar.calls import CallFrame
 from services.tokens import (
     apertus_calls,
     gemma_calls,
+    harmony_calls,
     hermes_calls,
     listed_calls,
     llama_calls,
@@ -50,7 +51,10 @@ _LISTED = [
     CallFamily(name, listed.read, listed.marks, listed.opening, listed.frames)
     for name, listed in listed_calls.DIALECTS.items()
 ]
-_NAMED = [CallFamily(name, named.read, named.marks, named.opening) for name, named in named_calls.DIALECTS.items()]
+_NAMED = [
+    CallFamily(name, named.read, named.marks, named.opening, named.frames)
+    for name, named in named_calls.DIALECTS.items()
+]
 FAMILIES = (
     CallFamily(
         "hermes", hermes_calls.read, (hermes_calls.OPENING, "</tool_call>"), hermes_calls.OPENING, hermes_calls.FRAMES
@@ -61,10 +65,17 @@ FAMILIES = (
     *_LISTED,
     *_NAMED,
     CallFamily("gemma", gemma_calls.read, gemma_calls.MARKS, gemma_calls.OPENING),
+    CallFamily("harmony", harmony_calls.read, harmony_calls.MARKS, harmony_calls.OPENING),
     CallFamily(
         "python", python_calls.read, (python_calls.OPENING, python_calls.CLOSING), python_calls.OPENING, arguments="("
     ),
-    CallFamily("apertus", apertus_calls.read, (apertus_calls.OPENING, apertus_calls.CLOSING), apertus_calls.OPENING),
+    CallFamily(
+        "apertus",
+        apertus_calls.read,
+        (apertus_calls.OPENING, apertus_calls.CLOSING),
+        apertus_calls.OPENING,
+        apertus_calls.FRAMES,
+    ),
 )
 
 
@@ -141,7 +152,9 @@ def find_call_format(written: str, name: str, arguments: dict[str, str]) -> Call
         if _calls(family, call) == [(name, arguments)]:
             opened = call.rindex(family.arguments, 0, call.index(next(iter(arguments))))
             frame = next((frame for frame in family.frames if _frames(frame, call[:opened], name)), None)
-            return CallFormat(family, call[: call.index(name)], call[:opened], name, frame)
+            head = written[:start] if name in written[:start] else ""  # it says, too, whom the message is for
+            named = head + call[:opened]
+            return CallFormat(family, named[: named.index(name)], named, name, frame)
     return None
 
 

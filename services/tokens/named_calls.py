@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from services.grammar.calls import CallFrame
 from services.tokens.call_text import Broken, CallText, Reading
 
 _LONGEST_NAME = 200  # with an id beside it
@@ -11,7 +12,8 @@ _LONGEST_NAME = 200  # with an id beside it
 @dataclass(frozen=True)
 class Named:
     """`name` finds the name, its only group, in the words before the arguments. `each` begins each call behind the
-    opening; without it there is one."""
+    opening; without it there is one. `before_name`, `behind_name`: what stands beside a name that must obey a grammar.
+    """
 
     opening: str
     name: re.Pattern[str]
@@ -20,11 +22,26 @@ class Named:
     each: str = ""
     closing: str = ""
     others: tuple[str, ...] = ()  # marks among the words
+    before_name: str = ""
+    behind_name: str = ""
 
     @property
     def marks(self) -> tuple[str, ...]:
         words = (self.opening, self.arguments, self.end, self.each, self.closing, *self.others)
         return tuple(word for word in words if len(word) > 1)
+
+    @property
+    def frames(self) -> tuple[CallFrame, ...]:
+        """Readers get ids of ours, so a grammar may say which one a call has."""
+        frame = CallFrame(
+            opening=re.compile(re.escape(self.opening)),
+            name=f"~{self.each}{self.before_name}" if self.each else "",
+            arguments=f"{self.behind_name}{self.arguments}~",
+            end=f"~{self.end}",
+            again="" if self.each else f"~{self.opening}",
+            last=f"~{self.closing}" if self.closing else "",
+        )
+        return (frame,)
 
     def read(self, text: CallText) -> Reading[None]:
         """Reads to the end of the text."""
@@ -63,6 +80,8 @@ DIALECTS = {
         arguments="<|tool_call_argument_begin|>",
         end="<|tool_call_end|>",
         closing="<|tool_calls_section_end|>",
+        before_name="functions.",
+        behind_name=":0",
     ),
     "functionary": Named(opening="<function=", name=re.compile(r"([\w.-]{1,128})"), arguments=">", end="</function>"),
     "solar": Named(
@@ -73,5 +92,6 @@ DIALECTS = {
         end="<|tool_call:end|>",
         closing="<|calls|>",
         others=("<|tool_call:name|>",),
+        before_name="callid001<|tool_call:name|>",
     ),
 }

@@ -50,13 +50,12 @@ class Tags:
 
     @property
     def frames(self) -> tuple[CallFrame, ...]:
-        """None where a tag says the type of a value, or a value may be quoted: the grammar of a text cannot."""
-        if len(self.keyed) > 1 or self.quoted[0]:
-            return ()
+        """Of tags that say the type of a value, the first is that of texts, and the second that of all others."""
         opening = re.compile(re.escape(self.opening))
         line = "\n" if self.lines else ""
-        behind_key = self.keyed[0][0] + self.before_value + line
-        tagged = TaggedArguments(self.before_key, behind_key, line + self.behind_value)
+        behind_key, *others = (mark + self.before_value + line for mark, _ in self.keyed)
+        behind_value, behind_other = line + self.behind_value, others[0] if others else ""
+        tagged = TaggedArguments(self.before_key, behind_key, behind_value, behind_other, self.quoted[0])
         name, behind_name = f"~{self.before_name}", f"{self.behind_name}~"
         if self.several:
             return (CallFrame(opening, name, behind_name, self.end, again="", last=f"~{self.closing}", tagged=tagged),)
@@ -206,6 +205,7 @@ DIALECTS = {
     "glm": _GLM,
     "hunyuan": _HUNYUAN,
     "minimax": _invoked("", "minimax:tool_call", _PLAIN),
+    "muse": _invoked("atem:", "atem:function_calls", _PLAIN),
     "deepseek-3.2": _invoked(_DSML, f"{_DSML}function_calls", _TYPED),
     "deepseek-4": _invoked(_DSML, f"{_DSML}tool_calls", _TYPED),
     "minicpm": Tags(

@@ -37,6 +37,8 @@ all keys of one request share another, and a script touches one slot only.
     ns:claim:{model}          string   the standby worker that loads or serves a wanted model; expires
     ns:trouble:{model}        string   why a wanted model could not be loaded, for people; expires
     ns:jobs                   zset     jid → when it was submitted first, seconds
+    ns:{user}:jobs:<kind>     zset     jid → when it was listed, seconds: a user's batches (`batch`), and the
+                                       fine-tunings that programs ordered (`train`)
     ns:{jid}:job              hash     kind name state spec error cancelling created_s started_s ended_s …; expires
     ns:{jid}:units            hash     unit name → JSON: what is known of a unit's progress; for people, expires
     ns:{jid}:log              stream   `line`: the newest 2,000 lines that people read of a job; expires
@@ -197,6 +199,9 @@ class Keys:
 
     def job(self, jid: str) -> JobKeys:
         return JobKeys(*(f"{self.namespace}:{{{jid}}}:{field.name}" for field in fields(JobKeys)))
+
+    def owned_jobs(self, user: str, kind: str) -> str:
+        return f"{self.namespace}:{{{user}}}:jobs:{kind}"
 
     def preview(self, pid: str) -> str:
         return f"{self.namespace}:{{{pid}}}:preview"

@@ -15,6 +15,7 @@ from workers.engine import ModelLimits
 from workers.planner import ChatPlanner
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<think>", "</think>")
+HEADS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|call|>", "<|end|>", "<|eom|>")
 _TURNS = "{% else %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') + '<|im_end|>\n' }}{% endif %}{% endfor %}"
 _ASKS = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}OPENED{% endif %}"
 _TOOLS = "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}"
@@ -65,7 +66,19 @@ TEMPLATES = {
         "{{ '<arg_key>' + key + '</arg_key>\n<arg_value>' + value + '</arg_value>\n' }}{% endfor %}{{ '</tool_call>' }}"
     ),
 }
+TEMPLATES["harmony"] = template(
+    "{# analysis #}{{ ' to=functions.' + c.function.name + '<|channel|>commentary json<|message|>' }}"
+    "{{ c.function.arguments | tojson }}{{ '<|call|>' }}"
+)
+TEMPLATES["muse"] = template(
+    "{# to=self #}{{ ' to=' + c.function.name + '<|message|><atem:function_calls>\n<atem:invoke name=\"' }}"
+    "{{ c.function.name + '\">\n' }}{% for key, value in c.function.arguments.items() %}"
+    "{{ '<atem:parameter name=\"' + key + '\">' + value + '</atem:parameter>\n' }}{% endfor %}"
+    "{{ '</atem:invoke>\n</atem:function_calls>' }}"
+)
 ARGUMENTS = {
+    "harmony": '{"city": "Paris"}',
+    "muse": '<atem:parameter name="city">Paris</atem:parameter>\n</atem:invoke>\n</atem:function_calls>',
     "qwen-coder": "<parameter=city>\nParis\n</parameter>\n</function>",
     "glm": "<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>",
 }
@@ -87,7 +100,7 @@ def tokenizer_of(own: str) -> ChatTokenizer:
     """Every character is a token, and so is every mark."""
     backend = Tokenizer(models.BPE({chr(code): code for code in range(0x180)}, []))
     backend.decoder = decoders.Fuse()
-    backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in SPECIAL])
+    backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in (*SPECIAL, *HEADS)])
     return ChatTokenizer(fast(backend, own=own, bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None))
 
 
@@ -141,6 +154,39 @@ def test_a_required_call_is_begun_in_the_prompt_and_told_with_its_name(manner: s
         assert plan.answer.slice_from(0)[1:] == (0, FOUND)
 
 
+def test_a_call_in_a_head_is_found_where_the_model_writes_the_head_in_its_own_order() -> None:
+    """A head of a call once counted as reasoning, and all other heads are shown nowhere."""
+    tokenizer = tokenizer_of(TEMPLATES["harmony"])
+    told = (
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.weather "
+        '<|constrain|>json<|message|>{"city": "Paris"}<|call|>'
+    )
+    answer = planned(tokenizer).answer
+    answer.extend(tokenizer.decoder().encode(told).ids)
+    answer.finish()
+    assert (answer.text, answer.parts) == ("hm" + FOUND, [(0, "reasoning"), (2, "call"), (9, "arguments")])
+    request = ChatRequest("r1", "ann", "m", (QUESTION,))
+    without = ChatPlanner(tokenizer, Idle(), SamplingDefaults())(request).answer  # type: ignore[arg-type]
+    without.extend(tokenizer.decoder().encode(told).ids)
+    without.finish()  # type: ignore[attr-defined]
+    assert without.parts == [(0, "reasoning")], "nobody asked for calls"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("manner", "rest"), [("harmony", " <|constrain|>json<|message|>"), ("muse", "<|message|>")])
+def test_a_call_that_must_be_made_of_any_tool_goes_on_within_its_head(manner: str, rest: str) -> None:
+    tokenizer = tokenizer_of(TEMPLATES[manner])
+    other = {**TOOL, "function": {**TOOL["function"], "name": "other"}}
+    request = ChatRequest("r1", "ann", "m", (QUESTION,), tools=(TOOL, other), tool_choice="required")
+    plan = ChatPlanner(tokenizer, Idle(), SamplingDefaults())(request)  # type: ignore[arg-type]
+    begun = text_of(tokenizer, plan.prompt_ids).rpartition("assistant\n")[2]
+    assert begun == {"harmony": " to=functions.", "muse": " to="}[manner]
+    found = tokenizer.call_format
+    assert found is not None
+    call = found.beginning("weather").removeprefix(begun) if manner == "muse" else f"weather{rest}"
+    plan.answer.extend(tokenizer.decoder().encode(call + ARGUMENTS[manner]).ids)
+    assert (plan.answer.text, plan.answer.parts) == (FOUND, [(0, "call"), (7, "arguments")])
+
+
 def test_without_parallel_calls_the_answer_ends_with_its_first() -> None:
     tokenizer = tokenizer_of(HERMES)
     answer = planned(tokenizer, parallel_tool_calls=False).answer
@@ -189,7 +235,7 @@ class Obedient(Idle):
 STRICT = ChatRequest("r1", "ann", "m", (QUESTION,), tools=(TOOL,), strict_tools=("weather",))
 
 
-@pytest.mark.parametrize("manner", ["hermes", "mistral", "mistral with names", "llama", "qwen-coder", "glm"])
+@pytest.mark.parametrize("manner", ["hermes", "mistral", "mistral with names", "llama", "kimi", "qwen-coder", "glm"])
 def test_a_strict_tool_or_a_required_call_has_a_grammar_that_goes_on_behind_its_beginning(manner: str) -> None:
     tokenizer = tokenizer_of(TEMPLATES[manner])
     for choice in ("auto", "required", ":weather"):
@@ -203,7 +249,7 @@ def test_a_strict_tool_or_a_required_call_has_a_grammar_that_goes_on_behind_its_
 
 
 def test_a_strict_tool_is_refused_where_engine_or_format_cannot_hold_its_arguments() -> None:
-    for manner, engine in (("hermes", Idle()), ("kimi", Obedient())):
+    for manner, engine in (("hermes", Idle()), ("harmony", Obedient())):
         with pytest.raises(Unsupported, match="cannot hold this model's arguments to a schema"):
             ChatPlanner(tokenizer_of(TEMPLATES[manner]), engine, SamplingDefaults())(STRICT)  # type: ignore[arg-type]
 

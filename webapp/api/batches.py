@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 from services.connection.connect import translated
 from services.jobs.batches import ID_PREFIX, KIND, WINDOW_S, Batches, BatchProgress
-from services.jobs.job_folders import removed_unless_made
 from services.jobs.jobs import Job, Jobs
 from services.openai.bodies import checked
 from services.openai.response_bodies import MetadataName, MetadataValue
@@ -65,8 +64,7 @@ def _add_changing(
             jid, order = f"{ID_PREFIX}{base}", (user, body.input_file_id, body.endpoint, body.metadata)
             if known := batches.find(jid, user):  # also one that has ended: its input is not there any more
                 return jsonify(batch_object(known, batches.progress(known)))
-            batches.admit(user, max_unfinished)
-            with removed_unless_made(jobs, jid, batches.folder_of(jid)):
+            with batches.admitted(jid, user, max_unfinished):
                 job = jobs.submit(jid, KIND, *in_thread(batches.prepare, jid, *order))
             in_thread(batches.let_go, job)  # the same order may have come twice, and the other one has ended
         wake(job.id)

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from services.jobs.fine_tunings import ID_PREFIX, METHODS, ORDER, results_id
-from services.jobs.jobs import Job
+from services.jobs.fine_tunings import ID_PREFIX, METHODS, results_id
+from services.jobs.jobs import ORDER, Job
 from services.jobs.training_progress import TrainingProgress
 
 STATUS = {"submitted": "queued", "finished": "succeeded", "failed": "failed", "cancelled": "cancelled"}

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
 from services.connection.connect import translated
-from services.jobs.fine_tunings import ID_PREFIX, KIND, ORDER, FineTunings
+from services.jobs.fine_tunings import ID_PREFIX, KIND, FineTunings
 from services.jobs.job_folders import removed_unless_made
-from services.jobs.jobs import LOG_LINES, Job, Jobs
+from services.jobs.jobs import LOG_LINES, ORDER, Job, Jobs
 from services.jobs.training_progress import UNIT, TrainingProgress
 from services.openai.bodies import checked
 from services.openai.fine_tuning_bodies import FineTuningBody

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipelines.celery.admission import MARKER, Admission, sign_older_jobs
+from pipelines.celery.admission import SIGNED, Admission, adopt_older_jobs
 from services.errors import ConfigurationError, Conflict
 from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
@@ -85,12 +85,23 @@ def test_jobs_of_an_older_build_are_signed_at_the_first_start_and_none_later(
         strangers.submit(jid, "clean", jid, SPEC)
         jobs.started(jid)
     jobs.failed("ended", "", "")
-    sign_older_jobs(jobs, tmp_path / "state")
+    adopt_older_jobs(jobs, tmp_path / "state")
     assert all(jobs.signed(jobs.get(jid)) for jid in ("running", "ended"))
-    assert (tmp_path / "state" / MARKER).exists()
+    assert (tmp_path / "state" / SIGNED).exists()
     strangers.submit("later", "clean", "later", SPEC)
-    sign_older_jobs(jobs, tmp_path / "state")
+    adopt_older_jobs(jobs, tmp_path / "state")
     assert not jobs.signed(jobs.get("later"))
+
+
+def test_batches_of_an_older_build_are_listed_for_their_users_at_the_first_start(
+    jobs: Jobs, redis_client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    for jid, user in (("batch_1", "ann"), ("batch_2", "bob"), ("batch_3", "ann")):
+        jobs.submit(jid, "batch", jid, {"user": user})
+        redis_client.delete(Keys(namespace).owned_jobs(user, "batch"))
+    jobs.submit("clean", "clean", "clean", SPEC)
+    adopt_older_jobs(jobs, tmp_path / "state")
+    assert list(jobs.owners.times("ann", "batch")) == ["batch_1", "batch_3"]
 
 
 def test_an_input_outside_the_folders_or_of_another_scheme_is_refused_with_what_is_allowed(

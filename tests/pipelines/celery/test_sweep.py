@@ -44,6 +44,15 @@ def test_each_job_goes_to_the_tasks_of_its_kind(jobs: Jobs, sweep: Sweep, advanc
     assert sorted(advanced) == ["clean a", "train b"]
 
 
+def test_a_job_that_a_web_process_of_an_older_build_accepted_is_listed_for_its_user(
+    jobs: Jobs, sweep: Sweep, redis_client: redis.Redis, namespace: str
+) -> None:
+    jobs.submit("b", "train", "b", {"fine_tuning": {"user": "ann"}})
+    redis_client.delete(Keys(namespace).owned_jobs("ann", "train"))
+    sweep.sweep()
+    assert list(jobs.owners.times("ann", "train")) == ["b"]
+
+
 def test_a_job_that_ended_or_is_gone_is_left_alone(jobs: Jobs, sweep: Sweep, advanced: list[str]) -> None:
     jobs.submit("over", "clean", "over", {})
     jobs.failed("over", "by a test")

@@ -14,8 +14,7 @@ import redis
 from pipelines.__main__ import _registering
 from pipelines.launching.registering import register_model
 from services.errors import StorageFull
-from services.jobs.fine_tunings import ORDER
-from services.jobs.jobs import Job, Jobs
+from services.jobs.jobs import ORDER, Job, Jobs
 from services.jobs.training import read_training
 from services.jobs.training_progress import TrainingProgress
 from services.machine.files import seal

@@ -20,6 +20,7 @@ from services.tokens.listed_calls import DIALECTS
 BYTES = LLTokenizer("byte")
 CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"]}
 FRAMES = {f"{family.name} {index}": frame for family in FAMILIES for index, frame in enumerate(family.frames)}
+_INVOKED = '<｜DSML｜invoke name="NAME">\nARGS</｜DSML｜invoke>\n'
 ONE = {
     "hermes 0": '<tool_call>\n{"name": "NAME", "arguments": ARGS}\n</tool_call>',
     "mistral 0": '[TOOL_CALLS][{"name": "NAME", "arguments": ARGS}]',
@@ -43,6 +44,16 @@ ONE = {
     "ARGS</tool_call:opensource>\n</tool_calls:opensource>",
     "minimax 0": '<minimax:tool_call>\n<invoke name="NAME">\nARGS</invoke>\n</minimax:tool_call>',
     "llama 0": '{"type": "function", "name": "NAME", "parameters": ARGS}',
+    "deepseek-3.2 0": "<｜DSML｜function_calls>\n" + _INVOKED + "</｜DSML｜function_calls>",
+    "deepseek-4 0": "<｜DSML｜tool_calls>\n" + _INVOKED + "</｜DSML｜tool_calls>",
+    "muse 0": '<atem:function_calls>\n<atem:invoke name="NAME">\nARGS</atem:invoke>\n</atem:function_calls>',
+    "minicpm 0": '<function name="NAME">ARGS</function>',
+    "kimi 0": "<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>ARGS"
+    "<|tool_call_end|><|tool_calls_section_end|>",
+    "functionary 0": "<function=NAME>ARGS</function>",
+    "solar 0": "<|tool_calls|><|tool_call:begin|>callid001<|tool_call:name|>NAME<|tool_call:args|>ARGS<|tool_call:end|>"
+    "<|calls|>",
+    "apertus 0": '<|tools_prefix|>[{"NAME": ARGS}]<|tools_suffix|>',
 }
 
 
@@ -98,6 +109,7 @@ PLACE = {
     },
     "required": ["city", "days"],
 }
+TEXTS = ("city", "unit", "as", "more")
 PLACES: list[tuple[dict[str, str], bool]] = [
     ({"city": "Paris", "days": "3"}, True),
     ({"city": 'a "b"\n</div> </', "unit": "F", "days": "9", "of": "[true]"}, True),
@@ -112,6 +124,11 @@ PLACES: list[tuple[dict[str, str], bool]] = [
 ]
 
 
+def argument(tags: TaggedArguments, key: str, value: str, *, is_text: bool) -> str:
+    behind_key = tags.behind_key if is_text else tags.behind_other_key or tags.behind_key
+    return f"{tags.before_key}{key}{behind_key}{value}{tags.behind_value}"
+
+
 @pytest.mark.parametrize("frame", IN_TAGS)
 @pytest.mark.parametrize(("values", "fits"), PLACES)
 def test_arguments_in_tags_are_read_back_as_an_instance_of_the_schema(
@@ -120,7 +137,7 @@ def test_arguments_in_tags_are_read_back_as_an_instance_of_the_schema(
     found, family = FRAMES[frame], next(each for each in FAMILIES if each.name == frame.split()[0])
     tags = found.tagged
     assert tags is not None
-    told = "\n".join(f"{tags.before_key}{k}{tags.behind_key}{v}{tags.behind_value}" for k, v in values.items())
+    told = "\n".join(argument(tags, key, value, is_text=key in TEXTS) for key, value in values.items())
     text = ONE[frame].replace("NAME", "f").replace("ARGS", told + "\n")
     offered = [{"type": "function", "function": {"name": "f", "parameters": PLACE}}]
     strict, free = (found.grammar(offered, names, several=False) for names in (("f",), ()))
@@ -128,7 +145,7 @@ def test_arguments_in_tags_are_read_back_as_an_instance_of_the_schema(
     assert begun is not None and strict.matches(begun) == fits and free.matches(begun)
     parser = CallParser(family, offered)
     arguments = "".join(piece.text for piece in [*parser.text(text), *parser.finish()] if piece.kind == "arguments")
-    read = {key: value if key in ("city", "unit", "as", "more") else json.loads(value) for key, value in values.items()}
+    read = {key: value if key in TEXTS else json.loads(value) for key, value in values.items()}
     assert json.loads(arguments) == read
     matcher = LLMatcher(BYTES, LLMatcher.grammar_from_lark(written(strict, LARK)), log_level=0)
     ids = BYTES.tokenize_str(begun)
@@ -145,7 +162,7 @@ def test_a_closing_tag_within_json_ends_no_value(frame: str, kind: str, json_tex
     value = json_text.replace("TAG", tags.behind_value.strip())
     parameters = {"type": "object", "properties": {"k": {"type": kind}}, "required": ["k"]}
     offered = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
-    told = f"{tags.before_key}k{tags.behind_key}{value}{tags.behind_value}\n"
+    told = argument(tags, "k", value, is_text=False) + "\n"
     text = ONE[frame].replace("NAME", "f").replace("ARGS", told)
     begun = found.begun(text)
     assert begun is not None and found.grammar(offered, ("f",), several=False).matches(begun)
@@ -160,6 +177,15 @@ def test_a_text_in_a_tag_is_any_without_its_closing_tag(words: list[str]) -> Non
     tags = TaggedArguments("<", ">", "</parameter>")
     found, _ = tags.of({"p": {"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]}})
     assert Grammar(found["p"]).matches(f"<k>{text}</parameter>") == ("</parameter>" not in text)
+
+
+@pytest.mark.parametrize(("text", "fits"), [("a <![CDATA[b]]>", True), ("<![CDATA[b]]>", False), ("", True)])
+def test_a_text_that_would_be_read_as_a_quoted_one_is_not_written(text: str, *, fits: bool) -> None:
+    tags = TaggedArguments("<", ">", "</p>", quote="<![CDATA[")
+    found, _ = tags.of({"p": {"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]}})
+    assert Grammar(found["p"]).matches(f"<k>{text}</p>") is fits
+    with pytest.raises(InvalidRequest, match="cannot be promised"):
+        tags.of({"p": {"type": "object", "properties": {"k": {"const": "<![CDATA["}}}})
 
 
 @pytest.mark.parametrize(

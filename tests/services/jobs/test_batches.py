@@ -8,8 +8,10 @@ import redis
 from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from services.jobs.batches import ENDPOINTS, Batches
+from services.errors import InvalidRequest, UserLimit
+from services.jobs.batches import ENDPOINTS, KIND, Batches
 from services.jobs.jobs import Jobs
+from services.jobs.owned_jobs import MADE_WITHIN_S
 from services.jobs.stored_files import StoredFiles
 from services.wire.keys import Keys
 
@@ -70,3 +72,56 @@ def test_a_job_whose_answer_was_lost_keeps_its_folder(
     with pytest.raises(RedisTimeout):
         Batches(jobs, files, tmp_path / "jobs").submit("ann", file_id, CHAT)
     assert len(list((tmp_path / "jobs").glob("*/input.jsonl"))) == 1
+
+
+def test_an_order_counts_from_before_its_job_is_made(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path
+) -> None:
+    """Orders that came at the same moment were all counted before any was submitted, and passed the bound together."""
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    with batches.admitted("batch_1", "ann", 2), batches.admitted("batch_2", "ann", 2):
+        with pytest.raises(UserLimit, match="2 of your batches"), batches.admitted("batch_3", "ann", 2):
+            pass
+        with batches.admitted("batch_4", "bob", 1):
+            pass
+        for jid in ("batch_1", "batch_2"):
+            jobs.submit(jid, KIND, *batches.prepare(jid, "ann", file_id, CHAT))
+    with pytest.raises(UserLimit), batches.admitted("batch_3", "ann", 2):
+        pass
+    jobs.cancel("batch_1")
+    with batches.admitted("batch_3", "ann", 2):
+        pass
+
+
+def test_an_order_that_is_refused_counts_no_more(jobs: Jobs, files: StoredFiles, tmp_path: Path) -> None:
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    with pytest.raises(InvalidRequest), batches.admitted("batch_1", "ann", 1):
+        batches.prepare("batch_1", "ann", "file-a", "/v1/nonsense")
+    with batches.admitted("batch_2", "ann", 1):
+        pass
+
+
+def test_an_order_whose_process_was_killed_counts_for_a_minute(
+    jobs: Jobs, files: StoredFiles, tmp_path: Path, redis_client: redis.Redis, namespace: str
+) -> None:
+    batches, owned = Batches(jobs, files, tmp_path / "jobs"), Keys(namespace).owned_jobs("ann", KIND)
+    jobs.owners.place("ann", KIND, "batch_killed")
+    with pytest.raises(UserLimit), batches.admitted("batch_1", "ann", 1):
+        pass
+    redis_client.zincrby(owned, -MADE_WITHIN_S, "batch_killed")
+    with batches.admitted("batch_1", "ann", 1):
+        assert redis_client.zrange(owned, 0, -1) == [b"batch_1"], "and is forgotten"
+
+
+def test_a_users_list_reads_no_other_users_ids(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
+) -> None:
+    """It read the ids of all jobs, and of the batches of all users the jobs."""
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    mine = [batches.submit("ann", file_id, CHAT).id for _ in range(3)]
+    redis_client.delete(Keys(namespace).jobs)
+    assert [job.id for job in batches.list("ann")] == mine[::-1]
+    assert [job.id for job in batches.list("ann", newest_first=False, after=mine[0])] == mine[1:]
+    assert list(batches.list("bob")) == []
+    with pytest.raises(InvalidRequest, match="the id of no batch of yours"):
+        batches.list("bob", after=mine[0])

@@ -1,14 +1,19 @@
 """What is deleted with a job: what the installation made for it, and nothing that is a person's or still in use."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from services.errors import Conflict
-from services.jobs.job_folders import JobFolders
-from services.jobs.jobs import Job
+from services.jobs.job_folders import JobFolders, removed_unless_made
+from services.jobs.jobs import Job, Jobs
+from services.wire.keys import Keys
 
 
 @pytest.fixture
@@ -99,3 +104,46 @@ def test_a_job_that_runs_or_is_read_by_a_fine_tuning_keeps_its_files(folders: Jo
     with pytest.raises(Conflict, match="'j3' reads"):
         folders.check_unused(ended("train", base), [tuned])
     folders.check_unused(ended("clean", out), [ended("train", folders.trained_dir / "x", "j2", "running", data=[])])
+
+
+# -- orders ----------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, pathlib, signal, sys
+from redis import Redis
+from services.jobs.job_folders import removed_unless_made
+from services.jobs.jobs import Jobs
+from services.wire.keys import Keys
+
+first, second = map(pathlib.Path, sys.argv[1:])
+jobs = Jobs(Redis(port=1), Keys("n"))
+with removed_unless_made(jobs, first.name, first), removed_unless_made(jobs, second.name, second):
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+        (folder / "input.jsonl").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_prepared_is_deleted_by_the_next_order(
+    redis_client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    """It stayed for ever: no job of that name was ever made, so nobody could remove it."""
+    jobs, folders = Jobs(redis_client, Keys(namespace)), tmp_path / "jobs"
+    died = subprocess.run([sys.executable, "-c", KILLED, folders / "lost", folders / "made"], check=False)
+    assert died.returncode == -signal.SIGKILL and len(list(folders.glob("*/input.jsonl"))) == 2
+    jobs.submit("made", "batch", "made", {})  # as if it had died behind that
+    with removed_unless_made(jobs, "next", folders / "next"):
+        assert [path.name for path in folders.iterdir()] == ["made"]
+        assert [path.name for path in (tmp_path / "orders").iterdir()] == ["next"]
+    assert list((tmp_path / "orders").iterdir()) == []
+
+
+def test_an_order_that_is_being_made_is_not_deleted_by_another(
+    redis_client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    jobs, folders = Jobs(redis_client, Keys(namespace)), tmp_path / "jobs"
+    with removed_unless_made(jobs, "slow", folders / "slow"):
+        written(folders / "slow", "input.jsonl")
+        with removed_unless_made(jobs, "next", folders / "next"), removed_unless_made(jobs, "slow", folders / "slow"):
+            assert (folders / "slow" / "input.jsonl").exists()

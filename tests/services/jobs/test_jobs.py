@@ -98,8 +98,8 @@ def test_many_jobs_are_read_in_few_round_trips(
         send(*arguments, **options)
 
     monkeypatch.setattr(redis.connection.Connection, "send_packed_command", counted)
-    assert len(jobs.unfinished("batch_")) == 3 * AT_ONCE
-    assert next(jobs.read(jobs.ids("batch_")))[0] == "batch_0000"
+    assert len(jobs.unfinished()) == 3 * AT_ONCE
+    assert next(jobs.read(jobs.ids()))[0] == "batch_0000"
     assert 0 < len(asked) < 30
 
 

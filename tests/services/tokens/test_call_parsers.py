@@ -100,6 +100,13 @@ NEWER: list[tuple[str, str, Told]] = [
         [*weather('{"days": "3"}'), *weather('{"days": 3}')],
     ),
     ("deepseek-4", f"<｜DSML｜tool_calls>\n{DSML}</｜DSML｜tool_calls>", WEATHER),
+    (
+        "muse",
+        "<atem:function_calls>\n"
+        + INVOKE.replace("</", "</atem:").replace("<i", "<atem:i").replace("<p", "<atem:p")
+        + "</atem:function_calls>",
+        WEATHER,
+    ),
     ("minicpm", '<function name="weather"><param name="city">Paris</param></function>', WEATHER),
     (
         "minicpm",
@@ -134,6 +141,19 @@ NEWER: list[tuple[str, str, Told]] = [
         f"{WEATHER[1][1]}<|tool_call:end|><|calls|>",
         WEATHER,
     ),
+    ("harmony", f" to=functions.weather<|channel|>commentary json<|message|>{WEATHER[1][1]}<|call|>", WEATHER),
+    (
+        "harmony",
+        f"I look. to=functions.weather <|constrain|>json<|message|>{WEATHER[1][1]}\n to=functions.time<|message|>"
+        + TIME[1][1],
+        [("answer", "I look."), *WEATHER, *TIME],
+    ),
+    (
+        "harmony",
+        " to=functions.no name here<|message|>[]<|call|>",
+        [("answer", " to=functions.no name here<|message|>[]<|call|>")],
+    ),
+    ("harmony", " to=functions." + "x" * 300, [("answer", " to=functions." + "x" * 300)]),
     ("gemma", '<|tool_call>call:weather{city:<|"|>Paris<|"|>}<tool_call|>', WEATHER),
     (
         "gemma",

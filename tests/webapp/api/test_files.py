@@ -47,7 +47,7 @@ def get(url: str, rest: str = "", key: str = "a", **query: object) -> requests.R
 
 
 def files_of(system: System) -> list[Path]:
-    return [path for path in (system.folder / "files").rglob("*") if path.is_file()]
+    return [path for path in (system.folder / "files").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_a_name_of_any_letters_comes_back_with_the_file(url: str) -> None:
