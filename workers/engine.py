@@ -89,6 +89,7 @@ class ModelLimits:
     max_running: int  # slots: requests that may run at once
     supports: frozenset[str]  # names of Sampling fields honoured per request
     grammar_notation: str = ""  # of `services.grammar.notations`; empty: the engine obeys no grammar
+    cache_tokens: int = 0  # prompts and answers of all that runs; 0: unknown, and the worker counts slots alone
 
 
 OnEvent = Callable[[EngineEvent], None]

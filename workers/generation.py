@@ -20,6 +20,7 @@ from workers.engine import ENGINE_LOST, EngineEvent, Logprob, Sampling
 log = logging.getLogger("chatserver.worker")
 
 ENGINE_CODES = frozenset({EngineError.code, OutOfMemory.code})
+EXPECTED_TOKENS = 1024  # that an answer may still get: many clients allow it the whole context, and few answers use it
 SEE_LOG = "the worker failed on this request; its log says why"
 
 
@@ -79,6 +80,7 @@ class Generation:
         self.plan: Plan | None = None
         self.ending: Ending | None = None
         self.resubmit = False  # the grammar begins here: the engine shall go on under the grammar
+        self._submitted = False
         self._is_free = False  # the engine generates without the grammar
         self.restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
         self._began_at = now
@@ -101,10 +103,23 @@ class Generation:
     def submission(self) -> tuple[list[int], Sampling]:
         """The request to the engine: prompt and answer so far, and the number of tokens left."""
         assert self.plan is not None
+        self._submitted = True
         done = self.plan.answer.token_ids
         left = self.plan.sampling.max_new_tokens - len(done)
         sampling = replace(self.plan.sampling, max_new_tokens=left, num_answered=len(done), grammar=self._grammar())
         return [*self.plan.prompt_ids, *done], sampling
+
+    @property
+    def in_cache(self) -> bool:
+        """Whether the engine computes it, or will."""
+        return self._submitted and self.generating and self.restart != "engine"
+
+    @property
+    def cache_tokens(self) -> int:
+        """The room that it needs in the engine's cache: prompt, answer so far, and what is expected to follow."""
+        assert self.plan is not None
+        expected = len(self.plan.answer.token_ids) + EXPECTED_TOKENS
+        return len(self.plan.prompt_ids) + min(self.plan.sampling.max_new_tokens, expected)
 
     def _grammar(self) -> str:
         """The grammar of the rest of the answer; empty before it begins. An engine cannot begin in its middle."""

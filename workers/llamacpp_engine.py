@@ -259,7 +259,7 @@ class LlamaCppEngine:
         if self._stopping:
             return False
         logger.exception("llamacpp step failed with %d requests running; reloading the model", len(self._runs))
-        self._running.end_all("failed", reason=_code_of(error), message=f"the llamacpp engine failed: {error}")
+        self._running.lose_all(error, f"the llamacpp engine failed: {error}")
         try:
             self._close()
             self._open()
@@ -341,7 +341,8 @@ class LlamaCppEngine:
         context = min(self._wanted_context(), cells // self._slots if self._repeatable else cells)
         notation = LARK if self._grammars else ""
         supports = SUPPORTS | {"grammar"} if self._grammars else SUPPORTS
-        return ModelLimits(len(self._metadata["tokenizer.ggml.tokens"]), context, self._slots, supports, notation)
+        vocab_size = len(self._metadata["tokenizer.ggml.tokens"])
+        return ModelLimits(vocab_size, context, self._slots, supports, notation, cells)
 
 
 class _Pace:
@@ -388,10 +389,6 @@ def _processor_flags() -> frozenset[str]:
     lines = file.read_text().splitlines() if file.exists() else []
     told = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return frozenset(told.partition(":")[2].split())
-
-
-def _code_of(error: Exception) -> str:
-    return OutOfMemory.code if "memory" in str(error).lower() or isinstance(error, MemoryError) else ENGINE_LOST
 
 
 def _logprobs(logits: Any, token_id: int, sampling: Sampling) -> tuple[Logprob]:

@@ -6,7 +6,9 @@ error every assignment is as it was: the caller reports the error to the leases 
 """
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis import Redis
@@ -49,6 +51,7 @@ class WorkerLoop:
         self._on_event = on_event
         self.running: dict[str, Generation] = {}
         self._by_engine_id: dict[str, Generation] = {}
+        self._waiting: deque[Generation] = deque()  # begun, and the engine's cache has no room for the first of them
         self._busy_at = now  # when the engine last went from idle to busy
         self.tokens = 0
 
@@ -59,9 +62,14 @@ class WorkerLoop:
         """Whether a request that killed its last worker runs here and has not produced a token yet."""
         return any(generation.held.suspect for generation in self.running.values())
 
+    @property
+    def num_free(self) -> int:
+        """Requests that this worker may take: none while one waits for room in the cache, as no other may overtake."""
+        return 0 if self._waiting else max(0, self.slots - len(self.running))
+
     def accept(self, taken: Assignment, now: float) -> None:
         """Begin an assignment and give it to the engine, or hand it back when there is no room."""
-        if len(self.running) >= self.slots or not self._engine.alive():
+        if not self.num_free or not self._engine.alive():
             taken.decline()
         elif taken.entry.place == SUSPECT_PLACE and self.has_suspect:
             taken.decline()  # before it is begun: waiting for its turn is no attempt
@@ -103,6 +111,7 @@ class WorkerLoop:
                 self._finish(generation, now)
             elif generation.resubmit and not generation.ending:
                 self._resubmit(generation, now)
+        self._admit(now)
 
     def _append(self, now: float) -> None:
         batch = [(generation, event) for generation in self.running.values() if (event := generation.unsent())]
@@ -140,6 +149,8 @@ class WorkerLoop:
         self._engine.cancel(generation.engine_id)
         self._by_engine_id.pop(generation.engine_id, None)
         self.running.pop(generation.held.rid, None)
+        if generation in self._waiting:
+            self._waiting.remove(generation)
 
     # -- begin, and begin again ----------------------------------------------------------------------------------
 
@@ -156,23 +167,39 @@ class WorkerLoop:
         """Continue the answer from its journal: no token is generated twice or left out."""
         generation = Generation(held, now)
         self.running[held.rid] = generation
-        self._engage(generation, now)
+        with self._fault_of(generation):
+            generation.resume(self._plan(held.request))
+        if generation.generating:
+            self._waiting.append(generation)
+            self._admit(now)
+            if generation in self._waiting:
+                log.info("waits for room in the cache", extra={"rid": held.rid, "tokens": generation.cache_tokens})
+
+    def _admit(self, now: float) -> None:
+        """Give the engine what waits for room in its cache, in the order in which it came."""
+        while self._waiting and self._engine.alive() and self._has_room_for(self._waiting[0]):
+            self._submit(self._waiting.popleft(), now)
+
+    def _has_room_for(self, newcomer: Generation) -> bool:
+        """Whether it fits beside what the engine computes. Alone it always does: its length is checked."""
+        limit = self._engine.limits.cache_tokens
+        if not limit:
+            return True
+        taken = sum(generation.cache_tokens for generation in self.running.values() if generation.in_cache)
+        return not taken or taken + newcomer.cache_tokens <= limit
 
     def _resubmit(self, generation: Generation, now: float) -> None:
         """Go on under the grammar, which begins here. The engine knows the rest of the answer by another name."""
         self._by_engine_id.pop(generation.engine_id, None)
         generation.engine_id += "+"
-        self._engage(generation, now)
+        self._submit(generation, now)
 
-    def _engage(self, generation: Generation, now: float) -> None:
-        """Give the request to the engine; a request that the planner or the engine refuses ends here."""
-        self._by_engine_id[generation.engine_id] = generation
+    @contextmanager
+    def _fault_of(self, generation: Generation) -> Iterator[None]:
+        """A request that the planner or the engine refuses ends here."""
         with about(rid=generation.held.rid):
             try:
-                if generation.plan is None:
-                    generation.resume(self._plan(generation.held.request))
-                if generation.generating:
-                    self._submit(generation, now)
+                yield
             except ChatServerError as error:
                 if isinstance(error, EngineError) and not self._engine.alive():
                     generation.restart = "engine"  # it died this moment
@@ -183,12 +210,14 @@ class WorkerLoop:
                 generation.end("failed", "internal", SEE_LOG)
 
     def _submit(self, generation: Generation, now: float) -> None:
-        token_ids, sampling = generation.submission()
-        if len(self._by_engine_id) == 1:
-            self._busy_at = now
-        self._engine.submit(generation.engine_id, token_ids, sampling, self._on_event)
-        continued = len(generation.held.journalled_ids())
-        log.info("began", extra={"prompt_tokens": len(token_ids) - continued, "continued": continued})
+        with self._fault_of(generation):
+            token_ids, sampling = generation.submission()
+            self._by_engine_id[generation.engine_id] = generation
+            if len(self._by_engine_id) == 1:
+                self._busy_at = now
+            self._engine.submit(generation.engine_id, token_ids, sampling, self._on_event)
+            continued = len(generation.held.journalled_ids())
+            log.info("began", extra={"prompt_tokens": len(token_ids) - continued, "continued": continued})
 
     def _must_wait(self, lost: Generation) -> bool:
         """After the engine died, any request without a token may have killed it: begin such requests one by one."""
@@ -216,6 +245,7 @@ class WorkerLoop:
             self._renew(now)
         self.leases.free({generation.held.entry.entry_id for generation in self.running.values()}, now)
         self.leases.rescue(now)
+        self._admit(now)  # an engine that was away may be back
 
     def _engine_lives(self, now: float) -> bool:
         """Renew leases only while the engine makes progress, so that a dead or hung device loses its requests."""

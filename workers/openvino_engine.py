@@ -6,7 +6,6 @@ and reports. It reads GGUF files of a few families and OpenVINO IR folders; neit
 
 import json
 import logging
-import math
 import queue
 import random
 import shutil
@@ -33,6 +32,8 @@ _SUPPORTS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"}
     | {"grammar", "logprobs"}  # of the drawn token only
 )
+_BLOCK_TOKENS = 32  # of the CPU plugin's cache
+_COMPRESSED_BYTES = 1.25  # of a key or value there: 8 bits, and a scale and a zero point for a group of them
 _MAX_MIN_P = 0.99999  # it refuses 1, which leaves the likeliest token
 _STOP_TIMEOUT_S = 30.0
 # Any of the three left out, and a greedy answer depends on what else runs: activations are rounded by the batch (on
@@ -70,7 +71,7 @@ class OpenVinoEngine:
         *,
         make_pipeline: Callable[[], Any] | None = None,
     ) -> None:
-        """`cache_gib` is rounded up: OpenVINO takes whole GiB. `dtype` is not used.
+        """`dtype` is not used.
 
         `state_dir` takes a copy of a GGUF that we may only read; without it, such a file cannot be served.
         `repeatable`: compute and cache in fp32, so that a greedy answer does not depend on what runs beside it.
@@ -79,13 +80,9 @@ class OpenVinoEngine:
         self._state_dir = options.state_dir
         self._slots = options.slots
         self._context_tokens = options.context_tokens
-        self._cache_gib = max(1, math.ceil(options.cache_gib))
-        rounded = self._cache_gib != options.cache_gib
-        self._cache_words = f"{self._cache_gib} GiB" + (
-            f" (whole GiB; {options.cache_gib:g} asked for)" if rounded else ""
-        )
+        self._cache_gib = options.cache_gib
         self._properties: dict[str, Any] = _REPEATABLE if options.repeatable else {}
-        self._bytes_per_value = 4 if options.repeatable else 2  # without: an upper bound, the CPU plugin stores 1
+        self._bytes_per_value = 4 if options.repeatable else _COMPRESSED_BYTES
         self._make_pipeline = make_pipeline or self._load_pipeline
         self._running = RunningRequests()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -125,7 +122,7 @@ class OpenVinoEngine:
         except (RuntimeError, ValueError, ImportError) as error:
             raise ConfigurationError(f"openvino cannot load {self._source.path}: {error}") from None
         self.description = (
-            f"openvino on the CPU, {self._source.name}, weights as stored, cache {self._cache_words},"
+            f"openvino on the CPU, {self._source.name}, weights as stored, cache {limits.cache_tokens} tokens,"
             f" {self._slots} slots, context {limits.context_tokens}{', repeatable' if self._properties else ''}"
         )
         self._stopping = self._dead = False
@@ -242,7 +239,7 @@ class OpenVinoEngine:
                 logprobs=logprobs[:num_kept],
             )
             return
-        message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib} GiB is full"
+        message = f"openvino gave the request up with status {status}: its cache of {self._cache_gib:g} GiB is full"
         self._running.end(
             run.request_id,
             "failed",
@@ -258,7 +255,7 @@ class OpenVinoEngine:
             return False
         logger.exception("openvino step failed with %d requests running; reloading the model", len(self._runs))
         self._runs.clear()
-        self._running.end_all("failed", reason=_code_of(error), message=f"the openvino engine failed: {error}")
+        self._running.lose_all(error, f"the openvino engine failed: {error}")
         self._pipeline = None
         try:
             self._pipeline = self._make_pipeline()
@@ -282,7 +279,7 @@ class OpenVinoEngine:
         import openvino_genai
 
         config = openvino_genai.SchedulerConfig()
-        config.cache_size = self._cache_gib
+        config.num_kv_blocks = self.limits.cache_tokens // _BLOCK_TOKENS
         config.max_num_seqs = self._slots
         config.enable_prefix_caching = True
         config.dynamic_split_fuse = True
@@ -331,9 +328,12 @@ class OpenVinoEngine:
     def _read_limits(self) -> ModelLimits:
         assert self._source.path is not None, "openvino serves local files only"
         shape = shape_of(self._source.path)
-        in_cache = self._cache_gib * 2**30 // (shape.cache_values_per_token * self._bytes_per_value)
-        context = min(shape.context_tokens, in_cache, self._context_tokens or shape.context_tokens)
-        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS, EBNF)
+        num_blocks = int(
+            self._cache_gib * 2**30 / (shape.cache_values_per_token * self._bytes_per_value * _BLOCK_TOKENS)
+        )
+        cache_tokens = max(1, num_blocks) * _BLOCK_TOKENS
+        context = min(shape.context_tokens, cache_tokens, self._context_tokens or shape.context_tokens)
+        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS, EBNF, cache_tokens)
 
 
 def shape_of(path: Path) -> ModelShape:
@@ -353,11 +353,6 @@ def _shape_from_config(config: dict[str, Any]) -> ModelShape:
     head_values = config.get("head_dim") or config["hidden_size"] // heads
     cached = config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * head_values
     return ModelShape(config["vocab_size"], config["max_position_embeddings"], cached * 2)
-
-
-def _code_of(error: Exception) -> str:
-    text = str(error).lower()
-    return OutOfMemory.code if "memory" in text or isinstance(error, MemoryError) else ENGINE_LOST
 
 
 def _may_write(file: Path) -> bool:

@@ -7,10 +7,12 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from services.errors import InvalidRequest
-from workers.engine import EngineEvent, Logprob, OnEvent, Outcome
+from services.errors import InvalidRequest, OutOfMemory
+from workers.engine import ENGINE_LOST, EngineEvent, Logprob, OnEvent, Outcome
 
 logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("memory", "bad_alloc", "no requests can be offloaded")  # in an engine's words
 
 
 class RunningRequests:
@@ -19,6 +21,7 @@ class RunningRequests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._callbacks: dict[str, OnEvent] = {}
+        self._silent: set[str] = set()  # no token came yet: their prompts are computed, or wait for it
 
     def __len__(self) -> int:
         return len(self._callbacks)
@@ -32,10 +35,12 @@ class RunningRequests:
             if request_id in self._callbacks:
                 raise InvalidRequest(f"request {request_id!r} is already running in this engine; use another id")
             self._callbacks[request_id] = on_event
+            self._silent.add(request_id)
 
     def discard(self, request_id: str) -> bool:
         """Forget a request without an event: its submission failed. False if it has had its end already."""
         with self._lock:
+            self._silent.discard(request_id)
             return self._callbacks.pop(request_id, None) is not None
 
     def tokens(self, request_id: str, token_ids: Sequence[int], logprobs: Sequence[Logprob] = ()) -> None:
@@ -60,6 +65,7 @@ class RunningRequests:
         if event.outcome is not None:
             self._end(event)
         elif (on_event := self._callbacks.get(event.request_id)) is not None and event.token_ids:
+            self._silent.discard(event.request_id)
             _tell(on_event, event)
 
     def end_all(self, outcome: Outcome, *, reason: str = "", message: str = "") -> None:
@@ -67,13 +73,30 @@ class RunningRequests:
         for request_id in list(self._callbacks):
             self.end(request_id, outcome, reason=reason, message=message)
 
+    def lose_all(self, error: object, message: str) -> None:
+        """End all running requests after a step that failed. They are innocent, and may be begun again.
+
+        But for the one that memory ran out on: the only one, or the only one whose prompt was being computed.
+        """
+        if is_out_of_memory(error):
+            suspects = list(self._callbacks if len(self._callbacks) == 1 else self._silent)
+            if len(suspects) == 1:
+                self.end(suspects[0], "failed", reason=OutOfMemory.code, message=message)
+        self.end_all("failed", reason=ENGINE_LOST, message=message)
+
     def _end(self, event: EngineEvent) -> bool:
         with self._lock:
+            self._silent.discard(event.request_id)
             on_event = self._callbacks.pop(event.request_id, None)
         if on_event is None:
             return False
         _tell(on_event, event)
         return True
+
+
+def is_out_of_memory(error: object) -> bool:
+    """Whether an engine's words, or its exception, say that memory ran out."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def _tell(on_event: OnEvent, event: EngineEvent) -> None:

@@ -23,8 +23,8 @@ from services.models.attention import plain_attention
 from services.models.catalogue import ModelSource
 from services.tokens.tokenization import load_tokenizer
 from workers.adapters import merged
-from workers.engine import ENGINE_LOST, EngineOptions, Logprob, ModelLimits, OnEvent, Sampling
-from workers.running import RunningRequests
+from workers.engine import EngineOptions, Logprob, ModelLimits, OnEvent, Sampling
+from workers.running import RunningRequests, is_out_of_memory
 from workers.validation import check_submission
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _ON_HOST = frozenset({"logprobs", "top_logprobs"})  # where the host sees each s
 _CPU_BLOCK_TOKENS = 32  # small blocks share short prompts; the default of 256 is for GPUs
 _CPU_BATCH_TOKENS = 512  # the attention mask is allocated at this x (cache + this)
 _POLL_S = 0.1
-_OUT_OF_MEMORY = ("out of memory", "can't allocate", "not enough memory", "no requests can be offloaded")
 _STOP_TIMEOUT_S = 30.0
 
 
@@ -243,10 +242,7 @@ class TransformersEngine:
             return
         del self._runs[output.request_id]
         if output.error is not None:
-            code = self._code_of(output.error)
-            self._running.end(
-                run.request_id, "failed", reason=code, message=output.error, token_ids=new, logprobs=logprobs
-            )
+            self._fail(run, output.error, new, logprobs)
             return
         stopped = bool(new) and new[-1] in run.stop_token_ids
         num_kept = len(new) - stopped
@@ -258,6 +254,16 @@ class TransformersEngine:
             logprobs=logprobs[:num_kept],
         )
 
+    def _fail(self, run: _Run, error: str, token_ids: Sequence[int], logprobs: Sequence[Logprob]) -> None:
+        """Only a loop that is ending refuses requests: then it fails them all, one after the other."""
+        manager = self._manager
+        if self._dead or manager is None or manager.background_thread_status.can_accept_new_requests() is not None:
+            self._running.tokens(run.request_id, token_ids, logprobs)
+            self._fail_all(error)
+            return
+        code = OutOfMemory.code if is_out_of_memory(error) else EngineError.code
+        self._running.end(run.request_id, "failed", reason=code, message=error, token_ids=token_ids, logprobs=logprobs)
+
     def _end_cancelled(self, key: str) -> None:
         run = self._runs.pop(key, None)
         if run is not None:
@@ -267,16 +273,7 @@ class TransformersEngine:
         self._dead = True
         logger.error("the transformers loop died with %d requests running: %s", len(self._running), error)
         self._runs.clear()
-        self._running.end_all("failed", reason=self._code_of(error), message=f"the transformers engine failed: {error}")
-
-    def _code_of(self, error: object) -> str:
-        """Only a loop that is ending refuses requests: then no running request is at fault, unless memory ran out."""
-        text = str(error).lower()
-        if any(sign in text for sign in _OUT_OF_MEMORY):
-            return OutOfMemory.code
-        manager = self._manager
-        lost = self._dead or manager is None or manager.background_thread_status.can_accept_new_requests() is not None
-        return ENGINE_LOST if lost else EngineError.code
+        self._running.lose_all(error, f"the transformers engine failed: {error}")
 
     # ---- loading
 
@@ -400,7 +397,7 @@ class TransformersEngine:
         vocab_size = self._model.config.get_text_config().vocab_size
         context = min(self._context(), in_cache)
         supports = _SUPPORTS | (_ON_HOST if self._is_on_host else set()) | ({"grammar"} if self._grammars else set())
-        return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "")
+        return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "", in_cache)
 
 
 def _from_pretrained(location: str, options: dict[str, Any]) -> Any:

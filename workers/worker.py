@@ -45,6 +45,8 @@ JOIN_S = 2.0  # for all threads together: one may be in the middle of a call tha
 TAKE_AHEAD = 2  # entries taken and not begun: nobody renews them while the main thread plans those before them
 KEPT = "Redis failed; the worker keeps the generated tokens and sends them again"
 _USUAL_SAMPLING = SamplingDefaults()
+MANY_STREAMS = 16  # that share a flush: apart, the flushes would take a tenth of a core from the engine
+SHORTEST_PAUSE_S = 0.005  # between two flushes
 GATHER_S = 0.001  # a step reports its requests one after the other: one flush for all of them
 
 
@@ -168,15 +170,21 @@ class Worker:
         """One pass of the loop: handle new items, then write tokens, then renew leases."""
         self._grant()
         now = time.monotonic()
-        due = min(self._kept_at + KEEP_S, self._flushed_at + self._flush_s if self.loop.unsent() else now + KEEP_S)
+        due = min(self._kept_at + KEEP_S, self._flushed_at + self._pause_s if self.loop.unsent() else now + KEEP_S)
         urgent = self._attempt(self._receive, max(0.0, due - now))
         now = time.monotonic()
-        if urgent or (now - self._flushed_at >= self._flush_s and self.loop.unsent()):
+        if urgent or (now - self._flushed_at >= self._pause_s and self.loop.unsent()):
             self._flushed_at = now
             self._attempt(self.loop.flush, now)
         if now - self._kept_at >= KEEP_S:
             self._kept_at = now
             self._attempt(self._keep, now)
+
+    @property
+    def _pause_s(self) -> float:
+        """Between two flushes. A stream alone waits for no others; the more there are, the more share one."""
+        share = (len(self.loop.running) - 1) / (MANY_STREAMS - 1)
+        return min(self._flush_s, max(SHORTEST_PAUSE_S, self._flush_s * share))
 
     def _attempt(self, action: Callable[[float], bool | None], argument: float) -> bool | None:
         """Repeat work on which Redis failed in a later pass. One node of a cluster may be away: the others go on."""
@@ -195,7 +203,7 @@ class Worker:
     def _grant(self) -> None:
         """Let the taker fetch entries while there are free slots."""
         self._suspects_welcome = not self.loop.has_suspect
-        free = min(self.loop.slots - len(self.loop.running), TAKE_AHEAD) - self._permits_out
+        free = min(self.loop.num_free, TAKE_AHEAD) - self._permits_out
         if free > 0 and self._engine.alive():
             self._permits_out += free
             self._permits.release(free)

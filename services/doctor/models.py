@@ -5,7 +5,6 @@ notes.
 """
 
 import importlib.util
-import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -180,12 +179,12 @@ def _offline() -> bool:
 def check_memory(
     settings: Settings, registered: Registered, free_bytes: int | None, has: Has = has_package
 ) -> Iterator[Finding]:
-    """Whether the memory suffices, roughly: weights as stored, the cache, which an engine may
-    round up to whole GiB, and the processes themselves. gpu.py compares with a GPU's memory."""
+    """Whether the memory suffices, roughly: weights as stored, the cache, and the processes
+    themselves. gpu.py compares with a GPU's memory."""
     weights = weights_here(settings, registered)
     if not weights or free_bytes is None or not engines(has):
         return
-    need = weights + (math.ceil(settings.cache_gib) << 30) + PROCESS_BYTES
+    need = weights + int(settings.cache_gib * 2**30) + PROCESS_BYTES
     said = f"one more worker takes about {need / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB of memory are free"
     if need > free_bytes:
         yield warning(said, "lower CHATSERVER_CACHE_GIB, take a smaller model, or end other programs on this machine")

@@ -77,16 +77,15 @@ class Recorder:
 
 
 class BreakablePipeline:
-    """The real OpenVINO pipeline, except that one step can be made to fail. Notes how many requests ran in each."""
+    """The real OpenVINO pipeline, except that a step can be made to fail. Notes how many requests ran in each."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-        self.error: Exception | None = None
+        self.before_step: Callable[[], None] = lambda: None
         self.num_running: list[int] = []
 
     def step(self) -> None:
-        if self.error is not None:
-            raise self.error
+        self.before_step()
         self._pipeline.step()
         self.num_running.append(self._pipeline.get_metrics().scheduled_requests)
 
@@ -100,13 +99,22 @@ class Rig:
 
     engine: Any
     heals: bool  # after a failed step it loads the model again
-    break_step: Callable[[Exception], None]
+    before_steps: Callable[[Callable[[], None]], None]  # calls this before each of the next steps, until it heals
     recorder: Recorder = field(default_factory=Recorder)
     threads_before: set[threading.Thread] = field(default_factory=lambda: set(threading.enumerate()))
 
     def submit(self, request_id: str, prompt: list[int] | None = None, **options: Any) -> None:
         sampling = Sampling(**{"max_new_tokens": 8, **options})
         self.engine.submit(request_id, PROMPT if prompt is None else prompt, sampling, self.recorder)
+
+    def break_step(self, error: Exception, beside: str = "") -> None:
+        """Make the next step fail, or the next one that `beside` runs in."""
+
+        def fail() -> None:
+            if not beside or any(key.startswith(beside) for key in self.engine._runs):
+                raise error
+
+        self.before_steps(fail)
 
     def answer(self, request_id: str, prompt: list[int] | None = None, **options: Any) -> list[int]:
         """Tokens of one request, run to its end."""
@@ -168,44 +176,44 @@ def transformers_rig(given: Callable[[str], Any], cache_gib: float = 0.01, **opt
     source = ModelSource("tiny", "folder", given("tiny_llama"))
     engine = TransformersEngine(source, EngineOptions(slots=SLOTS, cache_gib=cache_gib, **options))
 
-    def break_step(error: Exception) -> None:
-        def fail() -> None:
-            raise error
+    def before_steps(call: Callable[[], None]) -> None:
+        step = engine._manager._generation_step
+        engine._manager._generation_step = lambda: (call(), step())[1]
 
-        engine._manager._generation_step = fail
-
-    return Rig(engine, heals=False, break_step=break_step)
+    return Rig(engine, heals=False, before_steps=before_steps)
 
 
-def openvino_rig(given: Callable[[str], Any], repeatable: bool = False, pipeline: Any = None) -> Rig:
+def openvino_rig(
+    given: Callable[[str], Any], repeatable: bool = False, pipeline: Any = None, cache_gib: float = 1.0
+) -> Rig:
     """`pipeline`: the library's, instead of the one that the tests share."""
     source = given("packaged")
-    pipeline = pipeline or given("repeatable_pipeline" if repeatable else "openvino_pipeline")
     made: list[BreakablePipeline] = []
+    options = EngineOptions(slots=SLOTS, context_tokens=CONTEXT, repeatable=repeatable, cache_gib=cache_gib)
+    if pipeline is None and cache_gib != EngineOptions.cache_gib:
+        pipeline = OpenVinoEngine(source, options)._load_pipeline()
+    pipeline = pipeline or given("repeatable_pipeline" if repeatable else "openvino_pipeline")
 
     def make_pipeline() -> BreakablePipeline:
         made.append(BreakablePipeline(pipeline))
         return made[-1]
 
-    options = EngineOptions(slots=SLOTS, context_tokens=CONTEXT, repeatable=repeatable)
     engine = OpenVinoEngine(source, options, make_pipeline=make_pipeline)
 
-    def break_step(error: Exception) -> None:
-        made[-1].error = error
+    def before_steps(call: Callable[[], None]) -> None:
+        made[-1].before_step = call
 
-    return Rig(engine, heals=True, break_step=break_step)
+    return Rig(engine, heals=True, before_steps=before_steps)
 
 
 def llamacpp_rig(given: Callable[[str], Any], **options: Any) -> Rig:
     engine = LlamaCppEngine(given("tiny_phi"), EngineOptions(slots=SLOTS, **options))
 
-    def break_step(error: Exception) -> None:
-        def fail(rows: object) -> None:
-            raise error
+    def before_steps(call: Callable[[], None]) -> None:
+        decode = engine._model.decode
+        engine._model.decode = lambda rows: (call(), decode(rows))[1]
 
-        engine._model.decode = fail
-
-    return Rig(engine, heals=True, break_step=break_step)
+    return Rig(engine, heals=True, before_steps=before_steps)
 
 
 RIGS: dict[str, Callable[..., Rig]] = {
@@ -583,27 +591,81 @@ def test_a_stopped_engine_can_be_started_again(rig: Rig) -> None:
     assert len(rig.answer("r")) == 8
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(RuntimeError("boom"), ENGINE_LOST), (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out_of_memory")],
-)
-def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(
-    rig: Rig, error: Exception, code: str
-) -> None:
-    for n in range(SLOTS + 2):
-        rig.submit(f"r{n}", max_new_tokens=110)
-    rig.recorder.wait_for_tokens("r0", 1)
-    rig.break_step(error)
-    for n in range(SLOTS + 2):
-        end = rig.recorder.end(f"r{n}")
-        assert (end.outcome, end.reason) == ("failed", code)
-        assert str(error) in end.message
+NO_MEMORY = RuntimeError("CUDA out of memory. Tried 2 GiB")
+
+
+def check_broken(rig: Rig) -> None:
+    """After a failed step the engine is dead or heals."""
     if rig.heals:
         assert len(rig.answer("after")) == 8
     else:  # the library's loop never comes back
         eventually(lambda: not rig.engine.alive(), "the engine's death")
         with pytest.raises(EngineError):
             rig.submit("after")
+
+
+def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(rig: Rig) -> None:
+    for n in range(SLOTS + 2):
+        rig.submit(f"r{n}", max_new_tokens=110)
+    rig.recorder.wait_for_tokens("r0", 1)
+    rig.break_step(RuntimeError("boom"))
+    for n in range(SLOTS + 2):
+        end = rig.recorder.end(f"r{n}")
+        assert (end.outcome, end.reason) == ("failed", ENGINE_LOST)
+        assert "boom" in end.message
+    check_broken(rig)
+
+
+def test_a_step_without_memory_ends_the_newcomer_and_the_others_may_be_begun_again(rig: Rig) -> None:
+    """All of them were told that memory had run out, and their readers lost their answers."""
+    for n in range(2):
+        rig.submit(f"r{n}", max_new_tokens=110)
+    for n in range(2):
+        rig.recorder.wait_for_tokens(f"r{n}", 1)
+    rig.break_step(NO_MEMORY, beside="newcomer")
+    rig.submit("newcomer", [2, 90, 91, 92])
+    end = rig.recorder.end("newcomer")
+    assert (end.outcome, end.reason) == ("failed", "out_of_memory")
+    assert str(NO_MEMORY) in end.message
+    assert {rig.recorder.end(f"r{n}").reason for n in range(2)} == {ENGINE_LOST}
+    check_broken(rig)
+
+
+def test_a_request_that_memory_runs_out_on_while_it_is_alone_is_to_blame(rig: Rig) -> None:
+    rig.submit("r", max_new_tokens=110)
+    rig.recorder.wait_for_tokens("r", 1)
+    rig.break_step(NO_MEMORY)
+    end = rig.recorder.end("r")
+    assert (end.outcome, end.reason) == ("failed", "out_of_memory")
+    check_broken(rig)
+
+
+BYTES_OF_A_TOKEN = {"transformers": 512, "openvino": 30 * 3 * 64 * 2 * 1.25, "llamacpp": 512}  # of keys and values
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_requests_that_fill_the_cache_as_it_is_said_to_be_all_finish(request: pytest.FixtureRequest, name: str) -> None:
+    """A worker gives an engine what `cache_tokens` has room for."""
+    cache_gib = (SLOTS * CONTEXT + (32 if name == "transformers" else 0)) * BYTES_OF_A_TOKEN[name] / 2**30
+    full = RIGS[name](request.getfixturevalue, cache_gib=cache_gib)
+    for _ in running(full):
+        assert full.engine.limits.cache_tokens == SLOTS * CONTEXT
+        for n in range(SLOTS):
+            full.submit(f"r{n}", [1, *range(40 + n, 135 + n)], max_new_tokens=32)
+        assert [full.recorder.end(f"r{n}").outcome for n in range(SLOTS)] == ["finished"] * SLOTS
+
+
+def test_the_cache_of_openvino_takes_no_more_memory_than_the_setting_says(openvino_pipeline: Any) -> None:
+    rig_of_it = OpenVinoEngine(
+        resolve("smollm2-135m"), EngineOptions(slots=SLOTS), make_pipeline=lambda: openvino_pipeline
+    )
+    rig_of_it.start()
+    recorder = Recorder()
+    rig_of_it.submit("r", PROMPT, Sampling(2), recorder)
+    assert recorder.end("r").outcome == "finished"
+    rig_of_it.stop()
+    size = openvino_pipeline.get_metrics().kv_cache_size_in_bytes
+    assert 0.75 * 2**30 < size <= 2**30
 
 
 def test_progress_moves_while_tokens_are_made(rig: Rig) -> None:

@@ -343,6 +343,69 @@ def test_an_entry_without_room_goes_to_whoever_has_some(bench: Bench) -> None:
     assert bench.take(other, "w2") and set(other.running) == {"r3"} and bench.head("r3").tries == 1
 
 
+def crowded(bench: Bench, cache_tokens: int, *texts: str) -> list[str]:
+    """Ask for echoes from an engine with a small cache; the names of what it computes. `hello` needs 6 + 5 tokens."""
+    bench.engine.limits = replace(bench.engine.limits, cache_tokens=cache_tokens)
+    bench.loop.slots = 8
+    for number, text in enumerate(texts, 1):
+        bench.ask(f"r{number}", text)
+        bench.accept()
+    return computed(bench)
+
+
+def computed(bench: Bench) -> list[str]:
+    return [name.partition("#")[0] for name in bench.engine.jobs]
+
+
+def test_a_request_waits_until_the_cache_has_room_for_its_prompt_and_answer(bench: Bench) -> None:
+    """An engine that had to make room threw away what it had computed, and computed it again."""
+    assert crowded(bench, 30, "hello", "hello", "hello") == ["r1", "r2"]
+    assert bench.head("r3").status == "running" and bench.loop.num_free == 0
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert computed(bench) == ["r3"] and bench.loop.num_free > 0
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert [bench.text(rid) for rid in ("r1", "r2", "r3")] == ["hello"] * 3
+    assert bench.head("r3").begins == 1
+
+
+def test_a_small_request_does_not_overtake_the_one_that_waits_for_room(bench: Bench) -> None:
+    assert crowded(bench, 30, "hello", "hello, all of you", "a") == ["r1"]
+    assert set(bench.loop.running) == {"r1", "r2"} and bench.head("r3").begins == 0, "another worker may take it"
+    bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert computed(bench) == ["r2"], "alone it always fits: the planner has checked its length"
+
+
+def test_a_request_that_is_cancelled_while_it_waits_for_room_makes_way(bench: Bench) -> None:
+    assert crowded(bench, 20, "hello", "hello") == ["r1"]
+    bench.requests.cancel("r2", "ann")
+    bench.loop.cancelled("r2")
+    assert set(bench.loop.running) == {"r1"} and bench.loop.num_free > 0
+
+
+def test_an_answer_is_expected_to_stay_far_below_a_whole_context(bench: Bench) -> None:
+    """Clients that name no limit allow an answer all that the context has left."""
+    allowed = replace(plan(ChatRequest("r", "ann", "m", (Message("user", "hello"),))).sampling, max_new_tokens=100_000)
+    bench.plan = lambda request: replace(plan(request), sampling=allowed)
+    assert crowded(bench, 3 * 1030, "hello", "hello", "hello", "hello") == ["r1", "r2", "r3"]
+
+
+def test_what_waits_for_room_goes_on_waiting_while_the_engine_is_dead(bench: Bench) -> None:
+    assert crowded(bench, 20, "hello", "hello") == ["r1"]
+    bench.engine.lives = False
+    bench.engine.emit("", "failed", ENGINE_LOST)
+    bench.settle()
+    assert computed(bench) == []
+    bench.engine.lives = True
+    for _ in range(2):
+        bench.settle()
+        bench.engine.emit("hello", "finished", "stop")
+    bench.settle()
+    assert [bench.text(rid) for rid in ("r1", "r2")] == ["hello"] * 2 and bench.loop.running == {}
+
+
 def test_a_dead_engine_gives_new_entries_away_and_lets_its_leases_run_out(bench: Bench) -> None:
     bench.ask("r1")
     bench.accept()

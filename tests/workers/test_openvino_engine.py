@@ -189,12 +189,20 @@ def test_the_shape_of_an_ir_folder_is_read_from_its_config(tmp_path: Path) -> No
     assert shape_of(ir_folder(tmp_path, 20)).cache_values_per_token == 3 * 4 * 8 * 2
 
 
-def test_a_repeatable_engine_accepts_half_the_context_since_its_cache_holds_fp32(tmp_path: Path) -> None:
+def test_a_repeatable_engine_accepts_less_context_since_its_cache_holds_fp32(tmp_path: Path) -> None:
     source = ModelSource("ir", "folder", ir_folder(tmp_path, 10**9))
     as_usual = OpenVinoEngine(source, EngineOptions())
     repeatable = OpenVinoEngine(source, EngineOptions(repeatable=True))
-    assert as_usual.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 2)
-    assert repeatable.limits.context_tokens == 2**30 // (3 * 4 * 8 * 2 * 4)
+    bytes_of_a_block = 32 * 3 * 4 * 8 * 2
+    assert as_usual.limits.context_tokens == int(2**30 / (bytes_of_a_block * 1.25)) * 32
+    assert repeatable.limits.context_tokens == 2**30 // (bytes_of_a_block * 4) * 32
+
+
+def test_a_part_of_a_gib_is_a_part_of_the_cache(tmp_path: Path) -> None:
+    """OpenVINO takes whole GiB: 0.01 was one."""
+    source = ModelSource("ir", "folder", ir_folder(tmp_path, 10**9))
+    whole, half = (OpenVinoEngine(source, EngineOptions(cache_gib=gib)).limits.cache_tokens for gib in (1.0, 0.5))
+    assert abs(whole - 2 * half) <= 32
 
 
 def test_a_hub_id_cannot_be_read() -> None:

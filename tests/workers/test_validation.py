@@ -57,6 +57,12 @@ def test_temperature_zero_is_greedy_and_what_it_overrides_needs_no_support() -> 
     assert validate([1], replace(ALL, temperature=0, repetition_penalty=1.0), bare, engine="fake") == sampling
 
 
+def test_a_prompt_for_which_the_cache_is_too_small_is_refused_with_its_size_and_the_setting() -> None:
+    limits = replace(LIMITS, cache_tokens=LIMITS.context_tokens)
+    with pytest.raises(PromptTooLong, match=r"about 50 tokens; the cache .* holds 50,.*raise CHATSERVER_CACHE_GIB"):
+        validate([1] * 50, ALL, limits, engine="fake")
+
+
 @pytest.mark.parametrize("name", ["top_p", "top_k", "repetition_penalty", "seed"])
 def test_an_option_that_the_engine_lacks_is_named_with_the_engine(name: str) -> None:
     limits = replace(LIMITS, supports=LIMITS.supports - {name})

@@ -13,7 +13,7 @@ from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Message
 from tests.conftest import Eventually
 from tests.stand_ins.synthetic_worker import EchoEngine, plan
-from workers.generation import Plan
+from workers.generation import Plan, Planner
 from workers.worker import Worker
 
 LEASE_S, PLAN_S = 1.5, 0.3  # the plan is shorter than a third: the worker looks at leases often enough to free some
@@ -26,11 +26,13 @@ def slow_plan(request: ChatRequest) -> Plan:
 
 
 @contextlib.contextmanager
-def working(client: redis.Redis, keys: Keys, *, slots: int) -> Iterator[None]:
+def working(
+    client: redis.Redis, keys: Keys, *, slots: int, flush_s: float = 0.02, plan: Planner = slow_plan
+) -> Iterator[None]:
     engine = EchoEngine(rate=50, chunk=4, slots=slots)
     engine.start()
-    times = {"lease_s": LEASE_S, "stall_s": 60.0, "flush_s": 0.02, "drain_s": 1.0, "queue_deadline_s": 900.0}
-    worker = Worker(client, keys, "m", engine, slow_plan, max_tries=3, answer_ttl_s=3600, **times)
+    times = {"lease_s": LEASE_S, "stall_s": 60.0, "flush_s": flush_s, "drain_s": 1.0, "queue_deadline_s": 900.0}
+    worker = Worker(client, keys, "m", engine, plan, max_tries=3, answer_ttl_s=3600, **times)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -59,3 +61,23 @@ def test_what_waits_to_be_planned_does_not_lose_its_lease(
     with working(redis_client, keys, slots=20):
         eventually(lambda: all(head.ended for head in heads()), "the end of all", timeout_s=30)
     assert [(head.status, head.begins) for head in heads()] == [("finished", 1)] * 20
+
+
+def test_the_tokens_of_a_stream_alone_wait_for_no_flush(
+    redis_client: redis.Redis, namespace: str, eventually: Eventually
+) -> None:
+    """Each waited up to 50 ms for those of other streams, though there were none."""
+    keys = Keys(namespace)
+    redis_client.sadd(keys.models, "m")
+    requests = Requests(redis_client, keys)
+    requests.submit(ChatRequest("r1", "ann", "m", (Message("user", "four tokens in each of ten steps, no more"),)))
+
+    def ended() -> bool:
+        head = requests.journal.head("r1")
+        return head is not None and head.ended
+
+    with working(redis_client, keys, slots=4, flush_s=1.0, plan=plan):  # longer than the whole answer takes
+        eventually(ended, "the end", timeout_s=30)
+    read = requests.journal.read("r1")
+    assert read is not None
+    assert len([event for event in read[1] if event.kind == "tokens"]) > 2, "one for the first, one for all others"

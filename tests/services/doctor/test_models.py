@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_are_a_warning(gguf: Path) -> None:
     assert only(models.check_memory(settings, find, 2 * 2**30, has))[0] == "ok"
     assert only(models.check_memory(settings, find, 3 * 2**29, has))[0] == "warning", "its processes need some, too"
     small = settings.model_copy(update={"cache_gib": 0.05})
-    assert "about 1.6 GiB" in only(models.check_memory(small, find, 2 * 2**30, has))[1], "OpenVINO takes whole GiB"
+    assert only(models.check_memory(small, find, 3 * 2**28, has))[0] == "ok"
 
 
 def test_free_memory_is_the_least_of_the_machines_and_the_containers(tmp_path: Path) -> None:
