@@ -1,6 +1,5 @@
 """A trained model is written as GGUF, compared with torch in the engine that serves it, and served only if equal."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from pipelines.training.export import export
 from pipelines.training.held_texts import HELD
 from services.machine.files import fault_of, read_marker
 from services.models.catalogue import resolve
-from services.models.gguf_metadata import read_gguf_metadata
 from services.places import ROOT
 from services.tokens.gguf_tokenizer import read_gguf_tokenizer
 from services.tokens.tokenization import load_tokenizer
@@ -95,15 +93,6 @@ def test_the_tokenizer_of_the_gguf_is_the_models(own_llama: Path) -> None:
     assert read_gguf_tokenizer(found.file)[0].special_tokens_map["eos_token"] == "<|eot_id|>"
 
 
-def test_every_gguf_says_what_engines_ask_of_it(own_llama: Path) -> None:
-    found, _ = export(own_llama, "q8_0")
-    assert found.file is not None and found.file.name == "tiny-q8_0.gguf"
-    metadata = read_gguf_metadata(found.file)
-    assert metadata["general.architecture"] == "llama"
-    assert metadata["llama.attention.key_length"] == 16
-    assert len(metadata["tokenizer.ggml.tokens"]) == metadata["llama.vocab_size"]
-
-
 def test_a_llama_whose_heads_were_not_permuted_is_not_served(own_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its GGUF keeps the rows that rotate together as neighbours: without that each answer is another one."""
     monkeypatch.setattr(gguf_writer, "_neighbours", lambda rows, heads: rows)
@@ -155,33 +144,6 @@ def test_what_a_gguf_cannot_hold_is_served_by_torch_and_the_reason_is_told(
     assert check is None and found.file is None and why in found.refused
     name, reason = choose_engine(resolve(str(folder)))
     assert name == "transformers" and why in reason
-
-
-def test_a_worker_takes_the_gguf_and_the_folders_tokenizer(own_llama: Path) -> None:
-    export(own_llama, "q8_0")
-    source = resolve(str(own_llama))
-    name, reason = choose_engine(source)
-    assert name == "openvino"
-    assert "model is a GGUF of architecture llama (q8_0, exported from it), which openvino reads" in reason
-    assert source.gguf is None and source.kind == "folder"
-
-
-def test_a_gguf_of_other_weights_is_not_served(own_llama: Path) -> None:
-    export(own_llama, "q8_0")
-    manifest = own_llama / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"steps": 3', '"steps": 4'))
-    source = resolve(str(own_llama))
-    assert source.gguf_weights is None
-    assert "its GGUF was exported from other weights" in choose_engine(source)[1]
-
-
-def test_a_gguf_that_was_cut_off_is_not_served(own_llama: Path) -> None:
-    found, _ = export(own_llama, "q8_0")
-    assert found.file is not None
-    os.truncate(found.file, 1000)
-    source = resolve(str(own_llama))
-    assert source.gguf_weights is None
-    assert "its GGUF is not whole: tiny-q8_0.gguf has 1,000 bytes" in choose_engine(source)[1]
 
 
 def started(folder: Path) -> "subprocess.Popen[str]":
