@@ -12,7 +12,6 @@ is no file.
 
 import argparse
 import contextlib
-import importlib.metadata
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from pipelines.training.export_check import Check, check_export
 from pipelines.training.fitting import model_config
 from pipelines.training.gguf_vocabulary import check_vocabulary
 from pipelines.training.gguf_writer import check_writable, write_gguf
+from pipelines.training.manifest import library_version
 from services.errors import ConfigurationError, Conflict
 from services.machine.files import seal, try_lock
 from services.models.adapters import is_adapter
@@ -83,7 +83,7 @@ def _about(digest: str, precision: str, check: Check | None, refused: str) -> di
         "refused": refused,
         "check": asdict(check) if check else None,
         "created_s": int(time.time()),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "libraries": {name: library_version(name) for name in _LIBRARIES},
     }
 
 

@@ -59,7 +59,7 @@ class Check:
 
 def check_export(gguf: Path, folder: Path, config: Any, tokenizer: ChatTokenizer) -> Check:
     """Raises ConfigurationError where OpenVINO cannot read the file."""
-    longest = min(_MAX_TOKENS, config.max_position_embeddings - _ANSWER_TOKENS)
+    longest = max(2, min(_MAX_TOKENS, config.max_position_embeddings - _ANSWER_TOKENS))
     questions = [tokenizer.render([Message("user", question)])[:longest] for question, _ in HELD]
     texts = [
         (prompt + tokenizer.encode_beginning(answer))[:longest]

@@ -1,4 +1,4 @@
-"""Writes a trained model's folder as a GGUF, one tensor at a time: no more than the largest one is in memory.
+"""Writes a trained model's folder as a GGUF, one tensor at a time, so that a model need not fit into memory.
 
 `export.py` calls it. Names, metadata and quantisation are those of the package `gguf`. The file of a Llama keeps the
 rows of a head that rotate together as neighbours, where the checkpoint has them half a head apart; Qwen's stay.

@@ -47,9 +47,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         print()
         print_table([_trained_row(row) for row in trained], "trained kind from job steps loss gguf path")
     for row in rows:
-        for told in (row["trouble"], *([row["trained"]["no_gguf"]] if row["trained"] else [])):
-            if told:
-                print(without_controls(f"{row['name']}: {told}"))
+        for told in filter(None, (row["trouble"], (row["trained"] or {}).get("no_gguf"))):
+            print(without_controls(f"{row['name']}: {told}"))
 
 
 def _with_export(row: dict[str, Any]) -> dict[str, Any]:
