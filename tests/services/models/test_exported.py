@@ -65,9 +65,8 @@ def test_a_refused_export_is_served_by_torch_and_the_reason_is_told(model: Path)
 
 def test_an_export_of_other_weights_is_not_served(model: Path) -> None:
     exported(model)
-    (model / "config.json").write_text('{"other": 1}')
-    (model / "manifest.json").unlink()
-    seal_model(model)
+    manifest = model / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"steps": 3', '"steps": 4'))
     found = find_exported(model)
     assert found is not None and found.file is None and found.refused == "its GGUF was exported from other weights"
 
