@@ -90,9 +90,9 @@ class LlamaCppEngine:
     def can_read(source: ModelSource) -> tuple[bool, str]:
         if source.base is not None:
             return False, f"an adapter on {source.base.name}, and llamacpp does not put adapters on models"
-        if source.gguf is None:
+        if source.gguf_weights is None:
             return False, "no GGUF, which is what llamacpp reads"
-        architecture = str(read_gguf_metadata(source.gguf)["general.architecture"])
+        architecture = str(read_gguf_metadata(source.gguf_weights)["general.architecture"])
         if any(name in architecture for name in _NOT_CAUSAL):
             return False, f"a GGUF of architecture {architecture}, which llamacpp cannot serve"
         return True, "a GGUF, which llamacpp reads"
@@ -290,14 +290,14 @@ class LlamaCppEngine:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from workers.llamacpp_model import LlamaCppModel, missing_instructions
 
-        assert self._source.gguf is not None, "can_read has looked"
+        assert self._source.gguf_weights is not None, "can_read has looked"
         if missing := missing_instructions(_processor_flags()):
             logger.warning(
                 "llama.cpp was built without %s, which this processor has: make llamacpp builds it for this machine",
                 ", ".join(missing),
             )
         return LlamaCppModel(
-            self._source.gguf,
+            self._source.gguf_weights,
             num_cells=self._num_cells(),
             num_slots=self._slots,
             batch_tokens=_BATCH_TOKENS,
@@ -326,8 +326,8 @@ class LlamaCppEngine:
     @property
     def _metadata(self) -> dict[str, Any]:
         if not self._metadata_read:
-            assert self._source.gguf is not None, "can_read has looked"
-            self._metadata_read = read_gguf_metadata(self._source.gguf)
+            assert self._source.gguf_weights is not None, "can_read has looked"
+            self._metadata_read = read_gguf_metadata(self._source.gguf_weights)
         return self._metadata_read
 
     def _wanted_context(self) -> int:

@@ -100,14 +100,16 @@ class OpenVinoEngine:
     def can_read(source: ModelSource) -> tuple[bool, str]:
         if source.base is not None:  # over a GGUF the library answers as the bare model would, and only warns
             return False, f"an adapter on {source.base.name}, and openvino does not put adapters on models"
-        if source.gguf is not None:
-            architecture = read_gguf_metadata(source.gguf)["general.architecture"]
+        if (weights := source.gguf_weights) is not None:
+            architecture = read_gguf_metadata(weights)["general.architecture"]
             readable = architecture in GGUF_ARCHITECTURES
             verb = "reads" if readable else "cannot read"
-            return readable, f"a GGUF of architecture {architecture}, which openvino {verb}"
+            exported = f" ({source.exported.precision}, exported from it)" if source.exported else ""
+            return readable, f"a GGUF of architecture {architecture}{exported}, which openvino {verb}"
         if source.path is not None and (source.path / "openvino_model.xml").exists():
             return True, "a folder with an OpenVINO IR"
-        return False, "neither a GGUF nor an OpenVINO IR folder, which is what openvino reads"
+        why = f" ({source.exported.refused})" if source.exported else ""
+        return False, f"neither a GGUF nor an OpenVINO IR folder, which is what openvino reads{why}"
 
     @property
     def limits(self) -> ModelLimits:
@@ -287,9 +289,9 @@ class OpenVinoEngine:
 
     def _writable_weights(self) -> Path | None:
         """The weights; a copy of a read-only GGUF, because OpenVINO opens it for writing, though it writes nothing."""
-        file = self._source.gguf
+        file = self._source.gguf_weights
         if file is None or self._state_dir is None or _may_write(file):
-            return self._source.path
+            return file or self._source.path
         stat = file.stat()
         copy = self._state_dir / "copied" / f"{file.stem}-{stat.st_size}-{int(stat.st_mtime)}.gguf"
         if not copy.exists():
@@ -327,7 +329,7 @@ class OpenVinoEngine:
 
     def _read_limits(self) -> ModelLimits:
         assert self._source.path is not None, "openvino serves local files only"
-        shape = shape_of(self._source.path)
+        shape = shape_of(self._source.gguf_weights or self._source.path)
         num_blocks = int(
             self._cache_gib * 2**30 / (shape.cache_values_per_token * self._bytes_per_value * _BLOCK_TOKENS)
         )

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipelines.training.exporting import export_result
 from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import check_same_run, finished_manifest
 from pipelines.training.reporting import Aborted, BadData, Reporter, Stopped
@@ -40,6 +41,8 @@ def run(given: argparse.Namespace, report: Reporter) -> None:
     if manifest := finished_manifest(folder):
         check_same_run(manifest, Identity.of(config, list(data.values()), _base_digest(config)), folder)
         report.say("This training is finished already.")
+        if report.speaks:
+            export_result(folder, config, report)
         tell_finished(folder, report)
     else:
         Training(config, data, given.out.resolve(), report).run()

@@ -21,7 +21,7 @@ from services.models.catalogue import ModelSource
 INCIDENTAL = frozenset(
     {
         "per_device_tokens", "attention", "gradient_checkpointing", "save_steps", "keep_checkpoints", "eval_steps",
-        "max_unsupervised", "max_refused", "wandb", "sky", "save",
+        "max_unsupervised", "max_refused", "wandb", "sky", "save", "export",
     }
 )  # fmt: skip
 _SMALL_BYTES = 1 << 20  # a file of a model up to this size is hashed; of a larger one its size counts

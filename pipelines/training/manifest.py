@@ -35,7 +35,7 @@ def write_manifest(
         "base": config.model,
         "created_s": int(time.time()),
         "code": code_version(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: library_version(name) for name in _LIBRARIES},
         "data": [{"path": path, "sha256": digest} for path, digest in data.items()],
         "config": config.model_dump(mode="json"),
         "metrics": dict(metrics),
@@ -64,11 +64,11 @@ def code_version() -> str:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine
-        return _version("chatserver")
-    return answer.stdout.strip() if answer.returncode == 0 else _version("chatserver")
+        return library_version("chatserver")
+    return answer.stdout.strip() if answer.returncode == 0 else library_version("chatserver")
 
 
-def _version(package: str) -> str:
+def library_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

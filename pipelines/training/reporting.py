@@ -38,7 +38,7 @@ class Reporter:
     """Prints for the whole run; silent in all processes but the first."""
 
     def __init__(self, rank: int) -> None:
-        self._speaks = rank == 0
+        self.speaks = rank == 0
 
     @classmethod
     def of_this_process(cls) -> "Reporter":
@@ -46,7 +46,7 @@ class Reporter:
         return cls(int(os.environ.get("RANK", "0")))
 
     def say(self, line: str) -> None:
-        if self._speaks:
+        if self.speaks:
             try:
                 print(line, flush=True)
             except BrokenPipeError:

@@ -20,6 +20,7 @@ import orjson
 
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.data import Prepared
+from pipelines.training.exporting import export_result
 from pipelines.training.fitting import Limits, check_fits, limits_of
 from pipelines.training.identity import Identity, base_digest, digests_of
 from pipelines.training.manifest import finished_manifest, write_manifest
@@ -91,6 +92,7 @@ class Training:
             prepared = self._processes.from_first_here(lambda: self._prepare(Path(scratch)))
             self._tell_plan(prepared)
             self._train(prepared, stop)
+            self._export(stop)
         finally:
             if scratch:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -304,7 +306,15 @@ class Training:
             metrics["best_step"] = trainer.state.best_global_step
         outcome = Outcome(weights, trainer.model, rows, trained, metrics, prepared.counts.as_event())
         self._processes.from_first(lambda: self._write(outcome))
-        tell_finished(self._out / self._config.results[-1], self._report)
+
+    def _export(self, stop: Any) -> None:
+        """The model is whole before: it is told as finished only now, since then nobody waits any more."""
+        self._model = None  # the export needs its memory
+        folder = self._out / self._config.results[-1]
+        self._processes.from_first(
+            lambda: export_result(folder, self._config, self._report, stopped=lambda: bool(stop.heard))
+        )
+        tell_finished(folder, self._report)
 
     def _write(self, outcome: "Outcome") -> None:
         for name in self._config.results:

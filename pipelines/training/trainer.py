@@ -270,6 +270,11 @@ class StopSignal:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._heard = True
 
+    @property
+    def heard(self) -> bool:
+        """Whether this process heard it."""
+        return self._heard
+
     def heard_by_any(self, device: torch.device) -> bool:
         """The same answer in all processes; called by all of them after the same step."""
         if not torch.distributed.is_initialized():

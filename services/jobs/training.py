@@ -28,6 +28,7 @@ from pydantic import (
 
 from services.errors import ConfigurationError
 from services.field_errors import in_words
+from services.models.exported import PRECISIONS
 from services.models.model_folder import ADAPTER, MODEL
 from services.places import PRESETS_DIR
 from services.tokens.templates import named_template
@@ -47,6 +48,7 @@ _LATER = frozenset(
         "early_stopping",
         "max_refused",
         "save",
+        "export",
         "thinking",
     }
 )  # fields, or their defaults, that builds before 2026-12 do not know
@@ -108,6 +110,9 @@ _OTHER_NAMES = {  # what other programs call a field
     "save_total_limit": "keep_checkpoints",
     "merge_lora": "save",
     "merge_adapter": "save",
+    "quantize": "export",
+    "quantization_method": "export",
+    "save_gguf": "export",
     "train_on_input": "learn",
     "mask_history": "learn",
     "enable_thinking": "thinking",
@@ -232,6 +237,11 @@ class TrainingConfig(BaseModel):
         "both",
         description="What a lora or qlora training leaves. merged: a model as large as the base. adapter: some "
         "megabytes that are served on the base. both: the two.",
+    )
+    export: Literal["auto", "none", "q8_0", "f16"] = Field(
+        "auto",
+        description="Write the model as GGUF too, which CPUs serve several times faster. auto: q8_0, where the "
+        "training machine has no GPU.",
     )
     save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(3, ge=1, description="How many complete checkpoints are kept.")
@@ -397,6 +407,12 @@ def _check_save(config: TrainingConfig, where: str) -> None:
             "save='adapter': method=full trains all weights and makes no adapter; set method=lora, or leave save out",
             source=where,
             field="save",
+        )
+    if config.export in PRECISIONS and MODEL not in config.results:
+        raise ConfigurationError(
+            f"export={config.export!r}: save=adapter leaves no model to export; set save=both, or leave export out",
+            source=where,
+            field="export",
         )
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from services.errors import ConfigurationError
 from services.models.adapters import base_name, is_adapter
+from services.models.exported import Exported, find_exported
 from services.models.model_folder import check_complete
 from services.wire.keys import NAME
 
@@ -38,7 +39,8 @@ class PackagedModel:
 class ModelSource:
     """The place of one model's weights. `path` is a GGUF file or a folder; only kind `hub` has a `hub_id`.
 
-    An adapter has a `base`, the model that it changes.
+    An adapter has a `base`, the model that it changes. A folder that was trained here may have a GGUF `exported` from
+    it: tokenizer, template and sampling are the folder's all the same.
     """
 
     name: str  # under which it is served unless told otherwise
@@ -46,11 +48,17 @@ class ModelSource:
     path: Path | None = None
     hub_id: str = ""
     base: "ModelSource | None" = None
+    exported: Exported | None = None
 
     @property
     def gguf(self) -> Path | None:
         """The GGUF file, if the weights are in such a file."""
         return self.path if self.path is not None and self.path.suffix == ".gguf" else None
+
+    @property
+    def gguf_weights(self) -> Path | None:
+        """The file for an engine that reads GGUF: the model itself, or what was exported from it."""
+        return self.gguf or (self.exported.file if self.exported else None)
 
     @property
     def location(self) -> str:
@@ -133,7 +141,7 @@ def _in_folder(folder: Path) -> ModelSource:
     if is_adapter(folder):
         return ModelSource(name, "adapter", folder, base=_base_of(folder))
     if (folder / "config.json").exists():
-        return ModelSource(name, "folder", folder)
+        return ModelSource(name, "folder", folder, exported=find_exported(folder))
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:
         return ModelSource(name, "gguf", files[0])

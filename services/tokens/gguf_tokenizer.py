@@ -202,12 +202,12 @@ def _byte_level(vocabulary: _Vocabulary) -> "Tokenizer":
         )
     merges = vocabulary.merges() or vocabulary.implied_merges()
     backend = Tokenizer(_bpe(vocabulary, merges, ignore_merges=pre_tokenizer.ignore_merges))
-    backend.pre_tokenizer = _splitter(pre_tokenizer)
+    backend.pre_tokenizer = splitter_of(pre_tokenizer)
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
-def _splitter(pre_tokenizer: PreTokenizer) -> "Splitter":
+def splitter_of(pre_tokenizer: PreTokenizer) -> "Splitter":
     """The library's own splitters where they do the same: they are faster, and the token counter knows them."""
     from tokenizers import Regex, pre_tokenizers
 

@@ -249,8 +249,13 @@ def test_trained_models_are_listed_with_their_lineage_served_stopped_and_forgott
     assert models("stop", "july").returncode == 0
     assert models("forget", "july").returncode == 0
     assert [row["name"] for row in json.loads(models("--json").stdout)] == ["august"]
+    folder = tmp_path / "may"
+    (folder / "gguf").mkdir(parents=True)
+    trained.register(TrainedModel("may", str(folder), "opt", "j3", 2.0))
+    assert "may: no GGUF: its export to GGUF was not finished" in models().stdout
+    assert "should be in /runs/august/model" in models("export", "august").stderr
     unknown = models("serve", "july")
-    assert unknown.returncode == 1 and "registered: august (unknown_model)" in unknown.stderr
+    assert unknown.returncode == 1 and "registered: august, may (unknown_model)" in unknown.stderr
 
 
 def test_presets_are_listed_with_their_real_learning_rates(tmp_path: Path) -> None:

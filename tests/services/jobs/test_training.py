@@ -142,6 +142,13 @@ def test_a_training_of_an_adapter_leaves_it_beside_the_merged_model_unless_told_
         read_training("vicuna-7b", {"save": "adapter"})
 
 
+def test_only_a_whole_model_is_exported() -> None:
+    assert read_training("vicuna-7b").export == "auto"
+    assert "export" not in read_training("vicuna-7b").model_dump()  # an older program refuses the field
+    with pytest.raises(ConfigurationError, match="export='q8_0': save=adapter leaves no model to export"):
+        read_training("vicuna-7b", {"method": "lora", "save": "adapter", "export": "q8_0"})
+
+
 @pytest.mark.parametrize("field", ["keep_best", "early_stopping"])
 def test_what_compares_evaluations_needs_one(field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{field} compares evaluations, and nothing is evaluated"):
