@@ -138,7 +138,8 @@ def _trained(
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
 
     def next_logprobs(ids: list[int]) -> Any:
         with torch.no_grad():

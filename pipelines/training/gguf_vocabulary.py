@@ -97,7 +97,8 @@ def _add_named_tokens(writer: "GGUFWriter", tokenizer: ChatTokenizer) -> None:
     backend, named = tokenizer.decoder(), tokenizer.named_tokens()
     ids = {kind: backend.token_to_id(text) for kind, text in named.items()}
     ends = list(tokenizer.stop_token_ids)
-    end = ids.get("eos_token", ends[0])
+    named_end = ids.get("eos_token")
+    end = ends[0] if named_end is None else named_end
     writer.add_eos_token_id(end)
     if others := [each for each in ends if each != end]:
         writer.add_eot_token_id(others[0])

@@ -140,6 +140,7 @@ def test_neither_a_title_nor_a_folder_runs(page: Page, address: str, markup: str
         page.keyboard.press("Escape")
     choose(page, "share")
     page.get_by_test_id("share-make").click()
+    expect(page.get_by_test_id("share-link")).not_to_have_value("")
     page.goto(page.get_by_test_id("share-link").input_value())
     expect(page.get_by_test_id("shared-title")).to_contain_text(markup[:20], timeout=LONG_MS)
     assert not flagged(page)
