@@ -33,7 +33,7 @@ from services.errors import ChatServerError
 from services.wire.keys import Keys
 from services.wire.messages import ChatRequest, Event, Message, Part, SamplingOptions
 from workers.assignment import Assignment, WorkerIdentity
-from workers.engine import EngineEvent, OnEvent, Sampling
+from workers.engine import EngineEvent, ModelLimits, OnEvent, Sampling
 from workers.generation import Plan
 from workers.leases import Leases
 from workers.loop import WorkerLoop
@@ -178,7 +178,8 @@ class ModelAnswer:
 class ModelEngine:
     """Draws tokens when the scheduler says so."""
 
-    name, description, limits = "model", "", None
+    name, description = "model", ""
+    limits = ModelLimits(1000, 1000, 4, frozenset(), cache_tokens=60)  # not every newcomer has room
 
     def __init__(self, salt: int) -> None:
         self._salt = salt

@@ -114,7 +114,7 @@ def test_the_patterns_are_those_of_the_keys_that_workers_use() -> None:
         make("*") for make in (*of_model, keys.state, keys.journal, keys.worker, keys.loading, keys.claim, keys.trouble)
     ]
     wanted = {f"~{key}" for key in (*written, keys.workers, keys.models)}
-    wanted |= {f"%R~{key}" for key in (keys.catalogue, keys.wanted, keys.limits)}
+    wanted |= {f"%R~{key}" for key in (keys.catalogue, keys.wanted, keys.limits, keys.group_limits)}
     wanted |= {f"&{channel}" for channel in (keys.events("*"), keys.control)}
     assert {rule for rule in RULES if not rule.startswith("+")} == wanted
 
