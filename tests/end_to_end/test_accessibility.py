@@ -47,7 +47,7 @@ def accounts_address(accessible: System) -> str:
     return address
 
 
-@pytest.fixture(params=["light", "dark", "phone"])
+@pytest.fixture(params=["light", "dark", pytest.param("phone", marks=pytest.mark.slow)])
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     phone = request.param == "phone"
     context = browser.new_context(

@@ -113,7 +113,7 @@ def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> 
     assert not flagged(page)
 
 
-@pytest.mark.parametrize("markup", CORPUS)
+@pytest.mark.parametrize("markup", [CORPUS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in CORPUS[1:])])
 def test_neither_a_title_nor_a_folder_runs(page: Page, address: str, markup: str) -> None:
     """In the list, the search, every dialog that names the conversation, and what a stranger sees of it."""
     page.goto(address)

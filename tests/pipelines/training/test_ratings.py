@@ -336,6 +336,7 @@ def test_the_last_evaluation_is_what_the_saved_model_gives_by_the_papers_equatio
     assert margin > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("learnt", ["full"], indirect=True)
 def test_a_run_that_goes_on_with_more_answers_at_once_has_the_same_losses_and_evaluations(
