@@ -187,7 +187,7 @@ def key_suffixes() -> set[str]:
         if isinstance(member, property):
             found.add(getattr(keys, name))
         elif inspect.isfunction(member) and not name.startswith("_"):
-            made = getattr(keys, name)("x")
+            made = getattr(keys, name)(*"x" * (len(inspect.signature(member).parameters) - 1))
             found |= {made} if isinstance(made, str) else set(made.all)
     suffixes = {
         next(part for part in reversed(key.split(":")) if re.fullmatch("[a-z]+", part)) for key in found if ":" in key
