@@ -12,7 +12,14 @@ from workers.engine import ENGINE_LOST, EngineEvent, Logprob, OnEvent, Outcome
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("memory", "bad_alloc", "no requests can be offloaded")  # in an engine's words
+# In the words of engines. CUDA's "an illegal memory access" is another fault.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "bad_alloc",
+    "no requests can be offloaded",
+)
 
 
 class RunningRequests:
