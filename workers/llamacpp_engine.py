@@ -184,7 +184,7 @@ class LlamaCppEngine:
 
     def _add(self, run: _Run) -> None:
         request_id = run.sequence.request_id
-        if request_id in self._running:
+        if self._running.begun(request_id):
             self._runs[request_id] = run
             self._table.add(run.sequence)
 

@@ -83,6 +83,7 @@ class WorkerLoop:
             return False
         first = generation.held.journalled == 0
         self.tokens += generation.push(event.token_ids, event.logprobs)
+        generation.apart = generation.apart and not event.token_ids
         if generation.ending or generation.resubmit:
             self._engine.cancel(event.request_id)
         elif event.outcome:
@@ -163,9 +164,10 @@ class WorkerLoop:
         else:
             self._start(taken, now)
 
-    def _start(self, held: Assignment, now: float) -> None:
+    def _start(self, held: Assignment, now: float, *, apart: bool = False) -> None:
         """Continue the answer from its journal: no token is generated twice or left out."""
         generation = Generation(held, now)
+        generation.apart = apart
         self.running[held.rid] = generation
         with self._fault_of(generation):
             generation.resume(self._plan(held.request))
@@ -181,12 +183,21 @@ class WorkerLoop:
             self._submit(self._waiting.popleft(), now)
 
     def _has_room_for(self, newcomer: Generation) -> bool:
-        """Whether it fits beside what the engine computes. Alone it always does: its length is checked."""
+        """Whether it fits beside what the engine computes. Alone it always does: its length is checked.
+
+        After memory ran out, prompts are computed one at a time, so that the engine knows which one is too much.
+        """
+        if any(generation.apart for generation in self.running.values()) and self._computes_a_prompt:
+            return False
         limit = self._engine.limits.cache_tokens
         if not limit:
             return True
         taken = sum(generation.cache_tokens for generation in self.running.values() if generation.in_cache)
         return not taken or taken + newcomer.cache_tokens <= limit
+
+    @property
+    def _computes_a_prompt(self) -> bool:
+        return any(generation.silent for generation in self.running.values())
 
     def _resubmit(self, generation: Generation, now: float) -> None:
         """Go on under the grammar, which begins here. The engine knows the rest of the answer by another name."""
@@ -235,7 +246,7 @@ class WorkerLoop:
             lost.restart = ""  # what we hold extends the journal: readers see no rewind
             return
         self._forget(lost)
-        self._start(held, now)
+        self._start(held, now, apart=lost.apart)
 
     # -- leases --------------------------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ class OpenVinoEngine:
         import numpy as np
         import openvino as ov  # type: ignore[import-untyped]
 
-        if request_id not in self._running:
+        if not self._running.begun(request_id):
             return
         self._serial += 1
         if sampling.num_answered and (sampling.presence_penalty or sampling.frequency_penalty):

@@ -160,6 +160,7 @@ class TransformersEngine:
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
         grammar = self._grammars.compile(sampling.grammar, len(prompt_token_ids)) if sampling.grammar else None
         self._running.add(request_id, on_event)
+        self._running.begun(request_id)  # the library does not say when: it looks for new ones before each step
         key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
         own = OwnLogits(len(prompt_token_ids)) if sampling.logprobs else None
         self._runs[key] = _Run(
