@@ -53,6 +53,7 @@ class WorkerLoop:
         self._by_engine_id: dict[str, Generation] = {}
         self._waiting: deque[Generation] = deque()  # begun, and the engine's cache has no room for the first of them
         self._busy_at = now  # when the engine last went from idle to busy
+        self._draining = False
         self.tokens = 0
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -221,6 +222,8 @@ class WorkerLoop:
                 generation.end("failed", "internal", SEE_LOG)
 
     def _submit(self, generation: Generation, now: float) -> None:
+        if self._draining:  # its last flush may make room, and nobody would read what is computed
+            return
         with self._fault_of(generation):
             token_ids, sampling = generation.submission()
             self._by_engine_id[generation.engine_id] = generation
@@ -280,6 +283,7 @@ class WorkerLoop:
 
     def drain(self, now: float) -> int:
         """Stop all running requests and hand them back. Returns their number."""
+        self._draining = True
         self.flush(now)
         handed = 0
         for generation in list(self.running.values()):

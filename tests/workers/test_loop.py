@@ -468,6 +468,19 @@ def test_a_request_that_is_cancelled_while_it_waits_for_room_makes_way(bench: Be
     assert set(bench.loop.running) == {"r1"} and bench.loop.num_free > 0
 
 
+def test_a_worker_that_ends_computes_nothing_new(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last flush ended an answer, and what had waited for its room was given to the engine."""
+    assert crowded(bench, 20, "hello", "hello") == ["r1"]
+    bench.engine.emit("hello", "finished", "stop")
+    for event in bench.events:
+        bench.loop.engine_event(event)
+    submitted: list[str] = []
+    monkeypatch.setattr(bench.engine, "submit", lambda request_id, *_: submitted.append(request_id))
+    assert bench.loop.drain(0.0) == 1
+    assert submitted == [] and bench.head("r1").status == "finished"
+    assert bench.take(bench.new_loop("w2", 0.0), "w2"), "another worker goes on with it"
+
+
 def test_an_answer_is_expected_to_stay_far_below_a_whole_context(bench: Bench) -> None:
     """Clients that name no limit allow an answer all that the context has left."""
     allowed = replace(plan(ChatRequest("r", "ann", "m", (Message("user", "hello"),))).sampling, max_new_tokens=100_000)
