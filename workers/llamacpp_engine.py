@@ -338,11 +338,12 @@ class LlamaCppEngine:
         from workers.token_sampler import SUPPORTS
 
         cells = self._num_cells()
-        context = min(self._wanted_context(), cells // self._slots if self._repeatable else cells)
+        wanted = self._wanted_context()
+        context = min(wanted, cells // self._slots if self._repeatable else cells)
         notation = LARK if self._grammars else ""
         supports = SUPPORTS | {"grammar"} if self._grammars else SUPPORTS
         vocab_size = len(self._metadata["tokenizer.ggml.tokens"])
-        return ModelLimits(vocab_size, context, self._slots, supports, notation, cells)
+        return ModelLimits(vocab_size, context, self._slots, supports, notation, cells, wanted)
 
 
 class _Pace:

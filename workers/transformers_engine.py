@@ -396,9 +396,11 @@ class TransformersEngine:
         cache = self._manager.continuous_batching_config
         in_cache = (cache.num_blocks - 1) * cache.page_size
         vocab_size = self._model.config.get_text_config().vocab_size
-        context = min(self._context(), in_cache)
+        wanted = self._context()
+        context = min(wanted, in_cache)
         supports = _SUPPORTS | (_ON_HOST if self._is_on_host else set()) | ({"grammar"} if self._grammars else set())
-        return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "", in_cache)
+        notation = LARK if self._grammars else ""
+        return ModelLimits(vocab_size, context, self._slots, supports, notation, in_cache, wanted)
 
 
 def _from_pretrained(location: str, options: dict[str, Any]) -> Any:
