@@ -90,6 +90,7 @@ class ModelLimits:
     supports: frozenset[str]  # names of Sampling fields honoured per request
     grammar_notation: str = ""  # of `services.grammar.notations`; empty: the engine obeys no grammar
     cache_tokens: int = 0  # prompts and answers of all that runs; 0: unknown, and the worker counts slots alone
+    wanted_context: int = 0  # what `context_tokens` would be if the cache were large enough; 0: as it is
 
 
 OnEvent = Callable[[EngineEvent], None]

@@ -16,6 +16,7 @@ from services.wire.messages import ChatRequest, Event
 from workers.answer_logprobs import AnswerLogprobs
 from workers.assignment import Assignment, Ending, Transcript, parts_within
 from workers.engine import ENGINE_LOST, EngineEvent, Logprob, Sampling
+from workers.running import is_out_of_memory
 
 log = logging.getLogger("chatserver.worker")
 
@@ -83,6 +84,7 @@ class Generation:
         self._submitted = False
         self._is_free = False  # the engine generates without the grammar
         self.restart: Literal["", "lease", "engine"] = ""  # begin again: the fence or the engine lost this request
+        self.apart = False  # memory ran out: it is begun again when the engine has a token of all that it computes
         self._began_at = now
         self._continued = held.journalled  # tokens that were in the journal then
 
@@ -113,6 +115,11 @@ class Generation:
     def in_cache(self) -> bool:
         """Whether the engine computes it, or will."""
         return self._submitted and self.generating and self.restart != "engine"
+
+    @property
+    def silent(self) -> bool:
+        """Whether the engine computes its prompt: no token came since this worker began it."""
+        return self.in_cache and self.plan is not None and len(self.plan.answer.token_ids) <= self._continued
 
     @property
     def cache_tokens(self) -> int:
@@ -183,6 +190,7 @@ class Generation:
             self.end("finished", event.reason)
         elif event.outcome == "cancelled" or event.reason == ENGINE_LOST:
             self.restart = "engine"  # cancelled, but not by us
+            self.apart = is_out_of_memory(event.message)
         else:
             self.end("failed", event.reason or EngineError.code, event.message)
 

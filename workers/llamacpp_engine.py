@@ -184,7 +184,7 @@ class LlamaCppEngine:
 
     def _add(self, run: _Run) -> None:
         request_id = run.sequence.request_id
-        if request_id in self._running:
+        if self._running.begun(request_id):
             self._runs[request_id] = run
             self._table.add(run.sequence)
 
@@ -338,11 +338,12 @@ class LlamaCppEngine:
         from workers.token_sampler import SUPPORTS
 
         cells = self._num_cells()
-        context = min(self._wanted_context(), cells // self._slots if self._repeatable else cells)
+        wanted = self._wanted_context()
+        context = min(wanted, cells // self._slots if self._repeatable else cells)
         notation = LARK if self._grammars else ""
         supports = SUPPORTS | {"grammar"} if self._grammars else SUPPORTS
         vocab_size = len(self._metadata["tokenizer.ggml.tokens"])
-        return ModelLimits(vocab_size, context, self._slots, supports, notation, cells)
+        return ModelLimits(vocab_size, context, self._slots, supports, notation, cells, wanted)
 
 
 class _Pace:

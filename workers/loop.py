@@ -53,6 +53,7 @@ class WorkerLoop:
         self._by_engine_id: dict[str, Generation] = {}
         self._waiting: deque[Generation] = deque()  # begun, and the engine's cache has no room for the first of them
         self._busy_at = now  # when the engine last went from idle to busy
+        self._draining = False
         self.tokens = 0
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -83,6 +84,7 @@ class WorkerLoop:
             return False
         first = generation.held.journalled == 0
         self.tokens += generation.push(event.token_ids, event.logprobs)
+        generation.apart = generation.apart and not event.token_ids
         if generation.ending or generation.resubmit:
             self._engine.cancel(event.request_id)
         elif event.outcome:
@@ -163,9 +165,10 @@ class WorkerLoop:
         else:
             self._start(taken, now)
 
-    def _start(self, held: Assignment, now: float) -> None:
+    def _start(self, held: Assignment, now: float, *, apart: bool = False) -> None:
         """Continue the answer from its journal: no token is generated twice or left out."""
         generation = Generation(held, now)
+        generation.apart = apart
         self.running[held.rid] = generation
         with self._fault_of(generation):
             generation.resume(self._plan(held.request))
@@ -181,12 +184,21 @@ class WorkerLoop:
             self._submit(self._waiting.popleft(), now)
 
     def _has_room_for(self, newcomer: Generation) -> bool:
-        """Whether it fits beside what the engine computes. Alone it always does: its length is checked."""
+        """Whether it fits beside what the engine computes. Alone it always does: its length is checked.
+
+        After memory ran out, prompts are computed one at a time, so that the engine knows which one is too much.
+        """
+        if any(generation.apart for generation in self.running.values()) and self._computes_a_prompt:
+            return False
         limit = self._engine.limits.cache_tokens
         if not limit:
             return True
         taken = sum(generation.cache_tokens for generation in self.running.values() if generation.in_cache)
         return not taken or taken + newcomer.cache_tokens <= limit
+
+    @property
+    def _computes_a_prompt(self) -> bool:
+        return any(generation.silent for generation in self.running.values())
 
     def _resubmit(self, generation: Generation, now: float) -> None:
         """Go on under the grammar, which begins here. The engine knows the rest of the answer by another name."""
@@ -210,6 +222,8 @@ class WorkerLoop:
                 generation.end("failed", "internal", SEE_LOG)
 
     def _submit(self, generation: Generation, now: float) -> None:
+        if self._draining:  # its last flush may make room, and nobody would read what is computed
+            return
         with self._fault_of(generation):
             token_ids, sampling = generation.submission()
             self._by_engine_id[generation.engine_id] = generation
@@ -235,7 +249,7 @@ class WorkerLoop:
             lost.restart = ""  # what we hold extends the journal: readers see no rewind
             return
         self._forget(lost)
-        self._start(held, now)
+        self._start(held, now, apart=lost.apart)
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -269,6 +283,7 @@ class WorkerLoop:
 
     def drain(self, now: float) -> int:
         """Stop all running requests and hand them back. Returns their number."""
+        self._draining = True
         self.flush(now)
         handed = 0
         for generation in list(self.running.values()):

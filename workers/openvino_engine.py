@@ -197,7 +197,7 @@ class OpenVinoEngine:
         import numpy as np
         import openvino as ov  # type: ignore[import-untyped]
 
-        if request_id not in self._running:
+        if not self._running.begun(request_id):
             return
         self._serial += 1
         if sampling.num_answered and (sampling.presence_penalty or sampling.frequency_penalty):
@@ -334,8 +334,9 @@ class OpenVinoEngine:
             self._cache_gib * 2**30 / (shape.cache_values_per_token * self._bytes_per_value * _BLOCK_TOKENS)
         )
         cache_tokens = max(1, num_blocks) * _BLOCK_TOKENS
-        context = min(shape.context_tokens, cache_tokens, self._context_tokens or shape.context_tokens)
-        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS, EBNF, cache_tokens)
+        wanted = min(shape.context_tokens, self._context_tokens or shape.context_tokens)
+        context = min(wanted, cache_tokens)
+        return ModelLimits(shape.vocab_size, context, self._slots, _SUPPORTS, EBNF, cache_tokens, wanted)
 
 
 def shape_of(path: Path) -> ModelShape:

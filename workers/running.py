@@ -12,7 +12,14 @@ from workers.engine import ENGINE_LOST, EngineEvent, Logprob, OnEvent, Outcome
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = ("memory", "bad_alloc", "no requests can be offloaded")  # in an engine's words
+# In the words of engines. CUDA's "an illegal memory access" is another fault.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "bad_alloc",
+    "no requests can be offloaded",
+)
 
 
 class RunningRequests:
@@ -21,7 +28,7 @@ class RunningRequests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._callbacks: dict[str, OnEvent] = {}
-        self._silent: set[str] = set()  # no token came yet: their prompts are computed, or wait for it
+        self._silent: set[str] = set()  # the engine has begun them, and no token came yet: their prompts are computed
 
     def __len__(self) -> int:
         return len(self._callbacks)
@@ -35,7 +42,13 @@ class RunningRequests:
             if request_id in self._callbacks:
                 raise InvalidRequest(f"request {request_id!r} is already running in this engine; use another id")
             self._callbacks[request_id] = on_event
-            self._silent.add(request_id)
+
+    def begun(self, request_id: str) -> bool:
+        """Note that the engine's thread has it: from now on its steps compute it. False if it has had its end."""
+        with self._lock:
+            if request_id in self._callbacks:
+                self._silent.add(request_id)
+            return request_id in self._callbacks
 
     def discard(self, request_id: str) -> bool:
         """Forget a request without an event: its submission failed. False if it has had its end already."""

@@ -160,6 +160,7 @@ class TransformersEngine:
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
         grammar = self._grammars.compile(sampling.grammar, len(prompt_token_ids)) if sampling.grammar else None
         self._running.add(request_id, on_event)
+        self._running.begun(request_id)  # the library does not say when: it looks for new ones before each step
         key = f"{request_id}#{next(self._serials)}"  # a second run of the same id must not see outputs of the first
         own = OwnLogits(len(prompt_token_ids)) if sampling.logprobs else None
         self._runs[key] = _Run(
@@ -395,9 +396,11 @@ class TransformersEngine:
         cache = self._manager.continuous_batching_config
         in_cache = (cache.num_blocks - 1) * cache.page_size
         vocab_size = self._model.config.get_text_config().vocab_size
-        context = min(self._context(), in_cache)
+        wanted = self._context()
+        context = min(wanted, in_cache)
         supports = _SUPPORTS | (_ON_HOST if self._is_on_host else set()) | ({"grammar"} if self._grammars else set())
-        return ModelLimits(vocab_size, context, self._slots, supports, LARK if self._grammars else "", in_cache)
+        notation = LARK if self._grammars else ""
+        return ModelLimits(vocab_size, context, self._slots, supports, notation, in_cache, wanted)
 
 
 def _from_pretrained(location: str, options: dict[str, Any]) -> Any:

@@ -95,7 +95,7 @@ def _check_ids(prompt_ids: Sequence[int], limits: ModelLimits) -> None:
 
 def _check_room(prompt_tokens: int, limits: ModelLimits) -> None:
     if prompt_tokens >= limits.context_tokens:
-        by_cache = limits.context_tokens == limits.cache_tokens
+        by_cache = limits.context_tokens < limits.wanted_context
         reads = "the cache of this model's workers holds" if by_cache else "this model reads"
         remedy = "raise CHATSERVER_CACHE_GIB" if by_cache else "choose a model that reads more"
         raise PromptTooLong(

@@ -1,13 +1,14 @@
 """One tiny model for all tests of the training program: two layers, random weights, the packaged model's tokenizer."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.models.catalogue import resolve
 from services.tokens.tokenization import ChatTokenizer, load_tokenizer
-from tests.pipelines.training.runs import Material, Run, finished, write_base
+from tests.pipelines.training.runs import ForkedProgram, Material, Run, finished, write_base
 
 CONFIG = """\
 name: tiny
@@ -21,6 +22,12 @@ save_steps: 3
 gradient_checkpointing: false
 export: none
 """
+
+
+@pytest.fixture(autouse=True)
+def no_training_outlives_its_test() -> Iterator[None]:
+    yield
+    ForkedProgram.kill_all()
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from workers.engine import ENGINE_LOST, EngineEvent, ModelLimits, OnEvent, Sampl
 from workers.generation import Plan
 from workers.leases import Leases
 from workers.loop import WorkerLoop
+from workers.running import RunningRequests
 
 WID = "w1"
 
@@ -68,6 +69,43 @@ class HandEngine:
             on_event(EngineEvent(request_id, tuple(map(ord, text)), outcome, reason, message))  # type: ignore[arg-type]
 
 
+class TightEngine(HandEngine):
+    """It has no memory for the prompt of one request, behind so many tokens of its answer, and tells whom it blames."""
+
+    def __init__(self, large: str, *, answered: int = 0) -> None:
+        super().__init__()
+        self._large = large
+        self._answered = answered
+        self._table = RunningRequests()
+
+    def submit(self, request_id: str, prompt: list[int], sampling: Sampling, on_event: OnEvent) -> None:
+        super().submit(request_id, prompt, sampling, on_event)
+        self._table.add(request_id, on_event)
+        self._table.begun(request_id)
+
+    def cancel(self, request_id: str) -> None:
+        super().cancel(request_id)
+        self._table.discard(request_id)
+
+    def step(self) -> None:
+        """The next letter of each, or nothing of any."""
+        if any(
+            name.startswith(self._large) and job[1].num_answered >= self._answered for name, job in self.jobs.items()
+        ):
+            self.lose()
+        for name, (ids, _, _) in list(self.jobs.items()):
+            ids.append(ord("hello"[len(ids) - 6]))
+            if len(ids) == 11:
+                self.jobs.pop(name)
+                self._table.end(name, "finished", reason="stop", token_ids=ids[-1:])
+            else:
+                self._table.tokens(name, ids[-1:])
+
+    def lose(self) -> None:
+        self.jobs.clear()
+        self._table.lose_all(MemoryError(), "CUDA out of memory")
+
+
 class Bench:
     """A loop with its server, its engine and a front end."""
 
@@ -94,6 +132,12 @@ class Bench:
             on_event=self.events.append,
             now=now,
         )
+
+    def use(self, engine: "TightEngine") -> "TightEngine":
+        self.engine = engine
+        self.loop = self.new_loop(WID, 0.0)
+        self.loop.slots = 8
+        return engine
 
     def ask(self, rid: str, text: str = "hello") -> None:
         self.requests.submit(ChatRequest(rid, "ann", "m", (Message("user", text),)))
@@ -319,6 +363,45 @@ def test_the_batch_mates_of_a_request_that_kills_the_engine_are_answered(bench: 
     assert bench.queue.length() == 0 and bench.loop.running == {}
 
 
+def test_after_memory_ran_out_prompts_are_begun_again_one_at_a_time_and_the_large_one_is_found(bench: Bench) -> None:
+    """Two newcomers and a reader's answer were computed again together, lost again together, and given up as poison."""
+    engine = bench.use(TightEngine("r4"))
+    rids = [f"r{number}" for number in range(7)]
+    for rid in rids[:3]:
+        bench.ask(rid)
+        bench.accept()
+    for _ in range(2):
+        engine.step()
+        bench.settle()
+    for rid in rids[3:]:
+        bench.ask(rid)
+    for _ in range(3):
+        bench.accept()
+    for _ in range(60):
+        engine.step()
+        bench.settle()
+        bench.take(bench.loop, WID)
+    codes = {rid: bench.head(rid).code for rid in rids}
+    assert codes == {rid: "out_of_memory" if rid == "r4" else "stop" for rid in rids}
+    assert {bench.text(rid) for rid in rids if rid != "r4"} == {"hello"}
+
+
+def test_an_answer_that_goes_on_is_to_blame_where_its_prompt_is_too_much_for_the_memory(bench: Bench) -> None:
+    engine = bench.use(TightEngine("r1", answered=2))
+    for rid in ("r0", "r1", "r2"):
+        bench.ask(rid)
+        bench.accept()
+    engine.step()
+    bench.settle()
+    engine.step()
+    bench.settle()
+    engine.lose()
+    for _ in range(30):
+        bench.settle()
+        engine.step()
+    assert [bench.head(rid).code for rid in ("r0", "r1", "r2")] == ["stop", "out_of_memory", "stop"]
+
+
 def test_an_engine_and_a_fence_lost_together_still_resubmit(bench: Bench) -> None:
     """The lost fence hid that the engine had lost the request too: it was renewed for ever and ran nowhere."""
     bench.ask("r1")
@@ -383,6 +466,19 @@ def test_a_request_that_is_cancelled_while_it_waits_for_room_makes_way(bench: Be
     bench.requests.cancel("r2", "ann")
     bench.loop.cancelled("r2")
     assert set(bench.loop.running) == {"r1"} and bench.loop.num_free > 0
+
+
+def test_a_worker_that_ends_computes_nothing_new(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last flush ended an answer, and what had waited for its room was given to the engine."""
+    assert crowded(bench, 20, "hello", "hello") == ["r1"]
+    bench.engine.emit("hello", "finished", "stop")
+    for event in bench.events:
+        bench.loop.engine_event(event)
+    submitted: list[str] = []
+    monkeypatch.setattr(bench.engine, "submit", lambda request_id, *_: submitted.append(request_id))
+    assert bench.loop.drain(0.0) == 1
+    assert submitted == [] and bench.head("r1").status == "finished"
+    assert bench.take(bench.new_loop("w2", 0.0), "w2"), "another worker goes on with it"
 
 
 def test_an_answer_is_expected_to_stay_far_below_a_whole_context(bench: Bench) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from services.errors import InvalidRequest
 from workers.engine import EngineEvent
-from workers.running import RunningRequests
+from workers.running import RunningRequests, is_out_of_memory
 
 
 def test_many_threads_that_end_a_request_send_one_end() -> None:
@@ -58,3 +58,22 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody_else(caplog: pytest.L
     running.end_all("cancelled")
     assert [event.request_id for event in events] == ["good"]
     assert "request bad: its callback failed on tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("Could not allocate memory"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        ("No requests can be scheduled and no requests can be offloaded.", True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("doesn't have allocated memory object."), False),
+    ],
+    ids=lambda value: str(value) or "MemoryError",
+)
+def test_words_about_memory_are_no_lack_of_it(error: object, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

@@ -28,6 +28,13 @@ def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers_and_never_c
         validate([1] * 50, ALL, LIMITS, engine="fake")
 
 
+def test_a_cache_that_holds_just_what_the_model_reads_is_not_too_small() -> None:
+    """With one slot the message asked for a larger cache, which would not have helped."""
+    limits = replace(LIMITS, cache_tokens=LIMITS.context_tokens, wanted_context=LIMITS.context_tokens)
+    with pytest.raises(PromptTooLong, match="this model reads 50,"):
+        validate([1] * 50, ALL, limits, engine="fake")
+
+
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="no tokens"):
         validate([], ALL, LIMITS, engine="fake")
@@ -58,7 +65,7 @@ def test_temperature_zero_is_greedy_and_what_it_overrides_needs_no_support() -> 
 
 
 def test_a_prompt_for_which_the_cache_is_too_small_is_refused_with_its_size_and_the_setting() -> None:
-    limits = replace(LIMITS, cache_tokens=LIMITS.context_tokens)
+    limits = replace(LIMITS, cache_tokens=LIMITS.context_tokens, wanted_context=LIMITS.context_tokens + 1)
     with pytest.raises(PromptTooLong, match=r"about 50 tokens; the cache .* holds 50,.*raise CHATSERVER_CACHE_GIB"):
         validate([1] * 50, ALL, limits, engine="fake")
 

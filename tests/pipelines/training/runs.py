@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, ClassVar, Protocol, TextIO
 
 import pytest
 
@@ -111,7 +111,12 @@ def _launched(launcher: tuple[str, ...], arguments: list[str]) -> "subprocess.Po
 
 
 class ForkedProgram:
-    """The program in a fork of the process that has imported its modules."""
+    """The program in a fork of the process that has imported its modules.
+
+    `kill_all` ends those that a failed test has left: pytest would wait for their whole training at its own end.
+    """
+
+    _started: ClassVar[list["ForkedProgram"]] = []
 
     def __init__(self, arguments: list[str]) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -122,10 +127,19 @@ class ForkedProgram:
             reader, writer = context.Pipe(duplex=False)
             self._process = context.Process(target=_run_program, args=(arguments, writer))
             self._process.start()
+        self._started.append(self)
         writer.close()
         self.pid: int = self._process.pid or 0
         self.stdout: TextIO | None = os.fdopen(os.dup(reader.fileno()), encoding="utf-8")
         reader.close()
+
+    @classmethod
+    def kill_all(cls) -> None:
+        while cls._started:
+            process = cls._started.pop()._process
+            if process.is_alive():
+                process.kill()
+                process.join()
 
     def poll(self) -> int | None:
         return self._process.exitcode
