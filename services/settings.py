@@ -18,6 +18,7 @@ from services.engines import NAMES
 from services.errors import ConfigurationError
 from services.field_errors import in_words
 from services.places import RECIPES_DIR
+from services.wire.limits import MOST
 
 PREFIX = "CHATSERVER_"
 BARE = ("redis_url", "database_url")  # as every platform names them
@@ -73,10 +74,16 @@ class Settings(BaseModel):
     max_queue_mib: int = Field(256, ge=1, description="Most MiB of text in all requests of a model.")
     max_user_mib: int = Field(16, ge=1, description="Most MiB of text in all requests of one user for one model.")
     user_tokens_per_day: int = Field(
-        0, ge=0, description="Tokens that a user may use in a day of UTC, unless `chatserver limits` says it; 0: any."
+        0,
+        ge=0,
+        le=MOST,
+        description="Tokens that a user may use in a day of UTC, unless `chatserver limits` says it; 0: any.",
     )
     user_in_flight: int = Field(
-        0, ge=0, description="Most requests of one user over all models, unless `chatserver limits` says it; 0: any."
+        0,
+        ge=0,
+        le=MOST,
+        description="Most requests of one user over all models, unless `chatserver limits` says it; 0: any.",
     )
     max_tries: int = Field(3, ge=1, description="Workers that may die on a request before it ends as `poison`.")
     queue_deadline_s: float = Field(900.0, gt=0, le=3000, description="A request that waits longer ends: `expired`.")

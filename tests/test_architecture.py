@@ -18,7 +18,8 @@ from services.wire.keys import Keys
 SERVICES = (
     ("engines", "errors", "field_errors", "logs", "places"),
     ("grammar",),
-    ("settings", "machine", "wire"),
+    ("machine", "wire"),
+    ("settings",),
     ("connection", "database"),
     ("program", "chat", "models", "accounts"),
     ("tokens", "responses", "conversations"),

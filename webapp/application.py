@@ -317,8 +317,8 @@ def _add_conversations(
     stored: StoredBytes,
 ) -> None:
     """Conversations: one, all of them as files, those that are shared, and what readers think of answers."""
-    conversations = Conversations(database)
-    judging = feedback.make_blueprint(Feedback(database), max_chars=settings.max_message_chars)
+    conversations = Conversations(database, stored.check)
+    judging = feedback.make_blueprint(Feedback(database, stored.check), max_chars=settings.max_message_chars)
     app.register_blueprint(judging)
 
     def is_known(rid: str, owner: str) -> bool:
@@ -330,7 +330,7 @@ def _add_conversations(
     parts = (conversations, Search(database), Importer(database, is_known, stored))
     app.register_blueprint(exchange.make_blueprint(*parts, max_import_bytes=max_import_bytes))
     titler = Titler(conversations, requests, feed, in_thread, max_chars=settings.max_message_chars)
-    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests, titler, submit_rate, stored))
+    app.register_blueprint(conversation_routes.make_blueprint(conversations, requests, titler, submit_rate))
     app.register_blueprint(shared.make_blueprint(conversations))
 
 

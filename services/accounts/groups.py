@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from services.accounts.tables import GroupRow, InvitationRow, UserRow
+from services.database.calls import once_more
 from services.database.database import Database
 from services.errors import InvalidRequest, NotFound, shown
 from services.wire.limits import NAMES, given_limits
@@ -51,6 +52,9 @@ class Groups:
     ) -> Group:
         """Make a group, or change the limits that are given: None leaves one as it is. Raises InvalidRequest."""
         changes = given_limits(tokens_per_day=tokens_per_day, in_flight=in_flight, weight=weight)
+        return once_more(self._set, name, changes)
+
+    def _set(self, name: str, changes: Mapping[str, Any]) -> Group:
         with self._database.write() as session:
             row = session.get(GroupRow, name)
             if row is None:

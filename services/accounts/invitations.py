@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from services.accounts.groups import check_group
 from services.accounts.sessions import digest_of, handle_of
-from services.accounts.tables import InvitationRow
+from services.accounts.tables import GroupRow, InvitationRow
 from services.accounts.users import User, Users, checked_role, insert, num_admins
 from services.database.database import Database
 from services.errors import Gone, NotFound, shown
@@ -91,7 +91,8 @@ class Invitations:
             return Invitation.of(row)
 
     def accept(self, secret: str, name: str, password: str, display_name: str = "") -> User:
-        """Make the account that the link promises, once. Raises Gone, InvalidRequest, Conflict."""
+        """Make the account that the link promises, once; in no group if the link's is gone. Raises Gone,
+        InvalidRequest, Conflict."""
         invitation = self.get(secret)
         made = self._users.made(name, password, role=invitation.role, group=invitation.group, display_name=display_name)
         now_ms = self._now_ms()
@@ -100,6 +101,8 @@ class Invitations:
                 _lock_first(session)
             if _is_late(session, invitation.made_by):
                 raise _over()
+            if session.get(GroupRow, made.group) is None:
+                made.group = ""
             insert(session, made)
             used: CursorResult[Any] = session.execute(  # type: ignore[assignment]
                 update(InvitationRow)

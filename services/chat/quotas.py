@@ -131,7 +131,7 @@ class Quotas:
         self._default = default
         self._wait_ms = wait_s * 1000
         self._table_s = table_s
-        self._table: dict[str, UserLimits] = {}
+        self._table: tuple[Mapping[bytes, bytes], ...] = ()  # user → limits, encoded: of groups, and users' own
         self._table_until = 0.0
 
     @classmethod
@@ -168,43 +168,48 @@ class Quotas:
 
     def all(self) -> dict[str, UserLimits]:
         """The users with limits of their own."""
-        own = self._fields(self._keys.limits)
-        return {user: limits for user, limits in self._merged(own).items() if user in own}
+        of_groups, own = self._raw()
+        return {user.decode(): self._merged(of_groups.get(user), raw) for user, raw in sorted(own.items())}
 
     def share_groups(self, of_members: Mapping[str, Mapping[str, Any]]) -> None:
         """Let everybody who queues a request know what the groups allow their members: user → the group's limits.
 
         Repeating it is harmless, and what several processes share at once becomes the same again.
         """
-        shared, wanted = self._fields(self._keys.group_limits), dict(of_members)
+        self.share_encoded_groups(encode_members(of_members))
+
+    def share_encoded_groups(self, wanted: Mapping[bytes, bytes]) -> None:
+        """The same for what `encode_members` made: of many members, that takes a while."""
+        shared: Mapping[bytes, bytes] = self._redis.hgetall(self._keys.group_limits)
         if gone := shared.keys() - wanted.keys():
             self._redis.hdel(self._keys.group_limits, *gone)
-        if changed := {user: encode_limits(own) for user, own in wanted.items() if shared.get(user) != own}:
-            self._redis.hset(self._keys.group_limits, mapping=changed)
+        if changed := {user: own for user, own in wanted.items() if shared.get(user) != own}:
+            self._redis.hset(self._keys.group_limits, mapping=changed)  # type: ignore[arg-type]
+
+    def num_shared(self) -> int:
+        """How many members Redis knows the group's limits of."""
+        return int(self._redis.hlen(self._keys.group_limits))
 
     def heeded(self, user: str) -> UserLimits:
         """The limits of a user as this process goes by: read from Redis every few seconds, for all users at once."""
         now = time.monotonic()
-        if now >= self._table_until:
-            self._table = self._merged(self._fields(self._keys.limits))
+        if now >= self._table_until or not self._table:
+            self._table = self._raw()
             self._table_until = now + self._table_s
-        return self._table.get(user, self._default)
+        of_groups, own = self._table
+        return self._merged(of_groups.get(user.encode()), own.get(user.encode()))
 
-    def _merged(self, own: Mapping[str, Mapping[str, Any]]) -> dict[str, UserLimits]:
-        """The limits of everybody who has some: their own, or of their group."""
-        of_groups = self._fields(self._keys.group_limits)
-        users = sorted(of_groups.keys() | own.keys())
-        return {user: self._default.under(of_groups.get(user, {})).under(own.get(user, {})) for user in users}
+    def _raw(self) -> tuple[Mapping[bytes, bytes], ...]:
+        return self._redis.hgetall(self._keys.group_limits), self._redis.hgetall(self._keys.limits)
+
+    def _merged(self, of_group: bytes | None, own: bytes | None) -> UserLimits:
+        return self._default.under(decode_limits(of_group)).under(decode_limits(own))
 
     def _own(self, user: str) -> dict[str, Any]:
         return decode_limits(self._redis.hget(self._keys.limits, user))
 
     def _of_group(self, user: str) -> UserLimits:
         return self._default.under(decode_limits(self._redis.hget(self._keys.group_limits, user)))
-
-    def _fields(self, key: str) -> dict[str, dict[str, Any]]:
-        found: Mapping[bytes, bytes] = self._redis.hgetall(key)
-        return {user.decode(): decode_limits(raw) for user, raw in found.items()}
 
     # -- usage ---------------------------------------------------------------------------------------------------
 
@@ -282,6 +287,11 @@ class Quotas:
 
     def _slot(self, user: str) -> list[str]:
         return [self._keys.used(user), self._keys.reserved(user)]
+
+
+def encode_members(of_members: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
+    """What groups allow their members, as Redis has it."""
+    return {user.encode(): encode_limits(own) for user, own in of_members.items()}
 
 
 def _refusal(wanted: Tokens, limits: UserLimits, why: bytes, *numbers: int) -> ChatServerError:

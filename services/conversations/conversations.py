@@ -4,7 +4,7 @@ Another owner's conversation is NotFound, so that ids tell nothing. `asking.py` 
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from services.database.calls import once_more
 from services.database.clock import now_ms
 from services.database.database import Database
 from services.errors import Conflict, InvalidRequest, NotFound, shown
+
+Check = Callable[[Session, str, int], None]
+"""check(session, user, num_bytes): `StoredBytes.check`"""
 
 UNDO_MS = 600_000
 MAX_LISTED = 200
@@ -37,10 +40,11 @@ class Page:
 
 
 class Conversations:
-    """Every method is one transaction, except `purge`."""
+    """Every method is one transaction, except `purge`. `check` refuses what would need room that a user has not."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, check: Check = lambda session, user, num_bytes: None) -> None:
         self._database = database
+        self._check = check
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -85,7 +89,10 @@ class Conversations:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def create(self, owner: str, cid: str, edits: dict[str, Any]) -> tuple[Tree, bool]:
-        """A conversation, and whether it is new. `edits` as `parse_edits` gives them. Raises Conflict."""
+        """A conversation, and whether it is new. `edits` as `parse_edits` gives them.
+
+        Raises Conflict, and as `check`.
+        """
         return once_more(self._created, owner, cid, edits)
 
     def _created(self, owner: str, cid: str, edits: dict[str, Any]) -> tuple[Tree, bool]:
@@ -95,18 +102,28 @@ class Conversations:
                 raise Conflict(f"the id {cid!r} is in use; choose another id", field="id")
             row = found or new_conversation(session, owner, cid, **edits)
             session.flush()
+            if found is None:
+                self._check(session, owner, 0)
             return _tree(session, row), found is None
 
     def edit(self, owner: str, cid: str, edits: dict[str, Any]) -> dict[str, Any]:
-        """Change fields; returns the summary. Raises NotFound, and InvalidRequest for a foreign `current_id`."""
+        """Change fields; returns the summary.
+
+        Raises NotFound, InvalidRequest for a foreign `current_id`, and as `check` for what makes it larger.
+        """
         with self._database.write() as session:
             row = owned(session, owner, cid)
             if edits.get("current_id") is not None:
                 _check_inside(session, cid, edits["current_id"])
             if "title" in edits:
                 edits = {**edits, "titled_by": "user"}
+            before = row.num_bytes
             for name, value in edits.items():
                 setattr(row, name, value)
+            session.flush()
+            session.refresh(row, ["num_bytes"])
+            if row.num_bytes > before:
+                self._check(session, owner, 0)
             return summary(row, running=cid in _running(session, [cid]))
 
     def name(self, owner: str, cid: str, title: str, before: str) -> dict[str, Any]:
@@ -128,12 +145,14 @@ class Conversations:
             return row.deleted_ms + UNDO_MS, list(session.scalars(unfinished))
 
     def restore(self, owner: str, cid: str) -> dict[str, Any]:
-        """Take a deletion back. Raises NotFound once it is too late."""
+        """Take a deletion back. Raises NotFound once it is too late, and as `check`."""
         with self._database.write() as session:
             row = session.get(ConversationRow, cid)
             if row is None or row.owner != owner or _is_over(row):
                 raise _unknown(cid)
             row.deleted_ms = None
+            session.flush()
+            self._check(session, owner, 0)
             return summary(row, running=cid in _running(session, [cid]))
 
     def purge(self) -> int:

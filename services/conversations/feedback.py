@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.conversations.conversations import Check
 from services.conversations.edits import parse_text
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow, storable
 from services.database.clock import now_ms
@@ -54,16 +55,18 @@ def _text(raw: Mapping[str, Any], field: str, max_chars: int) -> str:
 class Feedback:
     """The log of judgements. Every method blocks: call it in a thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, check: Check = lambda session, user, num_bytes: None) -> None:
         self._database = database
+        self._check = check
 
     def add(self, author: str, message_id: str, judgement: Judgement) -> Judgement | None:
         """Add to the log; returns what holds now. Raises NotFound for what is not an answer of the author's.
 
-        Raises Conflict for an answer that has not ended.
+        Raises Conflict for an answer that has not ended, and as `StoredBytes.check`.
         """
         with self._database.write() as session:
             message = _answer(session, author, message_id)
+            self._check(session, author, len(judgement.reason.encode()) + len(judgement.better.encode()))
             session.add(
                 FeedbackRow(
                     message_id=message.id,

@@ -1,8 +1,9 @@
 """How many bytes a user's conversations have, and whether one more may come: the bound of the user, and the disk.
 
-Triggers of the database keep the sum of each conversation (`migrations/versions/0006_stored_bytes.py`), so no writer
-counts, and nobody reads texts to count them. Answers are never refused here: only what would be asked anew, imported or
-begun. Called by whoever begins something, in the transaction that stores it.
+Triggers of the database keep the sum of each conversation (`migrations/versions/0006_stored_bytes.py`): its messages,
+its own texts and settings, and 1 KiB for itself. So no writer counts, and nobody reads texts to count them. Judgements
+are not counted, but need room. Answers are never refused here: only what would be asked anew, imported, begun, judged
+or made larger. Called by whoever does so, in the transaction that stores it.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from services.machine.disk import FEW_BYTES, fullness
 from services.settings import variable_of
 
 MIB = 1_048_576
-_BYTES = func.coalesce(func.sum(ConversationRow.num_bytes + func.length(ConversationRow.system)), 0)
+_BYTES = func.coalesce(func.sum(ConversationRow.num_bytes), 0)
 
 
 class StoredBytes:
@@ -45,11 +46,6 @@ class StoredBytes:
                 f"have ({variable_of('max_user_conversations_mib')})",
                 remedy="delete some; export first what you want to keep",
             )
-
-    def admit(self, user: str) -> None:
-        """The same as `check`, in a transaction of its own, for what brings no text."""
-        with self._database.read() as session:
-            self.check(session, user, 0)
 
     def room(self, session: Session, user: str) -> int:
         """How many bytes more the user may have; below 0 where answers came behind the bound."""

@@ -55,7 +55,7 @@ class ConversationRow(Table):
     source: Mapped[str] = mapped_column(default="")  # where it was imported from, with its id there
     shared_as: Mapped[str | None] = mapped_column(unique=True, default=None)  # the secret of its read-only link
     current_id: Mapped[str | None] = mapped_column(default=None)
-    num_bytes: Mapped[int] = mapped_column(BigInteger, default=0)  # of its messages; triggers keep it
+    num_bytes: Mapped[int] = mapped_column(BigInteger, default=0)  # of it and its messages; triggers keep it
     created_ms: Mapped[int] = mapped_column(BigInteger)
     updated_ms: Mapped[int] = mapped_column(BigInteger)
     deleted_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)
@@ -63,6 +63,7 @@ class ConversationRow(Table):
     __table_args__ = (
         CheckConstraint("titled_by IN ('first_words', 'user', 'model')", name="titled_by"),
         Index("ix_conversations_owner", "owner", "updated_ms"),
+        Index("ix_conversations_bytes", "owner", "deleted_ms", "num_bytes"),
     )
 
 

@@ -22,8 +22,6 @@ class UserLimits:
     def __post_init__(self) -> None:
         if self.tokens_per_day < 0 or self.in_flight < 0:
             raise InvalidRequest("tokens per day and requests in flight are at least 0, which is no limit")
-        if max(self.tokens_per_day, self.in_flight) > MOST:
-            raise InvalidRequest(f"tokens per day and requests in flight are at most {MOST:,}; 0 is no limit")
         if not 0.1 <= self.weight <= 100:
             raise InvalidRequest(f"weight {self.weight:g} is not from 0.1 to 100")
 
@@ -33,8 +31,9 @@ class UserLimits:
         return bool(self.tokens_per_day or self.in_flight)
 
     def under(self, own: Mapping[str, Any]) -> "UserLimits":
-        """These, but for those that `own` has. What a later build stored there is passed over."""
-        return replace(self, **{name: value for name, value in own.items() if name in NAMES})
+        """These, but for those that `own` has. What another build stored there never fails: a field that is unknown
+        here is passed over, a number over MOST counts as MOST."""
+        return replace(self, **{name: min(value, MOST) for name, value in own.items() if name in NAMES})
 
 
 NAMES = tuple(field.name for field in fields(UserLimits))
@@ -44,6 +43,8 @@ def given_limits(**limits: float | None) -> dict[str, Any]:
     """The limits that are set, of which None is not. Raises InvalidRequest for one that makes no sense."""
     found = {name: value for name, value in limits.items() if value is not None}
     UserLimits().under(found)
+    if max(found.get("tokens_per_day", 0), found.get("in_flight", 0)) > MOST:
+        raise InvalidRequest(f"tokens per day and requests in flight are at most {MOST:,}; 0 is no limit")
     return found
 
 

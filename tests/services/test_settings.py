@@ -39,6 +39,7 @@ def test_an_unknown_variable_stops_the_start_and_names_the_nearest() -> None:
         ("CHATSERVER_LEASE_S", "0"),
         ("CHATSERVER_NAMESPACE", "a{b}"),
         ("CHATSERVER_ENGINE", "magic"),
+        ("CHATSERVER_USER_TOKENS_PER_DAY", "1000000000000001"),
         ("CHATSERVER_LOG_LEVEL", "LOUD"),
     ],
 )

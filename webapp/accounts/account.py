@@ -19,7 +19,7 @@ from webapp.access.stored import Stored
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.sign_in import Page, page_with, welcome
-from webapp.server.threads import in_thread
+from webapp.server.threads import in_slow_thread, in_thread
 
 Form = Callable[[User], AnyResponse | Page]
 
@@ -47,7 +47,7 @@ def add_account(
             sessions=in_thread(accounts.sessions.of_user, user.id),
             this_session=handle_of(digest_of(str(session.get(visitors.SECRET, "")))),
             adoptable=in_thread(adoption.num_conversations, former) if former else 0,
-            stored=in_thread(stored.of, user.id),
+            stored=in_slow_thread(stored.of, user.id),
             ago=_ago,
             now_ms=round(time.time() * 1000),
         )

@@ -7,7 +7,7 @@ from services.connection.connect import translated
 from webapp.access import visitors
 from webapp.access.callers import Callers
 from webapp.access.stored import Stored
-from webapp.server.threads import in_thread
+from webapp.server.threads import in_slow_thread
 
 
 def make_blueprint(quotas: Quotas, callers: Callers, stored: Stored) -> Blueprint:
@@ -19,7 +19,7 @@ def make_blueprint(quotas: Quotas, callers: Callers, stored: Stored) -> Blueprin
     def of_who_asks() -> Response:
         with translated():
             user = _user(callers)
-            return jsonify(user=user, **quotas.usage(user).row(), **in_thread(stored.of, user))
+            return jsonify(user=user, **quotas.usage(user).row(), **in_slow_thread(stored.of, user))
 
     return usage
 

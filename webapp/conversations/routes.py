@@ -11,7 +11,6 @@ from services.chat.requests import Requests
 from services.connection.connect import translated
 from services.conversations.conversations import Conversations
 from services.conversations.edits import parse_edits, parse_id
-from services.conversations.stored import StoredBytes
 from services.conversations.titling import Titler
 from services.errors import Forbidden, Gone, InvalidRequest, Unavailable, shown
 from webapp.access.address import address_of
@@ -25,13 +24,13 @@ NEW = ("title", "model", "system", "settings", "folder")
 
 
 def make_blueprint(
-    conversations: Conversations, requests: Requests, titler: Titler, submit_rate: SubmitRate, stored: StoredBytes
+    conversations: Conversations, requests: Requests, titler: Titler, submit_rate: SubmitRate
 ) -> Blueprint:
     """Routes `/api/conversations…`."""
     routes = Blueprint("conversations", __name__, url_prefix="/api/conversations")
     guard(routes)
     _add_reading(routes, conversations)
-    _add_writing(routes, conversations, stored)
+    _add_writing(routes, conversations)
     _add_removing(routes, conversations, requests)
     _add_titling(routes, titler, submit_rate)
     return routes
@@ -51,12 +50,11 @@ def _add_reading(routes: Blueprint, conversations: Conversations) -> None:
         return json_in_thread(lambda: conversations.find(user, cid).as_dict())
 
 
-def _add_writing(routes: Blueprint, conversations: Conversations, stored: StoredBytes) -> None:
+def _add_writing(routes: Blueprint, conversations: Conversations) -> None:
     @routes.post("")
     def create() -> tuple[Response, int]:
         body = json_object()
         edits = parse_edits({name: value for name, value in body.items() if name != "id"}, NEW)
-        in_thread(stored.admit, current_user())
         tree, is_new = in_thread(conversations.create, current_user(), parse_id(body.get("id")), edits)
         return json_in_thread(tree.as_dict), 201 if is_new else 200
 

@@ -17,7 +17,7 @@ from services.chat.requests import Requests
 from services.errors import Busy, InvalidRequest, QuotaExceeded, UserLimit
 from services.settings import Settings
 from services.wire.keys import Keys
-from services.wire.limits import UserLimits
+from services.wire.limits import MOST, UserLimits
 from services.wire.messages import ChatRequest, Event, Message, SamplingOptions
 
 PROMPT, ANSWER = 14, 100  # what `question` reserves
@@ -308,6 +308,16 @@ def test_a_limit_that_makes_no_sense_is_refused_and_not_kept(quotas: Quotas, wro
 def test_a_field_that_a_later_build_stored_is_passed_over(quotas: Quotas, redis_client: redis.Redis) -> None:
     redis_client.hset(quotas._keys.limits, "ann", b'{"in_flight":3,"colour":"red"}')
     assert quotas.get("ann") == UserLimits(5000, 3)
+
+
+def test_a_stored_number_that_this_build_refuses_harms_nobody(quotas: Quotas, redis_client: redis.Redis) -> None:
+    """Older builds kept any number; one of them made every submit of everybody fail."""
+    redis_client.hset(quotas._keys.limits, "ann", b'{"tokens_per_day":1000000000000000001}')
+    assert quotas.heeded("ann") == quotas.get("ann") == quotas.all()["ann"] == UserLimits(MOST, 9)
+    assert quotas.heeded("bob") == UserLimits(5000, 9)
+    quotas.set("ann", in_flight=3)
+    with pytest.raises(InvalidRequest, match="at most"):
+        quotas.set("ann", tokens_per_day=MOST + 1)
 
 
 def test_zero_takes_a_limit_of_everybody_from_one_user(quotas: Quotas) -> None:

@@ -242,9 +242,10 @@ def test_the_bytes_of_an_earlier_revisions_messages_are_counted(empty_database: 
     migrate(empty_database, revision)
     fill(empty_database, revision)
     migrate(empty_database)
-    question, answer = ROWS["0001"]["messages"]
+    (conversation,), (question, answer) = ROWS["0001"]["conversations"], ROWS["0001"]["messages"]
+    own = 1024 + sum(len(conversation[column].encode()) for column in ("title", "folder", "system", "settings"))
     columns = ("content", "reasoning", "error", "extra", "parameters")
-    size = sum(len(row[column].encode()) for row in (question, answer) for column in columns)
+    size = own + sum(len(row[column].encode()) for row in (question, answer) for column in columns)
 
     def counted() -> int:
         with empty_database.read() as session:
@@ -256,7 +257,7 @@ def test_the_bytes_of_an_earlier_revisions_messages_are_counted(empty_database: 
     assert counted() == size + len("海".encode())
     with empty_database.write() as session:
         session.execute(text("DELETE FROM messages WHERE id = 'a'"))
-    assert counted() == sum(len(question[column].encode()) for column in columns)
+    assert counted() == own + sum(len(question[column].encode()) for column in columns)
 
 
 def test_every_revision_but_the_newest_has_its_rows_here() -> None:
@@ -269,6 +270,7 @@ def test_every_index_of_the_tables_is_there(database: Database) -> None:
     }
     wanted = {
         "ix_conversations_owner",
+        "ix_conversations_bytes",
         "ix_conversations_deleted",
         "ix_messages_conversation_id",
         "ix_messages_unfinished",
