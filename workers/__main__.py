@@ -11,6 +11,7 @@ import socket
 import sys
 
 from services.connection.connect import connect, wait_for_redis
+from services.errors import ConfigurationError
 from services.program import await_redis, run
 from services.serving.registry import Registry
 from services.serving.trained_models import TrainedModels, find_model
@@ -33,6 +34,8 @@ def serve(settings: Settings) -> None:
         stop = Stop()
         with stop.on_signals():
             serve_until(stop, settings, redis, model, loaded)
+        if loaded.gone.asked.is_set():  # whoever started this worker starts it again
+            raise ConfigurationError(f"the file that {model} was served from is gone; start the worker again")
 
 
 def stand_by(settings: Settings) -> None:

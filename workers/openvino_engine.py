@@ -8,6 +8,7 @@ import json
 import logging
 import queue
 import random
+import re
 import shutil
 import threading
 import time
@@ -301,6 +302,9 @@ class OpenVinoEngine:
                 shutil.copyfile(file, unfinished / copy.name)
                 files.sync(unfinished / copy.name)
                 (unfinished / copy.name).replace(copy)
+            for other in copy.parent.glob("*.gguf"):  # of what this file was before
+                if other != copy and re.fullmatch(re.escape(file.stem) + r"-\d+-\d+", other.stem):
+                    other.unlink(missing_ok=True)
         return copy
 
     def _generation_config(self, sampling: Sampling) -> Any:

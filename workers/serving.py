@@ -91,12 +91,14 @@ def loading(registry: Registry, model: str) -> Iterator[None]:
 @dataclass(frozen=True)
 class LoadedModel:
     """A started engine, its planner, how answers are sampled where a request leaves an option open, and what a request
-    may carry: names of `services.serving.registry.ModelInfo.supports`."""
+    may carry: names of `services.serving.registry.ModelInfo.supports`. The engine stops `gone` when the file that it
+    reads is gone: loaded anew, the model may get another engine."""
 
     engine: Engine
     planner: Planner
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     supports: frozenset[str] = frozenset()
+    gone: Stop = field(default_factory=Stop)
 
 
 def load(settings: Settings, source: ModelSource) -> LoadedModel:
@@ -108,14 +110,20 @@ def load(settings: Settings, source: ModelSource) -> LoadedModel:
     options = EngineOptions.from_settings(settings)
     logs = partial(configure_logging, settings.log_format, settings.log_level, process="engine")
     make = partial(EngineProcess, source, options, engine=name, configure_log=logs)
-    engine = SupervisedEngine(make, stall_s=settings.stall_s)
+    gone, weights = Stop(), source.gguf_weights
+    engine = SupervisedEngine(
+        make,
+        stall_s=settings.stall_s,
+        is_gone=lambda: name != "transformers" and weights is not None and not weights.exists(),
+        on_gone=gone.stop,
+    )
     engine.start()
     log.info(engine.description)
     sampling = sampling_defaults(source, engine.limits.supports, engine.limits.vocab_size)
     chosen = ", ".join(f"{name} {value}" for name, value in asdict(sampling).items())
     log.info("Sampling where a request leaves it open: %s.", chosen)
     planner = ChatPlanner(tokenizer, engine, sampling, thinking=settings.thinking)
-    return LoadedModel(engine, planner, sampling, _supported(engine, tokenizer))
+    return LoadedModel(engine, planner, sampling, _supported(engine, tokenizer), gone)
 
 
 def _supported(engine: Engine, tokenizer: ChatTokenizer) -> frozenset[str]:
@@ -141,8 +149,11 @@ def serve_until(stop: Stop, settings: Settings, redis: Redis, model: str, loaded
                 settings, redis, model, engine, loaded.planner, sampling=loaded.sampling, supports=loaded.supports
             )
             stop.pass_on(worker)
+            loaded.gone.pass_on(worker)
             if not stop.asked.is_set():
                 log.info("serving %s with %d slots", model, engine.limits.max_running)
                 worker.run()
+            if loaded.gone.asked.is_set():
+                log.error("the file that %s was served from is gone; it must be loaded anew", model)
     finally:
         engine.stop()

@@ -46,11 +46,23 @@ class Watchdog:
 class SupervisedEngine:
     """An Engine that replaces the adapter inside it when that dies or hangs. `alive()` is False while it does."""
 
-    def __init__(self, make_engine: Callable[[], Engine], *, stall_s: float = 60.0, check_every_s: float = 0.5) -> None:
-        """`make_engine` returns a new adapter, not started; it is called again for each replacement."""
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        stall_s: float = 60.0,
+        check_every_s: float = 0.5,
+        is_gone: Callable[[], bool] = lambda: False,
+        on_gone: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`make_engine` returns a new adapter, not started; it is called again for each replacement.
+
+        When one does not start because the file that it reads `is_gone`, none ever will: then `on_gone` is called.
+        """
         self._make_engine = make_engine
         self._stall_s = stall_s
         self._check_every_s = check_every_s
+        self._is_gone, self._on_gone = is_gone, on_gone
         self._running = RunningRequests()
         self._engine = make_engine()
         self._limits: ModelLimits | None = None
@@ -135,6 +147,10 @@ class SupervisedEngine:
         threading.Thread(target=lost.stop, name="engine-abandoned", daemon=True).start()
         backoff_s = _FIRST_BACKOFF_S
         while not self._stopping.is_set() and not self._restarted():
+            if self._is_gone():
+                self._on_gone()
+                self._stopping.wait()
+                return
             self._stopping.wait(backoff_s)
             backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
 

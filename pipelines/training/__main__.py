@@ -9,6 +9,7 @@ start it again to continue; 2 the configuration or the data is wrong; 3 aborted,
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipelines.training.reporting import Aborted, BadData, Reporter, Stopped
 from pipelines.training.train import Training, tell_finished
 from services.errors import ConfigurationError
 from services.jobs.training import ABORTED_EXIT, REFUSED_EXIT, STOPPED_EXIT, TrainingConfig, read_training
+from services.machine.signals import hearing
 from services.models.catalogue import resolve
 
 
@@ -42,7 +44,9 @@ def run(given: argparse.Namespace, report: Reporter) -> None:
         check_same_run(manifest, Identity.of(config, list(data.values()), _base_digest(config)), folder)
         report.say("This training is finished already.")
         if report.speaks:
-            export_result(folder, config, report)
+            heard: list[int] = []
+            with hearing((signal.SIGTERM,), heard.append):
+                export_result(folder, config, report, stopped=lambda: bool(heard))
         tell_finished(folder, report)
     else:
         Training(config, data, given.out.resolve(), report).run()

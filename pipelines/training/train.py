@@ -4,6 +4,7 @@ out/checkpoints/checkpoint-N/   whole once COMPLETE.json is there
 out/adapter/, out/model/        whole once manifest.json is there; `save` says which of them are written
 """
 
+import gc
 import importlib.util
 import math
 import os
@@ -309,7 +310,8 @@ class Training:
 
     def _export(self, stop: Any) -> None:
         """The model is whole before: it is told as finished only now, since then nobody waits any more."""
-        self._model = None  # the export needs its memory
+        self._model = None
+        gc.collect()  # trainer and optimizer hang in cycles, and the export needs their memory
         folder = self._out / self._config.results[-1]
         self._processes.from_first(
             lambda: export_result(folder, self._config, self._report, stopped=lambda: bool(stop.heard))

@@ -240,8 +240,8 @@ class TrainingConfig(BaseModel):
     )
     export: Literal["auto", "none", "q8_0", "f16"] = Field(
         "auto",
-        description="Write the model as GGUF too, which CPUs serve several times faster. auto: q8_0, where the "
-        "training machine has no GPU.",
+        description="Write the model as GGUF too, which the engines for CPUs read. auto: q8_0, where the training "
+        "machine has no GPU.",
     )
     save_steps: int = Field(1200, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(3, ge=1, description="How many complete checkpoints are kept.")

@@ -15,6 +15,7 @@ from services.errors import ConfigurationError
 from services.jobs.training import TrainingConfig, checked_training, plan_batch
 from services.machine.files import sha256_of
 from services.models.catalogue import packaged_models, resolve
+from services.models.exported import PRECISIONS
 from services.places import SKY_DIR
 
 BUCKETS = ("s3://", "gs://", "r2://", "oci://", "nebius://", "cos://", "coreweave://")
@@ -41,6 +42,12 @@ def training_spec(config: TrainingConfig, data: Sequence[str], out: str, place: 
     if place.num_nodes < 1 or place.num_devices < 0:
         raise ConfigurationError(
             f"{place.num_nodes} nodes of {place.num_devices} GPUs: a run needs one of each, at least"
+        )
+    if place.on == "sky" and config.export in PRECISIONS:
+        raise ConfigurationError(
+            f"export={config.export!r}: SkyPilot machines have no openvino to check a GGUF with; leave export out, "
+            "and run `chatserver models export` on the machine that serves the model",
+            field="export",
         )
     num_devices = place.num_devices or (1 if place.on == "local" else sky_devices(config))
     plan_batch(config, num_devices * place.num_nodes)

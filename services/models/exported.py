@@ -18,11 +18,15 @@ OF_MODEL = "model"  # the field of its manifest that has the SHA-256 of the mode
 
 @dataclass(frozen=True)
 class Exported:
-    """`file` is None where the model is served without a GGUF: `refused` says why."""
+    """`file` is None where the model is served without a GGUF: `refused` says why.
+
+    `settled`: an export of this very model came to its end, with a GGUF that is whole or with a reason against one.
+    """
 
     precision: str = ""
     file: Path | None = None
     refused: str = ""
+    settled: bool = False
 
 
 def find_exported(folder: Path) -> Exported | None:
@@ -41,7 +45,8 @@ def find_exported(folder: Path) -> Exported | None:
     if not of_this_model:
         return Exported(precision, refused="its GGUF was exported from other weights")
     if refused := str(about.get("refused", "")):
-        return Exported(precision, refused=refused)
+        return Exported(precision, refused=refused, settled=True)
     if fault := fault_of_sizes(place, about["files"]):
         return Exported(precision, refused=f"its GGUF is not whole: {fault}")
-    return Exported(precision, next((place / name for name in about["files"] if name.endswith(".gguf")), None))
+    file = next((place / name for name in about["files"] if name.endswith(".gguf")), None)
+    return Exported(precision, file, settled=True)

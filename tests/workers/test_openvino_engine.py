@@ -221,6 +221,12 @@ def test_weights_that_may_only_be_read_are_copied_once(tmp_path: Path) -> None:
         written = copy.stat().st_mtime_ns
         assert engine._writable_weights() == copy and copy.stat().st_mtime_ns == written
         assert list(copy.parent.iterdir()) == [copy]
+        others = [copy.with_name(name) for name in ("model-1-2.gguf", "model-f16-1-2.gguf")]
+        for other in others:
+            other.write_bytes(b"GGUF")
+        copy.unlink()
+        assert engine._writable_weights() == copy
+        assert [other.exists() for other in others] == [False, True], "what the same file was before is deleted"
         running.kill()
 
 

@@ -184,3 +184,18 @@ def test_stopping_ends_what_runs_and_stays_stopped(supervised: SupervisedEngine,
     assert [event.outcome for event in events] == ["cancelled"]
     assert not supervised.alive()
     assert factory.made[0].stopped.is_set()
+
+
+def test_an_engine_whose_file_is_gone_is_given_up_instead_of_started_for_ever(factory: Factory) -> None:
+    """An export that replaced the file has another name: the model must be loaded anew."""
+    gone, told = False, threading.Event()
+    made = iter([factory(), FakeEngine(broken=True)])
+    engine = SupervisedEngine(
+        lambda: next(made), stall_s=0.3, check_every_s=0.01, is_gone=lambda: gone, on_gone=told.set
+    )
+    engine.start()
+    gone = True
+    assert not told.is_set()
+    factory.made[0].living = False
+    assert told.wait(DEADLINE_S) and engine.num_restarts == 0
+    engine.stop()

@@ -96,7 +96,7 @@ def stop(name: Name) -> None:
 def export(
     name: Name, precision: Annotated[str, typer.Option(help="Of the weights: q8_0 or f16, which is larger.")] = "q8_0"
 ) -> None:
-    """Export a trained model to GGUF, which CPUs serve several times faster. Served if its answers are the model's."""
+    """Export a trained model to GGUF, which the engines for CPUs read. Served if its answers are the model's."""
     from services.command.launch import module_command
 
     with _trained() as trained:

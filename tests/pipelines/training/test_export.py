@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.training import export_check, gguf_writer
-from pipelines.training.export import export
+from pipelines.training.export import TOLD_EXIT, export, main, tidy
 from pipelines.training.held_texts import HELD
 from services.machine.files import fault_of, read_marker
 from services.models.catalogue import resolve
@@ -153,24 +153,63 @@ def started(folder: Path) -> "subprocess.Popen[str]":
 
 def test_a_killed_export_leaves_nothing_that_is_served_and_can_be_repeated(own_llama: Path) -> None:
     process = started(own_llama)
-    wait_until(lambda: list((own_llama / "gguf").glob("*.gguf")), "the first bytes of the GGUF", 120)
+    wait_until(lambda: list(own_llama.glob(".gguf-*/*.gguf")), "the first bytes of the GGUF", 120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     source = resolve(str(own_llama))
-    assert source.gguf_weights is None
-    assert "its export to GGUF was not finished" in choose_engine(source)[1]
+    assert source.exported is None and choose_engine(source)[0] == "transformers"
     again = started(own_llama)
     told, _ = again.communicate()
     assert again.returncode == 0 and "greedy tokens before the first other one" in told
+    assert not list(own_llama.glob(".gguf-*"))
     assert choose_engine(resolve(str(own_llama)))[0] == "openvino"
+
+
+def gguf_of(folder: Path) -> bytes:
+    weights = resolve(str(folder)).gguf_weights
+    return weights.read_bytes() if weights else b""
+
+
+def test_what_was_exported_is_served_until_another_takes_its_place(
+    own_llama: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that serves it starts its engine again from the same file."""
+    export(own_llama, "q8_0")
+    before = gguf_of(own_llama)
+
+    process = started(own_llama)
+    wait_until(lambda: list(own_llama.glob(".gguf-*/*.gguf")), "the first bytes of the GGUF", 120)
+    assert gguf_of(own_llama) == before
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert gguf_of(own_llama) == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf_writer, "_neighbours", lambda rows, heads: rows)
+        patch.setattr(sys, "argv", ["export", str(own_llama), "--precision", "f16"])
+        assert main() == TOLD_EXIT
+    assert "Not exported, so the GGUF from before (q8_0) is served: its perplexity" in capfd.readouterr().out
+    assert gguf_of(own_llama) == before and not list(own_llama.glob(".gguf-*"))
+
+    found, _ = export(own_llama, "f16")
+    assert resolve(str(own_llama)).gguf_weights == found.file and found.precision == "f16"
+    assert [path.suffix for path in (own_llama / "gguf").iterdir()].count(".gguf") == 1
+
+
+def test_what_was_laid_aside_by_an_export_that_was_killed_comes_back(own_llama: Path) -> None:
+    export(own_llama, "q8_0")
+    before = gguf_of(own_llama)
+    (own_llama / "gguf").rename(own_llama / ".gguf-before")
+    tidy(own_llama)
+    assert gguf_of(own_llama) == before
 
 
 def test_two_exports_of_one_model_do_not_meet(own_llama: Path) -> None:
     process = started(own_llama)
-    wait_until(lambda: list((own_llama / "gguf").glob("*.gguf")), "the first bytes of the GGUF", 120)
+    wait_until(lambda: list(own_llama.glob(".gguf-*/*.gguf")), "the first bytes of the GGUF", 120)
     other = started(own_llama)
     told, _ = other.communicate()
-    assert other.returncode == 1 and "another process exports" in told
+    assert other.returncode == 3 and "another process exports" in told
     process.communicate()
     assert process.returncode == 0 and resolve(str(own_llama)).gguf_weights is not None
 
@@ -181,10 +220,10 @@ def test_a_full_disk_leaves_the_model_as_it_was(llama: Path, tmp_path: Path) -> 
         disk.fill()
         process = started(folder)
         told, _ = process.communicate()
-        assert process.returncode == 1, told
+        assert process.returncode == 3, told
         assert "No GGUF, so torch serves it on a CPU too: " in told and "make room and export it again" in told
         assert "Traceback" not in told
-        assert not (folder / "gguf").exists() and fault_of(folder, "manifest.json") == ""
+        assert not list(folder.glob("*gguf*")) and fault_of(folder, "manifest.json") == ""
         disk.free()
         assert started(folder).wait() == 0
 

@@ -12,6 +12,7 @@ from pipelines.training.reporting import Reporter
 from services.chat.journal import Journal
 from services.chat.requests import Requests
 from services.jobs.training import checked_training
+from services.machine.files import seal, sha256_of
 from services.models.catalogue import resolve
 from services.serving.trained_models import TrainedModel, TrainedModels
 from services.wire.messages import ChatRequest, Message, SamplingOptions
@@ -65,18 +66,19 @@ def test_a_finished_training_that_is_started_again_makes_what_is_missing(
     assert "Exporting" not in once_more.text
 
 
-def test_a_training_that_is_stopped_while_it_exports_goes_on_with_that(
+def test_a_training_that_is_stopped_while_it_exports_is_finished_without(
     exported: tuple[Run, Path], material: Material, tmp_path: Path
 ) -> None:
+    """Its model is whole: it is told, so that it is registered."""
     out = Path(shutil.copytree(exported[1], tmp_path / "out"))
     shutil.rmtree(out / "model")  # its checkpoints stay
     run = start(material, out, "export=q8_0")
-    wait_until(lambda: (out / "model" / "gguf").is_dir(), "the begin of the export", LOAD_S)
+    wait_until(lambda: list((out / "model").glob(".gguf-*")), "the begin of the export", LOAD_S)
     run.terminate()
-    assert run.end() == 33, run.text
+    assert run.end() == 0, run.text
+    assert len(run.events("finished")) == 1 and "the export was stopped" in run.text
     assert resolve(str(out / "model")).gguf_weights is None
-    finished(material, out, "export=q8_0")
-    assert resolve(str(out / "model")).gguf_weights is not None
+    assert not list((out / "model").glob("*gguf*"))
 
 
 def config(**fields: object) -> object:
@@ -106,6 +108,27 @@ def test_an_export_that_dies_leaves_the_training_finished(
     folder = Path(shutil.copytree(exported[1] / "model", tmp_path / "model"))
     shutil.rmtree(folder / "gguf")
     monkeypatch.setattr(exporting, "PROGRAM", "tests.pipelines.training.dies")
+    (folder / ".gguf-unfinished").mkdir()
     export_result(folder, config(export="q8_0"), Reporter(0))
-    assert "No GGUF, so torch serves it on a CPU too: the export ended with the code -9" in capfd.readouterr().out
-    assert resolve(str(folder)).gguf_weights is None
+    told = "the export ended with the code 1: the library has crashed"
+    assert f"No GGUF, so torch serves it on a CPU too: {told}" in capfd.readouterr().out
+    assert resolve(str(folder)).gguf_weights is None and not list(folder.glob("*gguf*"))
+
+
+@pytest.mark.parametrize("refused", ["", "biases"])
+def test_what_was_exported_or_refused_before_stays_unless_a_precision_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], refused: str
+) -> None:
+    monkeypatch.setattr(exporting, "_cuda", lambda: False)
+    monkeypatch.setattr(exporting, "PROGRAM", "tests.pipelines.training.dies")
+    folder = tmp_path / "model"
+    (folder / "gguf").mkdir(parents=True)
+    seal(folder, "manifest.json", {})
+    if not refused:
+        (folder / "gguf" / "m-f16.gguf").write_bytes(b"GGUF")
+    of_model = sha256_of(folder / "manifest.json")
+    seal(folder / "gguf", "manifest.json", {"model": of_model, "precision": "f16", "refused": refused})
+    export_result(folder, config(), Reporter(0))
+    assert "Exporting" not in capfd.readouterr().out
+    export_result(folder, config(export="q8_0"), Reporter(0))
+    assert "Exporting" in capfd.readouterr().out

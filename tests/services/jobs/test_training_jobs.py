@@ -58,6 +58,12 @@ def test_what_cannot_be_is_refused_with_a_remedy(data: str, place: Place, out: s
     assert said in caught.value.message
 
 
+def test_an_export_where_nothing_could_check_it_is_refused_before_machines_are_rented(data: str) -> None:
+    config, place = CONFIG.model_copy(update={"export": "f16"}), Place(on="sky", num_devices=1)
+    with pytest.raises(ConfigurationError, match="export='f16': SkyPilot machines have no openvino"):
+        training_spec(config, [data], "s3://bucket/run", place)
+
+
 def test_data_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     for name, said in (("nothing.jsonl", "not a file on this machine"), ("empty.jsonl", "is empty")):
