@@ -120,7 +120,7 @@ def trained(program: str, model: str, folder: Path, data: Path, threads: int, co
         out = Path(name)
         path = out / "config.json"
         path.write_bytes(
-            orjson.dumps({"name": "bench", "model": model, "template": TEMPLATE, "export": "none", **config})
+            orjson.dumps({"name": "bench", "model": model, "template": TEMPLATE, **config})
         )
         command = [sys.executable, "-m", program, "--config", path, "--data", data, "--out", out / "out"]
         steps, usage = _watched([str(part) for part in command], out / "usage.json", threads)

@@ -239,7 +239,7 @@ class TrainingConfig(BaseModel):
         "megabytes that are served on the base. both: the two.",
     )
     export: Literal["auto", "none", "q8_0", "f16"] = Field(
-        "auto",
+        "none",
         description="Write the model as GGUF too, which the engines for CPUs read. auto: q8_0, where the training "
         "machine has no GPU.",
     )

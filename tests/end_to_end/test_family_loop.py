@@ -56,7 +56,6 @@ schedule: constant
 warmup_ratio: 0
 save_steps: 1000
 gradient_checkpointing: false
-export: none
 """
 
 

@@ -20,7 +20,6 @@ epochs: 1
 learning_rate: 0.01
 save_steps: 3
 gradient_checkpointing: false
-export: none
 """
 
 
