@@ -119,9 +119,7 @@ def trained(program: str, model: str, folder: Path, data: Path, threads: int, co
     with tempfile.TemporaryDirectory(dir=folder) as name:
         out = Path(name)
         path = out / "config.json"
-        path.write_bytes(
-            orjson.dumps({"name": "bench", "model": model, "template": TEMPLATE, **config})
-        )
+        path.write_bytes(orjson.dumps({"name": "bench", "model": model, "template": TEMPLATE, **config}))
         command = [sys.executable, "-m", program, "--config", path, "--data", data, "--out", out / "out"]
         steps, usage = _watched([str(part) for part in command], out / "usage.json", threads)
     wall_s, _, peak_bytes = usage
