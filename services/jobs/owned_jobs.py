@@ -32,6 +32,7 @@ class OwnedJobs:
         with contextlib.suppress(Gone, InvalidRequest):
             job = self._jobs.get(job_id)
             if self._is_of(job, user):
+                self._jobs.list_for_owner(job)  # an older build did not
                 return job
         raise NotFound(f"no {self._what} has the id {shown(job_id)}; it was removed, or has expired")
 

@@ -136,6 +136,17 @@ def test_a_list_forgets_what_is_not_there_any_more_and_keeps_what_is_being_made(
     assert list(jobs.owners.times("ann", KIND)) == [mine, "batch_being_made"]
 
 
+def test_a_batch_that_is_found_is_in_its_users_list(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
+) -> None:
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    mine = batches.submit("ann", file_id, CHAT).id
+    redis_client.delete(Keys(namespace).owned_jobs("ann", KIND))
+    assert batches.find(mine, "bob") is None
+    assert batches.get(mine, "ann").id == mine
+    assert [list(batches.list(user)) for user in ("ann", "bob")] == [[jobs.get(mine)], []]
+
+
 def test_a_users_list_reads_no_other_users_ids(
     jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
 ) -> None:
