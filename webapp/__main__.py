@@ -11,14 +11,20 @@ import logging  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+from redis.exceptions import RedisError  # noqa: E402
 
 from services.accounts.exposure import check_exposure  # noqa: E402
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
 from services.database.database import Database  # noqa: E402
 from services.database.schema import migrate_when_there  # noqa: E402
-from services.errors import ConfigurationError  # noqa: E402
+from services.errors import ConfigurationError, Unavailable  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from services.jobs.jobs import Jobs
 
 log = logging.getLogger("chatserver.web")
 
@@ -28,6 +34,8 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     import gevent
 
+    from services.jobs.jobs import Jobs
+    from services.wire.keys import Keys
     from webapp.access.address import internet_address
     from webapp.api.files import UPLOAD_PATH
     from webapp.application import create_app  # not for the probe, which runs every few seconds
@@ -66,8 +74,18 @@ def serve(settings: Settings) -> None:
     for loop in loops:
         gevent.spawn(loop, stopping)
     # Wrong credentials end it; a Redis that is not there yet does not.
-    wait_for_redis(connect(settings.redis_url, role="web"), log.warning, stopping)
+    redis = connect(settings.redis_url, role="web")
+    if wait_for_redis(redis, log.warning, stopping):
+        _list_jobs_of_older_builds(Jobs(redis, Keys(settings.namespace)))
     server._stop_event.wait()
+
+
+def _list_jobs_of_older_builds(jobs: "Jobs") -> None:
+    """Each in the list of its user. The pipelines do it too, but may start later, or never."""
+    try:
+        jobs.list_all_for_owners()
+    except (Unavailable, RedisError) as error:
+        log.warning("jobs of an older build may be missing in their users' lists until a restart: %s", error)
 
 
 def check(settings: Settings) -> str:

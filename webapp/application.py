@@ -427,7 +427,7 @@ def _add_api(
         settings.max_message_chars,
     )
     jobs = Jobs(redis, keys, job_key(settings))
-    ordered = Batches(jobs, stored.files, settings.state_dir / "jobs")
+    ordered = Batches(jobs, stored.files, settings.state_dir / "jobs", in_thread)
     wake_pipelines = partial(wake_soon, waker(settings))
     desk = FineTuningDesk(
         callers, jobs, FineTunings(jobs, stored.files, settings.state_dir), TrainedModels(redis, keys), wake_pipelines

@@ -16,7 +16,7 @@ from services.settings import Settings, variable_of
 
 log = logging.getLogger("chatserver.pipelines")
 
-SIGNED, LISTED = "jobs_signed", "jobs_listed"  # files of the state folder: what was done once
+SIGNED = "jobs_signed"  # file of the state folder: older jobs were signed, once
 LOCAL_SCHEMES = ("file", "local")  # fsspec's names for a path of this machine
 
 
@@ -68,12 +68,14 @@ def _listed(setting: str) -> list[str]:
 
 
 def adopt_older_jobs(jobs: Jobs, state_dir: Path) -> None:
-    """Sign and list what builds left that did neither: once, at the first start over a state folder."""
-    for name, adopt, how in ((SIGNED, jobs.sign_all, "signed"), (LISTED, jobs.list_all_for_owners, "in their lists")):
-        marker = state_dir / name
-        if marker.exists():
-            continue
-        if number := adopt():
-            log.info("%d jobs of an older build are %s", number, how)
-        state_dir.mkdir(parents=True, exist_ok=True)
-        write(marker, b"")
+    """List what builds left that did not, at each start: an older one may have run again since the last. Sign what
+    is not signed at the first start over a state folder alone: later, it is a stranger's."""
+    if number := jobs.list_all_for_owners():
+        log.info("%d jobs of an older build are in the lists of their users", number)
+    marker = state_dir / SIGNED
+    if marker.exists():
+        return
+    if number := jobs.sign_all():
+        log.info("%d jobs of an older build are signed", number)
+    state_dir.mkdir(parents=True, exist_ok=True)
+    write(marker, b"")

@@ -53,7 +53,6 @@ class Sweep:
             job = self._jobs.get(jid)
         except Gone:
             return
-        if job.state == "submitted":
-            self._jobs.list_for_owner(job)  # a web process of an older build does not
+        self._jobs.list_for_owner(job)  # a web process of an older build does not
         if not job.ended:
             self._kinds[job.kind](job)

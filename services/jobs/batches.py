@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import InvalidRequest, UserLimit, shown
-from services.jobs.job_folders import removed_unless_made
+from services.jobs.job_folders import Apart, at_once, removed_unless_made
 from services.jobs.jobs import Job, Jobs
 from services.jobs.owned_jobs import OwnedJobs
 from services.jobs.stored_files import StoredFile, StoredFiles
@@ -63,18 +63,19 @@ class BatchProgress:
 
 
 class Batches:
-    """Submits and finds the batches of one installation. `folder`: where jobs have theirs."""
+    """Submits and finds the batches of one installation. `folder`: where jobs have theirs; `apart` touches it."""
 
-    def __init__(self, jobs: Jobs, files: StoredFiles, folder: Path) -> None:
+    def __init__(self, jobs: Jobs, files: StoredFiles, folder: Path, apart: Apart = at_once) -> None:
         self._jobs = jobs
         self._files = files
         self._folder = folder.resolve()
+        self._apart = apart
         self._owned = OwnedJobs(jobs, "batch", KIND)
 
     def submit(self, user: str, file_id: str, endpoint: str) -> Job:
         """Make the job of a new batch. Raises InvalidRequest or NotFound."""
         jid = f"{ID_PREFIX}{secrets.token_hex(16)}"
-        with removed_unless_made(self._jobs, jid, self.folder_of(jid)):
+        with removed_unless_made(self._jobs, jid, self.folder_of(jid), self._apart):
             return self._jobs.submit(jid, KIND, *self.prepare(jid, user, file_id, endpoint))
 
     def prepare(
@@ -119,7 +120,8 @@ class Batches:
                     retry_after_s=ADMIT_AFTER_S,
                 )
 
-        with self._owned.admitted(jid, user, check), removed_unless_made(self._jobs, jid, self.folder_of(jid)):
+        folder = self.folder_of(jid)
+        with self._owned.admitted(jid, user, check), removed_unless_made(self._jobs, jid, folder, self._apart):
             yield
 
     def let_go(self, job: Job) -> None:

@@ -14,8 +14,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -23,6 +24,14 @@ from services.errors import Busy, ChatServerError, Conflict, Gone
 from services.jobs.jobs import Job, Jobs
 from services.machine.files import flock, private
 from services.models.model_folder import RESULTS
+
+R = TypeVar("R")
+
+
+class Apart(Protocol):
+    """Calls a function where it delays nobody: a server, in a thread."""
+
+    def __call__(self, function: Callable[..., R], *args: Any) -> R: ...
 
 
 class JobFolders:
@@ -83,6 +92,11 @@ class JobFolders:
 # -- orders: a folder first, then its job ----------------------------------------------------------------------------
 
 
+def at_once(function: Callable[..., R], *args: Any) -> R:
+    """Calls it here."""
+    return function(*args)
+
+
 @contextlib.contextmanager
 def undone_unless_made(jobs: Jobs, jid: str, undo: Callable[[], object]) -> Iterator[None]:
     """Submit a job inside. `undo` is called where an error kept the job from being made."""
@@ -96,45 +110,48 @@ def undone_unless_made(jobs: Jobs, jid: str, undo: Callable[[], object]) -> Iter
 
 
 @contextlib.contextmanager
-def removed_unless_made(jobs: Jobs, jid: str, folder: Path) -> Iterator[None]:
+def removed_unless_made(jobs: Jobs, jid: str, folder: Path, apart: Apart = at_once) -> Iterator[None]:
     """Prepare the folder of a job inside, then submit the job. Where no job comes of it, the folder is deleted.
 
     If the process is killed in between, the next order of anybody deletes the folder: an order has a file which is
     locked while its process lives. Raises Busy while another process deletes what an earlier try of this order left.
+    `apart` calls what may touch many files, and does nothing that needs Redis.
     """
     orders = folder.parent.with_name("orders")
     private(orders)
-    _remove_abandoned(jobs, orders, folder.parent)
+    _remove_abandoned(jobs, orders, folder.parent, apart)
     mark = orders / jid
-    with _marked(mark):
-        with undone_unless_made(jobs, jid, lambda: _undone(folder, mark)):
+    with _marked(mark) as file:
+        with undone_unless_made(jobs, jid, lambda: apart(_undone, folder, mark, file)):
             yield
         mark.unlink(missing_ok=True)
 
 
-def _undone(folder: Path, mark: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    mark.unlink(missing_ok=True)
+def _undone(folder: Path, mark: Path, file: IO[bytes]) -> None:
+    """Unless the same order came twice: then the folder is the other's, too, and the last of them deletes it."""
+    if flock(file, wait=False) and not _is_removed(file):
+        shutil.rmtree(folder, ignore_errors=True)
+        mark.unlink()
 
 
-def _remove_abandoned(jobs: Jobs, orders: Path, folders: Path) -> None:
-    for mark in orders.iterdir():
+def _remove_abandoned(jobs: Jobs, orders: Path, folders: Path, apart: Apart) -> None:
+    for mark in apart(lambda: list(orders.iterdir())):
         with contextlib.suppress(FileNotFoundError), mark.open("rb") as file:
             if flock(file, wait=False) and not _is_removed(file):
                 if not _is_there(jobs, mark.name):
-                    shutil.rmtree(folders / mark.name, ignore_errors=True)
+                    apart(partial(shutil.rmtree, ignore_errors=True), folders / mark.name)
                 mark.unlink()
 
 
 @contextlib.contextmanager
-def _marked(mark: Path) -> Iterator[None]:
+def _marked(mark: Path) -> Iterator[IO[bytes]]:
     """Hold a lock of the file: shared, for the same order may come twice."""
     while True:
         with mark.open("ab") as file:
             if not flock(file, shared=True, wait=False):
                 raise Busy(f"what an earlier try of the order {mark.name} left is being deleted", retry_after_s=1.0)
             if not _is_removed(file):
-                yield
+                yield file
                 return
 
 

@@ -31,6 +31,7 @@ LOG_LINES = 2_000
 MAX_LINE_CHARS = 16_384
 TTL_S = 30 * 86_400  # after its end
 AT_ONCE = 200  # jobs that are read in one round trip
+OWNED_KINDS = (b"batch", b"train")  # a job of these may be one user's alone
 ORDER = "fine_tuning"  # field of a fine-tuning's spec: what a program ordered through `/v1`
 REMOTE = "remote of train"  # what is signed beside jobs; no kind of a job has a space
 
@@ -168,14 +169,15 @@ class Jobs:
         return len(found)
 
     def list_for_owner(self, job: Job) -> bool:
-        """List a job that an older build made, unless it is listed. Whether it is its owner's alone."""
-        if job.owner:
-            self.owners.add(job.owner, job.kind, job.id, job.created_s)
-        return bool(job.owner)
+        """List a job that an older build made, unless it is listed or everybody's. Whether this call did."""
+        return bool(job.owner) and self.owners.add(job.owner, job.kind, job.id, job.created_s)
 
     def list_all_for_owners(self) -> int:
-        """The same for all jobs; how many have an owner."""
-        return sum(map(self.list_for_owner, self._existing(self.ids())))
+        """The same for all jobs; how many it listed."""
+        ids = self.ids()
+        kinds = self._replies("HGET", ids, "kind")  # first: a spec is long
+        owned = (jid for jid, kind in zip(ids, kinds, strict=True) if kind in OWNED_KINDS)
+        return sum(self.list_for_owner(job) for _, job in self.read(owned) if job is not None)
 
     def get(self, jid: str) -> Job:
         """Raises Gone."""

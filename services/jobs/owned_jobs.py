@@ -9,7 +9,7 @@
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from services.errors import Gone, InvalidRequest, NotFound, shown
 from services.jobs.job_folders import undone_unless_made
@@ -32,6 +32,7 @@ class OwnedJobs:
         with contextlib.suppress(Gone, InvalidRequest):
             job = self._jobs.get(job_id)
             if self._is_of(job, user):
+                self._jobs.list_for_owner(job)  # an older build did not
                 return job
         raise NotFound(f"no {self._what} has the id {shown(job_id)}; it was removed, or has expired")
 
@@ -48,8 +49,15 @@ class OwnedJobs:
         ids = list(times)[:: -1 if newest_first else 1]
         if after and not (after in times and self.find(after, user)):
             raise InvalidRequest(f"after={shown(after)} is the id of no {self._what} of yours", field="after")
-        found = self._jobs.read(ids[ids.index(after) + 1 :] if after else ids)
-        return (job for _, job in found if job is not None and self._is_of(job, user))
+        return self._existing(user, times, ids[ids.index(after) + 1 :] if after else ids)
+
+    def _existing(self, user: str, times: Mapping[str, float], ids: Iterable[str]) -> Iterator[Job]:
+        """Those that are there. What has expired or was removed is taken off the list."""
+        for jid, job in self._jobs.read(ids):
+            if job is None:
+                self._jobs.owners.drop(user, self._kind, {jid: times[jid]}, older_than_s=MADE_WITHIN_S)
+            elif self._is_of(job, user):
+                yield job
 
     @contextlib.contextmanager
     def admitted(self, jid: str, user: str, check: Callable[[int], None]) -> Iterator[None]:
@@ -59,7 +67,7 @@ class OwnedJobs:
         """
         others = self._jobs.owners.place(user, self._kind, jid)
         now_s = others.pop(jid)
-        with undone_unless_made(self._jobs, jid, lambda: self._jobs.owners.drop(user, self._kind, [jid])):
+        with undone_unless_made(self._jobs, jid, lambda: self._jobs.owners.drop(user, self._kind, {jid: now_s})):
             check(self._num_unfinished(user, others, now_s))
             yield
 
@@ -68,7 +76,7 @@ class OwnedJobs:
         states = self._jobs.states(times)
         absent = {jid for jid, state in states.items() if not state}
         being_made = {jid for jid in absent if times[jid] > now_s - MADE_WITHIN_S}
-        self._jobs.owners.drop(user, self._kind, absent - being_made)
+        self._jobs.owners.drop(user, self._kind, {jid: times[jid] for jid in absent - being_made})
         return len(being_made) + sum(state not in TERMINAL for state in states.values() if state)
 
     def _is_of(self, job: Job, user: str) -> bool:

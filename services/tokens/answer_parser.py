@@ -232,6 +232,8 @@ class AnswerParser:
         return pieces
 
     def _released_head(self) -> list[Piece]:
-        """The words of a head as text: it was none."""
-        self._state, self._head = "answer", ""
+        """The words of a head as text: it was none. Without what somebody else began."""
+        begun = max(self._head_begun - len(self._head), 0)
+        self._held, self._fresh = self._held[begun:], self._fresh and not begun
+        self._state, self._head, self._head_begun = "answer", "", 0
         return self._rest()

@@ -59,7 +59,7 @@ class FineTuningDesk:
         jid = f"{ID_PREFIX}{base}"
         if known := self._orders.find(jid, user):
             return known
-        with removed_unless_made(self._jobs, jid, self._orders.data_folder(jid)):
+        with removed_unless_made(self._jobs, jid, self._orders.data_folder(jid), in_thread):
             name, spec = in_thread(self._orders.prepare, jid, user, body, self._trained.list())
             job = self._jobs.submit(jid, KIND, name, spec)
         self._wake(job.id)

@@ -93,7 +93,7 @@ def test_jobs_of_an_older_build_are_signed_at_the_first_start_and_none_later(
     assert not jobs.signed(jobs.get("later"))
 
 
-def test_batches_of_an_older_build_are_listed_for_their_users_at_the_first_start(
+def test_batches_of_an_older_build_are_listed_for_their_users_at_each_start(
     jobs: Jobs, redis_client: redis.Redis, namespace: str, tmp_path: Path
 ) -> None:
     for jid, user in (("batch_1", "ann"), ("batch_2", "bob"), ("batch_3", "ann")):
@@ -102,6 +102,9 @@ def test_batches_of_an_older_build_are_listed_for_their_users_at_the_first_start
     jobs.submit("clean", "clean", "clean", SPEC)
     adopt_older_jobs(jobs, tmp_path / "state")
     assert list(jobs.owners.times("ann", "batch")) == ["batch_1", "batch_3"]
+    redis_client.delete(Keys(namespace).owned_jobs("bob", "batch"))  # as if an older build had run once more
+    adopt_older_jobs(jobs, tmp_path / "state")
+    assert list(jobs.owners.times("bob", "batch")) == ["batch_2"]
 
 
 def test_an_input_outside_the_folders_or_of_another_scheme_is_refused_with_what_is_allowed(

@@ -47,6 +47,19 @@ def test_broken_html_is_not_usual(html: str) -> None:
     assert usual_markdown(html) is None
 
 
+COUNTERS = ("<strong>2</strong> / 2", "2 / <em>2</em>", "<code>1</code> / <em>2</em>", "1 / 2")
+
+
+@pytest.mark.parametrize("text", COUNTERS)
+def test_a_first_paragraph_that_may_be_the_counter_of_the_page_is_not_usual(text: str) -> None:
+    assert usual_markdown(f"<p>{text}</p><p>Text</p>") is None
+    assert usual_markdown(f"<p>{text} x</p><p>Text</p>") is not None
+
+
+def test_a_link_with_other_letters_than_those_of_ascii_is_not_usual() -> None:
+    assert usual_markdown('<p><a href="https://a.example/straße">a</a></p>') is None
+
+
 def test_lists_within_lists_without_end_are_not_usual() -> None:
     assert usual_markdown("<ul><li>a" * 5000) is None
     assert usual_markdown("<ul><li>a" * 50 + "</li></ul>" * 50) is None

@@ -16,7 +16,13 @@ TEXT = (
     "--- *** ___"
 )
 PIECES = [*TEXT.split(" "), " ", " ", " ", "some words", "The end", "\xa0", "\u3000", "\n"]
-URLS = ("https://a.example/", "https://a.example/b?c=d&amp;e=f_g", "http://a.example/*x_y~", "https://a.example/#a[b]")
+URLS = (
+    "https://a.example/",
+    "https://a.example/b?c=d&amp;e=f_g",
+    "http://a.example/*x_y~",
+    "https://a.example/#a[b]",
+    "https://a.example/straße/漢字",
+)
 # fmt: off
 CODE_PIECES = (
     "x = 1", "\n", "\n\n", "  ", "\t", "&lt;b&gt;", "&amp;nbsp;", "```", "````", "|", "- a", "# b", "1. c", "> d", " ",
@@ -85,7 +91,8 @@ class Writer:
     def listing(self) -> str:
         tag, is_loose = self.random.choice(("ul", "ol")), self.random.random() < 0.5
         self.depth += 1
-        items = self.some(1, 3, self._loose_item if is_loose else self._tight_item)
+        fewest, most = (10, 12) if self.depth == 1 and self.random.random() < 0.1 else (1, 3)
+        items = self.some(fewest, most, self._loose_item if is_loose else self._tight_item)
         self.depth -= 1
         return f"<{tag}>{items}</{tag}>"
 

@@ -113,6 +113,40 @@ def test_an_order_whose_process_was_killed_counts_for_a_minute(
         assert redis_client.zrange(owned, 0, -1) == [b"batch_1"], "and is forgotten"
 
 
+def test_an_order_that_is_refused_leaves_the_place_of_the_same_order_that_comes_again(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path
+) -> None:
+    """The first took the id off the list, and the batch of the second was in none."""
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    with pytest.raises(InvalidRequest), batches.admitted("batch_1", "ann", 9):
+        jobs.owners.place("ann", KIND, "batch_1")  # as the second does
+        batches.prepare("batch_1", "ann", "file-a", "/v1/nonsense")
+    assert list(jobs.owners.times("ann", KIND)) == ["batch_1"]
+
+
+def test_a_list_forgets_what_is_not_there_any_more_and_keeps_what_is_being_made(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
+) -> None:
+    batches, owned = Batches(jobs, files, tmp_path / "jobs"), Keys(namespace).owned_jobs("ann", KIND)
+    mine = batches.submit("ann", file_id, CHAT).id
+    for jid in ("batch_expired", "batch_being_made"):
+        jobs.owners.place("ann", KIND, jid)
+    redis_client.zincrby(owned, -MADE_WITHIN_S, "batch_expired")
+    assert [job.id for job in batches.list("ann")] == [mine]
+    assert list(jobs.owners.times("ann", KIND)) == [mine, "batch_being_made"]
+
+
+def test_a_batch_that_is_found_is_in_its_users_list(
+    jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
+) -> None:
+    batches = Batches(jobs, files, tmp_path / "jobs")
+    mine = batches.submit("ann", file_id, CHAT).id
+    redis_client.delete(Keys(namespace).owned_jobs("ann", KIND))
+    assert batches.find(mine, "bob") is None
+    assert batches.get(mine, "ann").id == mine
+    assert [list(batches.list(user)) for user in ("ann", "bob")] == [[jobs.get(mine)], []]
+
+
 def test_a_users_list_reads_no_other_users_ids(
     jobs: Jobs, files: StoredFiles, file_id: str, tmp_path: Path, redis_client: redis.Redis, namespace: str
 ) -> None:

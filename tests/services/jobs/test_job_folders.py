@@ -147,3 +147,21 @@ def test_an_order_that_is_being_made_is_not_deleted_by_another(
         written(folders / "slow", "input.jsonl")
         with removed_unless_made(jobs, "next", folders / "next"), removed_unless_made(jobs, "slow", folders / "slow"):
             assert (folders / "slow" / "input.jsonl").exists()
+
+
+def test_an_order_that_is_refused_keeps_what_the_same_order_prepares_that_came_again(
+    redis_client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    """It deleted the folder, and the other's job was submitted without its input."""
+    jobs, folder = Jobs(redis_client, Keys(namespace)), tmp_path / "jobs" / "twice"
+    with removed_unless_made(jobs, "twice", folder):
+        written(folder, "input.jsonl")
+        with pytest.raises(Conflict), removed_unless_made(jobs, "twice", folder):
+            raise Conflict("refused")
+        assert (folder / "input.jsonl").exists()
+        jobs.submit("twice", "batch", "twice", {})
+    with pytest.raises(Conflict), removed_unless_made(jobs, "once", folder.with_name("once")):
+        written(folder.with_name("once"), "input.jsonl")
+        raise Conflict("refused")
+    assert [path.name for path in folder.parent.iterdir()] == ["twice"]
+    assert list((tmp_path / "orders").iterdir()) == []

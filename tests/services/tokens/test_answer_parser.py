@@ -79,6 +79,21 @@ def test_text_of_a_model_that_keeps_to_no_format_is_not_lost(name: str) -> None:
     assert split(MANNERS[name], long)["answer"] == long
 
 
+@pytest.mark.parametrize("words", ["It is 4. " * 30, " weather " * 30])
+def test_behind_a_begun_head_that_was_none_the_next_call_is_whole(words: str) -> None:
+    """As many characters as the prompt had begun were cut off the next head, too, and what it had begun was told."""
+    tokenizer = tokenizer_of(MANNERS["harmony"])
+    parser, marks = tokenizer.answer_parser(tokenizer.render(QUESTION)), tokenizer.decoder()
+    assert parser is not None
+    parser.reads_calls = True
+    parser.text(" to=functions.")
+    parser.go_on()
+    assert joined(parser.text(words)) == [("answer", words)]
+    parser.mark(marks.token_to_id("<|end|>"))
+    parser.text(" to=functions.weather")
+    assert parser.mark(marks.token_to_id("<|message|>")) == [("answer", " to=functions.weather<|message|>")]
+
+
 def test_two_thoughts_in_a_row_stay_apart() -> None:
     written = (
         "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>analysis<|message|>Two.<|end|>"
