@@ -1,9 +1,9 @@
 """What a user stores is counted by the database, bounded, and told; answers are never what is refused."""
 
+import json
 import uuid
 from typing import Any
 
-import orjson
 import pytest
 from sqlalchemy import select, text
 
@@ -55,7 +55,7 @@ def really(database: Database) -> dict[str, int]:
             )
             its_own = "SELECT title, folder, system, settings FROM conversations WHERE id = :cid"
             sizes[cid] = FLOOR + sum(
-                len((value if isinstance(value, str) else orjson.dumps(value).decode()).encode())
+                len((value if isinstance(value, str) else json.dumps(value)).encode())
                 for query in (of_messages, its_own)
                 for row in session.execute(text(query), {"cid": cid})
                 for value in row
