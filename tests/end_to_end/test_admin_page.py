@@ -230,5 +230,5 @@ def test_people_are_invited_and_disabled_where_they_sign_in(browser: Browser, ad
     expect(row(page, "users", "carl")).to_contain_text("Disabled", timeout=LONG_MS)
     assert made.users.get(user.id).disabled
     page.get_by_role("button", name="Make a user of root").click()
-    expect(page.get_by_test_id("problem")).to_contain_text("is the only administrator")
+    expect(page.get_by_test_id("problem")).to_contain_text("is the only administrator", timeout=LONG_MS)
     context.close()
