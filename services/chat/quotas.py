@@ -184,7 +184,7 @@ class Quotas:
         if gone := shared.keys() - wanted.keys():
             self._redis.hdel(self._keys.group_limits, *gone)
         if changed := {user: own for user, own in wanted.items() if shared.get(user) != own}:
-            self._redis.hset(self._keys.group_limits, mapping=changed)  # type: ignore[arg-type]
+            self._redis.hset(self._keys.group_limits, mapping=changed)
 
     def num_shared(self) -> int:
         """How many members Redis knows the group's limits of."""
