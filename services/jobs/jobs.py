@@ -170,7 +170,8 @@ class Jobs:
 
     def list_for_owner(self, job: Job) -> bool:
         """List a job that an older build made, unless it is listed or everybody's. Whether this call did."""
-        return job.owner is not None and self.owners.add(job.owner, job.kind, job.id, job.created_s)
+        owner = job.owner
+        return owner is not None and self.owners.add(owner, job.kind, job.id, job.created_s)
 
     def list_all_for_owners(self) -> int:
         """The same for all jobs; how many it listed."""
