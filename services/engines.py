@@ -12,15 +12,15 @@ from typing import Literal
 class EngineRow:
     """One engine.
 
-    `adapter` is `module:class`. `auto` considers the engine on `device`. `advantage` says why it goes before the rows
-    below it.
+    `adapter` is `module:class`. `auto` considers the engine on `device`; `gpus` are several CUDA devices. `advantage`
+    says why it goes before the rows below it.
     """
 
     adapter: str
     packages: tuple[str, ...]  # that must be installed
     pip: str  # the package that brings them
     install: str  # the command that brings it when one is missing
-    device: Literal["cpu", "cuda", "any"]
+    device: Literal["cpu", "gpus", "any"]
     advantage: str = ""
 
 
@@ -41,6 +41,14 @@ ENGINES = {
         install="make llamacpp",
         device="cpu",
         advantage="several times faster there than transformers, which would unpack the weights",
+    ),
+    "vllm": EngineRow(
+        adapter="workers.vllm_engine:VllmEngine",
+        packages=("vllm",),
+        pip="vllm",
+        install="make vllm",
+        device="gpus",
+        advantage="spreads the model over all of them, which transformers does not",
     ),
     "transformers": EngineRow(
         adapter="workers.transformers_engine:TransformersEngine",

@@ -51,6 +51,9 @@ class Settings(BaseModel):
     )
     slots: int = Field(16, ge=1, le=1024, description="Requests that one worker runs at once.")
     context_tokens: int = Field(0, ge=0, description="Most tokens of prompt + answer; 0: what the model allows.")
+    tensor_parallel: int = Field(
+        0, ge=0, le=64, description="GPUs over which the vllm engine spreads a model; 0: all that it sees."
+    )
     cache_gib: float = Field(1.0, gt=0, description="Size of a CPU engine's key/value cache, GiB.")
     flush_s: float = Field(0.05, ge=0, le=1, description="Longest time until a worker writes a token to Redis.")
     lease_s: float = Field(

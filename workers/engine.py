@@ -32,6 +32,7 @@ class EngineOptions:
     state_dir: Path | None = None  # keeps copies of weights; without it, none are made
     dtype: str = "auto"
     repeatable: bool = False  # a greedy answer does not depend on what is computed beside it
+    tensor_parallel: int = 0  # GPUs over which each layer is spread; 0: all that the engine sees
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

@@ -7,9 +7,10 @@ a hung engine.
 
 A socket pair carries a line of JSON for each command and each event. With lines one `recv` takes all data that has
 arrived, so the child's reader needs the lock once in a step, however many requests came. The child ends when its socket
-closes.
+closes. It leads a process group: processes that an engine starts (vLLM's) end with it, however it ends.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -93,6 +94,7 @@ class EngineProcess:
         kind, *fields = next(messages, ["refused", f"the process of the {self.name} engine ended while it started"])
         if kind == "refused":
             self._process.join()
+            _kill_group(self._process.pid)
             self._line.close()
             raise ConfigurationError(fields[0])
         limits: Any
@@ -113,6 +115,7 @@ class EngineProcess:
         if process.is_alive():
             process.kill()
             process.join()
+        _kill_group(process.pid)
         if self._reader is not None:
             self._reader.join()
         self._line.close()
@@ -160,6 +163,12 @@ class EngineProcess:
         logprobs: Sequence[Logprob] = (),
     ) -> None:
         self._running.pass_on(EngineEvent(rid, tuple(token_ids), outcome, reason, message, tuple(logprobs)))
+
+
+def _kill_group(leader: int) -> None:
+    """End what an engine's process has started and left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 class _Line:
@@ -214,6 +223,8 @@ def _serve(
     configure_log: Callable[[], None] | None,
 ) -> None:
     """The child's main: load the model, then obey commands until `stop` or until the parent is gone."""
+    os.setpgid(0, 0)
+    multiprocessing.current_process().daemon = False  # else it could not start processes
     if configure_log is not None:
         configure_log()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -241,7 +252,7 @@ def _serve(
         if not _obey(engine, command, report):
             engine.stop()
             os._exit(0)  # what the libraries would still tidy up took ten seconds
-    os._exit(1)  # the parent is gone: nobody is left to answer to
+    os.killpg(0, signal.SIGKILL)  # the parent is gone: nobody is left to answer to
 
 
 def _obey(engine: Engine, command: list[Any], report: OnEvent) -> bool:

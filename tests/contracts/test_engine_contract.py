@@ -1,15 +1,16 @@
 """One suite for every engine adapter: what `workers.engine` promises, on real engines.
 
-transformers and llamacpp run random models of two layers; openvino the packaged model, loaded once. Each is started
-and stopped anew for every test. Only `repeatable` engines promise that two greedy answers are equal, so the
+transformers, llamacpp and vllm run random models of two layers; openvino the packaged model. Each is started and
+stopped anew for every test; what openvino and vllm need long to load is loaded once. Only `repeatable` engines promise that two greedy answers are equal, so the
 tests that compare answers run on those.
 """
 
+import asyncio
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from workers.llamacpp_engine import LlamaCppEngine
 from workers.openvino_engine import OpenVinoEngine
 from workers.select_engine import adapter_of
 from workers.transformers_engine import TransformersEngine
+from workers.vllm_engine import VllmEngine
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45, 46]
 LOOPING = [1, 40, 40, 40, 40, 40]  # greedy answers to it repeat themselves
@@ -94,6 +96,37 @@ class BreakablePipeline:
         return getattr(self._pipeline, name)
 
 
+class SharedLlm:
+    """The real AsyncLLM in its own event loop, which outlives the tests' engines; it can be made to fail for one."""
+
+    def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._llm = llm
+        self._loop = loop
+        self.error: Exception | None = None
+
+    async def generate(self, *request: Any) -> AsyncIterator[Any]:
+        outputs = self._llm.generate(*request)
+
+        async def following() -> Any:
+            return await anext(outputs, None)
+
+        while (output := await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(following(), self._loop))) and (
+            self.error is None
+        ):
+            yield output
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def errored(self) -> bool:
+        return self.error is not None
+
+    def shutdown(self) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+
 @dataclass
 class Rig:
     """An engine under test and how to break it."""
@@ -118,14 +151,18 @@ class Rig:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer Llama checkpoint; weights large enough that its greedy output varies."""
+    return random_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+def random_llama(folder: Path, hidden_size: int = 64) -> Path:
+    """A two-layer Llama checkpoint; weights large enough that its greedy output varies."""
     torch = pytest.importorskip("torch")
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=320,
-        hidden_size=64,
+        hidden_size=hidden_size,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -133,7 +170,6 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=CONTEXT,
         initializer_range=0.5,
     )
-    folder = tmp_path_factory.mktemp("tiny-llama")
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
@@ -162,6 +198,32 @@ def repeatable_pipeline(packaged: ModelSource) -> Any:
 def tiny_phi(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     pytest.importorskip("llama_cpp", reason=f"llamacpp is not installed: {ENGINES['llamacpp'].install}")
     return ModelSource("tiny", "gguf", tiny_gguf.build(tmp_path_factory.mktemp("tiny-phi") / "tiny.gguf"))
+
+
+@pytest.fixture(scope="session")
+def vllm_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    """vLLM's attention on CPUs takes heads of 32 values at least."""
+    pytest.importorskip("vllm", reason=f"vllm is not installed: {ENGINES['vllm'].install}")
+    return ModelSource("tiny", "folder", random_llama(tmp_path_factory.mktemp("vllm-llama"), hidden_size=128))
+
+
+@pytest.fixture(scope="session")
+def vllm_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="shared-llm", daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def vllm_llm(vllm_source: ModelSource, vllm_loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+    """Repeatable, as all that this random model computes is."""
+    engine = VllmEngine(vllm_source, EngineOptions(slots=SLOTS, cache_gib=0.01, repeatable=True))
+    llm = asyncio.run_coroutine_threadsafe(engine._load_llm(), vllm_loop).result()
+    yield llm
+    vllm_loop.call_soon_threadsafe(llm.shutdown)
 
 
 def transformers_rig(given: Callable[[str], Any], cache_gib: float = 0.01, **options: Any) -> Rig:
@@ -208,10 +270,27 @@ def llamacpp_rig(given: Callable[[str], Any], **options: Any) -> Rig:
     return Rig(engine, heals=True, break_step=break_step)
 
 
+def vllm_rig(given: Callable[[str], Any], **options: Any) -> Rig:
+    source, llm, loop = given("vllm_source"), given("vllm_llm"), given("vllm_loop")
+    made: list[SharedLlm] = []
+
+    async def make_llm() -> SharedLlm:
+        made.append(SharedLlm(llm, loop))
+        return made[-1]
+
+    engine = VllmEngine(source, EngineOptions(slots=SLOTS, **options), make_llm=make_llm)
+
+    def break_step(error: Exception) -> None:
+        made[-1].error = error
+
+    return Rig(engine, heals=False, break_step=break_step)
+
+
 RIGS: dict[str, Callable[..., Rig]] = {
     "transformers": transformers_rig,
     "openvino": openvino_rig,
     "llamacpp": llamacpp_rig,
+    "vllm": vllm_rig,
 }
 MARKS = {"openvino": pytest.mark.model}
 PARAMS = [pytest.param(name, marks=MARKS.get(name, ())) for name in ENGINES]

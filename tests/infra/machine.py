@@ -17,6 +17,7 @@ NEEDED = {
     "train-alpaca": BUCKETS,
     "serve-redis-web": {},
     "serve-worker": {"MODEL": "org/model"},
+    "serve-vllm": {"MODEL": "org/model"},
 }
 
 RECORDER = """#!/usr/bin/env python3

@@ -95,7 +95,7 @@ def mounts(name: str) -> dict[str, str]:
     return {each.split(":")[-2 if each.endswith(":ro") else -1]: each for each in SERVICES[name]["volumes"]}
 
 
-@pytest.mark.parametrize("name", ["worker", "gpu-worker", "standby", "doctor"])
+@pytest.mark.parametrize("name", ["worker", "gpu-worker", "vllm-worker", "standby", "doctor"])
 def test_a_worker_sees_models_and_its_own_cache_only(name: str) -> None:
     """It saw the trainer's home, with the accounts of clouds, and what people had uploaded."""
     assert mounts(name).keys() == {"/secrets", "/state/trained", "/models", "/cache"}
@@ -109,7 +109,7 @@ def test_the_trainers_home_is_seen_by_the_trainer_alone() -> None:
     assert homes == {"secrets": "/state/home", "trainer": SERVICES["trainer"]["environment"]["HOME"]}
     writers = {name for name in SERVICES for each in SERVICES[name]["volumes"] if each == "trained:/state/trained"}
     assert writers == {"secrets", "web", "trainer"}
-    for image in ("Dockerfile", "cuda.Dockerfile"):
+    for image in ("Dockerfile", "cuda.Dockerfile", "vllm.Dockerfile"):
         (owned,) = re.findall(r"install -d -o chatserver -g chatserver (.*)", (DOCKER / image).read_text("utf-8"))
         assert {"/state/trained", "/cache"} <= set(owned.split()), "a new volume takes over the owner of that folder"
 
@@ -176,7 +176,7 @@ def test_every_service_has_a_probe_with_time_to_answer(name: str) -> None:
         assert probe["test"][:3] == ["CMD", "python", "-m"] and probe["test"][-1] == "--check"
 
 
-@pytest.mark.parametrize("name", ["worker", "gpu-worker", "standby"])
+@pytest.mark.parametrize("name", ["worker", "gpu-worker", "vllm-worker", "standby"])
 def test_a_worker_has_longer_to_stop_than_it_drains(name: str) -> None:
     assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > DRAIN_S + 30, "the engine may take 30 s to stop"
 
@@ -197,10 +197,14 @@ def test_images_install_what_is_pinned_and_tested_here() -> None:
     assert re.findall(r"flash-attn==[\d.]+", (DOCKER / "cuda.Dockerfile").read_text("utf-8")) == re.findall(
         r"flash-attn==[\d.]+", listed
     )
+    assert re.findall(r"\bvllm==[\d.]+", (DOCKER / "vllm.Dockerfile").read_text("utf-8")) == re.findall(
+        r"\bvllm==[\d.]+", listed
+    )
 
 
 def test_bases_are_pinned() -> None:
-    for text in (COMPOSE, (DOCKER / "Dockerfile").read_text("utf-8"), (DOCKER / "cuda.Dockerfile").read_text("utf-8")):
+    files = [DOCKER / name for name in ("Dockerfile", "cuda.Dockerfile", "vllm.Dockerfile")]
+    for text in (COMPOSE, *(file.read_text("utf-8") for file in files)):
         for image in re.findall(r"^(?:FROM|\s*image:)\s+(\S+:\S+)", text, re.MULTILINE):
             assert re.search(r":\d+\.\d+", image) and not image.endswith("latest"), image
 
@@ -277,7 +281,7 @@ def test_each_kind_of_service_gets_the_secrets_that_it_needs_and_no_other(secret
 def test_every_service_finds_its_secrets_and_may_read_them(secrets: SecretsFolder) -> None:
     """Redis runs under another user than the service that makes them."""
     secrets.make()
-    kinds = dict.fromkeys(("worker", "gpu-worker", "standby"), "worker")
+    kinds = dict.fromkeys(("worker", "gpu-worker", "vllm-worker", "standby"), "worker")
     kinds |= dict.fromkeys(("cleaner", "batches", "beat", "trainer", "doctor"), "pipelines")
     kinds |= {name: name for name in ("redis", "database", "web", "flower")}
     for name, service in SERVICES.items():

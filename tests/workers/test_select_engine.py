@@ -28,7 +28,7 @@ HUB = ModelSource("opt", "hub", hub_id="facebook/opt-350m")
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select_engine, "_cuda_available", lambda: False)
+    monkeypatch.setattr(select_engine, "_num_gpus", lambda: 0)
 
 
 @pytest.fixture
@@ -55,8 +55,34 @@ def test_on_a_cpu_transformers_serves_the_rest_and_says_why() -> None:
 
 
 def test_a_gpu_gets_transformers(monkeypatch: pytest.MonkeyPatch, packaged: ModelSource) -> None:
-    monkeypatch.setattr(select_engine, "_cuda_available", lambda: True)
+    monkeypatch.setattr(select_engine, "_num_gpus", lambda: 1)
     assert choose_engine(packaged) == ("transformers", "there is a CUDA device")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_several_gpus_get_vllm_or_the_log_says_how(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr(select_engine, "_num_gpus", lambda: 4)
+    monkeypatch.setattr(select_engine, "_installed", lambda row: installed)
+    assert choose_engine(HUB) == (
+        (
+            "vllm",
+            "there are 4 CUDA devices, and opt is what vllm loads or refuses;"
+            " spreads the model over all of them, which transformers does not",
+        )
+        if installed
+        else ("transformers", "there are 4 CUDA devices, and vllm is not installed: make vllm for speed")
+    )
+
+
+def test_several_gpus_get_transformers_for_what_vllm_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, packaged: ModelSource
+) -> None:
+    monkeypatch.setattr(select_engine, "_num_gpus", lambda: 2)
+    name, reason = choose_engine(packaged)
+    assert (name, reason) == (
+        "transformers",
+        "there are 2 CUDA devices, and smollm2-135m is a GGUF, and vllm reads checkpoints",
+    )
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -73,7 +99,7 @@ def test_openvino_refuses_a_model_that_it_cannot_read() -> None:
 
 def test_an_unknown_engine_is_named_with_the_known_ones() -> None:
     with pytest.raises(
-        ConfigurationError, match="unknown engine 'vlmm'; known: auto, openvino, llamacpp, transformers"
+        ConfigurationError, match="unknown engine 'vlmm'; known: auto, openvino, llamacpp, vllm, transformers"
     ):
         choose_engine(HUB, "vlmm")
 
@@ -89,7 +115,7 @@ def test_a_new_engine_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> No
     )
     monkeypatch.setattr(select_engine, "ENGINES", {"new": row, **ENGINES})
     monkeypatch.setattr(select_engine, "NAMES", ("auto", "new", *ENGINES))
-    monkeypatch.setattr(select_engine, "_cuda_available", lambda: True)
+    monkeypatch.setattr(select_engine, "_num_gpus", lambda: 1)
     engine, line = create_engine(HUB, EngineOptions(slots=7))
     assert isinstance(engine, NewEngine) and engine.options.slots == 7
     assert line == "Engine new: there is a CUDA device, and opt is what it likes; newer."
