@@ -1,8 +1,8 @@
 """Chooses and makes the engine adapter for a model. A worker calls it once at its start; benches call it, too.
 
-It takes the first row of `services/engines.py` that suits the machine and can read the model: with one CUDA device that
-is transformers, with several vllm. A setting may name an engine instead. The choice comes with a line that says which engine and why; the
-caller prints it.
+It takes the first row of `services/engines.py` that suits the machine and can read the model: with a CUDA device that
+is transformers, with several vllm where it is installed. A setting may name an engine instead. The choice comes with a
+line that says which engine and why; the caller prints it.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Engine adapter over vLLM's `AsyncLLM`: checkpoints of the Hugging Face kind on hosts with several GPUs.
 
 `workers.select_engine` makes it. One thread runs the event loop in which `AsyncLLM` lives; each request is a task
-there. vLLM computes in processes of its own, schedules, and shares the beginnings of prompts by itself. Its pins are not
-ours, so a worker that uses it runs in an environment of its own: `make vllm`. Written for vLLM 0.32.
+there. vLLM computes in processes of its own, schedules, and shares the beginnings of prompts by itself. Its pins are
+not ours, so a worker that uses it runs in an environment of its own: `make vllm`. Written for vLLM 0.32.
 """
 
 import asyncio

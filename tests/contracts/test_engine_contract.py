@@ -1,8 +1,8 @@
 """One suite for every engine adapter: what `workers.engine` promises, on real engines.
 
 transformers, llamacpp and vllm run random models of two layers; openvino the packaged model. Each is started and
-stopped anew for every test; what openvino and vllm need long to load is loaded once. Only `repeatable` engines promise that two greedy answers are equal, so the
-tests that compare answers run on those.
+stopped anew for every test; what takes openvino and vllm long to load is loaded once. Only `repeatable` engines promise
+that two greedy answers are equal, so the tests that compare answers run on those.
 """
 
 import asyncio
