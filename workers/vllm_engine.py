@@ -36,8 +36,13 @@ _DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 _FIT = -1  # vLLM takes the longest context that fits its cache
 _LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no minus infinity
 _STOP_TIMEOUT_S = 30.0
-# Read when vLLM is imported. It would report its use to its makers, and its log has a format of its own.
-_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "0"}
+# Read when vLLM is imported. It would report its use to its makers, its log has a format of its own, and a process that
+# it forks would keep our socket to the worker open.
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CONFIGURE_LOGGING": "0",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
 
 
 class VllmEngine:
