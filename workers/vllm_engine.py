@@ -107,12 +107,9 @@ class VllmEngine:
         self._thread.start()
         try:
             self._llm = asyncio.run_coroutine_threadsafe(_awaited(self._make_llm), self._loop).result()
-        except ImportError as error:
+        except (ChatServerError, ImportError, OSError, ValueError, RuntimeError) as error:
             self._end_loop()
-            raise ConfigurationError(f"vllm cannot be loaded: {error}; make vllm installs it") from None
-        except (OSError, ValueError, RuntimeError) as error:
-            self._end_loop()
-            raise ConfigurationError(f"vllm cannot load {self._source.location!r}: {error}") from None
+            raise self._refusal(error) from None
         self._grammars = self._make_grammars()
         self._limits = self._read_limits()
         self.description = self._describe()
@@ -120,11 +117,11 @@ class VllmEngine:
         self._progress = time.monotonic()
 
     def stop(self) -> None:
-        loop, llm, self._llm = self._loop, self._llm, None
-        if loop is not None and llm is not None:
+        if self._loop is not None and self._llm is not None:
             self._stopping = True
-            asyncio.run_coroutine_threadsafe(self._close(llm), loop).result()
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
             self._end_loop()
+            self._llm = None
         self._running.end_all("cancelled", message="the engine was stopped")
 
     def submit(self, request_id: str, prompt_token_ids: Sequence[int], sampling: Sampling, on_event: OnEvent) -> None:
@@ -148,6 +145,13 @@ class VllmEngine:
     def alive(self) -> bool:
         llm = self._llm
         return llm is not None and not self._stopping and not self._dead and not llm.errored
+
+    def _refusal(self, error: Exception) -> ChatServerError:
+        if isinstance(error, ChatServerError):
+            return error
+        if isinstance(error, ImportError):
+            return ConfigurationError(f"vllm cannot be loaded: {error}; make vllm installs it")
+        return ConfigurationError(f"vllm cannot load {self._source.location!r}: {error}")
 
     def _call(self, function: Callable[[], None]) -> bool:
         """Have the loop's thread call a function. False if the engine is stopping."""
@@ -212,7 +216,7 @@ class VllmEngine:
 
     def _fail(self, request_id: str, error: BaseException) -> None:
         """One request, or all when vLLM's loop has ended: it never comes back."""
-        if self._llm is None or not self._llm.errored:
+        if not self._llm.errored:
             logger.warning("request %s failed: %s", request_id, error)
             self._running.end(request_id, "failed", reason=EngineError.code, message=f"vllm: {error}")
         elif not self._dead:
@@ -220,13 +224,14 @@ class VllmEngine:
             logger.error("vllm has ended with %d requests running: %s", len(self._running), error)
             self._running.end_all("failed", reason=_code_of(error), message=f"the vllm engine failed: {error}")
 
-    async def _close(self, llm: Any) -> None:
+    async def _close(self) -> None:
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), _STOP_TIMEOUT_S)
-        llm.shutdown()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
+        self._llm.shutdown()
 
     def _params(self, sampling: Sampling) -> Any:
         from vllm import SamplingParams
@@ -271,7 +276,7 @@ class VllmEngine:
         arguments = AsyncEngineArgs(
             model=self._source.location,
             dtype=_DTYPES[self._dtype],
-            max_model_len=self._options.context_tokens or _FIT,
+            max_model_len=_FIT,
             max_num_seqs=self._options.slots,
             max_logprobs=MAX_TOP_LOGPROBS,
             tensor_parallel_size=self._options.tensor_parallel or num_gpus or 1,
@@ -299,14 +304,20 @@ class VllmEngine:
             return None
         from workers.answer_grammar import GrammarCompiler
 
+        try:
+            compiler = GrammarCompiler(load_tokenizer(self._source), model.get_vocab_size())
+        except ValueError as error:  # llguidance, for a tokenizer without texts
+            logger.info("No response_format: %s", error)
+            return None
         self._last_token_ids = (self._llm.get_tokenizer().eos_token_id,)
-        return GrammarCompiler(load_tokenizer(self._source), model.get_vocab_size())
+        return compiler
 
     def _read_limits(self) -> ModelLimits:
         model = self._llm.vllm_config.model_config
+        context = min(model.max_model_len, self._options.context_tokens or model.max_model_len)
         supports = _SUPPORTS | ({"grammar"} if self._grammars else set())
         notation = LARK if self._grammars else ""
-        return ModelLimits(model.get_vocab_size(), model.max_model_len, self._options.slots, supports, notation)
+        return ModelLimits(model.get_vocab_size(), context, self._options.slots, supports, notation)
 
     def _describe(self) -> str:
         config, limits = self._llm.vllm_config, self.limits
