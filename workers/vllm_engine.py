@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from services.errors import ChatServerError, ConfigurationError, EngineError, OutOfMemory
+from services.errors import ChatServerError, ConfigurationError, EngineError, InvalidRequest, OutOfMemory
 from services.grammar.notations import LARK
 from services.models.catalogue import ModelSource
 from services.tokens.tokenization import load_tokenizer
@@ -34,6 +34,7 @@ _SUPPORTS = frozenset(
 )
 _DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 _FIT = -1  # vLLM takes the longest context that fits its cache
+_HOTTEST = 2.0  # vLLM refuses more, after it took the request
 _LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no minus infinity
 _STOP_TIMEOUT_S = 30.0
 # Read when vLLM is imported. It would report its use to its makers, its log has a format of its own, and a process that
@@ -128,6 +129,10 @@ class VllmEngine:
         if not self.alive():
             raise EngineError("the vllm engine is not running; start it first")
         check_submission(prompt_token_ids, sampling, self.limits, engine=self.name)
+        if sampling.temperature > _HOTTEST:
+            raise InvalidRequest(
+                f"sampling.temperature={sampling.temperature!r}: engine vllm draws at {_HOTTEST:g} at most"
+            )
         prompt = list(prompt_token_ids)
         if sampling.grammar and self._grammars:
             self._grammars.compile(sampling.grammar, len(prompt))  # vLLM compiles it too, but fails the request late
@@ -195,6 +200,7 @@ class VllmEngine:
             logger.info("vllm's cache is full: it will compute %d answers anew later", num_preempted)
 
     def _report(self, request_id: str, new: Any, sampling: Sampling) -> None:
+        self._progress = time.monotonic()
         token_ids = list(new.token_ids)
         reason = new.finish_reason
         if reason == "stop":  # vLLM reports the token that ends an answer

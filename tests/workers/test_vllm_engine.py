@@ -168,6 +168,10 @@ class TestWithTheLibrary:
             submitted(engine, "bad", PROMPT, grammar="start: (", stop_token_ids=(2,))
         assert len(ended(neighbour).token_ids) == 30
 
+    def test_a_temperature_that_vllm_would_refuse_late_is_refused_at_once(self, engine: VllmEngine) -> None:
+        with pytest.raises(InvalidRequest, match=r"sampling.temperature=2\.5: engine vllm draws at 2 at most"):
+            submitted(engine, "hot", PROMPT, temperature=2.5)
+
     def test_a_prompt_that_begins_as_another_one_did_is_computed_from_there(self, engine: VllmEngine) -> None:
         prompt = [1 + n % 300 for n in range(400)]
         first, second = (ended(submitted(engine, name, prompt)).token_ids for name in ("first", "second"))
