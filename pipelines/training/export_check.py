@@ -17,7 +17,7 @@ from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import Message
 
 MOST_WORSE = 0.01  # of the perplexity
-NEAR_TIE = 0.5  # where greedy answers part, the chosen tokens' log probabilities in torch differ by less
+NEAR_TIE = 0.2  # where greedy answers part, the chosen tokens' log probabilities in torch differ by less
 _MAX_TOKENS = 384  # of a held text
 _QUESTIONS, _ANSWER_TOKENS = 4, 32
 

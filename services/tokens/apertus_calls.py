@@ -23,17 +23,13 @@ _NAME = re.compile(r"[\w.-]{1,128}")
 def read(text: CallText) -> Reading[None]:
     """Reads to the end of the text."""
     while (yield from text.said((OPENING,))):
-        told = text.num_calls
         try:
             yield from text.expect("[")
             yield from _call(text)
             while (yield from text.optional(",")):
                 yield from _call(text)
         except Broken:
-            if text.num_calls == told:
-                text.restore(OPENING)
-            else:
-                text.go_back()
+            text.restore(OPENING)
             continue
         yield from text.optional("]")
         yield from text.optional(CLOSING)

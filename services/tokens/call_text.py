@@ -33,6 +33,7 @@ class CallText:
         self.types = types
         self.pieces: list[Piece] = []
         self.num_calls = 0
+        self._calls_before = 0  # so many stood before the mark that was said last
         self.num_whole = 0  # of the calls
         self.ran_out = False  # whether the last word that was not found might have come if the text had gone on
         self._text = ""
@@ -62,6 +63,7 @@ class CallText:
                 at, mark = found
                 self._tell(len(self._text[:at].rstrip()))
                 self._at = at + len(mark)
+                self._calls_before = self.num_calls
                 return mark
             if self._ended:
                 self._tell(len(self._text))
@@ -70,7 +72,11 @@ class CallText:
             yield
 
     def restore(self, mark: str) -> None:
-        """Tell the white space and the mark that began a broken call; what follows them is read again."""
+        """Read again what follows the mark that began broken calls. The white space before it and the mark are told,
+        unless a call was told behind it."""
+        if self.num_calls > self._calls_before:
+            self.go_back()
+            return
         end = self._text.index(mark, self._checkpoint) + len(mark)
         self._at = self._checkpoint
         self._tell(end)

@@ -21,7 +21,6 @@ _MOST_LEVELS = 24
 def read(text: CallText) -> Reading[None]:
     """Reads to the end of the text."""
     while (yield from text.said((OPENING,))):
-        told = text.num_calls
         try:
             yield from text.expect("call:")
             name = yield from text.word("{", _LONGEST_WORD)
@@ -31,10 +30,7 @@ def read(text: CallText) -> Reading[None]:
             yield from _value(text, 0)
             text.finish("")
         except Broken:
-            if text.num_calls == told:
-                text.restore(OPENING)
-            else:
-                text.go_back()
+            text.restore(OPENING)
             continue
         yield from text.optional(CLOSING)
 

@@ -18,7 +18,6 @@ _LONGEST_HEAD = 200
 def read(text: CallText) -> Reading[None]:
     """Reads to the end of the text. A call may lack its closing mark, at which the model's answer ends."""
     while (yield from text.said((OPENING,))):
-        told = text.num_calls
         try:
             name = _HEAD.fullmatch((yield from text.until(_MESSAGE, _LONGEST_HEAD)))
             yield from text.spaces()
@@ -27,9 +26,6 @@ def read(text: CallText) -> Reading[None]:
             text.go_back(1)
             yield from text.arguments(name[1])
         except Broken:
-            if text.num_calls == told:
-                text.restore(OPENING)
-            else:
-                text.go_back()
+            text.restore(OPENING)
             continue
         yield from text.optional(_CALL)

@@ -34,7 +34,6 @@ class Listed:
     def read(self, text: CallText) -> Reading[None]:
         """Reads to the end of the text."""
         while (yield from text.said((self.opening,))):
-            told = text.num_calls
             try:
                 yield from text.spaces()
                 yield from text.next_is("[")
@@ -42,10 +41,7 @@ class Listed:
                 while (yield from text.optional(",")) or (yield from text.follows("{")):
                     yield from text.call()
             except Broken:
-                if text.num_calls == told:
-                    text.restore(self.opening)
-                else:
-                    text.go_back()
+                text.restore(self.opening)
                 continue
             yield from text.optional("]")
             if self.closing:

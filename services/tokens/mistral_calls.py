@@ -27,15 +27,11 @@ FRAMES = (_LIST, _NAMED, _WITH_IDS)
 def read(text: CallText) -> Reading[None]:
     """Reads to the end of the text."""
     while (yield from text.said((OPENING,))):
-        told = text.num_calls
         try:
             yield from text.spaces()
             yield from (_list(text) if (yield from text.next_is("[")) else _named(text))
         except Broken:
-            if text.num_calls == told:
-                text.restore(OPENING)
-            else:
-                text.go_back()
+            text.restore(OPENING)
 
 
 def _list(text: CallText) -> Reading[None]:

@@ -46,17 +46,13 @@ class Named:
     def read(self, text: CallText) -> Reading[None]:
         """Reads to the end of the text."""
         while (yield from text.said((self.opening,))):
-            told = text.num_calls
             try:
                 yield from text.expect(self.each)
                 yield from self._call(text)
                 while self.each and (yield from text.optional(self.each)):
                     yield from self._call(text)
             except Broken:
-                if text.num_calls == told:
-                    text.restore(self.opening)
-                else:
-                    text.go_back()
+                text.restore(self.opening)
                 continue
             if self.closing:
                 yield from text.optional(self.closing)

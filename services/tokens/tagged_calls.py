@@ -65,14 +65,10 @@ class Tags:
     def read(self, text: CallText) -> Reading[None]:
         """Reads to the end of the text."""
         while (yield from text.said((self.opening,))):
-            told = text.num_calls
             try:
                 yield from self._calls(text)
             except Broken:
-                if text.num_calls == told:
-                    text.restore(self.opening)
-                else:
-                    text.go_back()
+                text.restore(self.opening)
 
     def _calls(self, text: CallText) -> Reading[None]:
         yield from text.expect(self.before_name)

@@ -18,6 +18,7 @@ from services.grammar.notations import written
 from services.models.catalogue import ModelSource
 from services.tokens.tokenization import ChatTokenizer
 from services.wire.messages import ChatRequest, Message, SamplingDefaults, SamplingOptions
+from tests.pipelines.training.runs import write_base
 from tests.services.tokens.chat_tokenizers import fast
 from tests.workers.test_tool_calls import TEMPLATES
 from tests.workers.text_decoders import packaged_source, packaged_tokenizer
@@ -68,23 +69,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def random_source(folders: pytest.TempPathFactory) -> ModelSource:
-    torch = pytest.importorskip("torch")
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=TOKENIZER.decoder().get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.5,
-    )
     folder = folders.mktemp("random")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    own = fast(whole_vocabulary(), bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token=None)
-    own.save_pretrained(folder)
+    write_base(folder, TOKENIZER)
     return ModelSource("random", "folder", folder)
 
 
@@ -208,8 +194,14 @@ def test_an_answer_is_one_of_a_choice_or_matches_a_pattern(
     assert generated(engine, planned(engine, form), [])[0] in expected
 
 
-def test_an_object_that_does_not_fit_ends_by_its_length(engine: Engine) -> None:
+def test_an_object_without_a_schema_is_one_as_far_as_it_goes(engine: Engine) -> None:
     text, _, end = generated(engine, planned(engine, {"type": "json_object"}, max_new_tokens=4), [])
+    assert text.startswith("{") and end.outcome == "finished"
+    assert end.reason == "length" or isinstance(json.loads(text), dict)
+
+
+def test_an_object_that_does_not_fit_ends_by_its_length(engine: Engine) -> None:
+    text, _, end = generated(engine, planned(engine, FORM, max_new_tokens=4), [])
     assert (end.outcome, end.reason) == ("finished", "length")
     assert text.startswith("{")
 

@@ -1,7 +1,7 @@
 """Runs of the training program in processes of their own.
 
-A run without a launcher is forked from a process that has imported what the program imports: that takes ten seconds of
-a processor, and the tests start some fifty. Tests of Celery, `torchrun` and the whole path start it as launchers do.
+A run without a launcher is forked from a process that has imported what the program imports. Tests of Celery,
+`torchrun` and the whole path start it as launchers do.
 """
 
 import multiprocessing

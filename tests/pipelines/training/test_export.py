@@ -42,7 +42,7 @@ def trained(folder: Path, family: str, **sizes: object) -> Path:
     (model,) = (each for each in FAMILIES if each.name == of_family)
     if family == "qwen2":
         model = replace(model, kind="Qwen2", sizes={})
-    weights = {} if family == "opt" else {"initializer_range": 0.2}
+    weights = {} if family == "opt" else {"initializer_range": 0.1}
     model = replace(model, sizes={**model.sizes, **sizes, **weights})
     model.build(folder, TEXT)
     tiny_model.seal(folder)
