@@ -143,7 +143,7 @@ def test_a_training_of_an_adapter_leaves_it_beside_the_merged_model_unless_told_
 
 
 def test_only_a_whole_model_is_exported() -> None:
-    assert read_training("vicuna-7b").export == "auto"
+    assert read_training("vicuna-7b").export == "none"
     assert "export" not in read_training("vicuna-7b").model_dump()  # an older program refuses the field
     with pytest.raises(ConfigurationError, match="export='q8_0': save=adapter leaves no model to export"):
         read_training("vicuna-7b", {"method": "lora", "save": "adapter", "export": "q8_0"})
