@@ -60,7 +60,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 # Of the folders with tests, those in which one file takes a minute and more.
-LONG_FOLDERS = ("end_to_end", "pipelines/training", "contracts", "upgrades", "services/command", "webapp/api", "workers")
+LONG_FOLDERS = (
+    "end_to_end",
+    "pipelines/training",
+    "contracts",
+    "upgrades",
+    "services/command",
+    "webapp/api",
+    "workers",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -328,6 +328,7 @@ def answers_at_once(rig: Rig, **options: Any) -> list[list[int]]:
     return [rig.recorder.tokens(name) for name in names]
 
 
+@pytest.mark.slow
 def test_greedy_answers_of_openvino_that_were_preempted_are_the_same(request: pytest.FixtureRequest) -> None:
     genai, packaged = pytest.importorskip("openvino_genai"), request.getfixturevalue("packaged")
     unhurried = openvino_rig(request.getfixturevalue, repeatable=True)
