@@ -59,7 +59,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path in own and not config.getoption(own[collection_path]) else None
 
 
-# Of the folders with tests, those in which one file takes a minute and more.
+# Folders in which one file takes a minute and more.
 LONG_FOLDERS = (
     "end_to_end",
     "pipelines/training",

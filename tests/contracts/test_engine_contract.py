@@ -1,8 +1,8 @@
 """One suite for every engine adapter: what `workers.engine` promises, on real engines.
 
 transformers and llamacpp run random models of two layers; openvino the packaged model, loaded once. Tests that stop or
-break their engine get one of their own, the others share one. Only `repeatable` engines promise that two greedy answers are equal, so the
-tests that compare answers run on those.
+break their engine get one of their own, the others share one. Only `repeatable` engines promise that two greedy answers
+are equal, so the tests that compare answers run on those.
 """
 
 import logging

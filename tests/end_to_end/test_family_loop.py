@@ -1,8 +1,8 @@
 """Six families from training data to a reader: what was learnt of reasoning and answer is what the queue brings back.
 
 A tiny random model of each family is fine-tuned by the training program and served by a worker of its own. One process
-trains them one after the other; a worker starts as soon as its model is there. `make test` asks two families, for each
-costs a worker that loads torch; `make test-families` asks all six.
+trains them one after the other; a worker starts as soon as its model is there. `make test` asks one family, for
+each costs a worker that loads torch; `make test-families` asks all six.
 """
 
 import json
