@@ -59,6 +59,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path in own and not config.getoption(own[collection_path]) else None
 
 
+# Folders in which one file takes a minute and more.
+LONG_FOLDERS = (
+    "end_to_end",
+    "pipelines/training",
+    "contracts",
+    "upgrades",
+    "services/command",
+    "webapp/api",
+    "workers",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: with `--no-loadscope-reorder` test processes get them in this order, and all end together."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.relative_to(HERE).as_posix() if item.path.is_relative_to(HERE) else ""
+        return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
+
+    items.sort(key=rank)
+
+
 # Machines are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -1,8 +1,8 @@
 """One suite for every engine adapter: what `workers.engine` promises, on real engines.
 
-transformers and llamacpp run random models of two layers; openvino the packaged model, loaded once. Each is started
-and stopped anew for every test. Only `repeatable` engines promise that two greedy answers are equal, so the
-tests that compare answers run on those.
+transformers and llamacpp run random models of two layers; openvino the packaged model, loaded once. Tests that stop or
+break their engine get one of their own, the others share one. Only `repeatable` engines promise that two greedy answers
+are equal, so the tests that compare answers run on those.
 """
 
 import logging
@@ -233,21 +233,45 @@ def running(made: Rig) -> Iterator[Rig]:
     made.engine.start()
     yield made
     made.engine.stop()
+    check_ends(made)
+
+
+def check_ends(made: Rig) -> None:
     for request_id in made.recorder.events:
         assert len(made.recorder.ends(request_id)) == 1, f"{request_id} had more or less than one end"
 
 
-@pytest.fixture(params=PARAMS)
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+@pytest.fixture(scope="module", params=PARAMS)
+def started(request: pytest.FixtureRequest) -> Iterator[Rig]:
     made = RIGS[request.param](request.getfixturevalue)
     assert isinstance(made.engine, cast(type, adapter_of(request.param)))
     yield from running(made)
 
 
-@pytest.fixture(params=PARAMS)
-def repeatable(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """An engine whose greedy answers do not depend on what is computed with them."""
+@pytest.fixture(scope="module", params=PARAMS)
+def started_repeatable(request: pytest.FixtureRequest) -> Iterator[Rig]:
     yield from running(RIGS[request.param](request.getfixturevalue, repeatable=True))
+
+
+@pytest.fixture
+def rig(started: Rig) -> Iterator[Rig]:
+    started.recorder = Recorder()
+    yield started
+    check_ends(started)
+
+
+@pytest.fixture
+def repeatable(started_repeatable: Rig) -> Iterator[Rig]:
+    """An engine whose greedy answers do not depend on what is computed with them."""
+    started_repeatable.recorder = Recorder()
+    yield started_repeatable
+    check_ends(started_repeatable)
+
+
+@pytest.fixture(params=PARAMS)
+def own(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """An engine that the test may stop or break."""
+    yield from running(RIGS[request.param](request.getfixturevalue))
 
 
 def test_a_request_ends_once_after_exactly_max_new_tokens(rig: Rig) -> None:
@@ -304,6 +328,7 @@ def answers_at_once(rig: Rig, **options: Any) -> list[list[int]]:
     return [rig.recorder.tokens(name) for name in names]
 
 
+@pytest.mark.slow
 def test_greedy_answers_of_openvino_that_were_preempted_are_the_same(request: pytest.FixtureRequest) -> None:
     genai, packaged = pytest.importorskip("openvino_genai"), request.getfixturevalue("packaged")
     unhurried = openvino_rig(request.getfixturevalue, repeatable=True)
@@ -568,27 +593,27 @@ def test_log_probabilities_of_transformers_are_those_of_a_forward_pass_also_afte
                 assert [each for _, each in likeliest] == pytest.approx(values.tolist(), abs=1e-4)
 
 
-def test_stopping_cancels_what_runs_and_leaves_no_thread(rig: Rig) -> None:
+def test_stopping_cancels_what_runs_and_leaves_no_thread(own: Rig) -> None:
     for n in range(SLOTS + 2):
-        rig.submit(f"r{n}", max_new_tokens=110)
-    rig.recorder.wait_for_tokens("r0", 1)
-    rig.engine.stop()
-    rig.engine.stop()
+        own.submit(f"r{n}", max_new_tokens=110)
+    own.recorder.wait_for_tokens("r0", 1)
+    own.engine.stop()
+    own.engine.stop()
     for n in range(SLOTS + 2):
-        assert rig.recorder.end(f"r{n}").outcome in ("cancelled", "finished")
-    assert rig.recorder.end("r5").outcome == "cancelled"
-    assert not rig.engine.alive()
+        assert own.recorder.end(f"r{n}").outcome in ("cancelled", "finished")
+    assert own.recorder.end("r5").outcome == "cancelled"
+    assert not own.engine.alive()
     # Outside our reach: the pool with which transformers loaded the weights, idle, and the monitor of its progress bar.
-    left = {thread.name.split("-")[0] for thread in set(threading.enumerate()) - rig.threads_before}
+    left = {thread.name.split("-")[0] for thread in set(threading.enumerate()) - own.threads_before}
     assert left <= {"ThreadPoolExecutor", "tqdm_monitor"}
     with pytest.raises(EngineError, match="not running"):
-        rig.submit("late")
+        own.submit("late")
 
 
-def test_a_stopped_engine_can_be_started_again(rig: Rig) -> None:
-    rig.engine.stop()
-    rig.engine.start()
-    assert len(rig.answer("r")) == 8
+def test_a_stopped_engine_can_be_started_again(own: Rig) -> None:
+    own.engine.stop()
+    own.engine.start()
+    assert len(own.answer("r")) == 8
 
 
 NO_MEMORY = RuntimeError("CUDA out of memory. Tried 2 GiB")
@@ -604,40 +629,40 @@ def check_broken(rig: Rig) -> None:
             rig.submit("after")
 
 
-def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(rig: Rig) -> None:
+def test_a_failed_step_fails_every_request_once_and_the_engine_is_dead_or_heals(own: Rig) -> None:
     for n in range(SLOTS + 2):
-        rig.submit(f"r{n}", max_new_tokens=110)
-    rig.recorder.wait_for_tokens("r0", 1)
-    rig.break_step(RuntimeError("boom"))
+        own.submit(f"r{n}", max_new_tokens=110)
+    own.recorder.wait_for_tokens("r0", 1)
+    own.break_step(RuntimeError("boom"))
     for n in range(SLOTS + 2):
-        end = rig.recorder.end(f"r{n}")
+        end = own.recorder.end(f"r{n}")
         assert (end.outcome, end.reason) == ("failed", ENGINE_LOST)
         assert "boom" in end.message
-    check_broken(rig)
+    check_broken(own)
 
 
-def test_a_step_without_memory_ends_the_newcomer_and_the_others_may_be_begun_again(rig: Rig) -> None:
+def test_a_step_without_memory_ends_the_newcomer_and_the_others_may_be_begun_again(own: Rig) -> None:
     """All of them were told that memory had run out, and their readers lost their answers."""
     for n in range(2):
-        rig.submit(f"r{n}", max_new_tokens=110)
+        own.submit(f"r{n}", max_new_tokens=110)
     for n in range(2):
-        rig.recorder.wait_for_tokens(f"r{n}", 1)
-    rig.break_step(NO_MEMORY, beside="newcomer")
-    rig.submit("newcomer", [2, 90, 91, 92])
-    end = rig.recorder.end("newcomer")
+        own.recorder.wait_for_tokens(f"r{n}", 1)
+    own.break_step(NO_MEMORY, beside="newcomer")
+    own.submit("newcomer", [2, 90, 91, 92])
+    end = own.recorder.end("newcomer")
     assert (end.outcome, end.reason) == ("failed", "out_of_memory")
     assert str(NO_MEMORY) in end.message
-    assert {rig.recorder.end(f"r{n}").reason for n in range(2)} == {ENGINE_LOST}
-    check_broken(rig)
+    assert {own.recorder.end(f"r{n}").reason for n in range(2)} == {ENGINE_LOST}
+    check_broken(own)
 
 
-def test_a_request_that_memory_runs_out_on_while_it_is_alone_is_to_blame(rig: Rig) -> None:
-    rig.submit("r", max_new_tokens=110)
-    rig.recorder.wait_for_tokens("r", 1)
-    rig.break_step(NO_MEMORY)
-    end = rig.recorder.end("r")
+def test_a_request_that_memory_runs_out_on_while_it_is_alone_is_to_blame(own: Rig) -> None:
+    own.submit("r", max_new_tokens=110)
+    own.recorder.wait_for_tokens("r", 1)
+    own.break_step(NO_MEMORY)
+    end = own.recorder.end("r")
     assert (end.outcome, end.reason) == ("failed", "out_of_memory")
-    check_broken(rig)
+    check_broken(own)
 
 
 BYTES_OF_A_TOKEN = {"transformers": 512, "openvino": 30 * 3 * 64 * 2 * 1.25, "llamacpp": 512}  # of keys and values

@@ -43,10 +43,19 @@ def kill_mid_answer(system: System, browser: Browser, after: int, **sampling: ob
     return browser.text[rid], "".join(event.text for event in read[1])
 
 
-def test_openvino_answers_and_an_answer_outlives_its_worker(real: System, real_url: str) -> None:
-    workers = [real.start("workers", engine="openvino") for _ in range(2)]
-    for process in workers:
-        real.wait_for_worker(process, 120)
+def start_workers(system: System, num_workers: int, **options: object) -> None:
+    """These and no others: one that another test has left would answer this one's questions."""
+    for process in system.processes[1:]:  # the first is the web process
+        process.terminate()
+        process.wait()
+    for process in [system.start("workers", **options) for _ in range(num_workers)]:
+        system.wait_for_worker(process, 120)
+
+
+def test_openvino_answers_an_answer_outlives_its_worker_and_a_prompt_that_is_too_long_is_refused(
+    real: System, real_url: str
+) -> None:
+    start_workers(real, 2, engine="openvino")
     browser = Browser(real_url)
     rid = uuid.uuid4().hex
     browser.ask(rid, "What is the capital of France?", MODEL, temperature=0, max_new_tokens=32)
@@ -54,41 +63,27 @@ def test_openvino_answers_and_an_answer_outlives_its_worker(real: System, real_u
     assert "Paris" in browser.text[rid]
     text, journal = kill_mid_answer(real, browser, 60, temperature=0, max_new_tokens=160)
     assert text == journal and len(text) > 200
-    browser.close()
-    for process in workers:
-        process.terminate()
-        process.wait()
-
-
-@pytest.mark.parametrize(("engine", "tokens"), [("transformers", 60), ("openvino", 120)])
-def test_greedy_text_after_a_takeover_equals_an_uninterrupted_run(
-    real: System, real_url: str, engine: str, tokens: int
-) -> None:
-    """A repeatable engine's prefill of the answer so far gives the tokens that decoding would have given."""
-    options = {"engine": engine, "repeatable": True, "slots": 1}
-    first = real.start("workers", **options)
-    real.wait_for_worker(first, 120)
-    browser = Browser(real_url)
-    rid = uuid.uuid4().hex
-    browser.ask(rid, QUESTION, MODEL, temperature=0, max_new_tokens=tokens)
-    browser.wait_for_done(rid, 120)
-    second = real.start("workers", **options)
-    real.wait_for_worker(second, 120)
-    text, journal = kill_mid_answer(real, browser, 40, temperature=0, max_new_tokens=tokens)
-    assert text == journal == browser.text[rid]
-    browser.close()
-    for process in (first, second):  # either was killed; the other one would answer the next test's questions
-        process.terminate()
-        process.wait()
-
-
-def test_a_prompt_beyond_the_context_is_refused_and_the_worker_lives_on(real: System, real_url: str) -> None:
-    real.wait_for_worker(real.start("workers", engine="openvino"), 120)
-    browser = Browser(real_url)
     long, short = uuid.uuid4().hex, uuid.uuid4().hex
     browser.ask(long, "word " * 20_000, MODEL)
     done = browser.wait_for_done(long, 60)
     assert (done["status"], done["code"]) == ("failed", "prompt_too_long") and "8,192" in done["message"]
     browser.ask(short, "Say hi.", MODEL, max_new_tokens=4)
     assert browser.wait_for_done(short, 60)["status"] == "finished"
+    browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "tokens"), [("transformers", 60), ("openvino", 120)])
+def test_greedy_text_after_a_takeover_equals_an_uninterrupted_run(
+    real: System, real_url: str, engine: str, tokens: int
+) -> None:
+    """A repeatable engine's prefill of the answer so far gives the tokens that decoding would have given."""
+    options = {"engine": engine, "repeatable": True, "slots": 1}
+    start_workers(real, 2, **options)
+    browser = Browser(real_url)
+    rid = uuid.uuid4().hex
+    browser.ask(rid, QUESTION, MODEL, temperature=0, max_new_tokens=tokens)
+    browser.wait_for_done(rid, 120)
+    text, journal = kill_mid_answer(real, browser, 40, temperature=0, max_new_tokens=tokens)
+    assert text == journal == browser.text[rid]
     browser.close()

@@ -204,6 +204,7 @@ def test_what_was_laid_aside_by_an_export_that_was_killed_comes_back(own_llama: 
     assert gguf_of(own_llama) == before
 
 
+@pytest.mark.slow
 def test_two_exports_of_one_model_do_not_meet(own_llama: Path) -> None:
     process = started(own_llama)
     wait_until(lambda: list(own_llama.glob(".gguf-*/*.gguf")), "the first bytes of the GGUF", 120)

@@ -60,6 +60,7 @@ def test_all_processes_are_told_when_the_first_refuses(material: Material, tmp_p
     assert "no token to learn" in run.events("failed")[0]["message"]
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_where_one_was_stopped(
     uninterrupted: tuple[Run, Path], material: Material, tmp_path: Path
 ) -> None:

@@ -207,7 +207,8 @@ def test_on_a_full_disk_it_waits_says_why_once_and_goes_on_when_there_is_room(
         url = running_url(tmp_path / ".chatserver")
         assert url is not None
         eventually((disk.folder / "reserve").exists, "the reserve", START_S)
-        (disk.folder / "reserve").unlink()
+        disk.fill()
+        (disk.folder / "reserve").unlink()  # not before: it would be made again while the disk is being filled
         disk.fill()
         with contextlib.closing(connect(url, role="test")) as client:
             eventually(lambda: refused(client), "the end of Redis", START_S)

@@ -67,7 +67,7 @@ def test_a_user_sees_what_is_stored_beside_the_bounds(client: FlaskClient, setti
         session.flush()
         session.add(MessageRow(id="q", conversation_id="c", place=0, role="user", content="Meer", created_ms=1))
     seen: Any = client.get("/me/usage").json
-    texts = len("t" "be kind" "{}") + len("Meer" "{}" "{}")  # with the settings of both and the message's extra
+    texts = len("tbe kind{}") + len("Meer{}{}")  # with the settings of both and the message's extra
     assert seen["conversation_bytes"] == 1024 + texts
     assert (seen["most_conversation_bytes"], seen["file_bytes"]) == (1 << 30, 900)
     assert seen["most_file_bytes"] == settings.max_user_files_mib << 20
