@@ -3,11 +3,13 @@
 `python -m webapp --check` is its health probe: exit code 0 when the app on this machine is ready.
 """
 
+import gc
+
 from gevent import monkey
 
+gc.disable()  # until `serve` has made everything, which stays: a start would spend an eighth of its time on it
 monkey.patch_all()  # before anything that opens a socket or makes a lock
 
-import gc  # noqa: E402
 import logging  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -18,8 +20,6 @@ from redis.exceptions import RedisError  # noqa: E402
 
 from services.accounts.exposure import check_exposure  # noqa: E402
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
-from services.database.database import Database  # noqa: E402
-from services.database.schema import migrate_when_there  # noqa: E402
 from services.errors import ConfigurationError, Unavailable  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
@@ -33,9 +33,10 @@ log = logging.getLogger("chatserver.web")
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     check_exposure(settings)
-    gc.disable()  # what is imported and made here stays: looking for garbage in it would take an eighth of the start
     import gevent
 
+    from services.database.database import Database
+    from services.database.schema import migrate_when_there
     from services.jobs.jobs import Jobs
     from services.wire.keys import Keys
     from webapp.access.address import internet_address
@@ -46,7 +47,7 @@ def serve(settings: Settings) -> None:
 
     database, stopping = Database.of(settings), threading.Event()
     app, feed, relay, inbox, loops = create_app(settings, database)
-    gc.freeze()
+    gc.freeze()  # what was imported and made so far
     gc.enable()
     server = Server(
         (settings.host, settings.port),

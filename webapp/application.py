@@ -12,7 +12,6 @@ import orjson
 from flask import Flask, Request, request
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
@@ -91,6 +90,7 @@ from webapp.jobs.uploads import Uploads
 from webapp.server import transport
 from webapp.server.http_server import CLIENT_LEFT
 from webapp.server.inbox import Inbox
+from webapp.server.socket_io import SocketIO
 from webapp.server.threads import in_thread
 from webapp.server.websocket import WebSocket
 

@@ -91,7 +91,7 @@ def make_celery(settings: Settings) -> "Celery":
             BATCH_TASK: {"queue": BATCHES_QUEUE},
         },
         task_acks_late=True,
-        task_reject_on_worker_lost=True,  # a unit whose process is killed again and again is given up: cleaning_tasks.py
+        task_reject_on_worker_lost=True,  # a unit whose process dies again and again is given up: cleaning_tasks.py
         worker_prefetch_multiplier=1,
         # A unit goes on while Redis is away: its work is in its folder, and who gets its message again finds it locked.
         worker_cancel_long_running_tasks_on_connection_loss=False,
