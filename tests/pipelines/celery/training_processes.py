@@ -170,5 +170,5 @@ def running_trainings(folder: Path, **options: Any) -> Iterator[Trainings]:
 
 if __name__ == "__main__":
     tasks.HUNG_AFTER_S = float(os.environ.get("TEST_HUNG_AFTER_S", tasks.HUNG_AFTER_S))
-    registered.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[misc,assignment]
+    registered.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[attr-defined,assignment]
     sys.exit(pipelines.main())
