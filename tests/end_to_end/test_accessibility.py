@@ -23,7 +23,7 @@ OPTIONS = {
     "light": {"rules": {"label-content-name-mismatch": {"enabled": True}}},  # it is off as experimental
     "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},  # only colours differ
 }
-# In a frame of its own: what draws by itself has heard of the theme by then. What has no fault is neither kept nor sent.
+# In the next frame what draws by itself has heard of the theme. What has no fault is neither kept nor sent.
 RUN = """async (options) => {
     await new Promise(requestAnimationFrame);
     const found = await axe.run(document, {...options, resultTypes: ['violations'], preload: false});
@@ -79,7 +79,8 @@ def faults(page: Page) -> list[str]:
 
 DIM = """<!doctype html><html lang="en"><title>Dim</title><style>
     :root { color-scheme: light dark } main { background: light-dark(#fff, #000) }
-</style><main><h1 style="color: #777">Seen in both</h1><p style="color: #eee">White</p><p style="color: #111">Black</p></main>"""
+</style><main><h1 style="color: #777">Seen</h1>
+<p style="color: #eee">White</p><p style="color: #111">Black</p></main>"""
 
 
 def test_a_fault_of_one_theme_is_told_with_its_name(page: Page) -> None:

@@ -79,9 +79,7 @@ def test_a_socket_reaches_the_requests_of_its_own_user(site: Site, who: str) -> 
 def test_an_event_of_an_ended_session_is_refused_and_its_socket_closed(site: Site, event: str) -> None:
     socket = Browser(site.url, site.sign_in("other"))
     _end_newest(site, "other")
-    with contextlib.suppress(
-        TimeoutError, BadNamespaceError
-    ):  # the process may have looked, and closed it, before the event came
+    with contextlib.suppress(TimeoutError, BadNamespaceError):  # the process may have looked, and closed it, before the event came
         assert code_of(socket.call(event, {"id": "r", "offset": 0})) == "unauthorized"
     wait_until(lambda: not socket.client.connected, "the end of the socket")
 
