@@ -7,6 +7,7 @@ code and tables, four characters a token.
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.end_to_end.chat_page import answer
 from tests.end_to_end.system import running_system
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 SCRIPTS = {"FunctionCall", "EvaluateScript", "FireAnimationFrame", "TimerFire", "RunMicrotasks", "V8.GC_SCAVENGER"}
 CATEGORIES = ["devtools.timeline", "disabled-by-default-devtools.timeline", "disabled-by-default-v8.gc"]
 CHARACTERS_PER_TOKEN = 4

@@ -2,16 +2,17 @@
 
     python -m bench.screenshot http://127.0.0.1:8000/jobs/JID docs/training.png --theme dark --width 390
 
-It needs Debian's `chromium` and Playwright, as the browser tests do.
+It needs Debian's Chromium and Playwright, as the browser tests do.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ NEW_PASSWORD = "a longer staple of batteries"
 @pytest.fixture(scope="module")
 def accounts_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("account-pages")) as system:
-        system.echo_worker("--rate", "200", "--chunk", "8")
+        system.echo_worker("--rate", "50", "--chunk", "32")
         yield system
 
 

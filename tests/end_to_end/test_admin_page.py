@@ -35,6 +35,12 @@ def address(admin_system: System) -> str:
     return admin_system.web()
 
 
+@pytest.fixture(scope="module")
+def accounts_address(admin_system: System) -> str:
+    """A web process whose users sign in."""
+    return admin_system.web(accounts="on")
+
+
 @pytest.fixture
 def page(browser_context: BrowserContext, address: str) -> Iterator[Page]:
     """The page, open; an uncaught error or a CSP violation in it fails the test."""
@@ -180,13 +186,12 @@ def test_a_phone_shows_the_same_without_scrolling_sideways(
     context.close()
 
 
-def test_a_group_gets_limits_and_a_member(browser: Browser, admin_system: System) -> None:
-    address = admin_system.web(accounts="on")
+def test_a_group_gets_limits_and_a_member(browser: Browser, admin_system: System, accounts_address: str) -> None:
     made = Accounts(Database.of(load_settings(admin_system.environment)))
     made.users.create("gus", PASSWORD, role="admin")
     context = browser.new_context()
     page = context.new_page()
-    sign_in(page, f"{address}/admin", "gus")
+    sign_in(page, f"{accounts_address}/admin", "gus")
     page.get_by_test_id("group-name").fill("lab", timeout=LONG_MS)
     page.get_by_test_id("group-tokens").fill("30000")
     page.locator("button[data-testid=set-group]").click()
@@ -211,8 +216,9 @@ def test_a_group_gets_limits_and_a_member(browser: Browser, admin_system: System
     context.close()
 
 
-def test_people_are_invited_and_disabled_where_they_sign_in(browser: Browser, admin_system: System) -> None:
-    address = admin_system.web(accounts="on")
+def test_people_are_invited_and_disabled_where_they_sign_in(
+    browser: Browser, admin_system: System, accounts_address: str
+) -> None:
     made = Accounts(Database.of(load_settings(admin_system.environment)))
     made.users.create("root", PASSWORD, role="admin")
     for other in made.users.list():  # of the tests before
@@ -220,7 +226,7 @@ def test_people_are_invited_and_disabled_where_they_sign_in(browser: Browser, ad
             made.users.change(other.id, role="user")
     context = browser.new_context()
     page = context.new_page()
-    sign_in(page, f"{address}/admin")
+    sign_in(page, f"{accounts_address}/admin")
     page.get_by_test_id("invite").click(timeout=LONG_MS)
     link = page.get_by_test_id("invitation-address")
     expect(link).to_contain_text("/sign-up/", timeout=LONG_MS)

@@ -19,8 +19,8 @@ TELLING = re.compile(r"veiled-|usage|context_tokens|prompt_tokens|first_token_ms
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("arena")) as system:
-        for model, rate in zip(MODELS, ("200", "100"), strict=True):
-            system.echo_worker("--model", model, "--rate", rate, "--chunk", "8")
+        for model, rate in zip(MODELS, ("40", "20"), strict=True):
+            system.echo_worker("--model", model, "--rate", rate, "--chunk", "40")
         yield system
 
 

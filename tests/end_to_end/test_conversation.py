@@ -14,8 +14,8 @@ from tests.end_to_end.system import System, running_system, wait_until
 pytestmark = pytest.mark.browser
 
 MODEL = "smollm2-135m"
-CONTEXT = 512
-PARAGRAPH = "The harbour master counts the boats that leave and the boats that come back. " * 8
+CONTEXT = 256
+PARAGRAPH = "The harbour master counts the boats that leave and the boats that come back. " * 3
 SENT = """
     window.sent = [];
     const send = WebSocket.prototype.send;

@@ -49,7 +49,7 @@ FAILED_IMAGE = """() => new Promise((resolve) => {
 @pytest.fixture(scope="module")
 def markup_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("markup")) as system:
-        system.echo_worker("--rate", "400", "--chunk", "16")
+        system.echo_worker("--rate", "50", "--chunk", "128")
         yield system
 
 
@@ -90,14 +90,15 @@ def test_neither_a_question_nor_its_answer_runs(page: Page, address: str) -> Non
     assert not flagged(page)
 
 
-@pytest.mark.parametrize("markup", CORPUS)
-def test_no_single_answer_runs(page: Page, address: str, markup: str) -> None:
+def test_no_single_answer_runs(page: Page, address: str) -> None:
     """One that comes alone is the title of its conversation, too."""
     page.goto(address)
     expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
-    ask(page, markup)
-    await_end(page)
-    assert not flagged(page)
+    for markup in CORPUS:
+        page.get_by_test_id("new-conversation").click()
+        ask(page, markup)
+        await_end(page)
+        assert not flagged(page), markup
 
 
 def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> None:
@@ -169,18 +170,18 @@ def test_nothing_of_an_imported_file_runs(page: Page, address: str) -> None:
     """Neither what stands in it nor its name."""
     page.goto(address)
     expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
-    for number, markup in enumerate(CORPUS):
-        file_of_ours = {"format": FORMAT, "version": VERSION, "conversations": [imported(number, markup)]}
-        raw = json.dumps(file_of_ours).encode()
-        for buffer, told in ((raw, "1 conversation imported"), (b"no json", "was not imported")):
-            file = {"name": f"{markup}.json".replace("/", "|"), "mimeType": "application/json", "buffer": buffer}
-            page.get_by_test_id("import-file").set_input_files(file)  # type: ignore[arg-type]
-            expect(page.get_by_test_id("toast")).to_contain_text(told, timeout=LONG_MS)
-            assert not flagged(page)
-    conversations = page.get_by_test_id("conversation")
-    expect(conversations).to_have_count(len(CORPUS))
+    conversations = [imported(number, markup) for number, markup in enumerate(CORPUS)]
+    raw = json.dumps({"format": FORMAT, "version": VERSION, "conversations": conversations}).encode()
+    name = f"{TEXT}.json".replace("/", "|")
+    for buffer, told in ((raw, f"{len(CORPUS)} conversations imported"), (b"no json", "was not imported")):
+        file = {"name": name, "mimeType": "application/json", "buffer": buffer}
+        page.get_by_test_id("import-file").set_input_files(file)  # type: ignore[arg-type]
+        expect(page.get_by_test_id("toast")).to_contain_text(told, timeout=LONG_MS)
+        assert not flagged(page)
+    items = page.get_by_test_id("conversation")
+    expect(items).to_have_count(len(CORPUS))
     expect(page.get_by_test_id("folder").locator("option")).to_have_count(len(CORPUS) + 1)
-    for item in conversations.all():
+    for item in items.all():
         item.locator(".open").click()
         expect(item.locator(".open")).to_have_attribute("aria-current", "page")
         expect(answer(page)).to_be_visible()
