@@ -27,28 +27,11 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from redis import Redis
 
-from pipelines.celery.admission import Admission, adopt_older_jobs
-from pipelines.celery.archive_task import ArchiveTask
-from pipelines.celery.batch_tasks import BatchTasks
-from pipelines.celery.cleaning_tasks import CleaningTasks
-from pipelines.celery.preview_tasks import PreviewTasks
-from pipelines.celery.sweep import Sweep
-from pipelines.celery.training_tasks import Registering, TrainingTasks
-from pipelines.launching.local_target import LocalTarget
-from pipelines.launching.registering import register_model
-from pipelines.launching.results import publish_results
-from pipelines.launching.sky import SkyPilot
-from pipelines.launching.sky_target import SkyTarget
-from pipelines.launching.targets import Target
-from services.chat.requests import Requests
 from services.connection.connect import connect, translated
 from services.errors import ConfigurationError
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S, broker_client, broker_variable, make_celery, num_waiting
-from services.jobs.jobs import Job, Jobs
-from services.jobs.previews import Previews
+from services.jobs.jobs import Jobs
 from services.jobs.signature import job_key
-from services.jobs.stored_files import StoredFiles
-from services.jobs.training_progress import TrainingProgress
 from services.program import asked, await_redis, run
 from services.settings import Settings, variable_of
 from services.wire.keys import BATCHES_QUEUE, SWEEPS_QUEUE, TRAININGS_QUEUE, UNITS_QUEUE, Keys
@@ -57,7 +40,6 @@ log = logging.getLogger("chatserver.pipelines")
 
 MOST_PROCESSES = 16
 TRAINING_PROCESSES = 4  # some may wait for a cloud, some for the answers of a batch
-SECRETS = ("WANDB_API_KEY", "HF_TOKEN")  # passed to what is launched; kept nowhere
 BATCH_PROCESSES = 2  # batches take turns
 CLEAN, TRAIN, BATCH = "clean", "train", "batch"  # what the workers' names in Celery begin with
 BEAT_TTL_S = 30
@@ -96,10 +78,13 @@ def serve_batches(settings: Settings) -> None:
 def _work(
     settings: Settings, name: str, queues: Sequence[str], num_processes: int, log_ready: Callable[[], None]
 ) -> None:
+    from pipelines.celery.admission import adopt_older_jobs
+    from pipelines.celery.tasks import register_tasks  # not for beat, Flower and the probes, which run no task
+
     app = _app(settings)
     redis = connect(settings.redis_url, role="worker")
     jobs = Jobs(redis, Keys(settings.namespace), job_key(settings))
-    _register_tasks(app, redis, jobs, settings)
+    register_tasks(app, redis, jobs, settings)
     _await_servers(settings, redis)
     celery_worker.safe_say = _say_no_threats
     adopt_older_jobs(jobs, settings.state_dir)
@@ -143,38 +128,6 @@ def _await_servers(settings: Settings, redis: Redis) -> None:
     with broker_client(settings) as broker:
         if broker is not None and settings.broker_url:
             await_redis(broker, log.warning, broker_variable(settings))
-
-
-def _register_tasks(app: Any, redis: Redis, jobs: Jobs, settings: Settings) -> None:
-    keys, admission = Keys(settings.namespace), Admission.from_settings(settings)
-    secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
-    targets: dict[str, Callable[[], Target]] = {
-        "local": partial(LocalTarget, secrets=secrets),
-        "sky": partial(SkyTarget, SkyPilot()),  # all looks of a process ask one process of SkyPilot's
-    }
-    register = _registering(redis, keys, jobs, settings)
-    trainings = TrainingTasks(app, redis, keys, jobs, admission, targets, secrets, register)
-    trainings.register()
-    PreviewTasks(app, Previews(redis, keys, job_key(settings)), admission, trainings.masked).register()
-    cleaning = CleaningTasks(app, redis, keys, jobs, admission)
-    cleaning.register()
-    batches = BatchTasks(app, redis, keys, jobs, admission, settings)
-    batches.register()
-    ArchiveTask(app, Requests.from_settings(redis, settings), settings).register()
-    Sweep(app, redis, keys, {"clean": cleaning.advance, "train": trainings.send, "batch": batches.send}).register()
-
-
-def _registering(redis: Redis, keys: Keys, jobs: Jobs, settings: Settings) -> Registering:
-    """What is done with a finished fine-tuning before its job ends."""
-    # What we write ourselves is small: hours of training are not lost for want of the room that uploads leave free.
-    files = StoredFiles(settings.state_dir / "files", max_bytes=2**63, reserve_bytes=0)
-
-    def register(job: Job, progress: TrainingProgress) -> str:
-        name = register_model(redis, keys, job, progress)
-        publish_results(files, job, jobs.points(job.id), progress)
-        return name
-
-    return register
 
 
 def check_worker(settings: Settings) -> str:

@@ -3,8 +3,11 @@
 `python -m webapp --check` is its health probe: exit code 0 when the app on this machine is ready.
 """
 
+import gc
+
 from gevent import monkey
 
+gc.disable()  # until `serve` has made everything, which stays: a start would spend an eighth of its time on it
 monkey.patch_all()  # before anything that opens a socket or makes a lock
 
 import logging  # noqa: E402
@@ -17,8 +20,6 @@ from redis.exceptions import RedisError  # noqa: E402
 
 from services.accounts.exposure import check_exposure  # noqa: E402
 from services.connection.connect import connect, wait_for_redis  # noqa: E402
-from services.database.database import Database  # noqa: E402
-from services.database.schema import migrate_when_there  # noqa: E402
 from services.errors import ConfigurationError, Unavailable  # noqa: E402
 from services.program import asked, run  # noqa: E402
 from services.settings import Settings  # noqa: E402
@@ -34,6 +35,8 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     import gevent
 
+    from services.database.database import Database
+    from services.database.schema import migrate_when_there
     from services.jobs.jobs import Jobs
     from services.wire.keys import Keys
     from webapp.access.address import internet_address
@@ -44,6 +47,8 @@ def serve(settings: Settings) -> None:
 
     database, stopping = Database.of(settings), threading.Event()
     app, feed, relay, inbox, loops = create_app(settings, database)
+    gc.freeze()  # what was imported and made so far
+    gc.enable()
     server = Server(
         (settings.host, settings.port),
         app,

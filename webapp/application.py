@@ -6,13 +6,12 @@ import random
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Request, request
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from flask_socketio import SocketIO
 from itsdangerous import BadSignature
 from redis import Redis
 
@@ -64,7 +63,6 @@ from webapp.accounts import pages as account_pages
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
 from webapp.accounts.group_limits import GroupLimits
-from webapp.accounts.provider import provider_of
 from webapp.admin import blueprints as admin_pages
 from webapp.admin.storage import Storage
 from webapp.api import batches, blueprints, completions, files, fine_tunings, models, responses
@@ -92,8 +90,12 @@ from webapp.jobs.uploads import Uploads
 from webapp.server import transport
 from webapp.server.http_server import CLIENT_LEFT
 from webapp.server.inbox import Inbox
+from webapp.server.socket_io import SocketIO
 from webapp.server.threads import in_thread
 from webapp.server.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from authlib.integrations.flask_client import FlaskOAuth2App
 
 log = logging.getLogger("chatserver.web")
 
@@ -284,13 +286,22 @@ def _add_accounts(
                 ApiKeys(redis, keys),
                 SignInAttempts(redis, keys),
                 Adoption(database),
-                provider_of(app, settings),
+                _provider(app, settings),
                 stored,
                 provider_signs_up=settings.oidc_sign_up,
             )
         )
     use_accounts(app, accounts)
     return accounts
+
+
+def _provider(app: Flask, settings: Settings) -> "FlaskOAuth2App | None":
+    """The provider through which people sign in, where one is set."""
+    if not settings.oidc_issuer:
+        return None
+    from webapp.accounts.provider import provider_of  # here: Authlib takes 0.1 s of a start
+
+    return provider_of(app, settings)
 
 
 def _ask_handler(asker: Asker, relay: Relay, submit_rate: SubmitRate, max_chars: int) -> sockets.Handler:

@@ -11,12 +11,9 @@ messages may be lost, repeated and late. The app connects at its first send.
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from celery import Celery
-from kombu import Queue
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.connection import SSLConnection
 from redis.exceptions import RedisError
@@ -41,6 +38,9 @@ from services.wire.keys import (
     Keys,
 )
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 log = logging.getLogger("chatserver.pipelines")
 
 ARCHIVE_S = 60.0  # web processes archive within a second; this is for hours in which none runs
@@ -52,8 +52,11 @@ SOFT_SHUTDOWN_S = 4.0  # Docker kills 10 s after SIGTERM: time for a unit to end
 OURS = ("redis://", "rediss://", "unix://", "redis+", "rediss+")
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings) -> "Celery":
     """The Celery app of one installation. Raises ConfigurationError for a broker that Celery cannot use."""
+    from celery import Celery  # here: a web process of which nobody orders a job starts sooner
+    from kombu import Queue
+
     url, options = _broker(settings)
     transport = {
         "global_keyprefix": Keys(settings.namespace).celery,
@@ -88,7 +91,7 @@ def make_celery(settings: Settings) -> Celery:
             BATCH_TASK: {"queue": BATCHES_QUEUE},
         },
         task_acks_late=True,
-        task_reject_on_worker_lost=True,  # a unit whose process is killed again and again is given up: see tasks.py
+        task_reject_on_worker_lost=True,  # a unit whose process dies again and again is given up: cleaning_tasks.py
         worker_prefetch_multiplier=1,
         # A unit goes on while Redis is away: its work is in its folder, and who gets its message again finds it locked.
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -105,13 +108,15 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def ask_preview(app: Celery, pid: str) -> None:
+def ask_preview(app: "Celery", pid: str) -> None:
     """Tell the pipelines that somebody waits for a preview. Raises what the broker's client raises."""
     app.send_task(PREVIEW_TASK, [pid], retry=False)
 
 
-def wake(app: Celery, jid: str) -> None:
+def wake(app: "Celery", jid: str) -> None:
     """Tell the pipelines that there is a job. Tries once and never raises: they also find the job by themselves."""
+    from kombu.exceptions import OperationalError
+
     try:
         app.send_task(ADVANCE_TASK, [jid], retry=False)
     except (OperationalError, RedisError, OSError) as error:
@@ -134,7 +139,7 @@ def broker_variable(settings: Settings) -> str:
     return variable_of("broker_url" if settings.broker_url else "redis_url")
 
 
-def num_waiting(app: Celery, queue: str) -> int:
+def num_waiting(app: "Celery", queue: str) -> int:
     """The number of messages in a queue that no worker has taken."""
     with app.connection_for_write() as connection, connection.channel() as channel:
         return int(channel.queue_declare(queue).message_count)

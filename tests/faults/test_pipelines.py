@@ -11,7 +11,6 @@ import pytest
 
 from pipelines.celery.cleaning_tasks import NOTE_S
 from pipelines.cleaning.units import Unit
-from services.command.run.machine import SOFT_SHUTDOWN_S as WAITED_BY_UP
 from services.errors import Gone, InvalidRequest
 from services.jobs.celery_app import SOFT_SHUTDOWN_S, SWEEP_S
 from services.jobs.dispatch import Dispatch
@@ -212,7 +211,3 @@ def test_a_cancel_ends_a_shard_in_its_middle(pipelines: Pipelines, outcome: Outc
     pipelines.submit("cancelled")
     pipelines.check("cancelled")
     outcome("clean: cancel mid-shard", requests=1, result=f"ended after {took_s:.1f} s; re-submit: same bytes")
-
-
-def test_up_waits_as_long_as_the_pipelines_take_to_end() -> None:
-    assert WAITED_BY_UP == SOFT_SHUTDOWN_S

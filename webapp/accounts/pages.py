@@ -1,6 +1,7 @@
 """The blueprint of all pages of accounts."""
 
-from authlib.integrations.flask_client import FlaskOAuth2App
+from typing import TYPE_CHECKING
+
 from flask import Blueprint, Response
 
 from services.accounts.accounts import Accounts
@@ -9,8 +10,10 @@ from webapp.access.stored import Stored
 from webapp.accounts.account import add_account
 from webapp.accounts.adoption import Adoption
 from webapp.accounts.attempts import SignInAttempts
-from webapp.accounts.provider import add_provider
 from webapp.accounts.sign_in import add_signing_in, add_signing_up
+
+if TYPE_CHECKING:
+    from authlib.integrations.flask_client import FlaskOAuth2App
 
 
 def make_blueprint(
@@ -18,7 +21,7 @@ def make_blueprint(
     keys: ApiKeys,
     attempts: SignInAttempts,
     adoption: Adoption,
-    provider: FlaskOAuth2App | None,
+    provider: "FlaskOAuth2App | None",
     stored: Stored,
     *,
     provider_signs_up: bool,
@@ -28,6 +31,8 @@ def make_blueprint(
     add_signing_in(pages, accounts, attempts, adoption, has_provider=provider is not None)
     add_signing_up(pages, accounts, adoption)
     if provider is not None:
+        from webapp.accounts.provider import add_provider
+
         add_provider(pages, accounts, provider, adoption, signs_up=provider_signs_up)
     add_account(pages, accounts, keys, attempts, adoption, stored)
 

@@ -29,10 +29,8 @@ NEXT = "provider_next"  # in the cookie: where to go afterwards
 TIMEOUT_S = 10
 
 
-def provider_of(app: Flask, settings: Settings) -> FlaskOAuth2App | None:
-    """The client of the provider that is set; None without one. It asks the provider for its addresses when used."""
-    if not settings.oidc_issuer:
-        return None
+def provider_of(app: Flask, settings: Settings) -> FlaskOAuth2App:
+    """The client of the provider that is set. It asks the provider for its addresses when used."""
     client: FlaskOAuth2App = OAuth(app).register(
         NAME,
         client_id=settings.oidc_client_id,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import request as handshake
-from flask_socketio import ConnectionRefusedError, SocketIO
 
 from services.arena.blind import check_free
 from services.chat.requests import Requests
@@ -24,6 +23,7 @@ from webapp.access.open_sockets import OpenSockets
 from webapp.access.submit_rate import SubmitRate
 from webapp.access.visitors import accounts, current_user
 from webapp.chat.relay import Relay
+from webapp.server.socket_io import ConnectionRefusedError, SocketIO
 
 log = logging.getLogger("chatserver.web")
 

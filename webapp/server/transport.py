@@ -20,12 +20,12 @@ from urllib.parse import parse_qs
 
 import gevent
 from flask import Flask, Request
-from flask_socketio import SocketIO
 from gevent.pool import Pool
 from gevent.queue import Empty, JoinableQueue
 
 from webapp.server.inbox import BUSY, Inbox
 from webapp.server.memory import HeapTrim
+from webapp.server.socket_io import SocketIO
 
 log = logging.getLogger("chatserver.web")
 

@@ -26,6 +26,7 @@ from services.connection.connect import connect, wait_for_redis
 from services.connection.embedded import EmbeddedServer, free_port
 from services.connection.keeper import ServerKeeper
 from services.errors import ConfigurationError
+from services.jobs.celery_app import SOFT_SHUTDOWN_S
 from services.machine.files import close_to_others, write
 from services.machine.ports import near, refusal
 from services.machine.signals import hearing
@@ -38,9 +39,6 @@ POLL_S = 0.1
 DEATHS_AT_START = 3  # of one process before the page was ever usable: then something is wrong
 WEB_END_S = 5.0
 MOST_CLEANING = 2  # processes
-SOFT_SHUTDOWN_S = (
-    4.0  # of the pipelines: services/jobs/celery_app.py, whose import would cost this command half a second
-)
 DRAIN_SPARE_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

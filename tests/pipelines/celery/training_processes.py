@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from pipelines import __main__ as pipelines
+from pipelines.celery import tasks as registered
 from pipelines.celery import training_tasks as tasks
 from pipelines.launching.local_target import LocalTarget, processes, signal_all
 from pipelines.launching.targets import run_name
@@ -169,5 +170,5 @@ def running_trainings(folder: Path, **options: Any) -> Iterator[Trainings]:
 
 if __name__ == "__main__":
     tasks.HUNG_AFTER_S = float(os.environ.get("TEST_HUNG_AFTER_S", tasks.HUNG_AFTER_S))
-    pipelines.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[misc,assignment]
+    registered.LocalTarget = partial(LocalTarget, STAND_IN)  # type: ignore[attr-defined,assignment]
     sys.exit(pipelines.main())

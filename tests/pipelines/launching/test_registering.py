@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from pipelines.__main__ import _registering
+from pipelines.celery.tasks import registering
 from pipelines.launching.registering import register_model
 from services.errors import StorageFull
 from services.jobs.jobs import ORDER, Job, Jobs
@@ -88,7 +88,7 @@ def test_a_nearly_full_disk_costs_no_model(
     """A table of some kilobytes demanded the gibibyte that uploads leave free, before the model was registered."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
     settings = load_settings({"CHATSERVER_STATE_DIR": str(tmp_path)})
-    register = _registering(redis_client, keys, Jobs(redis_client, keys), settings)
+    register = registering(redis_client, keys, Jobs(redis_client, keys), settings)
     done = job(written(tmp_path / "out", "model"))
     with contextlib.nullcontext() if free_bytes else pytest.raises(StorageFull):
         register(replace(done, spec={**done.spec, ORDER: {"user": "ann"}}), PROGRESS)

@@ -1,6 +1,8 @@
 """The schema after all migrations is the one that the tables of our rooms describe."""
 
 import pytest
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
@@ -8,7 +10,7 @@ from services.accounts import tables as accounts
 from services.arena import tables as arena
 from services.conversations.tables import ConversationRow, MessageRow
 from services.database.database import Database
-from services.database.schema import migrate, revisions, version
+from services.database.schema import FOLDER, migrate, revisions, version
 from services.database.tables import Table
 
 
@@ -27,6 +29,14 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     with database.read() as session:
         assert version(session.connection()) == revisions()[-1]
+
+
+def test_revisions_are_read_from_the_names_of_their_files(database: Database) -> None:
+    scripts = ScriptDirectory(str(FOLDER))
+    assert revisions() == [each.revision for each in reversed(list(scripts.walk_revisions()))]
+    assert revisions()[-1] == scripts.get_current_head()
+    with database.read() as session:
+        assert version(session.connection()) == MigrationContext.configure(session.connection()).get_current_revision()
 
 
 def test_a_message_cannot_have_a_parent_in_another_conversation(database: Database) -> None:
