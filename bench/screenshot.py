@@ -6,6 +6,7 @@ It needs Debian's Chromium and Playwright, as the browser tests do.
 """
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -40,7 +41,7 @@ def take(url: str, out: Path, theme: Literal["light", "dark"], size: tuple[int, 
         )
         with page.expect_response(lambda answer: "/api/" in answer.url):
             page.goto(url)
-        page.wait_for_function("document.querySelector('#content')?.innerText.trim()")
+        page.locator("#content").filter(has_text=re.compile(r"\S")).wait_for()  # the page's policy refuses code in texts
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         page.screenshot(path=out, full_page=whole)
         browser.close()
