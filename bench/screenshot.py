@@ -41,7 +41,7 @@ def take(url: str, out: Path, theme: Literal["light", "dark"], size: tuple[int, 
         )
         with page.expect_response(lambda answer: "/api/" in answer.url):
             page.goto(url)
-        page.locator("#content").filter(has_text=re.compile(r"\S")).wait_for()  # the page's policy refuses code in texts
+        page.locator("#content").filter(has_text=re.compile(r"\S")).wait_for()  # its policy refuses texts of code
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         page.screenshot(path=out, full_page=whole)
         browser.close()
