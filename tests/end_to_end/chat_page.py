@@ -20,11 +20,11 @@ def ask(page: Page, text: str) -> None:
 
 def await_text(page: Page) -> None:
     """Until the answer is under way."""
-    expect(answer(page).locator("> .prose")).not_to_be_empty(timeout=LONG_MS)
+    expect(answer(page).locator("> .prose")).not_to_be_empty()
 
 
 def await_end(page: Page, state: str | re.Pattern[str] = "finished") -> None:
-    expect(answer(page)).to_have_attribute("data-state", state, timeout=LONG_MS)
+    expect(answer(page)).to_have_attribute("data-state", state)
 
 
 def prose(page: Page) -> str:

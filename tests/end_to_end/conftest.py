@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=LONG_MS)  # beside other tests a page may wait long for a processor
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,6 +74,6 @@ def browser_page(browser_context: BrowserContext, chat_url: str) -> Iterator[Pag
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
     page.goto(chat_url)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     yield page
     assert problems == []

@@ -94,7 +94,7 @@ def test_a_fault_of_one_theme_is_told_with_its_name(page: Page) -> None:
 
 def test_the_chat_page_has_no_faults(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     assert faults(page) == []
     attached = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"first\nsecond"}
     page.get_by_test_id("attach-files").set_input_files(attached)
@@ -111,7 +111,7 @@ def test_the_chat_page_has_no_faults(page: Page, address: str) -> None:
 
 def test_the_dialogs_of_the_chat_page_have_no_faults(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     page.get_by_test_id("settings").click()
     assert faults(page) == []
     page.keyboard.press("Escape")
@@ -133,7 +133,7 @@ def show_sidebar(page: Page) -> None:
 
 def test_versions_search_and_the_menu_of_a_conversation_have_no_faults(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     ask(page, "the heron")
     await_end(page)
     page.get_by_test_id("regenerate").click()
@@ -145,7 +145,7 @@ def test_versions_search_and_the_menu_of_a_conversation_have_no_faults(page: Pag
     page.keyboard.press("Escape")
     show_sidebar(page)
     page.get_by_test_id("search").fill("heron")
-    expect(page.get_by_test_id("result").first).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("result").first).to_be_visible()
     assert faults(page) == []
     page.get_by_test_id("search").fill("")
     page.get_by_test_id("more").click()
@@ -157,7 +157,7 @@ def test_versions_search_and_the_menu_of_a_conversation_have_no_faults(page: Pag
 
 def test_the_dialogs_of_a_conversation_and_a_shared_one_have_no_faults(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     ask(page, RICH)
     await_end(page)
     for action, panel in (("move", "move-panel"), ("export", "export-panel"), ("share", "share-panel")):
@@ -172,7 +172,7 @@ def test_the_dialogs_of_a_conversation_and_a_shared_one_have_no_faults(page: Pag
     expect(page.get_by_test_id("share-link")).to_be_visible()
     assert faults(page) == []
     page.goto(page.get_by_test_id("share-link").input_value())
-    expect(page.locator("[data-role=assistant] .katex").first).to_be_visible(timeout=LONG_MS)
+    expect(page.locator("[data-role=assistant] .katex").first).to_be_visible()
     assert faults(page) == []
 
 
@@ -193,7 +193,7 @@ def test_a_refused_message_and_a_failed_answer_have_no_faults(page: Page, addres
     page.get_by_test_id("move-kept").click()
     page.get_by_test_id("conversation").locator(".open").click()
     expect(page.get_by_test_id("retry")).to_be_visible()
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     page.get_by_test_id("input").fill("x" * 250_000)
     page.get_by_test_id("send").click()
     expect(page.get_by_test_id("refusal")).to_be_visible()
@@ -203,13 +203,13 @@ def test_a_refused_message_and_a_failed_answer_have_no_faults(page: Page, addres
 def test_the_forms_of_jobs_have_no_faults(page: Page, address: str, accessible: System) -> None:
     Trainer(accessible).cleaned()
     page.goto(f"{address}/jobs")
-    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml")
     assert faults(page) == []
     page.get_by_test_id("submit").click()
     expect(page.get_by_test_id("form-problem")).not_to_be_empty()
     assert faults(page) == []
     page.get_by_test_id("tab-train").click()
-    expect(page.get_by_test_id("train-preset")).not_to_have_value("", timeout=LONG_MS)
+    expect(page.get_by_test_id("train-preset")).not_to_have_value("")
     page.get_by_test_id("train-on").select_option("sky")
     assert faults(page) == []
 
@@ -225,7 +225,7 @@ def test_the_pages_of_jobs_have_no_faults(page: Page, address: str, accessible: 
     trainer.running(training)
     for path, shown in ((cleaning, "steps"), (trainer.cleaned(), "job-name"), (training, "figures"), ("none", "gone")):
         page.goto(f"{address}/jobs/{path}")
-        expect(page.get_by_test_id(shown)).to_be_visible(timeout=LONG_MS)
+        expect(page.get_by_test_id(shown)).to_be_visible()
         assert faults(page) == [], path
     trainer.jobs.failed(cleaning, "it broke\nTraceback: here")
     page.goto(f"{address}/jobs/{cleaning}")
@@ -239,15 +239,15 @@ def test_the_pages_of_jobs_have_no_faults(page: Page, address: str, accessible: 
 def test_the_admin_page_has_no_faults(page: Page, address: str, accessible: System) -> None:
     number = len(accessible.redis.keys("*:state"))
     page.goto(f"{address}/admin")
-    expect(page.get_by_test_id("storage").get_by_role("table")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("storage").get_by_role("table")).to_be_visible()
     assert faults(page) == []
     give_up(accessible, f"dead-{number}")
     give_up(accessible, f"dead-{number}-too")
     ask_for(accessible, f"waits-{number}", model="lost")
     ApiKeys(accessible.redis, accessible.keys).create(f"webui-{number}", "ann")
     page.reload()
-    expect(page.get_by_test_id("retry-all")).to_be_visible(timeout=LONG_MS)
-    expect(page.get_by_role("button", name=f"Revoke the key webui-{number} of ann")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("retry-all")).to_be_visible()
+    expect(page.get_by_role("button", name=f"Revoke the key webui-{number} of ann")).to_be_visible()
     assert faults(page) == []
     page.get_by_role("button", name=f"Cancel the request waits-{number}").click()
     expect(page.get_by_test_id("confirm-panel")).to_be_visible()
@@ -259,9 +259,9 @@ def test_the_admin_page_of_an_installation_with_accounts_has_no_faults(
 ) -> None:
     sign_in(page, f"{accounts_address}/admin")
     page.get_by_test_id("invite").click(timeout=LONG_MS)
-    expect(page.get_by_test_id("invitation-address")).to_contain_text("/sign-up/", timeout=LONG_MS)
+    expect(page.get_by_test_id("invitation-address")).to_contain_text("/sign-up/")
     page.get_by_role("button", name="Make a user of root").click()
-    expect(page.get_by_test_id("problem")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("problem")).to_be_visible()
     assert faults(page) == []
 
 

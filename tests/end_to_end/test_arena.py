@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.end_to_end.chat_page import LONG_MS
 from tests.end_to_end.system import System, running_system
 from tests.end_to_end.test_accessibility import faults
 
@@ -61,7 +60,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def both_ready(page: Page) -> None:
-    expect(page.get_by_test_id("vote-left")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("vote-left")).to_be_visible()
 
 
 def test_a_battle_is_blind_until_the_vote_and_counts_after_it(page: Page, address: str) -> None:
@@ -86,7 +85,7 @@ def test_a_battle_is_blind_until_the_vote_and_counts_after_it(page: Page, addres
     assert {each.partition(": ")[2] for each in told} == set(MODELS)
     assert faults(page) == []
     page.get_by_test_id("tab-board").click()
-    expect(page.get_by_test_id("standings").locator("tbody tr")).to_have_count(2, timeout=LONG_MS)  # it loads pandas
+    expect(page.get_by_test_id("standings").locator("tbody tr")).to_have_count(2)  # it loads pandas
     expect(page.get_by_test_id("plot")).to_be_visible()
     expect(page.get_by_test_id("improve-pairs")).to_contain_text("0 pairs")
     expect(page.get_by_test_id("improve")).to_be_disabled()
@@ -107,10 +106,8 @@ def test_a_leak_would_be_noticed(page: Page, address: str) -> None:
     """The regular expression and the listening are right: an ordinary answer tells its model and its usage."""
     wire = Wire(page)
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value(re.compile("veiled-"), timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value(re.compile("veiled-"))
     page.get_by_test_id("input").fill("Hello.")
     page.get_by_test_id("send").click()
-    expect(page.locator("[data-testid=message][data-role=assistant]")).to_have_attribute(
-        "data-state", "finished", timeout=LONG_MS
-    )
+    expect(page.locator("[data-testid=message][data-role=assistant]")).to_have_attribute("data-state", "finished")
     assert any("usage" in each for each in wire.telling())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, open_conversation, prose
+from tests.end_to_end.chat_page import answer, ask, await_end, open_conversation, prose
 from tests.end_to_end.system import System, running_system, wait_until
 
 pytestmark = pytest.mark.browser
@@ -37,7 +37,7 @@ def opened(browser: Browser, url: str, model: str, **preferences: object) -> Ite
         f"localStorage.getItem('chatserver.preferences') ?? localStorage.setItem('chatserver.preferences', {kept})"
     )
     page.goto(url)
-    expect(page.get_by_test_id("model")).to_have_value(model, timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value(model)
     yield page
     assert problems == []
     context.close()

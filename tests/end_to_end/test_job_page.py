@@ -49,7 +49,7 @@ def page(context: BrowserContext, address: str) -> Iterator[Page]:
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
     opened.goto(f"{address}/jobs")
-    expect(opened.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    expect(opened.get_by_test_id("recipes")).to_have_value("vicuna.yaml")
     yield opened
     assert problems == []
 
@@ -118,7 +118,7 @@ def submit(page: Page, cleaner: Cleaner, *names: str, size: int = 40) -> str:
 
 
 def state(page: Page, word: str) -> None:
-    expect(page.get_by_test_id("job-state")).to_have_text(word, timeout=LONG_MS)
+    expect(page.get_by_test_id("job-state")).to_have_text(word)
 
 
 def test_one_click_cleans_a_sample(page: Page, cleaner: Cleaner) -> None:
@@ -142,7 +142,7 @@ def test_a_job_from_its_files_to_its_data(page: Page, cleaner: Cleaner) -> None:
     expect(page.get_by_test_id("status")).to_have_text("July <b>logs</b> is being cleaned")
     cleaner.half_done(jid)
     expect(page.get_by_test_id("overall-text")).to_have_text("50 % · 2 of 4 parts")
-    expect(page.get_by_test_id("eta")).to_contain_text("left", timeout=LONG_MS)
+    expect(page.get_by_test_id("eta")).to_contain_text("left")
     roles = page.locator("[data-step=roles]")
     expect(roles).to_contain_text("540 kept, 50 dropped")
     expect(roles.locator(".chip").first).to_have_text("dropped: too short41")
@@ -165,7 +165,7 @@ def test_everything_is_there_after_a_reload_and_in_another_tab(page: Page, clean
     second = page.context.new_page()
     second.goto(page.url)
     for tab in (page, second):
-        expect(tab.get_by_test_id("overall-text")).to_have_text("50 % · 2 of 4 parts", timeout=LONG_MS)
+        expect(tab.get_by_test_id("overall-text")).to_have_text("50 % · 2 of 4 parts")
         expect(tab.get_by_test_id("log").locator(".line")).to_have_count(2)
         expect(tab.locator("[data-step=roles]")).to_contain_text("540 kept, 50 dropped")
 
@@ -221,10 +221,10 @@ def test_an_upload_goes_on_after_a_lost_connection_and_after_a_reload(
     path.write_bytes(b"y" * size)
     page.get_by_test_id("files").set_input_files(path)
     page.get_by_test_id("submit").click()
-    expect(page.locator("#sending-text")).to_contain_text("The server does not answer.", timeout=LONG_MS)
+    expect(page.locator("#sending-text")).to_contain_text("The server does not answer.")
     page.on("dialog", lambda dialog: dialog.accept())  # the browser asks whether to leave
     page.reload()
-    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml")
     page.unroute("**/api/uploads/*?offset=*")
     offsets: list[str] = []
     page.on(
@@ -300,7 +300,7 @@ def test_the_list_is_newest_first_and_leads_to_each_job(page: Page, cleaner: Cle
     cleaner.begins(second)
     cleaner.half_done(second)
     items = page.get_by_test_id("job-item")
-    expect(items.first).to_contain_text("Cleaning · 50 % · just now", timeout=LONG_MS)
+    expect(items.first).to_contain_text("Cleaning · 50 % · just now")
     ids = [item.locator("a").get_attribute("data-job-id") for item in items.all()]
     assert ids[:2] == [second, first]
     expect(items.first.locator("a")).to_have_attribute("aria-current", "page")
@@ -313,11 +313,11 @@ def test_a_redis_that_is_away_is_told_and_then_forgotten(page: Page, cleaner: Cl
     cleaner.begins(jid)
     state(page, "Cleaning")
     jobs_system.server.stop()
-    expect(page.get_by_test_id("away")).to_contain_text("Redis does not answer", timeout=LONG_MS)
+    expect(page.get_by_test_id("away")).to_contain_text("Redis does not answer")
     state(page, "Cleaning")
     jobs_system.server.start()
     wait_until(jobs_system.redis.ping, "Redis")
-    expect(page.get_by_test_id("away")).to_be_hidden(timeout=LONG_MS)
+    expect(page.get_by_test_id("away")).to_be_hidden()
 
 
 def test_it_works_by_keyboard(page: Page, cleaner: Cleaner) -> None:
@@ -357,7 +357,7 @@ def test_a_phone_has_no_horizontal_scroll(browser: Browser, address: str, cleane
     context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     page = context.new_page()
     page.goto(f"{address}/jobs")
-    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+    expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml")
     width = "document.documentElement.scrollWidth"
     assert page.evaluate(width) <= 360
     sizes = (
@@ -368,7 +368,7 @@ def test_a_phone_has_no_horizontal_scroll(browser: Browser, address: str, cleane
     cleaner.begins(jid)
     cleaner.half_done(jid)
     cleaner.jobs.log(jid, "x" * 400)
-    expect(page.locator("[data-step=roles]")).to_contain_text("540 kept", timeout=LONG_MS)
+    expect(page.locator("[data-step=roles]")).to_contain_text("540 kept")
     cleaner.ends(jid)
     state(page, "Finished")
     assert page.evaluate(width) <= 360
@@ -378,7 +378,7 @@ def test_a_phone_has_no_horizontal_scroll(browser: Browser, address: str, cleane
 def test_the_chat_page_leads_here(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_test_id("jobs-link").click()
-    expect(page.get_by_test_id("submit")).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_test_id("submit")).to_be_visible()
 
 
 def test_who_comes_by_another_name_is_told_how_to_come(context: BrowserContext, address: str) -> None:
@@ -402,7 +402,7 @@ def test_the_pipelines_clean_what_the_page_sends(context: BrowserContext, tmp_pa
         system.start("pipelines", "worker")
         page = context.new_page()
         page.goto(f"{address}/jobs")
-        expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml", timeout=LONG_MS)
+        expect(page.get_by_test_id("recipes")).to_have_value("vicuna.yaml")
         page.get_by_test_id("files").set_input_files(sample)
         page.get_by_test_id("submit").click()
         state(page, "Finished")

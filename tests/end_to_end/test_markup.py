@@ -17,7 +17,7 @@ from services.jobs.signature import job_key
 from services.serving.registry import WorkerInfo
 from services.settings import load_settings
 from tests.end_to_end.admin_page import give_up
-from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, choose
+from tests.end_to_end.chat_page import answer, ask, await_end, choose
 from tests.end_to_end.system import System, running_system
 
 pytestmark = pytest.mark.browser
@@ -80,20 +80,20 @@ def test_the_flag_is_seen_where_markup_does_run(page: Page) -> None:
 
 def test_neither_a_question_nor_its_answer_runs(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     ask(page, TEXT)
     await_end(page)
     expect(answer(page)).to_contain_text("a link")
     assert not flagged(page)
     page.reload()
-    expect(answer(page)).to_contain_text("a link", timeout=LONG_MS)
+    expect(answer(page)).to_contain_text("a link")
     assert not flagged(page)
 
 
 def test_no_single_answer_runs(page: Page, address: str) -> None:
     """One that comes alone is the title of its conversation, too."""
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     for markup in CORPUS:
         page.get_by_test_id("new-conversation").click()
         ask(page, markup)
@@ -103,13 +103,13 @@ def test_no_single_answer_runs(page: Page, address: str) -> None:
 
 def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     files = [
         {"name": f"{number} {markup}.txt".replace("/", "|"), "mimeType": "text/plain", "buffer": TEXT.encode()}
         for number, markup in enumerate(CORPUS[:4])
     ]
     page.get_by_test_id("attach-files").set_input_files(files)  # type: ignore[arg-type]
-    expect(page.get_by_test_id("attachment-view")).to_have_count(4, timeout=LONG_MS)
+    expect(page.get_by_test_id("attachment-view")).to_have_count(4)
     page.get_by_test_id("attachment-view").first.click()
     assert not flagged(page)
 
@@ -118,7 +118,7 @@ def test_the_name_of_an_attached_file_does_not_run(page: Page, address: str) -> 
 def test_neither_a_title_nor_a_folder_runs(page: Page, address: str, markup: str) -> None:
     """In the list, the search, every dialog that names the conversation, and what a stranger sees of it."""
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     ask(page, "plain words")
     await_end(page)
     choose(page, "rename")
@@ -143,7 +143,7 @@ def test_neither_a_title_nor_a_folder_runs(page: Page, address: str, markup: str
     page.get_by_test_id("share-make").click()
     expect(page.get_by_test_id("share-link")).not_to_have_value("")
     page.goto(page.get_by_test_id("share-link").input_value())
-    expect(page.get_by_test_id("shared-title")).to_contain_text(markup[:20], timeout=LONG_MS)
+    expect(page.get_by_test_id("shared-title")).to_contain_text(markup[:20])
     assert not flagged(page)
 
 
@@ -169,14 +169,14 @@ def imported(number: int, markup: str) -> dict[str, Any]:
 def test_nothing_of_an_imported_file_runs(page: Page, address: str) -> None:
     """Neither what stands in it nor its name."""
     page.goto(address)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     conversations = [imported(number, markup) for number, markup in enumerate(CORPUS)]
     raw = json.dumps({"format": FORMAT, "version": VERSION, "conversations": conversations}).encode()
     name = f"{TEXT}.json".replace("/", "|")
     for buffer, told in ((raw, f"{len(CORPUS)} conversations imported"), (b"no json", "was not imported")):
         file = {"name": name, "mimeType": "application/json", "buffer": buffer}
         page.get_by_test_id("import-file").set_input_files(file)  # type: ignore[arg-type]
-        expect(page.get_by_test_id("toast")).to_contain_text(told, timeout=LONG_MS)
+        expect(page.get_by_test_id("toast")).to_contain_text(told)
         assert not flagged(page)
     items = page.get_by_test_id("conversation")
     expect(items).to_have_count(len(CORPUS))
@@ -195,8 +195,8 @@ def test_no_name_on_the_admin_page_runs(page: Page, address: str, markup_system:
         markup_system.redis.expire(markup_system.keys.worker(f"w{number}"), 60)
         give_up(markup_system, f"dead-{number}", reason=markup)
     page.goto(f"{address}/admin")
-    expect(page.get_by_test_id("workers")).to_contain_text(CORPUS[0], timeout=LONG_MS)
-    expect(page.get_by_test_id("dead")).to_contain_text(CORPUS[1], timeout=LONG_MS)
+    expect(page.get_by_test_id("workers")).to_contain_text(CORPUS[0])
+    expect(page.get_by_test_id("dead")).to_contain_text(CORPUS[1])
     assert not flagged(page)
 
 
@@ -209,5 +209,5 @@ def test_no_name_or_error_of_a_job_runs(page: Page, address: str, markup_system:
     jobs.failed("j1", TEXT)
     for path in ("/jobs", "/jobs/j1"):
         page.goto(f"{address}{path}")
-        expect(page.get_by_test_id("job-item")).to_contain_text("<script>", timeout=LONG_MS)
+        expect(page.get_by_test_id("job-item")).to_contain_text("<script>")
         assert not flagged(page)

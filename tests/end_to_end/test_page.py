@@ -9,7 +9,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
 
-from tests.end_to_end.chat_page import LONG_MS, answer, ask, await_end, await_text, choose, download_of, prose
+from tests.end_to_end.chat_page import answer, ask, await_end, await_text, choose, download_of, prose
 
 pytestmark = pytest.mark.browser
 
@@ -42,7 +42,7 @@ def test_a_draft_stays_with_its_conversation_and_survives_a_reload(browser_page:
     expect(answer(browser_page)).to_be_visible()
     expect(box).to_have_value("half a thought")
     browser_page.get_by_test_id("send").click()
-    expect(answer(browser_page).locator("> .prose")).to_have_text("half a thought", timeout=LONG_MS)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("half a thought")
     browser_page.reload()
     expect(box).to_have_value("")
 
@@ -225,7 +225,7 @@ def test_a_phone_has_no_horizontal_scroll_and_a_drawer(browser: Browser, chat_ur
     context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     page = context.new_page()
     page.goto(chat_url)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     ask(page, "```\n" + "long line of code " * 12 + "\n```\n\n" + "x" * 300 + "\n\n| a | b |\n|---|---|\n| 1 | 2 |")
     await_end(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -243,7 +243,7 @@ def test_a_phone_has_no_horizontal_scroll_and_a_drawer(browser: Browser, chat_ur
 def test_scrolling_up_stops_following_until_asked(browser_page: Page) -> None:
     ask(browser_page, "\n\n".join(f"paragraph {i}" for i in range(60)))
     scroller = browser_page.locator("#scroller")
-    expect(answer(browser_page).locator(".block").nth(12)).to_be_attached(timeout=LONG_MS)
+    expect(answer(browser_page).locator(".block").nth(12)).to_be_attached()
     scroller.hover()
     browser_page.mouse.wheel(0, -400)
     expect(browser_page.get_by_test_id("jump")).to_be_visible()
@@ -261,7 +261,7 @@ def test_the_last_question_can_be_edited_and_sent_again(browser_page: Page) -> N
     browser_page.get_by_test_id("edit").click()
     browser_page.get_by_test_id("edit-input").fill("second try")
     browser_page.get_by_test_id("edit-send").click()
-    expect(answer(browser_page).locator("> .prose")).to_have_text("second try", timeout=LONG_MS)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("second try")
     await_end(browser_page)
     expect(browser_page.get_by_test_id("message")).to_have_count(2)
 

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.end_to_end.chat_page import (
-    LONG_MS,
     answer,
     ask,
     await_end,
@@ -41,13 +40,13 @@ def test_a_second_device_shows_the_running_answer_and_what_follows(
     device = browser.new_context(storage_state={"cookies": browser_context.cookies(), "origins": []})
     other = device.new_page()
     other.goto(chat_url)
-    expect(other.get_by_test_id("running")).to_be_visible(timeout=LONG_MS)
+    expect(other.get_by_test_id("running")).to_be_visible()
     await_end(other)
     assert prose(other) == WORDS
     await_end(browser_page)
     ask(other, "from the other device")
     await_end(other)
-    expect(browser_page.get_by_test_id("message")).to_have_count(4, timeout=LONG_MS)
+    expect(browser_page.get_by_test_id("message")).to_have_count(4)
     await_end(browser_page)
     assert prose(browser_page) == "from the other device"
     expect(browser_page.get_by_test_id("running")).to_have_count(0)
@@ -128,7 +127,7 @@ def test_what_is_exported_can_be_imported_by_somebody_else(
     stranger = browser.new_context()
     page = stranger.new_page()
     page.goto(chat_url)
-    expect(page.get_by_test_id("model")).to_have_value("echo", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("echo")
     expect(page.get_by_test_id("conversation")).to_have_count(0)
     page.get_by_test_id("import-file").set_input_files(file)
     expect(page.get_by_test_id("toast")).to_contain_text("1 conversation imported")
@@ -176,7 +175,7 @@ def test_the_next_question_waits_for_the_answer_and_can_be_taken_back(browser_pa
         expect(box).to_have_value("never mind")
     finally:
         worker.send_signal(signal.SIGCONT)
-    expect(browser_page.get_by_test_id("message")).to_have_count(4, timeout=LONG_MS)
+    expect(browser_page.get_by_test_id("message")).to_have_count(4)
     await_end(browser_page)
     expect(waiting).to_have_count(0)
     contents = [message["content"] for message in open_conversation(browser_page)["messages"]]

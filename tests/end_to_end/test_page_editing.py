@@ -22,7 +22,7 @@ def test_editing_an_earlier_question_makes_a_version_and_leaves_what_followed_th
     expect(browser_page.get_by_test_id("edit-note")).to_contain_text("new version")
     browser_page.get_by_test_id("edit-input").fill("two, but otherwise")
     browser_page.get_by_test_id("edit-send").click()
-    expect(answer(browser_page).locator("> .prose")).to_have_text("two, but otherwise", timeout=60_000)
+    expect(answer(browser_page).locator("> .prose")).to_have_text("two, but otherwise")
     await_end(browser_page)
     assert browser_page.url == address
     expect(messages).to_have_count(4)

@@ -19,7 +19,6 @@ from tests.end_to_end.system import Browser, System, wait_until
 THOUGHT = "First 2, then 2 more 𝄞, which makes 4.\n\nSo the answer is clear. " * 4 + "Done."
 SAID = "It is **4**, and no mark stands here. " * 3 + "Yes."
 ASKED = f"<think>\n{THOUGHT}\n</think>\n\n{SAID}"
-LONG_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +70,19 @@ def test_the_page_folds_the_reasoning_and_shows_the_answer(
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.goto(f"{chat_url}/?model=thinker")
-    expect(page.get_by_test_id("model")).to_have_value("thinker", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("thinker")
     page.get_by_test_id("input").fill(ASKED)
     page.get_by_test_id("send").click()
     answer = page.locator("[data-testid=message][data-role=assistant]").last
     thinking = answer.get_by_test_id("thinking")
-    expect(thinking).to_have_text(re.compile(r"^Thinking…"), timeout=LONG_MS)
+    expect(thinking).to_have_text(re.compile(r"^Thinking…"))
     thinking.click()
     expect(answer.locator(".reasoning .prose")).to_contain_text("First 2")
     rid = answer.get_attribute("data-message-id")
     assert rid is not None
     kill_owner(system, rid)
     page.screenshot(path=tmp_path / "thinking.png")
-    expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
+    expect(answer).to_have_attribute("data-state", "finished")
     expect(thinking).to_have_text(re.compile(r"^Thought for "))
     said = answer.locator("> .prose")
     assert said.inner_text().strip() == SAID.replace("*", "")
@@ -108,7 +107,7 @@ def test_who_wants_an_answer_at_once_chooses_so_where_the_model_has_the_choice(
 ) -> None:
     page = browser.new_page()
     page.goto(f"{chat_url}/?model=thinker")
-    expect(page.get_by_test_id("model")).to_have_value("thinker", timeout=LONG_MS)
+    expect(page.get_by_test_id("model")).to_have_value("thinker")
     page.get_by_test_id("settings").click()
     page.get_by_test_id("setting-thinking").select_option("off")
     page.screenshot(path=tmp_path / "choice.png")
@@ -116,7 +115,7 @@ def test_who_wants_an_answer_at_once_chooses_so_where_the_model_has_the_choice(
     page.get_by_test_id("input").fill("<think>hm</think>It is 4.")
     page.get_by_test_id("send").click()
     answer = page.locator("[data-testid=message][data-role=assistant]").last
-    expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
+    expect(answer).to_have_attribute("data-state", "finished")
     expect(answer.locator("> .prose")).to_have_text("It is 4.")
     expect(answer.get_by_test_id("thinking")).to_be_hidden()
     page.get_by_test_id("model").select_option("echo")

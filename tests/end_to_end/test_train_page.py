@@ -181,12 +181,12 @@ def num_dots(page: Page) -> int:
 
 def figure(page: Page, name: str, value: str) -> None:
     row = page.get_by_test_id("figures").locator(".figure", has=page.locator(f"dt:text-is('{name}')"))
-    expect(row.locator("dd")).to_have_text(value, timeout=LONG_MS)
+    expect(row.locator("dd")).to_have_text(value)
 
 
 def open_form(page: Page, address: str) -> None:
     page.goto(f"{address}/jobs#fine-tune")
-    expect(page.get_by_test_id("train-preset")).to_have_value("smollm2-135m", timeout=LONG_MS)
+    expect(page.get_by_test_id("train-preset")).to_have_value("smollm2-135m")
 
 
 # -- watching --------------------------------------------------------------------------------------------------------
@@ -316,12 +316,12 @@ def test_what_a_cleaning_shows_is_not_shown_of_a_fine_tuning_and_the_other_way_r
     figure(page, "Step", "150 of 400")
     for hidden in ("#steps-card", "#recipe-card", "#results", "#serving-card"):
         expect(page.locator(hidden)).to_be_hidden()
-    expect(page.locator(f"[data-job-id={jid}]")).to_contain_text("Training · 37 %", timeout=LONG_MS)
+    expect(page.locator(f"[data-job-id={jid}]")).to_contain_text("Training · 37 %")
     page.goto(f"{address}/jobs/cleaned")
     state(page, "Finished")
     expect(page.locator("#training")).to_be_hidden()
     page.get_by_test_id("learn").click()
-    expect(page.get_by_test_id("train-data")).to_have_value("cleaned", timeout=LONG_MS)
+    expect(page.get_by_test_id("train-data")).to_have_value("cleaned")
 
 
 # -- serving ---------------------------------------------------------------------------------------------------------
@@ -336,19 +336,19 @@ def test_a_finished_model_is_served_and_chatted_with(page: Page, trainer: Traine
     state(page, "Finished")
     expect(page.get_by_test_id("serving")).to_contain_text(f"{name} is ready")
     page.get_by_test_id("serve").click()
-    expect(page.get_by_test_id("serving")).to_contain_text("waits for a standby worker", timeout=LONG_MS)
+    expect(page.get_by_test_id("serving")).to_contain_text("waits for a standby worker")
     assert trainer.trained.is_wanted(name)
     expect(page.get_by_test_id("stop-serving")).to_be_focused()
     trainer.trained.complain(name, "its folder is not on this disk")
-    expect(page.get_by_test_id("serving-trouble")).to_have_text("its folder is not on this disk", timeout=LONG_MS)
+    expect(page.get_by_test_id("serving-trouble")).to_have_text("its folder is not on this disk")
     trainer.loads(name)
-    expect(page.get_by_test_id("serving")).to_have_text(f"{name} is served by 1 worker.", timeout=LONG_MS)
+    expect(page.get_by_test_id("serving")).to_have_text(f"{name} is served by 1 worker.")
     page.get_by_test_id("chat-with").click()
-    expect(page.locator("#model")).to_have_value(name, timeout=LONG_MS)
+    expect(page.locator("#model")).to_have_value(name)
     assert "model=" not in page.url
     page.go_back()
     page.get_by_test_id("stop-serving").click()
-    expect(page.get_by_test_id("stop-serving")).to_be_hidden(timeout=LONG_MS)
+    expect(page.get_by_test_id("stop-serving")).to_be_hidden()
     assert not trainer.trained.is_wanted(name)
 
 
@@ -359,7 +359,7 @@ def test_a_fine_tuning_is_ordered_from_the_page(page: Page, trainer: Trainer, ad
     trainer.cleaned()
     page.goto(f"{address}/jobs")
     page.get_by_test_id("tab-train").click()
-    expect(page.get_by_test_id("train-learning_rate")).to_have_value("1e-4", timeout=LONG_MS)
+    expect(page.get_by_test_id("train-learning_rate")).to_have_value("1e-4")
     page.get_by_test_id("train-preset").select_option("vicuna-7b")
     expect(page.get_by_test_id("train-learning_rate")).to_have_value("2e-5")
     page.get_by_test_id("train-preset").select_option("smollm2-135m")
@@ -381,13 +381,13 @@ def test_a_wrong_value_is_told_at_its_field(page: Page, trainer: Trainer, addres
     for field, wrong, right in (("learning_rate", "fast", "1e-4"), ("name", "no spaces", "fine")):
         page.get_by_test_id(f"train-{field}").fill(wrong)
         page.get_by_test_id("train-submit").click()
-        expect(page.get_by_test_id(f"problem-{field}")).to_contain_text(wrong, timeout=LONG_MS)
+        expect(page.get_by_test_id(f"problem-{field}")).to_contain_text(wrong)
         expect(page.get_by_test_id(f"train-{field}")).to_be_focused()
         page.get_by_test_id(f"train-{field}").fill(right)
         expect(page.get_by_test_id(f"problem-{field}")).to_have_text("")
     page.get_by_test_id("train-on").select_option("sky")
     page.get_by_test_id("train-submit").click()
-    expect(page.get_by_test_id("problem-out")).to_contain_text("bucket", timeout=LONG_MS)
+    expect(page.get_by_test_id("problem-out")).to_contain_text("bucket")
     assert trainer.newest().id == before
 
 
@@ -438,7 +438,7 @@ def test_a_preview_shows_what_would_be_learnt_and_runs_nothing(page: Page, train
     assert trainer.previews.signed(preview)
     trainer.previews.end(preview, PreviewResult(("3 conversations, 90 tokens.", "<b>1</b> was refused."), (example,)))
     expect(page.get_by_test_id("train-preview-lines").locator("li")).to_have_text(
-        ["3 conversations, 90 tokens.", "<b>1</b> was refused."], timeout=LONG_MS
+        ["3 conversations, 90 tokens.", "<b>1</b> was refused."]
     )
     expect(card).not_to_contain_text("Reading the data…")
     shown = page.get_by_test_id("preview-example")
@@ -460,11 +460,11 @@ def test_a_preview_says_why_the_training_would_end_and_what_the_form_lacks(
     expect(page.get_by_test_id("train-preview-card")).to_contain_text("Reading the data…")
     problem = "2 of 3 records (66.7%) cannot be trained on"
     trainer.previews.end(ordered_preview(trainer), PreviewResult(("1 conversation",), (), problem))
-    expect(page.get_by_test_id("train-preview-problem")).to_have_text(problem, timeout=LONG_MS)
+    expect(page.get_by_test_id("train-preview-problem")).to_have_text(problem)
     expect(page.get_by_test_id("train-preview-lines")).to_have_text("1 conversation")
     page.get_by_test_id("train-epochs").fill("many")
     page.get_by_test_id("train-preview").click()
-    expect(page.get_by_test_id("problem-epochs")).to_contain_text("many", timeout=LONG_MS)
+    expect(page.get_by_test_id("problem-epochs")).to_contain_text("many")
     expect(page.get_by_test_id("train-preview-card")).to_be_hidden()
 
 

@@ -12,8 +12,6 @@ from tests.services.serving.test_trained_models import written
 
 pytestmark = pytest.mark.browser
 
-LONG_MS = 60_000
-
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
@@ -31,31 +29,31 @@ def test_a_trained_model_is_offered_from_when_it_is_wanted_until_it_is_not(
     trained.register(TrainedModel("july", str(folder), "opt", "j1", 0.0))
     page.goto(chat_url)
     picker = page.get_by_test_id("model")
-    expect(picker).to_have_value("echo", timeout=LONG_MS)
+    expect(picker).to_have_value("echo")
     assert picker.locator("option").all_inner_texts() == ["echo"]
 
     trained.serve("july")
     system.start("tests.workers.standby_process")
     page.goto(f"{chat_url}/?model=july")
-    expect(picker).to_have_value("july", timeout=LONG_MS)
+    expect(picker).to_have_value("july")
     expect(page).to_have_url(re.compile(r"/#/$"))
-    expect(picker.locator("option[value=july]")).to_have_text("july (loading)", timeout=LONG_MS)
+    expect(picker.locator("option[value=july]")).to_have_text("july (loading)")
     expect(page.locator("#no-worker")).to_have_text(
         "A worker is loading july. A question waits until the model is loaded."
     )
     page.get_by_test_id("input").fill("Are you there?")
     page.get_by_test_id("send").click()
     answer = page.locator("[data-testid=message][data-role=assistant]").last
-    expect(answer).to_have_attribute("data-state", "queued", timeout=LONG_MS)
+    expect(answer).to_have_attribute("data-state", "queued")
 
     (folder / "slow").unlink()
-    expect(answer).to_have_attribute("data-state", "finished", timeout=LONG_MS)
+    expect(answer).to_have_attribute("data-state", "finished")
     expect(answer.locator("> .prose")).to_have_text("Are you there?")
-    expect(picker.locator("option[value=july]")).to_have_text("july", timeout=LONG_MS)
+    expect(picker.locator("option[value=july]")).to_have_text("july")
 
     trained.stop_serving("july")
     page.goto(chat_url)
-    expect(picker.locator("option")).to_have_text(["echo"], timeout=LONG_MS)
+    expect(picker.locator("option")).to_have_text(["echo"])
 
 
 def test_a_wanted_model_that_nobody_loads_says_so(system: System, chat_url: str, page: Page) -> None:
@@ -64,6 +62,6 @@ def test_a_wanted_model_that_nobody_loads_says_so(system: System, chat_url: str,
     trained.serve("august")
     page.goto(f"{chat_url}/?model=august")
     option = page.get_by_test_id("model").locator("option[value=august]")
-    expect(option).to_have_text("august (waiting for a worker)", timeout=LONG_MS)
+    expect(option).to_have_text("august (waiting for a worker)")
     trained.keep_claim(Claim("august", "elsewhere"))
-    expect(option).to_have_text("august (loading)", timeout=LONG_MS)
+    expect(option).to_have_text("august (loading)")
