@@ -8,6 +8,7 @@ The field `rid` holds the request id and the field `job` the job's id: a search 
 whichever process wrote them. No line holds a password or text that users wrote or read.
 """
 
+import _thread
 import logging
 import sys
 import time
@@ -43,11 +44,19 @@ def configure_logging(
 
     `process` says in one word what this process does; JSON lines hold it.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Lines(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else HumanFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Its lock is the interpreter's own, also in the web process: a thread that waits for gevent's may never wake."""
+
+    def createLock(self) -> None:  # noqa: N802  # the name that logging calls
+        super().createLock()
+        self.lock = _thread.RLock()
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -8,7 +8,9 @@ import gc
 from gevent import monkey
 
 gc.disable()  # until `serve` has made everything, which stays: a start would spend an eighth of its time on it
-monkey.patch_all()  # before anything that opens a socket or makes a lock
+# Before anything that opens a socket or makes a lock. Threads log too, and one that waits for gevent's may never wake.
+monkey.patch_thread(logging=False)
+monkey.patch_all(thread=False)
 
 import logging  # noqa: E402
 import signal  # noqa: E402
@@ -34,6 +36,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     check_exposure(settings)
     import gevent
+    from sqlalchemy.orm import configure_mappers
 
     from services.database.database import Database
     from services.database.schema import migrate_when_there
@@ -47,6 +50,7 @@ def serve(settings: Settings) -> None:
 
     database, stopping = Database.of(settings), threading.Event()
     app, feed, relay, inbox, loops = create_app(settings, database)
+    configure_mappers()  # here: threads that did it at their first query would meet in its lock
     gc.freeze()  # what was imported and made so far
     gc.enable()
     server = Server(

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, te
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from services.database.idle_connections import IdleConnections
 from services.errors import ConfigurationError, InvalidRequest, Unavailable
 from services.settings import Settings
 
@@ -32,7 +33,7 @@ class Database:
         self._engine = (
             create_engine(self.url, poolclass=NullPool)
             if self.is_sqlite
-            else create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True, connect_args=PATIENCE)
+            else create_engine(self.url, poolclass=IdleConnections, pool_pre_ping=True, connect_args=PATIENCE)
         )
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare)

@@ -85,7 +85,7 @@ class ArchivedSystem:
             assert found is not None
             assert row.reasoning + row.content == text_in(found[1]), "the reasoning comes before the answer"
             assert len(found[1][-1].ids) + found[1][-1].off == TOKENS
-            assert self.archived(row.id) == 1
+            assert self.archived(row.id) <= 1, "whoever closed it may have died before it said so"
 
     def rows(self, rids: list[str]) -> list[MessageRow]:
         with self.database.read() as session:

@@ -1,4 +1,8 @@
-"""Runs disk work in threads, outside the event loop: a slow disk must not delay everybody's answers."""
+"""Runs disk work in threads, outside the event loop: a slow disk must not delay everybody's answers.
+
+What runs here waits for no lock of `threading` that another thread may hold: it is gevent's, and a thread that waits
+for one may never be woken (gevent 26.9.0). An uncontended one is fine; else take `_thread.RLock`, or none.
+"""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar

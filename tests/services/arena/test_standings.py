@@ -59,3 +59,25 @@ def test_while_one_computes_another_sees_the_last_board(
             goes_on.set()
         assert first.result(WAIT_S).votes == 1
     assert kept.board().votes == 1
+
+
+def test_who_asks_while_the_first_board_is_computed_waits_for_it(
+    people: People, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computes, goes_on, computed = threading.Event(), threading.Event(), list[int]()
+
+    def slow(games: list[Game]) -> Leaderboard:
+        computed.append(len(games))
+        computes.set()
+        assert goes_on.wait(WAIT_S)
+        return leaderboard(games)
+
+    people.battle("b1", "Why?", "good", "bad", "left")
+    monkeypatch.setattr(standings, "leaderboard", slow)
+    kept = Standings(database)
+    with ThreadPoolExecutor(2) as threads:
+        boards = [threads.submit(kept.board) for _ in range(2)]
+        assert computes.wait(WAIT_S)
+        goes_on.set()
+        assert [board.result(WAIT_S).votes for board in boards] == [1, 1]
+    assert computed == [1]

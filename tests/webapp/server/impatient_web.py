@@ -1,12 +1,11 @@
 """`python -m webapp` with short times and few connections, so that a test need not wait for the real ones."""
 
-from gevent import monkey
+import webapp.__main__  # noqa: F401  # patches, so it comes first
 
-monkey.patch_all()
+# isort: split
+import runpy
 
-import runpy  # noqa: E402
-
-from webapp.server import http_server, transport  # noqa: E402
+from webapp.server import http_server, transport
 
 http_server.IDLE_S = 0.5
 http_server.REQUEST_S = 1.0
