@@ -84,7 +84,7 @@ def said(request: ChatRequest) -> str:
     """The last question, or the bare prompt; of an answer that the request begins with its own text the rest."""
     if request.prompt:
         return request.prompt
-    question = next(message.content for message in reversed(request.messages) if message.role in ("user", "tool"))
+    question = next((message.content for message in reversed(request.messages) if message.role in ("user", "tool")), "")
     if request.thinking is False:
         question = re.sub(r"<think>.*?</think>\s*", "", question, flags=re.DOTALL)
     return question.removeprefix(request.messages[-1].content) if request.continue_final else question
