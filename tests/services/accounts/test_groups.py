@@ -6,7 +6,10 @@ import pytest
 
 from services.accounts.accounts import Accounts
 from services.accounts.groups import Group
+from services.accounts.invitations import Invitations
 from services.accounts.passwords import Passwords
+from services.accounts.tables import UserRow
+from services.accounts.users import Users
 from services.database.database import Database
 from services.errors import InvalidRequest, NotFound
 
@@ -48,6 +51,25 @@ def test_a_group_that_goes_leaves_its_members_and_invitations(accounts: Accounts
     assert accounts.invitations.accept(secret, "bob", "correct horse battery").group == ""
     with pytest.raises(NotFound, match="groups list"):
         accounts.groups.remove("lab")
+
+
+def test_a_group_that_goes_while_an_invited_persons_password_is_hashed_keeps_nobody_out(
+    accounts: Accounts, database: Database
+) -> None:
+    """The person was told to make the group first, on a page that only administrators see."""
+    accounts.groups.set("lab")
+    secret = accounts.invitations.invite("root", group="lab")
+
+    class Late(Users):
+        def made(self, *arguments: object, **options: object) -> UserRow:
+            row = super().made(*arguments, **options)  # type: ignore[arg-type]
+            accounts.groups.remove("lab")
+            return row
+
+    late = Late(database, Passwords(memory_kib=8, rounds=1))
+    bob = Invitations(database, late).accept(secret, "bob", "correct horse battery")
+    assert accounts.users.named("bob") == bob and bob.group == ""
+    assert accounts.invitations.open() == []
 
 
 @pytest.mark.parametrize(

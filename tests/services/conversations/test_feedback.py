@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy import select
 
 from services.conversations.feedback import Feedback, Judgement, newest, parse_judgement
+from services.conversations.stored import StoredBytes
 from services.conversations.tables import ConversationRow, FeedbackRow, MessageRow
 from services.database.database import Database
-from services.errors import Conflict, InvalidRequest, NotFound
+from services.errors import Conflict, InvalidRequest, NotFound, StorageFull
 
 
 @pytest.fixture
@@ -61,6 +62,24 @@ def test_a_deleted_conversation_takes_no_judgement(feedback: Feedback, database:
         feedback.add("ada", "a", Judgement("up"))
 
 
+def test_a_judgement_that_fills_the_room_is_taken_and_one_byte_more_is_refused(
+    feedback: Feedback, database: Database
+) -> None:
+    """Words were stored behind the bound of their user, too. They are counted as bytes: 海 has three."""
+    stored = StoredBytes(database, 0, few_bytes=0)
+    stored.max_bytes = stored.of("ada") + 5
+    bounded = Feedback(database, stored.check)
+    judgement = Judgement("down", "no", "海")
+    assert bounded.add("ada", "a", judgement) == judgement
+    for reason, better in (("not", "海"), ("no", "海x")):
+        with pytest.raises(StorageFull):
+            bounded.add("ada", "a", Judgement("down", reason, better))
+    with database.read() as session:
+        assert newest(session, "c") == {"a": judgement}
+    stored.max_bytes -= 5
+    assert bounded.add("ada", "a", Judgement("up")) == Judgement("up"), "a thumb has no words"
+
+
 @pytest.mark.parametrize(
     ("raw", "field"),
     [
@@ -79,6 +98,11 @@ def test_what_is_no_judgement_is_refused_by_field(raw: object, field: str) -> No
     with pytest.raises(InvalidRequest) as caught:
         parse_judgement(raw, max_chars=10)
     assert caught.value.field == field
+
+
+def test_words_of_just_the_bound_are_taken() -> None:
+    words = {"reason": "海" * 2_000, "better": "海" * 10}
+    assert parse_judgement({"verdict": "down", **words}, max_chars=10) == Judgement("down", **words)
 
 
 def test_a_reason_keeps_its_lines_and_is_as_the_database_gives_it_back() -> None:

@@ -3,8 +3,12 @@
 On both kinds of database. Alembic's batch mode would lose CHECKs, triggers and rows of cascading tables without a word.
 """
 
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +24,7 @@ from services.conversations.search import Search
 from services.database.database import Database
 from services.database.schema import migrate, migrate_when_there, revisions, version
 from services.errors import ConfigurationError
+from tests.postgres import PostgresServer
 
 DIGEST = digest_of("a browser's secret")
 # What each revision had when it was the newest: rows as its build wrote them, in its own columns. Never edited.
@@ -136,6 +141,20 @@ BROKEN = [
     "UPDATE conversations SET titled_by = 'nobody' WHERE id = 'c'",
     "UPDATE feedback SET verdict = 'maybe'",
 ]
+# How web processes of the build before 0006 write both tables in one transaction: in either order.
+WRITERS = {
+    "the archivist": (
+        "UPDATE messages SET content = content || ', sehr', state = 'finished' WHERE id = 'a'",
+        "UPDATE conversations SET updated_ms = 9 WHERE id = 'c'",
+    ),
+    "a question": (
+        "SELECT id FROM conversations WHERE id = 'c' FOR UPDATE",
+        'INSERT INTO messages SELECT (jsonb_populate_record(m, \'{"id": "q2", "place": 2}\')).* FROM messages m '
+        "WHERE id = 'q'",
+    ),
+    "a refused question": ("UPDATE messages SET error = 'the queue is full' WHERE id = 'a'", "SELECT 1"),
+}
+LOOKED_S = 1.2  # by then who waits for a lock of PostgreSQL has looked for a deadlock, and looks no more
 
 
 def fill(database: Database, revision: str) -> None:
@@ -258,6 +277,60 @@ def test_the_bytes_of_an_earlier_revisions_messages_are_counted(empty_database: 
     with empty_database.write() as session:
         session.execute(text("DELETE FROM messages WHERE id = 'a'"))
     assert counted() == own + sum(len(question[column].encode()) for column in columns)
+
+
+@pytest.fixture
+def of_the_build_before_0006(postgres_server: PostgresServer) -> Iterator[Database]:
+    """On PostgreSQL, where several write at once, with rows."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    database = Database(postgres_server.create(name))
+    migrate(database, "0005")
+    fill(database, "0005")
+    yield database
+    database.close()
+    postgres_server.drop(name)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_who_writes_while_bytes_begin_to_be_counted_is_not_ended_and_is_counted(
+    of_the_build_before_0006: Database, writer: str, eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web process of the build before wrote the two tables that the migration locks: PostgreSQL ended one of the
+    two, or what was written between the counting and the triggers was never counted."""
+    database, said = of_the_build_before_0006, list[str]()
+    monkeypatch.setattr("services.database.schema.PAUSE_S", 0.0)
+    migration = threading.Thread(target=lambda: migrate_when_there(database, said.append))
+    first, second = WRITERS[writer]
+    plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain) as other, psycopg.connect(plain, autocommit=True) as onlooker:
+        other.execute(first.encode())
+        migration.start()
+        try:
+            eventually(lambda: said or waited_s(onlooker) > LOOKED_S, "the migration waits for the writer")
+            eventually(lambda: waited_s(onlooker) > 0, "it waits again")
+            other.execute(second.encode())
+            other.commit()
+        finally:
+            other.close()
+            migration.join()
+    with database.read() as session:
+        of_messages = " + ".join(f"octet_length({each}::text)" for each in OF_MESSAGE)
+        own = " + ".join(f"octet_length({each}::text)" for each in ("title", "folder", "system", "settings"))
+        sums = f"(SELECT sum({of_messages}) FROM messages WHERE conversation_id = c.id)"
+        counted, really = session.execute(
+            text(f"SELECT num_bytes, 1024 + {own} + {sums} FROM conversations c WHERE id = 'c'")
+        ).one()
+    assert counted == really
+
+
+OF_MESSAGE = ("content", "reasoning", "error", "extra", "parameters")
+
+
+def waited_s(connection: psycopg.Connection) -> float:
+    """How long another of this database has been waiting for a lock; 0 where none waits."""
+    since = "SELECT max(extract(epoch FROM clock_timestamp() - query_start)) FROM pg_stat_activity"
+    found = connection.execute(f"{since} WHERE datname = current_database() AND wait_event_type = 'Lock'".encode())
+    return float((found.fetchone() or [0])[0] or 0)
 
 
 def test_every_revision_but_the_newest_has_its_rows_here() -> None:

@@ -31,7 +31,10 @@ def size(row: str, columns: tuple[str, ...], *, sqlite: bool) -> str:
 
 def upgrade() -> None:
     sqlite = op.get_bind().dialect.name == "sqlite"
-    if not sqlite:  # a web process of the build before may write both, in another order than is locked here
+    if not sqlite:
+        # A web process of the build before may write both, in either order. We give up before PostgreSQL looks for a
+        # deadlock, which it does after a second, and ends a writer; `migrate_when_there` tries again.
+        op.execute("SET LOCAL lock_timeout = '500ms'")
         op.execute("LOCK TABLE messages, conversations IN ACCESS EXCLUSIVE MODE")
     op.add_column("conversations", sa.Column("num_bytes", sa.BigInteger, nullable=False, server_default="0"))
     own, messages = size("conversations", OF_CONVERSATION, sqlite=sqlite), size("messages", OF_MESSAGE, sqlite=sqlite)
