@@ -1,6 +1,7 @@
 """Takes a picture of a page that is running, for the documents.
 
     python -m bench.screenshot http://127.0.0.1:8000/jobs/JID docs/training.png --theme dark --width 390
+    python -m bench.screenshot http://127.0.0.1:8000 docs/phone.png --width 390 --height 844 --ask "What is …?"
 
 It needs Debian's Chromium and Playwright, as the browser tests do.
 """
@@ -11,8 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
+ANSWER_MS = 120_000
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
@@ -24,12 +26,15 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1280, help="of the window; below 800 as on a phone")
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--whole", action="store_true", help="the whole page, not only what the window shows")
+    parser.add_argument("--ask", default="", metavar="QUESTION", help="on the chat page, first; with its whole answer")
     given = parser.parse_args()
-    take(given.url, given.out, given.theme, (given.width, given.height), whole=given.whole)
+    take(given.url, given.out, given.theme, (given.width, given.height), whole=given.whole, question=given.ask)
     print(f"wrote {given.out}")
 
 
-def take(url: str, out: Path, theme: Literal["light", "dark"], size: tuple[int, int], *, whole: bool) -> None:
+def take(
+    url: str, out: Path, theme: Literal["light", "dark"], size: tuple[int, int], *, whole: bool, question: str = ""
+) -> None:
     """Waits until the page has asked for everything once; a page that asks again and again is never idle."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -41,10 +46,23 @@ def take(url: str, out: Path, theme: Literal["light", "dark"], size: tuple[int, 
         )
         with page.expect_response(lambda answer: "/api/" in answer.url):
             page.goto(url)
-        page.locator("#content").filter(has_text=re.compile(r"\S")).wait_for()  # its policy refuses texts of code
+        if question:
+            ask(page, question)
+        else:
+            page.locator("#content").filter(has_text=re.compile(r"\S")).wait_for()  # its policy refuses texts of code
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         page.screenshot(path=out, full_page=whole)
         browser.close()
+
+
+def ask(page: Page, question: str) -> None:
+    """Waits for the model before, and for the end of its answer after."""
+    expect(page.get_by_test_id("model")).not_to_have_value("", timeout=ANSWER_MS)
+    page.get_by_test_id("input").fill(question)
+    page.get_by_test_id("send").click()
+    expect(page.locator("[data-testid=message][data-role=assistant][data-state=finished]")).to_be_visible(
+        timeout=ANSWER_MS
+    )
 
 
 if __name__ == "__main__":

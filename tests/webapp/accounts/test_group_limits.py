@@ -142,7 +142,7 @@ def test_each_reason_of_an_outage_is_said_once_and_a_change_arrives_after_it(
 def test_an_error_of_one_round_is_not_the_last_round(
     loop: Loop, namespace: str, eventually: Eventually, complaints: Callable[[str], list[str]]
 ) -> None:
-    """A key of another kind, which only a stranger or a bug makes, ended the loop until the process started again."""
+    """A key of another kind, which only a stranger or a bug makes, ended the loop until the next start."""
     ann = loop.users.create("ann").id
     loop.goes_on(eventually)
     key = Keys(namespace).group_limits

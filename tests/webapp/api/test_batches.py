@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,3 +189,12 @@ def test_the_job_page_shows_the_same(url: str) -> None:
 
 def test_a_body_of_an_unserved_kind_is_no_json_at_all(url: str) -> None:
     assert requests.post(url + PATH, data=b"x", headers=KEY, timeout=30).status_code == 400
+
+
+def test_a_batch_of_an_older_build_is_in_its_users_list_after_a_start_of_the_web_process_alone(tmp_path: Path) -> None:
+    """Older builds kept no lists of users. The pipelines list such batches too, but may start later, or never."""
+    with running_batches(tmp_path) as system:
+        batch_id = system.batches.submit("api", system.file(as_file(chat_lines(1)), "api"), CHAT).id
+        system.redis.delete(system.keys.owned_jobs("api", "batch"))
+        url = system.web()
+        wait_until(lambda: [each["id"] for each in get(url, "", {}).json()["data"]] == [batch_id], "the list")
