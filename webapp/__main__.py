@@ -36,7 +36,6 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     check_exposure(settings)
     import gevent
-    from sqlalchemy.orm import configure_mappers
 
     from services.database.database import Database
     from services.database.schema import migrate_when_there
@@ -46,11 +45,12 @@ def serve(settings: Settings) -> None:
     from webapp.api.files import UPLOAD_PATH
     from webapp.application import create_app  # not for the probe, which runs every few seconds
     from webapp.conversations.exchange import IMPORT_PATH
+    from webapp.server import threads
     from webapp.server.http_server import Server
 
     database, stopping = Database.of(settings), threading.Event()
     app, feed, relay, inbox, loops = create_app(settings, database)
-    configure_mappers()  # here: threads that did it at their first query would meet in its lock
+    threads.prepare()
     gc.freeze()  # what was imported and made so far
     gc.enable()
     server = Server(
